@@ -1,0 +1,155 @@
+import { fail, ok, type Result } from "../result.ts";
+import { currencyExponent, normalizeCurrency } from "./currency.ts";
+import type { MicroUnits, MinorUnits } from "./units.ts";
+
+/** Why a text is not an exact amount. `message` is for people and says what to do. */
+export interface AmountProblem {
+  readonly code:
+    | "empty"
+    | "not_a_number"
+    | "too_many_decimals"
+    | "ambiguous_separator"
+    | "scientific_notation"
+    | "too_large"
+    | "unknown_currency";
+  readonly message: string;
+}
+
+export interface ParseMajorOptions {
+  /** The file's decimal sign, where it is known; settles "1,234" and "1.234". Without it these are refused where they can mean two amounts. */
+  readonly decimal?: "." | ",";
+}
+
+const problem = (code: AmountProblem["code"], message: string): Result<never, AmountProblem> =>
+  fail({ code, message });
+
+/**
+ * Reads a decimal amount in major units ("1,234.50", "-500.00", "1 234,50", "(12.00)") as minor units, exactly and
+ * without floats. Refuses what cannot be exact: more decimals than the currency has ("500.50" yen), a number that a
+ * spreadsheet shortened ("1.2E+05"), a separator that can mean two things ("1.234" dollars), and 2^53 and beyond.
+ */
+export function parseMajor(
+  text: string,
+  currency: string,
+  options: ParseMajorOptions = {},
+): Result<MinorUnits, AmountProblem> {
+  const code = normalizeCurrency(currency);
+  if (!code)
+    return problem(
+      "unknown_currency",
+      `"${currency}" is not a currency code; expected three letters such as usd.`,
+    );
+  const exponent = currencyExponent(code);
+  const parsed = parseDecimal(text, exponent, options.decimal);
+  if (parsed.ok) return ok(parsed.value as MinorUnits);
+  const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
+  const messages: Record<AmountProblem["code"], string> = {
+    empty: "The amount is empty.",
+    not_a_number: `"${shown}" is not an amount.`,
+    too_many_decimals: `"${shown}" has more decimals than ${code.toUpperCase()} has (${exponent}).`,
+    ambiguous_separator: `"${shown}" can mean two amounts: say which sign marks the decimals, or export again with a decimal point.`,
+    scientific_notation: `"${shown}" was shortened by a spreadsheet and its digits are lost: use the file as it was downloaded.`,
+    too_large: `"${shown}" is beyond what can be counted exactly.`,
+    unknown_currency: "",
+  };
+  return problem(parsed.error, messages[parsed.error]);
+}
+
+/** Reads a decimal amount in major units as micro-units (six decimals), for prices. Decimal point only. */
+export function parseMajorMicro(text: string): Result<MicroUnits, AmountProblem> {
+  const parsed = parseDecimal(text, 6, ".");
+  return parsed.ok
+    ? ok(parsed.value as MicroUnits)
+    : problem(parsed.error, `"${text.slice(0, 40)}" is not an amount with at most six decimals.`);
+}
+
+/** Digits, groups of three, one decimal sign. The shape decides which sign is which; where it cannot, it is refused. */
+function parseDecimal(
+  raw: string,
+  exponent: number,
+  decimal: "." | "," | undefined,
+): Result<number, AmountProblem["code"]> {
+  let text = raw.trim();
+  if (text === "") return fail("empty");
+  if (text.length > 64) return fail("not_a_number");
+  if (/^[-+]?[\d.,]+e[-+]?\d+$/i.test(text)) return fail("scientific_notation");
+  let negative = false;
+  const brackets = /^\((.*)\)$/.exec(text); // accountants' minus
+  if (brackets) {
+    negative = true;
+    text = brackets[1] ?? "";
+  }
+  const sign = /^[-+\u2212]/.exec(text)?.[0];
+  if (sign) {
+    if (brackets) return fail("not_a_number");
+    negative = sign !== "+";
+    text = text.slice(1);
+  }
+  // Spaces (also the narrow and the hard one) and apostrophes only ever group.
+  text = text.replace(/(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?:\D|$))/g, "");
+  if (!/^[\d.,]*\d[\d.,]*$/.test(text)) return fail("not_a_number");
+
+  const dots = text.split(".").length - 1;
+  const commas = text.split(",").length - 1;
+  let point: string;
+  if (dots && commas) {
+    point = text.lastIndexOf(".") > text.lastIndexOf(",") ? "." : ",";
+    if (decimal && decimal !== point) return fail("ambiguous_separator");
+  } else if (decimal) {
+    point = decimal;
+  } else if (dots + commas === 0) {
+    point = ".";
+  } else {
+    const only = dots ? "." : ",";
+    const other = dots ? "," : ".";
+    const last = text.length - text.lastIndexOf(only) - 1;
+    if (dots + commas > 1)
+      point = other; // several of one sign can only group
+    else if (last !== 3 || /^0*[.,]/.test(text))
+      point = only; // a group has three digits and nobody groups a zero
+    else if (only === "," && exponent !== 3)
+      point = other; // "1,234" has no cents to lose
+    else if (only === "." && exponent === 3)
+      point = only; // how Stripe writes three decimals
+    else return fail("ambiguous_separator");
+  }
+  const group = point === "." ? "," : ".";
+  const at = text.indexOf(point);
+  if (at !== text.lastIndexOf(point)) return fail("not_a_number");
+  const head = at < 0 ? text : text.slice(0, at);
+  let tail = at < 0 ? "" : text.slice(at + 1);
+  if (tail.includes(group)) return fail("not_a_number");
+  if (head.includes(group) && !/^\d{1,3}(?:[.,]\d{3})+$/.test(head)) return fail("not_a_number");
+  if (tail.length > exponent) {
+    if (/[1-9]/.test(tail.slice(exponent))) return fail("too_many_decimals");
+    tail = tail.slice(0, exponent);
+  }
+  const minor = Number(head.replaceAll(group, "") + tail.padEnd(exponent, "0"));
+  if (!Number.isSafeInteger(minor)) return fail("too_large");
+  return ok(negative && minor !== 0 ? -minor : minor);
+}
+
+/** Minor units as a decimal with a point and no grouping: 123450 usd → "1234.50". For files and exact text. */
+export function formatMinor(amountMinor: MinorUnits | number, currency: string): string {
+  return withPoint(amountMinor, currencyExponent(currency));
+}
+
+/** Minor units for people: 123450 usd → "1,234.50 USD". */
+export function formatMoney(amountMinor: MinorUnits | number, currency: string): string {
+  const [head = "", tail] = formatMinor(amountMinor, currency).split(".");
+  const grouped = head.replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${tail === undefined ? grouped : `${grouped}.${tail}`} ${currency.toUpperCase()}`;
+}
+
+/** Micro-units as a decimal with a point, without needless zeros but with at least two decimals: 2500000 → "2.50". */
+export function formatMicro(amountMicros: MicroUnits | number): string {
+  return withPoint(amountMicros, 6).replace(/0{1,4}$/, "");
+}
+
+function withPoint(amount: number, exponent: number): string {
+  if (!Number.isSafeInteger(amount)) throw new RangeError(`An amount must be a whole number, not ${amount}`);
+  const digits = String(Math.abs(amount)).padStart(exponent + 1, "0");
+  const sign = amount < 0 ? "-" : "";
+  if (exponent === 0) return sign + digits;
+  return `${sign}${digits.slice(0, -exponent)}.${digits.slice(-exponent)}`;
+}
