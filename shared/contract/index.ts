@@ -1,1 +1,2 @@
-export {};
+export * from "./operations.ts";
+export * from "./records.ts";

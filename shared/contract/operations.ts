@@ -1,0 +1,369 @@
+/**
+ * Everything the screen may ask of the console, and every stream it may follow: the only door between them.
+ * Inputs are parsed where they arrive, outputs where they leave; both transports (Electron ipc, WebSocket) use
+ * this map and nothing else.
+ *
+ * Expected failures are values: every operation answers a {@link Result}.
+ */
+import { z } from "zod";
+import * as records from "./records.ts";
+
+/** Why something could not be done, for a person: one sentence, and what to do. */
+export const failure = z.object({
+  /** Stable word, e.g. `offline`, `invalid_argument`, `version_conflict`, `wrong_key`. */
+  code: z.string(),
+  message: z.string(),
+  /** What the person can do about it. */
+  advice: z.string().nullable(),
+  /** Technical details to copy into a ticket; never a secret. */
+  details: z.string().nullable(),
+});
+export type Failure = z.infer<typeof failure>;
+export type Result<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: Failure };
+
+const userId = z.string().min(1).max(500);
+const commandId = z.uuid();
+/** Operators give a reason with each action on a user; it is audited. */
+const reason = z.string().trim().min(3, "Give a reason of at least 3 characters.").max(1000);
+const nothing = z.object({}).strict();
+const done = z.object({}).loose();
+
+export const profile = z.object({
+  profile_id: z.string(),
+  name: z.string(),
+  url: z.string(),
+  /** local: the embedded project on this machine. supabase: a project a person connected. */
+  kind: z.enum(["local", "supabase"]),
+  is_production: z.boolean(),
+  /** session: no keychain here, the key is forgotten when the console ends. generated: the local project's own. */
+  key_storage: z.enum(["keychain", "session", "generated", "missing"]),
+  added_at: records.instant,
+});
+export type Profile = z.infer<typeof profile>;
+
+export const connectionState = z.object({
+  profile: profile.nullable(),
+  status: z.enum(["starting", "connecting", "catching_up", "live", "offline", "refused"]),
+  /** Since when it is in this status. */
+  since: records.instant,
+  /** Why offline or refused. */
+  failure: failure.nullable(),
+  project: records.projectInfo.nullable(),
+  /** Last time anything was read from the project: how old what is shown may be. */
+  last_sync_at: records.instant.nullable(),
+  /** Sample traffic: null where the project has none. */
+  sample_traffic: z
+    .object({ running: z.boolean(), calls: records.whole, filling: z.number().min(0).max(1).nullable() })
+    .nullable(),
+});
+export type ConnectionState = z.infer<typeof connectionState>;
+
+/** Filter of the live feed; an absent key means all. */
+export const feedFilter = z
+  .object({
+    user_id: userId.optional(),
+    decision: records.decision.optional(),
+    reason: z.string().max(200).optional(),
+    model: z.string().max(200).optional(),
+    kinds: z.array(records.usageEvent.shape.kind).max(6).optional(),
+  })
+  .strict();
+export type FeedFilter = z.infer<typeof feedFilter>;
+
+/** An operator's act, kept durably until the project has acknowledged it. */
+export const intent = z.object({
+  command_id: z.string(),
+  kind: z.enum(["flag_user", "block_user", "unblock_user", "set_rule_mode", "save_rule"]),
+  /** User id or rule name. */
+  subject: z.string(),
+  summary: z.string(),
+  status: z.enum(["pending", "acknowledged", "conflict", "failed", "expired"]),
+  created_at: records.instant,
+  expires_at: records.instant,
+  attempts: records.whole,
+  failure: failure.nullable(),
+  /** For a conflict: what the operator saw, wants, and what the project has now. */
+  base: z.unknown(),
+  mine: z.unknown(),
+  theirs: z.unknown(),
+});
+export type Intent = z.infer<typeof intent>;
+
+export const upload = z.object({
+  upload_id: z.string(),
+  file_name: z.string(),
+  size_bytes: records.whole,
+  received_bytes: records.whole,
+  sha256: z.string().nullable(),
+});
+
+export const reconciliationRun = z.object({
+  run_id: z.string(),
+  started_at: records.instant,
+  finished_at: records.instant.nullable(),
+  status: z.enum(["running", "finished", "failed", "cancelled"]),
+  phase: z.string(),
+  stripe_rows: records.whole,
+  ledger_rows: records.whole,
+  /** 0–1 as far as it can be known. */
+  progress: z.number().min(0).max(1).nullable(),
+  file_names: z.array(z.string()),
+  from: z.string().nullable(),
+  to: z.string().nullable(),
+  differences: records.whole.nullable(),
+  tied_out: z.boolean().nullable(),
+  failure: failure.nullable(),
+});
+export type ReconciliationRun = z.infer<typeof reconciliationRun>;
+
+export const settings = z.object({
+  /** Name that audit entries carry. */
+  operator: z.string().trim().min(1).max(200),
+  theme: z.enum(["system", "light", "dark"]),
+  notifications: z.boolean(),
+  /** Where times are shown: the viewer's zone, UTC, or the user's own. */
+  time_zone: z.string().max(100),
+});
+export type Settings = z.infer<typeof settings>;
+
+export const about = z.object({
+  version: z.string(),
+  host: z.enum(["electron", "browser"]),
+  keychain: z.object({ kind: z.enum(["keytar", "napi-keyring", "none"]), note: z.string().nullable() }),
+  store: z.object({ path: z.string(), note: z.string().nullable() }),
+  migrations: z.array(z.string()),
+});
+
+export const railCounts = z.object({
+  open_alerts: records.whole,
+  flagged: records.whole,
+  blocked: records.whole,
+  pending: records.whole,
+  conflicts: records.whole,
+  differences: records.whole,
+});
+export type RailCounts = z.infer<typeof railCounts>;
+
+const actOnUser = z.object({ command_id: commandId, user_id: userId, reason }).strict();
+/** After an act: the intent, and the account as the project now has it (null while it waits in the outbox). */
+const acted = z.object({ intent, account: records.accountState.nullable() });
+const actedOnRule = z.object({ intent, rule: records.rule.nullable() });
+
+function operation<I extends z.ZodType, O extends z.ZodType>(input: I, output: O) {
+  return { input, output };
+}
+
+export const operations = {
+  "connection.state": operation(nothing, connectionState),
+  "connection.profiles": operation(nothing, z.array(profile)),
+  /** Tries a URL and key without keeping them; every way it can fail is a failure of its own. */
+  "connection.check": operation(
+    z.object({ url: z.string().trim().max(2000), key: z.string().trim().max(10_000) }).strict(),
+    z.object({ role: z.string(), project: records.projectInfo, missing_migrations: z.array(z.string()) }),
+  ),
+  "connection.add": operation(
+    z
+      .object({
+        name: z.string().trim().min(1).max(200),
+        url: z.string().trim().max(2000),
+        key: z.string().trim().max(10_000),
+        is_production: z.boolean(),
+      })
+      .strict(),
+    profile,
+  ),
+  "connection.select": operation(z.object({ profile_id: z.string() }).strict(), connectionState),
+  "connection.remove": operation(z.object({ profile_id: z.string() }).strict(), done),
+  "connection.retry": operation(nothing, connectionState),
+  /** Starts or stops the sample traffic of the local project; refused for any other. */
+  "connection.sample_traffic": operation(z.object({ running: z.boolean() }).strict(), connectionState),
+
+  "watch.overview": operation(
+    z.object({ minutes: z.number().int().min(5).max(1440) }).strict(),
+    records.overview,
+  ),
+  /** A page of past events, newest first. */
+  "watch.history": operation(
+    z
+      .object({
+        filter: feedFilter,
+        before_event_id: records.whole.nullable(),
+        limit: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    z.object({ events: z.array(records.usageEvent), next_before_event_id: records.whole.nullable() }),
+  ),
+  "decisions.explain": operation(z.object({ decision_id: records.whole }).strict(), records.receipt),
+
+  "accounts.search": operation(
+    z
+      .object({
+        query: z.string().max(500),
+        filter: records.accountFilter,
+        plan_id: z.string().max(200).nullable(),
+        sort: records.accountSort,
+        descending: z.boolean(),
+        cursor: z.string().max(2000).nullable(),
+        limit: z.number().int().min(1).max(100),
+      })
+      .strict(),
+    records.accountPage.extend({
+      /** From the local store while offline: what was seen, and when. */
+      as_of: records.instant.nullable(),
+    }),
+  ),
+  "accounts.get": operation(
+    z.object({ user_id: userId }).strict(),
+    records.accountDetail.extend({ as_of: records.instant.nullable() }),
+  ),
+  "accounts.usage": operation(
+    z.object({ user_id: userId, from: z.iso.date(), to: z.iso.date() }).strict(),
+    records.accountUsage,
+  ),
+  "accounts.ledger": operation(
+    z
+      .object({
+        user_id: userId,
+        before_id: records.whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    z.object({ entries: z.array(records.ledgerEntry), next_before_id: records.whole.nullable() }),
+  ),
+  "accounts.decisions": operation(
+    z
+      .object({
+        user_id: userId,
+        before_id: records.whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    z.object({ decisions: z.array(records.decisionRow), next_before_id: records.whole.nullable() }),
+  ),
+  "accounts.flag": operation(actOnUser, acted),
+  "accounts.block": operation(actOnUser.extend({ until: records.instant.nullable() }), acted),
+  "accounts.unblock": operation(actOnUser, acted),
+
+  "rules.list": operation(nothing, z.object({ rules: z.array(records.rule), as_of: records.instant })),
+  "rules.set_mode": operation(
+    z
+      .object({
+        command_id: commandId,
+        rule_name: z.string().max(200),
+        mode: records.ruleMode,
+        expected_version: records.whole,
+      })
+      .strict(),
+    actedOnRule,
+  ),
+
+  "reconciliation.open_upload": operation(
+    z
+      .object({
+        file_name: z.string().min(1).max(500),
+        size_bytes: z.number().int().min(0).max(4_000_000_000),
+      })
+      .strict(),
+    upload,
+  ),
+  /** Base64 of at most 1 MiB of bytes, in order. */
+  "reconciliation.upload_chunk": operation(
+    z
+      .object({ upload_id: z.string(), offset_bytes: records.whole, base64: z.string().max(1_400_000) })
+      .strict(),
+    upload,
+  ),
+  "reconciliation.start": operation(
+    z
+      .object({
+        upload_ids: z.array(z.string()).min(1).max(50),
+        from: z.iso.date().nullable(),
+        to: z.iso.date().nullable(),
+      })
+      .strict(),
+    reconciliationRun,
+  ),
+  "reconciliation.cancel": operation(z.object({ run_id: z.string() }).strict(), reconciliationRun),
+  "reconciliation.runs": operation(nothing, z.array(reconciliationRun)),
+  /** The report of shared/governance/reconciliation without its difference rows. */
+  "reconciliation.report": operation(
+    z.object({ run_id: z.string() }).strict(),
+    z.object({ run: reconciliationRun, report: z.unknown() }),
+  ),
+  "reconciliation.differences": operation(
+    z
+      .object({
+        run_id: z.string(),
+        difference_class: z.string().max(100).nullable(),
+        offset: z.number().int().min(0),
+        limit: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    z.object({ differences: z.array(z.unknown()), total: records.whole }),
+  ),
+  "reconciliation.export": operation(
+    z.object({ run_id: z.string(), format: z.enum(["csv", "json"]) }).strict(),
+    z.object({ file_name: z.string(), media_type: z.string(), text: z.string() }),
+  ),
+
+  "sync.intents": operation(nothing, z.array(intent)),
+  /** Puts a conflict or failure to rest: send mine on top of theirs, or drop mine. */
+  "sync.resolve": operation(
+    z.object({ command_id: z.string(), choice: z.enum(["mine", "theirs"]) }).strict(),
+    z.array(intent),
+  ),
+
+  "search.everything": operation(
+    z.object({ query: z.string().max(500) }).strict(),
+    z.array(records.searchHit),
+  ),
+  "settings.get": operation(nothing, settings),
+  "settings.set": operation(settings.partial().strict(), settings),
+  "settings.about": operation(nothing, about),
+} as const;
+
+export const streams = {
+  connection: { input: nothing, item: connectionState },
+  rail: { input: nothing, item: railCounts },
+  intents: { input: nothing, item: z.array(intent) },
+  /**
+   * The live feed: first the newest events (at most 500), then batches as they happen, oldest first inside a
+   * batch. After a reconnect it goes on where it was: `resumed_after` names the event it continues from.
+   */
+  feed: {
+    input: z.object({ filter: feedFilter, after_event_id: records.whole.nullable() }).strict(),
+    item: z.object({
+      events: z.array(records.usageEvent).max(500),
+      /** False while older events are still being read. */
+      caught_up: z.boolean(),
+    }),
+  },
+  reconciliation: { input: z.object({ run_id: z.string() }).strict(), item: reconciliationRun },
+  /** Things worth interrupting a person for. */
+  notices: {
+    input: nothing,
+    item: z.object({ level: z.enum(["info", "warning", "error"]), title: z.string(), body: z.string() }),
+  },
+} as const;
+
+export type Operations = typeof operations;
+export type OperationName = keyof Operations;
+export type OperationInput<N extends OperationName> = z.input<Operations[N]["input"]>;
+export type OperationOutput<N extends OperationName> = z.infer<Operations[N]["output"]>;
+export type Streams = typeof streams;
+export type StreamName = keyof Streams;
+export type StreamInput<N extends StreamName> = z.input<Streams[N]["input"]>;
+export type StreamItem<N extends StreamName> = z.infer<Streams[N]["item"]>;
+
+/** What a transport gives the screen. */
+export interface ConsoleClient {
+  call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Result<OperationOutput<N>>>;
+  /** Follows a stream until the returned function is called. `onItem` is never called twice for one item. */
+  follow<N extends StreamName>(
+    name: N,
+    input: StreamInput<N>,
+    onItem: (item: StreamItem<N>) => void,
+  ): () => void;
+}
