@@ -181,7 +181,7 @@ export async function makeSupabaseLike(superuserUrl: string): Promise<string> {
   const client = new pg.Client({ connectionString: superuserUrl });
   await client.connect();
   try {
-    await client.query(readFileSync(join(repository, "supabase/tests/support/supabase_like.sql"), "utf8"));
+    await client.query(readFileSync(join(repository, "local-project/bootstrap.sql"), "utf8"));
   } finally {
     await client.end();
   }
