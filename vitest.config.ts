@@ -12,7 +12,10 @@ export default defineConfig({
         test: {
           name: "unit",
           environment: "node",
-          include: ["{shared,electron,local-project,cli,bench}/**/*.test.ts", "tests/{boundaries,support}/**/*.test.ts"],
+          include: [
+            "{shared,electron,local-project,cli,bench}/**/*.test.ts",
+            "tests/{boundaries,support}/**/*.test.ts",
+          ],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

@@ -5,7 +5,18 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -52,9 +63,12 @@ export function findPostgres(version: 15 | 18): string | null {
 
 function serverUser(): { uid: number; gid: number } | undefined {
   if (process.getuid?.() !== 0) return undefined;
-  const users = readFileSync("/etc/passwd", "utf8").split("\n").map((line) => line.split(":"));
+  const users = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .map((line) => line.split(":"));
   const user = users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");
-  if (!user) throw new Error("PostgreSQL cannot run as root and there is no user postgres or nobody to run it as.");
+  if (!user)
+    throw new Error("PostgreSQL cannot run as root and there is no user postgres or nobody to run it as.");
   return { uid: Number(user[2]), gid: Number(user[3]) };
 }
 
@@ -64,7 +78,9 @@ async function freePort(): Promise<number> {
     probe.once("error", reject);
     probe.listen(0, "127.0.0.1", () => {
       const address = probe.address();
-      probe.close(() => (address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port"))));
+      probe.close(() =>
+        address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port")),
+      );
     });
   });
 }
@@ -94,10 +110,14 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     chownSync(home, user.uid, user.gid);
   }
   const as = user ? { uid: user.uid, gid: user.gid } : {};
-  await run(join(bin, "initdb"), ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"], {
-    ...as,
-    cwd: home,
-  });
+  await run(
+    join(bin, "initdb"),
+    ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
+    {
+      ...as,
+      cwd: home,
+    },
+  );
 
   const port = await freePort();
   const settings = {
@@ -148,11 +168,16 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     version,
     dataDir,
     url,
-    async createDatabase({ name = `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`, template = "template1" } = {}) {
+    async createDatabase({
+      name = `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`,
+      template = "template1",
+    } = {}) {
       const client = new pg.Client({ connectionString: url() });
       await client.connect();
       try {
-        await client.query(`create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`);
+        await client.query(
+          `create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`,
+        );
       } finally {
         await client.end();
       }

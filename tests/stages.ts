@@ -1,0 +1,58 @@
+/** Running a check or a test runner as one stage, and adding up what the stages say. */
+import { spawn } from "node:child_process";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const repository = join(dirname(fileURLToPath(import.meta.url)), "..");
+
+export interface Tally {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+export interface Finished {
+  readonly exitCode: number;
+  readonly seconds: number;
+}
+
+/** Runs a program of node_modules/.bin (or node itself) in the repository with its output on ours. */
+export async function runTool(
+  tool: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Finished> {
+  const startedAt = performance.now();
+  const bin = join(repository, "node_modules/.bin");
+  const exitCode = await new Promise<number>((resolve, reject) => {
+    const child = spawn(tool === "node" ? process.execPath : join(bin, tool), args, {
+      cwd: repository,
+      stdio: ["ignore", "inherit", "inherit"],
+      shell: process.platform === "win32",
+      // The bins' own `#!/usr/bin/env node` must find this Node, not an older one of the machine.
+      env: { ...process.env, ...env, PATH: `${dirname(process.execPath)}:${bin}:${process.env.PATH ?? ""}` },
+    });
+    child.once("error", reject);
+    child.once("exit", (code, signal) => resolve(signal ? 1 : (code ?? 1)));
+  });
+  return { exitCode, seconds: (performance.now() - startedAt) / 1000 };
+}
+
+/** The static checks: types and zone boundaries, lint, format. */
+export const staticChecks: readonly { name: string; tool: string; args: readonly string[] }[] = [
+  { name: "types and zone boundaries (tsc -b)", tool: "tsc", args: ["-b"] },
+  { name: "lint and import rules (oxlint)", tool: "oxlint", args: ["--type-aware", "--deny-warnings"] },
+  { name: "format (biome)", tool: "biome", args: ["format"] },
+];
+
+export async function runStaticChecks(): Promise<Tally> {
+  const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+  for (const { name, tool, args } of staticChecks) {
+    console.log(`\n── ${name}`);
+    const { exitCode, seconds } = await runTool(tool, args);
+    console.log(`${exitCode === 0 ? "ok" : "FAILED"}: ${name} (${seconds.toFixed(1)} s)`);
+    if (exitCode === 0) tally.passed += 1;
+    else tally.failed += 1;
+  }
+  return tally;
+}
