@@ -1,1 +1,212 @@
-export {};
+/**
+ * The console over loopback HTTP and one WebSocket, for a desk without Electron. Only this machine reaches it
+ * (127.0.0.1), only under its own name (Host, against DNS rebinding), only from its own page (Origin), and only
+ * with a session, which the one-time token in the printed link is traded for.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import {
+  sessionProtocolPrefix,
+  subprotocol,
+  maxMessageBytes,
+  closeCodes,
+} from "../../shared/contract/index.ts";
+import type { Dispatcher, Log } from "../main/console/dispatch.ts";
+import { serveFile } from "./files.ts";
+import { serveSocket } from "./socket.ts";
+
+export interface BrowserHostOptions {
+  readonly dispatcher: Dispatcher;
+  /** The built renderer: holds index.html. */
+  readonly rendererDir: string;
+  /** 0 for any free port. */
+  readonly port: number;
+  readonly log: Log;
+}
+
+export interface BrowserHost {
+  readonly port: number;
+  readonly origin: string;
+  /** A new link; its token works once. */
+  createLink(): string;
+  close(): Promise<void>;
+}
+
+/** The port is taken or not allowed; the message is a sentence for a person. */
+export class PortError extends Error {
+  override readonly name = "PortError";
+}
+
+const maxTokenBodyBytes = 1_000;
+
+export async function startBrowserHost(options: BrowserHostOptions): Promise<BrowserHost> {
+  const { dispatcher, rendererDir, log } = options;
+  /** SHA-256 of tokens and sessions: what is looked up tells nothing by its timing, and memory holds no bearer. */
+  const tokens = new Set<string>();
+  const sessions = new Set<string>();
+
+  const server = createServer((request, response) => {
+    void answer(request, response).catch((error: unknown) => {
+      log(
+        `error while answering ${request.method} ${request.url?.slice(0, 100)}: ${(error as Error).message}`,
+      );
+      if (!response.headersSent) response.writeHead(500);
+      response.end();
+    });
+  });
+  server.headersTimeout = 10_000;
+  server.requestTimeout = 30_000;
+
+  const port = await listen(server, options.port);
+  const hosts = new Set([`127.0.0.1:${port}`, `localhost:${port}`]);
+  const securityHeaders = headersFor(port);
+
+  function isOwnHost(request: IncomingMessage): boolean {
+    return hosts.has(request.headers.host ?? "");
+  }
+  function isOwnOrigin(request: IncomingMessage): boolean {
+    return request.headers.origin === `http://${request.headers.host}`;
+  }
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    for (const [name, value] of Object.entries(securityHeaders)) response.setHeader(name, value);
+    if (!isOwnHost(request)) return end(response, 421, "This console answers only under its own address.");
+    const path = (request.url ?? "/").split("?")[0] ?? "/";
+    if (path === "/session") return openSession(request, response);
+    if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Not here.");
+    return serveFile(rendererDir, path, request, response);
+  }
+
+  async function openSession(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== "POST") return end(response, 405, "Not here.");
+    if (!isOwnOrigin(request)) return end(response, 403, "Only the console's own page may ask this.");
+    if (request.headers["content-type"] !== "application/json") return end(response, 415, "JSON is needed.");
+    const body = await readBody(request, maxTokenBodyBytes);
+    const token = body === null ? null : tokenOf(body);
+    if (token === null) return end(response, 400, "This is not a token.");
+    // delete answers whether it was there: two requests with one token cannot both win.
+    if (!tokens.delete(digest(token)))
+      return end(response, 401, "This link was used before or is not known.");
+    const session = randomBytes(32).toString("base64url");
+    sessions.add(digest(session));
+    response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
+    response.end(JSON.stringify({ session }));
+  }
+
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: maxMessageBytes,
+    perMessageDeflate: false,
+    handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+  });
+
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on("error", () => socket.destroy());
+    if (!isOwnHost(request) || !isOwnOrigin(request)) return refuseUpgrade(socket, "403 Forbidden");
+    if (request.url !== "/console") return refuseUpgrade(socket, "404 Not Found");
+    const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((one) => one.trim());
+    if (!offered.includes(subprotocol)) return refuseUpgrade(socket, "400 Bad Request");
+    const session = offered
+      .find((one) => one.startsWith(sessionProtocolPrefix))
+      ?.slice(sessionProtocolPrefix.length);
+    const known = session !== undefined && sessions.has(digest(session));
+    sockets.handleUpgrade(request, socket, head, (client) => {
+      // A page can read a close code, but not the status of a refused upgrade.
+      if (!known) client.close(closeCodes.unauthorized, "unknown session");
+      else serveSocket(client, dispatcher);
+    });
+  });
+
+  return {
+    port,
+    origin: `http://127.0.0.1:${port}`,
+    createLink() {
+      const token = randomBytes(32).toString("base64url");
+      tokens.add(digest(token));
+      return `http://127.0.0.1:${port}/#token=${token}`;
+    },
+    close() {
+      for (const client of sockets.clients) client.terminate();
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      });
+    },
+  };
+}
+
+function digest(secret: string): string {
+  return createHash("sha256").update(secret).digest("hex");
+}
+
+function tokenOf(body: string): string | null {
+  try {
+    const { token } = JSON.parse(body) as { token?: unknown };
+    return typeof token === "string" ? token : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Null where the body is larger than allowed. */
+async function readBody(request: IncomingMessage, maxBytes: number): Promise<string | null> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length;
+    if (size > maxBytes) return null;
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function end(response: ServerResponse, status: number, sentence: string): void {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" });
+  response.end(`${sentence}\n`);
+}
+
+function refuseUpgrade(socket: Duplex, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+}
+
+function listen(server: ReturnType<typeof createServer>, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EADDRINUSE") {
+        reject(new PortError(`Port ${port} is in use. Choose another with --port, or 0 for any free one.`));
+      } else if (error.code === "EACCES") {
+        reject(new PortError(`Port ${port} is not allowed here. Choose one above 1023 with --port.`));
+      } else reject(error);
+    });
+    server.listen(port, "127.0.0.1", () => {
+      const address = server.address();
+      resolve(address !== null && typeof address === "object" ? address.port : port);
+    });
+  });
+}
+
+/** Only our own files run, only our own socket is reached, nobody frames us. Mantine needs inline styles. */
+function headersFor(port: number): Readonly<Record<string, string>> {
+  const own = `http://127.0.0.1:${port} ws://127.0.0.1:${port} ws://localhost:${port}`;
+  return {
+    "content-security-policy": [
+      "default-src 'none'",
+      "script-src 'self'",
+      "style-src 'self' 'unsafe-inline'",
+      "img-src 'self' data:",
+      "font-src 'self'",
+      `connect-src 'self' ${own}`,
+      "base-uri 'none'",
+      "form-action 'none'",
+      "frame-ancestors 'none'",
+    ].join("; "),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+  };
+}

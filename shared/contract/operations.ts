@@ -356,14 +356,3 @@ export type Streams = typeof streams;
 export type StreamName = keyof Streams;
 export type StreamInput<N extends StreamName> = z.input<Streams[N]["input"]>;
 export type StreamItem<N extends StreamName> = z.infer<Streams[N]["item"]>;
-
-/** What a transport gives the screen. */
-export interface ConsoleClient {
-  call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Result<OperationOutput<N>>>;
-  /** Follows a stream until the returned function is called. `onItem` is never called twice for one item. */
-  follow<N extends StreamName>(
-    name: N,
-    input: StreamInput<N>,
-    onItem: (item: StreamItem<N>) => void,
-  ): () => void;
-}

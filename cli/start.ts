@@ -1,0 +1,91 @@
+/** `npm start` and `npm run start:browser`: the console in Electron's window, or served to the browser. */
+import { parseArgs } from "node:util";
+import { PortError, startBrowserHost } from "../electron/browser-host/index.ts";
+import { createConsole } from "../electron/main/console/console.ts";
+import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
+import { BuildError, ensureBuilt, rendererDir } from "./build.ts";
+
+const HELP = `npm start [-- options]             the console in its window, or in the browser where Electron cannot run
+npm run start:browser [-- options] the console in the browser
+
+  --port N           port of the browser console on 127.0.0.1; any free one unless given
+  --no-open          do not open the browser
+  --data-dir DIR     where settings, the local store and the local project are kept:
+                     ${conventionalDataDir()}
+  --no-sample-data   an empty local project
+  --help             this text
+
+Exit code: 0 ended as asked, 1 could not start, 2 wrong arguments.
+`;
+
+interface Arguments {
+  readonly browser: boolean;
+  readonly port: number;
+  readonly open: boolean;
+  readonly dataDir: string;
+  readonly sampleData: boolean;
+}
+
+/** stdout carries the one line with the address; everything said to the person goes to stderr. */
+const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+
+function fail(exitCode: 1 | 2, sentence: string): never {
+  say(sentence);
+  process.exit(exitCode);
+}
+
+function readArguments(): Arguments {
+  try {
+    const { values } = parseArgs({
+      options: {
+        browser: { type: "boolean", default: false },
+        port: { type: "string", default: "0" },
+        open: { type: "boolean", default: true },
+        "data-dir": { type: "string", default: conventionalDataDir() },
+        "sample-data": { type: "boolean", default: true },
+        help: { type: "boolean", default: false },
+      },
+      allowNegative: true,
+    });
+    if (values.help) {
+      process.stdout.write(HELP);
+      process.exit(0);
+    }
+    const port = Number(values.port);
+    if (!/^\d+$/.test(values.port) || port > 65_535) {
+      return fail(2, `--port ${values.port} is not a port. Give a whole number from 0 to 65535.`);
+    }
+    return {
+      browser: values.browser,
+      port,
+      open: values.open,
+      dataDir: values["data-dir"],
+      sampleData: values["sample-data"],
+    };
+  } catch (error) {
+    return fail(2, `${(error as Error).message}\n\n${HELP}`);
+  }
+}
+
+const options = readArguments();
+const console_ = createConsole({ dataDir: options.dataDir, log: say });
+try {
+  await ensureBuilt(say);
+  const host = await startBrowserHost({
+    dispatcher: console_.dispatcher,
+    rendererDir,
+    port: options.port,
+    log: say,
+  });
+  process.stdout.write(`Console ready at ${host.createLink()}\n`);
+  const stop = async (): Promise<void> => {
+    await host.close();
+    await console_.close();
+    process.exit(0);
+  };
+  process.once("SIGINT", () => void stop());
+  process.once("SIGTERM", () => void stop());
+} catch (error) {
+  if (error instanceof PortError || error instanceof BuildError) fail(1, error.message);
+  throw error;
+}

@@ -1,0 +1,33 @@
+/** What a transport gives the screen, and the one that is there. */
+import { type ConsoleBridge, createBridgeClient } from "./client-bridge.ts";
+import { createWebSocketClient } from "./client-websocket.ts";
+import type {
+  OperationInput,
+  OperationName,
+  OperationOutput,
+  Result,
+  StreamInput,
+  StreamItem,
+  StreamName,
+} from "./operations.ts";
+
+/** The way to the console. unauthorized: this page's session is unknown, only a new link helps. */
+export type TransportStatus = "connecting" | "open" | "lost" | "unauthorized";
+
+export interface ConsoleClient {
+  call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Result<OperationOutput<N>>>;
+  /** Follows a stream until the returned function is called. `onItem` is never called twice for one feed event. */
+  follow<N extends StreamName>(
+    name: N,
+    input: StreamInput<N>,
+    onItem: (item: StreamItem<N>) => void,
+  ): () => void;
+  /** Called with the status now, and at each change, until the returned function is called. */
+  onStatus(listener: (status: TransportStatus) => void): () => void;
+}
+
+/** The client of the window this runs in: Electron's bridge where the preload put one, else a WebSocket. */
+export function connectConsole(): ConsoleClient {
+  const bridge = (globalThis as { consoleBridge?: ConsoleBridge }).consoleBridge;
+  return bridge ? createBridgeClient(bridge) : createWebSocketClient();
+}
