@@ -1,0 +1,2 @@
+/** Plans, packs, prices: the types of a configuration. */
+export * from "./plan.ts";

@@ -1,0 +1,501 @@
+import { booleanFacts, numberFacts, planKeys, textFacts } from "./facts.ts";
+import { statusOfBlock } from "./status.ts";
+import { foldText, phraseText } from "./text.ts";
+import type { Condition, FactName, Facts, FactValue, Leaf, LeafValue, PlanNumbers, Rule } from "./types.ts";
+
+/** What evaluation needs to know besides the facts. */
+export interface RuleContext {
+  /** The account's plan in numbers, for values such as `{"plan":"daily_limit"}`. */
+  readonly plan: PlanNumbers;
+  /** The provider of a model by the price table, null if unknown. Asked when a rule has routed. */
+  readonly providerOf?: (model: string) => string | null;
+}
+
+export interface RuleWarning {
+  readonly rule_name: string;
+  readonly message: string;
+}
+
+/** What the rules alone say of a call (limits and balance come after: see `decide`). */
+export interface RuleOutcome {
+  readonly decision: "allow" | "warn" | "block";
+  /** The rule that blocked or deflected; null unless the decision is block. */
+  readonly blocked_by: Rule | null;
+  readonly reason: string | null;
+  /** The rule's own words for the user; null: a standard message by reason. */
+  readonly message: string | null;
+  readonly http_status: 200 | 402 | 403 | 429;
+  /** Minutes for which the account's next calls are blocked too; null for none. */
+  readonly block_minutes: number | null;
+  /** The model of the latest route; null when no rule routed. */
+  readonly route: string | null;
+  readonly truncate_to_words: number | null;
+  /** Reason of the first flag; the account is flagged with it if it is not flagged already. */
+  readonly flag: string | null;
+  readonly warnings: readonly RuleWarning[];
+  /** Factors on tokens, in thousandths, to multiply (see `multiplyTokens`). */
+  readonly factors_thousandths: readonly number[];
+  /** Rules in force that matched, in order. */
+  readonly matched: readonly Rule[];
+  /** Rules in shadow that matched, in order: recorded, nothing changed. */
+  readonly shadow_matched: readonly Rule[];
+}
+
+/** A leaf that decided its rule, with what it saw. */
+export interface LeafTrace {
+  /** Place in the rule, e.g. `conditions.all[0]`. */
+  readonly path: string;
+  readonly fact: FactName;
+  readonly op: Leaf["op"];
+  readonly value: LeafValue;
+  /** The fact as it was. */
+  readonly seen: FactValue;
+  /** The number compared with, where the value names one of the plan's; null when the plan has none. */
+  readonly plan_value?: number | null;
+  readonly matched: boolean;
+}
+
+/** One rule's line in a receipt. */
+export interface RuleTrace {
+  readonly rule_name: string;
+  readonly version: number;
+  readonly mode: "enforce" | "shadow";
+  readonly matched: boolean;
+  /** Every fact the rule reads, as it was. */
+  readonly facts: Readonly<Record<string, FactValue>>;
+  /** The leaves that made it so: all true ones of a match, the first false one of a miss. */
+  readonly decided_by: readonly LeafTrace[];
+}
+
+type Test = () => boolean;
+
+interface Node {
+  readonly test: Test;
+  readonly path: string;
+  readonly kind: "all" | "any" | "not" | "leaf";
+  readonly children: readonly Node[];
+  readonly leaf: Leaf | null;
+}
+
+interface Prepared {
+  readonly rule: Rule;
+  readonly shadow: boolean;
+  readonly plans: ReadonlySet<string> | null;
+  readonly scopes: ReadonlySet<string> | null;
+  readonly root: Node;
+  readonly test: Test;
+}
+
+const planSlot = numberFacts.length;
+const booleanSlot = planSlot + planKeys.length;
+const slotCount = booleanSlot + booleanFacts.length;
+const modelSlot = textFacts.indexOf("model");
+const providerSlot = textFacts.indexOf("provider");
+const planTextSlot = textFacts.indexOf("plan");
+const scopeTextSlot = textFacts.indexOf("scope_id");
+const messageSlot = textFacts.indexOf("message");
+
+/**
+ * The facts of one call, laid out for speed. A number that is null is NaN, which no comparison matches: just
+ * what a null fact means.
+ */
+class Slots {
+  readonly numbers = new Float64Array(slotCount);
+  readonly texts: (string | null)[] = textFacts.map(() => null);
+  readonly phrases: (string | null)[] = textFacts.map(() => null);
+
+  load(facts: Facts, plan: PlanNumbers): void {
+    const numbers = this.numbers;
+    const texts = this.texts;
+    // Written out: reading by a computed key costs several times as much. Order: `numberFacts`, `textFacts`.
+    numbers[0] = facts.tokens_today ?? Number.NaN;
+    numbers[1] = facts.tokens_this_month ?? Number.NaN;
+    numbers[2] = facts.messages_today ?? Number.NaN;
+    numbers[3] = facts.identical_messages ?? Number.NaN;
+    numbers[4] = facts.seconds_since_last_message ?? Number.NaN;
+    numbers[5] = facts.rapid_messages ?? Number.NaN;
+    numbers[6] = facts.conversation_messages ?? Number.NaN;
+    numbers[7] = facts.message_words ?? Number.NaN;
+    numbers[8] = facts.message_characters ?? Number.NaN;
+    numbers[9] = facts.estimated_tokens ?? Number.NaN;
+    numbers[10] = facts.complexity ?? Number.NaN;
+    numbers[11] = facts.hour_utc ?? Number.NaN;
+    numbers[12] = facts.hour_local ?? Number.NaN;
+    numbers[13] = facts.weekday_local ?? Number.NaN;
+    numbers[14] = facts.available_tokens ?? Number.NaN;
+    numbers[15] = facts.usage_percent ?? Number.NaN;
+    numbers[16] = facts.cost_today_micros ?? Number.NaN;
+    numbers[17] = facts.cost_this_month_micros ?? Number.NaN;
+    numbers[18] = facts.account_age_days ?? Number.NaN;
+    numbers[19] = plan.monthly_allowance ?? Number.NaN;
+    numbers[20] = plan.daily_limit ?? Number.NaN;
+    numbers[21] = plan.monthly_limit ?? Number.NaN;
+    numbers[22] = facts.is_flagged === true ? 1 : facts.is_flagged === false ? 0 : Number.NaN;
+    texts[0] = facts.message ?? null;
+    texts[1] = facts.plan ?? null;
+    texts[2] = facts.model ?? null;
+    texts[3] = facts.provider ?? null;
+    texts[4] = facts.task_type ?? null;
+    texts[5] = facts.scope_id ?? null;
+    texts[6] = facts.topic ?? null;
+    const phrases = this.phrases;
+    for (let slot = 0; slot < phrases.length; slot++) phrases[slot] = null;
+  }
+
+  route(model: string, provider: string | null): void {
+    this.texts[modelSlot] = model;
+    this.texts[providerSlot] = provider;
+    this.phrases[modelSlot] = null;
+    this.phrases[providerSlot] = null;
+  }
+
+  /** The text of a slot as phrases are looked for in it; null if the fact is. */
+  phrase(slot: number): string | null {
+    const text = this.texts[slot] ?? null;
+    if (text === null) return null;
+    // The message was folded when it was read, and folding is not meant to run twice.
+    return (this.phrases[slot] ??= phraseText(slot === messageSlot ? text : foldText(text)));
+  }
+
+  seen(fact: FactName): FactValue {
+    const text = (textFacts as readonly string[]).indexOf(fact);
+    if (text >= 0) return this.texts[text] ?? null;
+    const number = this.numbers[numberSlot(fact)] ?? Number.NaN;
+    if (Number.isNaN(number)) return null;
+    return fact === "is_flagged" ? number === 1 : number;
+  }
+}
+
+function numberSlot(fact: FactName): number {
+  return fact === "is_flagged" ? booleanSlot : (numberFacts as readonly string[]).indexOf(fact);
+}
+
+function compileNumber(numbers: Float64Array, slot: number, leaf: Leaf): Test {
+  const at = (): number => numbers[slot] as number;
+  const value = leaf.value;
+  if (Array.isArray(value)) {
+    const list = value as readonly number[];
+    if (leaf.op === "between") {
+      const [low = Number.NaN, high = Number.NaN] = list;
+      return () => (numbers[slot] as number) >= low && (numbers[slot] as number) <= high;
+    }
+    // A Set finds NaN in itself, but a rule cannot hold NaN; -0 and 0 are one in a Set as in decimal.
+    const set = new Set(list);
+    if (leaf.op === "in") return () => set.has(at());
+    return () => !Number.isNaN(at()) && !set.has(at());
+  }
+  if (typeof value === "object") {
+    const other = planSlot + planKeys.indexOf((value as { plan: (typeof planKeys)[number] }).plan);
+    switch (leaf.op) {
+      case "=":
+        return () => numbers[slot] === numbers[other];
+      case "!=":
+        return () =>
+          (numbers[slot] as number) < (numbers[other] as number) ||
+          (numbers[slot] as number) > (numbers[other] as number);
+      case ">":
+        return () => (numbers[slot] as number) > (numbers[other] as number);
+      case ">=":
+        return () => (numbers[slot] as number) >= (numbers[other] as number);
+      case "<":
+        return () => (numbers[slot] as number) < (numbers[other] as number);
+      default:
+        return () => (numbers[slot] as number) <= (numbers[other] as number);
+    }
+  }
+  const constant = Number(value);
+  switch (leaf.op) {
+    case "=":
+      return () => numbers[slot] === constant;
+    case "!=":
+      return () => (numbers[slot] as number) < constant || (numbers[slot] as number) > constant;
+    case ">":
+      return () => (numbers[slot] as number) > constant;
+    case ">=":
+      return () => (numbers[slot] as number) >= constant;
+    case "<":
+      return () => (numbers[slot] as number) < constant;
+    default:
+      return () => (numbers[slot] as number) <= constant;
+  }
+}
+
+function compileText(slots: Slots, slot: number, leaf: Leaf): Test {
+  const texts = slots.texts;
+  const value = leaf.value as string | readonly string[];
+  switch (leaf.op) {
+    case "=":
+      return () => texts[slot] === value;
+    case "!=":
+      return () => texts[slot] !== null && texts[slot] !== value;
+    case "in": {
+      const set = new Set<string | null>(value);
+      return () => set.has(texts[slot] ?? null);
+    }
+    case "not_in": {
+      const set = new Set<string | null>(value);
+      return () => texts[slot] !== null && !set.has(texts[slot] ?? null);
+    }
+    default: {
+      const phrases = (typeof value === "string" ? [value] : value).map((phrase) =>
+        phraseText(foldText(phrase)),
+      );
+      if (leaf.op === "contains")
+        return () => {
+          const text = slots.phrase(slot);
+          return text !== null && phrases.every((phrase) => text.includes(phrase));
+        };
+      return () => {
+        const text = slots.phrase(slot);
+        return text !== null && phrases.some((phrase) => text.includes(phrase));
+      };
+    }
+  }
+}
+
+function compileCondition(slots: Slots, condition: Condition, path: string): Node {
+  if ("fact" in condition) {
+    const text = (textFacts as readonly string[]).indexOf(condition.fact);
+    const test =
+      text >= 0
+        ? compileText(slots, text, condition)
+        : compileNumber(slots.numbers, numberSlot(condition.fact), condition);
+    return { test, path, kind: "leaf", children: [], leaf: condition };
+  }
+  if ("not" in condition) {
+    const child = compileCondition(slots, condition.not, `${path}.not`);
+    const inner = child.test;
+    return { test: () => !inner(), path, kind: "not", children: [child], leaf: null };
+  }
+  const kind = "all" in condition ? "all" : "any";
+  const list = "all" in condition ? condition.all : condition.any;
+  const children = list.map((item, index) => compileCondition(slots, item, `${path}.${kind}[${index}]`));
+  const tests = children.map((child) => child.test);
+  const [first, second] = tests;
+  let test: Test;
+  if (first && tests.length === 1) test = first;
+  else if (first && second && tests.length === 2)
+    test = kind === "all" ? () => first() && second() : () => first() || second();
+  else if (kind === "all")
+    test = () => {
+      for (let index = 0; index < tests.length; index++) if (!(tests[index] as Test)()) return false;
+      return true;
+    };
+  else
+    test = () => {
+      for (let index = 0; index < tests.length; index++) if ((tests[index] as Test)()) return true;
+      return false;
+    };
+  return { test, path, kind, children, leaf: null };
+}
+
+/** The leaves that made a node's result what it is. */
+function decisiveLeaves(node: Node, slots: Slots, found: LeafTrace[]): void {
+  const matched = node.test();
+  if (node.leaf) {
+    const { fact, op, value } = node.leaf;
+    const planned =
+      typeof value === "object" && !Array.isArray(value)
+        ? (value as { plan: (typeof planKeys)[number] })
+        : null;
+    const number = planned ? (slots.numbers[planSlot + planKeys.indexOf(planned.plan)] ?? Number.NaN) : null;
+    found.push({
+      path: node.path,
+      fact,
+      op,
+      value,
+      seen: slots.seen(fact),
+      ...(number === null ? {} : { plan_value: Number.isNaN(number) ? null : number }),
+      matched,
+    });
+    return;
+  }
+  // One false child decides a failed `all`, one true child a matched `any`; else all of them together.
+  const one = node.kind === "all" ? !matched : node.kind === "any" ? matched : false;
+  if (!one) {
+    for (const child of node.children) decisiveLeaves(child, slots, found);
+    return;
+  }
+  const child = node.children.find((candidate) => candidate.test() === matched);
+  if (child) decisiveLeaves(child, slots, found);
+}
+
+function collectFacts(condition: Condition, into: Set<FactName>): void {
+  if ("fact" in condition) into.add(condition.fact);
+  else if ("not" in condition) collectFacts(condition.not, into);
+  else for (const child of "all" in condition ? condition.all : condition.any) collectFacts(child, into);
+}
+
+/** The facts that a condition reads. */
+export function factsOf(condition: Condition): readonly FactName[] {
+  const found = new Set<FactName>();
+  collectFacts(condition, found);
+  return [...found];
+}
+
+/** Order of text by its UTF-8 bytes, which is the order of its code points. */
+export function compareBytes(a: string, b: string): number {
+  const shorter = Math.min(a.length, b.length);
+  for (let index = 0; index < shorter; index++) {
+    const left = a.charCodeAt(index);
+    const right = b.charCodeAt(index);
+    if (left === right) continue;
+    // Surrogates stand for code points above U+FFFF, so they come after every other unit.
+    const leftHigh = left >= 0xd800 && left <= 0xdfff;
+    const rightHigh = right >= 0xd800 && right <= 0xdfff;
+    return leftHigh === rightHigh ? left - right : leftHigh ? 1 : -1;
+  }
+  return a.length - b.length;
+}
+
+/** Rules in the order in which they run: priority, then name by bytes. Rules that are off stay in place. */
+export function orderRules<R extends Pick<Rule, "priority" | "rule_name">>(rules: readonly R[]): R[] {
+  return rules.toSorted((a, b) => a.priority - b.priority || compareBytes(a.rule_name, b.rule_name));
+}
+
+/** True for a rule that is looked at: active, and in force or in shadow. */
+export function isLookedAt(rule: Rule): boolean {
+  return rule.is_active && rule.mode !== "off";
+}
+
+const none: readonly never[] = Object.freeze([]);
+
+/** A rule set made ready to judge many calls. Make one when the rules change; not for use from inside itself. */
+export interface CompiledRules {
+  /** The rules that are looked at, in order. */
+  readonly rules: readonly Rule[];
+  /** Judges one call. */
+  evaluate(facts: Facts, context: RuleContext): RuleOutcome;
+  /** Judges one call and says why, rule by rule, up to the one that stopped it. */
+  explain(
+    facts: Facts,
+    context: RuleContext,
+  ): { readonly outcome: RuleOutcome; readonly trace: readonly RuleTrace[] };
+}
+
+const nonEmptySet = (list: readonly string[] | undefined): ReadonlySet<string> | null =>
+  list && list.length > 0 ? new Set(list) : null;
+
+/** Compiles parsed rules (see `parseRules`). Semantics: docs/RULES.md, step 7. */
+export function compileRules(rules: readonly Rule[]): CompiledRules {
+  const slots = new Slots();
+  const prepared: readonly Prepared[] = orderRules(rules.filter(isLookedAt)).map((rule) => {
+    const root = compileCondition(slots, rule.conditions, "conditions");
+    return {
+      rule,
+      shadow: rule.mode === "shadow",
+      plans: nonEmptySet(rule.applies_to.plans),
+      scopes: nonEmptySet(rule.applies_to.scopes),
+      root,
+      test: root.test,
+    };
+  });
+
+  function run(facts: Facts, context: RuleContext, trace: RuleTrace[] | null): RuleOutcome {
+    slots.load(facts, context.plan);
+    const plan = slots.texts[planTextSlot] as string;
+    const scope = slots.texts[scopeTextSlot] as string;
+    let matched: Rule[] | null = null;
+    let shadowMatched: Rule[] | null = null;
+    let warnings: RuleWarning[] | null = null;
+    let factors: number[] | null = null;
+    let blockedBy: Rule | null = null;
+    let route: string | null = null;
+    let words: number | null = null;
+    let flag: string | null = null;
+    for (let index = 0; index < prepared.length; index++) {
+      const item = prepared[index] as Prepared;
+      if (item.plans !== null && !item.plans.has(plan)) continue;
+      if (item.scopes !== null && !item.scopes.has(scope)) continue;
+      const matches = item.test();
+      if (trace) trace.push(traceOf(item, matches));
+      if (!matches) continue;
+      if (item.shadow) {
+        (shadowMatched ??= []).push(item.rule);
+        continue;
+      }
+      const action = item.rule.action;
+      (matched ??= []).push(item.rule);
+      if (action.warn)
+        (warnings ??= []).push({ rule_name: item.rule.rule_name, message: action.warn.message });
+      if (action.truncate)
+        words = words === null ? action.truncate.words : Math.min(words, action.truncate.words);
+      if (action.route) {
+        route = action.route.model;
+        slots.route(route, context.providerOf?.(route) ?? null);
+      }
+      if (action.flag) flag ??= action.flag.reason;
+      if (action.multiply_cost) (factors ??= []).push(Math.round(action.multiply_cost.by * 1000));
+      if (action.block || action.deflect) {
+        blockedBy = item.rule;
+        break;
+      }
+    }
+    const block = blockedBy?.action.block;
+    const deflect = blockedBy?.action.deflect;
+    const reason = blockedBy ? (block?.reason ?? deflect?.reason ?? "off_topic") : null;
+    return {
+      decision: blockedBy ? "block" : warnings ? "warn" : "allow",
+      blocked_by: blockedBy,
+      reason,
+      message: block?.message ?? deflect?.message ?? null,
+      http_status: reason === null ? 200 : statusOfBlock(reason),
+      block_minutes: block?.minutes ?? null,
+      route,
+      truncate_to_words: words,
+      flag,
+      warnings: warnings ?? none,
+      factors_thousandths: factors ?? none,
+      matched: matched ?? none,
+      shadow_matched: shadowMatched ?? none,
+    };
+  }
+
+  function traceOf(item: Prepared, matches: boolean): RuleTrace {
+    const leaves: LeafTrace[] = [];
+    decisiveLeaves(item.root, slots, leaves);
+    return {
+      rule_name: item.rule.rule_name,
+      version: item.rule.version,
+      mode: item.shadow ? "shadow" : "enforce",
+      matched: matches,
+      facts: Object.fromEntries(factsOf(item.rule.conditions).map((fact) => [fact, slots.seen(fact)])),
+      decided_by: leaves,
+    };
+  }
+
+  return {
+    rules: prepared.map((item) => item.rule),
+    evaluate: (facts, context) => run(facts, context, null),
+    explain(facts, context) {
+      const trace: RuleTrace[] = [];
+      const outcome = run(facts, context, trace);
+      return { outcome, trace };
+    },
+  };
+}
+
+/** Judges one call by rules that are used once. For many calls compile them once (`compileRules`). */
+export function evaluateRules(
+  rules: readonly Rule[],
+  facts: Facts,
+  context: RuleContext,
+): { readonly outcome: RuleOutcome; readonly trace: readonly RuleTrace[] } {
+  return compileRules(rules).explain(facts, context);
+}
+
+/**
+ * Tokens held or charged under `multiply_cost`: ⌈tokens × product of the factors⌉, exact, at most 2^53 − 1.
+ * Source: docs/RULES.md, step 7.
+ */
+export function multiplyTokens(count: number, factorsThousandths: readonly number[]): number {
+  if (factorsThousandths.length === 0) return count;
+  let numerator = BigInt(count);
+  let denominator = 1n;
+  for (const factor of factorsThousandths) {
+    numerator *= BigInt(factor);
+    denominator *= 1000n;
+  }
+  const product = (numerator + denominator - 1n) / denominator;
+  return product > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(product);
+}

@@ -1,0 +1,130 @@
+import { dayOf, isTimeZone, localClock, localDay } from "../time/zone.ts";
+import { duration, formatCount } from "./words.ts";
+
+/**
+ * What a receipt's words are made from: the record that `explain_decision` answers, as far as it is read here
+ * (see shared/contract for the whole).
+ */
+export interface ReceiptFacts {
+  readonly decision: "allow" | "warn" | "block";
+  readonly reason: string | null;
+  readonly rule_name: string | null;
+  readonly rule_version: number | null;
+  readonly estimated_tokens: number;
+  /** Tokens missing; null where tokens were not the matter. */
+  readonly shortfall: { readonly need: number; readonly have: number; readonly missing: number } | null;
+  readonly limit: { readonly window: string; readonly limit: number; readonly used: number } | null;
+  /** ISO instant; null if it does not clear by itself. */
+  readonly clears_at: string | null;
+  /** The account's own zone. */
+  readonly timezone: string;
+  readonly rules: readonly {
+    readonly rule_name: string;
+    readonly matched: boolean;
+    readonly facts: Readonly<Record<string, unknown>>;
+  }[];
+}
+
+/** What each reason means, to the person who was stopped. */
+const reasonWords = new Map([
+  ["insufficient_tokens", "too few tokens"],
+  ["daily_limit", "daily limit"],
+  ["monthly_limit", "monthly limit"],
+  ["user_blocked", "an operator's block"],
+  ["spam_identical", "identical messages"],
+  ["bot_behavior", "messages faster than a person writes"],
+  ["token_hogging", "too many messages"],
+  ["off_topic", "off topic"],
+  ["budget_exhausted", "budget exhausted"],
+  ["rate_limited", "too many calls"],
+]);
+
+/** A reason code in words: "daily_limit" → "daily limit"; an unknown one with spaces for its underscores. */
+export function describeReason(reason: string): string {
+  return reasonWords.get(reason) ?? reason.replaceAll("_", " ");
+}
+
+/** The reply to a user who was stopped by a rule without words of its own. */
+export function standardMessage(reason: string): string {
+  switch (reason) {
+    case "insufficient_tokens":
+      return "You have too few tokens left for this request.";
+    case "daily_limit":
+      return "You have reached your limit for today.";
+    case "monthly_limit":
+      return "You have reached your limit for this month.";
+    case "user_blocked":
+      return "Your account is blocked. Please contact support.";
+    case "spam_identical":
+      return "You have sent the same message many times. Please try something else.";
+    case "bot_behavior":
+      return "Messages are arriving too fast. Please wait a moment.";
+    case "token_hogging":
+      return "You have sent very many messages today. Please come back tomorrow.";
+    case "off_topic":
+      return "I can't help with that topic here.";
+    case "budget_exhausted":
+      return "The budget for this service is used up for now.";
+    default:
+      return "This request cannot be answered now.";
+  }
+}
+
+/** When it clears, in the account's own zone: "00:00 Europe/London, in 3 h 12 m", with the date if not today or tomorrow's midnight. */
+function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
+  const known = isTimeZone(zone) ? zone : "UTC";
+  const clock = localClock(clearsAtMs, known);
+  const day = dayOf(nowMs, known);
+  const date = clearsAtMs <= day.endMs ? "" : `${localDay(clearsAtMs, known)} `;
+  const wait = clearsAtMs <= nowMs ? "now" : `in ${duration(clearsAtMs - nowMs)}`;
+  return `${date}${clock} ${known}, ${wait}`;
+}
+
+/** The counters a rule saw, shortest first, for a rule without a shortfall: "identical_messages 10". */
+function counters(facts: Readonly<Record<string, unknown>>): string {
+  return Object.entries(facts)
+    .filter(([, value]) => typeof value === "number" || typeof value === "boolean")
+    .map(
+      ([name, value]) =>
+        `${name.replaceAll("_", " ")} ${typeof value === "number" ? formatCount(value) : String(value)}`,
+    )
+    .join(", ");
+}
+
+/**
+ * The receipt in one or two sentences, to read out or send: "Stopped by *daily limit* (v3): 10,240 of 10,000
+ * tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m."
+ * `nowMs` is the reader's now, for "in 3 h 12 m".
+ */
+export function describeReceipt(receipt: ReceiptFacts, nowMs: number): string {
+  const name =
+    receipt.rule_name?.replaceAll("_", " ") ?? (receipt.reason ? describeReason(receipt.reason) : null);
+  const version = receipt.rule_version === null ? "" : ` (v${receipt.rule_version})`;
+  if (receipt.decision === "allow") return `Allowed: ${formatCount(receipt.estimated_tokens)} tokens held.`;
+  const details: string[] = [];
+  if (receipt.limit)
+    details.push(
+      `${formatCount(receipt.limit.used)} of ${formatCount(receipt.limit.limit)} tokens used ${receipt.limit.window === "monthly" ? "this month" : "today"}`,
+    );
+  if (receipt.shortfall)
+    details.push(
+      `needs ${formatCount(receipt.shortfall.missing)} more, has ${formatCount(receipt.shortfall.have)}`,
+    );
+  if (details.length === 0) {
+    const line = receipt.rules.find((rule) => rule.rule_name === receipt.rule_name && rule.matched);
+    const saw = line ? counters(line.facts) : "";
+    if (saw !== "") details.push(saw);
+  }
+  const head =
+    receipt.decision === "warn"
+      ? `Allowed with a warning${name ? ` by *${name}*${version}` : ""}`
+      : `Stopped by *${name ?? "a rule"}*${version}`;
+  const cause = details.length > 0 ? `: ${details.join("; ")}.` : ".";
+  const clearsAt = receipt.clears_at === null ? Number.NaN : Date.parse(receipt.clears_at);
+  if (receipt.decision !== "block") return `${head}${cause}`;
+  if (!Number.isNaN(clearsAt))
+    return `${head}${cause} Clears at ${clearing(clearsAt, nowMs, receipt.timezone)}.`;
+  return receipt.reason === "user_blocked"
+    ? `${head}${cause} Clears when an operator lifts it.`
+    : `${head}${cause}`;
+}

@@ -1,0 +1,397 @@
+import { describe, expect, it } from "vitest";
+import {
+  type Condition,
+  compareBytes,
+  compileRules,
+  describeReceipt,
+  describeRule,
+  evaluateRules,
+  type Facts,
+  foldText,
+  multiplyTokens,
+  orderRules,
+  parseRule,
+  parseRules,
+  phraseText,
+  type Rule,
+  readMessage,
+  scoreComplexity,
+} from "../index.ts";
+
+const plan = { monthly_allowance: 50_000, daily_limit: 10_000, monthly_limit: null };
+const context = { plan };
+
+function rule(changes: Partial<Rule> & Pick<Rule, "conditions" | "action">): Rule {
+  return {
+    rule_name: "a_rule",
+    rule_type: "custom",
+    priority: 100,
+    mode: "enforce",
+    is_active: true,
+    applies_to: {},
+    version: 1,
+    ...changes,
+  };
+}
+
+const matches = (conditions: Condition, facts: Facts): boolean =>
+  compileRules([rule({ conditions, action: { warn: { message: "m" } } })]).evaluate(facts, context)
+    .decision === "warn";
+
+describe("a leaf", () => {
+  it.each<[Condition, Facts, boolean]>([
+    [{ fact: "messages_today", op: ">", value: 100 }, { messages_today: 101 }, true],
+    [{ fact: "messages_today", op: ">", value: 100 }, { messages_today: 100 }, false],
+    [{ fact: "messages_today", op: ">=", value: 100 }, { messages_today: 100 }, true],
+    [{ fact: "messages_today", op: "!=", value: 100 }, { messages_today: 100 }, false],
+    [{ fact: "messages_today", op: "!=", value: 100 }, { messages_today: null }, false],
+    [{ fact: "messages_today", op: "not_in", value: [1] }, {}, false],
+    [{ not: { fact: "messages_today", op: "=", value: 100 } }, {}, true],
+    [{ fact: "hour_utc", op: "between", value: [2, 5] }, { hour_utc: 5 }, true],
+    [{ fact: "complexity", op: ">=", value: 0.7 }, { complexity: 0.7 }, true],
+    [{ fact: "tokens_today", op: ">", value: { plan: "daily_limit" } }, { tokens_today: 10_001 }, true],
+    [{ fact: "tokens_today", op: "!=", value: { plan: "monthly_limit" } }, { tokens_today: 1 }, false],
+    [{ fact: "plan", op: "in", value: ["gold", "free"] }, { plan: "free" }, true],
+    [{ fact: "plan", op: "=", value: "Gold" }, { plan: "gold" }, false],
+    [{ fact: "is_flagged", op: "!=", value: true }, { is_flagged: false }, true],
+    [{ fact: "is_flagged", op: "!=", value: true }, { is_flagged: null }, false],
+    [{ fact: "message", op: "contains", value: ["Buy", "now"] }, { message: foldText("Buy it NOW!") }, true],
+    [{ fact: "message", op: "contains", value: ["buy", "later"] }, { message: "buy it now" }, false],
+    [{ fact: "message", op: "matches_any", value: ["home work"] }, { message: "my home-work, please" }, true],
+    [{ fact: "message", op: "matches_any", value: ["work"] }, { message: "homework" }, false],
+    [{ fact: "message", op: "matches_any", value: ["ÉCOLE"] }, { message: foldText("l’école") }, true],
+    [{ all: [] }, {}, true],
+    [{ any: [] }, {}, false],
+  ])("%j on %j is %s", (condition, facts, expected) => {
+    expect(matches(condition, facts)).toBe(expected);
+  });
+});
+
+describe("a rule set", () => {
+  it("stops at the first block, and keeps routes and truncations of earlier rules", () => {
+    const seen = compileRules([
+      rule({
+        rule_name: "c",
+        priority: 3,
+        conditions: { all: [] },
+        action: { block: { reason: "daily_limit", message: "Enough." } },
+      }),
+      rule({
+        rule_name: "b",
+        priority: 2,
+        conditions: { fact: "provider", op: "=", value: "openai" },
+        action: { truncate: { words: 500 }, warn: { message: "long" } },
+      }),
+      rule({ rule_name: "d", priority: 4, conditions: { all: [] }, action: { route: { model: "never" } } }),
+      rule({
+        rule_name: "a",
+        priority: 1,
+        conditions: { all: [] },
+        action: { route: { model: "gpt-4o-mini" } },
+      }),
+    ]).evaluate({ model: "claude-3", provider: "anthropic" }, { plan, providerOf: () => "openai" });
+    expect(seen).toMatchObject({
+      decision: "block",
+      reason: "daily_limit",
+      http_status: 429,
+      message: "Enough.",
+      route: "gpt-4o-mini",
+      truncate_to_words: 500,
+      warnings: [{ rule_name: "b", message: "long" }],
+    });
+    expect(seen.matched.map((matched) => matched.rule_name)).toEqual(["a", "b", "c"]);
+  });
+
+  it("records a shadow rule without letting it change anything, not even a later rule's model", () => {
+    const seen = compileRules([
+      rule({
+        rule_name: "shadow",
+        mode: "shadow",
+        priority: 1,
+        conditions: { all: [] },
+        action: { route: { model: "other" }, block: { reason: "daily_limit" } },
+      }),
+      rule({ conditions: { fact: "model", op: "=", value: "mine" }, action: { flag: { reason: "seen" } } }),
+    ]).evaluate({ model: "mine" }, context);
+    expect(seen.shadow_matched.map((matched) => matched.rule_name)).toEqual(["shadow"]);
+    expect(seen).toMatchObject({ decision: "allow", route: null, flag: "seen" });
+  });
+
+  it("applies to the plans and scopes it names, and to all when it names none", () => {
+    const compiled = compileRules([
+      rule({
+        conditions: { all: [] },
+        action: { warn: { message: "m" } },
+        applies_to: { plans: ["gold"], scopes: ["brand-1"] },
+      }),
+    ]);
+    expect(compiled.evaluate({ plan: "gold", scope_id: "brand-1" }, context).decision).toBe("warn");
+    expect(compiled.evaluate({ plan: "gold", scope_id: null }, context).decision).toBe("allow");
+    expect(compiled.evaluate({ plan: "free", scope_id: "brand-1" }, context).decision).toBe("allow");
+  });
+
+  it("does not look at rules that are off or inactive", () => {
+    const always = { conditions: { all: [] }, action: { warn: { message: "m" } } };
+    const compiled = compileRules([rule({ ...always, mode: "off" }), rule({ ...always, is_active: false })]);
+    expect(compiled.rules).toEqual([]);
+    expect(compiled.evaluate({}, context).decision).toBe("allow");
+  });
+
+  it("runs in order of priority, then of the name's bytes", () => {
+    const named = (rule_name: string, priority: number) => ({ rule_name, priority });
+    const ordered = orderRules([
+      named("b", 2),
+      named("😀", 1),
+      named("\uff21", 1),
+      named("B", 1),
+      named("a", 1),
+    ]);
+    expect(ordered.map((item) => item.rule_name)).toEqual(["B", "a", "\uff21", "😀", "b"]);
+    expect(Math.sign(compareBytes("\uff21", "😀"))).toBe(
+      Buffer.compare(Buffer.from("\uff21"), Buffer.from("😀")),
+    );
+  });
+
+  it("says which leaf decided, and what it saw", () => {
+    const { trace } = evaluateRules(
+      [
+        rule({
+          conditions: {
+            all: [
+              { fact: "plan", op: "!=", value: "business" },
+              { fact: "tokens_today", op: ">", value: { plan: "daily_limit" } },
+              { fact: "messages_today", op: ">", value: 5 },
+            ],
+          },
+          action: { block: { reason: "daily_limit" } },
+        }),
+      ],
+      { plan: "gold", tokens_today: 9_000, messages_today: 3 },
+      context,
+    );
+    expect(trace).toEqual([
+      {
+        rule_name: "a_rule",
+        version: 1,
+        mode: "enforce",
+        matched: false,
+        facts: { plan: "gold", tokens_today: 9_000, messages_today: 3 },
+        decided_by: [
+          {
+            path: "conditions.all[1]",
+            fact: "tokens_today",
+            op: ">",
+            value: { plan: "daily_limit" },
+            plan_value: 10_000,
+            seen: 9_000,
+            matched: false,
+          },
+        ],
+      },
+    ]);
+  });
+
+  it("multiplies tokens exactly, rounding up once", () => {
+    expect(multiplyTokens(10, [1_100, 1_100])).toBe(13);
+    expect(multiplyTokens(Number.MAX_SAFE_INTEGER, [1_000_000, 1_000_000])).toBe(Number.MAX_SAFE_INTEGER);
+    expect(multiplyTokens(0, [1_500])).toBe(0);
+  });
+});
+
+describe("a malformed rule", () => {
+  const good = {
+    rule_name: "r",
+    conditions: { fact: "messages_today", op: ">", value: 100 },
+    action: { block: { reason: "token_hogging" } },
+  };
+  const problemsOf = (input: unknown): string[] => {
+    const parsed = parseRule(input);
+    return parsed.ok
+      ? []
+      : parsed.error.map((problem) => `${problem.path} | ${problem.message} | ${problem.fix}`);
+  };
+
+  it("is none when the keys left out have defaults", () => {
+    const parsed = parseRule(good);
+    expect(parsed.ok && parsed.value).toMatchObject({
+      rule_type: "custom",
+      priority: 100,
+      mode: "enforce",
+      is_active: true,
+      applies_to: {},
+      version: 0,
+    });
+  });
+
+  it.each<[string, unknown, RegExp]>([
+    ["null", null, /is not an object/],
+    ["a list", [], /is not an object/],
+    [
+      "unknown fact",
+      { ...good, conditions: { all: [{ fact: "message_today", op: ">", value: 1 }] } },
+      /^conditions\.all\[0\]\.fact \| Unknown fact "message_today"\. \| Did you mean "messages_today"\?$/,
+    ],
+    [
+      "wrong op for the type",
+      { ...good, conditions: { fact: "plan", op: ">", value: "a" } },
+      /^conditions\.op .*does not go with "plan", which is text/,
+    ],
+    [
+      "text for a number",
+      { ...good, conditions: { fact: "messages_today", op: ">", value: "100" } },
+      /conditions\.value .*without quotes/,
+    ],
+    [
+      "NaN",
+      { ...good, conditions: { fact: "messages_today", op: ">", value: Number.NaN } },
+      /conditions\.value/,
+    ],
+    ["2^53", { ...good, conditions: { fact: "messages_today", op: ">", value: 2 ** 53 } }, /below 2\^53/],
+    ["two sayings", { ...good, conditions: { all: [], any: [] } }, /several things at once/],
+    [
+      "leaf with a stray key",
+      { ...good, conditions: { ...good.conditions, vlaue: 3 } },
+      /Did you mean "value"/,
+    ],
+    [
+      "empty phrase",
+      { ...good, conditions: { fact: "message", op: "contains", value: ["--"] } },
+      /no letter or digit/,
+    ],
+    ["no action", { ...good, action: {} }, /does nothing/],
+    [
+      "block and deflect",
+      { ...good, action: { block: { reason: "a" }, deflect: { message: "b" } } },
+      /exclude each other/,
+    ],
+    ["a factor of four decimals", { ...good, action: { multiply_cost: { by: 1.0001 } } }, /three decimals/],
+    ["a misspelt key", { ...good, prioritty: 3 }, /^prioritty .* Did you mean "priority"\?/],
+    ["a name of NUL", { ...good, rule_name: "\0" }, /cannot be stored/],
+    [
+      "an unknown plan number",
+      { ...good, conditions: { fact: "tokens_today", op: ">", value: { plan: "dayly_limit" } } },
+      /Did you mean "daily_limit"/,
+    ],
+  ])("is refused with its path and its fix: %s", (_, input, expected) => {
+    expect(problemsOf(input).join("\n")).toMatch(expected);
+  });
+
+  it("is refused at 201 leaves, at depth 21, and when it contains itself", () => {
+    const leaf = good.conditions;
+    expect(problemsOf({ ...good, conditions: { any: Array.from({ length: 200 }, () => leaf) } })).toEqual([]);
+    expect(
+      problemsOf({ ...good, conditions: { any: Array.from({ length: 1000 }, () => leaf) } }),
+    ).toHaveLength(1);
+    const deep = (levels: number): unknown => (levels === 1 ? leaf : { not: deep(levels - 1) });
+    expect(problemsOf({ ...good, conditions: deep(20) })).toEqual([]);
+    expect(problemsOf({ ...good, conditions: deep(21) }).join()).toMatch(/nested too deep/);
+    const cycle: { all: unknown[] } = { all: [leaf] };
+    cycle.all.push(cycle, cycle);
+    expect(problemsOf({ ...good, conditions: cycle })).not.toEqual([]);
+  });
+
+  it("names the rule's place in a list, and a name used twice", () => {
+    const parsed = parseRules([good, good, { ...good, rule_name: "" }]);
+    expect(parsed.ok ? [] : parsed.error.map((problem) => problem.path)).toEqual([
+      "[1].rule_name",
+      "[2].rule_name",
+    ]);
+  });
+});
+
+describe("text", () => {
+  it("folds by the written table alone", () => {
+    expect(foldText("ÀÉÎ ŽŸ ΑΣ ЖЯ İ ẞ Ａ ﬁ")).toBe("àéî žÿ ας".replace("ς", "σ") + " жя İ ẞ a fi");
+  });
+  it("finds phrases between separators only", () => {
+    expect(phraseText("hello,  «wörld»…")).toBe(" hello wörld ");
+    expect(phraseText("")).toBe(" ");
+  });
+  it("scores 200 characters with three of the words as 0.733", () => {
+    const message = "explain why compare ".padEnd(200, "x");
+    expect(scoreComplexity(message, ["explain", "why", "compare", "Explain"])).toBe(0.733);
+    expect(scoreComplexity("x".repeat(5000), ["a", "b", "c", "d"])).toBe(0.4);
+  });
+  it("keeps a given complexity to three decimals, half up", () => {
+    const rounded = (value: number) => readMessage(null, {}, value).complexity;
+    expect([0.0005, 0.0004999, 0.7335, 1, 0, 1e-9, 0.9995, 0.12345].map(rounded)).toEqual([
+      0.001, 0, 0.734, 1, 0, 0, 1, 0.123,
+    ]);
+  });
+});
+
+describe("words", () => {
+  const names = { plans: { business: "Business", gold: "Gold", gold_plus: "Gold+" }, currency: "gbp" };
+  it.each<[string, Parameters<typeof rule>[0]]>([
+    [
+      "Block when more than 100 messages a day, except Business",
+      {
+        conditions: {
+          all: [
+            { fact: "messages_today", op: ">", value: 100 },
+            { fact: "plan", op: "!=", value: "business" },
+          ],
+        },
+        action: { block: { reason: "token_hogging" } },
+      },
+    ],
+    [
+      "Use gpt-4o-mini when between 02:00 and 06:00 UTC, for Gold+",
+      {
+        conditions: { fact: "hour_utc", op: "between", value: [2, 5] },
+        action: { route: { model: "gpt-4o-mini" } },
+        applies_to: { plans: ["gold_plus"] },
+      },
+    ],
+    [
+      "Block for 30 m and flag for review when at least 10 identical messages (shadow: recorded only)",
+      {
+        conditions: { fact: "identical_messages", op: ">=", value: 10 },
+        action: { block: { reason: "spam_identical", minutes: 30 }, flag: { reason: "spam" } },
+        mode: "shadow",
+      },
+    ],
+    [
+      "Warn when tokens used today above the plan's daily limit or (more than 2.50 GBP spent today and the topic is “homework”)",
+      {
+        conditions: {
+          any: [
+            { fact: "tokens_today", op: ">", value: { plan: "daily_limit" } },
+            {
+              all: [
+                { fact: "cost_today_micros", op: ">", value: 2_500_000 },
+                { fact: "topic", op: "=", value: "homework" },
+              ],
+            },
+          ],
+        },
+        action: { warn: { message: "m" } },
+      },
+    ],
+    [
+      "Shorten the message to 500 words always (off)",
+      { conditions: { all: [] }, action: { truncate: { words: 500 } }, mode: "off" },
+    ],
+  ])("%s", (sentence, given) => {
+    expect(describeRule(rule(given), names)).toBe(sentence);
+  });
+
+  it("gives a blocked user's receipt", () => {
+    const now = Date.parse("2026-11-22T20:48:00Z");
+    const receipt = {
+      decision: "block" as const,
+      reason: "daily_limit",
+      rule_name: "daily_limit",
+      rule_version: 3,
+      estimated_tokens: 1_000,
+      shortfall: { need: 1_240, have: 0, missing: 1_240 },
+      limit: { window: "daily", limit: 10_000, used: 10_240 },
+      clears_at: "2026-11-23T00:00:00Z",
+      timezone: "Europe/London",
+      rules: [],
+    };
+    expect(describeReceipt(receipt, now)).toBe(
+      "Stopped by *daily limit* (v3): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
+    );
+  });
+});

@@ -1,0 +1,110 @@
+/** What a rule is. Field names are the records' own (CONTRACT, "A rule"). Semantics: docs/RULES.md. */
+
+/** Facts that are numbers. Units are in the names; see docs/RULES.md, "Facts". */
+export type NumberFact =
+  | "tokens_today"
+  | "tokens_this_month"
+  | "messages_today"
+  | "identical_messages"
+  | "seconds_since_last_message"
+  | "rapid_messages"
+  | "conversation_messages"
+  | "message_words"
+  | "message_characters"
+  | "estimated_tokens"
+  | "complexity"
+  | "hour_utc"
+  | "hour_local"
+  | "weekday_local"
+  | "available_tokens"
+  | "usage_percent"
+  | "cost_today_micros"
+  | "cost_this_month_micros"
+  | "account_age_days";
+
+/** Facts that are text. `message` is the folded message (see `foldText`). */
+export type TextFact = "message" | "plan" | "model" | "provider" | "task_type" | "scope_id" | "topic";
+
+export type BooleanFact = "is_flagged";
+
+export type FactName = NumberFact | TextFact | BooleanFact;
+
+export type FactValue = number | string | boolean | null;
+
+/** What was true when a call was judged. A fact that is absent or null matches nothing. */
+export type Facts = { readonly [F in NumberFact]?: number | null } & {
+  readonly [F in TextFact]?: string | null;
+} & { readonly [F in BooleanFact]?: boolean | null };
+
+export type Operator =
+  | "="
+  | "!="
+  | ">"
+  | ">="
+  | "<"
+  | "<="
+  | "in"
+  | "not_in"
+  | "between"
+  | "contains"
+  | "matches_any";
+
+/** A number of the plan that a leaf may compare with. */
+export type PlanKey = "monthly_allowance" | "daily_limit" | "monthly_limit";
+
+export type LeafValue =
+  | number
+  | string
+  | boolean
+  | { readonly plan: PlanKey }
+  | readonly number[]
+  | readonly string[];
+
+export interface Leaf {
+  readonly fact: FactName;
+  readonly op: Operator;
+  readonly value: LeafValue;
+}
+
+export type Condition =
+  | { readonly all: readonly Condition[] }
+  | { readonly any: readonly Condition[] }
+  | { readonly not: Condition }
+  | Leaf;
+
+/** One or more effects; `block` and `deflect` exclude each other. */
+export interface Action {
+  readonly block?: { readonly reason: string; readonly message?: string; readonly minutes?: number };
+  readonly warn?: { readonly message: string };
+  readonly truncate?: { readonly words: number };
+  readonly route?: { readonly model: string };
+  readonly flag?: { readonly reason: string };
+  readonly deflect?: { readonly message: string; readonly reason?: string };
+  /** Factor on the tokens held and charged, at most three decimals, 0.001 to 1000. */
+  readonly multiply_cost?: { readonly by: number };
+}
+
+/** enforce: changes decisions. shadow: evaluated and recorded, changes nothing. off: not looked at. */
+export type RuleMode = "enforce" | "shadow" | "off";
+
+export interface Rule {
+  readonly rule_name: string;
+  readonly rule_type: string;
+  readonly conditions: Condition;
+  readonly action: Action;
+  /** Lower runs first; equal ones in order of `rule_name` by bytes. */
+  readonly priority: number;
+  readonly mode: RuleMode;
+  /** False is the same as mode off. */
+  readonly is_active: boolean;
+  readonly applies_to: { readonly plans?: readonly string[]; readonly scopes?: readonly string[] };
+  /** 0 for a draft that was never saved. */
+  readonly version: number;
+}
+
+/** The numbers of a plan that rules and limits read; null means none. */
+export interface PlanNumbers {
+  readonly monthly_allowance: number | null;
+  readonly daily_limit: number | null;
+  readonly monthly_limit: number | null;
+}

@@ -1,0 +1,2 @@
+/** Local days and months of named time zones. */
+export * from "./zone.ts";
