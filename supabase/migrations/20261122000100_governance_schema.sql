@@ -57,7 +57,7 @@ create table governance.prices (
   -- Null: as input.
   cached_input_micros_per_million bigint check (cached_input_micros_per_million between 0 and 1000000000000000),
   -- Null: as input.
-  cache_write_micros_per_million bigint check (cache_write_micros_per_million between 0 and 1000000000000000),
+  cache_write_input_micros_per_million bigint check (cache_write_input_micros_per_million between 0 and 1000000000000000),
   -- Null: as output.
   reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
   currency text not null check (currency ~ '^[a-z]{3}$'),
@@ -71,7 +71,7 @@ comment on table governance.prices is 'Micro-units of a currency per million tok
 
 create table governance.estimates (
   task_type text primary key,
-  tokens bigint not null check (tokens between 0 and 9007199254740991),
+  tokens bigint not null check (tokens between 1 and 9007199254740991),
   updated_at timestamptz not null default now()
 );
 comment on table governance.estimates is 'Tokens to hold for a task whose caller gives no estimate.';
@@ -175,11 +175,12 @@ create table governance.active_config (
   needs_topic boolean not null default false,
   needs_complexity boolean not null default false,
   needs_identical boolean not null default false,
+  needs_provider boolean not null default false,
   hold_minutes int not null default 15 check (hold_minutes between 1 and 10080),
   identical_window_minutes int not null default 60 check (identical_window_minutes between 1 and 10080),
   reply_tokens bigint not null default 500 check (reply_tokens >= 0),
-  default_estimate bigint not null default 300 check (default_estimate >= 0),
-  -- A settlement above this, or above the multiple of its hold (with a floor), waits for a person.
+  default_estimate bigint not null default 300 check (default_estimate >= 1),
+  -- A settlement above this waits for a person.
   settle_ceiling_tokens bigint not null default 10000000 check (settle_ceiling_tokens > 0),
   low_balance_tokens bigint not null default 1000 check (low_balance_tokens >= 0),
   high_usage_tokens bigint not null default 5000 check (high_usage_tokens >= 0),
@@ -352,7 +353,7 @@ create table governance.requests (
   account_id bigint not null,
   request_id text not null,
   -- Hash of the parameters: a repeat with others is refused.
-  fingerprint bytea not null,
+  fingerprint bigint not null,
   xid xid8 not null default pg_current_xact_id(),
   -- What was asked
   requested_model text not null,
@@ -422,7 +423,7 @@ create table governance.requests (
   unpaid_tokens bigint,
   cost_micros bigint,
   currency text,
-  settle_fingerprint bytea,
+  settle_fingerprint bigint,
   transaction_id bigint,
   alerts jsonb,
   settle_metadata jsonb,
@@ -460,7 +461,7 @@ declare
   v_name text;
   v_created int := 0;
 begin
-  perform pg_advisory_xact_lock(7254002);
+  perform pg_advisory_xact_lock(7254011);
   while v_month <= p_to loop
     v_name := 'requests_' || to_char(v_month, 'YYYY_MM');
     if to_regclass('governance.' || v_name) is null then

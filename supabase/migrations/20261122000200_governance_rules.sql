@@ -1,0 +1,659 @@
+-- Rules: checked and compiled when saved, evaluated as straight plpgsql. docs/RULES.md is the meaning; the core in
+-- shared/governance implements the same page.
+
+create function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text default null) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  raise exception using errcode = p_sqlstate, hint = p_hint, message = p_message, detail = coalesce(p_detail, '');
+end
+$$;
+comment on function governance.fail(text, text, text, text) is 'Raises an error of supabase/ERROR_CODES.md: SQLSTATE, stable word, sentence.';
+
+create function governance.now() returns timestamptz
+  language sql stable set search_path = '' as $$
+  select coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) from governance.active_config c
+$$;
+comment on function governance.now() is 'The server''s clock, or the test clock where a test set one.';
+
+create function governance.set_test_clock(p_at timestamptz, p_frozen boolean default false) returns timestamptz
+  language plpgsql set search_path = '' as $$
+begin
+  update governance.active_config set
+    test_clock_offset = case when p_at is not null and not p_frozen then p_at - clock_timestamp() end,
+    test_clock_at = case when p_frozen then p_at end;
+  return governance.now();
+end
+$$;
+comment on function governance.set_test_clock(timestamptz, boolean) is
+  'For tests alone: moves governance.now() to a moment, running on from it or frozen; null gives the server''s clock back.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Folding: written out, so that every server and runtime folds alike
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.fold_letters (
+  upper text primary key,
+  lower text not null
+);
+alter table governance.fold_letters enable row level security;
+revoke all on governance.fold_letters from public;
+comment on table governance.fold_letters is 'Letters beyond ASCII that folding makes lower case.';
+insert into governance.fold_letters (upper, lower)
+  select substr(u.letters, n, 1), substr(l.letters, n, 1)
+  from (select 'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ' as letters) u, (select 'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĳĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭѯѱѳѵѷѹѻѽѿҁҋҍҏґғҕҗҙқҝҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿ' as letters) l, generate_series(1, length('ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ')) n;
+
+create function governance.fold(p_text text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+begin
+  if octet_length(p_text) = char_length(p_text) then
+    return lower(p_text collate "C");
+  end if;
+  return translate(lower(normalize(p_text, nfkc) collate "C"), 'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ', 'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĳĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭѯѱѳѵѷѹѻѽѿҁҋҍҏґғҕҗҙқҝҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿ');
+end
+$$;
+comment on function governance.fold(text) is 'NFKC and the lower case of docs/RULES.md.';
+
+create function governance.collapse_spaces(p_text text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+declare
+  v_text text;
+begin
+  if octet_length(p_text) = char_length(p_text) then
+    v_text := translate(p_text, E'\t\n\v\f\r', '     ');
+  else
+    v_text := translate(p_text, E'\t\n\v\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
+      '                        ');
+  end if;
+  while strpos(v_text, '  ') > 0 loop
+    v_text := replace(v_text, '  ', ' ');
+  end loop;
+  return btrim(v_text, ' ');
+end
+$$;
+comment on function governance.collapse_spaces(text) is 'Each run of white space becomes one space; none at the ends.';
+
+create function governance.count_words(p_text text) returns int
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+declare
+  v_text text := governance.collapse_spaces(p_text);
+begin
+  if v_text = '' then return 0; end if;
+  return char_length(v_text) - char_length(replace(v_text, ' ', '')) + 1;
+end
+$$;
+comment on function governance.count_words(text) is 'Words between white space.';
+
+create function governance.space_phrases(p_folded text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+begin
+  return ' ' || btrim(regexp_replace(p_folded,
+    '[\x01-\x2f\x3a-\x60\x7b-\x7f\u0080-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u2000-\u206f\u3000-\u303f\ufe30-\ufe4f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+',
+    ' ', 'g'), ' ') || ' ';
+end
+$$;
+comment on function governance.space_phrases(text) is 'Folded text with every separator as one space and one at each end: a phrase occurs if it does so with its spaces.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Facts and verdict
+-- ---------------------------------------------------------------------------------------------------------------
+
+create type governance.facts as (
+  at timestamptz,
+  message text,
+  -- The message as space_phrases makes it.
+  message_phrases text,
+  tokens_today bigint,
+  tokens_this_month bigint,
+  messages_today int,
+  identical_messages int,
+  seconds_since_last_message numeric,
+  rapid_messages int,
+  conversation_messages int,
+  message_words int,
+  message_characters int,
+  estimated_tokens bigint,
+  complexity numeric,
+  hour_utc int,
+  hour_local int,
+  weekday_local int,
+  plan text,
+  model text,
+  provider text,
+  task_type text,
+  scope_id text,
+  available_tokens bigint,
+  usage_percent int,
+  cost_today_micros bigint,
+  cost_this_month_micros bigint,
+  account_age_days int,
+  is_flagged boolean,
+  topic text,
+  plan_monthly_allowance bigint,
+  plan_daily_limit bigint,
+  plan_monthly_limit bigint
+);
+
+create type governance.verdict as (
+  rule_set_id bigint,
+  blocked boolean,
+  reason text,
+  message text,
+  block_minutes int,
+  version_id bigint,
+  warnings text[],
+  truncate_to_words int,
+  model text,
+  flag_reason text,
+  flag_version_id bigint,
+  cost_factor numeric,
+  matched_version_ids bigint[],
+  -- Facts that the rules had to work out from the message
+  complexity numeric,
+  topic text
+);
+
+create function governance.provider_of(p_model text, p_at timestamptz) returns text
+  language sql stable set search_path = '' as $$
+  select p.provider from governance.prices p
+  where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
+  order by p.effective_from desc, p.provider collate "C" limit 1
+$$;
+comment on function governance.provider_of(text, timestamptz) is 'Who serves a model, by the price table; null if unknown.';
+
+create function governance.fact_type(p_fact text) returns text
+  language sql immutable set search_path = '' as $$
+  select case
+    when p_fact in ('message', 'plan', 'model', 'provider', 'task_type', 'scope_id', 'topic') then 'text'
+    when p_fact in ('is_flagged') then 'boolean'
+    when p_fact in ('tokens_today', 'tokens_this_month', 'messages_today', 'identical_messages', 'seconds_since_last_message',
+      'rapid_messages', 'conversation_messages', 'message_words', 'message_characters', 'estimated_tokens', 'complexity', 'hour_utc',
+      'hour_local', 'weekday_local', 'available_tokens', 'usage_percent', 'cost_today_micros', 'cost_this_month_micros',
+      'account_age_days') then 'number'
+  end
+$$;
+comment on function governance.fact_type(text) is 'text, number or boolean; null for an unknown fact.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Compiling
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.invalid_rule(p_path text, p_problem text) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.fail('PT422', 'invalid_rule', format('%s: %s', p_path, p_problem), p_path);
+end
+$$;
+comment on function governance.invalid_rule(text, text) is 'Refuses a rule, naming the place and the problem.';
+
+create function governance.compile_number(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) is distinct from 'number' then
+    perform governance.invalid_rule(p_path, 'a number is needed');
+  end if;
+  v_number := (p_value #>> '{}')::numeric;
+  if abs(v_number) >= 1e300 or (v_number <> 0 and abs(v_number) < 1e-300) then
+    perform governance.invalid_rule(p_path, 'the number is too large or too small');
+  end if;
+  if not (v_number = trunc(v_number) and abs(v_number) < 9007199254740992)
+    and length(rtrim(ltrim(replace(abs(v_number)::text, '.', ''), '0'), '0')) > 15 then
+    perform governance.invalid_rule(p_path, 'a number is whole and below 2^53, or has at most 15 significant digits');
+  end if;
+  return format('(%s)', v_number);
+end
+$$;
+comment on function governance.compile_number(jsonb, text) is 'A number of a rule as SQL.';
+
+create function governance.compile_text(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_value) is distinct from 'string' then
+    perform governance.invalid_rule(p_path, 'a text is needed');
+  end if;
+  if char_length(p_value #>> '{}') > 1000 then
+    perform governance.invalid_rule(p_path, 'a text has at most 1,000 characters');
+  end if;
+  return quote_literal(p_value #>> '{}') || '::text';
+end
+$$;
+comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
+
+create type governance.compiled_condition as (expression text, leaves int, facts text[]);
+
+create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_fact text := p_node ->> 'fact';
+  v_op text := p_node ->> 'op';
+  v_value jsonb := p_node -> 'value';
+  v_type text;
+  v_column text;
+  v_items text[];
+  v_phrase text;
+  v_key text;
+  v_at int := 0;
+  v_item jsonb;
+  v_expression text;
+begin
+  for v_key in select jsonb_object_keys(p_node) loop
+    if v_key not in ('fact', 'op', 'value') then
+      perform governance.invalid_rule(p_path || '.' || left(v_key, 60), 'a leaf has fact, op and value only');
+    end if;
+  end loop;
+  if jsonb_typeof(p_node -> 'fact') is distinct from 'string' then
+    perform governance.invalid_rule(p_path || '.fact', 'the name of a fact is needed');
+  end if;
+  v_type := governance.fact_type(v_fact);
+  if v_type is null then
+    perform governance.invalid_rule(p_path || '.fact', format('unknown fact "%s"', left(v_fact, 60)));
+  end if;
+  if jsonb_typeof(p_node -> 'op') is distinct from 'string'
+    or v_op not in ('=', '!=', '>', '>=', '<', '<=', 'in', 'not_in', 'between', 'contains', 'matches_any') then
+    perform governance.invalid_rule(p_path || '.op', format('unknown op "%s"', left(coalesce(v_op, ''), 60)));
+  end if;
+  if v_value is null then
+    perform governance.invalid_rule(p_path || '.value', 'a value is needed');
+  end if;
+  if (v_op in ('>', '>=', '<', '<=', 'between') and v_type <> 'number')
+    or (v_op in ('in', 'not_in') and v_type = 'boolean')
+    or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
+    perform governance.invalid_rule(p_path || '.op', format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
+  end if;
+  v_column := 'f.' || quote_ident(v_fact);
+
+  if jsonb_typeof(v_value) = 'object' then
+    if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
+      or v_value ->> 'plan' is null or v_value ->> 'plan' not in ('monthly_allowance', 'daily_limit', 'monthly_limit')
+      or (select count(*) from jsonb_object_keys(v_value)) <> 1 then
+      perform governance.invalid_rule(p_path || '.value',
+        'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
+    end if;
+    v_expression := format('(%s %s f.plan_%s) is true', v_column, case v_op when '!=' then '<>' else v_op end, v_value ->> 'plan');
+  elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
+    v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
+      case v_type
+        when 'number' then governance.compile_number(v_value, p_path || '.value')
+        when 'text' then governance.compile_text(v_value, p_path || '.value')
+        else case when jsonb_typeof(v_value) = 'boolean' then v_value::text end
+      end);
+    if v_expression is null or v_expression not like '%) is true' or jsonb_typeof(v_value) = 'null' then
+      perform governance.invalid_rule(p_path || '.value', format('a %s is needed', v_type));
+    end if;
+    if v_type = 'boolean' and jsonb_typeof(v_value) <> 'boolean' then
+      perform governance.invalid_rule(p_path || '.value', 'true or false is needed');
+    end if;
+  elsif v_op = 'between' then
+    if jsonb_typeof(v_value) <> 'array' or jsonb_array_length(v_value) <> 2 then
+      perform governance.invalid_rule(p_path || '.value', '[low, high] is needed');
+    end if;
+    v_expression := format('(%1$s >= %2$s and %1$s <= %3$s) is true', v_column,
+      governance.compile_number(v_value -> 0, p_path || '.value[0]'), governance.compile_number(v_value -> 1, p_path || '.value[1]'));
+  elsif v_op in ('in', 'not_in') then
+    if jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a list is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 values');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      v_items := v_items || case v_type
+        when 'number' then governance.compile_number(v_item, format('%s.value[%s]', p_path, v_at))
+        else governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at)) end;
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format(case v_op when 'in' then '(%s = any (array[%s]::%s[])) is true' else '(%s <> all (array[%s]::%s[])) is true' end,
+      v_column, array_to_string(v_items, ','), case v_type when 'number' then 'numeric' else 'text' end);
+  else
+    if jsonb_typeof(v_value) = 'string' then
+      v_value := jsonb_build_array(v_value);
+    elsif jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a phrase or a list of phrases is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 phrases');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      perform governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at));
+      v_phrase := governance.space_phrases(governance.fold(v_item #>> '{}'));
+      if btrim(v_phrase) = '' then
+        perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
+      end if;
+      v_items := v_items || format('strpos(%s, %L) > 0',
+        case v_fact when 'message' then 'f.message_phrases' else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format('(%s is not null and (%s)) is true', v_column,
+      coalesce(array_to_string(v_items, case v_op when 'contains' then ' and ' else ' or ' end), case v_op when 'contains' then 'true' else 'false' end));
+  end if;
+  return row(v_expression, 1, array[v_fact])::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_leaf(jsonb, text) is 'A leaf of a rule''s conditions as SQL that is true or false, never null.';
+
+create function governance.compile_condition(p_node jsonb, p_path text, p_depth int) returns governance.compiled_condition
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_key text;
+  v_child jsonb;
+  v_compiled governance.compiled_condition;
+  v_parts text[] := '{}';
+  v_leaves int := 0;
+  v_facts text[] := '{}';
+  v_at int := 0;
+begin
+  if p_depth > 20 then
+    perform governance.invalid_rule(p_path, 'conditions nest at most 20 deep');
+  end if;
+  if jsonb_typeof(p_node) is distinct from 'object' then
+    perform governance.invalid_rule(p_path, 'a condition is {"all": […]}, {"any": […]}, {"not": …} or {"fact", "op", "value"}');
+  end if;
+  if p_node ? 'fact' or p_node ? 'op' then
+    return governance.compile_leaf(p_node, p_path);
+  end if;
+  if (select count(*) from jsonb_object_keys(p_node)) <> 1 then
+    perform governance.invalid_rule(p_path, 'a condition has exactly one of all, any, not, or is a leaf with a fact');
+  end if;
+  select k into v_key from jsonb_object_keys(p_node) k;
+  if v_key = 'not' then
+    v_compiled := governance.compile_condition(p_node -> 'not', p_path || '.not', p_depth + 1);
+    return row(format('(not %s)', v_compiled.expression), v_compiled.leaves, v_compiled.facts)::governance.compiled_condition;
+  end if;
+  if v_key not in ('all', 'any') then
+    perform governance.invalid_rule(p_path || '.' || left(v_key, 60), 'a condition has all, any, not, or fact, op and value');
+  end if;
+  if jsonb_typeof(p_node -> v_key) <> 'array' then
+    perform governance.invalid_rule(p_path || '.' || v_key, 'a list of conditions is needed');
+  end if;
+  for v_child in select * from jsonb_array_elements(p_node -> v_key) loop
+    v_compiled := governance.compile_condition(v_child, format('%s.%s[%s]', p_path, v_key, v_at), p_depth + 1);
+    v_parts := v_parts || v_compiled.expression;
+    v_leaves := v_leaves + v_compiled.leaves;
+    v_facts := v_facts || v_compiled.facts;
+    v_at := v_at + 1;
+    if v_leaves > 200 or v_at > 1000 then
+      perform governance.invalid_rule(p_path, 'conditions have at most 200 leaves');
+    end if;
+  end loop;
+  return row(
+    case when v_at = 0 then case v_key when 'all' then 'true' else 'false' end
+      else '(' || array_to_string(v_parts, case v_key when 'all' then ' and ' else ' or ' end) || ')' end,
+    v_leaves, v_facts)::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_condition(jsonb, text, int) is 'A rule''s conditions as an SQL expression over facts f; refuses what docs/RULES.md does not allow.';
+
+create function governance.check_text(p_value jsonb, p_path text, p_max int) returns text
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_value) is distinct from 'string' or char_length(p_value #>> '{}') not between 1 and p_max then
+    perform governance.invalid_rule(p_path, format('a text of 1 to %s characters is needed', p_max));
+  end if;
+  return p_value #>> '{}';
+end
+$$;
+comment on function governance.check_text(jsonb, text, int) is 'A text within its length.';
+
+create function governance.check_whole(p_value jsonb, p_path text, p_min bigint, p_max bigint) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) is distinct from 'number' then
+    perform governance.invalid_rule(p_path, format('a whole number from %s to %s is needed', p_min, p_max));
+  end if;
+  v_number := (p_value #>> '{}')::numeric;
+  if v_number <> trunc(v_number) or v_number not between p_min and p_max then
+    perform governance.invalid_rule(p_path, format('a whole number from %s to %s is needed', p_min, p_max));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
+
+create function governance.check_action(p_action jsonb) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_kind text;
+  v_spec jsonb;
+  v_key text;
+  v_by numeric;
+begin
+  if jsonb_typeof(p_action) is distinct from 'object' or p_action = '{}' then
+    perform governance.invalid_rule('action', 'one or more of block, warn, truncate, route, flag, deflect, multiply_cost is needed');
+  end if;
+  if p_action ? 'block' and p_action ? 'deflect' then
+    perform governance.invalid_rule('action', 'block and deflect cannot stand in one action');
+  end if;
+  for v_kind, v_spec in select * from jsonb_each(p_action) loop
+    if v_kind not in ('block', 'warn', 'truncate', 'route', 'flag', 'deflect', 'multiply_cost') then
+      perform governance.invalid_rule('action.' || left(v_kind, 60), 'unknown action');
+    end if;
+    if jsonb_typeof(v_spec) <> 'object' then
+      perform governance.invalid_rule('action.' || v_kind, 'an object is needed');
+    end if;
+    for v_key in select jsonb_object_keys(v_spec) loop
+      if not (case v_kind
+        when 'block' then v_key in ('reason', 'message', 'minutes')
+        when 'warn' then v_key in ('message')
+        when 'truncate' then v_key in ('words')
+        when 'route' then v_key in ('model')
+        when 'flag' then v_key in ('reason')
+        when 'deflect' then v_key in ('message', 'reason')
+        else v_key in ('by') end) then
+        perform governance.invalid_rule(format('action.%s.%s', v_kind, left(v_key, 60)), 'unknown key');
+      end if;
+    end loop;
+    if v_kind in ('block', 'flag') or (v_kind = 'deflect' and v_spec ? 'reason') then
+      if governance.check_text(v_spec -> 'reason', format('action.%s.reason', v_kind), 64) !~ '^[a-z][a-z0-9_]*$' then
+        perform governance.invalid_rule(format('action.%s.reason', v_kind), 'a reason has small letters, digits and _ and begins with a letter');
+      end if;
+    end if;
+    if v_kind in ('warn', 'deflect') or (v_kind = 'block' and v_spec ? 'message') then
+      perform governance.check_text(v_spec -> 'message', format('action.%s.message', v_kind), 2000);
+    end if;
+    if v_kind = 'block' and v_spec ? 'minutes' then
+      perform governance.check_whole(v_spec -> 'minutes', 'action.block.minutes', 1, 525600);
+    elsif v_kind = 'truncate' then
+      perform governance.check_whole(v_spec -> 'words', 'action.truncate.words', 1, 100000);
+    elsif v_kind = 'route' then
+      perform governance.check_text(v_spec -> 'model', 'action.route.model', 200);
+    elsif v_kind = 'multiply_cost' then
+      if jsonb_typeof(v_spec -> 'by') is distinct from 'number' then
+        perform governance.invalid_rule('action.multiply_cost.by', 'a number from 0.001 to 1000 with at most three decimals is needed');
+      end if;
+      v_by := (v_spec ->> 'by')::numeric;
+      if v_by not between 0.001 and 1000 or v_by <> round(v_by, 3) then
+        perform governance.invalid_rule('action.multiply_cost.by', 'a number from 0.001 to 1000 with at most three decimals is needed');
+      end if;
+    end if;
+  end loop;
+  return p_action;
+end
+$$;
+comment on function governance.check_action(jsonb) is 'The action, if docs/RULES.md allows it.';
+
+create function governance.check_rule(p_rule jsonb) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_applies jsonb := '{}';
+  v_key text;
+  v_list jsonb;
+  v_item jsonb;
+  v_mode text;
+  v_active boolean := true;
+begin
+  if jsonb_typeof(p_rule) is distinct from 'object' then
+    perform governance.invalid_rule('rule', 'an object is needed');
+  end if;
+  perform governance.check_text(p_rule -> 'rule_name', 'rule_name', 100);
+  if p_rule -> 'rule_type' is not null and p_rule -> 'rule_type' <> 'null' then
+    perform governance.check_text(p_rule -> 'rule_type', 'rule_type', 64);
+  end if;
+  if p_rule -> 'priority' is not null and p_rule -> 'priority' <> 'null' then
+    perform governance.check_whole(p_rule -> 'priority', 'priority', -2147483648, 2147483647);
+  end if;
+  v_mode := coalesce(p_rule ->> 'mode', 'enforce');
+  if v_mode not in ('enforce', 'shadow', 'off') then
+    perform governance.invalid_rule('mode', 'enforce, shadow or off is needed');
+  end if;
+  if p_rule -> 'is_active' is not null and p_rule -> 'is_active' <> 'null' then
+    if jsonb_typeof(p_rule -> 'is_active') <> 'boolean' then
+      perform governance.invalid_rule('is_active', 'true or false is needed');
+    end if;
+    v_active := (p_rule ->> 'is_active')::boolean;
+  end if;
+  if p_rule -> 'description' is not null and p_rule -> 'description' <> 'null' then
+    if jsonb_typeof(p_rule -> 'description') <> 'string' or char_length(p_rule ->> 'description') > 2000 then
+      perform governance.invalid_rule('description', 'a text of at most 2,000 characters is needed');
+    end if;
+  end if;
+  if p_rule -> 'applies_to' is not null and p_rule -> 'applies_to' <> 'null' then
+    if jsonb_typeof(p_rule -> 'applies_to') <> 'object' then
+      perform governance.invalid_rule('applies_to', 'an object with plans and scopes is needed');
+    end if;
+    for v_key, v_list in select * from jsonb_each(p_rule -> 'applies_to') loop
+      if v_key not in ('plans', 'scopes') then
+        perform governance.invalid_rule('applies_to.' || left(v_key, 60), 'plans and scopes are known');
+      end if;
+      continue when v_list = 'null';
+      if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 1000 then
+        perform governance.invalid_rule('applies_to.' || v_key, 'a list of at most 1,000 texts is needed');
+      end if;
+      for v_item in select * from jsonb_array_elements(v_list) loop
+        perform governance.check_text(v_item, 'applies_to.' || v_key, 255);
+      end loop;
+      if jsonb_array_length(v_list) > 0 then
+        v_applies := v_applies || jsonb_build_object(v_key, v_list);
+      end if;
+    end loop;
+  end if;
+  perform governance.compile_condition(p_rule -> 'conditions', 'conditions', 1);
+  return jsonb_build_object(
+    'rule_name', p_rule ->> 'rule_name',
+    'rule_type', coalesce(p_rule ->> 'rule_type', 'custom'),
+    'conditions', p_rule -> 'conditions',
+    'action', governance.check_action(p_rule -> 'action'),
+    'priority', coalesce((p_rule ->> 'priority')::numeric::int, 100),
+    'mode', v_mode,
+    'is_active', v_active,
+    'applies_to', v_applies,
+    'description', p_rule ->> 'description');
+end
+$$;
+comment on function governance.check_rule(jsonb) is 'The rule with its defaults filled in; raises invalid_rule with the path of what is wrong.';
+
+create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
+  v_action jsonb := p_rule -> 'action';
+  v_code text;
+begin
+  if p_rule -> 'applies_to' ? 'plans' then
+    v_condition := format('(f.plan = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
+  end if;
+  if p_rule -> 'applies_to' ? 'scopes' then
+    v_condition := format('(f.scope_id = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
+  end if;
+  v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition, p_version_id);
+  if p_rule ->> 'mode' = 'enforce' then
+    if v_action ? 'warn' then
+      v_code := v_code || format(E'    v.warnings := v.warnings || %L::text;\n', v_action -> 'warn' ->> 'message');
+    end if;
+    if v_action ? 'truncate' then
+      v_code := v_code || format(E'    v.truncate_to_words := least(v.truncate_to_words, %s);\n', (v_action -> 'truncate' ->> 'words')::numeric::int);
+    end if;
+    if v_action ? 'route' then
+      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, f.at);\n', v_action -> 'route' ->> 'model');
+    end if;
+    if v_action ? 'flag' then
+      v_code := v_code || format(E'    if v.flag_reason is null then v.flag_reason := %L; v.flag_version_id := %s; end if;\n', v_action -> 'flag' ->> 'reason', p_version_id);
+    end if;
+    if v_action ? 'multiply_cost' then
+      v_code := v_code || format(E'    v.cost_factor := coalesce(v.cost_factor, 1) * %s;\n', v_action -> 'multiply_cost' ->> 'by');
+    end if;
+    if v_action ? 'block' or v_action ? 'deflect' then
+      v_code := v_code || format(E'    v.blocked := true; v.reason := %L; v.message := %L; v.block_minutes := %L; v.version_id := %s;\n    return v;\n',
+        coalesce(v_action -> 'block' ->> 'reason', v_action -> 'deflect' ->> 'reason', 'off_topic'),
+        coalesce(v_action -> 'block' ->> 'message', v_action -> 'deflect' ->> 'message'),
+        (v_action -> 'block' ->> 'minutes')::numeric::int, p_version_id);
+    end if;
+  end if;
+  return v_code || E'  end if;\n';
+end
+$$;
+comment on function governance.compile_rule(bigint, jsonb) is 'One rule as a statement of governance.evaluate_rules.';
+
+create function governance.compile_rules() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_rule record;
+  v_body text := '';
+  v_facts text[] := '{}';
+  v_version_ids bigint[] := '{}';
+  v_rule_set_id bigint;
+  v_topics jsonb := coalesce((select value from governance.settings where key = 'topics'), '[]');
+  v_words jsonb := coalesce((select value from governance.settings where key = 'complexity_words'), '[]');
+  v_topic jsonb;
+  v_prologue text := '';
+begin
+  perform pg_advisory_xact_lock(7254012);
+  for v_rule in
+    select r.version_id, jsonb_build_object('conditions', r.conditions, 'action', r.action, 'applies_to', r.applies_to, 'mode', r.mode) as rule
+    from governance.rules r
+    where r.is_active and r.mode <> 'off' and r.retired_at is null
+    order by r.priority, r.rule_name collate "C"
+  loop
+    v_body := v_body || governance.compile_rule(v_rule.version_id, v_rule.rule);
+    v_facts := v_facts || (governance.compile_condition(v_rule.rule -> 'conditions', 'conditions', 1)).facts;
+    v_version_ids := v_version_ids || v_rule.version_id;
+  end loop;
+
+  if 'topic' = any (v_facts) then
+    v_prologue := v_prologue || E'  if f.message_phrases is not null then\n    f.topic := case\n';
+    for v_topic in select * from jsonb_array_elements(v_topics) loop
+      v_prologue := v_prologue || format(E'      when %s then %L\n',
+        coalesce((select string_agg(format('strpos(f.message_phrases, %L) > 0', governance.space_phrases(governance.fold(w))), ' or ')
+          from jsonb_array_elements_text(v_topic -> 'words') w), 'false'), v_topic ->> 'topic');
+    end loop;
+    v_prologue := v_prologue || E'      when false then null end;\n  end if;\n  v.topic := f.topic;\n';
+  end if;
+  if 'complexity' = any (v_facts) then
+    v_prologue := v_prologue || format(E'  if f.complexity is null and f.message_phrases is not null then\n'
+      || E'    f.complexity := round(least(1000, 200 * (%s) + least(400, f.message_characters * 2::bigint / 3)) / 1000.0, 3);\n  end if;\n  v.complexity := f.complexity;\n',
+      coalesce((select string_agg(format('(strpos(f.message_phrases, %L) > 0)::int', phrase), ' + ')
+        from (select distinct governance.space_phrases(governance.fold(w)) as phrase from jsonb_array_elements_text(v_words) w) p), '0'));
+  end if;
+
+  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
+  execute format(
+    'create or replace function governance.evaluate_rules(f governance.facts) returns governance.verdict language plpgsql stable set search_path = '''' as %L',
+    E'declare\n  v governance.verdict;\nbegin\n  v.rule_set_id := ' || v_rule_set_id || E';\n' || v_prologue || v_body || E'  return v;\nend\n');
+  update governance.active_config set
+    rule_set_id = v_rule_set_id,
+    needs_message = v_facts && array['message', 'topic', 'complexity'],
+    needs_topic = 'topic' = any (v_facts),
+    needs_complexity = 'complexity' = any (v_facts),
+    needs_identical = 'identical_messages' = any (v_facts),
+    needs_provider = 'provider' = any (v_facts),
+    updated_at = clock_timestamp();
+  return v_rule_set_id;
+end
+$$;
+comment on function governance.compile_rules() is
+  'Makes governance.evaluate_rules anew from the rules and word lists in force, and names the set; one at a time.';
+
+create function governance.evaluate_rules(f governance.facts) returns governance.verdict
+  language plpgsql stable set search_path = '' as $$
+declare
+  v governance.verdict;
+begin
+  v.rule_set_id := 0;
+  return v;
+end
+$$;
+comment on function governance.evaluate_rules(governance.facts) is 'What the rules in force say of these facts. Generated by governance.compile_rules: do not edit.';
+
+revoke all on all functions in schema governance from public;
