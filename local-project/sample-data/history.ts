@@ -3,9 +3,16 @@
  * ends. It plays the rules of the product (holds, lots spent in order, allowances by the local month, limits,
  * expiry, refunds, disputes), so that what it tells could have happened, and adds up.
  */
+import {
+  dayOf,
+  localDay,
+  localTime,
+  localWeekday,
+  monthOf,
+  startOfDay,
+} from "../../shared/governance/time/index.ts";
 import type { Habit, Person } from "./people.ts";
 import { type Random, seedRandom } from "./random.ts";
-import { DAY_MS, HOUR_MS, localDate, localMidnight, MINUTE_MS, nextDay, nextMonth } from "./zones.ts";
 
 /** What the project sells and allows, read from the project itself, so that any preset gives a fitting history. */
 export interface Catalogue {
@@ -195,6 +202,9 @@ const shapes: Readonly<Record<string, readonly [input: number, output: number, w
   image: [120, 900, 2],
 };
 const defaultShape = [420, 300, 6] as const;
+export const MINUTE_MS = 60_000;
+export const HOUR_MS = 60 * MINUTE_MS;
+export const DAY_MS = 24 * HOUR_MS;
 const RAPID_MS = 2_000;
 const dearestLast = (one: Price, other: Price): number =>
   one.output_micros_per_million - other.output_micros_per_million || (one.model < other.model ? -1 : 1);
@@ -282,9 +292,9 @@ class Life {
 
   #planDays(): void {
     const random = this.#random;
-    const lastDay = localDate(this.#person.timezone, this.#options.endsAt);
+    const { year, month, day } = localTime(this.#options.endsAt, this.#person.timezone);
     for (let back = 0; back <= this.#options.days; back++) {
-      this.#planDay(new Date(Date.parse(`${lastDay}T12:00:00Z`) - back * DAY_MS).toISOString().slice(0, 10));
+      this.#planDay(startOfDay(year, month, day - back, this.#person.timezone));
     }
     if (random.chance(0.12)) {
       const at = Math.round(this.#startsAt + random.next() * (this.#options.endsAt - this.#startsAt));
@@ -298,14 +308,13 @@ class Life {
     }
   }
 
-  #planDay(date: string): void {
+  #planDay(midnight: number): void {
     const { timezone, habit, conversations_per_day, weekend_share, peak_hour } = this.#person;
     const random = this.#random;
-    const midnight = localMidnight(timezone, date);
-    const weekday = new Date(`${date}T00:00:00Z`).getUTCDay();
+    const weekday = localWeekday(midnight, timezone);
     // People take to the product: seven calls in ten at the start of the history, all of them now.
     const age = Math.min(1, (this.#options.endsAt - midnight) / (this.#options.days * DAY_MS));
-    const part = (1.05 - 0.3 * age) * (weekday === 0 || weekday === 6 ? weekend_share : 1);
+    const part = (1.05 - 0.3 * age) * (weekday > 5 ? weekend_share : 1);
     const conversations = random.poisson(conversations_per_day * part);
     for (let count = 0; count < conversations; count++) {
       const hour = peak_hour + (random.next() + random.next() + random.next() - 1.5) * 7;
@@ -539,15 +548,22 @@ class Life {
   }
 
   #newDay(at: number): Period {
-    const date = localDate(this.#person.timezone, at);
-    const ends_at = localMidnight(this.#person.timezone, nextDay(date));
-    return { date, ends_at, messages: 0, calls: 0, tokens: 0, cost_micros: 0 };
+    const { timezone } = this.#person;
+    const ends_at = dayOf(at, timezone).endMs;
+    return { date: localDay(at, timezone), ends_at, messages: 0, calls: 0, tokens: 0, cost_micros: 0 };
   }
 
   #newMonth(at: number): Period {
-    const date = `${localDate(this.#person.timezone, at).slice(0, 7)}-01`;
-    const ends_at = localMidnight(this.#person.timezone, nextMonth(date));
-    return { date, ends_at, messages: 0, calls: 0, tokens: 0, cost_micros: 0 };
+    const { timezone } = this.#person;
+    const { startMs, endMs } = monthOf(at, timezone);
+    return {
+      date: localDay(startMs, timezone),
+      ends_at: endMs,
+      messages: 0,
+      calls: 0,
+      tokens: 0,
+      cost_micros: 0,
+    };
   }
 
   /** What the first call after a lot, a day or a month ran out meets. */
@@ -688,7 +704,7 @@ class Life {
     const payment: Payment = {
       charge_id: id("ch"),
       payment_intent_id: id("pi"),
-      checkout_session_id: id("cs_test"),
+      checkout_session_id: id("cs_live"),
       balance_transaction_id: id("txn"),
       customer_id: id("cus").slice(0, 18),
       pack,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { type Catalogue, type History, inventHistory } from "./history.ts";
+import { localDay } from "../../shared/governance/time/index.ts";
+import { type Catalogue, DAY_MS, type History, inventHistory } from "./history.ts";
 import { inventPeople } from "./people.ts";
-import { DAY_MS, localDate, localHour, localMidnight } from "./zones.ts";
 
 const catalogue: Catalogue = {
   hold_minutes: 15,
@@ -136,7 +136,7 @@ describe("the invented history", () => {
         [month, 7],
       ] as const) {
         const within = (at: number | null): boolean =>
-          at !== null && localDate(person.timezone, at).slice(0, length) === period.date.slice(0, length);
+          at !== null && localDay(at, person.timezone).slice(0, length) === period.date.slice(0, length);
         const settled = calls.filter((call) => call.status === "settled" && within(call.ended_at));
         expect(period.messages, person.user_id).toBe(calls.filter((call) => within(call.at)).length);
         expect(period.tokens).toBe(
@@ -171,21 +171,5 @@ describe("the invented history", () => {
     for (const type of ["subscription_grant", "purchase", "bonus", "usage", "expiry", "refund", "reversal"]) {
       expect(types.has(type as never), type).toBe(true);
     }
-  });
-});
-
-describe("local days", () => {
-  it("begin at the right instant, also where clocks change at midnight or by half an hour", () => {
-    expect(new Date(localMidnight("Europe/London", "2026-10-25")).toISOString()).toBe(
-      "2026-10-24T23:00:00.000Z",
-    );
-    expect(new Date(localMidnight("Europe/London", "2026-10-26")).toISOString()).toBe(
-      "2026-10-26T00:00:00.000Z",
-    );
-    expect(new Date(localMidnight("Asia/Kathmandu", "2026-01-01")).toISOString()).toBe(
-      "2025-12-31T18:15:00.000Z",
-    );
-    expect(localDate("Pacific/Chatham", Date.parse("2026-11-22T10:20:00Z"))).toBe("2026-11-23");
-    expect(localHour("America/St_Johns", Date.parse("2026-11-22T03:29:00Z"))).toBe(23);
   });
 });
