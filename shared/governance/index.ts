@@ -4,6 +4,8 @@
  */
 export * from "./money/index.ts";
 export * from "./plans/index.ts";
+export * from "./pricing/index.ts";
 export * from "./result.ts";
 export * from "./rules/index.ts";
 export * from "./time/index.ts";
+export * from "./usage/index.ts";

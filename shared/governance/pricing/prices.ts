@@ -1,0 +1,208 @@
+import { type MicroUnits, microUnits, normalizeCurrency } from "../money/index.ts";
+import type { Price } from "../plans/plan.ts";
+import { fail, ok, type Result } from "../result.ts";
+import { isRecord, type Problem, show } from "../rules/problems.ts";
+import { totalTokens, type UsageCounts } from "../usage/counts.ts";
+
+/** Highest price that is believed: a thousand million major units per million tokens. */
+const maximalPrice = 1_000_000_000_000_000;
+
+/** Prices by model and time, ready to look up. */
+export interface PriceBook {
+  /** The prices it was made from, by model, oldest first. */
+  readonly byModel: ReadonlyMap<string, readonly DatedPrice[]>;
+}
+
+export interface DatedPrice extends Price {
+  readonly effectiveFromMs: number;
+}
+
+/** Why a cost cannot be told. */
+export interface PricingProblem {
+  readonly code: "unknown_model" | "not_priced_then" | "too_large";
+  readonly message: string;
+}
+
+/** What one call costs, and by which price. */
+export interface CallCost {
+  readonly cost_micros: MicroUnits;
+  readonly currency: string;
+  readonly price: Price;
+}
+
+const isoInstant =
+  /^(\d{4})-(\d{2})-(\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}(?::?\d{2})?))?$/;
+
+/**
+ * An instant from a date ("2026-11-22": midnight UTC) or an ISO time with its offset, PostgreSQL's spelling included;
+ * null if it is neither. Without an offset each reader's own zone would decide, so that is refused.
+ */
+export function parseInstant(text: string): number | null {
+  const match = isoInstant.exec(text);
+  if (!match) return null;
+  const [, year, month, day] = match.map(Number) as [number, number, number, number];
+  // Date.parse reads 31 February as 3 March.
+  if (new Date(Date.UTC(year, month - 1, day)).getUTCDate() !== day) return null;
+  // PostgreSQL writes "+00", which Date.parse does not read.
+  const ms = Date.parse(text.length === 10 ? text : text.replace(" ", "T").replace(/([+-]\d{2})$/, "$1:00"));
+  return Number.isNaN(ms) ? null : ms;
+}
+
+/**
+ * Reads a price list (a preset's `prices`, or the database's) into a book. Every problem is answered with its
+ * path. Prices are whole micro-units of a currency per million tokens, 0 to 10^15.
+ */
+export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[]> {
+  if (!Array.isArray(input))
+    return fail([{ path: "", message: `${show(input)} is not a list of prices.`, fix: "Write [price, …]." }]);
+  const problems: Problem[] = [];
+  const report = (path: string, message: string, fix: string): void => {
+    if (problems.length < 50) problems.push({ path, message, fix });
+  };
+  const byModel = new Map<string, DatedPrice[]>();
+  for (const [index, item] of input.entries()) {
+    const at = `[${index}]`;
+    if (!isRecord(item)) {
+      report(
+        at,
+        `${show(item)} is not a price.`,
+        'Write {"provider":…,"model":…,"input_micros_per_million":…}.',
+      );
+      continue;
+    }
+    const before = problems.length;
+    const text = (key: string): string => {
+      const value = item[key];
+      if (typeof value === "string" && value !== "" && value.length <= 200) return value;
+      report(`${at}.${key}`, `${show(value)} is not a name.`, "Write 1 to 200 characters.");
+      return "";
+    };
+    const amount = (key: string, optional: boolean): number | null => {
+      const value = item[key];
+      if (optional && (value === null || value === undefined)) return null;
+      if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= maximalPrice)
+        return value;
+      report(
+        `${at}.${key}`,
+        `${show(value)} is not a price.`,
+        "Write whole micro-units per million tokens, 0 to 10^15.",
+      );
+      return 0;
+    };
+    const currency = typeof item["currency"] === "string" ? normalizeCurrency(item["currency"]) : null;
+    if (currency === null)
+      report(
+        `${at}.currency`,
+        `${show(item["currency"])} is not a currency.`,
+        'Write three letters such as "usd".',
+      );
+    const from = item["effective_from"];
+    const effectiveFromMs = typeof from === "string" ? parseInstant(from) : null;
+    if (effectiveFromMs === null)
+      report(
+        `${at}.effective_from`,
+        `${show(from)} is not a date.`,
+        'Write "2026-11-22" or a time with its offset.',
+      );
+    const price: DatedPrice = {
+      provider: text("provider"),
+      model: text("model"),
+      input_micros_per_million: amount("input_micros_per_million", false) ?? 0,
+      output_micros_per_million: amount("output_micros_per_million", false) ?? 0,
+      cached_input_micros_per_million: amount("cached_input_micros_per_million", true),
+      cache_write_micros_per_million: amount("cache_write_micros_per_million", true),
+      reasoning_micros_per_million: amount("reasoning_micros_per_million", true),
+      currency: currency ?? "",
+      effective_from: typeof from === "string" ? from : "",
+      effectiveFromMs: effectiveFromMs ?? 0,
+    };
+    if (problems.length > before) continue;
+    const dated = byModel.get(price.model) ?? [];
+    const twin = dated.find(
+      (other) => other.effectiveFromMs === price.effectiveFromMs && other.provider === price.provider,
+    );
+    if (twin) report(at, `${price.model} has two prices from ${price.effective_from}.`, "Keep one of them.");
+    dated.push(price);
+    byModel.set(price.model, dated);
+  }
+  if (problems.length > 0) return fail(problems);
+  for (const dated of byModel.values()) dated.sort((a, b) => a.effectiveFromMs - b.effectiveFromMs);
+  return ok({ byModel });
+}
+
+/** The price of a model at a moment: the one with the latest start not after it. */
+export function priceAt(book: PriceBook, model: string, atMs: number): Result<Price, PricingProblem> {
+  const dated = book.byModel.get(model);
+  if (!dated)
+    return fail({ code: "unknown_model", message: `No price is known for the model ${show(model)}.` });
+  const price = dated.findLast((candidate) => candidate.effectiveFromMs <= atMs);
+  if (!price)
+    return fail({
+      code: "not_priced_then",
+      message: `${show(model)} has no price before ${dated[0]?.effective_from ?? "its first"}.`,
+    });
+  return ok(price);
+}
+
+/** The provider of a model by the price list, latest price first; null if unknown. For the fact `provider`. */
+export function providerOf(book: PriceBook, model: string): string | null {
+  return book.byModel.get(model)?.at(-1)?.provider ?? null;
+}
+
+/**
+ * Cost of a call at a price, in micro-units of the price's currency: exact, rounded half up once.
+ * Source: docs/RULES.md, "Cost of a call". Fails (`too_large`) at 2^53 and beyond.
+ */
+export function costOf(usage: UsageCounts, price: Price): Result<MicroUnits, PricingProblem> {
+  const input = price.input_micros_per_million;
+  const output = price.output_micros_per_million;
+  const parts: readonly (readonly [count: number, price: number])[] = [
+    [usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens, input],
+    [usage.cached_input_tokens, price.cached_input_micros_per_million ?? input],
+    [usage.cache_write_tokens, price.cache_write_micros_per_million ?? input],
+    [usage.output_tokens - usage.reasoning_tokens, output],
+    [usage.reasoning_tokens, price.reasoning_micros_per_million ?? output],
+  ];
+  let sum = 500_000;
+  for (const [count, each] of parts) sum += count * each;
+  // Every product and partial sum is below the whole sum, so a safe sum means that nothing was rounded.
+  if (Number.isSafeInteger(sum)) return ok(microUnits((sum - (sum % 1_000_000)) / 1_000_000));
+  let exact = 500_000n;
+  for (const [count, each] of parts) exact += BigInt(count) * BigInt(each);
+  const cost = exact / 1_000_000n;
+  return cost > BigInt(Number.MAX_SAFE_INTEGER)
+    ? fail({ code: "too_large", message: "The cost is beyond what can be counted exactly." })
+    : ok(microUnits(Number(cost)));
+}
+
+/** What a call cost (or would cost, on another model or at another time: the what-if). */
+export function costOfCall(
+  book: PriceBook,
+  model: string,
+  usage: UsageCounts,
+  atMs: number,
+): Result<CallCost, PricingProblem> {
+  const price = priceAt(book, model, atMs);
+  if (!price.ok) return price;
+  const cost = costOf(usage, price.value);
+  return cost.ok ? ok({ cost_micros: cost.value, currency: price.value.currency, price: price.value }) : cost;
+}
+
+/**
+ * The same call on every other model that has a price then, cheapest first. Only prices in one currency compare,
+ * so others are left out. Empty calls cost nothing anywhere.
+ */
+export function compareModels(
+  book: PriceBook,
+  usage: UsageCounts,
+  atMs: number,
+  currency: string,
+): readonly (CallCost & { readonly model: string })[] {
+  const found: (CallCost & { model: string })[] = [];
+  if (totalTokens(usage) === 0) return found;
+  for (const model of book.byModel.keys()) {
+    const cost = costOfCall(book, model, usage, atMs);
+    if (cost.ok && cost.value.currency === currency.toLowerCase()) found.push({ ...cost.value, model });
+  }
+  return found.toSorted((a, b) => a.cost_micros - b.cost_micros || (a.model < b.model ? -1 : 1));
+}

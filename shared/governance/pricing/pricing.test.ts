@@ -1,0 +1,179 @@
+import fc from "fast-check";
+import { describe, expect, expectTypeOf, it } from "vitest";
+import {
+  compareModels,
+  costOf,
+  costOfCall,
+  type MicroUnits,
+  makeCounts,
+  type MinorUnits,
+  microUnits,
+  type Price,
+  parseInstant,
+  parsePrices,
+  providerOf,
+  type Tokens,
+  tokens,
+  type UsageCounts,
+} from "../index.ts";
+
+const gpt4oMini = {
+  provider: "openai",
+  model: "gpt-4o-mini",
+  input_micros_per_million: 150_000,
+  output_micros_per_million: 600_000,
+  cached_input_micros_per_million: 75_000,
+  currency: "USD",
+  effective_from: "2024-07-18",
+};
+
+function counts(input: number, output: number, cached = 0, cacheWrite = 0, reasoning = 0): UsageCounts {
+  const made = makeCounts({ input, output, cached, cacheWrite, reasoning });
+  if (!made.ok) throw new Error(made.error.message);
+  return made.value;
+}
+
+function book(prices: unknown) {
+  const parsed = parsePrices(prices);
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.error));
+  return parsed.value;
+}
+
+const at = (day: string): number => Date.parse(`${day}T00:00:00Z`);
+
+describe("the cost of a call", () => {
+  it("is rounded half up once, not once a part", () => {
+    const price = { ...gpt4oMini, cached_input_micros_per_million: null } as Price;
+    expect(costOf(counts(3, 0), price)).toEqual({ ok: true, value: 0 }); // 0.45
+    expect(costOf(counts(0, 1), price)).toEqual({ ok: true, value: 1 }); // 0.6
+    expect(costOf(counts(1, 1), price)).toEqual({ ok: true, value: 1 }); // 0.75
+    expect(costOf(counts(10, 0), price)).toEqual({ ok: true, value: 2 }); // 1.5
+  });
+
+  it("prices cached input, cache writes and reasoning by their own prices, once", () => {
+    const price = {
+      ...gpt4oMini,
+      input_micros_per_million: 1_000_000,
+      output_micros_per_million: 10_000_000,
+      cached_input_micros_per_million: 100_000,
+      cache_write_micros_per_million: 2_000_000,
+      reasoning_micros_per_million: 5_000_000,
+    } as Price;
+    // 70 plain + 20 × 0.1 + 10 × 2 + 60 × 10 + 40 × 5
+    expect(costOf(counts(100, 100, 20, 10, 40), price)).toEqual({ ok: true, value: 70 + 2 + 20 + 600 + 200 });
+  });
+
+  it("equals exact arithmetic for every price and count, and is refused at 2^53", () => {
+    const amount = fc.integer({ min: 0, max: 1_000_000_000_000_000 });
+    const count = fc.integer({ min: 0, max: 1_000_000_000 });
+    fc.assert(
+      fc.property(
+        fc.tuple(amount, amount, amount, amount, amount),
+        fc.tuple(count, count, count, count, count),
+        (p, c) => {
+          const price: Price = {
+            ...gpt4oMini,
+            input_micros_per_million: p[0],
+            output_micros_per_million: p[1],
+            cached_input_micros_per_million: p[2],
+            cache_write_micros_per_million: p[3],
+            reasoning_micros_per_million: p[4],
+          };
+          const usage = counts(c[0] + c[1] + c[2], c[3] + c[4], c[1], c[2], c[4]);
+          const exact =
+            (BigInt(c[0]) * BigInt(p[0]) +
+              BigInt(c[1]) * BigInt(p[2]) +
+              BigInt(c[2]) * BigInt(p[3]) +
+              BigInt(c[3]) * BigInt(p[1]) +
+              BigInt(c[4]) * BigInt(p[4]) +
+              500_000n) /
+            1_000_000n;
+          const cost = costOf(usage, price);
+          return exact > BigInt(Number.MAX_SAFE_INTEGER)
+            ? !cost.ok && cost.error.code === "too_large"
+            : cost.ok && BigInt(cost.value) === exact;
+        },
+      ),
+    );
+  });
+
+  it("uses the price that was in force at the call's own time", () => {
+    const prices = book([
+      { ...gpt4oMini, effective_from: "2025-06-01T00:00:00+01:00", input_micros_per_million: 300_000 },
+      gpt4oMini,
+    ]);
+    const million = counts(1_000_000, 0);
+    const cost = (ms: number) => costOfCall(prices, "gpt-4o-mini", million, ms);
+    expect(cost(at("2025-05-31"))).toMatchObject({
+      ok: true,
+      value: { cost_micros: 150_000, currency: "usd" },
+    });
+    expect(cost(Date.parse("2025-05-31T22:59:59.999Z"))).toMatchObject({ value: { cost_micros: 150_000 } });
+    expect(cost(Date.parse("2025-05-31T23:00:00Z"))).toMatchObject({ value: { cost_micros: 300_000 } });
+    expect(cost(at("2024-07-17"))).toMatchObject({ ok: false, error: { code: "not_priced_then" } });
+    expect(costOfCall(prices, "gpt-9", million, at("2025-01-01"))).toMatchObject({
+      ok: false,
+      error: { code: "unknown_model" },
+    });
+    expect([providerOf(prices, "gpt-4o-mini"), providerOf(prices, "gpt-9")]).toEqual(["openai", null]);
+  });
+
+  it("tells what the same call costs on other models, cheapest first, in one currency", () => {
+    const prices = book([
+      gpt4oMini,
+      {
+        ...gpt4oMini,
+        model: "gpt-4o",
+        input_micros_per_million: 2_500_000,
+        output_micros_per_million: 10_000_000,
+      },
+      { ...gpt4oMini, model: "euro", currency: "eur" },
+      { ...gpt4oMini, model: "later", effective_from: "2030-01-01" },
+    ]);
+    const compared = compareModels(prices, counts(1000, 1000), at("2025-01-01"), "usd");
+    expect(compared.map(({ model, cost_micros }) => [model, cost_micros])).toEqual([
+      ["gpt-4o-mini", 750],
+      ["gpt-4o", 12_500],
+    ]);
+  });
+});
+
+describe("a price list", () => {
+  it.each<[string, unknown, string]>([
+    ["is no list", {}, ""],
+    ["holds no objects", [3], "[0]"],
+    [
+      "has a negative price",
+      [{ ...gpt4oMini, input_micros_per_million: -1 }],
+      "[0].input_micros_per_million",
+    ],
+    ["has a fraction", [{ ...gpt4oMini, output_micros_per_million: 0.5 }], "[0].output_micros_per_million"],
+    ["has no currency", [{ ...gpt4oMini, currency: "dollars" }], "[0].currency"],
+    ["has a local time", [{ ...gpt4oMini, effective_from: "2025-01-01T00:00:00" }], "[0].effective_from"],
+    ["has no such day", [{ ...gpt4oMini, effective_from: "2025-02-31T00:00:00Z" }], "[0].effective_from"],
+    ["prices a model twice", [gpt4oMini, gpt4oMini], "[1]"],
+  ])("is refused with the place when it %s", (_name, input, path) => {
+    const parsed = parsePrices(input);
+    expect(parsed.ok ? null : parsed.error.map((problem) => problem.path)).toEqual([path]);
+  });
+
+  it("reads PostgreSQL's times too", () => {
+    expect(parseInstant("2025-01-01 00:00:00+00")).toBe(at("2025-01-01"));
+    expect(parseInstant("2025-01-01")).toBe(at("2025-01-01"));
+  });
+});
+
+describe("units", () => {
+  it("do not mix: tokens, micro-units and minor units are different types", () => {
+    expectTypeOf<Tokens>().not.toEqualTypeOf<MicroUnits>();
+    expectTypeOf<MicroUnits>().not.toExtend<MinorUnits>();
+    expectTypeOf<Tokens>().not.toExtend<MicroUnits>();
+    expectTypeOf<number>().not.toExtend<Tokens>();
+    const spend = (amount: MicroUnits): MicroUnits => amount;
+    // @ts-expect-error tokens are not money
+    spend(tokens(1));
+    // @ts-expect-error a bare number has no unit
+    spend(1);
+    expect(spend(microUnits(1))).toBe(1);
+  });
+});

@@ -1,0 +1,61 @@
+import { type Tokens, tokens } from "../money/index.ts";
+import { fail, ok, type Result } from "../result.ts";
+
+/** Tokens of one call, as `settle_usage` takes them. */
+export interface UsageCounts {
+  /** Everything read: plain, cached and written to the cache. */
+  readonly input_tokens: Tokens;
+  /** Everything written, reasoning included. */
+  readonly output_tokens: Tokens;
+  /** Part of the input that came from a cache. */
+  readonly cached_input_tokens: Tokens;
+  /** Part of the input that was written to a cache. */
+  readonly cache_write_tokens: Tokens;
+  /** Part of the output that was reasoning. */
+  readonly reasoning_tokens: Tokens;
+}
+
+/** What is charged before any factor: input and output. */
+export function totalTokens(usage: UsageCounts): Tokens {
+  return tokens(usage.input_tokens + usage.output_tokens);
+}
+
+/** Why counts could not be read. `message` says what to do. */
+export interface UsageProblem {
+  readonly code: "unknown_shape" | "no_usage" | "not_whole" | "inconsistent";
+  /** Where in the response. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** Makes counts from plain numbers. Refuses negative or broken ones, and parts that exceed their whole. */
+export function makeCounts(
+  given: {
+    readonly input: number;
+    readonly output: number;
+    readonly cached?: number;
+    readonly cacheWrite?: number;
+    readonly reasoning?: number;
+  },
+  path = "usage",
+): Result<UsageCounts, UsageProblem> {
+  const { input, output, cached = 0, cacheWrite = 0, reasoning = 0 } = given;
+  for (const count of [input, output, cached, cacheWrite, reasoning, input + output])
+    if (!Number.isSafeInteger(count) || count < 0)
+      return fail({
+        code: "not_whole",
+        path,
+        message: `${count} is not a whole number of tokens below 2^53.`,
+      });
+  if (cached + cacheWrite > input)
+    return fail({ code: "inconsistent", path, message: "More input was cached than there was input." });
+  if (reasoning > output)
+    return fail({ code: "inconsistent", path, message: "More reasoning than output is reported." });
+  return ok({
+    input_tokens: tokens(input),
+    output_tokens: tokens(output),
+    cached_input_tokens: tokens(cached),
+    cache_write_tokens: tokens(cacheWrite),
+    reasoning_tokens: tokens(reasoning),
+  });
+}

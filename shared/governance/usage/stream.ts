@@ -1,0 +1,156 @@
+import { fail, type Result } from "../result.ts";
+import type { UsageProblem } from "./counts.ts";
+import { readAnthropicUsage, type ReadUsage, readUsage } from "./response.ts";
+
+/** What is known of a stream that broke off. */
+export interface PartialUsage {
+  /** The provider's last word on counts (cumulative), null if it had not said anything. */
+  readonly reported: ReadUsage | null;
+  /** UTF-16 units of text that came, for an estimate of what the provider had not counted yet. */
+  readonly text_length: number;
+  readonly chunks: number;
+}
+
+/** Reads usage from a stream's chunks as they pass by, in constant memory. */
+export interface UsageStream {
+  /** Takes one chunk: the provider's parsed JSON, in order. Unknown chunks are let pass. */
+  push(chunk: unknown): void;
+  /** The counts, once the stream has ended by itself. */
+  result(): Result<ReadUsage, UsageProblem>;
+  /** What is known so far, for a stream that broke. */
+  partial(): PartialUsage;
+}
+
+interface Chunk {
+  readonly type?: unknown;
+  readonly usage?: unknown;
+  readonly usageMetadata?: unknown;
+  readonly message?: { readonly usage?: unknown; readonly model?: unknown };
+  readonly response?: { readonly usage?: unknown };
+  readonly delta?: unknown;
+  readonly choices?: readonly { readonly delta?: { readonly content?: unknown } }[];
+  readonly candidates?: readonly {
+    readonly content?: { readonly parts?: readonly { readonly text?: unknown }[] };
+  }[];
+  readonly model?: unknown;
+}
+
+const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
+
+/**
+ * A reader for the streams of OpenAI (chat with `stream_options: {include_usage: true}`, and responses), Anthropic,
+ * Google and Perplexity. All report cumulative counts, so the last word counts and nothing is added up twice.
+ * Sources: platform.openai.com/docs/api-reference/chat-streaming, …/responses-streaming;
+ * docs.anthropic.com/en/docs/build-with-claude/streaming; ai.google.dev/api/generate-content#method:-models.streamgeneratecontent;
+ * docs.perplexity.ai/guides/streaming.
+ */
+export function readUsageStream(): UsageStream {
+  /** The last chunk with counts, read only when asked for. */
+  let last: unknown = null;
+  /** Anthropic says what it read at the start and what it wrote at the end: both merged. */
+  let anthropic: Record<string, unknown> | null = null;
+  let anthropicModel: unknown = null;
+  let length = 0;
+  let chunks = 0;
+
+  function merge(usage: unknown): void {
+    if (typeof usage !== "object" || usage === null) return;
+    anthropic ??= {};
+    for (const [key, value] of Object.entries(usage))
+      if (value !== null && value !== undefined) anthropic[key] = value;
+  }
+
+  function pushTyped(type: string, chunk: Chunk): void {
+    switch (type) {
+      case "message_start":
+        anthropicModel = chunk.message?.model ?? null;
+        merge(chunk.message?.usage);
+        break;
+      case "message_delta":
+        merge(chunk.usage);
+        break;
+      case "content_block_delta": {
+        const delta = chunk.delta as
+          | { text?: unknown; thinking?: unknown; partial_json?: unknown }
+          | undefined;
+        length += textLength(delta?.text) + textLength(delta?.thinking) + textLength(delta?.partial_json);
+        break;
+      }
+      case "response.completed":
+      case "response.incomplete":
+      case "response.failed":
+        if (chunk.response?.usage) last = chunk.response;
+        break;
+      default:
+        if (type.endsWith(".delta")) length += textLength(chunk.delta);
+        else if (chunk.usage) last = chunk;
+    }
+  }
+
+  const read = (): Result<ReadUsage, UsageProblem> => {
+    if (anthropic) return readAnthropicUsage(anthropic, anthropicModel);
+    if (last !== null) return readUsage(last);
+    return fail({
+      code: "no_usage",
+      path: "",
+      message:
+        chunks === 0
+          ? "The stream was empty."
+          : "The stream ended without usage: ask for it (OpenAI chat: stream_options {include_usage: true}).",
+    });
+  };
+
+  return {
+    push(given) {
+      if (typeof given !== "object" || given === null) return;
+      chunks++;
+      const chunk = given as Chunk;
+      const type = chunk.type;
+      if (typeof type === "string") {
+        pushTyped(type, chunk);
+        return;
+      }
+      const choices = chunk.choices;
+      if (choices !== undefined) {
+        if (Array.isArray(choices)) length += textLength(choices[0]?.delta?.content);
+        if (chunk.usage) last = chunk;
+        return;
+      }
+      const candidates = chunk.candidates;
+      if (Array.isArray(candidates)) length += textLength(candidates[0]?.content?.parts?.[0]?.text);
+      if (chunk.usageMetadata || chunk.usage) last = chunk;
+    },
+    result: read,
+    partial() {
+      const reported = read();
+      return { reported: reported.ok ? reported.value : null, text_length: length, chunks };
+    },
+  };
+}
+
+/**
+ * Feeds server-sent events as they come over the wire to a reader: for backends that pass a provider's stream through
+ * without its SDK. Answers a function that takes text pieces of any length; lines may be split anywhere.
+ */
+export function readServerSentEvents(stream: UsageStream): (text: string) => void {
+  let rest = "";
+  return (text) => {
+    rest += text;
+    let start = 0;
+    for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n", start)) {
+      const line = rest.slice(start, rest.charCodeAt(end - 1) === 13 ? end - 1 : end);
+      start = end + 1;
+      if (!line.startsWith("data:")) continue;
+      const data = line.slice(5).trimStart();
+      if (data === "[DONE]" || data === "") continue;
+      try {
+        stream.push(JSON.parse(data));
+      } catch {
+        // A line that is no JSON carries no usage; if it should have, the result says so.
+      }
+    }
+    rest = rest.slice(start);
+    // An endless line is no event stream: do not keep it.
+    if (rest.length > 16_000_000) rest = "";
+  };
+}

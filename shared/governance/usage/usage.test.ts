@@ -1,0 +1,478 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  learnEstimates,
+  readServerSentEvents,
+  readUsage,
+  readUsageStream,
+  estimateCall,
+  totalTokens,
+} from "../index.ts";
+
+/**
+ * Shapes as each provider documents them; the page stands beside each.
+ * Counts: [input, output, cached input, cache writes, reasoning].
+ */
+const whole: readonly [page: string, response: unknown, counts: readonly number[], shape: string][] = [
+  [
+    "platform.openai.com/docs/api-reference/chat/object",
+    {
+      id: "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG",
+      object: "chat.completion",
+      created: 1741570283,
+      model: "gpt-4o-2024-08-06",
+      choices: [
+        { index: 0, message: { role: "assistant", content: "…", refusal: null }, finish_reason: "stop" },
+      ],
+      usage: {
+        prompt_tokens: 1117,
+        completion_tokens: 46,
+        total_tokens: 1163,
+        prompt_tokens_details: { cached_tokens: 1024, audio_tokens: 0 },
+        completion_tokens_details: {
+          reasoning_tokens: 30,
+          audio_tokens: 0,
+          accepted_prediction_tokens: 0,
+          rejected_prediction_tokens: 0,
+        },
+      },
+      service_tier: "default",
+    },
+    [1117, 46, 1024, 0, 30],
+    "openai_chat",
+  ],
+  [
+    "platform.openai.com/docs/api-reference/responses/object",
+    {
+      id: "resp_67ccd3a9da748190baa7f1570fe91ac604becb25c45c1d41",
+      object: "response",
+      status: "completed",
+      model: "gpt-4o-2024-08-06",
+      output: [],
+      usage: {
+        input_tokens: 328,
+        input_tokens_details: { cached_tokens: 100 },
+        output_tokens: 52,
+        output_tokens_details: { reasoning_tokens: 7 },
+        total_tokens: 380,
+      },
+      metadata: {},
+    },
+    [328, 52, 100, 0, 7],
+    "openai_responses",
+  ],
+  [
+    "docs.anthropic.com/en/api/messages",
+    {
+      id: "msg_013Zva2CMHLNnXjNJJKqJ2EF",
+      type: "message",
+      role: "assistant",
+      model: "claude-sonnet-4-20250514",
+      content: [{ type: "text", text: "Hi! My name is Claude." }],
+      stop_reason: "end_turn",
+      usage: { input_tokens: 2095, output_tokens: 503 },
+    },
+    [2095, 503, 0, 0, 0],
+    "anthropic_messages",
+  ],
+  [
+    "docs.anthropic.com/en/docs/build-with-claude/prompt-caching",
+    {
+      type: "message",
+      model: "claude-sonnet-4-20250514",
+      usage: {
+        input_tokens: 2048,
+        cache_read_input_tokens: 1800,
+        cache_creation_input_tokens: 248,
+        output_tokens: 503,
+        cache_creation: { ephemeral_5m_input_tokens: 148, ephemeral_1h_input_tokens: 100 },
+      },
+    },
+    [4096, 503, 1800, 248, 0],
+    "anthropic_messages",
+  ],
+  [
+    "ai.google.dev/api/generate-content#UsageMetadata",
+    {
+      candidates: [{ content: { parts: [{ text: "…" }], role: "model" }, finishReason: "STOP", index: 0 }],
+      usageMetadata: {
+        promptTokenCount: 120,
+        cachedContentTokenCount: 100,
+        candidatesTokenCount: 40,
+        toolUsePromptTokenCount: 15,
+        thoughtsTokenCount: 25,
+        totalTokenCount: 200,
+        promptTokensDetails: [{ modality: "TEXT", tokenCount: 120 }],
+      },
+      modelVersion: "gemini-2.5-flash",
+    },
+    [135, 65, 100, 0, 25],
+    "google_generate_content",
+  ],
+  [
+    "ai.google.dev/gemini-api/docs/openai (thinking shows in the total alone)",
+    {
+      model: "gemini-2.5-pro",
+      choices: [],
+      usage: { completion_tokens: 102, prompt_tokens: 758, total_tokens: 1725 },
+    },
+    [758, 967, 0, 0, 865],
+    "openai_chat",
+  ],
+  [
+    "docs.x.ai/docs/guides/reasoning (reasoning beside the completion)",
+    {
+      model: "grok-3-mini",
+      choices: [],
+      usage: {
+        prompt_tokens: 32,
+        completion_tokens: 9,
+        total_tokens: 135,
+        completion_tokens_details: { reasoning_tokens: 94 },
+      },
+    },
+    [32, 103, 0, 0, 94],
+    "openai_chat",
+  ],
+  [
+    "docs.perplexity.ai/api-reference/chat-completions-post",
+    {
+      id: "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+      model: "sonar-pro",
+      choices: [{ index: 0, finish_reason: "stop", message: { role: "assistant", content: "…" } }],
+      usage: { prompt_tokens: 14, completion_tokens: 70, total_tokens: 84, search_context_size: "low" },
+    },
+    [14, 70, 0, 0, 0],
+    "perplexity_chat",
+  ],
+  [
+    "docs.perplexity.ai/guides/pricing (deep research: citations are input, reasoning is output)",
+    {
+      model: "sonar-deep-research",
+      usage: {
+        prompt_tokens: 33,
+        completion_tokens: 7163,
+        total_tokens: 7196,
+        citation_tokens: 20016,
+        num_search_queries: 18,
+        reasoning_tokens: 95305,
+      },
+    },
+    [20049, 102468, 0, 0, 95305],
+    "perplexity_chat",
+  ],
+  [
+    "a backend's own answer (row 003.2)",
+    { success: true, tokensUsed: 423 },
+    [423, 0, 0, 0, 0],
+    "tokens_used",
+  ],
+  [
+    "a backend's own answer (row 003.2)",
+    { vision: "…", metadata: { tokensUsed: 1234 } },
+    [1234, 0, 0, 0, 0],
+    "tokens_used",
+  ],
+];
+
+describe("readUsage", () => {
+  it.each(whole)("reads %s", (_page, response, counts, shape) => {
+    const read = readUsage(response);
+    if (!read.ok) throw new Error(read.error.message);
+    const c = read.value.counts;
+    expect([
+      c.input_tokens,
+      c.output_tokens,
+      c.cached_input_tokens,
+      c.cache_write_tokens,
+      c.reasoning_tokens,
+    ]).toEqual(counts);
+    expect(read.value.shape).toBe(shape);
+  });
+
+  it.each<[string, unknown, string, string]>([
+    ["nothing", undefined, "unknown_shape", ""],
+    ["text", "hello", "unknown_shape", ""],
+    ["an empty object", {}, "unknown_shape", ""],
+    ["usage that is null", { choices: [], usage: null }, "no_usage", "usage"],
+    ["usage of a stranger", { usage: { credits: 3 } }, "unknown_shape", "usage"],
+    [
+      "a fraction",
+      { usage: { prompt_tokens: 1.5, completion_tokens: 1 } },
+      "not_whole",
+      "usage.prompt_tokens",
+    ],
+    [
+      "a number as text",
+      { usage: { input_tokens: "12", output_tokens: 1 } },
+      "not_whole",
+      "usage.input_tokens",
+    ],
+    [
+      "a negative count",
+      { usageMetadata: { promptTokenCount: -1 } },
+      "not_whole",
+      "usageMetadata.promptTokenCount",
+    ],
+    ["a count of 2^53", { tokensUsed: 2 ** 53 }, "not_whole", "tokensUsed"],
+    ["a sum of 2^53", { usage: { prompt_tokens: 2 ** 53 - 1, completion_tokens: 1 } }, "not_whole", "usage"],
+    ["NaN", { metadata: { tokensUsed: Number.NaN } }, "not_whole", "metadata.tokensUsed"],
+    [
+      "a total that is more",
+      { usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 9 } },
+      "inconsistent",
+      "usage",
+    ],
+    [
+      "a total that is less",
+      { usage: { input_tokens: 5, output_tokens: 5, total_tokens: 9 } },
+      "inconsistent",
+      "usage",
+    ],
+    [
+      "more cached than read",
+      { usage: { prompt_tokens: 5, completion_tokens: 5, prompt_tokens_details: { cached_tokens: 6 } } },
+      "inconsistent",
+      "usage",
+    ],
+  ])("says what is wrong with %s, and where", (_name, response, code, path) => {
+    expect(readUsage(response)).toMatchObject({ ok: false, error: { code, path } });
+  });
+
+  it("never throws, and never answers zero for what it does not know", () => {
+    fc.assert(
+      fc.property(
+        fc.object({
+          key: fc.constantFrom("usage", "usageMetadata", "metadata", "tokensUsed", "prompt_tokens", "x"),
+        }),
+        (response) => {
+          const read = readUsage(response);
+          return (
+            !read.ok ||
+            "tokensUsed" in response ||
+            "usage" in response ||
+            "usageMetadata" in response ||
+            "metadata" in response
+          );
+        },
+      ),
+    );
+  });
+});
+
+const chat = (content: string, usage: unknown = null) => ({
+  object: "chat.completion.chunk",
+  model: "gpt-4o-mini",
+  choices: [{ index: 0, delta: { content }, finish_reason: null }],
+  usage,
+});
+
+const streams: readonly [page: string, chunks: readonly unknown[], counts: readonly number[]][] = [
+  [
+    "platform.openai.com/docs/api-reference/chat-streaming",
+    [
+      chat("Hel"),
+      chat("lo"),
+      {
+        object: "chat.completion.chunk",
+        model: "gpt-4o-mini",
+        choices: [],
+        usage: {
+          prompt_tokens: 9,
+          completion_tokens: 2,
+          total_tokens: 11,
+          prompt_tokens_details: { cached_tokens: 4 },
+        },
+      },
+    ],
+    [9, 2, 4, 0, 0],
+  ],
+  [
+    "platform.openai.com/docs/api-reference/responses-streaming",
+    [
+      { type: "response.created", response: { object: "response", usage: null } },
+      { type: "response.output_text.delta", delta: "Hi" },
+      {
+        type: "response.completed",
+        response: {
+          object: "response",
+          usage: {
+            input_tokens: 37,
+            output_tokens: 11,
+            output_tokens_details: { reasoning_tokens: 3 },
+            total_tokens: 48,
+          },
+        },
+      },
+    ],
+    [37, 11, 0, 0, 3],
+  ],
+  [
+    "docs.anthropic.com/en/docs/build-with-claude/streaming",
+    [
+      {
+        type: "message_start",
+        message: {
+          type: "message",
+          model: "claude-opus-4",
+          usage: { input_tokens: 25, cache_read_input_tokens: 10, output_tokens: 1 },
+        },
+      },
+      { type: "content_block_start", index: 0, content_block: { type: "text", text: "" } },
+      { type: "ping" },
+      { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hello" } },
+      { type: "message_delta", delta: { stop_reason: null }, usage: { output_tokens: 7 } },
+      { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 15 } },
+      { type: "message_stop" },
+    ],
+    [35, 15, 10, 0, 0],
+  ],
+  [
+    "ai.google.dev/api/generate-content#method:-models.streamgeneratecontent",
+    [
+      {
+        candidates: [{ content: { parts: [{ text: "One" }] } }],
+        usageMetadata: { promptTokenCount: 8, candidatesTokenCount: 1, totalTokenCount: 9 },
+        modelVersion: "gemini-2.5-flash",
+      },
+      {
+        candidates: [{ content: { parts: [{ text: "two" }] }, finishReason: "STOP" }],
+        usageMetadata: {
+          promptTokenCount: 8,
+          candidatesTokenCount: 5,
+          thoughtsTokenCount: 2,
+          totalTokenCount: 15,
+        },
+        modelVersion: "gemini-2.5-flash",
+      },
+    ],
+    [8, 7, 0, 0, 2],
+  ],
+  [
+    "docs.perplexity.ai/guides/streaming (every chunk carries the count so far)",
+    [1, 2, 3].map((completion_tokens) => ({
+      model: "sonar",
+      choices: [{ delta: { content: "a" } }],
+      usage: { prompt_tokens: 5, completion_tokens, total_tokens: 5 + completion_tokens },
+    })),
+    [5, 3, 0, 0, 0],
+  ],
+];
+
+describe("readUsageStream", () => {
+  it.each(streams)("reads %s", (_page, chunks, counts) => {
+    const stream = readUsageStream();
+    for (const chunk of chunks) stream.push(chunk);
+    const read = stream.result();
+    if (!read.ok) throw new Error(read.error.message);
+    const c = read.value.counts;
+    expect([
+      c.input_tokens,
+      c.output_tokens,
+      c.cached_input_tokens,
+      c.cache_write_tokens,
+      c.reasoning_tokens,
+    ]).toEqual(counts);
+  });
+
+  it.each(streams)("reads the same from server-sent events split anywhere: %s", (_page, chunks, counts) => {
+    const wire = `: comment\r\n${chunks.map((chunk) => `event: x\r\ndata: ${JSON.stringify(chunk)}\r\n\r\n`).join("")}data: {broken\n\ndata: [DONE]\n\n`;
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (sizes) => {
+        const stream = readUsageStream();
+        const feed = readServerSentEvents(stream);
+        for (let at = 0, turn = 0; at < wire.length; turn++) {
+          const size = sizes[turn % sizes.length] ?? 1;
+          feed(wire.slice(at, at + size));
+          at += size;
+        }
+        const read = stream.result();
+        expect(read.ok && totalTokens(read.value.counts)).toBe((counts[0] ?? 0) + (counts[1] ?? 0));
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  it("says that a stream which ended without usage has none, and how to get it", () => {
+    const stream = readUsageStream();
+    stream.push(chat("Hello"));
+    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+    expect(stream.partial()).toEqual({ reported: null, text_length: 5, chunks: 1 });
+  });
+
+  it("keeps the provider's last word of a stream that broke", () => {
+    const stream = readUsageStream();
+    for (const chunk of (streams[2]?.[1] ?? []).slice(0, 5)) stream.push(chunk);
+    expect(stream.partial()).toMatchObject({
+      reported: { counts: { input_tokens: 35, output_tokens: 7 } },
+      text_length: 5,
+    });
+  });
+
+  it("lets hostile chunks pass", () => {
+    const stream = readUsageStream();
+    for (const chunk of [
+      null,
+      1,
+      "x",
+      [],
+      { choices: 3 },
+      { choices: [null] },
+      { type: {} },
+      { candidates: [{}] },
+      { type: "message_delta", usage: 3 },
+    ])
+      stream.push(chunk);
+    expect(stream.result().ok).toBe(false);
+  });
+});
+
+describe("estimates", () => {
+  it("take the caller's number, then the task's, then the length, then the default", () => {
+    const settings = { estimates: [{ task_type: "generate-characters", tokens: 2500 }], reply_tokens: 100 };
+    expect(estimateCall({ estimated_tokens: 7, task_type: "generate-characters" }, settings)).toEqual({
+      tokens: 7,
+      source: "given",
+    });
+    expect(estimateCall({ task_type: "generate-characters", message: "hi" }, settings)).toEqual({
+      tokens: 2500,
+      source: "task",
+    });
+    expect(estimateCall({ message: "hello 😀😀😀" }, settings)).toEqual({ tokens: 103, source: "length" });
+    expect(estimateCall({ task_type: "other" }, settings)).toEqual({ tokens: 300, source: "default" });
+  });
+
+  it("learn a quantile that covers the calls it promises, at most 10 % too high", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 200_000 }), { minLength: 20, maxLength: 300 }),
+        fc.double({ min: 0.5, max: 1, noNaN: true }),
+        (used, quantile) => {
+          const learner = learnEstimates();
+          for (const tokens of used)
+            learner.learn({ task_type: "t", model: "m", expected: null, used: tokens });
+          const estimate = learner.estimate("t", "m", quantile)?.tokens ?? -1;
+          const sorted = used.toSorted((a, b) => a - b);
+          const exact = sorted[Math.ceil(used.length * quantile) - 1] ?? 0;
+          return estimate >= exact && estimate <= Math.max(1, exact * 1.1);
+        },
+      ),
+    );
+  });
+
+  it("say how wrong they were, and nothing before enough calls were seen", () => {
+    const learner = learnEstimates();
+    learner.learn({ task_type: null, model: "m", expected: 150, used: 100 });
+    learner.learn({ task_type: null, model: "m", expected: 100, used: 100 });
+    expect(learner.error(null, "m")).toEqual({ calls: 2, mean_relative_error: 0.25 });
+    expect(learner.estimate(null, "m", 0.9)).toBeNull();
+  });
+
+  it("forget the pair that was unused longest rather than grow", () => {
+    const learner = learnEstimates(2);
+    for (const model of ["a", "b", "a", "c"]) learner.learn({ task_type: null, model, expected: 1, used: 1 });
+    expect(
+      [learner.error(null, "a"), learner.error(null, "b"), learner.error(null, "c")].map((e) => e?.calls),
+    ).toEqual([2, undefined, 1]);
+  });
+});
