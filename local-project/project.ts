@@ -1,0 +1,305 @@
+/**
+ * Opens a database and serves it: PGlite in a data folder, or a PostgreSQL server. Runs inside the worker thread
+ * (worker.ts); everything else goes through `startLocalProject` in index.ts.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
+import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
+import { type DataFolder, DataFolderError, openDataFolder } from "./data-folder.ts";
+import { type Database, pgliteDatabase, postgresDatabase } from "./database.ts";
+import { startHttpServer } from "./http-server.ts";
+import { createGate, issueKeys, newJwtSecret } from "./keys.ts";
+import { defaultResourcesDir, MigrationError, migrate, readMigrations, readPreset } from "./migrations.ts";
+import { createRealtime, REALTIME_CHANNEL } from "./realtime.ts";
+import { createRpcEndpoint } from "./rpc.ts";
+
+export interface LocalProjectOptions {
+  /** 0 for any free port. */
+  readonly port?: number;
+  /** Where PGlite keeps its files; made if missing. Needed unless `databaseUrl` is given. */
+  readonly dataDir?: string;
+  /** A PostgreSQL server to stand in front of, instead of PGlite. */
+  readonly databaseUrl?: string;
+  /** Applied when the database is made, and again where another one is named. `default` unless said. */
+  readonly preset?: string;
+  /** Signs the tokens; for `databaseUrl` alone, else the data folder has its own. A random one unless given. */
+  readonly jwtSecret?: string;
+  /** Connections at most, for `databaseUrl`. */
+  readonly poolSize?: number;
+  /** Holds `migrations/` and `presets/`; the checkout's `supabase/` unless said. */
+  readonly resourcesDir?: string;
+  /** Holds bootstrap.sql and realtime.sql; this folder unless said. */
+  readonly sqlDir?: string;
+  /** Where the prepared database is kept, so that a second project starts fast. */
+  readonly cacheDir?: string;
+}
+
+export interface ProjectAddress {
+  readonly url: string;
+  readonly anonKey: string;
+  readonly serviceRoleKey: string;
+  readonly jwtSecret: string;
+}
+
+export interface ServedProject extends ProjectAddress {
+  stop(): Promise<void>;
+}
+
+/** What the person who started it did wrong, in one sentence; the command ends with 2. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+const OWNER = "project_owner";
+const PGLITE_POSTGRES_MAJOR = 18;
+// The same extensions at every open, or PGlite cannot read what it wrote.
+const EXTENSIONS = { pg_trgm };
+
+interface Context {
+  readonly options: LocalProjectOptions;
+  readonly resourcesDir: string;
+  readonly sqlDir: string;
+  readonly log: (sentence: string) => void;
+}
+
+export async function serveProject(
+  options: LocalProjectOptions,
+  log: (sentence: string) => void,
+): Promise<ServedProject> {
+  const context: Context = {
+    options,
+    resourcesDir: options.resourcesDir ?? defaultResourcesDir,
+    sqlDir: options.sqlDir ?? import.meta.dirname,
+    log,
+  };
+  return options.databaseUrl === undefined ? serveFolder(context) : serveServer(context, options.databaseUrl);
+}
+
+async function serveFolder(context: Context): Promise<ServedProject> {
+  const { options } = context;
+  if (!options.dataDir)
+    throw new UsageError("Name a data folder with --data-dir, or a server with --database-url.");
+  const folder = openDataFolder(options.dataDir, PGLITE_POSTGRES_MAJOR);
+  try {
+    const db = await openPglite(context, folder);
+    const { jwtSecret, createdAtSeconds } = folder.record;
+    const database = pgliteDatabase(db);
+    return await serve(context, database, jwtSecret, createdAtSeconds, () => folder.release());
+  } catch (error) {
+    folder.release();
+    throw error;
+  }
+}
+
+async function openPglite(context: Context, folder: DataFolder): Promise<PGlite> {
+  const { options, log } = context;
+  const made = folder.record.ready ? null : await makeDatabase(context, folder);
+  const db = made ?? (await openExisting(folder));
+  const other = options.preset !== undefined && options.preset !== folder.record.preset;
+  try {
+    // A folder made by an older version gets what it does not have yet.
+    await migrate(db, {
+      resourcesDir: context.resourcesDir,
+      role: OWNER,
+      onProgress: log,
+      ...(other && options.preset !== undefined ? { preset: { name: options.preset } } : {}),
+    });
+    if (other) folder.save({ preset: options.preset ?? null });
+    return db;
+  } catch (error) {
+    await db.close();
+    throw error;
+  }
+}
+
+async function openExisting(folder: DataFolder): Promise<PGlite> {
+  try {
+    return await PGlite.create({ dataDir: folder.postgresPath, extensions: EXTENSIONS });
+  } catch (error) {
+    throw new DataFolderError(`${folder.path} cannot be opened: ${(error as Error).message}.`);
+  }
+}
+
+/** Makes the database: from the prepared one where there is one, else from nothing, and prepares it. */
+async function makeDatabase(context: Context, folder: DataFolder): Promise<PGlite> {
+  const { options, log, resourcesDir, sqlDir } = context;
+  const preset = options.preset ?? "default";
+  // What an interrupted start left behind is not a database.
+  rmSync(folder.postgresPath, { recursive: true, force: true });
+  const snapshot = snapshotPath(context, preset);
+  const prepared = readSnapshot(snapshot);
+  if (prepared) {
+    try {
+      const db = await PGlite.create({
+        dataDir: folder.postgresPath,
+        extensions: EXTENSIONS,
+        loadDataDir: prepared,
+      });
+      folder.save({ ready: true, preset });
+      return db;
+    } catch (error) {
+      log(`The prepared database ${snapshot} cannot be used and is made again: ${(error as Error).message}.`);
+      rmSync(snapshot, { force: true });
+      rmSync(folder.postgresPath, { recursive: true, force: true });
+    }
+  }
+  log("Making the database: the first time takes some seconds.");
+  const db = await PGlite.create({ dataDir: folder.postgresPath, extensions: EXTENSIONS });
+  try {
+    await db.exec(readFileSync(join(sqlDir, "bootstrap.sql"), "utf8"));
+    await migrate(db, { resourcesDir, role: OWNER, preset: { name: preset }, onProgress: log });
+    folder.save({ ready: true, preset });
+    writeSnapshot(snapshot, new Uint8Array(await (await db.dumpDataDir("gzip")).arrayBuffer()), log);
+    return db;
+  } catch (error) {
+    await db.close();
+    throw error;
+  }
+}
+
+/** Named by all that went into it, so that a change of any makes another. */
+function snapshotPath({ options, resourcesDir, sqlDir }: Context, preset: string): string {
+  const ingredients = JSON.stringify([
+    PGLITE_VERSION,
+    readFileSync(join(sqlDir, "bootstrap.sql"), "utf8"),
+    readMigrations(resourcesDir),
+    readPreset(preset, resourcesDir),
+  ]);
+  const name = createHash("sha256").update(ingredients).digest("hex").slice(0, 24);
+  const folder = options.cacheDir ?? join(import.meta.dirname, "../.local/cache");
+  return join(folder, `project-${name}.tar.gz`);
+}
+
+function readSnapshot(path: string): Blob | null {
+  try {
+    return new Blob([readFileSync(path)]);
+  } catch {
+    return null;
+  }
+}
+
+function writeSnapshot(path: string, bytes: Uint8Array, log: (sentence: string) => void): void {
+  try {
+    mkdirSync(join(path, ".."), { recursive: true });
+    const draft = `${path}.${process.pid}`;
+    writeFileSync(draft, bytes);
+    renameSync(draft, path);
+  } catch (error) {
+    log(`The prepared database could not be kept for the next time: ${(error as Error).message}.`);
+  }
+}
+
+async function serveServer(context: Context, databaseUrl: string): Promise<ServedProject> {
+  const { options, log } = context;
+  if (!/^postgres(ql)?:\/\//.test(databaseUrl) || !URL.canParse(databaseUrl)) {
+    throw new UsageError(
+      "--database-url is not an address like postgres://user:password@host:port/database.",
+    );
+  }
+  const database = postgresDatabase(databaseUrl, {
+    log,
+    ...(options.poolSize === undefined ? {} : { poolSize: options.poolSize }),
+  });
+  try {
+    await prepareServer(context, database);
+    const now = Math.floor(Date.now() / 1000);
+    return await serve(context, database, options.jwtSecret ?? newJwtSecret(), now, () => {});
+  } catch (error) {
+    await database.close().catch(() => {});
+    throw error;
+  }
+}
+
+async function prepareServer(
+  { options, resourcesDir, sqlDir, log }: Context,
+  database: Database,
+): Promise<void> {
+  const [facts] = await database
+    .run(
+      `select (select rolsuper from pg_roles where rolname = current_user),
+         (select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role', 'authenticator')) = 4
+           and to_regnamespace('auth') is not null,
+         (select pg_get_userbyid(nspowner) from pg_namespace where nspname = 'governance')`,
+    )
+    .catch((error: unknown) => {
+      throw new UsageError(`Cannot use the server named by --database-url: ${(error as Error).message}.`);
+    });
+  const [isSuperuser, isSupabaseLike, owner] = facts ?? [];
+  if (isSuperuser === "t" && isSupabaseLike !== "t") {
+    log("This is a plain PostgreSQL: giving it what a new Supabase project has.");
+    const bootstrap = readFileSync(join(sqlDir, "bootstrap.sql"), "utf8");
+    await database.withConnection((connection) => connection.exec(bootstrap));
+  }
+  // What a superuser applies should not belong to a superuser.
+  const [hasOwner] = await database.run(
+    `select exists (select from pg_roles where rolname = '${OWNER}')
+       and pg_get_userbyid(datdba) = '${OWNER}' from pg_database where datname = current_database()`,
+  );
+  const role = isSuperuser === "t" ? (owner ?? (hasOwner?.[0] === "t" ? OWNER : undefined)) : undefined;
+  await database.withConnection((connection) =>
+    migrate(connection, {
+      resourcesDir,
+      onProgress: log,
+      ...(role ? { role } : {}),
+      preset: { name: options.preset ?? "default", ifFresh: options.preset === undefined },
+    }),
+  );
+}
+
+async function serve(
+  { options, log, sqlDir }: Context,
+  database: Database,
+  jwtSecret: string,
+  issuedAtSeconds: number,
+  release: () => void,
+): Promise<ServedProject> {
+  const keys = await issueKeys(jwtSecret, issuedAtSeconds);
+  const gate = createGate(keys);
+  const rpc = createRpcEndpoint(database);
+  const triggersSql = readFileSync(join(sqlDir, "realtime.sql"), "utf8");
+  const realtime = await createRealtime({ database, gate, log, triggersSql });
+  await database.listen(
+    ["pgrst", REALTIME_CHANNEL],
+    (channel, payload) => (channel === "pgrst" ? rpc.reloadSchema() : realtime.onNotification(payload)),
+    () => {
+      rpc.reloadSchema();
+      realtime.onReconnect();
+    },
+  );
+  await rpc.schema();
+  const server = await startHttpServer({
+    port: options.port ?? 0,
+    gate,
+    rpc,
+    log,
+    onRealtime: (request, socket, head, url) => realtime.accept(request, socket, head, url),
+  }).catch((error: unknown) => {
+    const { code, message } = error as { code?: string; message: string };
+    throw new UsageError(
+      code === "EADDRINUSE"
+        ? `Port ${options.port} is in use: name another with --port.`
+        : `Cannot listen on port ${options.port}: ${message}.`,
+    );
+  });
+  return {
+    url: `http://127.0.0.1:${server.port}`,
+    anonKey: keys.anonKey,
+    serviceRoleKey: keys.serviceRoleKey,
+    jwtSecret,
+    async stop() {
+      realtime.close();
+      await server.close();
+      await database.close();
+      release();
+    },
+  };
+}
+
+/** True for an error whose message is for the person who started the project, without a stack. */
+export function isExpected(error: unknown): boolean {
+  return error instanceof UsageError || error instanceof DataFolderError || error instanceof MigrationError;
+}
+
+const PGLITE_VERSION = "0.5.16";

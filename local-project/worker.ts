@@ -1,0 +1,38 @@
+/** The worker thread's entry: serves one project until told to stop. */
+import { parentPort, workerData } from "node:worker_threads";
+import { isExpected, type LocalProjectOptions, type ProjectAddress, serveProject } from "./project.ts";
+
+/** What the worker says to the thread that started it. */
+export type WorkerMessage =
+  | { readonly type: "ready"; readonly address: ProjectAddress }
+  | { readonly type: "failed"; readonly message: string; readonly isExpected: boolean }
+  | { readonly type: "log"; readonly sentence: string };
+
+const port = parentPort;
+if (!port) throw new Error("worker.ts runs in a worker thread only.");
+const say = (message: WorkerMessage): void => port.postMessage(message);
+
+try {
+  const project = await serveProject(workerData as LocalProjectOptions, (sentence) =>
+    say({ type: "log", sentence }),
+  );
+  const { url, anonKey, serviceRoleKey, jwtSecret } = project;
+  port.once("message", () => {
+    project.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        say({ type: "failed", message: (error as Error).message, isExpected: false });
+        process.exit(1);
+      },
+    );
+  });
+  say({ type: "ready", address: { url, anonKey, serviceRoleKey, jwtSecret } });
+} catch (error) {
+  const { message, stack } = error as Error;
+  say({
+    type: "failed",
+    message: isExpected(error) ? message : (stack ?? message),
+    isExpected: isExpected(error),
+  });
+  port.close();
+}
