@@ -30,6 +30,8 @@ export interface Plan {
   readonly daily_limit: number | null;
   readonly monthly_limit: number | null;
   readonly allows_top_up: boolean;
+  /** Months that an unspent allowance outlives its own month. */
+  readonly rollover_months: number;
   readonly warn_at: readonly number[];
 }
 export interface Pack {
@@ -583,15 +585,14 @@ class Life {
   }
 
   #giveAllowance(at: number): void {
-    const { monthly_allowance } = this.#plan;
+    const { monthly_allowance, rollover_months } = this.#plan;
     if (monthly_allowance === 0) return;
-    this.#grant(
-      "subscription",
-      monthly_allowance,
-      at,
-      this.#month.ends_at,
-      `Allowance ${this.#month.date.slice(0, 7)}`,
-    );
+    let expires = this.#month.ends_at;
+    for (let month = 0; month < rollover_months; month++)
+      expires = monthOf(expires, this.#person.timezone).endMs;
+    this.#grant("subscription", monthly_allowance, at, expires, "Monthly allowance", {
+      reference: `allowance ${this.#month.date.slice(0, 7)}`,
+    });
   }
 
   #grant(
@@ -600,7 +601,7 @@ class Life {
     at: number,
     expires_at: number | null,
     description: string,
-    payment: Payment | null = null,
+    { reference = null, payment = null }: { reference?: string | null; payment?: Payment | null } = {},
   ): Lot {
     const lot: Lot = {
       lot: this.#lots.length + 1,
@@ -618,13 +619,13 @@ class Life {
     };
     this.#lots.push(lot);
     const type = { subscription: "subscription_grant", purchased: "purchase", promotional: "bonus" } as const;
-    this.#record(type[kind], at, tokens, description, [[lot.lot, tokens]], payment?.charge_id ?? null);
+    this.#record(type[kind], at, tokens, description, [[lot.lot, tokens]], reference);
     if (this.#debt > 0) {
       const paid = Math.min(this.#debt, tokens);
       this.#debt -= paid;
       lot.remaining -= paid;
       lot.spent += paid;
-      this.#record("debt_recovery", at, -paid, "Debt paid from a new grant", [[lot.lot, -paid]]);
+      this.#record("debt_recovery", at, -paid, "Debt of earlier calls paid", [[lot.lot, -paid]], reference);
     }
     return lot;
   }
@@ -713,7 +714,10 @@ class Life {
       dispute: null,
     };
     this.#payments.push(payment);
-    const lot = this.#grant("purchased", pack.tokens, at, null, `Pack ${pack.pack_id}`, payment);
+    const lot = this.#grant("purchased", pack.tokens, at, null, `Pack ${pack.pack_id}`, {
+      reference: payment.charge_id,
+      payment,
+    });
     const fate = random.next();
     if (fate < 0.05) this.#planRefund(payment, lot, pack.price_minor);
     else if (fate < 0.08) this.#planRefund(payment, lot, Math.round(pack.price_minor / 2));
@@ -749,8 +753,8 @@ class Life {
     });
     this.#at(closedAt, () => {
       this.#roll(closedAt);
-      this.#thaw(lot, closedAt, dispute_id, outcome);
-      if (outcome === "lost") {
+      if (outcome === "won") this.#thaw(lot, closedAt, dispute_id);
+      else {
         const tokens = payment.pack.tokens - lot.clawed_back;
         this.#clawBack(lot, tokens, closedAt, "reversal", `Dispute lost: ${payment.charge_id}`, dispute_id);
       }
@@ -766,15 +770,15 @@ class Life {
     this.#record("reversal", at, -amount, "Dispute opened: frozen", [[lot.lot, -amount]], dispute_id);
   }
 
-  #thaw(lot: Lot, at: number, dispute_id: string, outcome: "won" | "lost"): void {
+  #thaw(lot: Lot, at: number, dispute_id: string): void {
     const amount = lot.frozen;
     if (amount === 0) return;
     lot.frozen = 0;
     lot.remaining += amount;
-    this.#record("reversal", at, amount, `Dispute ${outcome}: thawed`, [[lot.lot, amount]], dispute_id);
+    this.#record("reversal", at, amount, "Dispute won: thawed", [[lot.lot, amount]], dispute_id);
   }
 
-  /** Takes what is left of the lot; what was spent of it already is owed. */
+  /** Frozen tokens first, then what is left of the lot; what was spent of it already is owed. */
   #clawBack(
     lot: Lot,
     tokens: number,
@@ -783,10 +787,12 @@ class Life {
     description: string,
     reference: string,
   ): void {
-    const taken = Math.max(0, Math.min(tokens, lot.remaining, this.#available()));
+    const frozen = Math.min(tokens, lot.frozen);
+    const taken = Math.max(0, Math.min(tokens - frozen, lot.remaining, this.#available()));
+    lot.frozen -= frozen;
     lot.remaining -= taken;
-    lot.clawed_back += taken;
-    this.#debt += tokens - taken;
+    lot.clawed_back += frozen + taken;
+    this.#debt += tokens - frozen - taken;
     this.#record(type, at, -taken, description, taken > 0 ? [[lot.lot, -taken]] : [], reference);
   }
 
