@@ -1,0 +1,1401 @@
+import { formatMoney, proRata } from "../money/index.ts";
+import { type Currencies, isoTime, parseTime } from "./cells.ts";
+import type { Interner } from "./interner.ts";
+import {
+  ADJUSTMENT,
+  CLAWBACK,
+  GRANT,
+  HOLD,
+  type LedgerTable,
+  PROMOTIONAL,
+  RECORD_TYPES,
+  REFUND_RECORD,
+  RELABEL,
+  RELEASE,
+  RESTORATION,
+  SUBSCRIPTION_GRANT,
+} from "./ledger-side.ts";
+import {
+  CLAWED,
+  exclude,
+  FREE,
+  HELD,
+  IN_DIFFERENCE,
+  type Links,
+  MATCHED,
+  PASSES,
+  PENDING_ROW,
+} from "./match.ts";
+import {
+  CHARGE,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  DISPUTE_STATES,
+  EVENT_NAMES,
+  FEE,
+  INQUIRY,
+  LOST,
+  NO_DISPUTE,
+  NOT_PAID,
+  OPEN,
+  OTHER,
+  PAID,
+  PAYMENT_STATES,
+  PAYOUT,
+  PENDING,
+  REFUND,
+  REFUND_FAILURE,
+  type StripeSide as StripeSideData,
+  UNCAPTURED,
+  UNKNOWN,
+  WITHDRAWN,
+  WON,
+} from "./stripe-side.ts";
+import {
+  type Correction,
+  type CorrectionAction,
+  DIFFERENCE_CLASSES,
+  type Difference,
+  type DifferenceClass,
+  type LedgerSide,
+  type PackPrice,
+  type ReconcileOptions,
+  type StripeSide,
+} from "./types.ts";
+
+const HOUR = 3600;
+
+/** The frame that time-dependent classes are decided in, in seconds since 1970. */
+export interface Frame {
+  readonly from: number;
+  readonly to: number;
+  /** What the Stripe files cover. */
+  readonly coveredFrom: number;
+  readonly coveredTo: number;
+  readonly graceSeconds: number;
+}
+
+/** Sums kept beside the differences, per currency: the bridge is checked with them. */
+export interface Sums {
+  readonly stripe: Map<number, { amount: number; count: number }>;
+  readonly ledger: Map<number, { amount: number; count: number }>;
+  readonly matched: Map<number, { amount: number; count: number }>;
+  readonly byClass: Map<string, { currency: number; class: DifferenceClass; amount: number; count: number }>;
+  readonly byPass: number[];
+}
+
+export interface Classified {
+  readonly differences: Difference[];
+  readonly sums: Sums;
+}
+
+interface Draft {
+  readonly class: DifferenceClass;
+  readonly key: string;
+  readonly event: number;
+  readonly record: number;
+  readonly amount: number;
+  readonly currency: number;
+  readonly tokens: number;
+  readonly occurred: number;
+  readonly trail: readonly string[];
+  readonly explanation: string;
+  readonly action: CorrectionAction;
+  readonly words: string;
+  readonly correctionTokens?: number | null;
+  readonly packId?: string | null;
+  readonly correctionAmount?: number | null;
+  readonly correctionCurrency?: number;
+  readonly blocks?: boolean;
+  suggestion?: { draft: Draft; words: string };
+}
+
+const NOT_BOOKED: ReadonlySet<CorrectionAction> = new Set([
+  "propose_refund",
+  "investigate",
+  "carry_forward",
+  "exclude",
+  "list",
+]);
+
+const count = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
+
+/** Gives every row of both sides its place: matched, in a difference of one class, or excluded with a reason. */
+export function classify(
+  side: StripeSideData,
+  ledger: LedgerTable,
+  links: Links,
+  interner: Interner,
+  currencies: Currencies,
+  frame: Frame,
+  options: ReconcileOptions,
+): Classified {
+  const s = side.table.columns;
+  const l = ledger.columns;
+  const events = side.table.length;
+  const records = ledger.length;
+  const at = <T extends ArrayLike<number>>(column: T, row: number): number => column[row] as number;
+  const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
+  const { stripeDisposition: stripe, ledgerDisposition: books } = links;
+  const drafts: Draft[] = [];
+  /** Rows whose own arithmetic is off, whatever else becomes of them. */
+  const feeRows = new Set<number>();
+  const refundInDifference = new Set<number>();
+  const disputeInDifference = new Set<number>();
+  const refundMatched = new Set<number>();
+  const refundInRecord = new Set<number>();
+  const tally = (
+    map: Map<number, { amount: number; count: number }>,
+    currency: number,
+    amount: number,
+  ): void => {
+    const sum = map.get(currency);
+    if (sum) {
+      sum.amount += amount;
+      sum.count++;
+    } else map.set(currency, { amount, count: 1 });
+  };
+  const sums: Sums = {
+    stripe: new Map(),
+    ledger: new Map(),
+    matched: new Map(),
+    byClass: new Map(),
+    byPass: [0, 0, 0, 0, 0, 0, 0],
+  };
+  /** A line of the bridge: Stripe's side less the ledger's. */
+  const bridge = (name: DifferenceClass, currency: number, amount: number): void => {
+    const key = `${currency}/${name}`;
+    const sum = sums.byClass.get(key);
+    if (sum) {
+      sum.amount += amount;
+      sum.count++;
+    } else sums.byClass.set(key, { currency, class: name, amount, count: 1 });
+  };
+
+  const packs = new Map<string, (PackPrice & { from: number })[]>();
+  for (const price of options.packs ?? []) {
+    const list = packs.get(price.pack_id) ?? [];
+    list.push({ ...price, from: parseTime(price.valid_from) });
+    packs.set(price.pack_id, list);
+  }
+  for (const list of packs.values()) list.sort((a, b) => a.from - b.from);
+  const packAt = (packId: string | null, time: number): PackPrice | null => {
+    let found: PackPrice | null = null;
+    for (const price of packId === null ? [] : (packs.get(packId) ?? []))
+      if (price.from <= time) found = price;
+    return found;
+  };
+  const packPaidFor = (event: number): PackPrice | null => {
+    const time = at(s.created, event);
+    const named = packAt(text(at(s.pack, event)), time);
+    if (named) return named;
+    const code = currencies.code(at(s.currency, event));
+    const fitting = [...packs.keys()]
+      .map((packId) => packAt(packId, time))
+      .filter(
+        (price) =>
+          price !== null &&
+          price.price_minor === at(s.amount, event) &&
+          price.currency.toLowerCase() === code,
+      );
+    return fitting.length === 1 ? (fitting[0] ?? null) : null;
+  };
+
+  const money = (amount: number, currency: number): string =>
+    formatMoney(amount, currencies.code(currency) || "xxx");
+  const eventKey = (e: number): string =>
+    text(at(s.object, e)) ??
+    text(at(s.intent, e)) ??
+    text(at(s.session, e)) ??
+    text(at(s.transaction, e)) ??
+    `no-id-${isoTime(at(s.created, e)) ?? "no-time"}-${at(s.amount, e)}-${text(at(s.customer, e)) ?? "nobody"}`;
+  const grantKey = (r: number): string => `entry-${at(l.transaction, r)}`;
+  const paymentOf = (e: number): string => `${EVENT_NAMES[at(s.kind, e)]} ${eventKey(e)}`;
+  const granted = (r: number): number => at(l.tokens, r) + at(links.adjusted, r);
+
+  // --- rows that say nothing about tokens ---------------------------------------------------------------------------
+  const conflicts = new Set(links.conflicts);
+  for (const e of conflicts)
+    drafts.push({
+      class: "ORPHAN",
+      key: `${eventKey(e)}-${at(s.amount, e)}-${currencies.code(at(s.currency, e))}`,
+      event: e,
+      record: -1,
+      amount: at(s.amount, e),
+      currency: at(s.currency, e),
+      tokens: 0,
+      occurred: at(s.created, e),
+      trail: [`${eventKey(e)} stands twice in one file, with different amounts`],
+      explanation: `Two rows of one file claim the id ${eventKey(e)} and disagree. The other row was used.`,
+      action: "investigate",
+      words: "Export the file again; if both rows come back, ask Stripe.",
+    });
+  for (let e = 0; e < events; e++) {
+    if (at(links.cashCounts, e) === 1) checkRow(e);
+    if (stripe[e] !== PENDING_ROW) continue;
+    if (at(s.foreign, e)) stripe[e] = exclude("other_account");
+    else if (at(s.test, e)) testMode(e);
+    else
+      switch (at(s.kind, e)) {
+        case FEE:
+          stripe[e] = exclude("fee");
+          break;
+        case PAYOUT:
+          stripe[e] = exclude("payout");
+          break;
+        case OTHER:
+          stripe[e] = exclude("other_movement");
+          break;
+        case UNKNOWN:
+          unknownRow(e);
+          break;
+        case CHARGE:
+          if (at(s.state, e) === NOT_PAID) {
+            if (at(links.claims.first, e) < 0) stripe[e] = exclude("not_paid");
+          } else if (at(s.state, e) === PENDING) stripe[e] = exclude("pending");
+          else if (at(s.state, e) === UNCAPTURED) stripe[e] = exclude("not_captured");
+          break;
+      }
+  }
+
+  function checkRow(e: number): void {
+    const off = at(s.cash, e) - at(s.fee, e) - at(s.net, e);
+    if (off === 0) return;
+    const currency = at(s.cashCurrency, e);
+    if (stripe[e] === PENDING_ROW || stripe[e] === MATCHED) feeRows.add(e);
+    drafts.push({
+      class: "FEE_VARIANCE",
+      key: text(at(s.transaction, e)) ?? eventKey(e),
+      event: e,
+      record: -1,
+      amount: off,
+      currency,
+      tokens: 0,
+      occurred: at(s.created, e),
+      trail: [
+        `gross ${money(at(s.cash, e), currency)} − fee ${money(at(s.fee, e), currency)} ≠ net ${money(at(s.net, e), currency)}`,
+      ],
+      explanation: `Gross less fee is not net in this row: ${money(off, currency)} is missing. The tie-out is blocked.`,
+      action: "investigate",
+      words: "Export the file again; a damaged or edited row is the usual cause.",
+    });
+  }
+  function testMode(e: number): void {
+    stripe[e] = IN_DIFFERENCE;
+    drafts.push({
+      class: "TEST_MODE_LEAK",
+      key: eventKey(e),
+      event: e,
+      record: -1,
+      amount: 0,
+      currency: at(s.currency, e),
+      tokens: 0,
+      occurred: at(s.created, e),
+      trail: [`${text(at(s.session, e)) ?? eventKey(e)} is of test mode`],
+      explanation: `${paymentOf(e)} is a test payment in a live export. It was left out.`,
+      action: "exclude",
+      words: "Leave it out, and find out why a test row is in a live export.",
+      blocks: false,
+    });
+  }
+  function unknownRow(e: number): void {
+    stripe[e] = IN_DIFFERENCE;
+    const category = text(at(s.category, e)) ?? "(empty)";
+    const amount = at(s.amount, e);
+    drafts.push({
+      class: "UNKNOWN_CATEGORY",
+      key: text(at(s.transaction, e)) ?? eventKey(e),
+      event: e,
+      record: -1,
+      amount,
+      currency: at(s.currency, e),
+      tokens: 0,
+      occurred: at(s.created, e),
+      trail: [`status or category "${category}"`],
+      explanation: `"${category}" is a status or category that is not known here, so nothing can be said about its tokens.`,
+      action: "investigate",
+      words: "Find out what it is at Stripe; then treat the row by hand or update this program.",
+    });
+  }
+
+  // --- charges and the grants that claim them -----------------------------------------------------------------------
+  const chargesSeen = side.has.payments || side.has.cash;
+  for (let e = 0; e < events; e++) {
+    if (at(s.kind, e) !== CHARGE || stripe[e] !== PENDING_ROW) continue;
+    const first = at(links.claims.first, e);
+    if (at(s.state, e) === NOT_PAID) {
+      for (let r = first; r >= 0; r = at(links.claims.next, r)) grantedNotPaid(r, e);
+      stripe[e] = IN_DIFFERENCE;
+    } else if (first < 0) unclaimedCharge(e);
+    else claimedCharge(e, first);
+  }
+
+  function paidInBridge(e: number): void {
+    tally(sums.stripe, at(s.currency, e), at(s.amount, e));
+  }
+  function grantInBridge(r: number): void {
+    tally(sums.ledger, at(l.currency, r), Math.max(0, at(l.amount, r)));
+  }
+  function grantMoney(r: number): number {
+    return Math.max(0, at(l.amount, r));
+  }
+
+  function unclaimedCharge(e: number): void {
+    const amount = at(s.amount, e);
+    const currency = at(s.currency, e);
+    const created = at(s.created, e);
+    if (created < frame.from || created >= frame.to) {
+      stripe[e] = exclude("outside_period");
+      return;
+    }
+    const sibling = siblingOf(e);
+    if (
+      at(links.refundedOf, e) >= amount ||
+      (at(links.disputeOf, e) === LOST && at(links.disputedOf, e) >= amount)
+    ) {
+      stripe[e] = exclude("refunded_in_full");
+      return;
+    }
+    stripe[e] = IN_DIFFERENCE;
+    paidInBridge(e);
+    const base = { key: eventKey(e), event: e, record: -1, amount, currency, occurred: created };
+    const tried = `no grant by ${
+      [
+        at(s.object, e) && "charge",
+        at(s.intent, e) && "payment intent",
+        at(s.session, e) && "checkout session",
+        (at(s.order, e) || at(s.reference, e)) && "order",
+        at(s.invoice, e) && "invoice",
+      ]
+        .filter(Boolean)
+        .join(", ") || "any id: the row has none"
+    }`;
+    if (created > frame.to - frame.graceSeconds) {
+      bridge("TIMING", currency, amount);
+      drafts.push({
+        ...base,
+        class: "TIMING",
+        tokens: 0,
+        trail: [tried],
+        explanation: `Paid less than the grace time before the end of the period; its grant may still come.`,
+        action: "carry_forward",
+        words: "Carry forward to the next period.",
+        blocks: false,
+      });
+      return;
+    }
+    if (sibling >= 0) {
+      bridge("DUPLICATE_CHARGE", currency, amount);
+      drafts.push({
+        ...base,
+        class: "DUPLICATE_CHARGE",
+        tokens: 0,
+        trail: [tried, `same order as ${paymentOf(sibling)}`],
+        explanation: `The customer was charged twice for one order: ${eventKey(e)} and ${eventKey(sibling)}. Tokens were granted for one at most.`,
+        action: "propose_refund",
+        words: `Refund ${money(amount, currency)} of ${eventKey(e)} in Stripe.`,
+        correctionTokens: 0,
+        correctionAmount: amount,
+      });
+      return;
+    }
+    // A subscription's tokens are its plan's: the price of a pack that happens to be the same says nothing.
+    const pack = at(s.invoice, e) === 0 ? packPaidFor(e) : null;
+    const refunded = at(links.refundedOf, e);
+    const due = pack ? pack.tokens - proRata(pack.tokens, refunded, amount) : null;
+    const subscription = at(s.invoice, e) !== 0;
+    const name = subscription ? "SUB_PERIOD_GAP" : "PAID_NOT_GRANTED";
+    bridge(name, currency, amount);
+    drafts.push({
+      ...base,
+      class: name,
+      tokens: due === null ? 0 : -due,
+      trail: [tried],
+      explanation: subscription
+        ? `Invoice ${text(at(s.invoice, e))} was paid (${money(amount, currency)}), and its period was never granted.`
+        : `${money(amount, currency)} was paid and captured, and no tokens were granted for it.`,
+      action: "grant",
+      words:
+        due === null
+          ? `Grant what was bought, keyed on ${eventKey(e)}; the pack cannot be told from the file.`
+          : `Grant ${count(due)} tokens (pack ${pack?.pack_id}${refunded > 0 ? ", less what was refunded" : ""}), keyed on ${eventKey(e)}.`,
+      correctionTokens: due,
+      packId: pack?.pack_id ?? null,
+    });
+  }
+
+  /** Another paid charge of the same order, session, intent or invoice: the claimed one, else the oldest before this. */
+  function siblingOf(e: number): number {
+    const older = (a: number, b: number): boolean =>
+      at(s.created, a) < at(s.created, b) ||
+      (at(s.created, a) === at(s.created, b) && eventKey(a) < eventKey(b));
+    let found = -1;
+    for (const [index, column] of [
+      [links.chargesByOrder, s.order],
+      [links.chargesBySession, s.session],
+      [links.chargesByIntent, s.intent],
+      [links.chargesByInvoice, s.invoice],
+    ] as const) {
+      const key = at(column, e);
+      if (key === 0) continue;
+      for (let other = at(index.first, key); other >= 0; other = at(index.next, other)) {
+        if (other === e || at(s.state, other) !== PAID || at(s.test, other) || at(s.foreign, other)) continue;
+        const claimed = at(links.claims.first, other) >= 0;
+        if (!claimed && !older(other, e)) continue;
+        if (found < 0 || (claimed && at(links.claims.first, found) < 0) || older(other, found)) found = other;
+      }
+    }
+    return found;
+  }
+
+  function claimedCharge(e: number, first: number): void {
+    stripe[e] = MATCHED;
+    paidInBridge(e);
+    if (at(links.claims.next, first) < 0) {
+      compare(e, first);
+      follow(e, [first]);
+      return;
+    }
+    const claimants: number[] = [];
+    for (let r = first; r >= 0; r = at(links.claims.next, r)) claimants.push(r);
+    claimants.sort(
+      (a, b) =>
+        at(links.claimPass, a) - at(links.claimPass, b) ||
+        at(l.created, a) - at(l.created, b) ||
+        at(l.transaction, a) - at(l.transaction, b),
+    );
+    const chosen = exactSubset(claimants, e);
+    const kept = chosen ?? [
+      claimants.find((r) => grantMoney(r) === at(s.amount, e)) ?? (claimants[0] as number),
+    ];
+    const keptSet = new Set(kept);
+    if (chosen && chosen.length > 1) {
+      sums.byPass[6] = (sums.byPass[6] as number) + chosen.length;
+      tally(sums.matched, at(s.currency, e), at(s.amount, e));
+      for (const r of chosen) {
+        books[r] = MATCHED;
+        grantInBridge(r);
+        quantity(e, r);
+      }
+    } else compare(e, kept[0] as number);
+    for (const r of claimants) if (!keptSet.has(r)) duplicateGrant(e, r, kept);
+    follow(e, kept);
+  }
+
+  /** The first set of grants, oldest first, whose money adds up to the charge; none for more than 12. */
+  function exactSubset(claimants: number[], e: number): number[] | null {
+    const target = at(s.amount, e);
+    const usable = claimants.filter((r) => at(l.currency, r) === at(s.currency, e) && grantMoney(r) > 0);
+    const single = usable.find((r) => grantMoney(r) === target);
+    if (single !== undefined) return [single];
+    if (usable.length > 12) return null;
+    const walk = (from: number, left: number, taken: number[]): number[] | null => {
+      if (left === 0) return taken;
+      for (let i = from; i < usable.length; i++) {
+        const r = usable[i] as number;
+        if (grantMoney(r) > left) continue;
+        const found = walk(i + 1, left - grantMoney(r), [...taken, r]);
+        if (found) return found;
+      }
+      return null;
+    };
+    return walk(0, target, []);
+  }
+
+  function duplicateGrant(e: number, r: number, kept: readonly number[]): void {
+    books[r] = IN_DIFFERENCE;
+    grantInBridge(r);
+    const twin = kept[0] as number;
+    const overlap = at(l.kind, r) === SUBSCRIPTION_GRANT;
+    const name = overlap ? "SUB_PERIOD_OVERLAP" : "DUPLICATE_GRANT";
+    bridge(name, at(l.currency, r), -grantMoney(r));
+    const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+    drafts.push({
+      class: name,
+      key: grantKey(r),
+      event: e,
+      record: r,
+      amount: -grantMoney(r),
+      currency: at(l.currency, r),
+      tokens: back,
+      occurred: at(l.created, r),
+      trail: [linkWords(r, e), `${eventKey(e)} was granted already by entry ${at(l.transaction, twin)}`],
+      explanation: overlap
+        ? `One invoiced period was granted twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)}.`
+        : `One payment was credited twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)} both belong to ${eventKey(e)}.`,
+      action: "reverse",
+      words: `Take back ${count(back)} tokens of entry ${at(l.transaction, r)}.`,
+      correctionTokens: -back,
+    });
+  }
+
+  function linkWords(r: number, e: number): string {
+    return `entry ${at(l.transaction, r)} ↔ ${eventKey(e)} by ${PASSES[at(links.claimPass, r)]}`;
+  }
+
+  /** One charge, one grant: currency, amount, price at the time, tokens; the first that is off is the class. */
+  function compare(e: number, r: number): void {
+    grantInBridge(r);
+    books[r] = MATCHED;
+    const currency = at(s.currency, e);
+    const amount = at(s.amount, e);
+    const ledgerCurrency = at(l.currency, r);
+    const ledgerAmount = at(l.amount, r);
+    const base = {
+      event: e,
+      record: r,
+      key: eventKey(e),
+      occurred: at(s.created, e),
+      trail: [linkWords(r, e)],
+    };
+    const different = (name: DifferenceClass): void => {
+      books[r] = IN_DIFFERENCE;
+      stripe[e] = IN_DIFFERENCE;
+      if (ledgerCurrency === currency) bridge(name, currency, amount - grantMoney(r));
+      else {
+        bridge(name, currency, amount);
+        if (ledgerAmount >= 0) bridge(name, ledgerCurrency, -ledgerAmount);
+      }
+    };
+    if (ledgerAmount >= 0 && ledgerCurrency !== currency) {
+      const settled = at(s.cashCurrency, e) === ledgerCurrency && at(s.cash, e) !== 0;
+      const off = Math.abs(at(s.cash, e)) - ledgerAmount;
+      if (settled && Math.abs(off) <= 1) {
+        different("FX_ROUNDING");
+        drafts.push({
+          ...base,
+          class: "FX_ROUNDING",
+          amount: off,
+          currency: ledgerCurrency,
+          tokens: 0,
+          explanation: `Paid as ${money(amount, currency)}, booked as settled, ${money(ledgerAmount, ledgerCurrency)}${off === 0 ? "" : `: ${money(off, ledgerCurrency)} of rounding in the conversion`}.`,
+          action: "list",
+          words: "Nothing to book.",
+          blocks: false,
+        });
+        quantity(e, r, true);
+        return;
+      }
+      different("CURRENCY_MISMATCH");
+      drafts.push({
+        ...base,
+        class: "CURRENCY_MISMATCH",
+        amount,
+        currency,
+        tokens: 0,
+        explanation: at(s.settledOnly, e)
+          ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(ledgerAmount, ledgerCurrency)}; what the customer paid is not in this export.`
+          : `Paid ${money(amount, currency)}, but the ledger has ${money(ledgerAmount, ledgerCurrency)}.`,
+        action: at(s.settledOnly, e) ? "investigate" : "relabel",
+        words: at(s.settledOnly, e)
+          ? "Export with the column Customer Facing Amount, or add the Payments export."
+          : `Relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}.`,
+        correctionAmount: amount,
+        correctionCurrency: currency,
+      });
+      return;
+    }
+    if (ledgerAmount >= 0 && ledgerAmount !== amount) {
+      const converted = at(s.cashCurrency, e) !== currency || at(s.settledOnly, e) === 1;
+      if (
+        converted &&
+        Math.abs(amount - ledgerAmount) === 1 &&
+        at(s.cashCurrency, e) !== 0 &&
+        at(s.settledOnly, e) === 0
+      ) {
+        different("FX_ROUNDING");
+        drafts.push({
+          ...base,
+          class: "FX_ROUNDING",
+          amount: amount - ledgerAmount,
+          currency,
+          tokens: 0,
+          explanation: `One minor unit of rounding in a conversion: paid ${money(amount, currency)}, booked ${money(ledgerAmount, currency)}.`,
+          action: "list",
+          words: "Nothing to book.",
+          blocks: false,
+        });
+        quantity(e, r, true);
+        return;
+      }
+      different("AMOUNT_MISMATCH");
+      drafts.push({
+        ...base,
+        class: "AMOUNT_MISMATCH",
+        amount: amount - ledgerAmount,
+        currency,
+        tokens: 0,
+        explanation: `Paid ${money(amount, currency)}, but the ledger has ${money(ledgerAmount, currency)} for it.`,
+        action: "relabel",
+        words: `Find out why; then relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}, or refund the rest in Stripe.`,
+        correctionAmount: amount,
+        correctionCurrency: currency,
+      });
+      return;
+    }
+    const pack = links.relabelled[r] ? null : packAt(text(at(l.pack, r)), at(s.created, e));
+    if (
+      pack &&
+      at(s.settledOnly, e) === 0 &&
+      pack.currency.toLowerCase() === currencies.code(currency) &&
+      pack.price_minor !== amount
+    ) {
+      different("AMOUNT_MISMATCH");
+      drafts.push({
+        ...base,
+        class: "AMOUNT_MISMATCH",
+        amount: amount - pack.price_minor,
+        currency,
+        tokens: 0,
+        explanation: `Paid ${money(amount, currency)}, but pack ${pack.pack_id} cost ${money(pack.price_minor, currency)} then.`,
+        action: "relabel",
+        words:
+          "Find out why (a voucher, an old price); accept it by relabelling, or settle the rest in Stripe.",
+        correctionAmount: amount,
+        correctionCurrency: currency,
+      });
+      return;
+    }
+    if (ledgerAmount < 0) bridge("AMOUNT_MISMATCH", currency, amount);
+    if (ledgerAmount < 0) {
+      books[r] = IN_DIFFERENCE;
+      stripe[e] = IN_DIFFERENCE;
+      drafts.push({
+        ...base,
+        class: "AMOUNT_MISMATCH",
+        amount,
+        currency,
+        tokens: 0,
+        explanation: `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
+        action: "relabel",
+        words: `Relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}.`,
+        correctionAmount: amount,
+        correctionCurrency: currency,
+      });
+      return;
+    }
+    if (!quantity(e, r)) {
+      const pass = at(links.claimPass, r);
+      sums.byPass[pass] = (sums.byPass[pass] as number) + 1;
+    }
+    tally(sums.matched, currency, amount);
+  }
+
+  /** Tokens granted against the pack's, where the catalogue knows it. */
+  function quantity(e: number, r: number, quiet = false): boolean {
+    const pack = packAt(text(at(l.pack, r)), at(s.created, e));
+    if (quiet || !pack || at(l.kind, r) === SUBSCRIPTION_GRANT || pack.tokens === granted(r)) return false;
+    books[r] = IN_DIFFERENCE;
+    stripe[e] = IN_DIFFERENCE;
+    const off = granted(r) - pack.tokens;
+    drafts.push({
+      class: "TOKEN_QTY_MISMATCH",
+      key: `${eventKey(e)}${at(links.claims.next, at(links.claims.first, e)) >= 0 ? `-${grantKey(r)}` : ""}`,
+      event: e,
+      record: r,
+      amount: 0,
+      currency: at(s.currency, e),
+      tokens: off,
+      occurred: at(l.created, r),
+      trail: [linkWords(r, e)],
+      explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(r))} were granted.`,
+      action: "adjust",
+      words: off > 0 ? `Take back ${count(off)} tokens.` : `Grant the missing ${count(-off)} tokens.`,
+      correctionTokens: -off,
+    });
+    return true;
+  }
+
+  /** Refunds and disputes of a charge against what its grants went through. */
+  function follow(e: number, grants: readonly number[]): void {
+    if (side.has.refunds) checkRefund(e, grants, at(links.refundedOf, e), at(s.amount, e), eventKey(e));
+    if (side.has.disputes)
+      checkDispute(e, grants, at(links.disputeOf, e), at(links.disputedOf, e), at(s.amount, e), eventKey(e));
+  }
+
+  function checkRefund(
+    e: number,
+    grants: readonly number[],
+    refunded: number,
+    paid: number,
+    key: string,
+    atLeast = false,
+  ): boolean {
+    let expected = 0;
+    let actual = 0;
+    let left = 0;
+    let leftKnown = true;
+    for (const r of grants) {
+      expected += paid > 0 ? proRata(Math.max(0, granted(r)), Math.max(0, refunded), paid) : 0;
+      actual += at(links.reversed, r);
+      if (at(l.remaining, r) < 0) leftKnown = false;
+      else left += at(l.remaining, r);
+    }
+    if (actual === expected || (atLeast && actual > expected)) return true;
+    const r = grants[0] as number;
+    const off = expected - actual;
+    const afterSpend = off > 0 && leftKnown && left < off;
+    const name = off < 0 ? "REFUND_OVER_REVERSED" : afterSpend ? "REFUND_AFTER_SPEND" : "REFUND_NOT_REVERSED";
+    stripe[e] = IN_DIFFERENCE;
+    for (const grant of grants) {
+      books[grant] = IN_DIFFERENCE;
+      refundInDifference.add(grant);
+    }
+    const currency = at(s.currency, e);
+    drafts.push({
+      class: name,
+      key,
+      event: e,
+      record: r,
+      amount: off > 0 ? -Math.min(refunded, paid) : 0,
+      currency,
+      tokens: off,
+      occurred: at(s.created, e),
+      trail: [
+        at(links.claim, r) >= 0 ? linkWords(r, e) : `entry ${at(l.transaction, r)} ↔ ${key} by charge id`,
+      ],
+      explanation:
+        off < 0
+          ? `${count(actual)} tokens were taken back, ${count(-off)} more than the refund of ${money(refunded, currency)} calls for.`
+          : afterSpend
+            ? `${money(refunded, currency)} of ${money(paid, currency)} was refunded: ${count(off)} tokens are to be taken back, but only ${count(left)} are left of the lot.`
+            : `${money(refunded, currency)} of ${money(paid, currency)} was refunded, but ${count(actual)} of ${count(expected)} tokens were taken back.`,
+      action: off < 0 ? "restore" : "claw_back",
+      words:
+        off < 0
+          ? `Give ${count(-off)} tokens back.`
+          : afterSpend
+            ? `Take back ${count(left)} tokens; the other ${count(off - left)} become the account's debt, to be recovered or written off.`
+            : `Take back ${count(off)} tokens.`,
+      correctionTokens: -off,
+    });
+    return false;
+  }
+
+  function checkDispute(
+    e: number,
+    grants: readonly number[],
+    state: number,
+    disputed: number,
+    paid: number,
+    key: string,
+  ): boolean {
+    const r = grants[0] as number;
+    const lot = grants.reduce((most, grant) => Math.max(most, at(links.lotDispute, grant)), FREE);
+    if (state === NO_DISPUTE && lot === FREE) return true;
+    let total = 0;
+    let reversed = 0;
+    let clawed = 0;
+    let left = 0;
+    for (const grant of grants) {
+      total += Math.max(0, granted(grant));
+      reversed += at(links.reversed, grant);
+      clawed += at(links.clawed, grant);
+      left += at(l.remaining, grant) < 0 ? 1 : at(l.remaining, grant);
+    }
+    const currency = at(s.currency, e);
+    const draft = (
+      name: DifferenceClass,
+      tokens: number,
+      explanation: string,
+      action: CorrectionAction,
+      words: string,
+      correctionTokens: number | null,
+    ): false => {
+      stripe[e] = IN_DIFFERENCE;
+      for (const grant of grants) {
+        books[grant] = IN_DIFFERENCE;
+        disputeInDifference.add(grant);
+      }
+      drafts.push({
+        class: name,
+        key,
+        event: e,
+        record: r,
+        amount: name === "DISPUTE_WON_NOT_RESTORED" ? 0 : -disputed,
+        currency,
+        tokens,
+        occurred: at(s.created, e),
+        trail: [
+          at(links.claim, r) >= 0 ? linkWords(r, e) : `entry ${at(l.transaction, r)} ↔ ${key} by charge id`,
+        ],
+        explanation,
+        action,
+        words,
+        correctionTokens,
+      });
+      return false;
+    };
+    switch (state) {
+      case WITHDRAWN:
+      case OPEN:
+        if (lot === HELD || (state === WITHDRAWN && lot === CLAWED)) return true;
+        if (lot === CLAWED)
+          return draft(
+            "DISPUTE_NOT_HELD",
+            -clawed,
+            "The dispute is still open, but its tokens were taken for good.",
+            "hold",
+            `Give ${count(clawed)} tokens back and freeze them until the dispute is decided.`,
+            clawed,
+          );
+        if (left === 0) return true; // nothing to freeze
+        return draft(
+          "DISPUTE_NOT_HELD",
+          left,
+          `A dispute over ${money(disputed, currency)} is ${state === OPEN ? "open" : "on record: its money has left"}, and the lot's tokens can still be spent.`,
+          "hold",
+          "Freeze what is left of the lot until the dispute is decided.",
+          null,
+        );
+      case LOST: {
+        const due = Math.min(
+          paid > 0 ? proRata(total, disputed, paid) : total,
+          Math.max(0, total - reversed),
+        );
+        if (lot === CLAWED && clawed === due) return true;
+        if (lot !== CLAWED && due === 0) return true;
+        return draft(
+          "DISPUTE_LOST_NOT_CHARGED",
+          due - clawed,
+          `The dispute over ${money(disputed, currency)} was lost: ${count(due)} tokens are to be taken for good, ${count(clawed)} were.`,
+          "finalise_dispute",
+          due >= clawed
+            ? `Take ${count(due - clawed)} more tokens for good, as debt where they are spent.`
+            : `Give ${count(clawed - due)} tokens back.`,
+          clawed - due,
+        );
+      }
+      case NO_DISPUTE:
+        // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
+        if (lot !== HELD && lot !== CLAWED) return true;
+        if (at(links.lotDisputeAt, r) < frame.coveredFrom || at(links.lotDisputeAt, r) > frame.coveredTo)
+          return true;
+        return draft(
+          "DISPUTE_WON_NOT_RESTORED",
+          lot === CLAWED ? -clawed : 0,
+          "The ledger holds this lot for a dispute, but Stripe's files have none for it.",
+          "release",
+          lot === CLAWED ? `Give ${count(clawed)} tokens back.` : "Release the lot's tokens.",
+          clawed,
+        );
+      default:
+        if (lot !== HELD && lot !== CLAWED) return true;
+        return draft(
+          "DISPUTE_WON_NOT_RESTORED",
+          lot === CLAWED ? -clawed : 0,
+          state === INQUIRY
+            ? "Stripe only asks (an inquiry): no money has left, but the tokens are held."
+            : "The dispute was won, but its tokens were not given back.",
+          "release",
+          lot === CLAWED ? `Give ${count(clawed)} tokens back.` : "Release the lot's tokens.",
+          clawed,
+        );
+    }
+  }
+
+  // --- refunds and disputes whose charge is not in the files --------------------------------------------------------
+  const refundRecords = new Map<number, number>();
+  const disputeRecords = new Map<number, number>();
+  for (let r = 0; r < records; r++) {
+    if (books[r] !== PENDING_ROW) continue;
+    if (at(l.refund, r) !== 0 && at(l.type, r) === REFUND_RECORD) refundRecords.set(at(l.refund, r), r);
+    if (at(l.dispute, r) !== 0) {
+      const known = disputeRecords.get(at(l.dispute, r));
+      if (known === undefined || at(l.transaction, r) > at(l.transaction, known))
+        disputeRecords.set(at(l.dispute, r), r);
+    }
+  }
+  const looseRefunds = new Map<number, number[]>();
+  for (let e = 0; e < events; e++) {
+    if (stripe[e] !== PENDING_ROW) continue;
+    const kind = at(s.kind, e);
+    if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
+    const charge = at(links.chargeOf, e);
+    if (charge >= 0) {
+      // Judged with its charge, and goes where the charge went.
+      stripe[e] = stripe[charge] as number;
+      continue;
+    }
+    if (kind === DISPUTE || kind === DISPUTE_REVERSAL) looseDispute(e);
+    else {
+      const record = refundRecords.get(at(s.object, e));
+      if (record !== undefined && kind === REFUND) {
+        const same =
+          at(l.amount, record) < 0 ||
+          at(l.currency, record) !== at(s.currency, e) ||
+          at(l.amount, record) === at(s.amount, e);
+        if (same) {
+          stripe[e] = MATCHED;
+          refundMatched.add(record);
+          sums.byPass[1] = (sums.byPass[1] as number) + 1;
+          continue;
+        }
+      }
+      const key = at(s.charge, e);
+      if (key !== 0 && at(links.grantsByCharge.first, key) >= 0) {
+        const list = looseRefunds.get(key);
+        if (list) list.push(e);
+        else looseRefunds.set(key, [e]);
+      } else looseRefund(e, record ?? -1);
+    }
+  }
+  for (const [key, list] of looseRefunds) {
+    const grants: number[] = [];
+    for (let r = at(links.grantsByCharge.first, key); r >= 0; r = at(links.grantsByCharge.next, r))
+      if (!links.void[r]) grants.push(r);
+    list.sort((a, b) => at(s.created, a) - at(s.created, b) || (eventKey(a) < eventKey(b) ? -1 : 1));
+    let refunded = 0;
+    let paid = 0;
+    for (const e of list) {
+      stripe[e] = MATCHED;
+      refunded += at(s.kind, e) === REFUND ? at(s.amount, e) : -at(s.amount, e);
+    }
+    for (const r of grants) paid += grantMoney(r);
+    const first = list[0] as number;
+    if (grants.length > 0 && !checkRefund(first, grants, refunded, paid, interner.text(key), true))
+      for (const e of list) stripe[e] = IN_DIFFERENCE;
+  }
+
+  function looseRefund(e: number, record: number): void {
+    const created = at(s.created, e);
+    if (created < frame.from || created >= frame.to) {
+      stripe[e] = exclude("outside_period");
+      return;
+    }
+    // The payments list carries refunds as one figure a charge: there they are judged.
+    if (side.has.payments && at(s.charge, e) === 0 && at(s.intent, e) === 0) {
+      stripe[e] = exclude("covered_by_payments");
+      return;
+    }
+    stripe[e] = IN_DIFFERENCE;
+    if (record >= 0) refundInRecord.add(record);
+    const currency = at(s.currency, e);
+    const known = record >= 0;
+    const name: DifferenceClass =
+      known || (at(s.charge, e) === 0 && at(s.intent, e) === 0) ? "REFUND_NOT_REVERSED" : "ORPHAN";
+    drafts.push({
+      class: name,
+      key: eventKey(e),
+      event: e,
+      record,
+      amount: -at(s.amount, e),
+      currency,
+      tokens: 0,
+      occurred: created,
+      trail: [
+        known
+          ? `entry ${at(l.transaction, record)} ↔ ${eventKey(e)} by refund id`
+          : "no grant and no reversal by refund, charge or payment intent",
+      ],
+      explanation: known
+        ? `The refund is ${money(at(s.amount, e), currency)} at Stripe, ${money(at(l.amount, record), at(l.currency, record))} in the ledger.`
+        : name === "ORPHAN"
+          ? `A refund of ${money(at(s.amount, e), currency)} for a payment that neither the files nor the ledger know.`
+          : `A refund of ${money(at(s.amount, e), currency)} has no reversal in the ledger; the file does not tell its payment.`,
+      action: "investigate",
+      words: known
+        ? "Compare the two, then take back or give back the difference."
+        : "Add the Payments export, or the columns charge_id and payment_intent_id, to see which payment it belongs to.",
+    });
+  }
+
+  function looseDispute(e: number): void {
+    const record = disputeRecords.get(at(s.object, e)) ?? -1;
+    const byRecord = record >= 0 ? at(links.grantOf, record) : -1;
+    const grants: number[] = [];
+    if (byRecord >= 0) grants.push(byRecord);
+    else if (at(s.charge, e) !== 0)
+      for (
+        let r = at(links.grantsByCharge.first, at(s.charge, e));
+        r >= 0;
+        r = at(links.grantsByCharge.next, r)
+      )
+        if (!links.void[r]) grants.push(r);
+    if (grants.length > 0) {
+      stripe[e] = MATCHED;
+      let paid = 0;
+      for (const r of grants) paid += grantMoney(r);
+      if (checkDispute(e, grants, at(s.dispute, e), at(s.amount, e), paid, eventKey(e)))
+        sums.byPass[1] = (sums.byPass[1] as number) + 1;
+      return;
+    }
+    const created = at(s.created, e);
+    if (at(s.dispute, e) === INQUIRY || at(s.dispute, e) === WON) {
+      stripe[e] = exclude("not_covered");
+      return;
+    }
+    if (created < frame.from || created >= frame.to) {
+      stripe[e] = exclude("outside_period");
+      return;
+    }
+    if (record >= 0) {
+      stripe[e] = MATCHED;
+      return;
+    }
+    stripe[e] = IN_DIFFERENCE;
+    drafts.push({
+      class: "ORPHAN",
+      key: eventKey(e),
+      event: e,
+      record: -1,
+      amount: -at(s.amount, e),
+      currency: at(s.currency, e),
+      tokens: 0,
+      occurred: created,
+      trail: ["no grant by dispute or charge id"],
+      explanation: `A dispute over ${money(at(s.amount, e), at(s.currency, e))} for a payment that neither the files nor the ledger know.`,
+      action: "investigate",
+      words: "Add the Payments export, or find the payment in Stripe by hand.",
+    });
+  }
+
+  // --- what is left of the ledger -------------------------------------------------------------------------------------
+  const lines = new Map<number, number[]>();
+  for (let r = 0; r < records; r++)
+    if (
+      at(l.type, r) === GRANT &&
+      at(l.line, r) !== 0 &&
+      at(l.kind, r) === SUBSCRIPTION_GRANT &&
+      !links.void[r] &&
+      books[r] !== 4
+    ) {
+      const list = lines.get(at(l.line, r));
+      if (list) list.push(r);
+      else lines.set(at(l.line, r), [r]);
+    }
+  for (let r = 0; r < records; r++) {
+    if (books[r] !== PENDING_ROW || at(l.type, r) !== GRANT) continue;
+    unclaimedGrant(r);
+  }
+
+  function unclaimedGrant(r: number): void {
+    if (links.void[r]) {
+      books[r] = exclude(granted(r) === 0 ? "voided" : "promotional");
+      return;
+    }
+    const created = at(l.created, r);
+    if (at(l.test, r)) {
+      books[r] = IN_DIFFERENCE;
+      const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+      grantInBridge(r);
+      bridge("TEST_MODE_LEAK", at(l.currency, r), -grantMoney(r));
+      drafts.push({
+        class: "TEST_MODE_LEAK",
+        key: grantKey(r),
+        event: -1,
+        record: r,
+        amount: -grantMoney(r),
+        currency: at(l.currency, r),
+        tokens: back,
+        occurred: created,
+        trail: [`entry ${at(l.transaction, r)} comes from test mode`],
+        explanation: "Tokens were granted for a payment in Stripe's test mode: no money was paid.",
+        action: "reverse",
+        words: `Take back ${count(back)} tokens, and find out why the live ledger takes test events.`,
+        correctionTokens: -back,
+      });
+      return;
+    }
+    const twins = at(l.line, r) === 0 ? undefined : lines.get(at(l.line, r));
+    const twin = twins?.find(
+      (other) =>
+        other !== r && (at(links.claim, other) >= 0 || at(l.transaction, other) < at(l.transaction, r)),
+    );
+    if (twin !== undefined) {
+      books[r] = IN_DIFFERENCE;
+      const back = Math.max(0, granted(r) - at(links.reversed, r));
+      grantInBridge(r);
+      bridge("SUB_PERIOD_OVERLAP", at(l.currency, r), -grantMoney(r));
+      drafts.push({
+        class: "SUB_PERIOD_OVERLAP",
+        key: grantKey(r),
+        event: -1,
+        record: r,
+        amount: -grantMoney(r),
+        currency: at(l.currency, r),
+        tokens: back,
+        occurred: created,
+        trail: [
+          `invoice line ${text(at(l.line, r))} was granted already by entry ${at(l.transaction, twin)}`,
+        ],
+        explanation: `One invoiced period was granted twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)}.`,
+        action: "reverse",
+        words: `Take back ${count(back)} tokens of entry ${at(l.transaction, r)}.`,
+        correctionTokens: -back,
+      });
+      return;
+    }
+    if (!chargesSeen) {
+      books[r] = exclude("not_covered");
+      return;
+    }
+    if (created < frame.from || created >= frame.to) {
+      books[r] = exclude("outside_period");
+      return;
+    }
+    if (created < frame.coveredFrom || created > frame.coveredTo) {
+      books[r] = IN_DIFFERENCE;
+      grantInBridge(r);
+      bridge("TIMING", at(l.currency, r), -grantMoney(r));
+      drafts.push({
+        class: "TIMING",
+        key: grantKey(r),
+        event: -1,
+        record: r,
+        amount: -grantMoney(r),
+        currency: at(l.currency, r),
+        tokens: 0,
+        occurred: created,
+        trail: ["the Stripe files do not reach this time"],
+        explanation: `Granted ${created < frame.coveredFrom ? "before the Stripe files begin" : "after the Stripe files end, or within the lag of Stripe's reports"}; nothing can be said about its payment yet.`,
+        action: "carry_forward",
+        words: "Carry forward, or bring an export that covers it.",
+        blocks: false,
+      });
+      return;
+    }
+    grantedNotPaid(r, -1);
+  }
+
+  function grantedNotPaid(r: number, e: number): void {
+    books[r] = IN_DIFFERENCE;
+    grantInBridge(r);
+    bridge("GRANTED_NOT_PAID", at(l.currency, r), -grantMoney(r));
+    const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+    drafts.push({
+      class: "GRANTED_NOT_PAID",
+      key: grantKey(r),
+      event: e,
+      record: r,
+      amount: -grantMoney(r),
+      currency: at(l.currency, r),
+      tokens: back,
+      occurred: at(l.created, r),
+      trail: [
+        e >= 0 ? linkWords(r, e) : "no payment by charge, payment intent, checkout session, order or invoice",
+      ],
+      explanation:
+        e >= 0
+          ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(at(s.category, e)) ?? "not paid"}).`
+          : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them.`,
+      action: "reverse",
+      words: `Take back ${count(back)} tokens, or reclassify the lot as promotional.`,
+      correctionTokens: -back,
+    });
+  }
+
+  for (let r = 0; r < records; r++) {
+    if (books[r] !== PENDING_ROW) continue;
+    const grant = at(links.grantOf, r);
+    const type = at(l.type, r);
+    if (refundMatched.has(r)) books[r] = MATCHED;
+    else if (refundInRecord.has(r)) books[r] = IN_DIFFERENCE;
+    else if (grant < 0) {
+      if (
+        at(l.dispute, r) !== 0 &&
+        disputeRecords.get(at(l.dispute, r)) !== undefined &&
+        !frameHas(at(l.created, r))
+      )
+        books[r] = exclude("outside_period");
+      else if (!frameHas(at(l.created, r))) books[r] = exclude("outside_period");
+      else orphanRecord(r);
+    } else if (type === ADJUSTMENT || type === RELABEL || type === PROMOTIONAL)
+      books[r] = exclude("correction");
+    else if (links.void[grant]) books[r] = exclude("voided");
+    else if (type === REFUND_RECORD || type === RESTORATION)
+      books[r] = refundInDifference.has(grant) ? IN_DIFFERENCE : settledWith(grant, side.has.refunds);
+    else if (type === HOLD || type === RELEASE || type === CLAWBACK)
+      books[r] = disputeInDifference.has(grant) ? IN_DIFFERENCE : settledWith(grant, side.has.disputes);
+  }
+  function settledWith(grant: number, told: boolean): number {
+    if (at(links.claim, grant) >= 0 && told) return MATCHED;
+    return books[grant] === IN_DIFFERENCE || books[grant] === MATCHED
+      ? told
+        ? (books[grant] as number)
+        : exclude("not_covered")
+      : exclude("not_covered");
+  }
+  function frameHas(time: number): boolean {
+    return time >= frame.from && time < frame.to;
+  }
+  function orphanRecord(r: number): void {
+    books[r] = IN_DIFFERENCE;
+    drafts.push({
+      class: "ORPHAN",
+      key: grantKey(r),
+      event: -1,
+      record: r,
+      amount: 0,
+      currency: at(l.currency, r),
+      tokens: at(l.tokens, r),
+      occurred: at(l.created, r),
+      trail: ["no grant by lot or charge"],
+      explanation: `A ledger entry (${RECORD_TYPES[at(l.type, r)]}) that belongs to no grant the ledger gave.`,
+      action: "investigate",
+      words: "Look the entry up in the ledger.",
+    });
+  }
+
+  for (const e of feeRows) if (stripe[e] !== PENDING_ROW) stripe[e] = IN_DIFFERENCE;
+  suggest();
+  return { differences: finish(), sums };
+
+  // --- pass 7 ----------------------------------------------------------------------------------------------------------------
+  function suggest(): void {
+    const payments = drafts.filter(
+      (d) =>
+        d.record < 0 &&
+        at(s.kind, d.event) === CHARGE &&
+        (d.class === "PAID_NOT_GRANTED" || d.class === "SUB_PERIOD_GAP" || d.class === "TIMING"),
+    );
+    const grants = drafts.filter(
+      (d) => d.event < 0 && (d.class === "GRANTED_NOT_PAID" || d.class === "TIMING"),
+    );
+    if (payments.length === 0 || grants.length === 0) return;
+    const byKey = new Map<string, Draft[]>();
+    for (const d of grants)
+      for (const who of new Set([at(l.customer, d.record), at(l.user, d.record)])) {
+        if (who === 0 || at(l.amount, d.record) < 0) continue;
+        const key = `${who}/${at(l.currency, d.record)}/${at(l.amount, d.record)}`;
+        const list = byKey.get(key);
+        if (list) list.push(d);
+        else byKey.set(key, [d]);
+      }
+    const candidatesOf = new Map<Draft, Set<Draft>>();
+    const claimedBy = new Map<Draft, number>();
+    for (const d of payments) {
+      const found = new Set<Draft>();
+      for (const who of new Set([at(s.customer, d.event), at(s.user, d.event), at(s.reference, d.event)])) {
+        if (who === 0) continue;
+        for (const g of byKey.get(`${who}/${at(s.currency, d.event)}/${at(s.amount, d.event)}`) ?? [])
+          if (Math.abs(at(l.created, g.record) - at(s.created, d.event)) <= 72 * HOUR) found.add(g);
+      }
+      candidatesOf.set(d, found);
+      for (const g of found) claimedBy.set(g, (claimedBy.get(g) ?? 0) + 1);
+    }
+    for (const [d, found] of candidatesOf) {
+      const [g] = found;
+      if (found.size !== 1 || !g || claimedBy.get(g) !== 1) continue;
+      d.suggestion = {
+        draft: g,
+        words: `Entry ${at(l.transaction, g.record)} has the same customer, currency and amount within 72 hours. Check before you link them.`,
+      };
+      g.suggestion = {
+        draft: d,
+        words: `${paymentOf(d.event)} has the same customer, currency and amount within 72 hours. Check before you link them.`,
+      };
+    }
+  }
+
+  function finish(): Difference[] {
+    const order = new Map(DIFFERENCE_CLASSES.map((name, i) => [name, i]));
+    drafts.sort(
+      (a, b) =>
+        (order.get(a.class) as number) - (order.get(b.class) as number) ||
+        (a.key < b.key ? -1 : a.key > b.key ? 1 : 0) ||
+        a.occurred - b.occurred ||
+        a.amount - b.amount ||
+        a.tokens - b.tokens,
+    );
+    const ids = new Map<Draft, string>();
+    const taken = new Map<string, number>();
+    for (const d of drafts) {
+      const id = `${d.class}/${d.key}`;
+      const times = (taken.get(id) ?? 0) + 1;
+      taken.set(id, times);
+      ids.set(d, times === 1 ? id : `${id}#${times}`);
+    }
+    const rowsOf = new Map<number, number[]>();
+    for (const d of drafts) if (d.event >= 0) rowsOf.set(d.event, [d.event]);
+    for (let e = 0; e < events; e++) {
+      const into = at(links.mergedInto, e);
+      if (into >= 0) rowsOf.get(into)?.push(e);
+    }
+    return drafts.map((d) => {
+      const age = (frame.to - d.occurred) / 86_400;
+      const correction: Correction = {
+        action: d.action,
+        books: !NOT_BOOKED.has(d.action),
+        words: d.words,
+        tokens: d.correctionTokens ?? null,
+        user_id: d.record >= 0 ? text(at(l.user, d.record)) : d.event >= 0 ? text(at(s.user, d.event)) : null,
+        lot_id: d.record >= 0 && at(l.lot, d.record) !== 0 ? at(l.lot, d.record) : null,
+        pack_id: d.packId ?? (d.record >= 0 ? text(at(l.pack, d.record)) : null),
+        charge_id:
+          d.event >= 0
+            ? text(at(s.kind, d.event) === CHARGE ? at(s.object, d.event) : at(s.charge, d.event))
+            : text(at(l.charge, d.record)),
+        payment_intent_id: d.event >= 0 ? text(at(s.intent, d.event)) : text(at(l.intent, d.record)),
+        amount_minor:
+          d.correctionAmount ?? (d.action === "grant" && d.event >= 0 ? at(s.amount, d.event) : null),
+        currency: currencies.code(d.correctionCurrency ?? d.currency) || null,
+      };
+      const suggestion = d.suggestion
+        ? { difference_id: ids.get(d.suggestion.draft) as string, words: d.suggestion.words }
+        : null;
+      return {
+        difference_id: ids.get(d) as string,
+        class: d.class,
+        blocks: d.blocks ?? true,
+        amount_minor: d.amount === 0 ? 0 : d.amount,
+        currency: currencies.code(d.currency) || null,
+        tokens: d.tokens === 0 ? 0 : d.tokens,
+        occurred_at: isoTime(d.occurred),
+        age_days: Number.isFinite(age) ? Math.max(0, Math.floor(age)) : null,
+        user_id: correction.user_id,
+        stripe: d.event < 0 ? null : stripeSide(d.event, rowsOf.get(d.event) ?? [d.event]),
+        ledger: d.record < 0 ? null : ledgerSide(d.record),
+        trail: d.trail,
+        explanation: d.explanation,
+        correction,
+        suggestion,
+      };
+    });
+  }
+
+  function stripeSide(e: number, rows: readonly number[]): StripeSide {
+    const charge = at(s.kind, e) === CHARGE;
+    const refunded = charge ? at(links.refundedOf, e) : 0;
+    const disputed = charge ? at(links.disputedOf, e) : 0;
+    const dispute = charge ? at(links.disputeOf, e) : at(s.dispute, e);
+    return {
+      event: EVENT_NAMES[at(s.kind, e)] as string,
+      object_id: text(at(s.object, e)),
+      charge_id: charge ? text(at(s.object, e)) : text(at(s.charge, e)),
+      payment_intent_id: text(at(s.intent, e)),
+      checkout_session_id: text(at(s.session, e)),
+      order_id: text(at(s.order, e)) ?? text(at(s.reference, e)),
+      invoice_id: text(at(s.invoice, e)),
+      customer_id: text(at(s.customer, e)),
+      amount_minor: at(s.amount, e),
+      currency: currencies.code(at(s.currency, e)) || null,
+      refunded_minor: refunded > 0 ? refunded : null,
+      disputed_minor: disputed > 0 ? disputed : null,
+      dispute_status: DISPUTE_STATES[dispute] || null,
+      status: charge ? (PAYMENT_STATES[at(s.state, e)] as string) : text(at(s.category, e)),
+      created: isoTime(at(s.created, e)),
+      rows: rows
+        .map((row) => ({ file: side.files[at(s.file, row)]?.name ?? "", row: at(s.row, row) }))
+        .sort((a, b) => (a.file === b.file ? a.row - b.row : a.file < b.file ? -1 : 1)),
+    };
+  }
+
+  function ledgerSide(r: number): LedgerSide {
+    return {
+      record_type: RECORD_TYPES[at(l.type, r)] as LedgerSide["record_type"],
+      transaction_id: at(l.transaction, r),
+      lot_id: at(l.lot, r) || null,
+      user_id: interner.text(at(l.user, r)),
+      tokens: granted(r),
+      tokens_reversed: at(links.reversed, r) + at(links.clawed, r),
+      tokens_remaining: at(l.remaining, r) < 0 ? null : at(l.remaining, r),
+      amount_minor: at(l.amount, r) < 0 ? null : at(l.amount, r),
+      currency: currencies.code(at(l.currency, r)) || null,
+      pack_id: text(at(l.pack, r)),
+      charge_id: text(at(l.charge, r)),
+      payment_intent_id: text(at(l.intent, r)),
+      created: isoTime(at(l.created, r)) as string,
+    };
+  }
+}

@@ -1,0 +1,73 @@
+/** Growable typed arrays side by side: a table without an object per row. */
+
+type Typed = Uint8Array | Uint32Array | Int32Array | Float64Array;
+export type ColumnSpec = Readonly<Record<string, "u8" | "u32" | "i32" | "f64">>;
+type ColumnOf<K> = K extends "u8"
+  ? Uint8Array
+  : K extends "u32"
+    ? Uint32Array
+    : K extends "i32"
+      ? Int32Array
+      : Float64Array;
+export type Columns<S extends ColumnSpec> = { [K in keyof S]: ColumnOf<S[K]> };
+
+const make = { u8: Uint8Array, u32: Uint32Array, i32: Int32Array, f64: Float64Array };
+
+export interface Table<S extends ColumnSpec> {
+  /** Replaced when the table grows: read it anew after `add`. */
+  columns: Columns<S>;
+  length: number;
+  /** A new row of zeros; answers its index. */
+  add(): number;
+}
+
+export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
+  let capacity = 1024;
+  const names = Object.keys(spec);
+  const grow = (from: Record<string, Typed> | null): Columns<S> => {
+    const columns: Record<string, Typed> = {};
+    for (const name of names) {
+      const column = new make[spec[name] as "u8"](capacity) as Typed;
+      const old = from?.[name];
+      if (old) column.set(old as never);
+      columns[name] = column;
+    }
+    return columns as Columns<S>;
+  };
+  const table: Table<S> = {
+    columns: grow(null),
+    length: 0,
+    add() {
+      if (table.length === capacity) {
+        capacity *= 2;
+        table.columns = grow(table.columns as Record<string, Typed>);
+      }
+      return table.length++;
+    },
+  };
+  return table;
+}
+
+/** Rows by key, in typed arrays: `first[key]`, then `next[row]`; −1 ends. Rows come in the order they are listed. */
+export interface KeyIndex {
+  readonly first: Int32Array;
+  readonly next: Int32Array;
+}
+
+/** Indexes the rows that `include` lets through by `keys[row]`; key 0 (none) is left out. */
+export function indexBy(
+  keys: Uint32Array,
+  length: number,
+  keyCount: number,
+  include: (row: number) => boolean,
+): KeyIndex {
+  const first = new Int32Array(keyCount).fill(-1);
+  const next = new Int32Array(length).fill(-1);
+  for (let row = length - 1; row >= 0; row--) {
+    const key = keys[row] as number;
+    if (key === 0 || !include(row)) continue;
+    next[row] = first[key] as number;
+    first[key] = row;
+  }
+  return { first, next };
+}

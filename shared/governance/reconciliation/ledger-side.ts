@@ -1,0 +1,272 @@
+import { type Currencies, parseTime, readTime } from "./cells.ts";
+import { createTable, type Table } from "./columns.ts";
+import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
+import type { Interner } from "./interner.ts";
+import { BadInput } from "./problem.ts";
+import { decodeUtf8 } from "./text.ts";
+import type { InputProblem, LedgerRecord, LedgerRecordType } from "./types.ts";
+
+export const RECORD_TYPES: readonly LedgerRecordType[] = [
+  "grant",
+  "refund",
+  "restoration",
+  "dispute_hold",
+  "dispute_release",
+  "dispute_clawback",
+  "adjustment",
+  "promotional",
+  "relabel",
+];
+export const GRANT = 0;
+export const REFUND_RECORD = 1;
+export const RESTORATION = 2;
+export const HOLD = 3;
+export const RELEASE = 4;
+export const CLAWBACK = 5;
+export const ADJUSTMENT = 6;
+export const PROMOTIONAL = 7;
+export const RELABEL = 8;
+
+const GRANT_KINDS = ["", "purchase", "subscription", "promotional"];
+export const SUBSCRIPTION_GRANT = 2;
+export const PROMOTIONAL_GRANT = 3;
+
+const spec = {
+  type: "u8",
+  kind: "u8",
+  currency: "u8",
+  test: "u8",
+  row: "u32",
+  transaction: "f64",
+  lot: "f64",
+  tokens: "f64",
+  debt: "f64",
+  /** −1 where it is not told. */
+  remaining: "f64",
+  /** −1 where it is not told. */
+  amount: "f64",
+  created: "f64",
+  user: "u32",
+  pack: "u32",
+  charge: "u32",
+  intent: "u32",
+  session: "u32",
+  order: "u32",
+  invoice: "u32",
+  line: "u32",
+  periodStart: "u32",
+  periodEnd: "u32",
+  customer: "u32",
+  balance: "u32",
+  refund: "u32",
+  dispute: "u32",
+} as const;
+export type LedgerTable = Table<typeof spec>;
+export const createLedgerTable = (): LedgerTable => createTable(spec);
+
+const TEXT_FIELDS = [
+  ["user", "user_id"],
+  ["pack", "pack_id"],
+  ["charge", "charge_id"],
+  ["intent", "payment_intent_id"],
+  ["session", "checkout_session_id"],
+  ["order", "order_id"],
+  ["invoice", "invoice_id"],
+  ["line", "invoice_line_id"],
+  ["periodStart", "period_start"],
+  ["periodEnd", "period_end"],
+  ["customer", "customer_id"],
+  ["balance", "balance_transaction_id"],
+  ["refund", "refund_id"],
+  ["dispute", "dispute_id"],
+] as const;
+
+/** Adds a record from the database. Throws BadInput naming record and field. */
+export function addLedgerRecord(
+  record: LedgerRecord,
+  table: LedgerTable,
+  interner: Interner,
+  currencies: Currencies,
+): void {
+  const fail = (field: keyof LedgerRecord, message: string): never => {
+    throw new BadInput({
+      code: "bad_ledger_record",
+      file: "ledger",
+      row: table.length + 1,
+      column: field,
+      message: `Ledger record ${String(record?.transaction_id)}: ${message}`,
+    });
+  };
+  if (record === null || typeof record !== "object") return fail("transaction_id", "is not an object.");
+  const type = RECORD_TYPES.indexOf(record.record_type);
+  if (type < 0) fail("record_type", `"${String(record.record_type)}" is not a record type.`);
+  if (!Number.isSafeInteger(record.transaction_id))
+    fail("transaction_id", "transaction_id is not a whole number.");
+  if (!Number.isSafeInteger(record.tokens)) fail("tokens", "tokens is not a whole number.");
+  for (const field of ["amount_minor", "debt_tokens", "tokens_remaining", "lot_id"] as const) {
+    const value = record[field];
+    if (value !== null && value !== undefined && !Number.isSafeInteger(value))
+      fail(field, `${field} is not a whole number.`);
+  }
+  const created = parseTime(String(record.created_at));
+  if (created !== created) fail("created_at", `"${String(record.created_at)}" is not a time.`);
+  const currency = currencies.readText(record.currency);
+  if (currency < 0) fail("currency", `"${String(record.currency)}" is not a currency code.`);
+  if (record.amount_minor !== null && record.amount_minor !== undefined && currency === 0)
+    fail("currency", "has an amount without a currency.");
+  const at = table.add();
+  const c = table.columns;
+  c.type[at] = type;
+  c.kind[at] = Math.max(0, GRANT_KINDS.indexOf(record.grant_kind ?? ""));
+  c.currency[at] = currency;
+  c.test[at] = record.livemode === false ? 1 : 0;
+  c.row[at] = at + 1;
+  c.transaction[at] = record.transaction_id;
+  c.lot[at] = record.lot_id ?? 0;
+  c.tokens[at] = record.tokens;
+  c.debt[at] = record.debt_tokens ?? 0;
+  c.remaining[at] = record.tokens_remaining ?? -1;
+  c.amount[at] = record.amount_minor ?? -1;
+  c.created[at] = created;
+  for (const [column, field] of TEXT_FIELDS) c[column][at] = interner.internText(record[field]);
+  if (interner.startsWith(c.session[at] as number, "cs_test_")) c.test[at] = 1;
+}
+
+/** Reads a ledger export: CSV with the field names of LedgerRecord. */
+export function readLedgerFile(
+  name: string,
+  table: LedgerTable,
+  interner: Interner,
+  currencies: Currencies,
+  warn: (problem: InputProblem) => void,
+): { push(chunk: Uint8Array): void; finish(): void; readonly rows: number } {
+  const at: Record<string, number> = {};
+  const types = new Map<number, number>();
+  const kinds = new Map<number, number>();
+  const columnOf = (field: string): number => at[field] ?? -1;
+
+  const fail = (row: CsvRow, field: string, message: string): never => {
+    throw new BadInput({ code: "bad_ledger_record", file: name, row: row.row, column: field, message });
+  };
+  const cell = (row: CsvRow, field: string): string => {
+    const column = columnOf(field);
+    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column] as number, row.ends[column] as number);
+  };
+  const whole = (row: CsvRow, field: string, column: number, empty: number): number => {
+    if (column < 0) return empty;
+    const start = row.starts[column] as number;
+    const end = row.ends[column] as number;
+    if (start === end) return empty;
+    const { bytes } = row;
+    let i = start;
+    const negative = bytes[i] === 0x2d;
+    if (negative) i++;
+    let value = 0;
+    if (i === end || end - i > 16) value = Number.NaN;
+    for (; i < end; i++) {
+      const digit = (bytes[i] as number) - 0x30;
+      value = digit >= 0 && digit <= 9 ? value * 10 + digit : Number.NaN;
+    }
+    if (!Number.isSafeInteger(value))
+      fail(row, field, `"${cell(row, field).slice(0, 40)}" is not a whole number.`);
+    return negative && value !== 0 ? -value : value;
+  };
+  const id = (row: CsvRow, column: number): number =>
+    column < 0 ? 0 : interner.intern(row.bytes, row.starts[column] as number, row.ends[column] as number);
+
+  let textColumns: (readonly [(typeof TEXT_FIELDS)[number][0], number])[] = [];
+
+  const scanner = new CsvScanner(name, {
+    onHeader(cells) {
+      cells.forEach((header, i) => {
+        at[header.trim().toLowerCase()] = i;
+      });
+      const absent = ["transaction_id", "record_type", "user_id", "tokens", "created_at"].filter(
+        (field) => columnOf(field) < 0,
+      );
+      if (absent.length > 0)
+        throw new BadInput({
+          code: "missing_column",
+          file: name,
+          row: 1,
+          column: absent[0] as string,
+          message: `A ledger export needs the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}.`,
+        });
+      textColumns = TEXT_FIELDS.map(([column, field]) => [column, columnOf(field)] as const).filter(
+        ([, column]) => column >= 0,
+      );
+    },
+    onWarning(code, row, column, message) {
+      warn({ code, file: name, row, column: scanner.columnName(column), message });
+    },
+    onRow(row) {
+      const typeKey = id(row, columnOf("record_type"));
+      let type = types.get(typeKey);
+      if (type === undefined) {
+        type = RECORD_TYPES.indexOf(interner.text(typeKey) as LedgerRecordType);
+        if (type < 0)
+          fail(row, "record_type", `"${cell(row, "record_type").slice(0, 40)}" is not a record type.`);
+        types.set(typeKey, type);
+      }
+      const kindKey = id(row, columnOf("grant_kind"));
+      let kind = kinds.get(kindKey);
+      if (kind === undefined) {
+        kind = Math.max(0, GRANT_KINDS.indexOf(interner.text(kindKey)));
+        kinds.set(kindKey, kind);
+      }
+      const createdColumn = columnOf("created_at");
+      const created = readTime(
+        row.bytes,
+        row.starts[createdColumn] as number,
+        row.ends[createdColumn] as number,
+        undefined,
+      );
+      if (created !== created)
+        fail(row, "created_at", `"${cell(row, "created_at").slice(0, 40)}" is not a time.`);
+      const currencyColumn = columnOf("currency");
+      const currency =
+        currencyColumn < 0
+          ? 0
+          : currencies.read(
+              row.bytes,
+              row.starts[currencyColumn] as number,
+              row.ends[currencyColumn] as number,
+            );
+      if (currency < 0)
+        fail(row, "currency", `"${cell(row, "currency").slice(0, 20)}" is not a currency code.`);
+      const amount = whole(row, "amount_minor", columnOf("amount_minor"), -1);
+      if (amount !== -1 && currency === 0) fail(row, "currency", "An amount without a currency.");
+      const transactionColumn = columnOf("transaction_id");
+      const transaction = whole(row, "transaction_id", transactionColumn, Number.NaN);
+      if (transaction !== transaction) fail(row, "transaction_id", "The transaction_id is empty.");
+      const record = table.add();
+      const c = table.columns;
+      c.type[record] = type;
+      c.kind[record] = kind;
+      c.currency[record] = currency;
+      c.row[record] = row.row;
+      c.transaction[record] = transaction;
+      c.lot[record] = whole(row, "lot_id", columnOf("lot_id"), 0);
+      c.tokens[record] = whole(row, "tokens", columnOf("tokens"), 0);
+      c.debt[record] = whole(row, "debt_tokens", columnOf("debt_tokens"), 0);
+      c.remaining[record] = whole(row, "tokens_remaining", columnOf("tokens_remaining"), -1);
+      c.amount[record] = amount;
+      c.created[record] = created;
+      for (let i = 0; i < textColumns.length; i++) {
+        const [column, index] = textColumns[i] as (typeof textColumns)[number];
+        c[column][record] = id(row, index);
+      }
+      const live = columnOf("livemode");
+      if (live >= 0 && ((row.bytes[row.starts[live] as number] as number) | 0x20) === 0x66)
+        c.test[record] = 1;
+      if (interner.startsWith(c.session[record] as number, "cs_test_")) c.test[record] = 1;
+    },
+  });
+  return {
+    push: (chunk) => scanner.push(chunk),
+    finish: () => scanner.finish(),
+    get rows() {
+      return scanner.rows;
+    },
+  };
+}

@@ -1,0 +1,13 @@
+import type { InputProblem } from "./types.ts";
+
+/** Carries a fatal input problem up to `reconcile`, which turns it into a value. Never leaves this folder. */
+export class BadInput extends Error {
+  readonly problem: InputProblem;
+  constructor(problem: InputProblem) {
+    super(problem.message);
+    this.problem = problem;
+  }
+}
+
+/** Stops a run whose signal was aborted. Never leaves this folder. */
+export class Cancelled extends Error {}

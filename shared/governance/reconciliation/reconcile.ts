@@ -1,0 +1,562 @@
+import { proRata } from "../money/index.ts";
+import { fail, ok, type Result } from "../result.ts";
+import { Currencies, isoTime, parseTime } from "./cells.ts";
+import { type Classified, classify, type Frame } from "./classify.ts";
+import { Interner } from "./interner.ts";
+import {
+  addLedgerRecord,
+  createLedgerTable,
+  GRANT,
+  type LedgerTable,
+  readLedgerFile,
+} from "./ledger-side.ts";
+import {
+  DUPLICATE,
+  EXCLUDED,
+  EXCLUSIONS,
+  IN_DIFFERENCE,
+  type Links,
+  link,
+  MATCHED,
+  MERGED,
+  PASSES,
+} from "./match.ts";
+import { BadInput, Cancelled } from "./problem.ts";
+import {
+  CHARGE,
+  createStripeSide,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  FEE,
+  PAID,
+  PAYOUT,
+  REFUND,
+  REFUND_FAILURE,
+  readStripeFile,
+  type StripeSide,
+} from "./stripe-side.ts";
+import {
+  type Bridge,
+  type ClassSummary,
+  DIFFERENCE_CLASSES,
+  type Difference,
+  type InputFile,
+  type InputManifest,
+  type InputProblem,
+  type LedgerRecord,
+  type ReconcileFailure,
+  type ReconcileInput,
+  type ReconcileOptions,
+  type Report,
+  type RollForwardCheck,
+  type RowCounts,
+  type TieOut,
+} from "./types.ts";
+
+const HOUR = 3600;
+
+/**
+ * Reconciles Stripe's exports with the ledger. Pure: bytes and records in, a report out; no clock, no I/O. The result
+ * does not depend on the order of rows or files. Bad input is a value naming file, row and column, and then nothing is
+ * reported at all; so is a run that `signal` cancelled.
+ */
+export async function reconcile(input: ReconcileInput): Promise<Result<Report, ReconcileFailure>> {
+  try {
+    return await run(input);
+  } catch (error) {
+    if (error instanceof BadInput) return fail({ code: "bad_input", problems: [error.problem] });
+    if (error instanceof Cancelled) return fail({ code: "cancelled", problems: [] });
+    throw error;
+  }
+}
+
+const problem = (code: string, file: string, message: string): InputProblem => ({
+  code,
+  file,
+  row: null,
+  column: null,
+  message,
+});
+
+async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailure>> {
+  const options = input.options ?? {};
+  const from = parseTime(input.period.from);
+  const to = parseTime(input.period.to);
+  if (!(from < to))
+    throw new BadInput(
+      problem(
+        "bad_period",
+        "",
+        `The period ${input.period.from} – ${input.period.to} is not one: from must come before to.`,
+      ),
+    );
+  if (input.stripeFiles.length === 0)
+    throw new BadInput(problem("no_files", "", "Choose at least one export from Stripe."));
+  if (input.stripeFiles.length > 255)
+    throw new BadInput(problem("too_many_files", "", "At most 255 files at once."));
+
+  const interner = new Interner();
+  const currencies = new Currencies();
+  const side = createStripeSide();
+  const ledger = createLedgerTable();
+  const warnings: InputProblem[] = [];
+  const warn = (found: InputProblem): void => void warnings.push(found);
+  const isFile = (source: ReconcileInput["ledger"]): source is InputFile => "chunks" in source;
+  const sizes = [
+    ...input.stripeFiles.map((file) => file.size_bytes),
+    ...(isFile(input.ledger) ? [input.ledger.size_bytes] : []),
+  ];
+  const progress = {
+    stage: "reading_stripe" as "reading_stripe" | "reading_ledger" | "matching" | "reporting",
+    file: null as string | null,
+    stripe_rows: 0,
+    ledger_records: 0,
+    bytes_read: 0,
+    bytes_total: sizes.includes(null) ? null : sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0),
+  };
+  const step = (): void => {
+    if (input.signal?.aborted) throw new Cancelled();
+    input.onProgress?.({ ...progress });
+  };
+
+  // Every file is read, so that one look shows all that is wrong.
+  const problems: InputProblem[] = [];
+  for (const file of input.stripeFiles) {
+    progress.file = file.name;
+    try {
+      const before = progress.stripe_rows;
+      const manifest = await readOne(file, side, interner, currencies, options, warn, (rows, bytes) => {
+        progress.stripe_rows = before + rows;
+        progress.bytes_read += bytes;
+        step();
+      });
+      progress.stripe_rows = before + manifest.rows;
+    } catch (error) {
+      if (!(error instanceof BadInput)) throw error;
+      problems.push(error.problem);
+    }
+  }
+  const hashes = side.files.map((file) => file.sha256).filter((hash) => hash !== null);
+  const twice = side.files.find((file, i) => file.sha256 !== null && hashes.indexOf(file.sha256) !== i);
+  if (twice) problems.push(problem("same_file_twice", twice.name, "This file was given twice: remove one."));
+  if (problems.length > 0) return fail({ code: "bad_input", problems });
+
+  progress.stage = "reading_ledger";
+  let ledgerHash: string | null = null;
+  if (isFile(input.ledger)) {
+    const file = input.ledger;
+    progress.file = file.name;
+    const reader = readLedgerFile(file.name, ledger, interner, currencies, warn);
+    const hash = options.create_sha256?.();
+    for await (const chunk of file.chunks) {
+      hash?.update(chunk);
+      reader.push(chunk);
+      progress.ledger_records = ledger.length;
+      progress.bytes_read += chunk.length;
+      step();
+    }
+    reader.finish();
+    ledgerHash = hash?.digest("hex") ?? null;
+  } else {
+    progress.file = null;
+    let waiting = 0;
+    for await (const page of input.ledger) {
+      const records: readonly LedgerRecord[] = Array.isArray(page) ? page : [page as LedgerRecord];
+      for (const record of records) addLedgerRecord(record, ledger, interner, currencies);
+      waiting += records.length;
+      if (waiting >= 500) {
+        waiting = 0;
+        progress.ledger_records = ledger.length;
+        step();
+      }
+    }
+  }
+  progress.ledger_records = ledger.length;
+  progress.file = null;
+  progress.stage = "matching";
+  step();
+
+  const frame = makeFrame(side, from, to, options, warn);
+  const links = link(side, ledger, interner);
+  step();
+  const classified = classify(side, ledger, links, interner, currencies, frame, options);
+  progress.stage = "reporting";
+  step();
+  return ok(makeReport(input, side, ledger, links, classified, currencies, frame, ledgerHash, warnings));
+}
+
+async function readOne(
+  file: InputFile,
+  side: StripeSide,
+  interner: Interner,
+  currencies: Currencies,
+  options: ReconcileOptions,
+  warn: (problem: InputProblem) => void,
+  onChunk: (rows: number, bytes: number) => void,
+): Promise<InputManifest> {
+  const reader = readStripeFile(file.name, side, interner, currencies, options, warn);
+  const hash = options.create_sha256?.();
+  let bytes = 0;
+  for await (const chunk of file.chunks) {
+    hash?.update(chunk);
+    reader.push(chunk);
+    bytes += chunk.length;
+    onChunk(reader.rows, chunk.length);
+  }
+  const manifest = { ...reader.finish(bytes), sha256: hash?.digest("hex") ?? null };
+  side.files[side.files.length - 1] = manifest;
+  return manifest;
+}
+
+/** What the files cover, and how far it falls short of the period. */
+function makeFrame(
+  side: StripeSide,
+  from: number,
+  to: number,
+  options: ReconcileOptions,
+  warn: (problem: InputProblem) => void,
+): Frame {
+  let coveredFrom = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  for (const file of side.files) {
+    if (file.kind === "disputes" || file.window === null) continue;
+    coveredFrom = Math.min(coveredFrom, parseTime(file.window.from));
+    last = Math.max(last, parseTime(file.window.to));
+  }
+  const through = options.data_through ? parseTime(options.data_through) : Number.NaN;
+  if (options.data_through && through !== through)
+    throw new BadInput(problem("bad_data_through", "", `"${options.data_through}" is not a time.`));
+  const lag = (options.report_lag_hours ?? 12) * HOUR;
+  // Whoever says until when the files are complete is believed, and for their beginning too.
+  const coveredTo = through === through ? through : last - lag;
+  if (through === through) coveredFrom = Math.min(coveredFrom, from);
+  const names = side.files.map((file) => file.name).join(", ");
+  if (last === Number.NEGATIVE_INFINITY)
+    warn(
+      problem(
+        "no_payments",
+        names,
+        "No file tells about payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
+      ),
+    );
+  else if (last < from || coveredFrom >= to)
+    warn(
+      problem(
+        "period_not_covered",
+        names,
+        `The files have no rows in the period; they reach from ${isoTime(coveredFrom)} to ${isoTime(last)}. Export them again for the period.`,
+      ),
+    );
+  else {
+    if (coveredFrom > from + 24 * HOUR)
+      warn(
+        problem(
+          "starts_late",
+          names,
+          `The first row is of ${isoTime(coveredFrom)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
+        ),
+      );
+    if (last < to - 24 * HOUR && !(through >= to))
+      warn(
+        problem(
+          "ends_early",
+          names,
+          `The last row is of ${isoTime(last)}, the period ends ${isoTime(to)}. What lies after is not known from these files.`,
+        ),
+      );
+  }
+  return { from, to, coveredFrom, coveredTo, graceSeconds: (options.grace_hours ?? 24) * HOUR };
+}
+
+function countRows(dispositions: Uint8Array): RowCounts {
+  let matched = 0;
+  let inDifferences = 0;
+  let merged = 0;
+  let duplicates = 0;
+  const excluded: Record<string, number> = {};
+  const tallies = new Float64Array(EXCLUSIONS.length);
+  for (let i = 0; i < dispositions.length; i++) {
+    const where = dispositions[i] as number;
+    if (where === MATCHED) matched++;
+    else if (where === IN_DIFFERENCE) inDifferences++;
+    else if (where === MERGED) merged++;
+    else if (where === DUPLICATE) duplicates++;
+    else if (where >= EXCLUDED) tallies[where - EXCLUDED] = (tallies[where - EXCLUDED] as number) + 1;
+    else throw new Error("A row was given no place."); // a bug of ours: no report is better than one that hides a row
+  }
+  EXCLUSIONS.forEach((reason, i) => {
+    if (tallies[i] !== 0) excluded[reason] = tallies[i] as number;
+  });
+  return { rows: dispositions.length, matched, in_differences: inDifferences, merged, duplicates, excluded };
+}
+
+function makeReport(
+  input: ReconcileInput,
+  side: StripeSide,
+  ledger: LedgerTable,
+  links: Links,
+  { differences, sums }: Classified,
+  currencies: Currencies,
+  frame: Frame,
+  ledgerHash: string | null,
+  warnings: InputProblem[],
+): Report {
+  const options = input.options ?? {};
+  const l = ledger.columns;
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  for (let r = 0; r < ledger.length; r++) {
+    const created = l.created[r] as number;
+    if (created < first) first = created;
+    if (created > last) last = created;
+  }
+
+  const bridge: Bridge[] = [];
+  for (let currency = 1; currency < currencies.count; currency++) {
+    const none = { amount: 0, count: 0 };
+    const stripe = sums.stripe.get(currency) ?? none;
+    const books = sums.ledger.get(currency) ?? none;
+    const matched = sums.matched.get(currency) ?? none;
+    const lines = DIFFERENCE_CLASSES.flatMap((name) => {
+      const sum = sums.byClass.get(`${currency}/${name}`);
+      return sum ? [{ class: name, count: sum.count, amount_minor: sum.amount }] : [];
+    });
+    if (stripe.count + books.count + lines.length === 0) continue;
+    bridge.push({
+      currency: currencies.code(currency),
+      stripe_gross_minor: stripe.amount,
+      stripe_count: stripe.count,
+      lines,
+      ledger_minor: books.amount,
+      ledger_count: books.count,
+      matched_minor: matched.amount,
+      matched_count: matched.count,
+      unexplained_minor:
+        stripe.amount - books.amount - lines.reduce((sum, line) => sum + line.amount_minor, 0),
+    });
+  }
+  bridge.sort((a, b) => (a.currency < b.currency ? -1 : 1));
+
+  const tieOut = makeTieOut(side, links, currencies, frame, options);
+  const rollForward = (options.roll_forward ?? []).map(checkRollForward);
+  const classes = DIFFERENCE_CLASSES.flatMap((name) => summarise(name, differences));
+  const tiedOut =
+    classes.every((summary) => !summary.blocks) &&
+    bridge.every((line) => line.unexplained_minor === 0) &&
+    tieOut.every((line) => line.unexplained_minor === null || line.unexplained_minor === 0) &&
+    rollForward.every(
+      (line) =>
+        line.unexplained_tokens === 0 && line.drift_tokens === 0 && line.unexplained_deferred_minor === 0,
+    );
+
+  return {
+    report_version: 1,
+    period: { from: isoTime(frame.from) as string, to: isoTime(frame.to) as string },
+    tied_out: tiedOut,
+    inputs: side.files,
+    ledger_input: {
+      sha256: ledgerHash,
+      records: ledger.length,
+      window: first <= last ? { from: isoTime(first) as string, to: isoTime(last) as string } : null,
+    },
+    watermark: isoTime(frame.coveredTo),
+    stripe_rows: countRows(links.stripeDisposition),
+    ledger_rows: countRows(links.ledgerDisposition),
+    matched_by_pass: PASSES.flatMap((by, pass) =>
+      pass === 0 ? [] : [{ pass, by, count: sums.byPass[pass] ?? 0 }],
+    ),
+    tie_out: tieOut,
+    bridge,
+    roll_forward: rollForward,
+    deferred_revenue: deferredRevenue(ledger, links, currencies),
+    classes,
+    differences,
+    warnings,
+  };
+}
+
+function summarise(name: ClassSummary["class"], differences: readonly Difference[]): ClassSummary[] {
+  let count = 0;
+  let blocks = false;
+  let oldest: string | null = null;
+  let tokens = 0;
+  const stake = new Map<string, number>();
+  for (const d of differences) {
+    if (d.class !== name) continue;
+    count++;
+    blocks ||= d.blocks;
+    tokens += Math.abs(d.tokens);
+    if (d.occurred_at !== null && (oldest === null || d.occurred_at < oldest)) oldest = d.occurred_at;
+    if (d.currency !== null && d.amount_minor !== 0)
+      stake.set(d.currency, (stake.get(d.currency) ?? 0) + Math.abs(d.amount_minor));
+  }
+  if (count === 0) return [];
+  return [
+    {
+      class: name,
+      count,
+      blocks,
+      oldest_at: oldest,
+      at_stake: [...stake]
+        .map(([currency, amount_minor]) => ({ currency, amount_minor }))
+        .sort((a, b) => (a.currency < b.currency ? -1 : 1)),
+      tokens_at_stake: tokens,
+    },
+  ];
+}
+
+/** Per settlement currency, from balance transactions if a file has them, else from the payments list. */
+function makeTieOut(
+  side: StripeSide,
+  links: Links,
+  currencies: Currencies,
+  frame: Frame,
+  options: ReconcileOptions,
+): TieOut[] {
+  const s = side.table.columns;
+  const lines: TieOut[] = [];
+  const size = currencies.count;
+  const zero = (): Float64Array => new Float64Array(size);
+  const gross = zero();
+  const refunds = zero();
+  const disputes = zero();
+  const reversals = zero();
+  const fees = zero();
+  const payouts = zero();
+  const other = zero();
+  const net = zero();
+  const rows = zero();
+  const addTo = (sums: Float64Array, currency: number, amount: number): void => {
+    sums[currency] = (sums[currency] as number) + amount;
+  };
+  for (let e = 0; e < side.table.length; e++) {
+    const currency = s.cashCurrency[e] as number;
+    if (currency === 0 || s.test[e] || s.foreign[e]) continue;
+    const created = s.created[e] as number;
+    if (created < frame.from || created >= frame.to) continue;
+    const kind = s.kind[e] as number;
+    if (side.has.cash) {
+      if (links.cashCounts[e] !== 1) continue;
+      const cash = s.cash[e] as number;
+      addTo(fees, currency, -(s.fee[e] as number));
+      addTo(net, currency, s.net[e] as number);
+      addTo(rows, currency, 1);
+      const into =
+        kind === CHARGE
+          ? gross
+          : kind === REFUND
+            ? refunds
+            : kind === DISPUTE
+              ? disputes
+              : kind === DISPUTE_REVERSAL || kind === REFUND_FAILURE
+                ? reversals
+                : kind === PAYOUT
+                  ? payouts
+                  : kind === FEE
+                    ? fees
+                    : other;
+      addTo(into, currency, cash);
+    } else if (
+      kind === CHARGE &&
+      s.state[e] === PAID &&
+      links.mergedInto[e] === -1 &&
+      links.stripeDisposition[e] !== DUPLICATE
+    ) {
+      const amount = s.amount[e] as number;
+      const cash = s.cash[e] as number;
+      const refunded = Math.min(links.refundedOf[e] as number, amount);
+      addTo(gross, currency, cash);
+      // The list tells refunds as paid; in another currency they are told in proportion, as it does itself.
+      addTo(
+        refunds,
+        currency,
+        -(s.currency[e] === currency ? refunded : proRata(cash, refunded, Math.max(1, amount))),
+      );
+      addTo(fees, currency, -(s.fee[e] as number));
+      addTo(rows, currency, 1);
+    }
+  }
+  for (let currency = 1; currency < size; currency++) {
+    if (rows[currency] === 0) continue;
+    const code = currencies.code(currency);
+    const value = (sums: Float64Array): number => (sums[currency] === 0 ? 0 : (sums[currency] as number));
+    const movement = [gross, refunds, disputes, reversals, fees, payouts, other].reduce(
+      (sum, part) => sum + value(part),
+      0,
+    );
+    const opening = options.opening_balances?.[code] ?? null;
+    lines.push({
+      currency: code,
+      source: side.has.cash ? "balance" : "payments",
+      opening_minor: opening,
+      gross_minor: value(gross),
+      refunds_minor: value(refunds),
+      disputes_minor: value(disputes),
+      reversals_minor: value(reversals),
+      fees_minor: value(fees),
+      payouts_minor: value(payouts),
+      other_minor: value(other),
+      net_minor: movement,
+      closing_minor: opening === null ? null : opening + movement,
+      unexplained_minor: side.has.cash ? value(net) - movement : null,
+      rows: value(rows),
+    });
+  }
+  return lines.sort((a, b) => (a.currency < b.currency ? -1 : 1));
+}
+
+function checkRollForward(line: NonNullable<ReconcileOptions["roll_forward"]>[number]): RollForwardCheck {
+  const closing =
+    line.opening_tokens +
+    line.purchased_tokens +
+    line.promotional_tokens +
+    line.restored_tokens -
+    line.consumed_tokens -
+    line.refunded_tokens -
+    line.disputed_tokens -
+    line.expired_tokens +
+    line.adjusted_tokens;
+  return {
+    ...line,
+    unexplained_tokens: closing - line.closing_tokens,
+    drift_tokens: line.closing_tokens - line.ledger_tokens,
+    unexplained_deferred_minor:
+      line.opening_deferred_minor +
+      line.sold_minor -
+      line.recognised_minor -
+      line.refunded_minor -
+      line.closing_deferred_minor,
+  };
+}
+
+/** Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. */
+function deferredRevenue(
+  ledger: LedgerTable,
+  links: Links,
+  currencies: Currencies,
+): Report["deferred_revenue"] {
+  const l = ledger.columns;
+  const sums = new Map<number, { lots: number; tokens: number; amount: number }>();
+  for (let r = 0; r < ledger.length; r++) {
+    if (l.type[r] !== GRANT || links.void[r] || l.test[r] || links.ledgerDisposition[r] === DUPLICATE)
+      continue;
+    const remaining = l.remaining[r] as number;
+    const granted = (l.tokens[r] as number) + (links.adjusted[r] as number);
+    const amount = l.amount[r] as number;
+    if (remaining <= 0 || amount < 0 || granted <= 0) continue;
+    const currency = l.currency[r] as number;
+    const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };
+    sum.lots++;
+    sum.tokens += remaining;
+    sum.amount += proRata(amount, remaining, granted);
+    sums.set(currency, sum);
+  }
+  return [...sums]
+    .map(([currency, sum]) => ({
+      currency: currencies.code(currency),
+      lots: sum.lots,
+      tokens_remaining: sum.tokens,
+      deferred_minor: sum.amount,
+    }))
+    .sort((a, b) => (a.currency < b.currency ? -1 : 1));
+}
