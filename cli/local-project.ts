@@ -1,6 +1,7 @@
 /** `npm run local-project`: the local project alone. One JSON line on stdout when ready, all else on stderr. */
 import { parseArgs } from "node:util";
-import { type LocalProject, LocalProjectError, startLocalProject } from "../local-project/index.ts";
+import { LocalProjectError, startLocalProject } from "../local-project/index.ts";
+import { type SampleData, startSampleData } from "../local-project/sample-data/index.ts";
 
 const HELP = `npm run local-project -- --port P --data-dir DIR [--preset NAME] [--sample-data] [--database-url URL]
 
@@ -70,21 +71,6 @@ function readWhole(
   return value;
 }
 
-interface SampleData {
-  startSampleData(project: LocalProject): Promise<{ stop(): Promise<void> | void } | undefined>;
-}
-
-async function startSampleData(project: LocalProject): Promise<{ stop(): Promise<void> | void } | undefined> {
-  const entry = new URL("../local-project/sample-data/index.ts", import.meta.url);
-  try {
-    const sampleData = (await import(entry.href)) as SampleData;
-    return await sampleData.startSampleData(project);
-  } catch (error) {
-    tell(`The sample data could not be made: ${(error as Error).message}`);
-    return undefined;
-  }
-}
-
 const values = readArguments();
 if (values.help) {
   process.stdout.write(HELP);
@@ -111,7 +97,7 @@ const project = await startLocalProject({
   return fail(error instanceof LocalProjectError && error.isExpected ? 2 : 1, message);
 });
 
-let sampleData: Awaited<ReturnType<typeof startSampleData>>;
+let sampleData: SampleData | null = null;
 let stopping = false;
 async function stop(): Promise<void> {
   // A second Ctrl-C does not wait.
@@ -130,4 +116,8 @@ void project.ended.then((error) => {
 
 const { url, anonKey, serviceRoleKey } = project;
 process.stdout.write(`${JSON.stringify({ url, anonKey, serviceRoleKey, jwtSecret: project.jwtSecret })}\n`);
-if (values["sample-data"]) sampleData = await startSampleData(project);
+if (values["sample-data"]) {
+  sampleData = startSampleData(project);
+  await sampleData.filled;
+  tell(sampleData.status().problem ?? "The sample's history is complete; its users go on calling.");
+}

@@ -3,12 +3,15 @@
  * thread so that neither PGlite nor HTTP holds up the thread that started it.
  */
 import { Worker } from "node:worker_threads";
+import type { Row, RunSql } from "./database.ts";
 import type { LocalProjectOptions, ProjectAddress } from "./project.ts";
-import type { WorkerMessage } from "./worker.ts";
+import type { HostMessage, WorkerMessage } from "./worker.ts";
 
 export type { LocalProjectOptions, ProjectAddress } from "./project.ts";
 
 export interface LocalProject extends ProjectAddress {
+  /** Statements in the project's own database, as one transaction: for the sample data alone. */
+  readonly run: RunSql;
   /** Ends calls under way, writes everything and lets the data folder go. Safe to call twice. */
   stop(): Promise<void>;
   /** Settles when the project ends: null after `stop`, else what went wrong. */
@@ -51,11 +54,24 @@ export async function startLocalProject(options: StartOptions): Promise<LocalPro
       );
     });
   });
+  const tell = (message: HostMessage): void => worker.postMessage(message);
+  const waiting = new Map<number, { resolve(rows: Row[]): void; reject(error: Error): void }>();
+  let runs = 0;
+  void ended.then((error) => {
+    for (const run of waiting.values()) run.reject(error ?? new Error("The local project was stopped."));
+    waiting.clear();
+  });
+
   const address = await new Promise<ProjectAddress>((resolve, reject) => {
     worker.on("message", (message: WorkerMessage) => {
       if (message.type === "log") log(message.sentence);
       else if (message.type === "ready") resolve(message.address);
-      else {
+      else if (message.type === "rows" || message.type === "refused") {
+        const run = waiting.get(message.id);
+        waiting.delete(message.id);
+        if (message.type === "rows") run?.resolve(message.rows);
+        else run?.reject(new Error(message.message));
+      } else {
         problem = new LocalProjectError(message.message, message.isExpected);
         reject(problem);
       }
@@ -65,8 +81,14 @@ export async function startLocalProject(options: StartOptions): Promise<LocalPro
   return {
     ...address,
     ended,
+    run: (sql) =>
+      new Promise((resolve, reject) => {
+        if (stopping) return reject(new Error("The local project was stopped."));
+        waiting.set(++runs, { resolve, reject });
+        tell({ type: "run", id: runs, sql });
+      }),
     async stop() {
-      if (!stopping) worker.postMessage("stop");
+      if (!stopping) tell({ type: "stop" });
       stopping = true;
       const error = await ended;
       if (error) throw error;

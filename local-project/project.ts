@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { type DataFolder, DataFolderError, openDataFolder } from "./data-folder.ts";
-import { type Database, pgliteDatabase, postgresDatabase } from "./database.ts";
+import { type Database, pgliteDatabase, postgresDatabase, type RunSql } from "./database.ts";
 import { startHttpServer } from "./http-server.ts";
 import { createGate, issueKeys, newJwtSecret } from "./keys.ts";
 import { defaultResourcesDir, MigrationError, migrate, readMigrations, readPreset } from "./migrations.ts";
@@ -44,6 +44,8 @@ export interface ProjectAddress {
 }
 
 export interface ServedProject extends ProjectAddress {
+  /** Statements in the project's own database, past every check of the endpoint: for sample data alone. */
+  readonly run: RunSql;
   stop(): Promise<void>;
 }
 
@@ -288,6 +290,7 @@ async function serve(
     anonKey: keys.anonKey,
     serviceRoleKey: keys.serviceRoleKey,
     jwtSecret,
+    run: database.run,
     async stop() {
       realtime.close();
       await server.close();

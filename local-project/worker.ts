@@ -1,12 +1,21 @@
 /** The worker thread's entry: serves one project until told to stop. */
 import { parentPort, workerData } from "node:worker_threads";
+import type { Row } from "./database.ts";
 import { isExpected, type LocalProjectOptions, type ProjectAddress, serveProject } from "./project.ts";
 
 /** What the worker says to the thread that started it. */
 export type WorkerMessage =
   | { readonly type: "ready"; readonly address: ProjectAddress }
   | { readonly type: "failed"; readonly message: string; readonly isExpected: boolean }
-  | { readonly type: "log"; readonly sentence: string };
+  | { readonly type: "log"; readonly sentence: string }
+  /** What `run` answers: rows, or why not. */
+  | { readonly type: "rows"; readonly id: number; readonly rows: Row[] }
+  | { readonly type: "refused"; readonly id: number; readonly message: string };
+
+/** What that thread says to the worker. */
+export type HostMessage =
+  | { readonly type: "stop" }
+  | { readonly type: "run"; readonly id: number; readonly sql: string };
 
 const port = parentPort;
 if (!port) throw new Error("worker.ts runs in a worker thread only.");
@@ -17,13 +26,21 @@ try {
     say({ type: "log", sentence }),
   );
   const { url, anonKey, serviceRoleKey, jwtSecret } = project;
-  port.once("message", () => {
+  const stop = (): void => {
     project.stop().then(
       () => process.exit(0),
       (error: unknown) => {
         say({ type: "failed", message: (error as Error).message, isExpected: false });
         process.exit(1);
       },
+    );
+  };
+  port.on("message", (message: HostMessage) => {
+    if (message.type === "stop") return stop();
+    const { id, sql } = message;
+    project.run(sql).then(
+      (rows) => say({ type: "rows", id, rows }),
+      (error: unknown) => say({ type: "refused", id, message: (error as Error).message }),
     );
   });
   say({ type: "ready", address: { url, anonKey, serviceRoleKey, jwtSecret } });

@@ -793,7 +793,7 @@ class Life {
     lot.remaining -= taken;
     lot.clawed_back += frozen + taken;
     this.#debt += tokens - frozen - taken;
-    this.#record(type, at, -taken, description, taken > 0 ? [[lot.lot, -taken]] : [], reference);
+    this.#record(type, at, 0 - taken, description, taken > 0 ? [[lot.lot, -taken]] : [], reference);
   }
 
   // ---- what operators made of it ----

@@ -320,8 +320,8 @@ export function startTraffic(options: TrafficOptions): Traffic {
       isStopped = true;
       isRunning = false;
       if (ticker) clearTimeout(ticker);
-      for (const wake of [...sleepers]) wake();
-      await Promise.allSettled([...inFlight]);
+      for (const wake of Array.from(sleepers)) wake();
+      await Promise.allSettled(inFlight);
     },
     get isRunning() {
       return isRunning;
