@@ -181,8 +181,24 @@ function readCondition(column: string, operator: string, value: string, expressi
   return `${column} ${symbol} ${quoteLiteral(pattern)}`;
 }
 
+/** Splits at commas that are not in double quotes. */
 function splitOutsideQuotes(text: string): string[] {
-  return (text.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? []).map((item) => item.trim());
+  const items: string[] = [];
+  let item = "";
+  let quoted = false;
+  for (let index = 0; index < text.length; index++) {
+    const character = text.charAt(index);
+    if (character === "," && !quoted) {
+      items.push(item.trim());
+      item = "";
+      continue;
+    }
+    if (character === '"') quoted = !quoted;
+    item += character;
+    if (character === "\\" && quoted) item += text.charAt(++index);
+  }
+  if (quoted) throw unparsed(`failed to parse (${text})`, "a double quote is not closed");
+  return [...items, item.trim()];
 }
 
 function unquote(text: string): string {
