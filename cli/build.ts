@@ -75,6 +75,7 @@ function runBuilder(): Promise<void> {
     const builder = spawn(process.execPath, [cli, "build", "--logLevel", "warn"], {
       cwd: repositoryDir,
       stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },
     });
     let output = "";
     const keep = (chunk: Buffer): void => {

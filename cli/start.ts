@@ -1,9 +1,9 @@
 /** `npm start` and `npm run start:browser`: the console in Electron's window, or served to the browser. */
 import { parseArgs } from "node:util";
-import { PortError, startBrowserHost } from "../electron/browser-host/index.ts";
-import { createConsole } from "../electron/main/console/console.ts";
+import { type BrowserHost, PortError, startBrowserHost } from "../electron/browser-host/index.ts";
+import { composeConsole } from "../electron/main/compose.ts";
 import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
-import { BuildError, ensureBuilt, rendererDir } from "./build.ts";
+import { BuildError, ensureBuilt, rendererDir, repositoryDir } from "./build.ts";
 
 const HELP = `npm start [-- options]             the console in its window, or in the browser where Electron cannot run
 npm run start:browser [-- options] the console in the browser
@@ -68,24 +68,45 @@ function readArguments(): Arguments {
 }
 
 const options = readArguments();
-const console_ = createConsole({ dataDir: options.dataDir, log: say });
-try {
-  await ensureBuilt(say);
-  const host = await startBrowserHost({
-    dispatcher: console_.dispatcher,
-    rendererDir,
-    port: options.port,
+
+async function serveToBrowser(): Promise<void> {
+  const composed = composeConsole({
+    dataDir: options.dataDir,
+    host: "browser",
+    sampleData: options.sampleData,
+    resourcesDir: repositoryDir,
     log: say,
   });
-  process.stdout.write(`Console ready at ${host.createLink()}\n`);
+  if (!composed.ok) {
+    const { message, advice, details } = composed.error;
+    return fail(1, [message, advice, details].filter(Boolean).join("\n"));
+  }
+  const served = composed.value;
+  let isStopping = false;
+  let host: BrowserHost | null = null;
   const stop = async (): Promise<void> => {
-    await host.close();
-    await console_.close();
+    // A second Ctrl-C does not wait.
+    if (isStopping) process.exit(1);
+    isStopping = true;
+    await host?.close();
+    await served.close();
     process.exit(0);
   };
-  process.once("SIGINT", () => void stop());
-  process.once("SIGTERM", () => void stop());
-} catch (error) {
-  if (error instanceof PortError || error instanceof BuildError) fail(1, error.message);
-  throw error;
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop());
+  try {
+    await ensureBuilt(say);
+    host = await startBrowserHost({
+      dispatcher: served.dispatcher,
+      rendererDir,
+      port: options.port,
+      log: say,
+    });
+  } catch (error) {
+    await served.close();
+    if (error instanceof PortError || error instanceof BuildError) fail(1, error.message);
+    throw error;
+  }
+  process.stdout.write(`Console ready at ${host.createLink()}\n`);
 }
+
+await serveToBrowser();

@@ -9,6 +9,7 @@ import {
   createWebSocketClient,
   exchange,
   maxMessageBytes,
+  type StreamItem,
   sessionProtocolPrefix,
   subprotocol,
   type UsageEvent,
@@ -60,14 +61,12 @@ const handlers = {
   "sync.intents": () => ({ ok: true, value: [{ wrong: "shape" }] }),
 } as unknown as Handlers;
 const sources = {
-  feed: (
-    { after_event_id }: { after_event_id: number | null },
-    emit: (item: { events: UsageEvent[]; caught_up: boolean }) => void,
-  ) => {
+  feed: ({ after_event_id }: { after_event_id: number | null }, emit: (item: StreamItem<"feed">) => void) => {
     let sent = after_event_id ?? 0;
     const push = (): void => {
       if (sent >= feedLength) return;
       emit({
+        profile_id: null,
         events: Array.from({ length: feedLength - sent }, (_, index) => event(sent + index + 1)),
         caught_up: true,
       });

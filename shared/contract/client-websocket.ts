@@ -96,13 +96,10 @@ export function createWebSocketClient(options: WebSocketClientOptions = {}): Con
   }
 
   function receiveItem(stream: Followed, item: unknown): void {
-    if (stream.name !== "feed") return stream.onItem(item);
-    const batch = item as StreamItem<"feed">;
-    const { lastEventId } = stream;
-    const events =
-      lastEventId === null ? batch.events : batch.events.filter(({ event_id }) => event_id > lastEventId);
-    stream.lastEventId = events.at(-1)?.event_id ?? lastEventId;
-    stream.onItem({ ...batch, events });
+    if (stream.name === "feed") {
+      stream.lastEventId = (item as StreamItem<"feed">).events.at(-1)?.event_id ?? stream.lastEventId;
+    }
+    stream.onItem(item);
   }
 
   function receive(text: string): void {

@@ -118,12 +118,20 @@ export const reconciliationRun = z.object({
 });
 export type ReconciliationRun = z.infer<typeof reconciliationRun>;
 
+/** Something worth interrupting a person for. */
+export const notice = z.object({
+  level: z.enum(["info", "warning", "error"]),
+  title: z.string(),
+  body: z.string(),
+});
+export type Notice = z.infer<typeof notice>;
+
 export const settings = z.object({
   /** Name that audit entries carry. */
   operator: z.string().trim().min(1).max(200),
   theme: z.enum(["system", "light", "dark"]),
   notifications: z.boolean(),
-  /** Where times are shown: the viewer's zone, UTC, or the user's own. */
+  /** Where times are shown: `local` (the viewer's zone), `user` (each user's own), or a name such as `UTC`. */
   time_zone: z.string().max(100),
 });
 export type Settings = z.infer<typeof settings>;
@@ -135,6 +143,8 @@ export const about = z.object({
   store: z.object({ path: z.string(), note: z.string().nullable() }),
   migrations: z.array(z.string()),
 });
+
+export type About = z.infer<typeof about>;
 
 export const railCounts = z.object({
   open_alerts: records.whole,
@@ -330,11 +340,13 @@ export const streams = {
   intents: { input: nothing, item: z.array(intent) },
   /**
    * The live feed: first the newest events (at most 500), then batches as they happen, oldest first inside a
-   * batch. After a reconnect it goes on where it was: `resumed_after` names the event it continues from.
+   * batch. After a reconnect it goes on behind `after_event_id`, the last event seen. When another project is
+   * chosen, a batch with its `profile_id` begins anew.
    */
   feed: {
     input: z.object({ filter: feedFilter, after_event_id: records.whole.nullable() }).strict(),
     item: z.object({
+      profile_id: z.string().nullable(),
       events: z.array(records.usageEvent).max(500),
       /** False while older events are still being read. */
       caught_up: z.boolean(),
@@ -342,10 +354,7 @@ export const streams = {
   },
   reconciliation: { input: z.object({ run_id: z.string() }).strict(), item: reconciliationRun },
   /** Things worth interrupting a person for. */
-  notices: {
-    input: nothing,
-    item: z.object({ level: z.enum(["info", "warning", "error"]), title: z.string(), body: z.string() }),
-  },
+  notices: { input: nothing, item: notice },
 } as const;
 
 export type Operations = typeof operations;

@@ -1,0 +1,135 @@
+/**
+ * The one way to a project: supabase-js, rpc calls parsed by schema, and wake-ups. Expected failures are values; the
+ * key is in no error and no log.
+ */
+import { createClient } from "@supabase/supabase-js";
+import WebSocket from "ws";
+import type { z } from "zod";
+import type { Failure } from "../../../shared/contract/index.ts";
+import { fail, ok, type Result } from "../../../shared/governance/result.ts";
+import { isUnreachable, type RpcError, timeoutFailure, toFailure } from "./failures.ts";
+import { redact } from "./redact.ts";
+
+export interface RpcOptions {
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  /**
+   * How often to try again after a failure that may have happened on the way. 0 unless the function only reads, or
+   * its call carries a key that makes it safe to repeat.
+   */
+  readonly retries?: number;
+}
+
+export type SignalTopic = "feed" | "rules" | "accounts" | "alerts";
+
+export interface Backend {
+  readonly url: string;
+  rpc<S extends z.ZodType>(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+    schema: S,
+    options?: RpcOptions,
+  ): Promise<Result<z.output<S>, Failure>>;
+  /**
+   * Calls `onSignal` when there may be something new, and with null when wake-ups may have been missed (after each
+   * subscribe). What happened must be read: a wake-up says nothing and may not come. Answers how to stop.
+   */
+  listen(onSignal: (topic: SignalTopic | null) => void, onState: (isListening: boolean) => void): () => void;
+  close(): Promise<void>;
+}
+
+export interface BackendOptions {
+  readonly url: string;
+  readonly key: string;
+}
+
+const defaultTimeoutMs = 15_000;
+
+export function createBackend({ url, key }: BackendOptions): Backend {
+  const secrets = [key];
+  const client = createClient(url, key, {
+    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+    // A redirect would carry the apikey header to another host.
+    global: { fetch: (input, init) => fetch(input, { ...init, redirect: "error" }) },
+    realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
+  });
+
+  async function once<S extends z.ZodType>(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+    schema: S,
+    options: RpcOptions,
+  ): Promise<Result<z.output<S>, Failure>> {
+    const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
+    let response: { data: unknown; error: RpcError | null; status: number };
+    try {
+      response = await client.rpc(name, parameters).abortSignal(signal);
+    } catch (error) {
+      response = {
+        data: null,
+        status: 0,
+        error: { message: (error as Error).message, code: "", details: null, hint: null },
+      };
+    }
+    if (response.error) {
+      if (response.status === 0 && timeout.aborted) return fail(timeoutFailure(timeoutMs));
+      if (response.status === 0 && options.signal?.aborted) {
+        return fail({ code: "cancelled", message: "This was cancelled.", advice: null, details: null });
+      }
+      return fail(toFailure(name, response.status, response.error, secrets));
+    }
+    const parsed = schema.safeParse(response.data);
+    if (parsed.success) return ok(parsed.data);
+    return fail({
+      code: "unexpected_answer",
+      message: "The project answered something this console does not understand.",
+      advice: "The project may be of another version: see its migrations under Settings.",
+      details: redact(
+        parsed.error.issues
+          .slice(0, 5)
+          .map((issue) => `${name}: ${issue.path.join(".")}: ${issue.message}`)
+          .join("\n"),
+        secrets,
+      ),
+    });
+  }
+
+  return {
+    url,
+    async rpc(name, parameters, schema, options = {}) {
+      let result = await once(name, parameters, schema, options);
+      for (let attempt = 1; attempt <= (options.retries ?? 0); attempt++) {
+        if (result.ok || !isUnreachable(result.error) || result.error.code === "timeout") break;
+        await new Promise((resolve) => setTimeout(resolve, 150 * 2 ** attempt));
+        result = await once(name, parameters, schema, options);
+      }
+      return result;
+    },
+
+    listen(onSignal, onState) {
+      const channel = client
+        .channel("console-signals")
+        .on(
+          "postgres_changes",
+          { event: "*", schema: "governance", table: "signals" },
+          (change: { new?: { topic?: string } }) => onSignal((change.new?.topic as SignalTopic) ?? null),
+        )
+        // The server listens only once it says so; what happened before must be read.
+        .on("system", {}, () => onSignal(null))
+        .subscribe((status) => {
+          onState(status === "SUBSCRIBED");
+          onSignal(null);
+        });
+      return () => {
+        void client.removeChannel(channel);
+      };
+    },
+
+    async close() {
+      await client.removeAllChannels();
+      await client.realtime.disconnect();
+    },
+  };
+}

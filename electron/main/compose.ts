@@ -1,0 +1,81 @@
+/**
+ * The console with the project it starts on: the only place where it meets the local project, and the only one that
+ * starts sample data, which is given the local project alone.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { About, Failure } from "../../shared/contract/index.ts";
+import type { Result } from "../../shared/governance/result.ts";
+import { startLocalProject } from "../../local-project/index.ts";
+import { readMigrations } from "../../local-project/migrations.ts";
+import { type SampleData, startSampleData } from "../../local-project/sample-data/index.ts";
+import type { LocalProject } from "./console/connection/connection.ts";
+import { type Console, createConsole } from "./console/console.ts";
+import type { Log } from "./console/dispatch.ts";
+
+export interface ComposeOptions {
+  readonly dataDir: string;
+  readonly host: About["host"];
+  /** Whether an empty local project is filled with sample people and traffic. */
+  readonly sampleData: boolean;
+  /** What the program came with: `supabase/`, `local-project/` (its SQL) and package.json. */
+  readonly resourcesDir: string;
+  /** Where the program is bundled. */
+  readonly workerUrl?: URL;
+  readonly log: Log;
+}
+
+export function composeConsole(options: ComposeOptions): Result<Console, Failure> {
+  const { dataDir, host, resourcesDir, log } = options;
+  const supabaseDir = join(resourcesDir, "supabase");
+  const { version } = JSON.parse(readFileSync(join(resourcesDir, "package.json"), "utf8")) as {
+    version: string;
+  };
+  return createConsole({
+    dataDir,
+    host,
+    version,
+    log,
+    migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
+    startLocalProject: () => startLocal(options, supabaseDir),
+  });
+}
+
+async function startLocal(options: ComposeOptions, supabaseDir: string): Promise<LocalProject> {
+  const { dataDir, resourcesDir, workerUrl, log } = options;
+  const projectDir = join(dataDir, "local-project");
+  const cacheDir = join(dataDir, "cache");
+  mkdirSync(cacheDir, { recursive: true });
+  const project = await startLocalProject({
+    dataDir: projectDir,
+    resourcesDir: supabaseDir,
+    sqlDir: join(resourcesDir, "local-project"),
+    cacheDir,
+    log,
+    ...(workerUrl ? { workerUrl } : {}),
+  });
+  let sample: SampleData | null = null;
+  return {
+    url: project.url,
+    serviceRoleKey: project.serviceRoleKey,
+    ended: project.ended,
+    sampleTraffic: options.sampleData
+      ? {
+          start() {
+            if (sample) return sample.resume();
+            sample = startSampleData(project);
+            void sample.filled.then(() => {
+              const problem = sample?.status().problem;
+              if (problem) log(problem);
+            });
+          },
+          stop: () => sample?.pause(),
+          status: () => sample?.status() ?? { running: false, calls: 0, filling: null },
+        }
+      : null,
+    async stop() {
+      await sample?.stop();
+      await project.stop();
+    },
+  };
+}

@@ -1,0 +1,241 @@
+/** The users' desk: find, look, flag, block, unblock. */
+import { z } from "zod";
+import {
+  type AccountRow,
+  type AccountState,
+  accountDetail,
+  accountPage,
+  accountState,
+  accountUsage,
+  decisionRow,
+  ledgerEntry,
+} from "../../../../shared/contract/index.ts";
+import { fail, ok } from "../../../../shared/governance/result.ts";
+import { notConnected } from "../connection/connection.ts";
+import { type Desk, mayBeOld, readThrough } from "../desk.ts";
+import type { Handlers } from "../dispatch.ts";
+
+export type AccountHandlers = Pick<
+  Handlers,
+  | "accounts.search"
+  | "accounts.get"
+  | "accounts.usage"
+  | "accounts.ledger"
+  | "accounts.decisions"
+  | "accounts.flag"
+  | "accounts.block"
+  | "accounts.unblock"
+>;
+
+type Search = Parameters<Handlers["accounts.search"]>[0];
+type Act = Parameters<Handlers["accounts.flag"]>[0];
+
+export function accountHandlers(desk: Desk): AccountHandlers {
+  const { connection, store, now } = desk;
+
+  return {
+    "accounts.search": async (input) => {
+      const profileId = connection.profileId();
+      if (profileId === null) return fail(notConnected);
+      const page = await connection.rpc(
+        "console_search_accounts",
+        {
+          p_query: input.query,
+          p_filter: input.filter,
+          p_plan_id: input.plan_id,
+          p_sort: input.sort,
+          p_descending: input.descending,
+          p_cursor: input.cursor,
+          p_limit: input.limit,
+        },
+        accountPage,
+        { retries: 1 },
+      );
+      if (page.ok) {
+        store.putAccountsSeen(profileId, page.value.accounts, now().toISOString());
+        return ok({ ...page.value, as_of: null });
+      }
+      if (!mayBeOld(page.error, connection)) return page;
+      const seen = store.listAccountsSeen(profileId);
+      return seen.length === 0 ? page : ok(searchSeen(seen, input));
+    },
+
+    "accounts.get": async ({ user_id: userId }) => {
+      const answer = await readThrough(
+        desk,
+        `account:${userId}`,
+        "console_get_account",
+        { p_user_id: userId },
+        accountDetail,
+      );
+      return answer.ok ? ok({ ...answer.value.value, as_of: answer.value.as_of }) : answer;
+    },
+
+    "accounts.usage": async ({ user_id: userId, from, to }) => {
+      const zone = seenAccount(desk, userId)?.timezone ?? "UTC";
+      const answer = await readThrough(
+        desk,
+        `usage:${userId}:${from}:${to}`,
+        "calculate_user_token_usage",
+        // The database reads a day's start in the account's own zone, changes of the clock included.
+        { p_user_id: userId, p_start: `${from} 00:00:00 ${zone}`, p_end: `${dayAfter(to)} 00:00:00 ${zone}` },
+        accountUsage,
+      );
+      return answer.ok ? ok(answer.value.value) : answer;
+    },
+
+    "accounts.ledger": async ({ user_id: userId, before_id: beforeId, limit }) => {
+      const answer = await readThrough(
+        desk,
+        `ledger:${userId}:${beforeId}:${limit}`,
+        "get_user_transaction_history",
+        { p_user_id: userId, p_limit: limit, p_before_id: beforeId },
+        z.array(ledgerEntry),
+      );
+      if (!answer.ok) return answer;
+      const entries = answer.value.value;
+      return ok({
+        entries,
+        next_before_id: entries.length < limit ? null : (entries.at(-1)?.transaction_id ?? null),
+      });
+    },
+
+    "accounts.decisions": async ({ user_id: userId, before_id: beforeId, limit }) => {
+      const answer = await readThrough(
+        desk,
+        `decisions:${userId}:${beforeId}:${limit}`,
+        "console_account_decisions",
+        { p_user_id: userId, p_before_id: beforeId, p_limit: limit },
+        z.looseObject({ decisions: z.array(decisionRow), next_before_id: z.number().int().nullable() }),
+      );
+      return answer.ok ? ok(answer.value.value) : answer;
+    },
+
+    "accounts.flag": (input) =>
+      act(
+        desk,
+        input,
+        "flag_user",
+        `Flag ${input.user_id}`,
+        {},
+        { is_flagged: true, flag_reason: input.reason },
+      ),
+
+    "accounts.block": (input) => {
+      if (input.until !== null && !(Date.parse(input.until) > now().getTime())) {
+        return fail({
+          code: "invalid_argument",
+          message: "The end of a block must be a time to come.",
+          advice: "Choose a later time, or block until somebody unblocks.",
+          details: null,
+        });
+      }
+      return act(
+        desk,
+        input,
+        "block_user",
+        `Block ${input.user_id}${input.until === null ? "" : ` until ${input.until}`}`,
+        { p_until: input.until },
+        { is_blocked: true, block_reason: input.reason, blocked_until: input.until },
+      );
+    },
+
+    "accounts.unblock": (input) =>
+      act(
+        desk,
+        input,
+        "unblock_user",
+        `Unblock ${input.user_id}`,
+        {},
+        { is_blocked: false, block_reason: null, blocked_until: null },
+      ),
+  };
+}
+
+async function act(
+  desk: Desk,
+  { command_id: commandId, user_id: userId, reason }: Act,
+  kind: "flag_user" | "block_user" | "unblock_user",
+  summary: string,
+  payload: Readonly<Record<string, unknown>>,
+  change: Readonly<Record<string, unknown>>,
+) {
+  const { connection, outbox } = desk;
+  const profileId = connection.profileId();
+  if (profileId === null) return fail(notConnected);
+  const base = seenAccount(desk, userId);
+  const acted = await outbox.submit(profileId, connection.backend(), {
+    command_id: commandId,
+    kind,
+    subject: userId,
+    summary,
+    payload: { p_user_id: userId, p_reason: reason, p_operator: desk.operator(), ...payload },
+    base,
+    mine: { ...base, ...change },
+  });
+  if (!acted.ok) return acted;
+  const { intent, answer } = acted.value;
+  if (intent.status === "failed" && intent.failure) return fail(intent.failure);
+  if (intent.status === "acknowledged") connection.wake();
+  const account = accountState.safeParse(answer);
+  return ok({ intent, account: account.success ? account.data : null });
+}
+
+/** The account as it was last seen here. */
+function seenAccount({ connection, store }: Desk, userId: string): AccountState | null {
+  const profileId = connection.profileId();
+  if (profileId === null) return null;
+  const detail = accountDetail.safeParse(store.getSnapshot(profileId, `account:${userId}`)?.value);
+  if (detail.success) return detail.data.account;
+  return store.getAccountSeen(profileId, userId);
+}
+
+/** The search of console_search_accounts over what was seen: enough to find a person while offline. */
+export function searchSeen(
+  seen: readonly { account: AccountRow; at: string }[],
+  { query, filter, plan_id: planId, sort, descending, limit }: Search,
+) {
+  const needle = query.trim().toLowerCase();
+  const found = seen.filter(({ account }) => {
+    const haystack =
+      `${account.user_id}\n${account.display_name ?? ""}\n${account.email ?? ""}`.toLowerCase();
+    return (
+      haystack.includes(needle) && (planId === null || account.plan_id === planId) && fits(filter, account)
+    );
+  });
+  const sign = descending ? -1 : 1;
+  found.sort(
+    (a, b) =>
+      sign * compare(a.account, b.account, sort) || a.account.user_id.localeCompare(b.account.user_id),
+  );
+  const page = found.slice(0, limit);
+  return {
+    accounts: page.map(({ account }) => account),
+    next_cursor: null,
+    total: found.length,
+    total_is_exact: false,
+    as_of: page.reduce<string | null>(
+      (oldest, { at }) => (oldest === null || at < oldest ? at : oldest),
+      null,
+    ),
+  };
+}
+
+function fits(filter: Search["filter"], account: AccountRow): boolean {
+  if (filter === "flagged") return account.is_flagged;
+  if (filter === "blocked") return account.is_blocked;
+  if (filter === "near_limit") return (account.usage_percent ?? 0) >= 80;
+  if (filter === "in_debt") return account.debt > 0;
+  if (filter === "active_today") return account.tokens_today > 0;
+  return true;
+}
+
+function compare(a: AccountRow, b: AccountRow, sort: Search["sort"]): number {
+  if (sort === "name") return (a.display_name ?? a.user_id).localeCompare(b.display_name ?? b.user_id);
+  if (sort === "last_activity") return (a.last_activity ?? "").localeCompare(b.last_activity ?? "");
+  return a[sort] - b[sort];
+}
+
+function dayAfter(day: string): string {
+  return new Date(Date.parse(`${day}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10);
+}

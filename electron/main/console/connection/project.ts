@@ -1,0 +1,58 @@
+/** Asks a project who it is, and whether this console and it fit together. */
+import { type Failure, type ProjectInfo, projectInfo } from "../../../../shared/contract/index.ts";
+import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import type { Backend } from "../../backend/backend.ts";
+
+export interface ProjectAnswer {
+  readonly project: ProjectInfo;
+  /** Migrations of this console that the project has not. */
+  readonly missing_migrations: readonly string[];
+}
+
+/** `migrations`: names of those this console came with, in order, each beginning with 14 digits. */
+export async function askProject(
+  backend: Backend,
+  migrations: readonly string[],
+  options: { readonly retries?: number; readonly timeoutMs?: number } = {},
+): Promise<Result<ProjectAnswer, Failure>> {
+  const answer = await backend.rpc("console_project_info", {}, projectInfo, options);
+  if (!answer.ok) {
+    if (answer.error.code === "missing_function") return fail(missing(migrations, answer.error.details));
+    if (answer.error.code === "unexpected_answer") {
+      return fail({
+        code: "not_a_project",
+        message: "What answers at this address is not a Supabase project with governance in it.",
+        advice: "Check the address: https://<ref>.supabase.co, without a path.",
+        details: answer.error.details,
+      });
+    }
+    return answer;
+  }
+  const has = versionOf(answer.value.schema_version);
+  const newest = versionOf(migrations.at(-1) ?? "");
+  if (has > newest && newest !== "") {
+    return fail({
+      code: "project_newer",
+      message: "The project is newer than this console.",
+      advice: "Update this console.",
+      details: `The project has ${answer.value.schema_version}, this console knows up to ${newest}.`,
+    });
+  }
+  return ok({
+    project: answer.value,
+    missing_migrations: migrations.filter((name) => versionOf(name) > has),
+  });
+}
+
+export function missing(names: readonly string[], details: string | null): Failure {
+  return {
+    code: "migrations_missing",
+    message: "The project lacks migrations that this console needs.",
+    advice: "Apply them with npm run migrate -- --database-url URL, or supabase db push, then try again.",
+    details: [...names, ...(details ? [details] : [])].join("\n") || null,
+  };
+}
+
+function versionOf(name: string): string {
+  return /^\d{14}/.exec(name)?.[0] ?? "";
+}

@@ -1,0 +1,148 @@
+/**
+ * One project being followed: reads what is new when a wake-up comes and, because a wake-up may not come, at
+ * intervals all the same; sends what waits in the outbox; knows whether the project can be reached.
+ */
+import type { ConnectionState, Failure } from "../../../../shared/contract/index.ts";
+import type { Result } from "../../../../shared/governance/result.ts";
+import { isUnreachable } from "../../backend/failures.ts";
+import type { Backend, SignalTopic } from "../../backend/backend.ts";
+import { askProject, missing, type ProjectAnswer } from "./project.ts";
+
+export type SessionStatus = Exclude<ConnectionState["status"], "starting">;
+
+export interface SessionOptions {
+  readonly backend: Backend;
+  readonly migrations: readonly string[];
+  /** Reads everything new; answers once it has caught up. */
+  readonly readNew: () => Promise<Result<unknown, Failure>>;
+  /** Sends what waits; keeps what cannot be sent. */
+  readonly sendPending: () => Promise<void>;
+  readonly onSignal: (topic: SignalTopic) => void;
+  readonly onStatus: (status: SessionStatus, failure: Failure | null) => void;
+  readonly onProject: (answer: ProjectAnswer) => void;
+}
+
+export interface Session {
+  readonly backend: Backend;
+  /** Tries at once instead of at the next interval. */
+  wake(): void;
+  /** A call outside the loop met this failure. */
+  reportFailure(failure: Failure): void;
+  stop(): Promise<void>;
+}
+
+const pollListeningMs = 20_000;
+const pollDeafMs = 2_000;
+const shortestRetryMs = 1_000;
+const longestRetryMs = 30_000;
+/** Wake-ups closer together than this are read together. */
+const gatherMs = 100;
+
+export function startSession(options: SessionOptions): Session {
+  const { backend } = options;
+  let isStopped = false;
+  let isListening = false;
+  let isWoken = false;
+  let endWait: (() => void) | null = null;
+  let status: SessionStatus | null = null;
+
+  function become(next: SessionStatus, failure: Failure | null = null): void {
+    if (isStopped || (next === status && failure === null)) return;
+    status = next;
+    options.onStatus(next, failure);
+  }
+
+  function wake(): void {
+    isWoken = true;
+    endWait?.();
+  }
+
+  function wait(ms: number): Promise<void> {
+    if (isWoken || isStopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        endWait = null;
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      endWait = end;
+    });
+  }
+
+  /** Null once the project answered and fits. */
+  async function greet(): Promise<Failure | null> {
+    const answer = await askProject(backend, options.migrations, { timeoutMs: 10_000 });
+    if (!answer.ok) return answer.error;
+    options.onProject(answer.value);
+    const { missing_migrations: lacking } = answer.value;
+    return lacking.length > 0 ? missing(lacking, null) : null;
+  }
+
+  async function read(): Promise<Failure | null> {
+    await options.sendPending();
+    const answer = await options.readNew();
+    return answer.ok ? null : answer.error;
+  }
+
+  /** Connects, then follows until something fails; answers what. */
+  async function follow(): Promise<Failure | null> {
+    if (status !== "offline" && status !== "refused") become("connecting");
+    const refusal = await greet();
+    if (refusal) return refusal;
+    become("catching_up");
+    const stopListening = backend.listen(
+      (topic) => {
+        if (topic !== null && topic !== "feed") options.onSignal(topic);
+        if (topic === null || topic === "feed") wake();
+      },
+      (now) => {
+        isListening = now;
+      },
+    );
+    try {
+      while (!isStopped) {
+        isWoken = false;
+        const failure = await read();
+        if (failure) return failure;
+        become("live");
+        await wait(isListening ? pollListeningMs : pollDeafMs);
+        if (isWoken) await new Promise((resolve) => setTimeout(resolve, gatherMs));
+      }
+      return null;
+    } finally {
+      isListening = false;
+      stopListening();
+    }
+  }
+
+  async function run(): Promise<void> {
+    let retryMs = shortestRetryMs;
+    while (!isStopped) {
+      const failure = await follow();
+      if (isStopped || !failure) return;
+      if (status === "live" || status === "catching_up") retryMs = shortestRetryMs;
+      // A refusal is asked again too, rarely: someone may have applied the migrations.
+      become(isUnreachable(failure) ? "offline" : "refused", failure);
+      isWoken = false;
+      await wait(isUnreachable(failure) ? retryMs : longestRetryMs);
+      retryMs = Math.min(retryMs * 2, longestRetryMs);
+    }
+  }
+  const ended = run();
+
+  return {
+    backend,
+    wake,
+    reportFailure(failure) {
+      // The loop finds out for itself, now instead of at the next interval.
+      if (isUnreachable(failure) && status === "live") wake();
+    },
+    async stop() {
+      isStopped = true;
+      endWait?.();
+      await backend.close();
+      await ended;
+    },
+  };
+}

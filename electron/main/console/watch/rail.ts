@@ -1,0 +1,124 @@
+/** The counts beside the desks' names, and the notices that come of their change. */
+import { z } from "zod";
+import { type Failure, type Notice, type RailCounts, railCounts } from "../../../../shared/contract/index.ts";
+import { ok, type Result } from "../../../../shared/governance/result.ts";
+import type { Backend } from "../../backend/backend.ts";
+import type { Desk } from "../desk.ts";
+import { createTopic, type Topic } from "../topic.ts";
+import type { Feed } from "./feed.ts";
+import { eventsBefore } from "./watch.ts";
+
+const remoteCounts = railCounts.pick({ open_alerts: true, flagged: true, blocked: true }).loose();
+type RemoteCounts = Pick<RailCounts, "open_alerts" | "flagged" | "blocked">;
+const noCounts: RemoteCounts = { open_alerts: 0, flagged: 0, blocked: 0 };
+/** Counting reads indexes, but not for nothing: this often at most. */
+const refreshMs = 2_000;
+
+export interface RailOptions {
+  readonly desk: Desk;
+  readonly notices: Topic<Notice>;
+  /** Differences of the last reconciliation that are still open. */
+  readonly differences: () => number;
+}
+
+export function createRail({ desk, notices, differences }: RailOptions) {
+  let remote: RemoteCounts = noCounts;
+  let isFirst = true;
+  let timer: NodeJS.Timeout | null = null;
+  let last = "";
+
+  function counts(): RailCounts {
+    const profileId = desk.connection.profileId();
+    const waiting = profileId === null ? [] : desk.store.listIntents(profileId);
+    return {
+      open_alerts: remote.open_alerts,
+      flagged: remote.flagged,
+      blocked: remote.blocked,
+      pending: waiting.filter(({ status }) => status === "pending").length,
+      conflicts: waiting.filter(({ status }) => status === "conflict" || status === "failed").length,
+      differences: differences(),
+    };
+  }
+  const topic = createTopic<RailCounts>(counts);
+
+  function publish(): void {
+    const now = counts();
+    const text = JSON.stringify(now);
+    if (text === last) return;
+    last = text;
+    topic.publish(now);
+  }
+
+  async function refresh(): Promise<void> {
+    const answer = await desk.connection.rpc("console_rail_counts", {}, remoteCounts);
+    if (!answer.ok) return;
+    const { open_alerts, flagged, blocked } = answer.value;
+    if (!isFirst) tellWhatIsNew({ open_alerts, flagged, blocked });
+    isFirst = false;
+    remote = { open_alerts, flagged, blocked };
+    publish();
+  }
+
+  function tellWhatIsNew(now: RemoteCounts): void {
+    const alerts = now.open_alerts - remote.open_alerts;
+    if (alerts > 0) {
+      notices.publish({
+        level: "warning",
+        title: alerts === 1 ? "A new alert" : `${alerts} new alerts`,
+        body: "See Watch.",
+      });
+    }
+    const flagged = now.flagged - remote.flagged;
+    if (flagged > 0) {
+      notices.publish({
+        level: "info",
+        title: flagged === 1 ? "A user was flagged" : `${flagged} users were flagged`,
+        body: "See Users, filter Flagged.",
+      });
+    }
+  }
+
+  return {
+    topic,
+    refreshLocal: publish,
+    refreshSoon(): void {
+      timer ??= setTimeout(() => {
+        timer = null;
+        void refresh();
+      }, refreshMs);
+    },
+    /** Another project: its counts are not known yet. */
+    reset(): void {
+      remote = noCounts;
+      isFirst = true;
+      publish();
+    },
+    close(): void {
+      if (timer) clearTimeout(timer);
+    },
+  };
+}
+
+const feedHead = z.looseObject({ next_cursor: z.string().nullable() });
+
+/**
+ * Where a console that never read this project begins: at the newest event, with some before it to look at. The
+ * cursor is taken first, so that nothing falls between the two.
+ */
+export async function readStartCursor(backend: Backend, feed: Feed): Promise<Result<string | null, Failure>> {
+  const head = await backend.rpc(
+    "usage_events_since",
+    { p_cursor: "now", p_limit: 1, p_filter: {} },
+    feedHead,
+    { retries: 1 },
+  );
+  if (!head.ok) return head;
+  const recent = await backend.rpc(
+    "console_events_before",
+    { p_before_event_id: null, p_limit: 500, p_filter: {} },
+    eventsBefore,
+    { retries: 1 },
+  );
+  if (recent.ok) feed.seed(recent.value.events.toReversed());
+  return ok(head.value.next_cursor);
+}
