@@ -47,6 +47,7 @@ function plan(
     daily_limit,
     monthly_limit,
     allows_top_up: true,
+    rollover_months: 0,
     warn_at,
   };
 }
