@@ -1,6 +1,7 @@
 import { type MicroUnits, microUnits, normalizeCurrency } from "../money/index.ts";
 import type { Price } from "../plans/plan.ts";
 import { fail, ok, type Result } from "../result.ts";
+import { compareBytes } from "../rules/evaluate.ts";
 import { isRecord, type Problem, show } from "../rules/problems.ts";
 import { totalTokens, type UsageCounts } from "../usage/counts.ts";
 
@@ -126,7 +127,9 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
     byModel.set(price.model, dated);
   }
   if (problems.length > 0) return fail(problems);
-  for (const dated of byModel.values()) dated.sort((a, b) => a.effectiveFromMs - b.effectiveFromMs);
+  // Of two providers with one start the first by name counts: it stands last, where it is looked for.
+  for (const dated of byModel.values())
+    dated.sort((a, b) => a.effectiveFromMs - b.effectiveFromMs || compareBytes(b.provider, a.provider));
   return ok({ byModel });
 }
 
@@ -144,9 +147,10 @@ export function priceAt(book: PriceBook, model: string, atMs: number): Result<Pr
   return ok(price);
 }
 
-/** The provider of a model by the price list, latest price first; null if unknown. For the fact `provider`. */
-export function providerOf(book: PriceBook, model: string): string | null {
-  return book.byModel.get(model)?.at(-1)?.provider ?? null;
+/** The provider of a model by the price in force then; null if unknown. For the fact `provider`. */
+export function providerOf(book: PriceBook, model: string, atMs: number): string | null {
+  const price = priceAt(book, model, atMs);
+  return price.ok ? price.value.provider : null;
 }
 
 /**

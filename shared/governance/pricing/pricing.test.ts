@@ -115,7 +115,10 @@ describe("the cost of a call", () => {
       ok: false,
       error: { code: "unknown_model" },
     });
-    expect([providerOf(prices, "gpt-4o-mini"), providerOf(prices, "gpt-9")]).toEqual(["openai", null]);
+    expect([providerOf(prices, "gpt-4o-mini", at("2025-01-01")), providerOf(prices, "gpt-9", 0)]).toEqual([
+      "openai",
+      null,
+    ]);
   });
 
   it("tells what the same call costs on other models, cheapest first, in one currency", () => {

@@ -15,6 +15,8 @@ export const ruleBounds = {
   textCharacters: 1_000,
   messageCharacters: 2_000,
   modelCharacters: 200,
+  /** Plan and scope ids. */
+  idCharacters: 255,
   blockMinutes: 525_600,
   truncateWords: 100_000,
 } as const;
@@ -49,10 +51,10 @@ class Reader {
     return undefined;
   }
 
-  text(value: unknown, path: string, maximum: number): string | undefined {
+  text(value: unknown, path: string, maximum: number, minimum = 1): string | undefined {
     if (typeof value !== "string") return this.report(path, `${show(value)} is not text.`, "Write a text.");
     const length = countCharacters(value.slice(0, 2 * maximum + 2));
-    if (value === "" || length > maximum)
+    if (length < minimum || length > maximum)
       return this.report(
         path,
         value === "" ? "The text is empty." : `The text is longer than ${maximum} characters.`,
@@ -82,8 +84,8 @@ class Reader {
     if (typeof value !== "number")
       return this.report(path, `${show(value)} is not a number.`, "Write a number, without quotes.");
     if (Number.isSafeInteger(value)) return value === 0 ? 0 : value;
-    const exact = Number.isFinite(value) && Math.abs(value) < 1e15 && Math.abs(value) >= 1e-9;
-    if (exact && Number(value.toPrecision(15)) === value) return value;
+    const size = Math.abs(value);
+    if (size > 1e-300 && size < 1e300 && Number(value.toPrecision(15)) === value) return value;
     return this.report(
       path,
       `${show(value)} cannot be compared exactly.`,
@@ -200,34 +202,24 @@ class Reader {
     value: unknown,
     path: string,
   ): LeafValue | undefined {
-    if (op === "contains" || op === "matches_any") return this.phrases(op, value, path);
+    if (op === "contains" || op === "matches_any") return this.phrases(value, path);
     if (op === "between") {
       if (!Array.isArray(value) || value.length !== 2)
         return this.report(path, `${show(value)} is not a range.`, "Write [low, high], both included.");
       const low = this.number(value[0], `${path}[0]`);
       const high = this.number(value[1], `${path}[1]`);
       if (low === undefined || high === undefined) return undefined;
-      if (low > high)
-        return this.report(
-          path,
-          `The range starts at ${low} and ends at ${high}.`,
-          "Write the lower number first.",
-        );
       return [low, high];
     }
     if (op === "in" || op === "not_in") {
       if (!Array.isArray(value))
         return this.report(path, `${show(value)} is not a list.`, "Write [a, b, …].");
-      if (value.length === 0 || value.length > ruleBounds.listItems)
-        return this.report(
-          path,
-          `The list has ${value.length} items.`,
-          `Keep to 1 to ${ruleBounds.listItems}.`,
-        );
+      if (value.length > ruleBounds.listItems)
+        return this.report(path, `The list has ${value.length} items.`, `Keep to ${ruleBounds.listItems}.`);
       const items = value.map((item: unknown, index) =>
         type === "number"
           ? this.number(item, `${path}[${index}]`)
-          : this.text(item, `${path}[${index}]`, ruleBounds.textCharacters),
+          : this.text(item, `${path}[${index}]`, ruleBounds.textCharacters, 0),
       );
       return items.includes(undefined) ? undefined : (items as number[] | string[]);
     }
@@ -241,7 +233,7 @@ class Reader {
               "Write true or false, without quotes.",
             );
       case "text":
-        return this.text(value, path, ruleBounds.textCharacters);
+        return this.text(value, path, ruleBounds.textCharacters, 0);
       case "number":
         if (!isRecord(value)) return this.number(value, path);
         this.keys(value, path, ["plan"]);
@@ -255,20 +247,10 @@ class Reader {
     }
   }
 
-  phrases(op: Operator, value: unknown, path: string): string | readonly string[] | undefined {
+  phrases(value: unknown, path: string): string | readonly string[] | undefined {
     const list: readonly unknown[] = Array.isArray(value) ? value : [value];
-    if (list.length === 0 || list.length > ruleBounds.listItems)
-      return this.report(
-        path,
-        `The list has ${list.length} phrases.`,
-        `Keep to 1 to ${ruleBounds.listItems}.`,
-      );
-    if (op === "matches_any" && !Array.isArray(value))
-      return this.report(
-        path,
-        `${show(value)} is not a list.`,
-        'Write a list of phrases: ["one", "two words"].',
-      );
+    if (list.length > ruleBounds.listItems)
+      return this.report(path, `The list has ${list.length} phrases.`, `Keep to ${ruleBounds.listItems}.`);
     const read = list.map((item, index) => {
       const at = Array.isArray(value) ? `${path}[${index}]` : path;
       const phrase = this.text(item, at, ruleBounds.textCharacters);
@@ -337,7 +319,7 @@ class Reader {
     }
     const flag = part("flag", ["reason"], '{"reason":"looks_like_a_bot"}');
     if (flag) {
-      const reason = this.text(flag["reason"], "action.flag.reason", ruleBounds.messageCharacters);
+      const reason = this.reason(flag["reason"], "action.flag.reason");
       if (reason !== undefined) read.flag = { reason };
     }
     const multiply = part("multiply_cost", ["by"], '{"by":1.5}');
@@ -373,9 +355,7 @@ class Reader {
         );
         continue;
       }
-      const ids = list.map((id: unknown, index) =>
-        this.text(id, `${at}[${index}]`, ruleBounds.modelCharacters),
-      );
+      const ids = list.map((id: unknown, index) => this.text(id, `${at}[${index}]`, ruleBounds.idCharacters));
       read[key] = ids.filter((id) => id !== undefined);
     }
     return read;

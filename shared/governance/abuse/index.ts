@@ -1,0 +1,2 @@
+/** Signals of abuse in a stream of messages. */
+export * from "./watch.ts";

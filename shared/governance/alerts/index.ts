@@ -1,0 +1,2 @@
+/** Alerts: thresholds reached, once a period. */
+export * from "./evaluate.ts";
