@@ -122,7 +122,7 @@ create type governance.facts as (
   task_type text,
   scope_id text,
   available_tokens bigint,
-  usage_percent int,
+  usage_percent bigint,
   cost_today_micros bigint,
   cost_this_month_micros bigint,
   account_age_days int,
@@ -616,7 +616,7 @@ begin
     for v_topic in select * from jsonb_array_elements(v_topics) loop
       v_prologue := v_prologue || format(E'      when %s then %L\n',
         coalesce((select string_agg(format('strpos(f.message_phrases, %L) > 0', governance.space_phrases(governance.fold(w))), ' or ')
-          from jsonb_array_elements_text(v_topic -> 'words') w), 'false'), v_topic ->> 'topic');
+          from jsonb_array_elements_text(v_topic -> 'words') w where btrim(governance.space_phrases(governance.fold(w))) <> ''), 'false'), v_topic ->> 'topic');
     end loop;
     v_prologue := v_prologue || E'      when false then null end;\n  end if;\n  v.topic := f.topic;\n';
   end if;
@@ -624,7 +624,7 @@ begin
     v_prologue := v_prologue || format(E'  if f.complexity is null and f.message_phrases is not null then\n'
       || E'    f.complexity := round(least(1000, 200 * (%s) + least(400, f.message_characters * 2::bigint / 3)) / 1000.0, 3);\n  end if;\n  v.complexity := f.complexity;\n',
       coalesce((select string_agg(format('(strpos(f.message_phrases, %L) > 0)::int', phrase), ' + ')
-        from (select distinct governance.space_phrases(governance.fold(w)) as phrase from jsonb_array_elements_text(v_words) w) p), '0'));
+        from (select distinct governance.space_phrases(governance.fold(w)) as phrase from jsonb_array_elements_text(v_words) w) p where btrim(phrase) <> ''), '0'));
   end if;
 
   insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;

@@ -1,0 +1,781 @@
+-- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
+-- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
+
+create function governance.read_message(p_message text, p_seed bigint, out folded text, out hash bigint, out words int)
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_text text;
+begin
+  folded := governance.fold(p_message);
+  v_text := governance.collapse_spaces(folded);
+  hash := hashtextextended(v_text, p_seed);
+  -- Folding can make spaces out of other characters; in ASCII it cannot.
+  if octet_length(p_message) <> char_length(p_message) then
+    v_text := governance.collapse_spaces(p_message);
+  end if;
+  words := case when v_text = '' then 0 else char_length(v_text) - char_length(replace(v_text, ' ', '')) + 1 end;
+end
+$$;
+comment on function governance.read_message(text, bigint) is 'What is kept of a message: a hash of its folded words, and how many there are.';
+
+create function governance.http_status(p_reason text) returns int
+  language sql immutable as $$
+  select case
+    when p_reason is null then 200
+    when p_reason = 'insufficient_tokens' then 402
+    when p_reason in ('daily_limit', 'monthly_limit', 'budget_exhausted', 'spam_identical', 'bot_behavior', 'token_hogging', 'rate_limited') then 429
+    else 403
+  end
+$$;
+comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
+
+create function governance.reason_message(p_reason text) returns text
+  language sql immutable set search_path = '' as $$
+  select case p_reason
+    when 'insufficient_tokens' then 'You do not have enough tokens left for this.'
+    when 'daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
+    when 'monthly_limit' then 'You have reached this month''s limit.'
+    when 'budget_exhausted' then 'The budget for this is used up.'
+    when 'user_blocked' then 'Your access is paused. Please contact support.'
+    when 'spam_identical' then 'You have sent the same message many times. Please wait before you send it again.'
+    when 'bot_behavior' then 'You are sending messages too fast. Please slow down.'
+    when 'token_hogging' then 'You have sent very many messages today. Please come back tomorrow.'
+    when 'rate_limited' then 'Too many requests. Please wait a moment.'
+    when 'off_topic' then 'I cannot help with that here.'
+    else 'This request was not allowed.'
+  end
+$$;
+comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
+
+create function governance.decision_answer(q governance.requests) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+begin
+  return jsonb_build_object(
+    'request_id', q.request_id, 'decision_id', q.decision_id, 'decision', q.decision, 'reason', q.reason, 'http_status', q.http_status,
+    'message', q.message, 'requested_model', q.requested_model, 'model', q.model, 'truncate_to_words', q.truncate_to_words,
+    'estimated_tokens', q.estimated_tokens, 'reserved_tokens', q.reserved_tokens, 'expires_at', q.expires_at,
+    'retry_after_seconds', q.retry_after_seconds,
+    'upgrade', case when q.upgrade_plan is not null then
+      (select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) from governance.plans p where p.plan_id = q.upgrade_plan) end,
+    'balance', jsonb_build_object(
+      'available', q.subscription_tokens + q.purchased_tokens + q.promotional_tokens - q.total_reserved_tokens,
+      'reserved', q.total_reserved_tokens, 'subscription', q.subscription_tokens, 'purchased', q.purchased_tokens,
+      'promotional', q.promotional_tokens, 'debt', q.debt_tokens,
+      'total', q.subscription_tokens + q.purchased_tokens + q.promotional_tokens),
+    'limits', jsonb_build_object(
+      'daily', jsonb_build_object('limit', q.daily_limit, 'used', q.seen_tokens_today + q.reserved_tokens,
+        'remaining', case when q.daily_limit is not null then greatest(q.daily_limit - q.seen_tokens_today - q.reserved_tokens, 0) end,
+        'resets_at', q.day_ends_at),
+      'monthly', jsonb_build_object('limit', q.monthly_limit, 'used', q.seen_tokens_month + q.reserved_tokens,
+        'remaining', case when q.monthly_limit is not null then greatest(q.monthly_limit - q.seen_tokens_month - q.reserved_tokens, 0) end,
+        'resets_at', q.month_ends_at)),
+    'warnings', coalesce(to_jsonb(q.warnings), '[]'));
+end
+$$;
+comment on function governance.decision_answer(governance.requests) is 'The answer of authorize_usage, from its row: so a repeat answers the same.';
+
+create function governance.end_answer(q governance.requests) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_balance jsonb := jsonb_build_object(
+    'available', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens - q.end_reserved_tokens,
+    'reserved', q.end_reserved_tokens, 'subscription', q.end_subscription_tokens, 'purchased', q.end_purchased_tokens,
+    'promotional', q.end_promotional_tokens, 'debt', q.end_debt_tokens,
+    'total', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens);
+begin
+  if q.status in ('settled', 'quarantined') then
+    return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status, 'charged_tokens', q.charged_tokens,
+      'released_tokens', q.released_tokens, 'debt_tokens', q.unpaid_tokens, 'cost_micros', q.cost_micros, 'currency', q.currency,
+      'model', q.settled_model, 'transaction_id', q.transaction_id, 'balance', v_balance, 'alerts', coalesce(q.alerts, '[]'));
+  end if;
+  return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status, 'released_tokens', q.released_tokens, 'balance', v_balance);
+end
+$$;
+comment on function governance.end_answer(governance.requests) is 'The answer of settle_usage and release_usage, from the row.';
+
+create function governance.check_authorize(
+  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text,
+  p_task_type text, p_scope_id text, p_complexity numeric
+) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', p_request_id);
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_id('p_model', p_model, 200);
+  perform governance.check_optional('p_conversation_id', p_conversation_id, 255);
+  perform governance.check_optional('p_task_type', p_task_type, 255);
+  perform governance.check_optional('p_scope_id', p_scope_id, 255);
+  if p_estimated_tokens not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
+  end if;
+  if octet_length(p_message) > 4194304 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
+  end if;
+  if p_complexity is not null and (p_complexity = 'NaN' or p_complexity not between 0 and 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
+  end if;
+end
+$$;
+comment on function governance.check_authorize(text, text, text, bigint, text, text, text, text, numeric) is 'Refuses what authorize_usage cannot take.';
+
+create function public.authorize_usage(
+  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
+  p_conversation_id text default null, p_task_type text default null, p_scope_id text default null, p_complexity numeric default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  r record;
+  q governance.requests;
+  f governance.facts;
+  v governance.verdict;
+  v_now timestamptz;
+  v_fingerprint bigint;
+  v_is_message boolean := p_message is not null;
+  v_conversation_id text := nullif(p_conversation_id, '');
+  v_task_type text := nullif(p_task_type, '');
+  v_scope_id text := nullif(p_scope_id, '');
+  v_folded text;
+  v_hash bigint;
+  v_words int;
+  v_characters int;
+  v_seconds_since numeric;
+  v_rapid int;
+  v_identical int;
+  v_conversation int;
+  v_estimate bigint;
+  v_need bigint;
+  v_available bigint;
+  v_usage_percent bigint;
+  v_local timestamp;
+  v_decision text := 'allow';
+  v_reason text;
+  v_message text;
+  v_version_id bigint;
+  v_retry_at timestamptz;
+  v_percent int;
+  v_expires_at timestamptz;
+  v_rule_blocked_until timestamptz;
+  v_flag boolean := false;
+  v_rounds int := 0;
+begin
+  if p_request_id is null or p_user_id is null or p_model is null or p_request_id ~ '^\s*$' or p_user_id ~ '^\s*$' or p_model ~ '^\s*$'
+    or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
+    or p_estimated_tokens is not null or octet_length(p_message) > 4194304 or p_complexity is not null
+    or length(p_conversation_id) > 255 or length(p_task_type) > 255 or length(p_scope_id) > 255 then
+    perform governance.check_authorize(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, p_complexity);
+  end if;
+  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, round(p_complexity, 3))::text, 0);
+
+  perform pg_advisory_xact_lock(hashtextextended(p_user_id, 7254));
+  loop
+    select a.account_id, a.plan_id, a.timezone, a.created_at, a.flagged_at, a.blocked_at, a.blocked_until, a.rule_blocked_until,
+      a.rule_block_reason, a.rule_block_message, a.rule_block_version_id, a.forgiven_at, a.day_ends_at, a.month_ends_at, a.lots_check_at,
+      a.holds_check_at, a.last_message_at, a.rapid_messages, a.day_messages, a.day_tokens, a.month_tokens, a.day_cost_micros,
+      a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
+      p.monthly_allowance, p.daily_limit, p.monthly_limit, p.warn_at, p.upgrade_to,
+      c.needs_message, c.needs_identical, c.needs_provider, c.hold_minutes, c.identical_window_minutes, c.reply_tokens, c.default_estimate,
+      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset, s.at as signalled_at
+    into r
+    from governance.accounts a
+    join governance.plans p on p.plan_id = a.plan_id
+    cross join governance.active_config c
+    join governance.signals s on s.topic = 'feed'
+    where a.user_id = p_user_id;
+    if not found then
+      perform governance.create_account(p_user_id, governance.now());
+    else
+      v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
+      exit when not (r.day_ends_at <= v_now or r.month_ends_at <= v_now or coalesce(r.lots_check_at <= v_now, false) or coalesce(r.holds_check_at <= v_now, false))
+        or v_rounds > 1;
+      perform governance.roll_account(r.account_id, v_now);
+    end if;
+    v_rounds := v_rounds + 1;
+  end loop;
+
+  -- A repeat
+  select x.* into q from governance.requests x where x.request_id = p_request_id;
+  if found then
+    if q.account_id <> r.account_id or q.fingerprint <> v_fingerprint then
+      perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
+    end if;
+    return governance.decision_answer(q);
+  end if;
+
+  -- What the message is
+  if v_is_message then
+    select m.folded, m.hash, m.words into v_folded, v_hash, v_words from governance.read_message(p_message, r.account_id) m;
+    v_characters := char_length(p_message);
+    if r.last_message_at is not null then
+      v_seconds_since := round(extract(epoch from v_now - r.last_message_at), 3);
+    end if;
+    v_rapid := case when v_now - r.last_message_at < interval '2 seconds' and r.last_message_at > coalesce(r.forgiven_at, '-infinity') then least(r.rapid_messages + 1, 1000000) else 1 end;
+  else
+    v_rapid := 0;
+  end if;
+  if v_conversation_id is not null then
+    select x.seen_conversation_messages into v_conversation from governance.requests x
+    where x.account_id = r.account_id and x.conversation_id = v_conversation_id
+    order by x.created_at desc, x.decision_id desc limit 1;
+    v_conversation := coalesce(v_conversation, 0) + v_is_message::int;
+  end if;
+
+  -- The estimate
+  v_estimate := p_estimated_tokens;
+  if v_estimate is null and v_task_type is not null then
+    select e.tokens into v_estimate from governance.estimates e where e.task_type = v_task_type;
+  end if;
+  v_estimate := coalesce(v_estimate, (v_characters + 3) / 4 + r.reply_tokens, r.default_estimate);
+  v_need := v_estimate;
+  v_available := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens - r.reserved_tokens;
+
+  if r.blocked_at is not null and (r.blocked_until is null or r.blocked_until > v_now) then
+    v_decision := 'block';
+    v_reason := 'user_blocked';
+    v_retry_at := r.blocked_until;
+  elsif r.rule_blocked_until > v_now then
+    v_decision := 'block';
+    v_reason := r.rule_block_reason;
+    v_message := r.rule_block_message;
+    v_version_id := r.rule_block_version_id;
+    v_retry_at := r.rule_blocked_until;
+  else
+    -- Facts
+    if r.needs_identical then
+      v_identical := 0;
+      if v_is_message then
+        select count(*) + 1 into v_identical from (
+          select from governance.requests x
+          where x.account_id = r.account_id and x.message_hash = v_hash
+            and x.created_at > greatest(v_now - r.identical_window_minutes * interval '1 minute', r.forgiven_at)
+          limit 999) n;
+      end if;
+    end if;
+    if r.daily_limit is not null or r.monthly_limit is not null then
+      v_usage_percent := greatest(
+        case when r.daily_limit = 0 then 100 else (r.day_tokens + r.reserved_tokens) * 100 / r.daily_limit end,
+        case when r.monthly_limit = 0 then 100 else (r.month_tokens + r.reserved_tokens) * 100 / r.monthly_limit end);
+    elsif r.monthly_allowance > 0 then
+      v_usage_percent := (r.month_tokens + r.reserved_tokens) * 100 / r.monthly_allowance;
+    end if;
+    v_local := v_now at time zone r.timezone;
+    f := row(v_now, v_folded, case when r.needs_message and v_is_message then governance.space_phrases(v_folded) end,
+      r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_messages + v_is_message::int, v_identical,
+      v_seconds_since, v_rapid, v_conversation, v_words, v_characters, v_estimate, round(p_complexity, 3),
+      extract(hour from v_now at time zone 'UTC')::int, extract(hour from v_local)::int, extract(isodow from v_local)::int,
+      r.plan_id, p_model, case when r.needs_provider then governance.provider_of(p_model, v_now) end, v_task_type, v_scope_id,
+      v_available, v_usage_percent, r.day_cost_micros, r.month_cost_micros,
+      floor(extract(epoch from v_now - r.created_at) / 86400)::int, r.flagged_at is not null, null,
+      r.monthly_allowance, r.daily_limit, r.monthly_limit)::governance.facts;
+    v := governance.evaluate_rules(f);
+
+    if v.cost_factor is not null then
+      v_need := least(ceil(v_estimate * v.cost_factor), 9007199254740991)::bigint;
+    end if;
+    v_flag := v.flag_reason is not null and r.flagged_at is null;
+    if v.blocked then
+      v_decision := 'block';
+      v_reason := v.reason;
+      v_message := v.message;
+      v_version_id := v.version_id;
+      if v.block_minutes is not null then
+        v_rule_blocked_until := v_now + v.block_minutes * interval '1 minute';
+        v_retry_at := v_rule_blocked_until;
+      end if;
+    elsif r.daily_limit is not null and r.day_tokens + r.reserved_tokens + v_need > r.daily_limit then
+      v_decision := 'block';
+      v_reason := 'daily_limit';
+      v_retry_at := r.day_ends_at;
+    elsif r.monthly_limit is not null and r.month_tokens + r.reserved_tokens + v_need > r.monthly_limit then
+      v_decision := 'block';
+      v_reason := 'monthly_limit';
+      v_retry_at := r.month_ends_at;
+    elsif v_need > v_available then
+      v_decision := 'block';
+      v_reason := 'insufficient_tokens';
+    else
+      if r.daily_limit > 0 and (r.day_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.daily_limit::numeric * r.warn_at[1] then
+        select max(w) into v_percent from unnest(r.warn_at) w
+        where (r.day_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.daily_limit::numeric * w;
+        v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+      end if;
+      if r.monthly_limit > 0 and (r.month_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.monthly_limit::numeric * r.warn_at[1] then
+        select max(w) into v_percent from unnest(r.warn_at) w
+        where (r.month_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.monthly_limit::numeric * w;
+        v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent);
+      end if;
+      if v.warnings is not null then v_decision := 'warn'; end if;
+      v_expires_at := v_now + r.hold_minutes * interval '1 minute';
+    end if;
+  end if;
+
+  if v_decision = 'block' then
+    v_need := 0;
+    v_message := coalesce(v_message, governance.reason_message(v_reason));
+    if v_retry_at is null and governance.http_status(v_reason) = 429 then
+      v_retry_at := case v_reason
+        when 'token_hogging' then r.day_ends_at
+        when 'budget_exhausted' then r.month_ends_at
+        when 'spam_identical' then v_now + r.identical_window_minutes * interval '1 minute'
+        when 'bot_behavior' then v_now + interval '2 seconds'
+        else v_now + interval '1 minute' end;
+    end if;
+  end if;
+
+  insert into governance.requests (created_at, account_id, request_id, fingerprint, requested_model, task_type, scope_id, conversation_id,
+    message_hash, message_words, message_characters, decision, reason, http_status, message, warnings, model, truncate_to_words, expires_at,
+    retry_after_seconds, upgrade_plan, cost_factor, plan_id, rule_set_id, rule_version_id, matched_version_ids,
+    estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros,
+    seen_messages_today, seen_rapid_messages, seen_identical_messages, seen_conversation_messages, seen_seconds_since, seen_complexity,
+    seen_topic, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit, month_ends_at,
+    subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
+  values (v_now, r.account_id, p_request_id, v_fingerprint, p_model, v_task_type, v_scope_id, v_conversation_id,
+    v_hash, v_words, v_characters, v_decision, v_reason, governance.http_status(v_reason), v_message, v.warnings, coalesce(v.model, p_model), v.truncate_to_words, v_expires_at,
+    least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647)::int,
+    case when v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') then r.upgrade_to end, v.cost_factor, r.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
+    v_estimate, v_need, r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_cost_micros, r.month_cost_micros,
+    r.day_messages + v_is_message::int, v_rapid, v_identical, v_conversation, v_seconds_since, coalesce(v.complexity, round(p_complexity, 3)),
+    v.topic, v_usage_percent, r.flagged_at is not null, r.daily_limit, r.day_ends_at, r.monthly_limit, r.month_ends_at,
+    r.subscription_tokens, r.purchased_tokens, r.promotional_tokens, r.reserved_tokens + v_need, r.debt_tokens,
+    case when v_decision = 'block' then 'blocked' else 'held' end)
+  on conflict do nothing
+  returning * into q;
+  if not found then
+    -- Another user's call took this id a moment ago.
+    perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
+  end if;
+
+  if v_decision = 'block' then
+    update governance.accounts a set
+      last_activity_at = v_now,
+      last_message_at = case when v_is_message then v_now else a.last_message_at end,
+      rapid_messages = case when v_is_message then v_rapid else a.rapid_messages end,
+      day_messages = a.day_messages + v_is_message::int, month_messages = a.month_messages + v_is_message::int,
+      day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
+      rule_blocked_until = coalesce(v_rule_blocked_until, a.rule_blocked_until),
+      rule_block_reason = case when v_rule_blocked_until is not null then v_reason else a.rule_block_reason end,
+      rule_block_message = case when v_rule_blocked_until is not null then v_message else a.rule_block_message end,
+      rule_block_version_id = case when v_rule_blocked_until is not null then v_version_id else a.rule_block_version_id end
+    where a.account_id = r.account_id;
+    if v_rule_blocked_until is not null then
+      insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+      select v_now, 'rule_block', r.account_id, x.rule_name, v_reason, jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', q.decision_id)
+      from governance.rule_versions x where x.version_id = v_version_id;
+    end if;
+  else
+    update governance.accounts a set
+      last_activity_at = v_now,
+      last_message_at = case when v_is_message then v_now else a.last_message_at end,
+      rapid_messages = case when v_is_message then v_rapid else a.rapid_messages end,
+      day_messages = a.day_messages + v_is_message::int, month_messages = a.month_messages + v_is_message::int,
+      day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
+      reserved_tokens = a.reserved_tokens + v_need,
+      holds_from = least(a.holds_from, v_now), holds_check_at = least(a.holds_check_at, v_expires_at)
+    where a.account_id = r.account_id;
+  end if;
+  if v_flag then
+    update governance.accounts a set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule', version = a.version + 1 where a.account_id = r.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select v_now, 'rule_flag', r.account_id, x.rule_name, v.flag_reason, jsonb_build_object('rule_version', x.version, 'decision_id', q.decision_id)
+    from governance.rule_versions x where x.version_id = v.flag_version_id;
+  end if;
+  if r.signalled_at < v_now - r.signal_interval_ms * interval '1 millisecond' or r.signalled_at > v_now then
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.decision_answer(q);
+end
+$$;
+comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
+  'Asks before a call: may this user make it, with which model, and holds its tokens. A refusal is an answer (decision block). The same p_request_id and parameters answer the same. Errors: invalid_argument, idempotency_conflict, not_configured.';
+revoke all on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) from public, anon, authenticated;
+grant execute on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) to service_role;
+
+create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
+  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  v_number := (p_metadata ->> p_key)::numeric;
+  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.token_part(jsonb, text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
+
+create function governance.settle_request(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  r record;
+  q governance.requests;
+  v_user_id text;
+  v_decision_id bigint;
+  v_created_at timestamptz;
+  v_now timestamptz;
+  v_fingerprint bigint := hashtextextended(row(p_input_tokens, p_output_tokens, p_model, p_metadata)::text, 0);
+  v_cached bigint := 0;
+  v_cache_write bigint := 0;
+  v_reasoning bigint := 0;
+  v_charge numeric;
+  v_charged bigint;
+  v_held bigint;
+  v_take bigint;
+  v_debt bigint;
+  v_lot_id bigint;
+  v_kind text;
+  v_spent governance.lot_spending;
+  v_model text;
+  v_price record;
+  v_cost numeric;
+  v_cost_micros bigint;
+  v_transaction_id bigint;
+  v_total bigint;
+  v_hash bytea;
+  v_status text := 'settled';
+  v_alerts jsonb := '[]';
+  v_reserved bigint;
+  v_percent int;
+  v_rounds int := 0;
+begin
+  select x.decision_id, x.created_at, a.user_id into v_decision_id, v_created_at, v_user_id
+  from governance.requests x join governance.accounts a on a.account_id = x.account_id
+  where x.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended(v_user_id, 7254));
+  loop
+    select a.account_id, a.timezone, a.local_day, a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at, a.last_hash, a.last_transaction_id,
+      a.day_tokens, a.month_tokens, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
+      p.daily_limit, p.monthly_limit, p.warn_at,
+      c.currency, c.settle_ceiling_tokens, c.low_balance_tokens, c.high_usage_tokens,
+      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset, s.at as signalled_at
+    into r
+    from governance.accounts a
+    join governance.plans p on p.plan_id = a.plan_id
+    cross join governance.active_config c
+    join governance.signals s on s.topic = 'feed'
+    where a.user_id = v_user_id;
+    v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
+    exit when not (r.day_ends_at <= v_now or r.month_ends_at <= v_now or coalesce(r.lots_check_at <= v_now, false) or coalesce(r.holds_check_at <= v_now, false))
+      or v_rounds > 0;
+    perform governance.roll_account(r.account_id, v_now);
+    v_rounds := v_rounds + 1;
+  end loop;
+  select x.* into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_created_at;
+
+  if q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
+    if q.settle_fingerprint <> v_fingerprint then
+      perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
+    end if;
+    return governance.end_answer(q);
+  elsif q.status = 'released' then
+    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized', format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
+  end if;
+
+  if p_metadata is not null and p_metadata <> '{}' then
+    v_cached := governance.token_part(p_metadata, 'cached_input_tokens');
+    v_cache_write := governance.token_part(p_metadata, 'cache_write_tokens');
+    v_reasoning := governance.token_part(p_metadata, 'reasoning_tokens');
+    if v_cached + v_cache_write > p_input_tokens or v_reasoning > p_output_tokens then
+      perform governance.fail('PT400', 'invalid_argument',
+        'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
+    end if;
+  end if;
+
+  v_model := coalesce(p_model, q.model);
+  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
+  v_reserved := r.reserved_tokens - v_held;
+  v_charge := case when q.cost_factor is null then p_input_tokens::numeric + p_output_tokens else ceil((p_input_tokens::numeric + p_output_tokens) * q.cost_factor) end;
+
+  if v_charge > r.settle_ceiling_tokens and not p_above_ceiling then
+    v_status := 'quarantined';
+    v_charged := 0;
+    v_take := 0;
+    v_debt := 0;
+    v_alerts := jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical',
+      'message', format('A settlement of %s tokens is above the ceiling of %s and waits for a person', v_charge, r.settle_ceiling_tokens),
+      'details', jsonb_build_object('tokens', v_charge, 'ceiling', r.settle_ceiling_tokens)));
+    insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details, created_at)
+    values (r.account_id, 'settlement_quarantined', 'critical', v_alerts -> 0 ->> 'message', r.settle_ceiling_tokens, v_charge, '',
+      jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id), v_now);
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'quarantined', q.decision_id, r.account_id, v_held, 'above_ceiling');
+  elsif v_charge > 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+  else
+    v_charged := v_charge::bigint;
+    v_total := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens;
+    -- What the hold kept, then what is free; the rest is debt.
+    v_take := least(v_charged, v_total - v_reserved);
+    v_debt := v_charged - v_take;
+    v_spent := row(v_take, 0, 0, 0, '{}');
+    if v_take > 0 then
+      update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take, is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = (
+          select x.lot_id from governance.lots x where x.account_id = r.account_id and x.is_open and x.remaining > 0
+          order by x.expires_at nulls last, case x.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end, x.created_at, x.lot_id limit 1)
+        and l.remaining >= v_take
+      returning l.lot_id, l.kind into v_lot_id, v_kind;
+      if found then
+        v_spent := row(v_take, case v_kind when 'subscription' then -v_take else 0 end, case v_kind when 'purchased' then -v_take else 0 end,
+          case v_kind when 'promotional' then -v_take else 0 end, array[v_lot_id, -v_take]);
+      else
+        v_spent := governance.spend_lots(r.account_id, v_take);
+      end if;
+    end if;
+
+    -- The price is the one of the moment of the call.
+    select x.* into v_price from governance.prices x
+    where x.model = v_model and x.effective_from <= q.created_at and (x.retired_at is null or x.retired_at > q.created_at)
+    order by x.effective_from desc, x.provider collate "C" limit 1;
+    if found then
+      v_cost := div((p_input_tokens - v_cached - v_cache_write)::numeric * v_price.input_micros_per_million
+        + v_cached::numeric * coalesce(v_price.cached_input_micros_per_million, v_price.input_micros_per_million)
+        + v_cache_write::numeric * coalesce(v_price.cache_write_micros_per_million, v_price.input_micros_per_million)
+        + (p_output_tokens - v_reasoning)::numeric * v_price.output_micros_per_million
+        + v_reasoning::numeric * coalesce(v_price.reasoning_micros_per_million, v_price.output_micros_per_million)
+        + 500000, 1000000);
+      if v_cost > 9007199254740991 then
+        perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+      end if;
+      v_cost_micros := v_cost::bigint;
+    elsif p_metadata ? 'stated_cost_micros' then
+      -- No price is known, but the caller's own bill is (record_token_usage).
+      v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
+    else
+      v_alerts := v_alerts || jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message', format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model));
+    end if;
+
+    v_transaction_id := nextval('governance.event_ids');
+    v_hash := governance.entry_hash(r.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+      r.debt_tokens + v_debt, v_spent.lot_changes, q.decision_id, v_user_id, q.request_id, null, null));
+    insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance,
+      debt_after, lot_changes, reference, decision_id, previous_hash, hash)
+    values (v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+      r.debt_tokens + v_debt, v_spent.lot_changes, q.request_id, q.decision_id, r.last_hash, v_hash);
+
+    insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens, charged_tokens, cost_micros, last_activity_at)
+    values (r.account_id, r.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1, (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
+    on conflict (account_id, day, model, task_type, scope_id) do update set
+      calls = d.calls + 1, messages = d.messages + excluded.messages, input_tokens = d.input_tokens + excluded.input_tokens,
+      output_tokens = d.output_tokens + excluded.output_tokens, charged_tokens = d.charged_tokens + excluded.charged_tokens,
+      cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
+
+    if v_debt > 0 or (v_total - r.reserved_tokens >= r.low_balance_tokens and v_total - v_take - v_reserved < r.low_balance_tokens)
+      or v_charged > r.high_usage_tokens
+      or (r.daily_limit > 0 and (r.day_tokens + v_charged)::numeric * 100 >= r.daily_limit::numeric * r.warn_at[1])
+      or (r.monthly_limit > 0 and (r.month_tokens + v_charged)::numeric * 100 >= r.monthly_limit::numeric * r.warn_at[1]) then
+      v_alerts := v_alerts || governance.settlement_alerts(r.account_id, v_now, v_charged, v_debt,
+        v_total - r.reserved_tokens, v_total - v_take - v_reserved, r.low_balance_tokens, r.high_usage_tokens,
+        r.daily_limit, r.day_tokens, r.monthly_limit, r.month_tokens, r.warn_at, r.local_day, jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id));
+    end if;
+  end if;
+
+  update governance.accounts a set
+    last_activity_at = v_now,
+    last_transaction_id = coalesce(v_transaction_id, a.last_transaction_id),
+    last_hash = coalesce(v_hash, a.last_hash),
+    day_tokens = a.day_tokens + v_charged, month_tokens = a.month_tokens + v_charged,
+    day_cost_micros = a.day_cost_micros + coalesce(v_cost_micros, 0), month_cost_micros = a.month_cost_micros + coalesce(v_cost_micros, 0),
+    subscription_tokens = a.subscription_tokens + coalesce(v_spent.subscription, 0),
+    purchased_tokens = a.purchased_tokens + coalesce(v_spent.purchased, 0),
+    promotional_tokens = a.promotional_tokens + coalesce(v_spent.promotional, 0),
+    reserved_tokens = v_reserved, debt_tokens = a.debt_tokens + v_debt,
+    holds_from = case when v_reserved > 0 then a.holds_from end, holds_check_at = case when v_reserved > 0 then a.holds_check_at end
+  where a.account_id = r.account_id;
+
+  update governance.requests x set
+    status = v_status, ended_at = v_now, settled_model = v_model, provider = v_price.provider, input_tokens = p_input_tokens, output_tokens = p_output_tokens,
+    cached_input_tokens = nullif(v_cached, 0), cache_write_tokens = nullif(v_cache_write, 0), reasoning_tokens = nullif(v_reasoning, 0),
+    charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt, cost_micros = v_cost_micros,
+    currency = r.currency, settle_fingerprint = v_fingerprint, transaction_id = v_transaction_id, alerts = nullif(v_alerts, '[]'),
+    settle_metadata = nullif(p_metadata, '{}'),
+    end_subscription_tokens = r.subscription_tokens + coalesce(v_spent.subscription, 0), end_purchased_tokens = r.purchased_tokens + coalesce(v_spent.purchased, 0),
+    end_promotional_tokens = r.promotional_tokens + coalesce(v_spent.promotional, 0), end_reserved_tokens = v_reserved, end_debt_tokens = r.debt_tokens + v_debt
+  where x.decision_id = v_decision_id and x.created_at = v_created_at
+  returning * into strict q;
+  if r.signalled_at < v_now - r.signal_interval_ms * interval '1 millisecond' or r.signalled_at > v_now then
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.end_answer(q);
+end
+$$;
+comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
+  'settle_usage; with p_above_ceiling a person lets a quarantined settlement through.';
+
+create function governance.settlement_alerts(
+  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint, p_low bigint, p_high bigint,
+  p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint, p_month_before bigint, p_warn_at int[], p_day date, p_details jsonb
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_alerts jsonb := '[]';
+  v_percent int;
+  v_key text;
+  v_limit record;
+begin
+  if p_debt > 0 then
+    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
+      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt, 'period', '');
+  end if;
+  if p_free_before >= p_low and p_free_after < p_low then
+    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
+      'message', 'User token balance is low', 'threshold', p_low, 'value', p_free_after, 'period', '');
+  end if;
+  if p_charged > p_high then
+    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
+      'message', format('One operation used %s tokens', p_charged), 'threshold', p_high, 'value', p_charged, 'period', p_day::text);
+  end if;
+  for v_limit in
+    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text), ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
+    where most > 0
+  loop
+    select max(w) into v_percent from unnest(p_warn_at) w
+    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
+    if v_percent is not null then
+      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent, 'severity', case when v_percent >= 95 then 'critical' else 'warning' end,
+        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')), 'threshold', v_percent,
+        'value', (v_limit.before + p_charged) * 100 / v_limit.most, 'period', v_limit.period);
+    end if;
+  end loop;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details, created_at)
+  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric, (x ->> 'value')::numeric, x ->> 'period', p_details, p_now
+  from jsonb_array_elements(v_alerts) x
+  on conflict do nothing;
+  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message', x -> 'message',
+    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance' else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
+    from jsonb_array_elements(v_alerts) x);
+end
+$$;
+comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint, int[], date, jsonb) is
+  'Alerts that a settlement gives cause for, recorded and answered.';
+
+create function public.settle_usage(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null, p_metadata jsonb default '{}'
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+begin
+  if p_request_id is null or length(p_request_id) not between 1 and 255 then
+    perform governance.check_id('p_request_id', p_request_id);
+  end if;
+  if p_input_tokens is null or p_output_tokens is null or p_input_tokens not between 0 and 9007199254740991 or p_output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if p_model is not null then
+    perform governance.check_id('p_model', p_model, 200);
+  end if;
+  if p_metadata <> '{}' then
+    perform governance.check_metadata('p_metadata', p_metadata);
+  end if;
+  return governance.settle_request(p_request_id, p_input_tokens, p_output_tokens, p_model, p_metadata, false);
+end
+$$;
+comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
+
+create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  q governance.requests;
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  perform governance.check_id('p_request_id', p_request_id);
+  perform governance.check_optional('p_reason', p_reason, 1000);
+  select x.* into q from governance.requests x where x.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  v_account := governance.lock_account_id(q.account_id);
+  v_now := governance.now();
+  select x.* into strict q from governance.requests x where x.decision_id = q.decision_id and x.created_at = q.created_at;
+  if q.status in ('settled', 'quarantined') then
+    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized', format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
+  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
+    perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was released before with another reason', left(p_request_id, 64)));
+  end if;
+  if q.status = 'held' then
+    update governance.accounts a set
+      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
+      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
+      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
+    where a.account_id = q.account_id
+    returning * into v_account;
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+  end if;
+  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
+    -- A hold that expired keeps its status and gives nothing more back.
+    update governance.requests x set
+      status = case when x.status = 'held' then 'released' else x.status end, ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
+      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
+      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens, end_debt_tokens = v_account.debt_tokens
+    where x.decision_id = q.decision_id and x.created_at = q.created_at
+    returning * into strict q;
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.end_answer(q);
+end
+$$;
+comment on function public.release_usage(text, text) is
+  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, idempotency_conflict.';
+revoke all on function public.release_usage(text, text) from public, anon, authenticated;
+grant execute on function public.release_usage(text, text) to service_role;
+
+create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null, p_model text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_request_id text := 'record-' || gen_random_uuid();
+  v_decision jsonb;
+  v_settled jsonb;
+  v_metadata jsonb := '{}';
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
+  end if;
+  if p_cost_gbp is not null then
+    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
+    end if;
+    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
+    if (select c.currency from governance.active_config c) = 'gbp' then
+      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
+    end if;
+  end if;
+  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
+  if v_decision ->> 'decision' = 'block' then
+    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
+      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint, (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint, (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds', v_decision -> 'retry_after_seconds',
+      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+  end if;
+  v_settled := governance.settle_request(v_request_id, p_tokens_used, 0, p_model, v_metadata, false);
+  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
+    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person' end,
+    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
+    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint, (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint, (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency', v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
+    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+end
+$$;
+comment on function public.record_token_usage(text, bigint, numeric, text) is
+  'Authorises and settles in one, for callers that know the tokens already: success, or error and reason. p_cost_gbp counts only where the model has no price and the preset''s currency is gbp. Errors: invalid_argument, not_configured.';
+revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
+grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
+
+revoke all on all functions in schema governance from public;
