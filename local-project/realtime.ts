@@ -55,6 +55,8 @@ interface Channel {
   readonly client: Client;
   readonly topic: string;
   readonly joinRef: string | null;
+  /** As the client asked, and as understood. */
+  readonly asked: readonly Record<string, unknown>[];
   readonly subscriptions: readonly Subscription[];
   caller: Caller;
   expiry: NodeJS.Timeout | undefined;
@@ -201,20 +203,24 @@ export async function createRealtime({
     const asked = Array.isArray(config.postgres_changes) ? config.postgres_changes.map(asObject) : [];
     const read = asked.map((one) => ({ asked: one, subscription: toSubscription(one, nextId++) }));
     const subscriptions = read.flatMap(({ subscription }) => (subscription ? [subscription] : []));
-    const problem = await findProblem(caller, asked, subscriptions);
+    const problem = await findProblem(caller, asked);
     if (problem !== null && asObject(config.postgres_changes_options).wait === true) {
       reply(client, message, "error", { reason: problem });
       return;
     }
     const earlier = client.channels.get(topic);
     if (earlier) closeChannel(earlier);
-    const channel: Channel = { client, topic, joinRef, subscriptions, caller, expiry: undefined };
+    const channel: Channel = { client, topic, joinRef, asked, subscriptions, caller, expiry: undefined };
     client.channels.set(topic, channel);
     watchExpiry(channel);
     reply(client, message, "ok", {
       postgres_changes: read.map(({ asked, subscription }) => ({ id: subscription?.id ?? 0, ...asked })),
     });
-    if (asked.length === 0) return;
+    announce(channel, problem);
+  }
+
+  function announce(channel: Channel, problem: string | null): void {
+    if (channel.asked.length === 0) return;
     if (problem === null) pushSystem(channel, "postgres_changes", "ok", "Subscribed to PostgreSQL");
     else pushSystem(channel, "postgres_changes", "error", problem);
   }
@@ -223,7 +229,6 @@ export async function createRealtime({
   async function findProblem(
     caller: Caller,
     asked: readonly Record<string, unknown>[],
-    subscriptions: readonly Subscription[],
   ): Promise<string | null> {
     if (asked.length === 0) return null;
     const unable = (one: Record<string, unknown>, why: string): string => {
@@ -235,7 +240,7 @@ export async function createRealtime({
     const unread = asked.find((one) => toSubscription(one, 0) === null);
     if (unread) return unable(unread, "the event or the filter is not understood");
     await installTriggers();
-    for (const { schema, table } of subscriptions) {
+    for (const { schema, table } of asked.flatMap((one) => toSubscription(one, 0) ?? [])) {
       if (schema === "*" || table === "*") continue;
       const rows = await database.run(
         `select has_schema_privilege(${quoteLiteral(caller.role)}, n.oid, 'usage')
@@ -274,9 +279,10 @@ export async function createRealtime({
       if (payload.access_token === null || payload.access_token === undefined) return;
       const caller = await verify(payload.access_token);
       if (typeof caller === "string") shutDown(channel, caller);
-      else {
+      else if (caller !== channel.caller) {
         channel.caller = caller;
         watchExpiry(channel);
+        announce(channel, await findProblem(channel.caller, channel.asked));
       }
     } else if (message.ref !== null) {
       reply(client, message, "error", { reason: `The local project does not speak "${event}"` });

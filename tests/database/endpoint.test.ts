@@ -825,7 +825,7 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
 
   async function send(
     path: string,
-    init: RequestInit = {},
+    init: RequestInit & { headers?: Record<string, string> } = {},
     token = project.serviceRoleKey,
   ): Promise<Response> {
     const address = path.startsWith("/") ? `${project.url}${path}` : `${project.url}/rest/v1/rpc/${path}`;
@@ -849,7 +849,10 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
     as = "service_role",
     ...expected
   }: Rule) {
-    const init: RequestInit = { method, headers: { "content-type": "application/json", ...headers } };
+    const init: RequestInit & { headers: Record<string, string> } = {
+      method,
+      headers: { "content-type": "application/json", ...headers },
+    };
     if (method === "POST") init.body = raw ?? JSON.stringify(body);
     const response = await send(path, init, tokens[as]);
     const text = await response.text();

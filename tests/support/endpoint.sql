@@ -88,3 +88,8 @@ create function public.write_note(p_id int, p_owner text, p_body text) returns v
 as $$ insert into public.notes values (p_id, p_owner, p_body) on conflict (id) do update set body = p_body $$;
 create function public.delete_note(p_id int) returns void language sql set search_path = '' security definer
 as $$ delete from public.notes where id = p_id $$;
+create function public.fail_after_waking(p_topic text) returns void language plpgsql security definer set search_path = '' as $$
+begin
+  perform public.wake(p_topic);
+  raise exception 'stop';
+end $$;
