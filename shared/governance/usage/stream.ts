@@ -8,6 +8,8 @@ export interface PartialUsage {
   readonly reported: ReadUsage | null;
   /** UTF-16 units of text that came, for an estimate of what the provider had not counted yet. */
   readonly text_length: number;
+  /** The part of it that came after the provider's last word. */
+  readonly text_since_report: number;
   readonly chunks: number;
 }
 
@@ -51,13 +53,20 @@ export function readUsageStream(): UsageStream {
   let anthropic: Record<string, unknown> | null = null;
   let anthropicModel: unknown = null;
   let length = 0;
+  let lengthAtReport = 0;
   let chunks = 0;
 
   function merge(usage: unknown): void {
     if (typeof usage !== "object" || usage === null) return;
     anthropic ??= {};
+    lengthAtReport = length;
     for (const [key, value] of Object.entries(usage))
       if (value !== null && value !== undefined) anthropic[key] = value;
+  }
+
+  function report(chunk: unknown): void {
+    last = chunk;
+    lengthAtReport = length;
   }
 
   function pushTyped(type: string, chunk: Chunk): void {
@@ -79,11 +88,11 @@ export function readUsageStream(): UsageStream {
       case "response.completed":
       case "response.incomplete":
       case "response.failed":
-        if (chunk.response?.usage) last = chunk.response;
+        if (chunk.response?.usage) report(chunk.response);
         break;
       default:
         if (type.endsWith(".delta")) length += textLength(chunk.delta);
-        else if (chunk.usage) last = chunk;
+        else if (chunk.usage) report(chunk);
     }
   }
 
@@ -113,17 +122,22 @@ export function readUsageStream(): UsageStream {
       const choices = chunk.choices;
       if (choices !== undefined) {
         if (Array.isArray(choices)) length += textLength(choices[0]?.delta?.content);
-        if (chunk.usage) last = chunk;
+        if (chunk.usage) report(chunk);
         return;
       }
       const candidates = chunk.candidates;
       if (Array.isArray(candidates)) length += textLength(candidates[0]?.content?.parts?.[0]?.text);
-      if (chunk.usageMetadata || chunk.usage) last = chunk;
+      if (chunk.usageMetadata || chunk.usage) report(chunk);
     },
     result: read,
     partial() {
       const reported = read();
-      return { reported: reported.ok ? reported.value : null, text_length: length, chunks };
+      return {
+        reported: reported.ok ? reported.value : null,
+        text_length: length,
+        text_since_report: length - lengthAtReport,
+        chunks,
+      };
     },
   };
 }

@@ -397,7 +397,7 @@ describe("readUsageStream", () => {
     const stream = readUsageStream();
     stream.push(chat("Hello"));
     expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-    expect(stream.partial()).toEqual({ reported: null, text_length: 5, chunks: 1 });
+    expect(stream.partial()).toEqual({ reported: null, text_length: 5, text_since_report: 5, chunks: 1 });
   });
 
   it("keeps the provider's last word of a stream that broke", () => {

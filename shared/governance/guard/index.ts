@@ -1,0 +1,4 @@
+/** The guard: a backend's one door to its AI provider. */
+export * from "./guard.ts";
+export { memoryStore } from "./settlements.ts";
+export * from "./types.ts";

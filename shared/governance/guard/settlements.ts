@@ -1,0 +1,199 @@
+import { isRecord } from "../rules/problems.ts";
+import { ask, pause } from "./rpc.ts";
+import type {
+  GuardOptions,
+  GuardProblem,
+  QueuedSettlement,
+  SettlementOutcome,
+  SettlementStore,
+} from "./types.ts";
+
+/** A store in memory: for tests, and where losing what is queued at a crash is acceptable. */
+export function memoryStore(): SettlementStore {
+  const entries = new Map<string, QueuedSettlement>();
+  return {
+    put: async (entry) => void entries.set(entry.request_id, entry),
+    remove: async (requestId) => void entries.delete(requestId),
+    list: async () => [...entries.values()],
+  };
+}
+
+/** Sends settlements, keeps those that could not be sent, and tries them again until the database has them. */
+export interface Settlements {
+  /** Writes the settlement down, then sends it. Never rejects. */
+  submit(entry: QueuedSettlement): Promise<SettlementOutcome>;
+  /** Tries everything that waits, oldest first, stopping at the first that still cannot be sent. */
+  drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
+  /** Settlements that wait, by this process's knowledge; `drain` looks at the store. */
+  readonly length: number;
+  /** Resolves when nothing is being sent. */
+  idle(): Promise<void>;
+}
+
+const longestPauseMs = 60_000;
+
+export function keepSettlements(options: GuardOptions, report: (problem: GuardProblem) => void): Settlements {
+  const waiting = new Set<string>();
+  const running = new Set<Promise<unknown>>();
+  let retryLoop: Promise<void> | null = null;
+
+  const track = <T>(promise: Promise<T>): Promise<T> => {
+    running.add(promise);
+    void promise.finally(() => running.delete(promise));
+    return promise;
+  };
+
+  /** A store that fails must not lose the settlement: it is still sent from memory. */
+  async function store(requestId: string, write: () => Promise<void>): Promise<boolean> {
+    try {
+      await write();
+      return true;
+    } catch (error) {
+      report({
+        kind: "store_failed",
+        request_id: requestId,
+        message: error instanceof Error ? error.message : String(error),
+      });
+      return false;
+    }
+  }
+
+  async function park(entry: QueuedSettlement, reason: string): Promise<SettlementOutcome> {
+    waiting.delete(entry.request_id);
+    await store(entry.request_id, () => options.store.put({ ...entry, parked: reason }));
+    report({ kind: "settlement_parked", request_id: entry.request_id, message: reason });
+    return { status: "parked", reason };
+  }
+
+  async function done(entry: QueuedSettlement, outcome: SettlementOutcome): Promise<SettlementOutcome> {
+    waiting.delete(entry.request_id);
+    await store(entry.request_id, () => options.store.remove(entry.request_id));
+    return outcome;
+  }
+
+  async function send(entry: QueuedSettlement, retries?: number): Promise<SettlementOutcome> {
+    let answer = await ask(options, entry.function, entry.args, retries);
+    if (
+      !answer.ok &&
+      answer.error.kind === "refused" &&
+      answer.error.reason === "unknown_request" &&
+      entry.authorize_first
+    ) {
+      // The first question was never heard: ask it now, then settle.
+      const authorized = await ask(options, "authorize_usage", entry.authorize_first, retries);
+      if (!authorized.ok && authorized.error.kind === "unknown") return { status: "queued" };
+      const decision = authorized.ok && isRecord(authorized.value) ? authorized.value["decision"] : "refused";
+      if (decision !== "allow" && decision !== "warn")
+        return park(
+          entry,
+          `The call ran while the database was away, and would have been stopped: ${String(decision)}.`,
+        );
+      answer = await ask(options, entry.function, entry.args, retries);
+    }
+    if (answer.ok) {
+      const record = isRecord(answer.value) ? answer.value : {};
+      const status = record["status"];
+      if (status === "quarantined")
+        report({
+          kind: "settlement_quarantined",
+          request_id: entry.request_id,
+          message: "The settlement is beyond the ceiling and waits for a person.",
+        });
+      return done(entry, {
+        status:
+          status === "quarantined"
+            ? "quarantined"
+            : entry.function === "settle_usage"
+              ? "settled"
+              : "released",
+        answer: record,
+      });
+    }
+    if (answer.error.kind === "unknown") return { status: "queued" };
+    // Nothing was held under this key, or it has ended already: then there is nothing to give back.
+    if (
+      entry.function === "release_usage" &&
+      answer.error.http_status !== 401 &&
+      answer.error.http_status !== 403
+    )
+      return done(entry, { status: "released", answer: {} });
+    // A wrong key or missing migration is mended by a person: keep trying rather than lose what is owed.
+    if (
+      answer.error.http_status === 401 ||
+      answer.error.http_status === 403 ||
+      answer.error.reason.startsWith("PGRST")
+    )
+      return { status: "queued" };
+    return park(entry, `${answer.error.reason}: ${answer.error.message}`);
+  }
+
+  async function sendSafely(entry: QueuedSettlement, retries?: number): Promise<SettlementOutcome> {
+    const outcome = await send(entry, retries);
+    if (outcome.status === "queued") waiting.add(entry.request_id);
+    return outcome;
+  }
+
+  async function drain(): Promise<{ sent: number; waiting: number; parked: number }> {
+    let sent = 0;
+    let parked = 0;
+    const entries = await options.store.list();
+    const open = entries.filter((entry) => entry.parked === undefined);
+    for (const entry of open) {
+      const outcome = await sendSafely(entry, 0);
+      if (outcome.status === "queued") break;
+      if (outcome.status === "parked") parked++;
+      else sent++;
+    }
+    return { sent, waiting: open.length - sent - parked, parked: entries.length - open.length + parked };
+  }
+
+  /** One loop at a time, while something waits. */
+  function retryLater(): void {
+    retryLoop ??= track(
+      (async () => {
+        let delayMs = Math.max(1, options.retryDelayMs ?? 100);
+        while (waiting.size > 0) {
+          await pause(delayMs, options.timer);
+          delayMs = Math.min(longestPauseMs, delayMs * 2);
+          try {
+            const { sent, waiting: left } = await drain();
+            if (left === 0) waiting.clear();
+            if (sent > 0) delayMs = Math.max(1, options.retryDelayMs ?? 100);
+          } catch (error) {
+            report({
+              kind: "store_failed",
+              request_id: "",
+              message: error instanceof Error ? error.message : String(error),
+            });
+          }
+        }
+        retryLoop = null;
+      })(),
+    );
+  }
+
+  async function submit(entry: QueuedSettlement): Promise<SettlementOutcome> {
+    const kept = await store(entry.request_id, () => options.store.put(entry));
+    const outcome = await sendSafely(entry);
+    if (outcome.status === "queued") {
+      if (!kept) await store(entry.request_id, () => options.store.put(entry));
+      retryLater();
+    }
+    return outcome;
+  }
+
+  return {
+    submit: (entry) => {
+      const promise = track(submit(entry));
+      options.waitUntil?.(promise);
+      return promise;
+    },
+    drain: () => track(drain()),
+    get length() {
+      return waiting.size;
+    },
+    async idle() {
+      while (running.size > 0) await Promise.allSettled(running);
+    },
+  };
+}

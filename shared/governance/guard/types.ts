@@ -1,0 +1,194 @@
+import type { Result } from "../result.ts";
+import type { ReadUsage } from "../usage/response.ts";
+import type { UsageProblem } from "../usage/counts.ts";
+
+/** Anything with supabase-js's `rpc`: the one way to the database. */
+export interface RpcClient {
+  rpc(name: string, args: Record<string, unknown>): PromiseLike<RpcReply>;
+}
+
+export interface RpcReply {
+  readonly data: unknown;
+  readonly error: RpcError | null;
+  /** HTTP status; 0 or absent when no answer came. */
+  readonly status?: number;
+}
+
+export interface RpcError {
+  readonly message: string;
+  readonly code?: string | null;
+  readonly details?: unknown;
+  readonly hint?: string | null;
+}
+
+/** Tokens by kind. `total = subscription + purchased + promotional = available + reserved`. */
+export interface Balance {
+  readonly available: number;
+  readonly reserved: number;
+  readonly subscription: number;
+  readonly purchased: number;
+  readonly promotional: number;
+  readonly debt: number;
+  readonly total: number;
+}
+
+/** What `authorize_usage` answers (CONTRACT, "Enforcement"). Tokens are whole. */
+export interface AuthorizeAnswer {
+  readonly request_id: string;
+  readonly decision: "allow" | "warn" | "block";
+  readonly reason: string | null;
+  readonly http_status: number;
+  readonly message: string | null;
+  readonly requested_model: string;
+  readonly model: string;
+  readonly truncate_to_words: number | null;
+  readonly reserved_tokens: number;
+  readonly expires_at: string | null;
+  readonly retry_after_seconds: number | null;
+  readonly upgrade: { readonly plan_id: string; readonly name: string } | null;
+  readonly balance: Balance | null;
+  readonly warnings: readonly string[];
+  readonly decision_id: number | null;
+  readonly [key: string]: unknown;
+}
+
+/** A call to be guarded. */
+export interface GuardRequest {
+  /** The key of this call. Give one to make repeats safe across processes; else one is made. */
+  readonly request_id?: string;
+  readonly user: string;
+  readonly model: string;
+  readonly task?: string;
+  /** The user's message, for the rules about messages; never stored. Leave out for jobs. */
+  readonly message?: string;
+  readonly conversation?: string;
+  /** Brand, team or project that the call is for. */
+  readonly scope?: string;
+  /** Tokens to hold, where the caller knows better than the estimates. */
+  readonly estimated_tokens?: number;
+  /** 0 to 1, where the caller has its own score. */
+  readonly complexity?: number;
+  /** Tokens of the whole prompt, where known: what a stream that broke before its usage came is charged for input. */
+  readonly input_tokens?: number;
+}
+
+/** What the call is given. */
+export interface CallContext {
+  readonly request_id: string;
+  /** The model to use: the requested one, or where a rule sent it. */
+  readonly model: string;
+  /** The message, shortened where a rule says so; undefined without one. */
+  readonly message: string | undefined;
+  readonly truncate_to_words: number | null;
+  /** Runs when the call takes too long or nobody reads its stream any more: stop the provider there. */
+  onAbort(run: () => void): void;
+}
+
+/** Why a call was not made or did not end well. */
+export type GuardFailure =
+  /** The decision was block: `answer` says all. */
+  | {
+      readonly kind: "blocked";
+      readonly http_status: number;
+      readonly reason: string;
+      readonly answer: AuthorizeAnswer;
+    }
+  /** No decision could be had and the plan's fail mode is closed. */
+  | { readonly kind: "unavailable"; readonly http_status: 503; readonly reason: string }
+  /** The database refused the question: a mistake of the caller's. */
+  | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
+  /** The provider's call threw; its tokens were given back. */
+  | {
+      readonly kind: "call_failed";
+      readonly http_status: 502;
+      readonly reason: string;
+      readonly cause: unknown;
+    }
+  /** The provider's call took longer than allowed. If it ends after all, it is settled then; else its hold expires. */
+  | { readonly kind: "call_timed_out"; readonly http_status: 504; readonly reason: string };
+
+/** How a settlement ended, once it did. */
+export type SettlementOutcome =
+  | {
+      readonly status: "settled" | "released" | "quarantined";
+      readonly answer: Readonly<Record<string, unknown>>;
+    }
+  /** Kept in the store; sent again when the database is back. */
+  | { readonly status: "queued" }
+  /** Refused for good (see `parked`): a person must look. */
+  | { readonly status: "parked"; readonly reason: string };
+
+export interface Guarded<T> {
+  readonly value: T;
+  readonly request_id: string;
+  /** null when the database was away and the plan's fail mode is open. */
+  readonly answer: AuthorizeAnswer | null;
+  /** Never rejects. The response need not wait for it. */
+  readonly settlement: Promise<SettlementOutcome>;
+}
+
+export type GuardResult<T> = Result<Guarded<T>, GuardFailure>;
+
+/** One settlement that is still owed to the database. Plain JSON. */
+export interface QueuedSettlement {
+  readonly request_id: string;
+  readonly function: "settle_usage" | "release_usage";
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly queued_at_ms: number;
+  /** For a call that ran while the database was away: authorise it first, under the same key. */
+  readonly authorize_first?: Readonly<Record<string, unknown>>;
+  /** Why it can never be sent; such entries are kept for a person and not tried again. */
+  readonly parked?: string;
+}
+
+/** Where settlements wait, one for each request id. Must survive a restart to keep the promise that none is lost. */
+export interface SettlementStore {
+  put(entry: QueuedSettlement): Promise<void>;
+  remove(requestId: string): Promise<void>;
+  /** All entries, oldest first. */
+  list(): Promise<readonly QueuedSettlement[]>;
+}
+
+/** Something a person should know of; never an exception. */
+export interface GuardProblem {
+  readonly kind:
+    | "usage_unknown"
+    | "settlement_parked"
+    | "settlement_quarantined"
+    | "store_failed"
+    | "ran_unauthorized"
+    | "malformed_answer";
+  readonly request_id: string;
+  readonly message: string;
+}
+
+export interface GuardOptions {
+  readonly client: RpcClient;
+  readonly store: SettlementStore;
+  /** The current time in ms since 1970. */
+  readonly now: () => number;
+  /** Calls `run` after `ms` unless the answer is called before: setTimeout and clearTimeout. */
+  readonly timer: (run: () => void, ms: number) => () => void;
+  /** A new unguessable key: crypto.randomUUID. */
+  readonly newId: () => string;
+  /** How long one question to the database may take. Default 5,000. */
+  readonly rpcTimeoutMs?: number;
+  /** How often a question with an unknown outcome is asked again, with the same key. Default 3. */
+  readonly rpcRetries?: number;
+  /** Pause before the first repeat; it doubles each time. Default 100. */
+  readonly retryDelayMs?: number;
+  /** How long a call may take. Default 300,000. */
+  readonly callTimeoutMs?: number;
+  /** How long a stream may be silent. Default 60,000. */
+  readonly chunkTimeoutMs?: number;
+  /** What to do for a user when no decision can be had; by default what the user's plan said last, else closed. */
+  readonly failMode?: (user: string) => "closed" | "open";
+  /** Keeps the process awake until a settlement was sent: an Edge runtime's waitUntil. */
+  readonly waitUntil?: (promise: Promise<unknown>) => void;
+  readonly onProblem?: (problem: GuardProblem) => void;
+}
+
+/** How to read counts from a result that is not a provider's own response. */
+export interface CallOptions<T> {
+  readonly readUsage?: (value: T) => Result<ReadUsage, UsageProblem>;
+}
