@@ -57,7 +57,7 @@ create table governance.prices (
   -- Null: as input.
   cached_input_micros_per_million bigint check (cached_input_micros_per_million between 0 and 1000000000000000),
   -- Null: as input.
-  cache_write_micros_per_million bigint check (cache_write_input_micros_per_million between 0 and 1000000000000000),
+  cache_write_micros_per_million bigint check (cache_write_micros_per_million between 0 and 1000000000000000),
   -- Null: as output.
   reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
   currency text not null check (currency ~ '^[a-z]{3}$'),
