@@ -5,6 +5,7 @@
 export * from "./abuse/index.ts";
 export * from "./alerts/index.ts";
 export * from "./guard/index.ts";
+export * from "./ledger/index.ts";
 export * from "./money/index.ts";
 export * from "./plans/index.ts";
 export * from "./pricing/index.ts";
