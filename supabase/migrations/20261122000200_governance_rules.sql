@@ -156,7 +156,7 @@ create function governance.provider_of(p_model text, p_at timestamptz) returns t
   language sql stable set search_path = '' as $$
   select p.provider from governance.prices p
   where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
-  order by p.effective_from desc, p.provider collate "C" limit 1
+  order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
 $$;
 comment on function governance.provider_of(text, timestamptz) is 'Who serves a model, by the price table; null if unknown.';
 

@@ -74,8 +74,8 @@ comment on function governance.balance_json(bigint, bigint, bigint, bigint, bigi
 create function governance.limits_json(p_daily_limit bigint, p_day_used bigint, p_day_ends_at timestamptz, p_monthly_limit bigint, p_month_used bigint, p_month_ends_at timestamptz) returns jsonb
   language sql stable as $$
   select jsonb_build_object(
-    'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', greatest(p_daily_limit - p_day_used, least(p_daily_limit, 0)), 'resets_at', p_day_ends_at),
-    'monthly', jsonb_build_object('limit', p_monthly_limit, 'used', p_month_used, 'remaining', greatest(p_monthly_limit - p_month_used, least(p_monthly_limit, 0)), 'resets_at', p_month_ends_at))
+    'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', case when p_daily_limit is not null then greatest(p_daily_limit - p_day_used, 0) end, 'resets_at', p_day_ends_at),
+    'monthly', jsonb_build_object('limit', p_monthly_limit, 'used', p_month_used, 'remaining', case when p_monthly_limit is not null then greatest(p_monthly_limit - p_month_used, 0) end, 'resets_at', p_month_ends_at))
 $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint, timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 

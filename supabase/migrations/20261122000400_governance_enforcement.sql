@@ -536,7 +536,7 @@ begin
     -- The price is the one of the moment of the call.
     select x.* into v_price from governance.prices x
     where x.model = v_model and x.effective_from <= q.created_at and (x.retired_at is null or x.retired_at > q.created_at)
-    order by x.effective_from desc, x.provider collate "C" limit 1;
+    order by x.effective_from desc, x.created_at, x.provider collate "C" limit 1;
     if found then
       v_cost := div((p_input_tokens - v_cached - v_cache_write)::numeric * v_price.input_micros_per_million
         + v_cached::numeric * coalesce(v_price.cached_input_micros_per_million, v_price.input_micros_per_million)
