@@ -521,7 +521,7 @@ begin
         and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r),
     'audit', (
       select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator, 'action', g.action,
-        'user_id', p_user_id, 'reason', g.reason, 'details', g.details) order by g.audit_id desc), '[]')
+        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details) order by g.audit_id desc), '[]')
       from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc limit 50) g));
 end
 $$;
