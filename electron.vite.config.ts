@@ -10,7 +10,13 @@ export default defineConfig({
     build: {
       outDir: "out/main",
       rollupOptions: {
-        input: { index: "electron/main/index.ts" },
+        // An optional dependency: loaded where it is installed.
+        external: ["keytar"],
+        input: {
+          index: "electron/main/index.ts",
+          "local-project-worker": "local-project/worker.ts",
+          "reconciliation-worker": "electron/main/console/reconciliation/worker.ts",
+        },
         output: { format: "es", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
       },
     },

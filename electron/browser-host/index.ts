@@ -4,8 +4,10 @@
  * with a session, which the one-time token in the printed link is traded for.
  */
 import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { WebSocketServer } from "ws";
 import {
   sessionProtocolPrefix,
@@ -14,7 +16,7 @@ import {
   closeCodes,
 } from "../../shared/contract/index.ts";
 import type { Dispatcher, Log } from "../main/console/dispatch.ts";
-import { serveFile } from "./files.ts";
+import { findFile, securityHeaders } from "../main/renderer-files.ts";
 import { serveSocket } from "./socket.ts";
 
 export interface BrowserHostOptions {
@@ -61,7 +63,7 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
 
   const port = await listen(server, options.port);
   const hosts = new Set([`127.0.0.1:${port}`, `localhost:${port}`]);
-  const securityHeaders = headersFor(port);
+  const headers = securityHeaders(["'self'", `ws://127.0.0.1:${port}`, `ws://localhost:${port}`]);
 
   function isOwnHost(request: IncomingMessage): boolean {
     return hosts.has(request.headers.host ?? "");
@@ -71,12 +73,12 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    for (const [name, value] of Object.entries(securityHeaders)) response.setHeader(name, value);
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (!isOwnHost(request)) return end(response, 421, "This console answers only under its own address.");
     const path = (request.url ?? "/").split("?")[0] ?? "/";
     if (path === "/session") return openSession(request, response);
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Not here.");
-    return serveFile(rendererDir, path, request, response);
+    return sendFile(rendererDir, path, request, response);
   }
 
   async function openSession(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -187,26 +189,18 @@ function listen(server: ReturnType<typeof createServer>, port: number): Promise<
   });
 }
 
-/** Only our own files run, only our own socket is reached, nobody frames us. Mantine needs inline styles. */
-function headersFor(port: number): Readonly<Record<string, string>> {
-  const own = `http://127.0.0.1:${port} ws://127.0.0.1:${port} ws://localhost:${port}`;
-  return {
-    "content-security-policy": [
-      "default-src 'none'",
-      "script-src 'self'",
-      "style-src 'self' 'unsafe-inline'",
-      "img-src 'self' data:",
-      "font-src 'self'",
-      `connect-src 'self' ${own}`,
-      "base-uri 'none'",
-      "form-action 'none'",
-      "frame-ancestors 'none'",
-    ].join("; "),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
-  };
+async function sendFile(
+  rendererDir: string,
+  urlPath: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const file = await findFile(rendererDir, urlPath);
+  if (!file) return end(response, 404, "Not found.");
+  response.writeHead(200, {
+    "content-type": file.mediaType,
+    "cache-control": file.isImmutable ? "max-age=31536000, immutable" : "no-store",
+  });
+  if (request.method === "HEAD") response.end();
+  else await pipeline(createReadStream(file.path), response);
 }

@@ -20,8 +20,8 @@ export interface ComposeOptions {
   readonly sampleData: boolean;
   /** What the program came with: `supabase/`, `local-project/` (its SQL) and package.json. */
   readonly resourcesDir: string;
-  /** Where the program is bundled. */
-  readonly workerUrl?: URL;
+  /** The workers' entries where the program is bundled. */
+  readonly workerUrls?: { readonly localProject: URL; readonly reconciliation: URL };
   readonly log: Log;
 }
 
@@ -37,12 +37,13 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     version,
     log,
     migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
+    ...(options.workerUrls ? { reconciliationWorkerUrl: options.workerUrls.reconciliation } : {}),
     startLocalProject: () => startLocal(options, supabaseDir),
   });
 }
 
 async function startLocal(options: ComposeOptions, supabaseDir: string): Promise<LocalProject> {
-  const { dataDir, resourcesDir, workerUrl, log } = options;
+  const { dataDir, resourcesDir, workerUrls, log } = options;
   const projectDir = join(dataDir, "local-project");
   const cacheDir = join(dataDir, "cache");
   mkdirSync(cacheDir, { recursive: true });
@@ -52,7 +53,7 @@ async function startLocal(options: ComposeOptions, supabaseDir: string): Promise
     sqlDir: join(resourcesDir, "local-project"),
     cacheDir,
     log,
-    ...(workerUrl ? { workerUrl } : {}),
+    ...(workerUrls ? { workerUrl: workerUrls.localProject } : {}),
   });
   let sample: SampleData | null = null;
   return {

@@ -1,1 +1,41 @@
-export {};
+/** Composes shell and console, nothing else. */
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { composeConsole } from "./compose.ts";
+import { runShell } from "./shell/shell.ts";
+import { conventionalDataDir } from "./store/data-dir.ts";
+
+// Chromium's own switches stand among the arguments too: what is not known here is its.
+const { values } = parseArgs({
+  options: {
+    "data-dir": { type: "string", default: conventionalDataDir() },
+    "sample-data": { type: "boolean", default: true },
+  },
+  allowNegative: true,
+  strict: false,
+});
+const dataDir = String(values["data-dir"]);
+const outDir = join(import.meta.dirname, "..");
+const log = (line: string): void => void process.stderr.write(`${line}\n`);
+
+// Not awaited here: Electron becomes ready only after this module has run.
+runShell({
+  dataDir,
+  outDir,
+  log,
+  openConsole: (appDir) =>
+    composeConsole({
+      dataDir,
+      host: "electron",
+      sampleData: values["sample-data"] !== false,
+      resourcesDir: appDir,
+      workerUrls: {
+        localProject: new URL("./local-project-worker.js", import.meta.url),
+        reconciliation: new URL("./reconciliation-worker.js", import.meta.url),
+      },
+      log,
+    }),
+}).catch((error: unknown) => {
+  log(`The console could not start: ${(error as Error).stack ?? String(error)}`);
+  process.exit(1);
+});

@@ -99,6 +99,8 @@ export const upload = z.object({
   sha256: z.string().nullable(),
 });
 
+export type Upload = z.infer<typeof upload>;
+
 export const reconciliationRun = z.object({
   run_id: z.string(),
   started_at: records.instant,

@@ -136,6 +136,8 @@ export const auditEntry = z.looseObject({
   action: z.string(),
   user_id: z.string().nullable(),
   reason: z.string().nullable(),
+  /** The operator's command that did it; null for what rules and upkeep did. */
+  command_id: z.string().nullish(),
   details: z.record(z.string(), z.unknown()),
 });
 
@@ -303,6 +305,8 @@ export const overview = z.looseObject({
 export const projectInfo = z.looseObject({
   /** Version of the newest migration applied, and how many. */
   schema_version: z.string(),
+  /** Those applied, in order, as `<14 digits>_<name>`; empty where the project keeps no record. */
+  migrations: z.array(z.string()).optional(),
   server_version: z.string(),
   preset: z.string().nullable(),
   currency: z.string(),

@@ -30,6 +30,8 @@ export interface ConsoleOptions {
   readonly version: string;
   /** Names of the migrations this console came with, in order. */
   readonly migrations: readonly string[];
+  /** The reconciliation worker's entry where the program is bundled. */
+  readonly reconciliationWorkerUrl?: URL;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;
   readonly log: Log;
@@ -119,7 +121,14 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   };
   const intents = createTopic<Intent[]>(currentIntents);
   const desk: Desk = { store, connection, outbox, now, operator: () => readSettings(store).operator };
-  const reconciliation = createReconciliation({ desk, log, onChange: () => rail.refreshLocal(), notices });
+  const reconciliation = createReconciliation({
+    desk,
+    dataDir: options.dataDir,
+    workerUrl: options.reconciliationWorkerUrl ?? null,
+    log,
+    onChange: () => rail.refreshLocal(),
+    notices,
+  });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
   const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 

@@ -96,6 +96,14 @@ function createStore(database: DatabaseSync) {
     };
   }
 
+  // A run that was under way when the console ended will not go on.
+  for (const row of all("select run from runs")) {
+    const interrupted = parse(row.run) as ReconciliationRun;
+    if (interrupted.status !== "running") continue;
+    const ended: ReconciliationRun = { ...interrupted, status: "cancelled", phase: "interrupted" };
+    run("update runs set run = ? where run_id = ?", JSON.stringify(ended), ended.run_id);
+  }
+
   return {
     close: () => database.close(),
 

@@ -28,19 +28,23 @@ export async function askProject(
     }
     return answer;
   }
-  const has = versionOf(answer.value.schema_version);
-  const newest = versionOf(migrations.at(-1) ?? "");
-  if (has > newest && newest !== "") {
+  const applied = answer.value.migrations ?? [];
+  const known = new Set(migrations.map(versionOf));
+  const foreign = applied.filter((name) => !known.has(versionOf(name)));
+  if (foreign.length > 0) {
     return fail({
       code: "project_newer",
       message: "The project is newer than this console.",
       advice: "Update this console.",
-      details: `The project has ${answer.value.schema_version}, this console knows up to ${newest}.`,
+      details: `Unknown here: ${foreign.join(", ")}`,
     });
   }
+  const has = new Set(applied.map(versionOf));
+  // A project whose tables were made by hand has no record to compare.
+  const isRecorded = applied.length > 0;
   return ok({
     project: answer.value,
-    missing_migrations: migrations.filter((name) => versionOf(name) > has),
+    missing_migrations: isRecorded ? migrations.filter((name) => !has.has(versionOf(name))) : [],
   });
 }
 

@@ -1,39 +1,361 @@
-/** The finance desk: brings in exports, matches them against the ledger, keeps the runs. */
+/** The finance desk: brings in exports, matches them against the ledger in a worker, keeps the runs. */
+import { randomUUID } from "node:crypto";
+import { Worker } from "node:worker_threads";
+import { z } from "zod";
 import type { Failure, Notice, ReconciliationRun } from "../../../../shared/contract/index.ts";
-import { fail, ok } from "../../../../shared/governance/result.ts";
+import {
+  type Difference,
+  differencesCsv,
+  type InputProblem,
+  type LedgerRecord,
+  type PackPrice,
+  type Period,
+  type ReconcileProgress,
+  type RollForwardLine,
+} from "../../../../shared/governance/reconciliation/index.ts";
+import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import { redact } from "../../backend/redact.ts";
+import { notConnected } from "../connection/connection.ts";
 import type { Desk } from "../desk.ts";
 import type { Handlers, Log } from "../dispatch.ts";
 import type { Topic } from "../topic.ts";
+import type { FromWorker, Job, ReportHead, ToWorker } from "./messages.ts";
+import { createUploads } from "./uploads.ts";
 
 export interface ReconciliationOptions {
   readonly desk: Desk;
+  readonly dataDir: string;
+  /** The worker's entry where the program is bundled. */
+  readonly workerUrl: URL | null;
   readonly log: Log;
   readonly onChange: () => void;
   readonly notices: Topic<Notice>;
 }
 
-const notThere: Failure = {
-  code: "not_ready",
-  message: "Matching is not there yet.",
-  advice: null,
-  details: null,
-};
+type ReconciliationHandlers = Pick<Handlers, Extract<keyof Handlers, `reconciliation.${string}`>>;
 
-export function createReconciliation({ desk }: ReconciliationOptions) {
-  const handlers: Pick<Handlers, Extract<keyof Handlers, `reconciliation.${string}`>> = {
-    "reconciliation.open_upload": () => fail(notThere),
-    "reconciliation.upload_chunk": () => fail(notThere),
-    "reconciliation.start": () => fail(notThere),
-    "reconciliation.cancel": () => fail(notThere),
-    "reconciliation.runs": () => ok(desk.store.listRuns(desk.connection.profileId() ?? "")),
-    "reconciliation.report": () => fail(notThere),
-    "reconciliation.differences": () => fail(notThere),
-    "reconciliation.export": () => fail(notThere),
+interface RunningRun {
+  run: ReconciliationRun;
+  readonly profileId: string;
+  readonly worker: Worker;
+  isCancelled: boolean;
+}
+
+const ledgerPage = z.looseObject({
+  records: z.array(z.looseObject({ transaction_id: z.number().int() })),
+  next_cursor: z.string().nullable(),
+});
+const ledgerPageSize = 5_000;
+/** Matching does not look at messages: after this the thread is ended from outside. */
+const cancelPatienceMs = 2_000;
+
+export function createReconciliation(options: ReconciliationOptions) {
+  const { desk, log, onChange, notices } = options;
+  const { store, connection, now } = desk;
+  const uploads = createUploads(options.dataDir);
+  const running = new Map<string, RunningRun>();
+  const followers = new Map<string, Set<(run: ReconciliationRun) => void>>();
+
+  function publish(active: RunningRun, change: Partial<ReconciliationRun>): void {
+    active.run = { ...active.run, ...change };
+    for (const emit of followers.get(active.run.run_id) ?? []) emit(active.run);
+  }
+
+  function finish(
+    active: RunningRun,
+    change: Partial<ReconciliationRun>,
+    report: ReportHead | null = null,
+  ): void {
+    if (!running.delete(active.run.run_id)) return;
+    publish(active, { ...change, finished_at: now().toISOString() });
+    store.putRun(active.profileId, { run: active.run, report });
+    void active.worker.terminate();
+    onChange();
+  }
+
+  function onProgress(active: RunningRun, progress: ReconcileProgress): void {
+    const { stage, file, stripe_rows, ledger_records, bytes_read, bytes_total } = progress;
+    publish(active, {
+      phase: file === null ? stage : `${stage}: ${file}`,
+      stripe_rows,
+      ledger_rows: ledger_records,
+      // Reading the files is what can be foreseen; the ledger's length is not known.
+      progress: stage === "reading_stripe" && bytes_total ? Math.min(1, bytes_read / bytes_total) : null,
+    });
+  }
+
+  /** The ledger's pages for the worker, one when it asks for one. */
+  async function* readLedger(
+    period: Period,
+  ): AsyncGenerator<{ records: LedgerRecord[]; is_last: boolean }, Failure | null> {
+    let cursor: string | null = null;
+    for (;;) {
+      const page: Result<z.output<typeof ledgerPage>, Failure> = await connection.rpc(
+        "console_ledger_purchases_since",
+        { p_cursor: cursor, p_limit: ledgerPageSize, p_from: period.from, p_to: period.to },
+        ledgerPage,
+        { retries: 3, timeoutMs: 60_000 },
+      );
+      if (!page.ok) return page.error;
+      const { records } = page.value;
+      const next: string | null = page.value.next_cursor;
+      const isLast: boolean = records.length < ledgerPageSize || next === null || next === cursor;
+      yield { records: records as unknown as LedgerRecord[], is_last: isLast };
+      if (isLast) return null;
+      cursor = next;
+    }
+  }
+
+  /** Facts that make the report fuller; a project that cannot tell them is reconciled without. */
+  async function readFacts(
+    period: Period,
+  ): Promise<{ packs: PackPrice[] | null; roll_forward: RollForwardLine[] | null }> {
+    const anyList = z.array(z.looseObject({}));
+    const [packs, rollForward] = await Promise.all([
+      connection.rpc("console_pack_prices", {}, anyList, { retries: 1 }),
+      connection.rpc("console_token_roll_forward", { p_from: period.from, p_to: period.to }, anyList, {
+        retries: 1,
+        timeoutMs: 60_000,
+      }),
+    ]);
+    return {
+      packs: packs.ok ? (packs.value as unknown as PackPrice[]) : null,
+      roll_forward: rollForward.ok ? (rollForward.value as unknown as RollForwardLine[]) : null,
+    };
+  }
+
+  function start(profileId: string, job: Job): ReconciliationRun {
+    const worker = new Worker(options.workerUrl ?? new URL("./worker.ts", import.meta.url), {
+      workerData: job,
+    });
+    const active: RunningRun = {
+      profileId,
+      worker,
+      isCancelled: false,
+      run: {
+        run_id: randomUUID(),
+        started_at: now().toISOString(),
+        finished_at: null,
+        status: "running",
+        phase: "reading_stripe",
+        stripe_rows: 0,
+        ledger_rows: 0,
+        progress: 0,
+        file_names: job.files.map(({ name }) => name),
+        from: job.from,
+        to: job.to,
+        differences: null,
+        tied_out: null,
+        failure: null,
+      },
+    };
+    running.set(active.run.run_id, active);
+    store.putRun(profileId, { run: active.run, report: null });
+    const tell = (message: ToWorker): void => worker.postMessage(message);
+    let ledger: ReturnType<typeof readLedger> | null = null;
+
+    async function onMessage(message: FromWorker): Promise<void> {
+      switch (message.type) {
+        case "progress":
+          return onProgress(active, message.progress);
+        case "period":
+          publish(active, {
+            phase: "reading_ledger",
+            from: message.period.from.slice(0, 10),
+            to: lastDay(message.period.to),
+          });
+          ledger = readLedger(message.period);
+          return tell({ type: "facts", ...(await readFacts(message.period)) });
+        case "next_page": {
+          const page = await ledger?.next();
+          if (!page) return;
+          if (page.done) finish(active, { status: "failed", failure: page.value ?? notConnected });
+          else tell({ type: "page", ...page.value });
+          return;
+        }
+        case "differences":
+          return store.putDifferences(
+            active.run.run_id,
+            message.from,
+            message.differences.map((difference) => ({ class: difference.class, difference })),
+          );
+        case "bad_input":
+          return finish(active, { status: "failed", failure: badInput(message.problems) });
+        case "cancelled":
+          return finish(active, { status: "cancelled" });
+        case "done": {
+          const { report } = message;
+          finish(
+            active,
+            {
+              status: "finished",
+              phase: "finished",
+              progress: 1,
+              stripe_rows: report.stripe_rows.rows,
+              ledger_rows: report.ledger_rows.rows,
+              differences: report.differences_total,
+              tied_out: report.tied_out,
+            },
+            report,
+          );
+          notices.publish({
+            level: report.tied_out ? "info" : "warning",
+            title: report.tied_out ? "Reconciled: it ties out" : "Reconciled: there are differences",
+            body: `${report.differences_total} differences in ${report.stripe_rows.rows} Stripe rows and ${report.ledger_rows.rows} ledger records.`,
+          });
+        }
+      }
+    }
+    worker.on("message", (message: FromWorker) => {
+      onMessage(message).catch((error: unknown) => broke(error));
+    });
+    worker.on("error", broke);
+    worker.on("exit", (code) => {
+      if (code !== 0)
+        finish(
+          active,
+          active.isCancelled
+            ? { status: "cancelled" }
+            : { status: "failed", failure: crashed(`exit ${code}`) },
+        );
+    });
+    function broke(error: unknown): void {
+      log(redact(`error in a reconciliation: ${(error as Error).stack ?? String(error)}`));
+      finish(active, { status: "failed", failure: crashed(redact((error as Error).message)) });
+    }
+    return active.run;
+  }
+
+  function findRun(runId: string): ReconciliationRun | null {
+    return running.get(runId)?.run ?? store.getRun(runId)?.run ?? null;
+  }
+
+  function* allDifferences(runId: string): Generator<Difference> {
+    for (let offset = 0; ; offset += 1_000) {
+      const { differences } = store.pageDifferences(runId, null, offset, 1_000);
+      yield* differences as Difference[];
+      if (differences.length < 1_000) return;
+    }
+  }
+
+  const handlers: ReconciliationHandlers = {
+    "reconciliation.open_upload": ({ file_name: name, size_bytes: size }) => uploads.open(name, size),
+    "reconciliation.upload_chunk": ({ upload_id: id, offset_bytes: offset, base64 }) =>
+      uploads.append(id, offset, base64),
+    "reconciliation.start": ({ upload_ids: ids, from, to }) => {
+      const profileId = connection.profileId();
+      if (profileId === null || !connection.backend())
+        return fail(connection.state().failure ?? notConnected);
+      if (from !== null && to !== null && to < from) return fail(badPeriod);
+      if ([...running.values()].some((one) => one.profileId === profileId)) return fail(oneAtATime);
+      const files = uploads.take(ids);
+      return files.ok ? ok(start(profileId, { files: files.value, from, to })) : files;
+    },
+    "reconciliation.cancel": ({ run_id: runId }) => {
+      const active = running.get(runId);
+      if (active) {
+        active.isCancelled = true;
+        active.worker.postMessage({ type: "cancel" } satisfies ToWorker);
+        setTimeout(() => finish(active, { status: "cancelled" }), cancelPatienceMs).unref();
+        publish(active, { phase: "cancelling" });
+      }
+      const run = findRun(runId);
+      return run ? ok(run) : fail(noRun);
+    },
+    "reconciliation.runs": () =>
+      ok(store.listRuns(connection.profileId() ?? "").map((run) => running.get(run.run_id)?.run ?? run)),
+    "reconciliation.report": ({ run_id: runId }) => {
+      const run = findRun(runId);
+      if (!run) return fail(noRun);
+      return ok({ run, report: store.getRun(runId)?.report ?? null });
+    },
+    "reconciliation.differences": ({ run_id: runId, difference_class: name, offset, limit }) =>
+      findRun(runId) ? ok(store.pageDifferences(runId, name, offset, limit)) : fail(noRun),
+    "reconciliation.export": ({ run_id: runId, format }) => {
+      const stored = store.getRun(runId);
+      if (!stored) return fail(noRun);
+      if (stored.run.status !== "finished") return fail(notFinished);
+      const name = `reconciliation-${stored.run.from ?? "start"}-${stored.run.to ?? "end"}`;
+      if (format === "csv") {
+        const text = [...differencesCsv([...allDifferences(runId)])].join("");
+        return ok({ file_name: `${name}.csv`, media_type: "text/csv", text });
+      }
+      const report = { ...(stored.report as object), differences: [...allDifferences(runId)] };
+      return ok({
+        file_name: `${name}.json`,
+        media_type: "application/json",
+        text: JSON.stringify(report, null, 2),
+      });
+    },
   };
+
   return {
     handlers,
-    openDifferences: () => 0,
-    follow: (_runId: string, _emit: (run: ReconciliationRun) => void) => () => {},
-    close: async () => {},
+    /** Of the newest finished run. */
+    openDifferences: (): number =>
+      store.listRuns(connection.profileId() ?? "").find(({ status }) => status === "finished")?.differences ??
+      0,
+    follow(runId: string, emit: (run: ReconciliationRun) => void): () => void {
+      const set = followers.get(runId) ?? new Set();
+      followers.set(runId, set.add(emit));
+      const run = findRun(runId);
+      if (run) emit(run);
+      return () => {
+        set.delete(emit);
+        if (set.size === 0) followers.delete(runId);
+      };
+    },
+    async close(): Promise<void> {
+      for (const active of running.values()) finish(active, { status: "cancelled" });
+      uploads.close();
+    },
   };
 }
+
+function lastDay(end: string): string {
+  return new Date(Date.parse(end) - 1).toISOString().slice(0, 10);
+}
+
+function badInput(problems: readonly InputProblem[]): Failure {
+  const lines = problems.map(
+    ({ file, row, column, message }) =>
+      `${file}${row === null ? "" : `, row ${row}`}${column === null ? "" : `, column ${column}`}: ${message}`,
+  );
+  return {
+    code: problems[0]?.code ?? "bad_input",
+    message: lines[0] ?? "A file cannot be read.",
+    advice: lines.length > 1 ? `There are ${lines.length} problems; the details name them all.` : null,
+    details: lines.slice(0, 200).join("\n") || null,
+  };
+}
+
+const crashed = (details: string): Failure => ({
+  code: "internal",
+  message: "The reconciliation broke off.",
+  advice: "Try again. If it happens again, report it with these details.",
+  details,
+});
+const badPeriod: Failure = {
+  code: "invalid_argument",
+  message: "The period ends before it begins.",
+  advice: "Choose a last day not before the first.",
+  details: null,
+};
+const oneAtATime: Failure = {
+  code: "busy",
+  message: "A reconciliation is running already.",
+  advice: "Wait for it, or cancel it.",
+  details: null,
+};
+const noRun: Failure = {
+  code: "not_found",
+  message: "This run is not kept here.",
+  advice: "The last 30 runs are kept. Run it again.",
+  details: null,
+};
+const notFinished: Failure = {
+  code: "not_ready",
+  message: "This run has no result.",
+  advice: "Run it again.",
+  details: null,
+};

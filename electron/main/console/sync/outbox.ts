@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
-import { accountState, type Failure, type Intent, rule } from "../../../../shared/contract/index.ts";
+import { accountDetail, type Failure, type Intent, rule } from "../../../../shared/contract/index.ts";
 import { assertNever, fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
@@ -202,7 +202,6 @@ function renew(entry: OutboxEntry, at: Date): OutboxEntry {
   const theirs = (entry.theirs ?? entry.base) as Record<string, unknown> | null;
   const version = theirs?.version;
   const isRule = entry.kind === "set_rule_mode" || entry.kind === "save_rule";
-  const wanted = entry.mine as Record<string, unknown>;
   return {
     ...entry,
     command_id: randomUUID(),
@@ -218,10 +217,22 @@ function renew(entry: OutboxEntry, at: Date): OutboxEntry {
           ...entry.payload,
           p_expected_version: version,
           // A mode is set on their rule; a whole rule replaces it.
-          p_rule: entry.kind === "set_rule_mode" ? { ...theirs, mode: wanted.mode } : entry.payload.p_rule,
+          p_rule:
+            entry.kind === "set_rule_mode"
+              ? onTopOf(entry.payload.p_rule as Record<string, unknown>, theirs ?? {})
+              : entry.payload.p_rule,
         }
       : entry.payload,
   };
+}
+
+/** Their rule in the form that was to be saved, with the mode that was wanted. */
+function onTopOf(
+  mine: Readonly<Record<string, unknown>>,
+  theirs: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const rule = Object.fromEntries(Object.keys(mine).map((key) => [key, theirs[key] ?? mine[key]]));
+  return { ...rule, mode: mine.mode, is_active: mine.is_active };
 }
 
 /** What each kind changes, and so what must not have been changed by others. */
@@ -241,10 +252,7 @@ function relevantFields(kind: Intent["kind"]): readonly string[] {
   }
 }
 
-const accountAnswer = z.looseObject({
-  account: accountState,
-  audit: z.array(z.looseObject({ command_id: z.unknown(), details: z.unknown() }).partial()),
-});
+const accountAnswer = accountDetail.pick({ account: true, audit: true });
 
 /** The account as it is now, where others changed what the intent is about; else null. */
 async function lookForConflict(backend: Backend, entry: OutboxEntry): Promise<unknown> {
@@ -253,10 +261,8 @@ async function lookForConflict(backend: Backend, entry: OutboxEntry): Promise<un
   const now = await backend.rpc("console_get_account", { p_user_id: entry.subject }, accountAnswer);
   // Not to be told now: the send itself finds out why.
   if (!now.ok) return null;
-  const isOurs = now.value.audit.some(
-    ({ command_id: id, details }) =>
-      id === entry.command_id || (details as Record<string, unknown> | null)?.command_id === entry.command_id,
-  );
+  // It arrived, only its answer did not: sending it again gets that answer.
+  const isOurs = now.value.audit.some(({ command_id: id }) => id === entry.command_id);
   if (isOurs) return null;
   const base = entry.base as Record<string, unknown>;
   const { account } = now.value;

@@ -1,0 +1,40 @@
+/** What the reconciliation's worker and the console say to each other. */
+import type {
+  Difference,
+  InputProblem,
+  LedgerRecord,
+  PackPrice,
+  Period,
+  ReconcileProgress,
+  Report,
+  RollForwardLine,
+} from "../../../../shared/governance/reconciliation/index.ts";
+import type { UploadedFile } from "./uploads.ts";
+
+export interface Job {
+  readonly files: readonly UploadedFile[];
+  /** Null ends mean: as far as the files go. */
+  readonly from: string | null;
+  readonly to: string | null;
+}
+
+export type ReportHead = Omit<Report, "differences"> & { readonly differences_total: number };
+
+export type FromWorker =
+  | { readonly type: "progress"; readonly progress: ReconcileProgress }
+  /** The period is known: the console reads the ledger for it and answers with `ledger` messages. */
+  | { readonly type: "period"; readonly period: Period }
+  | { readonly type: "next_page" }
+  | { readonly type: "differences"; readonly from: number; readonly differences: readonly Difference[] }
+  | { readonly type: "done"; readonly report: ReportHead; readonly period: Period }
+  | { readonly type: "bad_input"; readonly problems: readonly InputProblem[] }
+  | { readonly type: "cancelled" };
+
+export type ToWorker =
+  | {
+      readonly type: "facts";
+      readonly packs: readonly PackPrice[] | null;
+      readonly roll_forward: readonly RollForwardLine[] | null;
+    }
+  | { readonly type: "page"; readonly records: readonly LedgerRecord[]; readonly is_last: boolean }
+  | { readonly type: "cancel" };

@@ -1,0 +1,89 @@
+/**
+ * The contract over ipcMain. Only the main frame of our own window, showing our own page, is answered; every input is
+ * parsed by the dispatcher. Streams end with the page that follows them.
+ */
+import { type IpcMainEvent, type IpcMainInvokeEvent, ipcMain, type WebContents } from "electron";
+import type { Failure, Result } from "../../../shared/contract/index.ts";
+import type { Dispatcher, Log } from "../console/dispatch.ts";
+import { isAppUrl } from "./protocol.ts";
+
+const maxStreams = 100;
+const maxCallsInFlight = 200;
+
+const foreign: Failure = {
+  code: "foreign_sender",
+  message: "Only the console's own window may ask this.",
+  advice: null,
+  details: null,
+};
+const busy: Failure = {
+  code: "busy",
+  message: "Too many things are asked at once.",
+  advice: "Try again in a moment.",
+  details: null,
+};
+
+/** `isOurs`: whether these are a window of ours. */
+export function serveIpc(dispatcher: Dispatcher, isOurs: (contents: WebContents) => boolean, log: Log): void {
+  const streams = new WeakMap<WebContents, Map<number, () => void>>();
+  let callsInFlight = 0;
+
+  function isTrusted({ senderFrame, sender }: IpcMainEvent | IpcMainInvokeEvent): boolean {
+    // A null frame has gone or navigated away.
+    return (
+      senderFrame !== null && senderFrame === sender.mainFrame && isAppUrl(senderFrame.url) && isOurs(sender)
+    );
+  }
+
+  function streamsOf(contents: WebContents): Map<number, () => void> {
+    const known = streams.get(contents);
+    if (known) return known;
+    const made = new Map<number, () => void>();
+    streams.set(contents, made);
+    const stopAll = (): void => {
+      for (const stop of made.values()) stop();
+      made.clear();
+    };
+    contents.once("destroyed", stopAll);
+    contents.on("render-process-gone", stopAll);
+    contents.on("did-start-navigation", ({ isMainFrame, isSameDocument }) => {
+      if (isMainFrame && !isSameDocument) stopAll();
+    });
+    return made;
+  }
+
+  ipcMain.handle("console:call", async (event, name: unknown, input: unknown): Promise<Result<unknown>> => {
+    if (!isTrusted(event)) {
+      log("A call of a foreign frame was refused.");
+      return { ok: false, error: foreign };
+    }
+    if (callsInFlight >= maxCallsInFlight) return { ok: false, error: busy };
+    callsInFlight++;
+    try {
+      return await dispatcher.call(name, input);
+    } finally {
+      callsInFlight--;
+    }
+  });
+
+  ipcMain.on("console:follow", (event, id: unknown, name: unknown, input: unknown) => {
+    if (!isTrusted(event)) return log("A stream for a foreign frame was refused.");
+    const mine = streamsOf(event.sender);
+    if (typeof id !== "number" || !Number.isSafeInteger(id) || mine.has(id) || mine.size >= maxStreams) {
+      return log("A stream with a bad id, or one too many, was refused.");
+    }
+    const { sender } = event;
+    const followed = dispatcher.follow(name, input, (item) => {
+      if (!sender.isDestroyed()) sender.send("console:item", id, item);
+    });
+    if (followed.ok) mine.set(id, followed.value);
+    else log(`A stream was refused: ${followed.error.message}`);
+  });
+
+  ipcMain.on("console:unfollow", (event, id: unknown) => {
+    if (!isTrusted(event) || typeof id !== "number") return;
+    const mine = streamsOf(event.sender);
+    mine.get(id)?.();
+    mine.delete(id);
+  });
+}

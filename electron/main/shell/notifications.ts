@@ -1,0 +1,25 @@
+/** Desktop notifications of the console's notices, while nobody looks at the window and the person wants them. */
+import { type BrowserWindow, Notification } from "electron";
+import type { Notice, Settings } from "../../../shared/contract/index.ts";
+import type { Dispatcher, Log } from "../console/dispatch.ts";
+
+export function showNotices(dispatcher: Dispatcher, window: () => BrowserWindow | null, log: Log): void {
+  async function show({ title, body }: Notice): Promise<void> {
+    if (window()?.isFocused() || !Notification.isSupported()) return;
+    const settings = await dispatcher.call("settings.get", {});
+    if (!settings.ok || !(settings.value as Settings).notifications) return;
+    const notification = new Notification({ title, body });
+    notification.on("click", () => {
+      const target = window();
+      if (target?.isMinimized()) target.restore();
+      target?.show();
+      target?.focus();
+    });
+    notification.show();
+  }
+  dispatcher.follow("notices", {}, (notice) => {
+    show(notice as Notice).catch((error: unknown) =>
+      log(`error in a notification: ${(error as Error).message}`),
+    );
+  });
+}

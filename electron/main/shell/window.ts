@@ -1,0 +1,102 @@
+/** The window, where it was left. */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { app, BrowserWindow, nativeTheme, screen } from "electron";
+import { appOrigin } from "./protocol.ts";
+
+interface WindowState {
+  readonly x?: number;
+  readonly y?: number;
+  readonly width: number;
+  readonly height: number;
+  readonly isMaximized: boolean;
+}
+
+const defaultState: WindowState = { width: 1360, height: 860, isMaximized: false };
+const smallest = { width: 900, height: 600 };
+
+function isWhole(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value);
+}
+
+/** The size and place the window had; the default where that is not known or not on a screen any more. */
+export function readWindowState(path: string): WindowState {
+  let kept: Partial<WindowState>;
+  try {
+    kept = JSON.parse(readFileSync(path, "utf8")) as Partial<WindowState>;
+  } catch {
+    return defaultState;
+  }
+  if (kept === null || typeof kept !== "object" || !isWhole(kept.width) || !isWhole(kept.height))
+    return defaultState;
+  const size = {
+    width: Math.max(kept.width, smallest.width),
+    height: Math.max(kept.height, smallest.height),
+    isMaximized: kept.isMaximized === true,
+  };
+  if (!isWhole(kept.x) || !isWhole(kept.y)) return size;
+  const { workArea } = screen.getDisplayMatching({
+    x: kept.x,
+    y: kept.y,
+    width: size.width,
+    height: size.height,
+  });
+  // The title bar must be within reach.
+  const isVisible =
+    kept.x + size.width > workArea.x + 100 &&
+    kept.x < workArea.x + workArea.width - 100 &&
+    kept.y >= workArea.y - 10 &&
+    kept.y < workArea.y + workArea.height - 50;
+  return isVisible ? { ...size, x: kept.x, y: kept.y } : size;
+}
+
+function writeWindowState(path: string, window: BrowserWindow): void {
+  const state = { ...window.getNormalBounds(), isMaximized: window.isMaximized() };
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(`${path}.new`, JSON.stringify(state));
+    renameSync(`${path}.new`, path);
+  } catch {
+    // The next start uses the default.
+  }
+}
+
+export interface WindowOptions {
+  /** The built preload, one CommonJS file. */
+  readonly preloadPath: string;
+  readonly statePath: string;
+}
+
+export function openWindow({ preloadPath, statePath }: WindowOptions): BrowserWindow {
+  const { isMaximized, ...bounds } = readWindowState(statePath);
+  const window = new BrowserWindow({
+    ...bounds,
+    minWidth: smallest.width,
+    minHeight: smallest.height,
+    show: false,
+    title: app.name,
+    // Until the page paints: no white flash in the dark.
+    backgroundColor: nativeTheme.shouldUseDarkColors ? "#16181d" : "#ffffff",
+    webPreferences: {
+      preload: preloadPath,
+      sandbox: true,
+      contextIsolation: true,
+      nodeIntegration: false,
+      nodeIntegrationInWorker: false,
+      nodeIntegrationInSubFrames: false,
+      webSecurity: true,
+      allowRunningInsecureContent: false,
+      experimentalFeatures: false,
+      webviewTag: false,
+      navigateOnDragDrop: false,
+      safeDialogs: true,
+      spellcheck: false,
+      devTools: !app.isPackaged,
+    },
+  });
+  if (isMaximized) window.maximize();
+  window.once("ready-to-show", () => window.show());
+  window.on("close", () => writeWindowState(statePath, window));
+  void window.loadURL(`${appOrigin}/`);
+  return window;
+}
