@@ -12,5 +12,6 @@ export * from "./pricing/index.ts";
 export * from "./result.ts";
 export * from "./routing/index.ts";
 export * from "./rules/index.ts";
+export * from "./simulation/index.ts";
 export * from "./time/index.ts";
 export * from "./usage/index.ts";

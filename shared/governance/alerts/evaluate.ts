@@ -79,7 +79,7 @@ export function warnPercent(
   limit: number | null,
   warnAt: readonly number[],
 ): number | null {
-  if (limit === null) return null;
+  if (limit === null || limit === 0) return null;
   let highest: number | null = null;
   // BigInt: limits may be near 2^53.
   for (const percent of warnAt)

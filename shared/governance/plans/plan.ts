@@ -21,6 +21,8 @@ export interface Plan {
   readonly fail_mode: "closed" | "open";
   /** What becomes of subscription tokens when the subscription ends. */
   readonly on_cancel: "keep" | "convert" | "expire";
+  /** Months that an unspent allowance outlives its own month. Default 0. */
+  readonly rollover_months?: number;
   /** Plan to offer at a limit; null for none. */
   readonly upgrade_to: string | null;
 }
@@ -61,8 +63,11 @@ export interface Alert {
   readonly metric: string;
   readonly scope: string;
   readonly period: string;
-  /** Ascending; each fires once a period. */
+  /** Ascending; percents of the budget where there is one, else amounts. Each fires once a period. */
   readonly thresholds: readonly number[];
+  /** In the metric's unit. */
+  readonly budget?: number | null;
+  readonly channels?: readonly string[];
 }
 
 /** Settings that decisions read. Others pass through unread. */
@@ -73,6 +78,8 @@ export interface DecisionSettings {
   readonly default_estimate?: number;
   /** Minutes within which identical messages count (60). */
   readonly identical_window_minutes?: number;
+  /** Minutes until an unsettled hold gives its tokens back (15). */
+  readonly hold_minutes?: number;
   readonly complexity_words?: readonly string[];
   readonly topics?: readonly Topic[];
 }

@@ -44,29 +44,31 @@ export function describeReason(reason: string): string {
   return reasonWords.get(reason) ?? reason.replaceAll("_", " ");
 }
 
-/** The reply to a user who was stopped by a rule without words of its own. */
+/** What a user is told where the rule says nothing itself. The database says the same (`governance.reason_message`). */
 export function standardMessage(reason: string): string {
   switch (reason) {
     case "insufficient_tokens":
-      return "You have too few tokens left for this request.";
+      return "You do not have enough tokens left for this.";
     case "daily_limit":
-      return "You have reached your limit for today.";
+      return "You have reached today's limit. It starts anew tomorrow.";
     case "monthly_limit":
-      return "You have reached your limit for this month.";
+      return "You have reached this month's limit.";
+    case "budget_exhausted":
+      return "The budget for this is used up.";
     case "user_blocked":
-      return "Your account is blocked. Please contact support.";
+      return "Your access is paused. Please contact support.";
     case "spam_identical":
-      return "You have sent the same message many times. Please try something else.";
+      return "You have sent the same message many times. Please wait before you send it again.";
     case "bot_behavior":
-      return "Messages are arriving too fast. Please wait a moment.";
+      return "You are sending messages too fast. Please slow down.";
     case "token_hogging":
       return "You have sent very many messages today. Please come back tomorrow.";
+    case "rate_limited":
+      return "Too many requests. Please wait a moment.";
     case "off_topic":
-      return "I can't help with that topic here.";
-    case "budget_exhausted":
-      return "The budget for this service is used up for now.";
+      return "I cannot help with that here.";
     default:
-      return "This request cannot be answered now.";
+      return "This request was not allowed.";
   }
 }
 

@@ -83,25 +83,17 @@ export function localWeekday(instantMs: number, zone: string): number {
 }
 
 /**
- * The first instant at which the zone's clock shows this local midnight or later: where a clock jumps over
- * midnight the day starts at the jump, where midnight comes twice it starts at the first.
+ * The instant of a local midnight, as PostgreSQL reads `date::timestamp at time zone`: where midnight comes twice it is
+ * the second; where the clock jumps over it, the one by the clock before the jump. Days and months beyond their range
+ * carry over (32 October is 1 November).
  */
 export function startOfDay(year: number, month: number, day: number, zone: string): number {
   const wall = Date.UTC(year, month - 1, day);
   // Offsets run from −12 h to +14 h, so the zone's rules around midnight are those of these two instants.
-  const offsetBefore = zoneOffsetMs(wall - 24 * 3_600_000, zone);
-  const offsetAfter = zoneOffsetMs(wall + 24 * 3_600_000, zone);
-  const candidates = [wall - offsetBefore, wall - offsetAfter].toSorted((a, b) => a - b);
-  for (const candidate of candidates)
-    if (candidate + zoneOffsetMs(candidate, zone) === wall) return candidate;
-  // Midnight does not exist: the jump lies between the two candidates. Find it by halves, to the second.
-  let [low = 0, high = 0] = candidates;
-  while (high - low > 1000) {
-    const middle = Math.floor((low + high) / 2000) * 1000;
-    if (middle + zoneOffsetMs(middle, zone) < wall) low = middle;
-    else high = middle;
-  }
-  return high;
+  const before = wall - zoneOffsetMs(wall - 24 * 3_600_000, zone);
+  const after = wall - zoneOffsetMs(wall + 24 * 3_600_000, zone);
+  const isMidnight = (instantMs: number): boolean => instantMs + zoneOffsetMs(instantMs, zone) === wall;
+  return isMidnight(after) ? after : before;
 }
 
 /** A span of local time as instants: `start` included, `end` not. */

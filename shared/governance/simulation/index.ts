@@ -1,0 +1,2 @@
+/** Simulation: accounts without a database, draft rules over past events, plans over real usage. */
+export * from "./account.ts";
