@@ -521,7 +521,7 @@ begin
         and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r),
     'audit', (
       select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator, 'action', g.action,
-        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details) order by g.audit_id desc), '[]')
+        'user_id', p_user_id, 'reason', g.reason, 'details', g.details) order by g.audit_id desc), '[]')
       from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc limit 50) g));
 end
 $$;
@@ -789,16 +789,21 @@ comment on function public.console_account_decisions(text, bigint, int) is
 revoke all on function public.console_account_decisions(text, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_account_decisions(text, bigint, int) to service_role;
 
-create function governance.event_json(p_event_id bigint, p_kind text, p_at timestamptz, p_tokens bigint, r governance.requests, a governance.accounts) returns jsonb
+create function governance.event_json(p_event_id bigint, p_kind text, p_at timestamptz, p_tokens bigint, p_reason text, r governance.requests, a governance.accounts) returns jsonb
   language sql stable set search_path = '' as $$
   select jsonb_build_object('event_id', p_event_id, 'kind', p_kind, 'at', p_at, 'request_id', r.request_id, 'decision_id', r.decision_id,
-    'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id, 'decision', r.decision, 'reason', r.reason,
+    'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id, 'decision', r.decision,
+    'reason', case when p_kind in ('released', 'expired', 'quarantined') then p_reason else r.reason end, 'http_status', r.http_status,
     'requested_model', r.requested_model, 'model', case p_kind when 'settled' then coalesce(r.settled_model, r.model) else r.model end,
-    'task_type', r.task_type, 'scope_id', r.scope_id, 'tokens', coalesce(p_tokens, r.charged_tokens, 0),
+    'task_type', r.task_type, 'scope_id', r.scope_id, 'conversation_id', r.conversation_id, 'tokens', coalesce(p_tokens, r.charged_tokens, 0),
     'input_tokens', case p_kind when 'settled' then r.input_tokens end, 'output_tokens', case p_kind when 'settled' then r.output_tokens end,
-    'cost_micros', case p_kind when 'settled' then r.cost_micros end, 'currency', case p_kind when 'settled' then r.currency end)
+    'cost_micros', case p_kind when 'settled' then r.cost_micros end, 'currency', case p_kind when 'settled' then r.currency end,
+    'warnings', coalesce(to_jsonb(r.warnings), '[]'),
+    'rule_name', (select v.rule_name from governance.rule_versions v where v.version_id = r.rule_version_id),
+    'rule_names', governance.rule_names(r.matched_version_ids))
 $$;
-comment on function governance.event_json(bigint, text, timestamptz, bigint, governance.requests, governance.accounts) is 'An event as the feed gives it.';
+comment on function governance.event_json(bigint, text, timestamptz, bigint, text, governance.requests, governance.accounts) is
+  'An event as usage_events_since gives it; a test holds the two together.';
 
 create function governance.check_event_filter(p_filter jsonb) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -852,13 +857,14 @@ begin
     execute format($q$
       with calls as (
         select r.decision_id as id, case r.decision when 'block' then 'blocked' else 'authorized' end as kind, r.created_at as at, r.decision_id,
-          case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end as tokens
+          case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end as tokens, null::text as reason
         from governance.requests r where r.decision_id < $1 and r.created_at <= $2 and %1$s order by %2$s limit $3
       ), entries as (
-        select t.transaction_id as id, 'settled' as kind, t.created_at as at, t.decision_id, null::bigint as tokens
-        from governance.token_transactions t where t.transaction_id < $1 and %1$s order by t.transaction_id desc limit $3
+        select t.transaction_id as id, 'settled' as kind, t.created_at as at, t.decision_id, null::bigint as tokens, null::text as reason
+        from governance.token_transactions t
+        where t.transaction_id < $1 and t.transaction_type = 'usage' and t.decision_id is not null and %1$s order by t.transaction_id desc limit $3
       ), holds as (
-        select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens
+        select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens, h.reason
         from governance.hold_events h where h.event_id < $1 and %1$s order by h.event_id desc limit $3
       ), floor as materialized (
         -- Below the last row of a source that has more, other sources' rows would come too early.
@@ -871,7 +877,7 @@ begin
       )
       select (select f.id from floor f), (
         select coalesce(jsonb_agg(p.event order by p.id desc), '[]') from (
-          select e.id, governance.event_json(e.id, e.kind, e.at, e.tokens, r, a) as event
+          select e.id, governance.event_json(e.id, e.kind, e.at, e.tokens, e.reason, r, a) as event
           from events e
           join governance.requests r on r.decision_id = e.decision_id
           join governance.accounts a on a.account_id = r.account_id
@@ -902,25 +908,6 @@ grant execute on function public.console_events_before(bigint, int, jsonb) to se
 -- Why
 -- ---------------------------------------------------------------------------------------------------------------
 
-create function governance.seen_facts(r governance.requests, a governance.accounts) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object(
-    'message', case when r.message_characters is not null then '(not kept)' end,
-    'tokens_today', r.seen_tokens_today, 'tokens_this_month', r.seen_tokens_month, 'messages_today', r.seen_messages_today,
-    'identical_messages', r.seen_identical_messages, 'seconds_since_last_message', r.seen_seconds_since, 'rapid_messages', r.seen_rapid_messages,
-    'conversation_messages', r.seen_conversation_messages, 'message_words', r.message_words, 'message_characters', r.message_characters,
-    'estimated_tokens', r.estimated_tokens, 'complexity', r.seen_complexity,
-    'hour_utc', extract(hour from r.created_at at time zone 'UTC')::int, 'hour_local', extract(hour from r.created_at at time zone a.timezone)::int,
-    'weekday_local', extract(isodow from r.created_at at time zone a.timezone)::int,
-    'plan', r.plan_id, 'model', r.requested_model, 'provider', governance.provider_of(r.requested_model, r.created_at),
-    'task_type', r.task_type, 'scope_id', r.scope_id,
-    'available_tokens', r.subscription_tokens + r.purchased_tokens + r.promotional_tokens - r.total_reserved_tokens + r.reserved_tokens,
-    'usage_percent', r.seen_usage_percent, 'cost_today_micros', r.seen_cost_today_micros, 'cost_this_month_micros', r.seen_cost_month_micros,
-    'account_age_days', floor(extract(epoch from r.created_at - a.created_at) / 86400)::int, 'is_flagged', r.seen_flagged, 'topic', r.seen_topic)
-$$;
-comment on function governance.seen_facts(governance.requests, governance.accounts) is
-  'The facts of docs/RULES.md as a decision saw them. Only a hash and a count of the message are kept.';
-
 create function public.explain_decision(p_decision_id bigint) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -949,7 +936,8 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
-  v_facts := governance.seen_facts(r, a);
+  -- Only a hash and a count of the message are kept.
+  v_facts := governance.facts_json(r, a) || jsonb_build_object('message', case when r.message_characters is not null then '(not kept)' end);
 
   -- Rules were looked at unless a block was in force already; the one that blocked was the last.
   if r.reason is distinct from 'user_blocked' and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
@@ -981,7 +969,7 @@ begin
     v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', v_need - v_have);
     select p.monthly_allowance into v_allowance from governance.plans p where p.plan_id = r.plan_id;
     -- The next allowance helps only if it is enough.
-    if v_allowance >= v_need - v_have then v_clears_at := r.month_ends_at; end if;
+    if v_allowance >= v_need then v_clears_at := r.month_ends_at; end if;
   elsif r.reason in ('daily_limit', 'monthly_limit') and (case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end) is not null then
     v_limit := jsonb_build_object('window', case r.reason when 'daily_limit' then 'daily' else 'monthly' end,
       'limit', case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end,
@@ -990,9 +978,12 @@ begin
     if v_need > v_have then
       v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', (v_limit ->> 'used')::bigint + v_need - (v_limit ->> 'limit')::bigint);
     end if;
-    v_clears_at := case r.reason when 'daily_limit' then r.day_ends_at else r.month_ends_at end;
+    -- A new day or month helps only a call that fits into it.
+    if v_need <= (v_limit ->> 'limit')::bigint then
+      v_clears_at := case r.reason when 'daily_limit' then r.day_ends_at else r.month_ends_at end;
+    end if;
   end if;
-  if v_clears_at is null and r.retry_after_seconds is not null then
+  if v_clears_at is null and v_limit is null and r.retry_after_seconds is not null then
     v_clears_at := date_trunc('second', r.created_at + r.retry_after_seconds * interval '1 second');
   end if;
 
