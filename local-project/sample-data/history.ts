@@ -93,6 +93,7 @@ export type EntryType =
   | "expiry"
   | "refund"
   | "reversal"
+  | "adjustment"
   | "debt_recovery";
 
 /** A line of the ledger. `lots` says which lots it moved, by how much; the amounts add up to `amount`. */
@@ -256,7 +257,7 @@ class Life {
     this.#catalogue = catalogue;
     this.#options = options;
     this.#random = seedRandom(options.seed, "history", person.user_id);
-    const plan = catalogue.plans[Math.min(person.plan_rank, catalogue.plans.length - 1)];
+    const plan = planOf(person, catalogue.plans);
     if (!plan || catalogue.prices.length === 0) {
       throw new Error("Sample data needs a project with plans and prices: apply a preset first.");
     }
@@ -298,6 +299,12 @@ class Life {
     for (let back = 0; back <= this.#options.days; back++) {
       this.#planDay(startOfDay(year, month, day - back, this.#person.timezone));
     }
+    if (this.#person.habit === "near_limit") this.#planToday(30, 3 * MINUTE_MS, 0.6 + 0.36 * random.next());
+    if (this.#person.habit === "token_hog") this.#planToday(108, MINUTE_MS, 0.9);
+    if (this.#person.habit === "short_of_tokens") {
+      const at = this.#options.endsAt - random.whole(20 * MINUTE_MS, 90 * MINUTE_MS);
+      this.#at(at, () => this.#moveAway(at, random.whole(60, 400)));
+    }
     if (random.chance(0.12)) {
       const at = Math.round(this.#startsAt + random.next() * (this.#options.endsAt - this.#startsAt));
       const tokens = random.pick([5_000, 10_000, 25_000]);
@@ -324,6 +331,21 @@ class Life {
     }
     if (habit === "spammer" && random.chance(0.5)) this.#planBurst(midnight, 16, 9_000, true);
     if (habit === "bot" && random.chance(0.5)) this.#planBurst(midnight, 30, 900, false);
+  }
+
+  /** Calls up to now, so that this person stands where live traffic should find them; within part of the day's limit. */
+  #planToday(howMany: number, everyMs: number, part: number): void {
+    const conversation_id = `conv-${this.#random.id().slice(0, 12)}`;
+    const price = this.#model();
+    for (let count = howMany; count > 0; count--) {
+      const at = this.#options.endsAt - 6 * MINUTE_MS - count * everyMs;
+      this.#at(at, () => {
+        this.#roll(at);
+        const { daily_limit } = this.#plan;
+        if (daily_limit !== null && this.#day.tokens + this.#reserved > part * daily_limit - 600) return;
+        this.#call(at, conversation_id, "chat", price);
+      });
+    }
   }
 
   #planConversation(start: number): void {
@@ -470,7 +492,7 @@ class Life {
     const { habit } = this.#person;
     const [input, output] = shapes[task_type] ?? defaultShape;
     if (isSmall) return { input: random.whole(20, 60), output: random.whole(20, 60) };
-    if (habit === "token_hog" && random.chance(0.6)) {
+    if (habit === "token_hog" && random.chance(0.15)) {
       return { input: random.whole(9_000, 26_000), output: random.whole(2_000, 7_000) };
     }
     if (habit === "near_limit") {
@@ -507,12 +529,13 @@ class Life {
       if (!limit) continue;
       const percent = Math.floor((100 * (period.tokens + this.#reserved + need)) / limit);
       const reached = this.#plan.warn_at.findLast((one) => one <= percent);
-      if (reached !== undefined) return `You have used ${reached}% of your ${name} limit.`;
+      if (reached !== undefined) return `${reached}% of the ${name} limit is used.`;
     }
     return null;
   }
 
   #isOffTopic(): boolean {
+    if (this.#person.habit === "token_hog") return false;
     return this.#random.chance(this.#person.habit === "off_topic" ? 0.5 : 0.002);
   }
 
@@ -631,6 +654,18 @@ class Life {
   }
 
   #spend(call: Call, at: number): void {
+    const tokens = call.input_tokens + call.output_tokens;
+    const taken = this.#takeFromLots(tokens);
+    for (const period of [this.#day, this.#month]) {
+      period.tokens += tokens;
+      period.cost_micros += call.cost_micros;
+    }
+    this.#lastActivityAt = at;
+    this.#record("usage", at, 0 - tokens, null, taken, call.request_id, call);
+  }
+
+  /** Soonest expiry first, then subscription, promotional, purchased, then oldest. */
+  #takeFromLots(tokens: number): [lot: number, amount: number][] {
     const kinds: readonly LotKind[] = ["subscription", "promotional", "purchased"];
     const inOrder = this.#lots
       .filter((lot) => lot.remaining > 0)
@@ -640,7 +675,6 @@ class Life {
           kinds.indexOf(one.kind) - kinds.indexOf(other.kind) ||
           one.lot - other.lot,
       );
-    const tokens = call.input_tokens + call.output_tokens;
     const taken: [number, number][] = [];
     let left = tokens;
     for (const lot of inOrder) {
@@ -651,12 +685,16 @@ class Life {
       left -= amount;
       taken.push([lot.lot, -amount]);
     }
-    for (const period of [this.#day, this.#month]) {
-      period.tokens += tokens;
-      period.cost_micros += call.cost_micros;
-    }
-    this.#lastActivityAt = at;
-    this.#record("usage", at, -tokens, null, taken, call.request_id, call);
+    return taken;
+  }
+
+  /** All but so many tokens leave the account. */
+  #moveAway(at: number, rest: number): void {
+    this.#roll(at);
+    const tokens = this.#available() - rest;
+    if (tokens <= 0) return;
+    const taken = this.#takeFromLots(tokens);
+    this.#record("adjustment", at, -tokens, "Moved to the team's shared account", taken);
   }
 
   #record(
@@ -815,6 +853,13 @@ class Life {
       block: { at: later, reason: "Suspected card fraud, under review" },
     };
   }
+}
+
+/** The plan by its rank; who lives at a limit has a plan with one. */
+export function planOf(person: Person, plans: readonly Plan[]): Plan | undefined {
+  const byRank = plans[Math.min(person.plan_rank, plans.length - 1)];
+  if (person.habit !== "near_limit" || byRank?.daily_limit !== null) return byRank;
+  return plans.find((plan) => plan.daily_limit !== null) ?? byRank;
 }
 
 /** Cheap models are used most; the dear ones by those who pay. */

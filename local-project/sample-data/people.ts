@@ -228,12 +228,14 @@ function inventPerson(random: Random, index: number, habit: Habit, days: number,
     timezone,
     plan_rank: isOffender
       ? 0
-      : random.weighted([
-          [0, 46],
-          [1, 31],
-          [2, 16],
-          [3, 7],
-        ]),
+      : habit === "token_hog"
+        ? 2
+        : random.weighted([
+            [0, 46],
+            [1, 31],
+            [2, 16],
+            [3, 7],
+          ]),
     habit,
     conversations_per_day:
       habit === "dormant"

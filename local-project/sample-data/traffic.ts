@@ -5,7 +5,7 @@
 // oxlint-disable-next-line no-restricted-imports -- the sample plays a product's backend, which calls by supabase-js.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { localTime } from "../../shared/governance/time/index.ts";
-import { type Catalogue, MINUTE_MS, pickModel } from "./history.ts";
+import { type Catalogue, MINUTE_MS, pickModel, planOf } from "./history.ts";
 import { advertisement, essay, followUp, question } from "./messages.ts";
 import type { Habit, Person } from "./people.ts";
 import { type Random, seedRandom } from "./random.ts";
@@ -66,6 +66,7 @@ interface Turn {
 
 type Script = (actor: Actor, say: (turn: Turn, pauseMs: number) => Promise<Answer | null>) => Promise<void>;
 
+const TICK_MS = 200;
 const RETRY_MS = 2_000;
 const IDLE_AFTER_BLOCK_MS = 25_000;
 
@@ -83,6 +84,7 @@ export function startTraffic(options: TrafficOptions): Traffic {
   let isStopped = false;
   let calls = 0;
   let conversations = 0;
+  let conversing = 0;
   let ticker: NodeJS.Timeout | null = null;
 
   /** Waits, but not beyond a stop: then what was waited for happens at once. */
@@ -149,21 +151,21 @@ export function startTraffic(options: TrafficOptions): Traffic {
     return answer;
   }
 
-  async function play(actor: Actor, script: Script, restMs: number): Promise<void> {
+  async function play(actor: Actor, script: Script): Promise<void> {
     actor.busy = true;
     const conversation_id = `sample-${run}-c${++conversations}`;
     await script(actor, async (turn, pauseMs) => {
       while (!isRunning && !isStopped) await sleep(500);
       if (isStopped) return null;
       const answer = callOnce(actor, conversation_id, turn);
-      // A bot does not wait for its answer; everybody else does.
+      // A machine does not wait for its answer; everybody else does.
       if (pauseMs >= 0) await answer;
       else track(answer);
       await sleep(Math.abs(pauseMs));
       return pauseMs >= 0 ? await answer : null;
     });
     actor.busy = false;
-    actor.restsUntil = Date.now() + restMs;
+    actor.restsUntil = Date.now() + restMsOf(actor.person.habit, random);
   }
 
   function track(work: Promise<unknown>): void {
@@ -172,22 +174,23 @@ export function startTraffic(options: TrafficOptions): Traffic {
   }
 
   function tick(): void {
-    if (isRunning && actors.length > 0) {
+    if (isRunning) {
       const now = Date.now();
       const free = actors.filter((actor) => !actor.busy && actor.restsUntil <= now);
-      const cast = free.find((actor) => scripts[actor.person.habit] !== undefined);
-      const actor = cast ?? chooseOrdinary(random, free, now);
-      if (actor) {
-        const script = scripts[actor.person.habit] ?? conversation;
-        track(play(actor, script, restMsOf(actor.person.habit, random)));
+      for (const actor of free) {
+        const script = scripts[actor.person.habit];
+        if (script) track(play(actor, script));
+      }
+      // An ordinary person in a conversation makes a call about every ten seconds.
+      if (conversing < callsPerSecond * 10 && random.chance(callsPerSecond / 10)) {
+        const actor = chooseOrdinary(random, free, now);
+        if (actor) {
+          conversing++;
+          track(play(actor, conversation).finally(() => conversing--));
+        }
       }
     }
-    if (!isStopped) ticker = setTimeout(tick, pauseBetweenStarts());
-  }
-
-  /** An ordinary conversation is about four calls, so one begins every fourth call. */
-  function pauseBetweenStarts(): number {
-    return -Math.log(1 - random.next()) * (4_000 / callsPerSecond);
+    if (!isStopped) ticker = setTimeout(tick, TICK_MS);
   }
 
   // ---- how each kind of person behaves ----
@@ -212,7 +215,7 @@ export function startTraffic(options: TrafficOptions): Traffic {
           input: random.lognormal(320 * scale, 0.5) + (isLong ? 1_200 : 0),
           output: random.lognormal(230 * scale, 0.5),
         },
-        random.whole(5_000, 20_000),
+        random.whole(4_000, 12_000),
       );
       // Who is refused gives up for now.
       if (!answer || answer.decision === "block") return;
@@ -222,11 +225,7 @@ export function startTraffic(options: TrafficOptions): Traffic {
   const spam: Script = async (_actor, say) => {
     const model = pickModel(random, catalogue.prices, 0).model;
     for (let count = 0; count < 18; count++) {
-      const answer = await say(
-        { message: advertisement, model, input: 40, output: 60 },
-        random.whole(1_100, 2_200),
-      );
-      if (answer?.reason === "user_blocked") return;
+      await say({ message: advertisement, model, input: 40, output: 60 }, -random.whole(2_100, 2_700));
     }
   };
 
@@ -267,21 +266,19 @@ export function startTraffic(options: TrafficOptions): Traffic {
 
   const scrape: Script = async (_actor, say) => {
     // Asks for more than there is, then makes do with little.
-    const big = random.whole(3_000, 9_000);
-    await say(
-      { message: question(random), estimate: big * 10, input: big, output: 600 },
-      random.whole(8_000, 15_000),
-    );
-    await say({ message: followUp(random, 2), estimate: 120, input: 60, output: 50 }, 1_000);
+    const input = random.whole(500, 1_500);
+    const much = { message: question(random), estimate: input + 600, input, output: 600 };
+    await say(much, random.whole(4_000, 9_000));
+    await say({ message: followUp(random, 2), estimate: 25, input: 12, output: 10 }, 1_000);
   };
 
   const press: Script = async (actor, say) => {
-    const limit =
-      catalogue.plans[Math.min(actor.person.plan_rank, catalogue.plans.length - 1)]?.daily_limit ?? 20_000;
-    const total = Math.min(9_000, Math.max(200, Math.round(limit * 0.07)));
+    const limit = planOf(actor.person, catalogue.plans)?.daily_limit ?? 20_000;
+    const total = Math.min(9_000, Math.max(60, Math.round(limit * 0.02)));
     for (let count = 0; count < 2; count++) {
       const turn = {
         message: followUp(random, count),
+        estimate: total,
         input: Math.round(total * 0.6),
         output: Math.round(total * 0.4),
       };
@@ -304,9 +301,11 @@ export function startTraffic(options: TrafficOptions): Traffic {
     admit(people) {
       const now = Date.now();
       for (const person of people) {
-        const isCast = scripts[person.habit] !== undefined;
-        // The cast comes on within the first minute, one after the other.
-        const restsUntil = isCast ? now + random.whole(0, 40_000) : 0;
+        // The first of each kind of the cast comes on within seconds, the others within minutes.
+        const isFirst = !actors.some((actor) => actor.person.habit === person.habit);
+        const restsUntil = scripts[person.habit]
+          ? now + (isFirst ? random.whole(500, 8_000) : random.whole(15_000, 180_000))
+          : 0;
         actors.push({ person, busy: false, restsUntil, headroom: 1 });
       }
     },
