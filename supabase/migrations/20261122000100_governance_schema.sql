@@ -348,13 +348,15 @@ create trigger rule_versions_append_only before update or delete or truncate on 
 -- ---------------------------------------------------------------------------------------------------------------
 
 create table governance.requests (
+  -- First, so that its default is worked out before that of decision_id: readers of the feed rely on a writer having
+  -- its transaction number before its event id.
+  xid xid8 not null default pg_current_xact_id(),
   decision_id bigint not null default nextval('governance.event_ids'),
   created_at timestamptz not null,
   account_id bigint not null,
   request_id text not null,
   -- Hash of the parameters: a repeat with others is refused.
   fingerprint bigint not null,
-  xid xid8 not null default pg_current_xact_id(),
   -- What was asked
   requested_model text not null,
   task_type text,

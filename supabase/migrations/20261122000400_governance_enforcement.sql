@@ -330,7 +330,7 @@ begin
     subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
   values (v_now, r.account_id, p_request_id, v_fingerprint, p_model, v_task_type, v_scope_id, v_conversation_id,
     v_hash, v_words, v_characters, v_decision, v_reason, governance.http_status(v_reason), v_message, v.warnings, coalesce(v.model, p_model), v.truncate_to_words, v_expires_at,
-    least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647)::int,
+    case when v_retry_at is not null then least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647)::int end,
     case when v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') then r.upgrade_to end, v.cost_factor, r.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
     v_estimate, v_need, r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_cost_micros, r.month_cost_micros,
     r.day_messages + v_is_message::int, v_rapid, v_identical, v_conversation, v_seconds_since, coalesce(v.complexity, round(p_complexity, 3)),
@@ -555,6 +555,8 @@ begin
       v_alerts := v_alerts || jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message', format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model));
     end if;
 
+    -- The transaction number first: readers of the feed rely on it.
+    perform pg_current_xact_id();
     v_transaction_id := nextval('governance.event_ids');
     v_hash := governance.entry_hash(r.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
       r.debt_tokens + v_debt, v_spent.lot_changes, q.decision_id, v_user_id, q.request_id, null, null));
