@@ -747,12 +747,13 @@ begin
       v_after := v_ids[v_room];
       exit;
     end if;
-    -- All that page shows is delivered: it becomes the base. What is not visible in it was begun by transactions
-    -- that took their number after base was taken, if base's are all over by now: then their ids are above base_high.
+    -- All that page shows is delivered: it becomes the base. A transaction that is not visible in it, once all of the
+    -- old base's are over (or when none was under way in page itself), began after that snapshot: so its ids are above
+    -- the highest one seen then, and low can follow.
     if v_base is not null and pg_snapshot_xmin(v_page) >= pg_snapshot_xmax(v_base) then
       v_low := greatest(v_low, v_base_high);
     end if;
-    if pg_snapshot_xmin(v_now) >= pg_snapshot_xmax(v_page) then
+    if pg_snapshot_xmin(v_page) >= pg_snapshot_xmax(v_page) then
       v_low := greatest(v_low, v_page_high);
     end if;
     v_base := v_page;
