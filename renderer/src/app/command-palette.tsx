@@ -1,0 +1,113 @@
+import { useDebouncedValue } from "@mantine/hooks";
+import { Spotlight, spotlight } from "@mantine/spotlight";
+import { type ReactNode, useState } from "react";
+import type { SearchHit } from "../../../shared/contract/records.ts";
+import { useCall } from "../lib/console.tsx";
+import { navigate, placeAddress } from "../lib/router.ts";
+import { cleanText, clip } from "../lib/text.ts";
+import { FileIcon, RulesIcon, SearchIcon, UsersIcon, WatchIcon } from "../ui/icons.tsx";
+import { desks } from "./rail.tsx";
+
+interface Action {
+  readonly id: string;
+  readonly label: string;
+  readonly words: string;
+  readonly run: () => void;
+}
+
+const kinds: Record<SearchHit["kind"], { readonly group: string; readonly icon: ReactNode }> = {
+  user: { group: "Users", icon: <UsersIcon /> },
+  rule: { group: "Rules", icon: <RulesIcon /> },
+  request: { group: "Requests", icon: <WatchIcon /> },
+  payment: { group: "Payments", icon: <FileIcon /> },
+};
+
+/** Where a hit leads. */
+export function hitAddress(hit: Pick<SearchHit, "kind" | "id">): string {
+  switch (hit.kind) {
+    case "user":
+      return placeAddress(["users", hit.id]);
+    case "rule":
+      return placeAddress(["rules", hit.id]);
+    case "request":
+      return placeAddress(["watch", "decisions", hit.id]);
+    case "payment":
+      return placeAddress(["finance"], { find: hit.id });
+  }
+}
+
+/** Ctrl/Cmd-K: users, rules, requests, payments and actions in one place. */
+export function CommandPalette({ actions }: { readonly actions: readonly Action[] }): ReactNode {
+  const [query, setQuery] = useState("");
+  const [settled] = useDebouncedValue(query.trim(), 150);
+  const found = useCall(
+    "search.everything",
+    { query: settled },
+    { enabled: settled.length > 0, keepPrevious: true, staleMs: 5000 },
+  );
+  const hits = settled && query.trim() ? (found.data ?? []) : [];
+  const wanted = query.trim().toLowerCase();
+  const matching = [
+    ...desks.map((desk) => ({
+      id: desk.id,
+      label: `Go to ${desk.name}`,
+      words: desk.name,
+      run: () => navigate(`/${desk.id}`),
+    })),
+    ...actions,
+  ].filter((action) => `${action.label} ${action.words}`.toLowerCase().includes(wanted));
+  const groups = (Object.keys(kinds) as SearchHit["kind"][])
+    .map((kind) => ({ kind, hits: hits.filter((hit) => hit.kind === kind).slice(0, 7) }))
+    .filter((group) => group.hits.length > 0);
+  const isSearching = wanted !== "" && (found.isFetching || settled !== query.trim());
+  return (
+    <Spotlight.Root
+      query={query}
+      onQueryChange={setQuery}
+      shortcut={["mod + K"]}
+      clearQueryOnClose
+      scrollable
+      maxHeight={460}
+      transitionProps={{ duration: 80 }}
+    >
+      <Spotlight.Search
+        placeholder="Name, e-mail, user id, request id, rule, or what to do"
+        leftSection={<SearchIcon />}
+        aria-label="Search everything"
+      />
+      <Spotlight.ActionsList>
+        {groups.map((group) => (
+          <Spotlight.ActionsGroup key={group.kind} label={kinds[group.kind].group}>
+            {group.hits.map((hit) => (
+              <Spotlight.Action
+                key={`${hit.kind} ${hit.id}`}
+                label={clip(cleanText(hit.title) || cleanText(hit.id), 80)}
+                description={hit.subtitle ? clip(cleanText(hit.subtitle), 120) : undefined}
+                leftSection={kinds[hit.kind].icon}
+                onClick={() => navigate(hitAddress(hit))}
+              />
+            ))}
+          </Spotlight.ActionsGroup>
+        ))}
+        {matching.length > 0 ? (
+          <Spotlight.ActionsGroup label="Actions">
+            {matching.slice(0, wanted ? 8 : 12).map((action) => (
+              <Spotlight.Action key={action.id} label={action.label} onClick={action.run} />
+            ))}
+          </Spotlight.ActionsGroup>
+        ) : null}
+        {groups.length === 0 && matching.length === 0 ? (
+          <Spotlight.Empty>
+            {isSearching
+              ? "Searching…"
+              : found.error
+                ? found.error.message
+                : "Nothing found. Try the start of a name, an e-mail, or a whole id."}
+          </Spotlight.Empty>
+        ) : null}
+      </Spotlight.ActionsList>
+    </Spotlight.Root>
+  );
+}
+
+export const openPalette = (): void => spotlight.open();

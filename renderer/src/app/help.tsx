@@ -1,0 +1,87 @@
+import { Modal } from "@mantine/core";
+import type { ReactNode } from "react";
+import { isMac } from "../lib/keys.ts";
+import { Kbd } from "../ui/parts.tsx";
+import { desks } from "./rail.tsx";
+import css from "./shell.module.css";
+
+export function Help({
+  opened,
+  onClose,
+}: {
+  readonly opened: boolean;
+  readonly onClose: () => void;
+}): ReactNode {
+  const mod = isMac() ? "⌘" : "Ctrl";
+  const groups: readonly {
+    readonly title: string;
+    readonly keys: readonly (readonly [string[], string])[];
+  }[] = [
+    { title: "Go to a desk", keys: desks.map((desk) => [["g", desk.key], desk.name] as const) },
+    {
+      title: "Find",
+      keys: [
+        [["/"], "Search this desk"],
+        [[mod, "K"], "Search everything"],
+        [["?"], "This list"],
+      ],
+    },
+    {
+      title: "In a list",
+      keys: [
+        [["j"], "Next"],
+        [["k"], "Previous"],
+        [["Home"], "First"],
+        [["End"], "Last loaded"],
+        [["Enter"], "Open"],
+        [["Esc"], "Back"],
+      ],
+    },
+    {
+      title: "On a user",
+      keys: [
+        [["b"], "Block or unblock"],
+        [["f"], "Flag"],
+        [["c"], "Copy the id"],
+      ],
+    },
+    {
+      title: "Watching",
+      keys: [
+        [["p"], "Pause or go on"],
+        [["t"], "Back to the newest"],
+      ],
+    },
+    {
+      title: "On a rule",
+      keys: [
+        [["e"], "Enforce"],
+        [["s"], "Shadow"],
+        [["o"], "Off"],
+      ],
+    },
+  ];
+  return (
+    <Modal opened={opened} onClose={onClose} title="Keyboard" size={620}>
+      <div className={css.keys}>
+        {groups.map((group) => (
+          <div key={group.title}>
+            <h3>{group.title}</h3>
+            <ul>
+              {group.keys.map(([keys, does]) => (
+                <li key={does}>
+                  <span>
+                    {keys.map((key) => (
+                      <Kbd key={key}>{key}</Kbd>
+                    ))}
+                  </span>
+                  <span>{does}</span>
+                </li>
+              ))}
+            </ul>
+          </div>
+        ))}
+      </div>
+    </Modal>
+  );
+}

@@ -1,0 +1,71 @@
+import type { ComponentType, ReactNode, SVGProps } from "react";
+import { useLive } from "../lib/live.ts";
+import { usePlace } from "../lib/router.ts";
+import { counted } from "../lib/text.ts";
+import { FinanceIcon, RulesIcon, SettingsIcon, UsersIcon, WatchIcon } from "../ui/icons.tsx";
+import css from "./shell.module.css";
+
+export interface Desk {
+  readonly id: "watch" | "users" | "rules" | "finance" | "settings";
+  readonly name: string;
+  /** The letter after g. */
+  readonly key: string;
+  readonly icon: ComponentType<SVGProps<SVGSVGElement> & { readonly size?: number }>;
+}
+
+export const desks: readonly Desk[] = [
+  { id: "watch", name: "Watch", key: "w", icon: WatchIcon },
+  { id: "users", name: "Users", key: "u", icon: UsersIcon },
+  { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
+  { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
+  { id: "settings", name: "Settings", key: "s", icon: SettingsIcon },
+];
+
+export function Rail(): ReactNode {
+  const place = usePlace();
+  const rail = useLive((state) => state.rail);
+  const counts: Partial<Record<Desk["id"], { n: number; meaning: "amber" | "red" | "grey"; says: string }>> =
+    {
+      watch: {
+        n: rail?.open_alerts ?? 0,
+        meaning: "red",
+        says: counted(rail?.open_alerts ?? 0, "open alert"),
+      },
+      users: {
+        n: rail?.flagged ?? 0,
+        meaning: "amber",
+        says: `${counted(rail?.flagged ?? 0, "flagged user")}, ${rail?.blocked ?? 0} blocked`,
+      },
+      finance: {
+        n: rail?.differences ?? 0,
+        meaning: "amber",
+        says: counted(rail?.differences ?? 0, "open difference"),
+      },
+    };
+  return (
+    <nav className={css.rail} aria-label="Desks">
+      {desks.map((desk) => {
+        const count = counts[desk.id];
+        const Icon = desk.icon;
+        return (
+          <span key={desk.id} style={{ display: "contents" }}>
+            {desk.id === "settings" ? <span className={css.spacer} /> : null}
+            <a
+              href={`#/${desk.id}`}
+              aria-current={place.parts[0] === desk.id ? "page" : undefined}
+              title={`${desk.name} (g ${desk.key})`}
+            >
+              <Icon />
+              <span>{desk.name}</span>
+              {count && count.n > 0 ? (
+                <span className={css.count} data-meaning={count.meaning} title={count.says}>
+                  {count.n > 999 ? "999+" : count.n}
+                </span>
+              ) : null}
+            </a>
+          </span>
+        );
+      })}
+    </nav>
+  );
+}

@@ -1,0 +1,490 @@
+/** The result of a reconciliation: statements in money and tokens, each line accounted for. */
+import type { ReactNode } from "react";
+import type {
+  Bridge,
+  ClassSummary,
+  InputManifest,
+  Report,
+  RollForwardCheck,
+  RowCounts,
+  TieOut,
+} from "../../../../shared/governance/reconciliation/types.ts";
+import { formatBytes, formatTokens } from "../../lib/format.ts";
+import { placeAddress } from "../../lib/router.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { CheckIcon, WarningIcon } from "../../ui/icons.tsx";
+import { Facts, Note, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { PlainTable } from "../../ui/plain-table.tsx";
+import css from "./finance.module.css";
+import { classMeans, className, minorMoney } from "./words.ts";
+
+interface Line<T> {
+  readonly name: string;
+  readonly value: (of: T) => number | null;
+  readonly kind?: "sum" | "check";
+}
+
+function Statement<T>({
+  label,
+  columns,
+  heading,
+  lines,
+  format,
+}: {
+  readonly label: string;
+  readonly columns: readonly T[];
+  readonly heading: (of: T) => string;
+  readonly lines: readonly Line<T>[];
+  readonly format: (value: number, of: T) => string;
+}): ReactNode {
+  return (
+    <div style={{ overflowX: "auto" }}>
+      <table className={css.statement} aria-label={label}>
+        <thead>
+          <tr>
+            <th />
+            {columns.map((column) => (
+              <th key={heading(column)}>{heading(column)}</th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {lines.map((line) => (
+            <tr
+              key={line.name}
+              data-sum={line.kind === "sum" || undefined}
+              data-check={line.kind === "check" || undefined}
+            >
+              <td>{line.name}</td>
+              {columns.map((column) => {
+                const value = line.value(column);
+                const isCheck = line.kind === "check" && value !== null;
+                return (
+                  <td
+                    key={heading(column)}
+                    className={isCheck ? (value === 0 ? css.good : css.bad) : undefined}
+                  >
+                    {value === null ? <span className={css.quiet}>not known</span> : format(value, column)}
+                  </td>
+                );
+              })}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+const tieOutLines: readonly Line<TieOut>[] = [
+  { name: "Opening balance", value: (each) => each.opening_minor },
+  { name: "Payments, gross", value: (each) => each.gross_minor },
+  { name: "Refunds", value: (each) => each.refunds_minor },
+  { name: "Disputes", value: (each) => each.disputes_minor },
+  { name: "Reversals", value: (each) => each.reversals_minor },
+  { name: "Stripe's fees", value: (each) => each.fees_minor },
+  { name: "Payouts", value: (each) => each.payouts_minor },
+  { name: "Other", value: (each) => each.other_minor },
+  { name: "Movement", value: (each) => each.net_minor, kind: "sum" },
+  { name: "Closing balance", value: (each) => each.closing_minor },
+  { name: "Unexplained", value: (each) => each.unexplained_minor, kind: "check" },
+];
+
+const rollLines: readonly Line<RollForwardCheck>[] = [
+  { name: "Opening", value: (each) => each.opening_tokens },
+  { name: "Purchased", value: (each) => each.purchased_tokens },
+  { name: "Promotional", value: (each) => each.promotional_tokens },
+  { name: "Restored", value: (each) => each.restored_tokens },
+  { name: "Consumed", value: (each) => -each.consumed_tokens },
+  { name: "Refunded", value: (each) => -each.refunded_tokens },
+  { name: "Disputed", value: (each) => -each.disputed_tokens },
+  { name: "Expired", value: (each) => -each.expired_tokens },
+  { name: "Adjusted", value: (each) => each.adjusted_tokens },
+  { name: "Closing", value: (each) => each.closing_tokens, kind: "sum" },
+  { name: "The ledger's own sum", value: (each) => each.ledger_tokens },
+  { name: "Unexplained", value: (each) => each.unexplained_tokens, kind: "check" },
+  { name: "Drift", value: (each) => each.drift_tokens, kind: "check" },
+];
+
+const deferredLines: readonly Line<RollForwardCheck>[] = [
+  { name: "Opening", value: (each) => each.opening_deferred_minor },
+  { name: "Sold", value: (each) => each.sold_minor },
+  { name: "Recognised", value: (each) => -each.recognised_minor },
+  { name: "Refunded", value: (each) => -each.refunded_minor },
+  { name: "Closing", value: (each) => each.closing_deferred_minor, kind: "sum" },
+  { name: "Unexplained", value: (each) => each.unexplained_deferred_minor, kind: "check" },
+];
+
+const rollHeading = (each: RollForwardCheck): string =>
+  capitalise(each.kind) + (each.currency ? `, ${each.currency.toUpperCase()}` : "");
+
+export function ReportSummary({
+  report,
+  runId,
+}: {
+  readonly report: Report;
+  readonly runId: string;
+}): ReactNode {
+  const paid = report.roll_forward.filter((each) => each.currency !== null);
+  return (
+    <div className={css.page}>
+      <Verdict report={report} />
+      <Section title="Differences by class">
+        <ClassTable classes={report.classes} runId={runId} />
+      </Section>
+      <div className={css.statements}>
+        {report.tie_out.length > 0 ? (
+          <Section title="Stripe, from opening to closing">
+            <Statement
+              label="Stripe, from opening to closing"
+              columns={report.tie_out}
+              heading={(each) => each.currency.toUpperCase()}
+              lines={
+                report.tie_out.some((each) => each.source === "balance")
+                  ? tieOutLines
+                  : tieOutLines.filter(
+                      (line) =>
+                        line.name !== "Opening balance" &&
+                        line.name !== "Closing balance" &&
+                        line.name !== "Payouts",
+                    )
+              }
+              format={(value, each) => minorMoney(value, each.currency)}
+            />
+            {report.tie_out.some((each) => each.source === "payments") ? (
+              <span className={css.quiet}>
+                From the list of payments: payouts and balances are not in it. A balance report tells them.
+              </span>
+            ) : null}
+          </Section>
+        ) : null}
+        {report.bridge.map((bridge) => (
+          <Section
+            key={bridge.currency}
+            title={`From Stripe to the ledger, ${bridge.currency.toUpperCase()}`}
+          >
+            <BridgeTable bridge={bridge} />
+          </Section>
+        ))}
+      </div>
+      {report.roll_forward.length > 0 ? (
+        <div className={css.statements}>
+          <Section title="Tokens, from opening to closing">
+            <Statement
+              label="Tokens, from opening to closing"
+              columns={report.roll_forward}
+              heading={rollHeading}
+              lines={rollLines}
+              format={(value) => formatTokens(value)}
+            />
+          </Section>
+          {paid.length > 0 ? (
+            <Section title="Deferred revenue: money for tokens not yet used">
+              <Statement
+                label="Deferred revenue"
+                columns={paid}
+                heading={rollHeading}
+                lines={deferredLines}
+                format={(value, each) => minorMoney(value, each.currency)}
+              />
+            </Section>
+          ) : null}
+        </div>
+      ) : (
+        <Note meaning="grey">
+          The roll-forward of tokens is not part of this report: the project did not give its totals for the
+          period.
+        </Note>
+      )}
+      {report.deferred_revenue.length > 0 && paid.length === 0 ? (
+        <Section title="Deferred revenue, from the lots">
+          <PlainTable
+            label="Deferred revenue, from the lots"
+            rows={report.deferred_revenue}
+            rowKey={(each) => each.currency}
+            empty=""
+            columns={[
+              { id: "c", header: "Currency", width: 80, cell: (each) => each.currency.toUpperCase() },
+              { id: "l", header: "Lots", width: 80, align: "right", cell: (each) => formatTokens(each.lots) },
+              {
+                id: "t",
+                header: "Tokens left",
+                width: 100,
+                align: "right",
+                cell: (each) => <Tokens value={each.tokens_remaining} />,
+              },
+              {
+                id: "d",
+                header: "Stands for",
+                width: 100,
+                align: "right",
+                cell: (each) => minorMoney(each.deferred_minor, each.currency),
+              },
+            ]}
+          />
+        </Section>
+      ) : null}
+    </div>
+  );
+}
+
+function Verdict({ report }: { readonly report: Report }): ReactNode {
+  const blocking = report.classes.filter((each) => each.blocks).reduce((sum, each) => sum + each.count, 0);
+  const listed = report.classes.filter((each) => !each.blocks).reduce((sum, each) => sum + each.count, 0);
+  const matched = report.matched_by_pass.reduce((sum, each) => sum + each.count, 0);
+  return (
+    <div style={{ display: "flex", flexDirection: "column", gap: 8 }}>
+      <div className={css.verdict}>
+        <span className={css.verdictWord} data-tied={report.tied_out ? "yes" : "no"}>
+          {report.tied_out ? <CheckIcon size={20} /> : <WarningIcon size={20} />}
+          {report.tied_out ? "Tied out" : "Not tied out"}
+        </span>
+        <span>
+          {counted(matched, "match", "matches")}, {counted(blocking, "difference")} to resolve
+          {listed > 0 ? `, ${listed.toLocaleString("en")} only listed` : ""}
+        </span>
+        {report.tie_out.map((each) => {
+          const bridge = report.bridge.find((of) => of.currency === each.currency);
+          const open = (each.unexplained_minor ?? 0) !== 0 || (bridge?.unexplained_minor ?? 0) !== 0;
+          const ties = !open && (bridge?.lines.length ?? 0) === 0;
+          return (
+            <Tag key={each.currency} meaning={open ? "red" : ties ? "green" : "amber"}>
+              {each.currency.toUpperCase()}:{" "}
+              {open ? "unexplained rest" : ties ? "tied out" : "explained, open"}
+            </Tag>
+          );
+        })}
+      </div>
+      <Facts
+        rows={[
+          [
+            "Period",
+            <span key="p">
+              <Time at={report.period.from} form="full" /> to <Time at={report.period.to} form="full" />
+            </span>,
+          ],
+          [
+            "Complete until",
+            <span key="w">
+              {report.watermark ? <Time at={report.watermark} form="full" /> : "not known"}
+              <span className={css.quiet}>. A file cannot prove that nothing is missing from it.</span>
+            </span>,
+          ],
+        ]}
+      />
+      {report.warnings.slice(0, 5).map((warning) => (
+        <Note key={`${warning.code}${warning.file}${warning.row}`} meaning="amber">
+          {clip(cleanText(warning.message), 400)}
+          {warning.row ? ` (row ${warning.row.toLocaleString("en")})` : ""}
+        </Note>
+      ))}
+    </div>
+  );
+}
+
+function ClassTable({
+  classes,
+  runId,
+}: {
+  readonly classes: readonly ClassSummary[];
+  readonly runId: string;
+}): ReactNode {
+  const address = (code: string): string =>
+    placeAddress(["finance", "runs", runId, "differences"], { class: code });
+  return (
+    <PlainTable
+      label="Differences by class"
+      rows={classes.toSorted((a, b) => Number(b.blocks) - Number(a.blocks) || b.count - a.count)}
+      rowKey={(each) => each.class}
+      empty="No differences: both sides agree."
+      columns={[
+        {
+          id: "class",
+          header: "Class",
+          width: 180,
+          cell: (each) => <a href={`#${address(each.class)}`}>{className(each.class)}</a>,
+        },
+        {
+          id: "means",
+          header: "Means",
+          width: 200,
+          grow: 1,
+          cell: (each) => <span className={css.quiet}>{classMeans(each.class)}</span>,
+        },
+        { id: "count", header: "Count", width: 60, align: "right", cell: (each) => formatTokens(each.count) },
+        {
+          id: "money",
+          header: "Money at stake",
+          width: 110,
+          align: "right",
+          cell: (each) =>
+            each.at_stake.length === 0
+              ? "—"
+              : each.at_stake.map((of) => minorMoney(of.amount_minor, of.currency)).join(", "),
+        },
+        {
+          id: "tokens",
+          header: "Tokens at stake",
+          width: 110,
+          align: "right",
+          cell: (each) => <Tokens value={each.tokens_at_stake} />,
+        },
+        {
+          id: "age",
+          header: "Oldest",
+          width: 80,
+          align: "right",
+          cell: (each) => <Time at={each.oldest_at} />,
+        },
+        {
+          id: "blocks",
+          header: "",
+          width: 70,
+          cell: (each) =>
+            each.blocks ? <Tag meaning="red">to resolve</Tag> : <Tag meaning="grey">listed</Tag>,
+        },
+      ]}
+    />
+  );
+}
+
+function BridgeTable({ bridge }: { readonly bridge: Bridge }): ReactNode {
+  const money = (value: number): string => minorMoney(value, bridge.currency);
+  return (
+    <div style={{ overflowX: "auto" }}>
+      <table className={css.statement} aria-label={`From Stripe to the ledger, ${bridge.currency}`}>
+        <thead>
+          <tr>
+            <th />
+            <th>Count</th>
+            <th>Amount</th>
+          </tr>
+        </thead>
+        <tbody>
+          <tr>
+            <td>Stripe, gross</td>
+            <td>{formatTokens(bridge.stripe_count)}</td>
+            <td>{money(bridge.stripe_gross_minor)}</td>
+          </tr>
+          <tr data-check>
+            <td>of it matched</td>
+            <td>{formatTokens(bridge.matched_count)}</td>
+            <td>{money(bridge.matched_minor)}</td>
+          </tr>
+          {bridge.lines.map((line) => (
+            <tr key={line.class}>
+              <td>{className(line.class)}</td>
+              <td>{formatTokens(line.count)}</td>
+              <td>{money(-line.amount_minor)}</td>
+            </tr>
+          ))}
+          <tr data-sum>
+            <td>The ledger's purchases</td>
+            <td>{formatTokens(bridge.ledger_count)}</td>
+            <td>{money(bridge.ledger_minor)}</td>
+          </tr>
+          <tr data-check>
+            <td>Unexplained</td>
+            <td />
+            <td className={bridge.unexplained_minor === 0 ? css.good : css.bad}>
+              {money(bridge.unexplained_minor)}
+            </td>
+          </tr>
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+const kindNames: Readonly<Record<InputManifest["kind"], string>> = {
+  unified_payments: "Payments (Dashboard)",
+  balance_history: "Balance history",
+  balance_change_itemized: "Itemized balance change",
+  payout_reconciliation_itemized: "Itemized payout reconciliation",
+  disputes: "Disputes",
+};
+
+function Rows({ title, counts }: { readonly title: string; readonly counts: RowCounts }): ReactNode {
+  const excluded = Object.entries(counts.excluded);
+  return (
+    <Section title={title}>
+      <Facts
+        rows={[
+          ["Rows", formatTokens(counts.rows)],
+          ["Matched", formatTokens(counts.matched)],
+          ["In differences", formatTokens(counts.in_differences)],
+          ["Told by another file too", formatTokens(counts.merged)],
+          ["Same id again", formatTokens(counts.duplicates)],
+          ...excluded.map(
+            ([reason, count]) => [`Set aside: ${codeWords(reason)}`, formatTokens(count)] as const,
+          ),
+        ]}
+      />
+    </Section>
+  );
+}
+
+export function ReportInputs({ report }: { readonly report: Report }): ReactNode {
+  return (
+    <div className={css.page}>
+      {report.inputs.map((input) => (
+        <Section key={`${input.name} ${input.sha256}`} title={<bdi>{clip(cleanText(input.name), 120)}</bdi>}>
+          <Facts
+            rows={[
+              ["Taken as", kindNames[input.kind] ?? codeWords(input.kind)],
+              ["Rows", `${formatTokens(input.rows)}, ${formatBytes(input.bytes)}`],
+              [
+                "Covers",
+                input.window ? (
+                  <span key="w">
+                    <Time at={input.window.from} form="full" /> to <Time at={input.window.to} form="full" />
+                  </span>
+                ) : (
+                  "no rows"
+                ),
+              ],
+              ["Times", input.time_zone],
+              ["SHA-256", <code key="h">{input.sha256 ?? "—"}</code>],
+            ]}
+          />
+          {input.missing_columns.length > 0 ? (
+            <Note meaning="grey">
+              Would tell more with:
+              <ul style={{ margin: "4px 0 0", paddingLeft: 18 }}>
+                {input.missing_columns.map((missing) => (
+                  <li key={missing.column}>
+                    <code>{clip(cleanText(missing.column), 80)}</code>: {clip(cleanText(missing.use), 200)}{" "}
+                    <span className={css.quiet}>({clip(cleanText(missing.where), 200)})</span>
+                  </li>
+                ))}
+              </ul>
+            </Note>
+          ) : null}
+        </Section>
+      ))}
+      <div className={css.statements}>
+        <Rows title="Where Stripe's rows went" counts={report.stripe_rows} />
+        <Rows title="Where the ledger's records went" counts={report.ledger_rows} />
+      </div>
+      <Section title="How they were matched">
+        <PlainTable
+          label="Matches by pass"
+          rows={report.matched_by_pass}
+          rowKey={(each) => String(each.pass)}
+          empty="Nothing matched."
+          columns={[
+            { id: "pass", header: "Pass", width: 50, align: "right", cell: (each) => String(each.pass) },
+            { id: "by", header: "By", width: 200, grow: 1, cell: (each) => clip(cleanText(each.by), 120) },
+            {
+              id: "n",
+              header: "Matches",
+              width: 80,
+              align: "right",
+              cell: (each) => formatTokens(each.count),
+            },
+          ]}
+        />
+      </Section>
+    </div>
+  );
+}

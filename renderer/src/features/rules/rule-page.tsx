@@ -1,0 +1,252 @@
+import { type ReactNode, useState } from "react";
+import type { RuleRecord } from "../../../../shared/contract/records.ts";
+import {
+  type Action,
+  type Condition,
+  describeCondition,
+  describeProblem,
+  describeReason,
+  describeRule,
+  parseRule,
+  type Problem,
+  type Rule,
+  type RuleNames,
+  standardMessage,
+} from "../../../../shared/governance/rules/index.ts";
+import { useKeys } from "../../lib/keys.ts";
+import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
+import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
+import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
+import { ModeSwitch, type SetMode } from "./mode-switch.tsx";
+import css from "./rules.module.css";
+
+export type ReadRule =
+  | { readonly ok: true; readonly rule: Rule }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+export function readRule(record: RuleRecord): ReadRule {
+  const parsed = parseRule(record);
+  return parsed.ok ? { ok: true, rule: parsed.value } : { ok: false, problems: parsed.error };
+}
+
+/** One sentence for a rule, without its mode: that stands beside it. */
+export function ruleSentence(record: RuleRecord, names: RuleNames): string {
+  const read = readRule(record);
+  if (!read.ok) return "This console cannot read the rule; the project may be newer.";
+  return cleanText(describeRule({ ...read.rule, mode: "enforce", is_active: true }, names));
+}
+
+export function RulePage({
+  record,
+  names,
+  setMode,
+  waits,
+  onClose,
+}: {
+  readonly record: RuleRecord;
+  readonly names: RuleNames;
+  readonly setMode: SetMode;
+  readonly waits: boolean;
+  readonly onClose: () => void;
+}): ReactNode {
+  const read = readRule(record);
+  const [showJson, setShowJson] = useState(false);
+  useKeys({
+    e: () => void setMode(record, "enforce"),
+    s: () => void setMode(record, "shadow"),
+    o: () => void setMode(record, "off"),
+  });
+  const plans = record.applies_to.plans ?? [];
+  const scopes = record.applies_to.scopes ?? [];
+  const definition = JSON.stringify(
+    {
+      rule_name: record.rule_name,
+      rule_type: record.rule_type,
+      conditions: record.conditions,
+      action: record.action,
+      priority: record.priority,
+      mode: record.mode,
+      applies_to: record.applies_to,
+      version: record.version,
+    },
+    null,
+    2,
+  );
+  return (
+    <>
+      <DetailBar title={capitalise(codeWords(record.rule_name))} onClose={onClose}>
+        <ModeSwitch record={record} setMode={setMode} waits={waits} />
+      </DetailBar>
+      <DetailScroll>
+        <div className={css.page}>
+          <div className={css.sentence}>{ruleSentence(record, names)}.</div>
+          {record.mode === "shadow" ? (
+            <Note meaning="violet">
+              In shadow: every match is recorded and shows in receipts, and no call is changed by it.
+            </Note>
+          ) : null}
+          {record.description ? <SafeText text={record.description} length={500} /> : null}
+          {read.ok ? (
+            <>
+              <Section title="When">
+                <ul className={css.tree}>
+                  <ConditionTree condition={read.rule.conditions} names={names} />
+                </ul>
+              </Section>
+              <Section title="Then">
+                <Effects action={read.rule.action} />
+              </Section>
+            </>
+          ) : (
+            <Note meaning="red">
+              The rule cannot be read here:
+              <ul>
+                {read.problems.slice(0, 10).map((problem) => (
+                  <li key={describeProblem(problem)}>{clip(cleanText(describeProblem(problem)), 300)}</li>
+                ))}
+              </ul>
+            </Note>
+          )}
+          <Section title="About it">
+            <Facts
+              rows={[
+                [
+                  "For",
+                  plans.length + scopes.length === 0
+                    ? "every call"
+                    : [
+                        plans.length > 0
+                          ? `plans ${plans.map((id) => cleanText(names.plans?.[id] ?? id)).join(", ")}`
+                          : "",
+                        scopes.length > 0 ? `scopes ${scopes.map(cleanText).join(", ")}` : "",
+                      ]
+                        .filter(Boolean)
+                        .join("; "),
+                ],
+                ["Priority", `${record.priority} (lower runs first)`],
+                ["Kind", codeWords(record.rule_type)],
+                ["Version", String(record.version)],
+                [
+                  "Last change",
+                  <span key="c">
+                    <Time at={record.updated_at} />
+                    {record.updated_by ? ` by ${clip(cleanText(record.updated_by), 60)}` : ""}
+                  </span>,
+                ],
+                ["Matches, 24 h", <Tokens key="m" value={record.matches_24h} />],
+                [
+                  "Name",
+                  <span key="n">
+                    <code>{clip(cleanText(record.rule_name), 100)}</code>{" "}
+                    <CopyButton text={record.rule_name} />
+                  </span>,
+                ],
+              ]}
+            />
+          </Section>
+          <Section
+            title={
+              <a
+                href="#definition"
+                role="button"
+                aria-expanded={showJson}
+                onClick={(event) => {
+                  event.preventDefault();
+                  setShowJson(!showJson);
+                }}
+              >
+                {showJson ? "Hide the definition" : "Show the definition"}
+              </a>
+            }
+            aside={<CopyButton text={definition} label="Copy the definition" />}
+          >
+            {showJson ? <pre className={css.json}>{definition}</pre> : null}
+          </Section>
+        </div>
+      </DetailScroll>
+    </>
+  );
+}
+
+function ConditionTree({
+  condition,
+  names,
+}: {
+  readonly condition: Condition;
+  readonly names: RuleNames;
+}): ReactNode {
+  if ("fact" in condition) return <li>{capitalise(cleanText(describeCondition(condition, names)))}</li>;
+  if ("not" in condition)
+    return (
+      <li>
+        <span className={css.join}>not</span>
+        <ul className={css.tree}>
+          <ConditionTree condition={condition.not} names={names} />
+        </ul>
+      </li>
+    );
+  const isAll = "all" in condition;
+  const children = isAll ? condition.all : condition.any;
+  if (children.length === 0) return <li>{isAll ? "Always" : "Never"}</li>;
+  if (children.length === 1 && children[0]) return <ConditionTree condition={children[0]} names={names} />;
+  return (
+    <li>
+      <span className={css.join}>{isAll ? "all of" : "any of"}</span>
+      <ul className={css.tree}>
+        {children.map((child, index) => (
+          <ConditionTree key={index} condition={child} names={names} />
+        ))}
+      </ul>
+    </li>
+  );
+}
+
+function Effects({ action }: { readonly action: Action }): ReactNode {
+  const effects: ReactNode[] = [];
+  const said = (text: string): ReactNode => (
+    <div className={css.said}>
+      The user is told: “<SafeText text={text} length={500} />”
+    </div>
+  );
+  if (action.block)
+    effects.push(
+      <>
+        Block the call: {describeReason(action.block.reason)}
+        {action.block.minutes === undefined
+          ? ""
+          : `, and all calls for ${action.block.minutes.toLocaleString("en")} minutes`}
+        .{said(action.block.message ?? standardMessage(action.block.reason))}
+      </>,
+    );
+  if (action.deflect)
+    effects.push(
+      <>
+        Answer with a set reply, without calling a model.
+        {said(action.deflect.message)}
+      </>,
+    );
+  if (action.warn)
+    effects.push(
+      <>
+        Let it pass with a warning.
+        {said(action.warn.message)}
+      </>,
+    );
+  if (action.route)
+    effects.push(
+      <>
+        Use the model <code>{clip(cleanText(action.route.model), 100)}</code> instead.
+      </>,
+    );
+  if (action.truncate)
+    effects.push(<>Shorten the message to {action.truncate.words.toLocaleString("en")} words.</>);
+  if (action.flag) effects.push(<>Flag the user for review: {describeReason(action.flag.reason)}.</>);
+  if (action.multiply_cost) effects.push(<>Count its tokens {action.multiply_cost.by} times.</>);
+  return (
+    <ul className={css.effects}>
+      {effects.map((effect, index) => (
+        <li key={index}>{effect}</li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,320 @@
+import { Button, Checkbox, PasswordInput, Popover, Progress, Switch, TextInput } from "@mantine/core";
+import { useQueryClient } from "@tanstack/react-query";
+import { type ReactNode, useState } from "react";
+import type { Failure, OperationOutput, Profile } from "../../../../shared/contract/operations.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
+import { useLive } from "../../lib/live.ts";
+import { cleanText, clip, counted } from "../../lib/text.ts";
+import { PlusIcon, TrashIcon } from "../../ui/icons.tsx";
+import { showDone, showFailure } from "../../ui/notices.tsx";
+import { CopyButton, Note, Section, Tag, Tokens } from "../../ui/parts.tsx";
+import { failureText, QueryView } from "../../ui/states.tsx";
+import css from "./settings.module.css";
+
+type Checked = OperationOutput<"connection.check">;
+
+const keyWords: Readonly<Record<Profile["key_storage"], string>> = {
+  keychain: "key in this machine's keychain",
+  session: "key kept until the console ends: no keychain here",
+  generated: "key made by the local project",
+  missing: "key missing: remove and add it again",
+};
+
+export function Connections(): ReactNode {
+  const query = useCall("connection.profiles", {});
+  const connection = useLive((state) => state.connection);
+  const [adding, setAdding] = useState(false);
+  return (
+    <div className={css.column}>
+      <Section
+        title="Projects"
+        aside={
+          <Button leftSection={<PlusIcon size={14} />} onClick={() => setAdding(true)} disabled={adding}>
+            Connect a Supabase project
+          </Button>
+        }
+      >
+        <QueryView query={query}>
+          {(profiles) => (
+            <div className={css.profiles}>
+              {profiles.map((profile) => (
+                <ProfileRow
+                  key={profile.profile_id}
+                  profile={profile}
+                  isCurrent={connection?.profile?.profile_id === profile.profile_id}
+                />
+              ))}
+            </div>
+          )}
+        </QueryView>
+      </Section>
+      {connection?.failure ? (
+        <Note meaning="red" role="alert">
+          <FailureWords failure={connection.failure} />
+        </Note>
+      ) : null}
+      {adding ? <AddProject onDone={() => setAdding(false)} /> : null}
+      <SampleTraffic />
+    </div>
+  );
+}
+
+function FailureWords({ failure }: { readonly failure: Failure }): ReactNode {
+  return (
+    <>
+      <b>{failure.message}</b> {failure.advice}{" "}
+      <CopyButton text={() => failureText(failure)} label="Copy details" />
+    </>
+  );
+}
+
+function ProfileRow({
+  profile,
+  isCurrent,
+}: {
+  readonly profile: Profile;
+  readonly isCurrent: boolean;
+}): ReactNode {
+  const client = useConsole();
+  const queries = useQueryClient();
+  const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const select = async (): Promise<void> => {
+    setBusy(true);
+    const result = await client.call("connection.select", { profile_id: profile.profile_id });
+    setBusy(false);
+    if (!result.ok) showFailure(`${cleanText(profile.name)} was not opened`, result.error);
+  };
+  const remove = async (): Promise<void> => {
+    setAsking(false);
+    const result = await client.call("connection.remove", { profile_id: profile.profile_id });
+    if (result.ok) showDone(`Removed ${clip(cleanText(profile.name), 60)} and its key`);
+    else showFailure("Not removed", result.error);
+    void queries.invalidateQueries({ queryKey: ["connection.profiles"] });
+  };
+  return (
+    <div className={css.profile} data-current={isCurrent || undefined}>
+      <div className={css.profileName}>
+        <span>{clip(cleanText(profile.name), 60)}</span>
+        {profile.is_production ? <strong className={css.production}>PRODUCTION</strong> : null}
+        {profile.kind === "local" ? <Tag meaning="grey">Local</Tag> : null}
+        {isCurrent ? <Tag meaning="blue">open</Tag> : null}
+      </div>
+      <div className={css.profileMeta}>
+        {clip(cleanText(profile.url), 200)}, {keyWords[profile.key_storage]}
+      </div>
+      <div className={css.profileButtons}>
+        {isCurrent ? null : (
+          <Button onClick={() => void select()} loading={busy}>
+            Open
+          </Button>
+        )}
+        {profile.kind === "local" ? null : (
+          <Popover opened={asking} onChange={setAsking} position="bottom-end" trapFocus>
+            <Popover.Target>
+              <Button
+                leftSection={<TrashIcon size={14} />}
+                aria-label={`Remove ${cleanText(profile.name)}`}
+                onClick={() => setAsking(true)}
+              >
+                Remove
+              </Button>
+            </Popover.Target>
+            <Popover.Dropdown>
+              <div style={{ width: 280, display: "flex", flexDirection: "column", gap: 10 }}>
+                <span>
+                  Forget this connection and its key on this machine? Nothing in the project changes. Changes
+                  of yours that wait to be sent to it are lost.
+                </span>
+                <div className={css.buttons} style={{ justifyContent: "flex-end" }}>
+                  <Button onClick={() => setAsking(false)}>Cancel</Button>
+                  <Button variant="filled" color="danger" onClick={() => void remove()}>
+                    Remove
+                  </Button>
+                </div>
+              </div>
+            </Popover.Dropdown>
+          </Popover>
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** Adds a project only after its address and key were tried, and says what is there. */
+function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
+  const client = useConsole();
+  const queries = useQueryClient();
+  const [name, setName] = useState("");
+  const [url, setUrl] = useState("");
+  const [key, setKey] = useState("");
+  const [isProduction, setProduction] = useState(true);
+  const [busy, setBusy] = useState<"check" | "add" | null>(null);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const [checked, setChecked] = useState<Checked | null>(null);
+  const forget = (): void => {
+    setChecked(null);
+    setFailure(null);
+  };
+  const check = async (): Promise<boolean> => {
+    setBusy("check");
+    forget();
+    const result = await client.call("connection.check", { url, key });
+    setBusy(null);
+    if (result.ok) setChecked(result.value);
+    else setFailure(result.error);
+    return result.ok;
+  };
+  const add = async (): Promise<void> => {
+    if (!checked && !(await check())) return;
+    setBusy("add");
+    const host = /^https?:\/\/([^/:]+)/i.exec(url.trim())?.[1] ?? "Project";
+    const result = await client.call("connection.add", {
+      name: name.trim() || host,
+      url,
+      key,
+      is_production: isProduction,
+    });
+    if (!result.ok) {
+      setBusy(null);
+      setFailure(result.error);
+      return;
+    }
+    void queries.invalidateQueries({ queryKey: ["connection.profiles"] });
+    const selected = await client.call("connection.select", { profile_id: result.value.profile_id });
+    setBusy(null);
+    if (!selected.ok) showFailure("Added, but not opened", selected.error);
+    onDone();
+  };
+  const missing = checked?.missing_migrations ?? [];
+  return (
+    <form
+      className={css.form}
+      aria-label="Connect a Supabase project"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void (checked ? add() : check());
+      }}
+    >
+      <h2>Connect a Supabase project</h2>
+      <TextInput
+        label="Project URL"
+        placeholder="https://abcdefghijkl.supabase.co"
+        description="In the Supabase dashboard: Project Settings, Data API."
+        data-autofocus
+        value={url}
+        onChange={(event) => {
+          setUrl(event.currentTarget.value);
+          forget();
+        }}
+      />
+      <PasswordInput
+        label="Service-role key"
+        placeholder="sb_secret_… or a key that starts with eyJ"
+        description="In Project Settings, API Keys. It goes to this machine's keychain and is never shown again."
+        autoComplete="off"
+        value={key}
+        onChange={(event) => {
+          setKey(event.currentTarget.value);
+          forget();
+        }}
+      />
+      <TextInput
+        label="Name"
+        placeholder="How you call it"
+        maxLength={200}
+        value={name}
+        onChange={(event) => setName(event.currentTarget.value)}
+      />
+      <Checkbox
+        label="This is production"
+        description="Marks every screen in red, so that nobody takes it for a test."
+        checked={isProduction}
+        onChange={(event) => setProduction(event.currentTarget.checked)}
+      />
+      {failure ? (
+        <Note meaning="red" role="alert">
+          <FailureWords failure={failure} />
+        </Note>
+      ) : null}
+      {checked ? (
+        <Note meaning={missing.length > 0 ? "amber" : "green"} role="status">
+          {missing.length > 0 ? (
+            <>
+              The key works, but {counted(missing.length, "migration is", "migrations are")} missing there:{" "}
+              {missing.slice(0, 5).map(cleanText).join(", ")}
+              {missing.length > 5 ? "…" : ""}. Run <code>npm run migrate</code> against its database first.
+            </>
+          ) : (
+            <>
+              The key works (role {cleanText(checked.role)}). Schema{" "}
+              {cleanText(checked.project.schema_version)}, <Tokens value={checked.project.accounts} /> users,
+              PostgreSQL {cleanText(checked.project.server_version)}.
+            </>
+          )}
+        </Note>
+      ) : null}
+      <div className={css.buttons}>
+        <Button
+          type="submit"
+          variant={checked ? "default" : "filled"}
+          loading={busy === "check"}
+          disabled={!url || !key}
+        >
+          Check
+        </Button>
+        <Button
+          variant={checked ? "filled" : "default"}
+          loading={busy === "add"}
+          disabled={!url || !key || missing.length > 0}
+          onClick={() => void add()}
+        >
+          Add and open
+        </Button>
+        <Button variant="subtle" onClick={onDone}>
+          Cancel
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+function SampleTraffic(): ReactNode {
+  const client = useConsole();
+  const traffic = useLive((state) => state.connection?.sample_traffic ?? null);
+  const [busy, setBusy] = useState(false);
+  if (!traffic) return null;
+  const set = async (running: boolean): Promise<void> => {
+    setBusy(true);
+    const result = await client.call("connection.sample_traffic", { running });
+    setBusy(false);
+    if (result.ok) useLive.setState({ connection: result.value });
+    else showFailure("The sample traffic was not switched", result.error);
+  };
+  return (
+    <Section title="Sample data">
+      <div className={css.row}>
+        <div>Invented traffic</div>
+        <div>
+          <Switch
+            label={traffic.running ? "Running" : "Stopped"}
+            checked={traffic.running}
+            disabled={busy}
+            onChange={(event) => void set(event.currentTarget.checked)}
+          />
+          <p className={css.quiet} style={{ margin: "6px 0 0" }}>
+            Made-up users that call the true enforcement functions of the local project, a few times a second.{" "}
+            {traffic.calls.toLocaleString("en")} calls since the start. It never touches a project that you
+            connected.
+          </p>
+          {traffic.filling === null || traffic.filling >= 1 ? null : (
+            <div style={{ marginTop: 10 }}>
+              <Progress value={traffic.filling * 100} aria-label="Filling in past days" />
+              <span className={css.quiet}>Filling in past days: {Math.round(traffic.filling * 100)} %</span>
+            </div>
+          )}
+        </div>
+      </div>
+    </Section>
+  );
+}

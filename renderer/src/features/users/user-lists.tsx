@@ -1,0 +1,373 @@
+/** The lists of a user's page: decisions, ledger, lots, holds, audit. */
+import { useInfiniteQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+import type {
+  AccountDetail,
+  AuditEntry,
+  DecisionRow,
+  Hold,
+  LedgerEntry,
+  Lot,
+} from "../../../../shared/contract/records.ts";
+import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
+import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
+import { formatChange } from "../../lib/format.ts";
+import { navigate, placeAddress } from "../../lib/router.ts";
+import { statusSign } from "../../lib/signs.ts";
+import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
+import type { Column } from "../../ui/data-table.tsx";
+import { Cost, Id, SafeText, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
+import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
+import css from "./users.module.css";
+
+const PAGE = 50;
+
+function decisionColumns(currency: string, zone: string): readonly Column<DecisionRow>[] {
+  return [
+    { id: "at", header: "When", width: 96, cell: (row) => <Time at={row.at} form="short" zone={zone} /> },
+    {
+      id: "status",
+      header: "What",
+      width: 84,
+      cell: (row) => {
+        const sign = statusSign(row.status);
+        return (
+          <Tag
+            meaning={row.decision === "warn" && row.status === "settled" ? "amber" : sign.meaning}
+            dot
+            plain
+          >
+            {sign.word}
+          </Tag>
+        );
+      },
+    },
+    {
+      id: "why",
+      header: "Why",
+      width: 150,
+      grow: 1,
+      cell: (row) => {
+        if (row.reason)
+          return (
+            <>
+              {capitalise(cleanText(describeReason(row.reason)))}
+              {row.rule_name ? (
+                <span className={css.quiet}>
+                  {" "}
+                  by {codeWords(row.rule_name)} v{row.rule_version}
+                </span>
+              ) : null}
+            </>
+          );
+        const warning = row.warnings[0];
+        return warning ? <SafeText text={warning} length={120} /> : null;
+      },
+    },
+    {
+      id: "model",
+      header: "Model",
+      width: 90,
+      cell: (row) =>
+        (row.model ?? row.requested_model) ? (
+          <SafeText text={row.model ?? row.requested_model ?? ""} length={40} />
+        ) : (
+          "—"
+        ),
+    },
+    {
+      id: "tokens",
+      header: "Tokens",
+      width: 70,
+      align: "right",
+      hint: "Charged, or asked for where nothing was charged",
+      cell: (row) => <Tokens value={row.charged_tokens ?? row.estimated_tokens} />,
+    },
+    {
+      id: "cost",
+      header: "Cost",
+      width: 60,
+      align: "right",
+      cell: (row) =>
+        row.status === "settled" ? <Cost micros={row.cost_micros} currency={currency} /> : null,
+    },
+  ];
+}
+
+export function DecisionList({
+  userId,
+  currency,
+  zone,
+  limit,
+}: {
+  readonly userId: string;
+  readonly currency: string;
+  readonly zone: string;
+  /** Only the newest so many, without paging. */
+  readonly limit?: number;
+}): ReactNode {
+  const client = useConsole();
+  const query = useInfiniteQuery({
+    queryKey: ["accounts.decisions", { user_id: userId, limit: limit ?? PAGE }],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "accounts.decisions", {
+        user_id: userId,
+        before_id: pageParam,
+        limit: limit ?? PAGE,
+      }),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_before_id,
+    refetchInterval: limit ? 5000 : false,
+  });
+  if (!query.data)
+    return query.error ? (
+      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+    ) : (
+      <Skeleton lines={5} />
+    );
+  const rows = query.data.pages.flatMap((page) => page.decisions);
+  return (
+    <div>
+      {query.error ? (
+        <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+      ) : null}
+      <PlainTable
+        label="Decisions, newest first"
+        columns={decisionColumns(currency, zone)}
+        rows={rows}
+        rowKey={(row) => String(row.decision_id)}
+        onOpen={(row) => navigate(placeAddress(["users", userId, "decisions", String(row.decision_id)]))}
+        empty="No calls yet."
+      />
+      {limit ? null : (
+        <MoreRows
+          shown={rows.length}
+          hasMore={query.hasNextPage}
+          isLoading={query.isFetchingNextPage}
+          onMore={() => void query.fetchNextPage()}
+        />
+      )}
+    </div>
+  );
+}
+
+function ledgerColumns(zone: string): readonly Column<LedgerEntry>[] {
+  return [
+    {
+      id: "id",
+      header: "Entry",
+      width: 60,
+      cell: (row) => <Id value={String(row.transaction_id)} copy={false} />,
+    },
+    {
+      id: "at",
+      header: "When",
+      width: 96,
+      cell: (row) => <Time at={row.created_at} form="short" zone={zone} />,
+    },
+    { id: "type", header: "Type", width: 90, cell: (row) => capitalise(codeWords(row.transaction_type)) },
+    {
+      id: "what",
+      header: "Description",
+      width: 140,
+      grow: 1,
+      cell: (row) => (row.description ? <SafeText text={row.description} length={160} /> : null),
+    },
+    {
+      id: "amount",
+      header: "Change",
+      width: 80,
+      align: "right",
+      cell: (row) => (
+        <span className={css.amount} data-sign={row.amount > 0 ? "plus" : "minus"}>
+          {formatChange(row.amount)}
+        </span>
+      ),
+    },
+    {
+      id: "after",
+      header: "Balance after",
+      width: 90,
+      align: "right",
+      cell: (row) => <Tokens value={row.new_balance} />,
+    },
+  ];
+}
+
+export function Ledger({ userId, zone }: { readonly userId: string; readonly zone: string }): ReactNode {
+  const client = useConsole();
+  const query = useInfiniteQuery({
+    queryKey: ["accounts.ledger", { user_id: userId }],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "accounts.ledger", { user_id: userId, before_id: pageParam, limit: PAGE }),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_before_id,
+  });
+  if (!query.data)
+    return query.error ? (
+      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+    ) : (
+      <Skeleton lines={8} />
+    );
+  const rows = query.data.pages.flatMap((page) => page.entries);
+  return (
+    <div>
+      {query.error ? (
+        <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+      ) : null}
+      <PlainTable
+        label="Ledger, newest first"
+        columns={ledgerColumns(zone)}
+        rows={rows}
+        rowKey={(row) => String(row.transaction_id)}
+        empty="The ledger is empty: nothing was granted or used yet."
+      />
+      <MoreRows
+        shown={rows.length}
+        hasMore={query.hasNextPage}
+        isLoading={query.isFetchingNextPage}
+        onMore={() => void query.fetchNextPage()}
+      />
+    </div>
+  );
+}
+
+const lotColumns: readonly Column<Lot>[] = [
+  { id: "kind", header: "Kind", width: 80, cell: (lot) => capitalise(lot.kind) },
+  {
+    id: "what",
+    header: "From",
+    width: 120,
+    grow: 1,
+    cell: (lot) => (lot.description ? <SafeText text={lot.description} length={120} /> : null),
+  },
+  { id: "at", header: "Granted", width: 90, cell: (lot) => <Time at={lot.created_at} form="short" /> },
+  {
+    id: "ends",
+    header: "Expires",
+    width: 90,
+    cell: (lot) =>
+      lot.expires_at ? <Time at={lot.expires_at} form="short" /> : <span className={css.quiet}>never</span>,
+  },
+  {
+    id: "granted",
+    header: "Tokens",
+    width: 80,
+    align: "right",
+    cell: (lot) => <Tokens value={lot.granted} />,
+  },
+  { id: "left", header: "Left", width: 80, align: "right", cell: (lot) => <Tokens value={lot.remaining} /> },
+  {
+    id: "frozen",
+    header: "Frozen",
+    width: 70,
+    align: "right",
+    hint: "Held back by a dispute",
+    cell: (lot) => (lot.frozen > 0 ? <Tokens value={lot.frozen} /> : <span className={css.quiet}>0</span>),
+  },
+];
+
+const holdColumns: readonly Column<Hold>[] = [
+  {
+    id: "id",
+    header: "Request",
+    width: 120,
+    grow: 1,
+    cell: (hold) => <Id value={hold.request_id} head={12} />,
+  },
+  {
+    id: "model",
+    header: "Model",
+    width: 90,
+    cell: (hold) => (hold.model ? clip(cleanText(hold.model), 40) : "—"),
+  },
+  { id: "at", header: "Since", width: 90, cell: (hold) => <Time at={hold.created_at} /> },
+  { id: "ends", header: "Given back", width: 90, cell: (hold) => <Time at={hold.expires_at} /> },
+  {
+    id: "tokens",
+    header: "Tokens",
+    width: 80,
+    align: "right",
+    cell: (hold) => <Tokens value={hold.reserved_tokens} />,
+  },
+];
+
+export function LotsAndHolds({ detail }: { readonly detail: AccountDetail }): ReactNode {
+  return (
+    <>
+      <Section title="Lots, in the order they are spent">
+        <PlainTable
+          label="Lots"
+          columns={lotColumns}
+          rows={detail.lots}
+          rowKey={(lot) => String(lot.grant_id)}
+          empty="No live lots: this account has no tokens."
+        />
+      </Section>
+      <Section title="Holds of calls that run now">
+        <PlainTable
+          label="Holds"
+          columns={holdColumns}
+          rows={detail.holds}
+          rowKey={(hold) => hold.request_id}
+          empty="No call is running."
+        />
+      </Section>
+    </>
+  );
+}
+
+/** Details of an audit entry on one line, without what is shown elsewhere. */
+function auditDetails(entry: AuditEntry): string {
+  return Object.entries(entry.details)
+    .filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(
+      ([key, value]) =>
+        `${codeWords(key)}: ${cleanText(typeof value === "string" ? value : JSON.stringify(value))}`,
+    )
+    .join(", ");
+}
+
+const auditColumns: readonly Column<AuditEntry>[] = [
+  { id: "at", header: "When", width: 100, cell: (entry) => <Time at={entry.at} form="short" /> },
+  {
+    id: "who",
+    header: "Who",
+    width: 90,
+    cell: (entry) =>
+      entry.operator ? (
+        <SafeText text={entry.operator} length={40} />
+      ) : (
+        <span className={css.quiet}>rules</span>
+      ),
+  },
+  { id: "what", header: "Did", width: 90, cell: (entry) => capitalise(codeWords(entry.action)) },
+  {
+    id: "why",
+    header: "Why",
+    width: 160,
+    grow: 1,
+    cell: (entry) => {
+      const details = auditDetails(entry);
+      return (
+        <>
+          {entry.reason ? <SafeText text={entry.reason} length={300} /> : null}
+          {details ? <div className={css.quiet}>{clip(details, 200)}</div> : null}
+        </>
+      );
+    },
+  },
+];
+
+export function Audit({ entries }: { readonly entries: readonly AuditEntry[] }): ReactNode {
+  return (
+    <PlainTable
+      label="Audit, newest first"
+      columns={auditColumns}
+      rows={entries}
+      rowKey={(entry) => String(entry.audit_id)}
+      empty="No operator and no rule has acted on this account."
+    />
+  );
+}

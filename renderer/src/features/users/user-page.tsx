@@ -1,0 +1,430 @@
+import { Button } from "@mantine/core";
+import { type ReactNode, useState } from "react";
+import type { OperationOutput } from "../../../../shared/contract/operations.ts";
+import type { AccountDetail, Balance } from "../../../../shared/contract/records.ts";
+import { useNow, useZone } from "../../lib/clock.ts";
+import { toFailure, useCall } from "../../lib/console.tsx";
+import { formatDuration, formatInstant } from "../../lib/format.ts";
+import { useKeys } from "../../lib/keys.ts";
+import { useLive } from "../../lib/live.ts";
+import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
+import { accountSigns } from "../../lib/signs.ts";
+import { cleanText, clip } from "../../lib/text.ts";
+import { BlockIcon, ChevronLeftIcon, FlagIcon, SyncIcon, UnblockIcon } from "../../ui/icons.tsx";
+import {
+  CopyButton,
+  copyText,
+  Cost,
+  Id,
+  Meter,
+  Note,
+  SafeText,
+  Section,
+  Tag,
+  Time,
+  Tokens,
+  UserName,
+} from "../../ui/parts.tsx";
+import { ReceiptView } from "../../ui/receipt.tsx";
+import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
+import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { type Act, ActButton } from "./acts.tsx";
+import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
+import { UserUsage } from "./user-usage.tsx";
+import css from "./users.module.css";
+
+const tabs = [
+  { id: "overview", name: "Overview" },
+  { id: "decisions", name: "Decisions" },
+  { id: "ledger", name: "Ledger" },
+  { id: "lots", name: "Lots and holds" },
+  { id: "usage", name: "Usage" },
+  { id: "audit", name: "Audit" },
+] as const;
+
+/** Everything about one user, and what can be done. */
+export function UserPage({
+  userId,
+  tab,
+  item,
+  onClose,
+}: {
+  readonly userId: string;
+  readonly tab: string;
+  /** Inside a tab: the decision that is open. */
+  readonly item: string | null;
+  readonly onClose: () => void;
+}): ReactNode {
+  const query = useCall("accounts.get", { user_id: userId }, { refetchMs: 5000 });
+  const [act, setAct] = useState<Act | null>(null);
+  const account = query.data?.account;
+  const address = placeAddress(["users", userId]);
+  useKeys(
+    {
+      b: () => setAct(account?.is_blocked ? "unblock" : "block"),
+      f: () => setAct("flag"),
+      c: () => void copyText(userId),
+    },
+    account !== undefined,
+  );
+  const decision = tab === "decisions" && item ? Number(item) : null;
+  useKeys({ Escape: () => navigate(`${address}/decisions`) }, decision !== null);
+
+  if (!query.data || !account) {
+    const failure = query.error ? toFailure(query.error) : null;
+    return (
+      <>
+        <DetailBar title={<UserName name={null} id={userId} />} onClose={onClose} />
+        {failure ? (
+          <ErrorView
+            failure={
+              failure.code === "unknown_user" || failure.code === "not_found"
+                ? {
+                    ...failure,
+                    message: "There is no such user in this project.",
+                    advice: "Search for the name or e-mail; the id may belong to another project.",
+                  }
+                : failure
+            }
+            onRetry={() => void query.refetch()}
+          />
+        ) : (
+          <Skeleton lines={10} />
+        )}
+      </>
+    );
+  }
+  const signs = accountSigns({ ...account, debt: query.data.balance.debt });
+  return (
+    <>
+      <DetailBar
+        title={
+          <span style={{ display: "flex", alignItems: "center", gap: 8, fontSize: 15 }}>
+            <UserName name={account.display_name} id={account.user_id} />
+            {signs.map((sign) => (
+              <Tag key={sign.word} meaning={sign.meaning}>
+                {sign.word}
+              </Tag>
+            ))}
+          </span>
+        }
+        onClose={onClose}
+      >
+        <ActButton
+          act="flag"
+          account={account}
+          icon={<FlagIcon size={14} />}
+          opened={act === "flag"}
+          onOpened={(opened) => setAct(opened ? "flag" : null)}
+        />
+        {account.is_blocked ? (
+          <ActButton
+            act="unblock"
+            account={account}
+            icon={<UnblockIcon size={14} />}
+            opened={act === "unblock"}
+            onOpened={(opened) => setAct(opened ? "unblock" : null)}
+          />
+        ) : (
+          <ActButton
+            act="block"
+            account={account}
+            icon={<BlockIcon size={14} />}
+            opened={act === "block"}
+            onOpened={(opened) => setAct(opened ? "block" : null)}
+          />
+        )}
+      </DetailBar>
+      {query.data.as_of ? <StaleLine asOf={query.data.as_of} /> : null}
+      <DetailScroll>
+        <div className={css.page}>
+          <Identity detail={query.data} />
+          <Standing detail={query.data} />
+          <Summary detail={query.data} />
+          <nav className={css.tabs} aria-label="About this user">
+            {tabs.map((each) => (
+              <a
+                key={each.id}
+                href={`#${each.id === "overview" ? address : `${address}/${each.id}`}`}
+                aria-current={tab === each.id ? "page" : undefined}
+              >
+                {each.name}
+              </a>
+            ))}
+          </nav>
+          {decision !== null ? (
+            <div style={{ margin: "-8px -14px 0" }}>
+              <Button
+                variant="subtle"
+                ml={10}
+                leftSection={<ChevronLeftIcon size={14} />}
+                component="a"
+                href={`#${address}/decisions`}
+              >
+                All decisions
+              </Button>
+              <ReceiptView key={decision} decisionId={decision} />
+            </div>
+          ) : (
+            <TabBody tab={tab} detail={query.data} />
+          )}
+        </div>
+      </DetailScroll>
+    </>
+  );
+}
+
+function TabBody({ tab, detail }: { readonly tab: string; readonly detail: AccountDetail }): ReactNode {
+  const { account, currency } = detail;
+  const zone = useZone(account.timezone);
+  switch (tab) {
+    case "decisions":
+      return <DecisionList userId={account.user_id} currency={currency} zone={zone} />;
+    case "ledger":
+      return <Ledger userId={account.user_id} zone={zone} />;
+    case "lots":
+      return <LotsAndHolds detail={detail} />;
+    case "audit":
+      return <Audit entries={detail.audit} />;
+    case "usage":
+      return <UserUsage userId={account.user_id} timezone={account.timezone} currency={currency} breakdown />;
+    default:
+      return (
+        <>
+          <Section
+            title="Recent decisions"
+            aside={<a href={`#${placeAddress(["users", account.user_id, "decisions"])}`}>All</a>}
+          >
+            <DecisionList userId={account.user_id} currency={currency} zone={zone} limit={8} />
+          </Section>
+          <UserUsage
+            userId={account.user_id}
+            timezone={account.timezone}
+            currency={currency}
+            breakdown={false}
+          />
+        </>
+      );
+  }
+}
+
+function Identity({ detail }: { readonly detail: AccountDetail }): ReactNode {
+  const { account, plan } = detail;
+  return (
+    <div className={css.identity}>
+      <span>
+        id <Id value={account.user_id} head={18} tail={6} />
+      </span>
+      {account.email ? (
+        <span>
+          <b>
+            <SafeText text={account.email} length={60} />
+          </b>
+          <CopyButton text={account.email} label="Copy the e-mail address" />
+        </span>
+      ) : null}
+      <span>
+        plan <b>{clip(cleanText(plan.name || plan.plan_id), 40)}</b>
+      </span>
+      <span>
+        lives in <b>{clip(cleanText(account.timezone), 40)}</b>
+      </span>
+      <span>
+        since{" "}
+        <b>
+          <Time at={account.created_at} form="short" />
+        </b>
+      </span>
+      <span>
+        last active{" "}
+        <b>
+          <Time at={detail.last_activity} />
+        </b>
+      </span>
+      <span>
+        link{" "}
+        <CopyButton
+          text={() => absoluteAddress(placeAddress(["users", account.user_id]))}
+          label="Copy the link to this user"
+        />
+      </span>
+    </div>
+  );
+}
+
+/** Blocks, flags, debt and what waits to be sent, said in sentences. */
+function Standing({ detail }: { readonly detail: OperationOutput<"accounts.get"> }): ReactNode {
+  const { account, balance } = detail;
+  const zone = useZone(account.timezone);
+  const now = useNow(1000);
+  const waiting = useLive((state) => state.intents).filter(
+    (intent) =>
+      intent.subject === account.user_id && (intent.status === "pending" || intent.status === "conflict"),
+  );
+  return (
+    <>
+      {account.is_blocked ? (
+        <Note meaning="red">
+          <b>Blocked{account.blocked_by ? ` by ${clip(cleanText(account.blocked_by), 60)}` : ""}</b>
+          {account.blocked_until
+            ? ` until ${formatInstant(account.blocked_until, zone)}, for another ${formatDuration(Date.parse(account.blocked_until) - now)}`
+            : ", until someone unblocks"}
+          {account.block_reason ? <>: “{<SafeText text={account.block_reason} />}”</> : "."}
+        </Note>
+      ) : null}
+      {account.is_flagged ? (
+        <Note meaning="amber">
+          <b>Flagged for review</b>
+          {account.flagged_at ? (
+            <>
+              {" "}
+              <Time at={account.flagged_at} zone={account.timezone} />
+            </>
+          ) : null}
+          {account.flag_reason ? <>: “{<SafeText text={account.flag_reason} />}”</> : "."}
+        </Note>
+      ) : null}
+      {balance.debt > 0 ? (
+        <Note meaning="red">
+          <b>
+            Owes <Tokens value={balance.debt} /> tokens
+          </b>
+          : more was used than was there. The next grant pays it first.
+        </Note>
+      ) : null}
+      {waiting.map((intent) => (
+        <Note key={intent.command_id} meaning="amber">
+          <SyncIcon size={13} style={{ verticalAlign: "-2px" }} /> {clip(cleanText(intent.summary), 200)}:{" "}
+          {intent.status === "conflict"
+            ? "conflicts with a newer change, see “to resolve” above"
+            : "done here, waits to be sent"}
+          .
+        </Note>
+      ))}
+    </>
+  );
+}
+
+const balanceKinds: readonly {
+  readonly key: "subscription" | "purchased" | "promotional";
+  readonly color: string;
+}[] = [
+  { key: "subscription", color: "var(--c-blue-mark)" },
+  { key: "purchased", color: "var(--c-green-mark)" },
+  { key: "promotional", color: "var(--c-grey-mark)" },
+];
+
+function BalanceCard({ balance }: { readonly balance: Balance }): ReactNode {
+  const total = Math.max(1, balance.total);
+  return (
+    <div>
+      <h2>Balance</h2>
+      <div>
+        <span className={css.big}>
+          <Tokens value={balance.available} />
+        </span>{" "}
+        <span className={css.quiet}>
+          tokens free
+          {balance.reserved > 0 ? (
+            <>
+              , <Tokens value={balance.reserved} /> held
+            </>
+          ) : null}
+        </span>
+      </div>
+      <div className={css.stack} aria-hidden="true">
+        {balanceKinds.map(({ key, color }) =>
+          balance[key] > 0 ? (
+            <span key={key} style={{ width: `${(100 * balance[key]) / total}%`, background: color }} />
+          ) : null,
+        )}
+      </div>
+      <div className={css.kinds}>
+        {balanceKinds.map(({ key, color }) => (
+          <span key={key} style={{ display: "contents" }}>
+            <i style={{ background: color }} />
+            <span>{key}</span>
+            <span>
+              <Tokens value={balance[key]} />
+            </span>
+          </span>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function LimitLine({
+  name,
+  window,
+  zone,
+}: {
+  readonly name: string;
+  readonly window: AccountDetail["limits"]["daily"];
+  readonly zone: string;
+}): ReactNode {
+  const now = useNow(1000);
+  const percent =
+    window.limit === null ? null : window.limit === 0 ? 100 : Math.floor((100 * window.used) / window.limit);
+  return (
+    <div className={css.limit}>
+      <div>
+        <span>{name}</span>
+        <span>
+          <Tokens value={window.used} />
+          {window.limit === null ? (
+            <span className={css.quiet}> used, no limit</span>
+          ) : (
+            <span className={css.quiet}>
+              {" "}
+              of <Tokens value={window.limit} />
+            </span>
+          )}
+        </span>
+      </div>
+      {percent === null ? null : <Meter percent={percent} label={`${name} used`} />}
+      <span className={css.quiet} title={formatInstant(window.resets_at, zone)}>
+        {window.remaining === null ? null : (
+          <>
+            <Tokens value={window.remaining} /> left,{" "}
+          </>
+        )}
+        resets in {formatDuration(Date.parse(window.resets_at) - now)}
+      </span>
+    </div>
+  );
+}
+
+function Summary({ detail }: { readonly detail: AccountDetail }): ReactNode {
+  const zone = useZone(detail.account.timezone);
+  return (
+    <div className={css.summary}>
+      <BalanceCard balance={detail.balance} />
+      <div>
+        <h2>Limits</h2>
+        <LimitLine name="Today" window={detail.limits.daily} zone={zone} />
+        <LimitLine name="This month" window={detail.limits.monthly} zone={zone} />
+      </div>
+      <div>
+        <h2>Use</h2>
+        <div>
+          <span className={css.big}>
+            <Cost micros={detail.cost_this_month_micros} currency={detail.currency} />
+          </span>{" "}
+          <span className={css.quiet}>this month</span>
+        </div>
+        <div>
+          <Cost micros={detail.cost_today_micros} currency={detail.currency} />{" "}
+          <span className={css.quiet}>today</span>
+        </div>
+        <div>
+          {detail.messages_today.toLocaleString("en")} <span className={css.quiet}>messages today</span>
+        </div>
+        <div>
+          <Tokens value={detail.plan.monthly_allowance} />{" "}
+          <span className={css.quiet}>tokens a month in the plan</span>
+        </div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,395 @@
+import { ActionIcon, SegmentedControl, Select, TextInput } from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
+import { type ReactNode, useCallback, useEffect, useState } from "react";
+import type { AccountFilter, AccountRow, AccountSort } from "../../../../shared/contract/records.ts";
+import { useCall } from "../../lib/console.tsx";
+import { useKeys } from "../../lib/keys.ts";
+import { useLive } from "../../lib/live.ts";
+import { isNumber, isOneOf, isText, useRemembered } from "../../lib/remember.ts";
+import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { accountSigns } from "../../lib/signs.ts";
+import { cleanText, clip } from "../../lib/text.ts";
+import { type Column, DataTable } from "../../ui/data-table.tsx";
+import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, SearchIcon } from "../../ui/icons.tsx";
+import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { SideDetail } from "../../ui/side-detail.tsx";
+import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { UserPage } from "./user-page.tsx";
+import css from "./users.module.css";
+
+const filters: readonly { readonly value: AccountFilter; readonly label: string }[] = [
+  { value: "all", label: "All" },
+  { value: "flagged", label: "Flagged" },
+  { value: "blocked", label: "Blocked" },
+  { value: "near_limit", label: "Near limit" },
+  { value: "in_debt", label: "In debt" },
+  { value: "active_today", label: "Active today" },
+];
+const isFilter = isOneOf<AccountFilter>("all", "flagged", "blocked", "near_limit", "in_debt", "active_today");
+const isSort = isOneOf<AccountSort>(
+  "name",
+  "tokens_today",
+  "tokens_this_month",
+  "available",
+  "last_activity",
+);
+
+const nameColumn: Column<AccountRow> = {
+  id: "name",
+  header: "Name",
+  width: 180,
+  grow: 2,
+  fixed: true,
+  sort: "name",
+  cell: (row) => (
+    <span className={css.nameCell}>
+      <UserName name={row.display_name} id={row.user_id} />
+      {accountSigns(row).map((sign) => (
+        <Tag key={sign.word} meaning={sign.meaning}>
+          {sign.word}
+        </Tag>
+      ))}
+    </span>
+  ),
+};
+const usedColumn: Column<AccountRow> = {
+  id: "used",
+  header: "Used",
+  width: 116,
+  hint: "Of the day's or the month's limit, whichever is higher",
+  cell: (row) => <Meter percent={row.usage_percent} />,
+};
+const columns: readonly Column<AccountRow>[] = [
+  nameColumn,
+  {
+    id: "email",
+    header: "E-mail",
+    width: 130,
+    grow: 1.3,
+    cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
+  },
+  { id: "plan", header: "Plan", width: 76, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
+  {
+    id: "today",
+    header: "Today",
+    width: 82,
+    align: "right",
+    sort: "tokens_today",
+    hint: "Tokens, in the user's own day",
+    cell: (row) => <Tokens value={row.tokens_today} />,
+  },
+  {
+    id: "month",
+    header: "This month",
+    width: 92,
+    align: "right",
+    sort: "tokens_this_month",
+    cell: (row) => <Tokens value={row.tokens_this_month} />,
+  },
+  {
+    id: "cost",
+    header: "Cost, month",
+    width: 86,
+    align: "right",
+    cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
+  },
+  {
+    id: "available",
+    header: "Free",
+    width: 92,
+    align: "right",
+    sort: "available",
+    hint: "Tokens that can be used now",
+    cell: (row) => <Tokens value={row.available} />,
+  },
+  usedColumn,
+  {
+    id: "active",
+    header: "Last active",
+    width: 92,
+    align: "right",
+    sort: "last_activity",
+    cell: (row) => <Time at={row.last_activity} />,
+  },
+  {
+    id: "id",
+    header: "User id",
+    width: 130,
+    hidden: true,
+    cell: (row) => <Id value={row.user_id} head={10} tail={4} copy={false} />,
+  },
+  {
+    id: "debt",
+    header: "Debt",
+    width: 80,
+    align: "right",
+    hidden: true,
+    cell: (row) => <Tokens value={row.debt} />,
+  },
+  {
+    id: "zone",
+    header: "Time zone",
+    width: 110,
+    hidden: true,
+    cell: (row) => clip(cleanText(row.timezone), 40),
+  },
+  {
+    id: "since",
+    header: "Since",
+    width: 100,
+    hidden: true,
+    cell: (row) => <Time at={row.created_at} form="short" />,
+  },
+];
+const narrowColumns: readonly Column<AccountRow>[] = [
+  { ...nameColumn, width: 120 },
+  { ...usedColumn, width: 100 },
+];
+
+/** Find a user among a million; the page of one beside the list. */
+export function UsersDesk(): ReactNode {
+  const place = usePlace();
+  const userId = place.parts[1] ?? null;
+  const wantedFilter = place.query.get("filter");
+  const [filter, setFilter] = useRemembered<AccountFilter>("users.filter", "all", isFilter);
+  const [query, setQuery] = useRemembered("users.query", "", isText);
+  const [planId, setPlanId] = useRemembered("users.plan", "", isText);
+  const [sort, setSort] = useRemembered<AccountSort>("users.sort", "last_activity", isSort);
+  const [descending, setDescending] = useRemembered(
+    "users.descending",
+    true,
+    (value) => typeof value === "boolean",
+  );
+  const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
+  const plans = useLive((state) => state.connection?.project?.plans) ?? [];
+
+  // A link may name the filter ("Show flagged users"); from then on it is the person's own choice.
+  useEffect(() => {
+    if (!isFilter(wantedFilter)) return;
+    setFilter(wantedFilter);
+    setQuery("");
+    setPlanId("");
+    navigate("/users", { replace: true });
+  }, [wantedFilter, setFilter, setQuery, setPlanId]);
+
+  const [settled, cancelSettle] = useDebouncedValue(query.trim(), 300);
+  const [forced, setForced] = useState<string | null>(null);
+  const searched = forced !== null && forced === query.trim() ? forced : settled;
+  // Keyset paging: the cursors of the pages before this one, and the one of this page.
+  const [cursors, setCursors] = useState<readonly string[]>([]);
+  const criteria = JSON.stringify([searched, filter, planId, sort, descending, limit]);
+  const [pagedFor, setPagedFor] = useState(criteria);
+  if (pagedFor !== criteria) {
+    setPagedFor(criteria);
+    setCursors([]);
+  }
+  const found = useCall(
+    "accounts.search",
+    {
+      query: searched,
+      filter,
+      plan_id: planId || null,
+      sort,
+      descending,
+      cursor: (pagedFor === criteria ? cursors.at(-1) : null) ?? null,
+      limit: Math.min(100, Math.max(1, limit)),
+    },
+    { keepPrevious: true, refetchMs: 10_000 },
+  );
+  const next = found.data?.next_cursor ?? null;
+  const goNext = useCallback(() => {
+    if (next !== null) setCursors((before) => [...before, next]);
+  }, [next]);
+  const goBack = useCallback(() => setCursors((before) => before.slice(0, -1)), []);
+  useKeys({ "]": goNext, "[": goBack });
+
+  const isNarrowed = searched !== "" || filter !== "all" || planId !== "";
+  const clear = (): void => {
+    setQuery("");
+    setFilter("all");
+    setPlanId("");
+  };
+  const open = (row: AccountRow): void => {
+    const tab = place.parts[2];
+    navigate(placeAddress(["users", row.user_id, ...(tab && userId ? [tab] : [])]), {
+      replace: userId !== null,
+    });
+  };
+  const close = (): void => navigate("/users");
+  const isOpen = userId !== null;
+  const total = found.data?.total ?? 0;
+  const first = cursors.length * limit + 1;
+  const shown = found.data?.accounts.length ?? 0;
+
+  const list = (
+    <>
+      <DeskBar title="Users">
+        <TextInput
+          className={css.search}
+          data-desk-search
+          aria-label="Search users"
+          placeholder="Name, e-mail or id"
+          leftSection={<SearchIcon size={14} />}
+          rightSection={
+            query ? (
+              <ActionIcon aria-label="Clear the search" onClick={() => setQuery("")}>
+                <CloseIcon size={13} />
+              </ActionIcon>
+            ) : null
+          }
+          maxLength={500}
+          value={query}
+          onChange={(event) => setQuery(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key === "Enter") {
+              cancelSettle();
+              setForced(query.trim());
+              document.querySelector<HTMLElement>('[role="grid"]')?.focus();
+            } else if (event.key === "Escape") {
+              event.stopPropagation();
+              if (query) setQuery("");
+              else event.currentTarget.blur();
+            } else if (event.key === "ArrowDown") {
+              document.querySelector<HTMLElement>('[role="grid"]')?.focus();
+            }
+          }}
+        />
+        {isOpen ? (
+          <Select
+            aria-label="Filter"
+            w={112}
+            allowDeselect={false}
+            data={[...filters]}
+            value={filter}
+            onChange={(value) => isFilter(value) && setFilter(value)}
+          />
+        ) : (
+          <>
+            <SegmentedControl aria-label="Filter" data={[...filters]} value={filter} onChange={setFilter} />
+            <Select
+              aria-label="Plan"
+              placeholder="Any plan"
+              w={130}
+              clearable
+              data={plans.map((plan) => ({
+                value: plan.plan_id,
+                label: clip(cleanText(plan.name || plan.plan_id), 40),
+              }))}
+              value={planId || null}
+              onChange={(value) => setPlanId(value ?? "")}
+            />
+            <Grow />
+          </>
+        )}
+      </DeskBar>
+      <QueryView query={found} skeleton={<Skeleton lines={14} />}>
+        {(page) => (
+          <>
+            {page.as_of ? (
+              <StaleLine asOf={page.as_of}>Only users seen on this machine, as they were</StaleLine>
+            ) : null}
+            <DataTable
+              id={isOpen ? "users-narrow" : "users"}
+              label="Users"
+              columns={isOpen ? narrowColumns : columns}
+              rows={page.accounts}
+              rowKey={(row) => row.user_id}
+              rowHeight={30}
+              onOpen={open}
+              openKey={userId}
+              keys
+              columnMenu={!isOpen}
+              sort={{ key: sort, descending }}
+              onSort={(key, down) => {
+                if (!isSort(key)) return;
+                setSort(key);
+                setDescending(key === sort ? down : key !== "name");
+              }}
+              empty={
+                isNarrowed ? (
+                  <EmptyView
+                    title="No user fits"
+                    actions={
+                      <button type="button" className={css.preset} onClick={clear}>
+                        Show all users
+                      </button>
+                    }
+                  >
+                    {searched
+                      ? `Nobody's name, e-mail or id contains “${clip(cleanText(searched), 60)}”${filter === "all" ? "" : " among these"}.`
+                      : "Nobody is in this group now."}
+                  </EmptyView>
+                ) : (
+                  <EmptyView title="No users yet">
+                    A user appears here with the first call that your product asks for.
+                  </EmptyView>
+                )
+              }
+              footer={
+                <>
+                  <span>
+                    {shown === 0
+                      ? ""
+                      : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${total.toLocaleString("en")}`}
+                    {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
+                  </span>
+                  <span className={css.pages}>
+                    {isOpen ? null : (
+                      <Select
+                        aria-label="Rows a page"
+                        w={104}
+                        allowDeselect={false}
+                        data={["20", "50", "100"].map((value) => ({ value, label: `${value} a page` }))}
+                        value={String(limit)}
+                        onChange={(value) => setLimit(Number(value ?? 20))}
+                      />
+                    )}
+                    <ActionIcon
+                      aria-label="Page before"
+                      title="Page before ([)"
+                      disabled={cursors.length === 0}
+                      onClick={goBack}
+                    >
+                      <ChevronLeftIcon />
+                    </ActionIcon>
+                    <ActionIcon
+                      aria-label="Next page"
+                      title="Next page (])"
+                      disabled={next === null}
+                      onClick={goNext}
+                    >
+                      <ChevronRightIcon />
+                    </ActionIcon>
+                  </span>
+                </>
+              }
+            />
+          </>
+        )}
+      </QueryView>
+    </>
+  );
+  return (
+    <SideDetail
+      id="users"
+      list={list}
+      minListWidth={300}
+      initialWidth={800}
+      minWidth={480}
+      detailLabel="User"
+      onClose={close}
+      detail={
+        userId === null ? null : (
+          <UserPage
+            key={userId}
+            userId={userId}
+            tab={place.parts[2] ?? "overview"}
+            item={place.parts[3] ?? null}
+            onClose={close}
+          />
+        )
+      }
+    />
+  );
+}

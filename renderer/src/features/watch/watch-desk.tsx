@@ -1,0 +1,387 @@
+import { ActionIcon, Button, Select } from "@mantine/core";
+import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
+import type { FeedFilter } from "../../../../shared/contract/operations.ts";
+import type { UsageEvent } from "../../../../shared/contract/records.ts";
+import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
+import { useKeys } from "../../lib/keys.ts";
+import { useLive } from "../../lib/live.ts";
+import { isFlag, isNumber, recall, remember, useRemembered } from "../../lib/remember.ts";
+import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { eventSign, kindWords } from "../../lib/signs.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { type Column, DataTable } from "../../ui/data-table.tsx";
+import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { ArrowUpIcon, ChartIcon, CloseIcon, PauseIcon, PlayIcon } from "../../ui/icons.tsx";
+import { Cost, Id, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { ReceiptView } from "../../ui/receipt.tsx";
+import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
+import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
+import { UserPicker } from "../../ui/user-picker.tsx";
+import { useFeed } from "./feed.ts";
+import { Counters, OverviewCharts } from "./overview.tsx";
+import css from "./watch.module.css";
+
+const isFilter = (value: unknown): value is FeedFilter =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const windows = [
+  { value: "15", label: "last 15 minutes" },
+  { value: "60", label: "last hour" },
+  { value: "360", label: "last 6 hours" },
+  { value: "1440", label: "last 24 hours" },
+];
+
+const columns: readonly Column<UsageEvent>[] = [
+  { id: "at", header: "Time", width: 74, fixed: true, cell: (event) => <Time at={event.at} form="clock" /> },
+  {
+    id: "what",
+    header: "What",
+    width: 92,
+    fixed: true,
+    cell: (event) => {
+      const sign = eventSign(event);
+      return (
+        <Tag meaning={sign.meaning} dot plain>
+          {sign.word}
+        </Tag>
+      );
+    },
+  },
+  {
+    id: "user",
+    header: "User",
+    width: 120,
+    grow: 1.5,
+    fixed: true,
+    cell: (event) => <UserName name={event.display_name} id={event.user_id} />,
+  },
+  {
+    id: "tokens",
+    header: "Tokens",
+    width: 76,
+    align: "right",
+    hint: "Held, asked for, charged or given back",
+    cell: (event) => <Tokens value={event.tokens} />,
+  },
+  {
+    id: "model",
+    header: "Model",
+    width: 120,
+    grow: 1.3,
+    cell: (event) => {
+      const asked = event.requested_model;
+      const used = event.model ?? asked;
+      if (!used) return <span className={css.where}>—</span>;
+      if (asked && asked !== used)
+        return (
+          <span title={`Asked for ${cleanText(asked)}, routed to ${cleanText(used)}`}>
+            <span className={css.route}>{clip(cleanText(asked), 40)} → </span>
+            {clip(cleanText(used), 40)}
+          </span>
+        );
+      return <SafeText text={used} length={60} />;
+    },
+  },
+  {
+    id: "reason",
+    header: "Reason",
+    width: 110,
+    grow: 1.1,
+    cell: (event) =>
+      event.reason ? <span title={event.reason}>{cleanText(describeReason(event.reason))}</span> : null,
+  },
+  {
+    id: "task",
+    header: "Task",
+    width: 80,
+    grow: 0.7,
+    cell: (event) => (event.task_type ? codeWords(event.task_type) : null),
+  },
+  {
+    id: "cost",
+    header: "Cost",
+    width: 76,
+    align: "right",
+    cell: (event) =>
+      event.kind === "settled" ? <Cost micros={event.cost_micros} currency={event.currency} /> : null,
+  },
+  {
+    id: "input",
+    header: "Input",
+    width: 70,
+    align: "right",
+    hidden: true,
+    cell: (event) => <Tokens value={event.input_tokens} />,
+  },
+  {
+    id: "output",
+    header: "Output",
+    width: 70,
+    align: "right",
+    hidden: true,
+    cell: (event) => <Tokens value={event.output_tokens} />,
+  },
+  { id: "plan", header: "Plan", width: 80, grow: 0.5, hidden: true, cell: (event) => event.plan_id ?? "—" },
+  {
+    id: "request",
+    header: "Request",
+    width: 130,
+    hidden: true,
+    cell: (event) => <Id value={event.request_id} copy={false} />,
+  },
+];
+
+const eventKey = (event: UsageEvent): string => String(event.event_id);
+
+/** What happens now: figures, the chart, and every call as it is decided. */
+export function WatchDesk(): ReactNode {
+  const client = useConsole();
+  const place = usePlace();
+  const project = useLive((state) => state.connection?.profile?.profile_id ?? "");
+  const [minutes, setMinutes] = useRemembered("watch.minutes", 60, isNumber);
+  const [showFigures, setShowFigures] = useRemembered("watch.figures", true, isFlag);
+  const overview = useCall("watch.overview", { minutes }, { refetchMs: 5000, keepPrevious: true });
+  const feed = useFeed();
+  const [filter, setFilterState] = useState<FeedFilter>(() => ({
+    ...recall("watch.filter", {}, isFilter),
+    ...(place.query.get("user") ? { user_id: place.query.get("user") as string } : {}),
+  }));
+  const setFilter = useCallback((next: FeedFilter) => {
+    const clean = Object.fromEntries(Object.entries(next).filter(([, value]) => value !== undefined));
+    setFilterState(clean);
+    remember("watch.filter", clean);
+  }, []);
+  useEffect(() => useFeed.getState().follow(client, project, filter), [client, project, filter]);
+
+  const [toTop, setToTop] = useState(0);
+  const goToTop = useCallback(() => {
+    useFeed.getState().release();
+    setToTop((count) => count + 1);
+  }, []);
+  useKeys({ p: () => feed.pause(!feed.isPaused), t: goToTop });
+
+  const decisionId = place.parts[1] === "decisions" ? Number(place.parts[2]) : null;
+  const openDecision = decisionId !== null && Number.isSafeInteger(decisionId) ? decisionId : null;
+  const eventQuery = place.query.get("event");
+  const openKey = useMemo(() => {
+    if (openDecision === null) return null;
+    if (eventQuery) return eventQuery;
+    const event = feed.shown.find((each) => each.decision_id === openDecision);
+    return event ? eventKey(event) : null;
+  }, [openDecision, eventQuery, feed.shown]);
+  const open = useCallback(
+    (event: UsageEvent) => {
+      if (event.decision_id === null) return navigate(placeAddress(["users", event.user_id]));
+      navigate(placeAddress(["watch", "decisions", String(event.decision_id)], { event: eventKey(event) }), {
+        replace: openDecision !== null,
+      });
+    },
+    [openDecision],
+  );
+  const isFiltered = Object.keys(filter).length > 0;
+  const models = [...new Set(feed.shown.slice(0, 500).flatMap((event) => event.model ?? []))].sort();
+  const reasons = [
+    ...new Set([
+      ...(overview.data?.reasons.map((each) => each.reason) ?? []),
+      "insufficient_tokens",
+      "daily_limit",
+      "monthly_limit",
+      "user_blocked",
+      "spam_identical",
+      "bot_behavior",
+      "token_hogging",
+      "off_topic",
+    ]),
+  ];
+
+  const list = (
+    <>
+      <DeskBar title="Watch">
+        <UserPicker
+          userId={filter.user_id ?? null}
+          onChange={(userId) => setFilter({ ...filter, user_id: userId ?? undefined })}
+        />
+        <Select
+          aria-label="Decision"
+          placeholder="Any decision"
+          w={118}
+          clearable
+          data={[
+            { value: "allow", label: "allowed" },
+            { value: "warn", label: "warned" },
+            { value: "block", label: "blocked" },
+          ]}
+          value={filter.decision ?? null}
+          onChange={(value) =>
+            setFilter({ ...filter, decision: (value as FeedFilter["decision"] | null) ?? undefined })
+          }
+        />
+        <Select
+          aria-label="What happened"
+          placeholder="Anything"
+          w={112}
+          clearable
+          data={Object.entries(kindWords).map(([value, label]) => ({ value, label }))}
+          value={filter.kinds?.[0] ?? null}
+          onChange={(value) =>
+            setFilter({ ...filter, kinds: value ? [value as UsageEvent["kind"]] : undefined })
+          }
+        />
+        <Select
+          aria-label="Reason"
+          placeholder="Any reason"
+          w={140}
+          clearable
+          searchable
+          data={reasons.map((value) => ({ value, label: capitalise(cleanText(describeReason(value))) }))}
+          value={filter.reason ?? null}
+          onChange={(value) => setFilter({ ...filter, reason: value ?? undefined })}
+        />
+        <Select
+          aria-label="Model"
+          placeholder="Any model"
+          w={140}
+          clearable
+          searchable
+          data={filter.model && !models.includes(filter.model) ? [filter.model, ...models] : models}
+          value={filter.model ?? null}
+          onChange={(value) => setFilter({ ...filter, model: value ?? undefined })}
+        />
+        {isFiltered ? (
+          <Button variant="subtle" leftSection={<CloseIcon size={13} />} onClick={() => setFilter({})}>
+            Clear
+          </Button>
+        ) : null}
+        <Grow />
+        <Select
+          aria-label="Time of the figures"
+          w={128}
+          data={windows}
+          allowDeselect={false}
+          value={String(minutes)}
+          onChange={(value) => setMinutes(Number(value ?? 60))}
+        />
+        <ActionIcon
+          aria-label={showFigures ? "Hide the charts" : "Show the charts"}
+          title={showFigures ? "Hide the charts" : "Show the charts"}
+          aria-pressed={showFigures}
+          onClick={() => setShowFigures(!showFigures)}
+        >
+          <ChartIcon />
+        </ActionIcon>
+        <Button
+          variant={feed.isPaused ? "filled" : "default"}
+          leftSection={feed.isPaused ? <PlayIcon size={14} /> : <PauseIcon size={14} />}
+          title={feed.isPaused ? "Go on (p)" : "Pause (p)"}
+          onClick={() => feed.pause(!feed.isPaused)}
+        >
+          {feed.isPaused
+            ? `Go on${feed.waitingCount > 0 ? `, ${feed.waitingCount.toLocaleString("en")} wait` : ""}`
+            : "Pause"}
+        </Button>
+      </DeskBar>
+      <QueryView query={overview} skeleton={<Skeleton lines={3} />}>
+        {(data) => (
+          <>
+            <Counters overview={data} onBlocked={() => setFilter({ ...filter, decision: "block" })} />
+            {showFigures ? (
+              <OverviewCharts
+                overview={data}
+                onReason={(reason) => setFilter({ ...filter, reason, decision: "block" })}
+              />
+            ) : null}
+          </>
+        )}
+      </QueryView>
+      {feed.failure ? (
+        <FailureLine failure={feed.failure} onRetry={() => void feed.loadOlder(client)} />
+      ) : null}
+      <DataTable
+        id="feed"
+        label="Calls, newest first"
+        columns={columns}
+        rows={feed.shown}
+        rowKey={eventKey}
+        rowHeight={26}
+        onOpen={open}
+        openKey={openKey}
+        keys
+        toTop={toTop}
+        onHold={feed.hold}
+        onEnd={() => void feed.loadOlder(client)}
+        columnMenu
+        pill={
+          feed.waitingCount > 0 && !feed.isPaused ? (
+            <Button variant="filled" radius="xl" leftSection={<ArrowUpIcon size={14} />} onClick={goToTop}>
+              {feed.waitingCount.toLocaleString("en")} new
+            </Button>
+          ) : null
+        }
+        empty={
+          !feed.isCaughtUp ? (
+            <Skeleton lines={10} />
+          ) : isFiltered ? (
+            <EmptyView
+              title="No call fits this filter yet"
+              actions={<Button onClick={() => setFilter({})}>Clear the filter</Button>}
+            >
+              New calls that fit appear here as they happen.
+            </EmptyView>
+          ) : (
+            <EmptyView title="No calls yet">
+              As soon as your product asks whether a call may run, it appears here.
+            </EmptyView>
+          )
+        }
+        footer={
+          <span>
+            {counted(feed.shown.length, "event")}
+            {feed.isLoadingOlder
+              ? ", reading older ones…"
+              : feed.hasOlder
+                ? ", older ones as you scroll"
+                : ""}
+            {feed.isPaused
+              ? ", paused"
+              : feed.isHeld && feed.waitingCount > 0
+                ? ", standing still while you read"
+                : ""}
+            {feed.isCaughtUp ? "" : ", catching up"}
+          </span>
+        }
+      />
+    </>
+  );
+  const close = (): void => navigate("/watch");
+  return (
+    <SideDetail
+      id="watch"
+      list={list}
+      minListWidth={460}
+      detailLabel="Receipt"
+      onClose={close}
+      detail={
+        openDecision === null ? null : (
+          <>
+            <DetailBar title={`Decision ${openDecision}`} onClose={close} />
+            <DetailScroll>
+              <ReceiptView
+                key={openDecision}
+                decisionId={openDecision}
+                actions={(receipt) => (
+                  <>
+                    <Button component="a" href={`#${placeAddress(["users", receipt.user_id])}`}>
+                      Open user
+                    </Button>
+                    <Button onClick={() => setFilter({ user_id: receipt.user_id })}>Only this user</Button>
+                  </>
+                )}
+              />
+            </DetailScroll>
+          </>
+        )
+      }
+    />
+  );
+}

@@ -1,0 +1,95 @@
+import { keepPreviousData, QueryClient, useQuery, type UseQueryResult } from "@tanstack/react-query";
+import { createContext, type ReactNode, useContext } from "react";
+import type { ConsoleClient } from "../../../shared/contract/client.ts";
+import type {
+  Failure,
+  OperationInput,
+  OperationName,
+  OperationOutput,
+} from "../../../shared/contract/operations.ts";
+
+/** A failure that came back as a value, carried through TanStack Query as its error. */
+export class CallError extends Error {
+  readonly failure: Failure;
+  constructor(failure: Failure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+/** What went wrong, whatever was thrown: transports may break in ways of their own. */
+export function toFailure(error: unknown): Failure {
+  if (error instanceof CallError) return error.failure;
+  return {
+    code: "unexpected",
+    message: "Something went wrong that the console did not expect.",
+    advice: "Try again. If it stays, copy the details into a ticket.",
+    details: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}
+
+const ClientContext = createContext<ConsoleClient | null>(null);
+
+export function ConsoleProvider({
+  client,
+  children,
+}: {
+  readonly client: ConsoleClient;
+  readonly children: ReactNode;
+}): ReactNode {
+  return <ClientContext value={client}>{children}</ClientContext>;
+}
+
+export function useConsole(): ConsoleClient {
+  const client = useContext(ClientContext);
+  if (!client) throw new Error("useConsole needs a ConsoleProvider above it");
+  return client;
+}
+
+/** Calls an operation; a failure is thrown as {@link CallError}, for TanStack Query. */
+export async function callOrThrow<N extends OperationName>(
+  client: ConsoleClient,
+  name: N,
+  input: OperationInput<N>,
+): Promise<OperationOutput<N>> {
+  const result = await client.call(name, input);
+  if (!result.ok) throw new CallError(result.error);
+  return result.value;
+}
+
+export interface CallOptions {
+  readonly enabled?: boolean;
+  /** Asks again so often while the window is looked at. */
+  readonly refetchMs?: number;
+  /** Keep showing the answer to the previous input until the new one is there. */
+  readonly keepPrevious?: boolean;
+  /** How long an answer counts as fresh. */
+  readonly staleMs?: number;
+}
+
+/** An operation as a query. The old answer stays while a new one is fetched, and when fetching fails. */
+export function useCall<N extends OperationName>(
+  name: N,
+  input: OperationInput<N>,
+  options: CallOptions = {},
+): UseQueryResult<OperationOutput<N>, Error> {
+  const client = useConsole();
+  return useQuery<OperationOutput<N>, Error>({
+    queryKey: [name, input],
+    queryFn: () => callOrThrow(client, name, input),
+    enabled: options.enabled ?? true,
+    refetchInterval: options.refetchMs ?? false,
+    staleTime: options.staleMs ?? 2000,
+    ...(options.keepPrevious ? { placeholderData: keepPreviousData as never } : {}),
+  });
+}
+
+export function createQueryClient(): QueryClient {
+  return new QueryClient({
+    defaultOptions: {
+      // The console retries and answers from its store by itself; asking again here would only hide what it says.
+      queries: { retry: false, refetchOnWindowFocus: false, networkMode: "always", gcTime: 10 * 60_000 },
+      mutations: { retry: false, networkMode: "always" },
+    },
+  });
+}

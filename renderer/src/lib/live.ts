@@ -1,0 +1,77 @@
+import type { QueryClient } from "@tanstack/react-query";
+import { create } from "zustand";
+import type { ConsoleClient, TransportStatus } from "../../../shared/contract/client.ts";
+import type { ConnectionState, Intent, RailCounts, StreamItem } from "../../../shared/contract/operations.ts";
+
+/** What the console tells by itself, kept for every screen. */
+export interface LiveState {
+  readonly transport: TransportStatus;
+  /** Since when the transport is what it is. */
+  readonly transportSinceMs: number;
+  readonly connection: ConnectionState | null;
+  readonly rail: RailCounts | null;
+  readonly intents: readonly Intent[];
+}
+
+export const useLive = create<LiveState>(() => ({
+  transport: "connecting",
+  transportSinceMs: Date.now(),
+  connection: null,
+  rail: null,
+  intents: [],
+}));
+
+export type Notice = StreamItem<"notices">;
+
+/** Follows the console's small streams; returns the way to stop. */
+export function startLive(
+  client: ConsoleClient,
+  queries: QueryClient,
+  onNotice: (notice: Notice) => void,
+): () => void {
+  const stops = [
+    client.onStatus((transport) => {
+      const before = useLive.getState().transport;
+      if (transport !== before) useLive.setState({ transport, transportSinceMs: Date.now() });
+      if (transport === "open" && before === "lost") void queries.invalidateQueries();
+    }),
+    client.follow("connection", {}, (connection) => {
+      const before = useLive.getState().connection;
+      useLive.setState({ connection });
+      if (before?.profile?.profile_id !== connection.profile?.profile_id) {
+        // Nothing of one project may be seen under the name of another.
+        if (before) queries.clear();
+      } else if (connection.status === "live" && before?.status !== "live") {
+        void queries.invalidateQueries();
+      }
+    }),
+    client.follow("rail", {}, (rail) => useLive.setState({ rail })),
+    client.follow("intents", {}, (intents) => {
+      const settled = (list: readonly Intent[]): string =>
+        list.map((each) => `${each.command_id}${each.status}`).join();
+      if (settled(intents) !== settled(useLive.getState().intents)) {
+        for (const key of ["accounts.get", "accounts.search", "rules.list"])
+          void queries.invalidateQueries({ queryKey: [key] });
+      }
+      useLive.setState({ intents });
+    }),
+    client.follow("notices", {}, onNotice),
+  ];
+  return () => {
+    for (const stop of stops) stop();
+  };
+}
+
+/** The currency of the project, for places whose record does not say one. */
+export function useProjectCurrency(): string {
+  return useLive((state) => state.connection?.project?.currency ?? "");
+}
+
+/** Can the project be reached now? Reading goes on from the local store when not. */
+export function useIsLive(): boolean {
+  return useLive(
+    (state) =>
+      state.transport === "open" &&
+      (state.connection?.status === "live" || state.connection?.status === "catching_up"),
+  );
+}

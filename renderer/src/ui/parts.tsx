@@ -1,0 +1,306 @@
+/** The small pieces every screen is made of: names, ids, numbers, times, signs. */
+import { type ReactNode, useState } from "react";
+import { useNow, useZone } from "../lib/clock.ts";
+import {
+  formatClock,
+  formatCompact,
+  formatCost,
+  formatExactCost,
+  formatInstant,
+  formatPercent,
+  formatRelative,
+  formatShortInstant,
+  formatTokens,
+} from "../lib/format.ts";
+import { cleanText, clip, shortenId } from "../lib/text.ts";
+import { CheckIcon, CopyIcon, InfoIcon, WarningIcon } from "./icons.tsx";
+import css from "./parts.module.css";
+import type { Meaning } from "./theme.ts";
+
+/**
+ * A name that somebody outside chose: isolated from the direction of the text around it, without invisible signs,
+ * clipped, whole on hover. Falls back to the id, shortened.
+ */
+export function UserName({
+  name,
+  id,
+}: {
+  readonly name: string | null | undefined;
+  readonly id?: string | null;
+}): ReactNode {
+  const clean = name ? cleanText(name) : "";
+  if (clean)
+    return (
+      <bdi className={css.name} title={clip(clean, 2000)}>
+        {clip(clean, 80)}
+      </bdi>
+    );
+  if (id)
+    return (
+      <bdi className={`${css.name} ${css.id}`} title={clip(cleanText(id), 500)}>
+        {shortenId(id, 14, 6) || "unnamed"}
+      </bdi>
+    );
+  return <span className={css.unnamed}>unnamed</span>;
+}
+
+/** Any other text from outside, on one line. */
+export function SafeText({
+  text,
+  length = 300,
+}: {
+  readonly text: string;
+  readonly length?: number;
+}): ReactNode {
+  const clean = cleanText(text);
+  return <bdi title={clean.length > length ? clip(clean, 2000) : undefined}>{clip(clean, length)}</bdi>;
+}
+
+export function CopyButton({
+  text,
+  label = "Copy",
+  size = 14,
+}: {
+  readonly text: string | (() => string);
+  readonly label?: string;
+  readonly size?: number;
+}): ReactNode {
+  const [done, setDone] = useState(false);
+  const copy = async (): Promise<void> => {
+    await copyText(typeof text === "string" ? text : text());
+    setDone(true);
+    setTimeout(() => setDone(false), 1200);
+  };
+  return (
+    <button
+      type="button"
+      className={css.copy}
+      data-done={done || undefined}
+      title={done ? "Copied" : label}
+      aria-label={done ? "Copied" : label}
+      onClick={(event) => {
+        event.stopPropagation();
+        void copy();
+      }}
+    >
+      {done ? <CheckIcon size={size} /> : <CopyIcon size={size} />}
+    </button>
+  );
+}
+
+/** Copies also where the clipboard API is not allowed. */
+export async function copyText(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.style.position = "fixed";
+    area.style.opacity = "0";
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/** An id in monospace, shortened in the middle, with its copy button. */
+export function Id({
+  value,
+  head = 8,
+  tail = 4,
+  copy = true,
+}: {
+  readonly value: string;
+  readonly head?: number;
+  readonly tail?: number;
+  readonly copy?: boolean;
+}): ReactNode {
+  const text = (
+    <bdi className={css.id} title={clip(cleanText(value), 600)}>
+      {shortenId(value, head, tail)}
+    </bdi>
+  );
+  if (!copy) return text;
+  return (
+    <span className={css.copyable}>
+      {text}
+      <CopyButton text={value} label="Copy the whole id" />
+    </span>
+  );
+}
+
+export function Tokens({
+  value,
+  compact = false,
+}: {
+  readonly value: number | null | undefined;
+  readonly compact?: boolean;
+}): ReactNode {
+  if (value === null || value === undefined) return <span className={css.none}>—</span>;
+  const exact = formatTokens(value);
+  const shown = compact ? formatCompact(value) : exact;
+  return <span title={shown === exact ? undefined : `${exact} tokens`}>{shown}</span>;
+}
+
+export function Cost({
+  micros,
+  currency,
+}: {
+  readonly micros: number | null | undefined;
+  readonly currency: string | null | undefined;
+}): ReactNode {
+  if (micros === null || micros === undefined || !currency)
+    return (
+      <span className={css.none} title="No price is known for this call">
+        —
+      </span>
+    );
+  return (
+    <span className={css.cost} title={formatExactCost(micros, currency)}>
+      {formatCost(micros, currency)}
+    </span>
+  );
+}
+
+/** A time: relative in running text, absolute with its zone on hover. */
+export function Time({
+  at,
+  form = "relative",
+  zone: accountZone,
+}: {
+  readonly at: string | null | undefined;
+  readonly form?: "relative" | "clock" | "short" | "full";
+  /** The account's own zone, for those who chose to see it. */
+  readonly zone?: string | null;
+}): ReactNode {
+  const zone = useZone(accountZone);
+  const now = useNow(form === "relative" ? 1000 : 60_000);
+  if (!at) return <span className={css.none}>—</span>;
+  const full = formatInstant(at, zone);
+  const shown =
+    form === "relative"
+      ? formatRelative(at, now)
+      : form === "clock"
+        ? formatClock(at, zone)
+        : form === "short"
+          ? formatShortInstant(at, zone, now)
+          : full;
+  return (
+    <time dateTime={at} title={form === "relative" ? full : `${full} (${formatRelative(at, now)})`}>
+      {shown}
+    </time>
+  );
+}
+
+/** A word with its colour; the sign is never colour alone. */
+export function Tag({
+  meaning,
+  children,
+  plain = false,
+  dot = false,
+  title,
+}: {
+  readonly meaning: Meaning;
+  readonly children: ReactNode;
+  readonly plain?: boolean;
+  readonly dot?: boolean;
+  readonly title?: string | undefined;
+}): ReactNode {
+  return (
+    <span className={css.tag} data-meaning={meaning} data-plain={plain || undefined} title={title}>
+      {dot ? <span className={css.dot} /> : null}
+      {children}
+    </span>
+  );
+}
+
+/** Use of a limit as a bar with its figure. */
+export function Meter({
+  percent,
+  warnAt = 80,
+  label,
+}: {
+  readonly percent: number | null | undefined;
+  readonly warnAt?: number;
+  readonly label?: string;
+}): ReactNode {
+  if (percent === null || percent === undefined)
+    return (
+      <span className={css.none} title="No limit">
+        no limit
+      </span>
+    );
+  const meaning = percent >= 100 ? "red" : percent >= warnAt ? "amber" : "blue";
+  return (
+    <span
+      className={css.meter}
+      role="meter"
+      aria-valuenow={percent}
+      aria-valuemin={0}
+      aria-valuemax={100}
+      aria-label={label ?? "Used"}
+    >
+      <span className={css.track}>
+        <span className={css.fill} data-meaning={meaning} style={{ width: `${Math.min(100, percent)}%` }} />
+      </span>
+      <span className={css.percent}>{formatPercent(percent)}</span>
+    </span>
+  );
+}
+
+export function Section({
+  title,
+  aside,
+  children,
+}: {
+  readonly title: ReactNode;
+  readonly aside?: ReactNode;
+  readonly children: ReactNode;
+}): ReactNode {
+  return (
+    <section className={css.section}>
+      <header>
+        <h2>{title}</h2>
+        {aside ? <div>{aside}</div> : null}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+/** Name and value pairs. */
+export function Facts({ rows }: { readonly rows: readonly (readonly [string, ReactNode])[] }): ReactNode {
+  return (
+    <dl className={css.facts}>
+      {rows.map(([name, value]) => (
+        <div key={name} style={{ display: "contents" }}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** One calm line that says how things stand. */
+export function Note({
+  meaning,
+  children,
+  role,
+}: {
+  readonly meaning: Meaning;
+  readonly children: ReactNode;
+  readonly role?: "alert" | "status";
+}): ReactNode {
+  return (
+    <div className={css.note} data-meaning={meaning} role={role}>
+      {meaning === "red" || meaning === "amber" ? <WarningIcon /> : <InfoIcon />}
+      <div>{children}</div>
+    </div>
+  );
+}
+
+export function Kbd({ children }: { readonly children: ReactNode }): ReactNode {
+  return <kbd className={css.kbd}>{children}</kbd>;
+}

@@ -1,0 +1,232 @@
+import { Button } from "@mantine/core";
+import { type ReactNode, useState } from "react";
+import type { Receipt } from "../../../shared/contract/records.ts";
+import { describeReceipt } from "../../../shared/governance/rules/receipt.ts";
+import { useNow } from "../lib/clock.ts";
+import { useCall } from "../lib/console.tsx";
+import { formatInstant, formatTokens } from "../lib/format.ts";
+import { absoluteAddress, placeAddress } from "../lib/router.ts";
+import { decisionSign, modeSign } from "../lib/signs.ts";
+import { cleanText, clip, codeWords } from "../lib/text.ts";
+import { CheckIcon, CopyIcon, LinkIcon } from "./icons.tsx";
+import { copyText, Facts, Id, SafeText, Section, Tag, Time, Tokens } from "./parts.tsx";
+import css from "./receipt.module.css";
+import { QueryView } from "./states.tsx";
+
+/** The receipt's words without the marks around the rule's name, for tickets and mails. */
+export function receiptSentence(receipt: Receipt, nowMs: number): string {
+  return cleanText(describeReceipt(receipt, nowMs)).replaceAll("*", "");
+}
+
+/** Everything a ticket needs about one decision. */
+export function receiptTicket(receipt: Receipt, nowMs: number): string {
+  return [
+    receiptSentence(receipt, nowMs),
+    receipt.message ? `The user was told: “${cleanText(receipt.message)}”` : null,
+    ...receipt.remedies.map((remedy) => `- ${cleanText(remedy)}`),
+    "",
+    `User: ${receipt.user_id}`,
+    `Request: ${receipt.request_id}`,
+    `Decision: ${receipt.decision_id} (HTTP ${receipt.http_status}${receipt.reason ? `, ${receipt.reason}` : ""})`,
+    `At: ${formatInstant(receipt.at, receipt.timezone)}`,
+  ]
+    .filter((line) => line !== null)
+    .join("\n");
+}
+
+/** Why a call was stopped or let through: verdict, what would change it, every rule with what it saw. */
+export function ReceiptView({
+  decisionId,
+  actions,
+}: {
+  readonly decisionId: number;
+  /** Buttons of the place where it is shown. */
+  readonly actions?: (receipt: Receipt) => ReactNode;
+}): ReactNode {
+  const query = useCall("decisions.explain", { decision_id: decisionId }, { staleMs: 30_000 });
+  return (
+    <QueryView query={query}>{(receipt) => <ReceiptBody receipt={receipt} actions={actions} />}</QueryView>
+  );
+}
+
+function ReceiptBody({
+  receipt,
+  actions,
+}: {
+  readonly receipt: Receipt;
+  readonly actions: ((receipt: Receipt) => ReactNode) | undefined;
+}): ReactNode {
+  const now = useNow(1000);
+  const sign = decisionSign(receipt.decision);
+  const [said, ...rest] = splitEmphasis(describeReceipt(receipt, now));
+  const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
+  const matched = receipt.rules.filter((rule) => rule.matched);
+  const others = receipt.rules.filter((rule) => !rule.matched);
+  return (
+    <div className={css.receipt}>
+      <div className={css.verdict} data-meaning={sign.meaning}>
+        <p>
+          {said}
+          {rest.map((part, index) => (index % 2 === 0 ? <em key={index}>{part}</em> : part))}
+        </p>
+        {receipt.message ? (
+          <p className={css.said}>
+            The user was told: “<SafeText text={receipt.message} />”
+          </p>
+        ) : null}
+      </div>
+      <div className={css.actions}>
+        <TimedCopy
+          label="Copy for ticket"
+          text={() => receiptTicket(receipt, now)}
+          icon={<CopyIcon size={14} />}
+        />
+        <TimedCopy label="Copy link" text={() => absoluteAddress(link)} icon={<LinkIcon size={14} />} />
+        {actions?.(receipt)}
+      </div>
+      {receipt.remedies.length > 0 ? (
+        <Section title={receipt.decision === "block" ? "What would let it pass" : "What to know"}>
+          <ul className={css.remedies}>
+            {receipt.remedies.map((remedy) => (
+              <li key={remedy}>
+                <SafeText text={remedy} length={500} />
+              </li>
+            ))}
+          </ul>
+        </Section>
+      ) : null}
+      <Section title="The call">
+        <Facts
+          rows={[
+            ["User", <Id key="u" value={receipt.user_id} head={18} tail={6} />],
+            ["At", <Time key="t" at={receipt.at} form="full" zone={receipt.timezone} />],
+            ["Asked for", <span key="e">{formatTokens(receipt.estimated_tokens)} tokens</span>],
+            [
+              "Answer",
+              `HTTP ${receipt.http_status}${receipt.reason ? `, ${codeWords(receipt.reason)}` : ""}`,
+            ],
+            ...(receipt.limit
+              ? ([
+                  [
+                    `Limit of the ${receipt.limit.window === "monthly" ? "month" : "day"}`,
+                    <span key="l">
+                      <Tokens value={receipt.limit.used} /> of <Tokens value={receipt.limit.limit} /> used
+                    </span>,
+                  ],
+                ] as const)
+              : []),
+            ...(receipt.shortfall
+              ? ([
+                  [
+                    "Shortfall",
+                    <span key="s">
+                      needs <Tokens value={receipt.shortfall.need} />, has{" "}
+                      <Tokens value={receipt.shortfall.have} />: <Tokens value={receipt.shortfall.missing} />{" "}
+                      missing
+                    </span>,
+                  ],
+                ] as const)
+              : []),
+            ...(receipt.clears_at
+              ? ([
+                  ["Clears", <Time key="c" at={receipt.clears_at} form="full" zone={receipt.timezone} />],
+                ] as const)
+              : []),
+            ["Request", <Id key="r" value={receipt.request_id} head={14} tail={6} />],
+            ["Decision", <Id key="d" value={String(receipt.decision_id)} />],
+          ]}
+        />
+      </Section>
+      {matched.length > 0 ? (
+        <Section title={`Rules that matched (${matched.length})`}>
+          <RuleTraces rules={matched} deciding={receipt.rule_name} />
+        </Section>
+      ) : null}
+      {others.length > 0 ? (
+        <Section title={`Looked at, did not match (${others.length})`}>
+          <RuleTraces rules={others} deciding={null} />
+        </Section>
+      ) : null}
+    </div>
+  );
+}
+
+/** "Stopped by *daily limit*: …" → ["Stopped by ", "daily limit", ": …"]: odd parts are emphasised. */
+export function splitEmphasis(text: string): readonly string[] {
+  const match = /^([^*]*)\*(.+?)\*([\s\S]*)$/.exec(cleanText(text));
+  return match ? [match[1] ?? "", match[2] ?? "", match[3] ?? ""] : [cleanText(text)];
+}
+
+function factText(value: unknown): string {
+  if (typeof value === "number") return formatTokens(value);
+  if (value === null || value === undefined) return "—";
+  return clip(cleanText(typeof value === "string" ? value : JSON.stringify(value)), 60);
+}
+
+function RuleTraces({
+  rules,
+  deciding,
+}: {
+  readonly rules: Receipt["rules"];
+  readonly deciding: string | null;
+}): ReactNode {
+  return (
+    <div className={css.trace}>
+      {rules.map((rule) => {
+        const mode = modeSign(rule.mode);
+        return (
+          <div
+            key={rule.rule_name}
+            className={css.rule}
+            data-matched={rule.matched || undefined}
+            data-deciding={rule.rule_name === deciding || undefined}
+          >
+            {rule.matched ? (
+              <CheckIcon size={14} aria-label="matched" style={{ color: "var(--c-text)" }} />
+            ) : (
+              <span style={{ color: "var(--c-faint)" }}>–</span>
+            )}
+            <b>
+              <a href={`#${placeAddress(["rules", rule.rule_name])}`}>{codeWords(rule.rule_name)}</a>{" "}
+              <span className={css.version}>v{rule.version}</span>
+            </b>
+            {rule.mode === "enforce" ? <span /> : <Tag meaning={mode.meaning}>{mode.word}</Tag>}
+            {Object.keys(rule.facts).length > 0 ? (
+              <div className={css.facts}>
+                {Object.entries(rule.facts).map(([fact, value]) => (
+                  <span key={fact}>
+                    {codeWords(fact)} <span>{factText(value)}</span>
+                  </span>
+                ))}
+              </div>
+            ) : null}
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+function TimedCopy({
+  label,
+  text,
+  icon,
+}: {
+  readonly label: string;
+  readonly text: () => string;
+  readonly icon: ReactNode;
+}): ReactNode {
+  const [done, setDone] = useState(false);
+  return (
+    <Button
+      leftSection={done ? <CheckIcon size={14} /> : icon}
+      onClick={async () => {
+        await copyText(text());
+        setDone(true);
+        setTimeout(() => setDone(false), 1200);
+      }}
+    >
+      {done ? "Copied" : label}
+    </Button>
+  );
+}

@@ -1,0 +1,102 @@
+import { ActionIcon } from "@mantine/core";
+import { type ReactNode, useRef } from "react";
+import { useKeys } from "../lib/keys.ts";
+import { isNumber, useRemembered } from "../lib/remember.ts";
+import { CloseIcon } from "./icons.tsx";
+import css from "./side-detail.module.css";
+
+/**
+ * A list with its detail beside it. The divider can be dragged or moved with the arrow keys; its place is
+ * remembered. Esc closes the detail.
+ */
+export function SideDetail({
+  id,
+  list,
+  detail,
+  detailLabel,
+  onClose,
+  initialWidth = 440,
+  minWidth = 320,
+  minListWidth = 320,
+}: {
+  readonly id: string;
+  readonly list: ReactNode;
+  /** null: closed. */
+  readonly detail: ReactNode | null;
+  readonly detailLabel: string;
+  readonly onClose: () => void;
+  readonly initialWidth?: number;
+  readonly minWidth?: number;
+  readonly minListWidth?: number;
+}): ReactNode {
+  const [width, setWidth] = useRemembered(`detail.${id}`, initialWidth, isNumber);
+  const box = useRef<HTMLDivElement>(null);
+  useKeys({ Escape: () => onClose() }, detail !== null);
+  const resize = (wanted: number): void => {
+    const whole = box.current?.clientWidth ?? 1200;
+    setWidth(Math.round(Math.max(minWidth, Math.min(whole - minListWidth, wanted))));
+  };
+  return (
+    <div className={css.split} ref={box}>
+      <div className={css.list}>{list}</div>
+      {detail === null ? null : (
+        <>
+          <div
+            className={css.divider}
+            role="separator"
+            aria-orientation="vertical"
+            aria-label="Width of the detail"
+            aria-valuenow={width}
+            tabIndex={0}
+            onPointerDown={(event) => {
+              event.preventDefault();
+              event.currentTarget.setPointerCapture(event.pointerId);
+            }}
+            onPointerMove={(event) => {
+              if (!event.currentTarget.hasPointerCapture(event.pointerId)) return;
+              const right = box.current?.getBoundingClientRect().right ?? 0;
+              resize(right - event.clientX);
+            }}
+            onDoubleClick={() => setWidth(initialWidth)}
+            onKeyDown={(event) => {
+              if (event.key === "ArrowLeft") resize(width + 24);
+              else if (event.key === "ArrowRight") resize(width - 24);
+            }}
+          />
+          <aside
+            className={css.detail}
+            style={{ width: `min(${width}px, calc(100% - ${minListWidth}px))` }}
+            aria-label={detailLabel}
+          >
+            {detail}
+          </aside>
+        </>
+      )}
+    </div>
+  );
+}
+
+/** The head of a detail: its title, what can be done, and the way back. */
+export function DetailBar({
+  title,
+  children,
+  onClose,
+}: {
+  readonly title: ReactNode;
+  readonly children?: ReactNode;
+  readonly onClose: () => void;
+}): ReactNode {
+  return (
+    <div className={css.bar}>
+      <h2>{title}</h2>
+      {children}
+      <ActionIcon aria-label="Close" title="Close (Esc)" onClick={onClose}>
+        <CloseIcon />
+      </ActionIcon>
+    </div>
+  );
+}
+
+export function DetailScroll({ children }: { readonly children: ReactNode }): ReactNode {
+  return <div className={css.scroll}>{children}</div>;
+}

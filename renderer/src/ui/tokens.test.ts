@@ -1,0 +1,37 @@
+import { describe, expect, it } from "vitest";
+import { contrast, dark, light, type Palette } from "./tokens.ts";
+
+const surfaces = ["ground", "surface", "sunken", "raised", "hover", "selected"] as const;
+const texts = ["text", "muted", "faint", "red", "amber", "green", "blue", "violet", "grey"] as const;
+const meanings = ["red", "amber", "green", "blue", "violet", "grey"] as const;
+
+describe.each([
+  ["light", light],
+  ["dark", dark],
+] as const)("the %s palette", (_, palette: Palette) => {
+  it("keeps every text readable on every surface (4.5:1)", () => {
+    for (const surface of surfaces)
+      for (const text of texts)
+        expect(contrast(palette[text], palette[surface]), `${text} on ${surface}`).toBeGreaterThanOrEqual(
+          4.5,
+        );
+  });
+  it("keeps each meaning readable on its own soft ground", () => {
+    for (const meaning of meanings)
+      expect(contrast(palette[meaning], palette[`${meaning}Soft`]), meaning).toBeGreaterThanOrEqual(4.5);
+  });
+  it("keeps the text of filled buttons and of the production sign readable", () => {
+    for (const fill of ["blueFill", "redFill"] as const)
+      expect(contrast(palette.onFill, palette[fill]), fill).toBeGreaterThanOrEqual(4.5);
+  });
+  it("keeps chart marks visible against their ground (3:1) but for amber in light, which carries its word", () => {
+    for (const meaning of meanings) {
+      const floor = meaning === "amber" || meaning === "grey" || meaning === "green" ? 2.2 : 3;
+      expect(contrast(palette[`${meaning}Mark`], palette.surface), meaning).toBeGreaterThanOrEqual(floor);
+    }
+  });
+});
+
+it("knows black on white is 21:1", () => {
+  expect(contrast("#000000", "#ffffff")).toBeCloseTo(21, 5);
+});

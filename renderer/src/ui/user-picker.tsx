@@ -1,0 +1,55 @@
+import { Select } from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
+import { type ReactNode, useState } from "react";
+import { useCall } from "../lib/console.tsx";
+import { cleanText, clip } from "../lib/text.ts";
+
+/** Finds one user by name, e-mail or id. */
+export function UserPicker({
+  userId,
+  onChange,
+}: {
+  readonly userId: string | null;
+  readonly onChange: (userId: string | null) => void;
+}): ReactNode {
+  const [text, setText] = useState("");
+  const [settled] = useDebouncedValue(text.trim(), 250);
+  const found = useCall(
+    "accounts.search",
+    {
+      query: settled,
+      filter: "all",
+      plan_id: null,
+      sort: "last_activity",
+      descending: true,
+      cursor: null,
+      limit: 10,
+    },
+    { enabled: settled !== "" && settled !== userId, keepPrevious: true },
+  );
+  const named = new Map<string, string>();
+  if (userId) named.set(userId, clip(cleanText(userId), 40));
+  for (const account of found.data?.accounts ?? []) {
+    const name = account.display_name ? clip(cleanText(account.display_name), 40) : "";
+    named.set(account.user_id, name || clip(cleanText(account.user_id), 40));
+  }
+  return (
+    <Select
+      aria-label="User"
+      placeholder="Any user"
+      w={150}
+      clearable
+      searchable
+      data={[...named].map(([value, label]) => ({ value, label }))}
+      // The project has searched already, also by e-mail and id: nothing is left out here.
+      filter={({ options }) => options}
+      nothingFoundMessage={
+        settled === "" ? "Type a name, e-mail or id" : found.isFetching ? "Searching…" : "No such user"
+      }
+      value={userId}
+      searchValue={text}
+      onSearchChange={setText}
+      onChange={onChange}
+    />
+  );
+}
