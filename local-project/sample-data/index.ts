@@ -58,6 +58,8 @@ interface Marker {
   /** Ids of the feed below this one are the history's. */
   readonly first_id: number;
   readonly reserved_ids: number;
+  /** The transaction that set this mark. */
+  readonly xid: string;
   readonly filled: boolean;
 }
 
@@ -158,10 +160,14 @@ async function claim(
     begin
       if not exists (select from governance.accounts)
         and not exists (select from governance.maintenance_state where key = '${MARKER_KEY}') then
-        -- The history's ids come before those of anything live, in order of time.
-        v_marker := v_marker || jsonb_build_object('first_id', nextval('governance.event_ids'));
+        -- The history's ids come before those of anything live, in order of time; and all of it counts as written
+        -- by this transaction, so that a reader of the feed who asks for what is new is not flooded with the past.
+        v_marker := v_marker || jsonb_build_object('first_id', nextval('governance.event_ids'), 'xid', pg_current_xact_id()::text);
         perform setval('governance.event_ids', (v_marker ->> 'first_id')::bigint + ${reserved_ids});
         insert into governance.maintenance_state (key, value) values ('${MARKER_KEY}', v_marker);
+        -- What follows events starts after the history: loading keeps its figures itself.
+        update governance.maintenance_state set value = value || jsonb_build_object('consumed', (v_marker ->> 'first_id')::bigint + ${reserved_ids})
+        where key = 'followed_events';
         update governance.active_config set is_sample_data = true;
         perform governance.ensure_request_partitions((now() - interval '${days + 2} days')::date, (now() + interval '2 months')::date);
       end if;
@@ -234,7 +240,8 @@ async function fill(
   const there = new Set((await run("select user_id from governance.accounts")).map(([user_id]) => user_id));
   for (const [index, history] of histories.entries()) {
     if (isStopped()) return false;
-    if (!there.has(history.person.user_id)) await run(accountToLoadSql(accountToLoad(history, ids)));
+    if (!there.has(history.person.user_id))
+      await run(accountToLoadSql(accountToLoad(history, ids), marker.xid));
     onLoaded([history.person], Math.min(0.999, (index + 1) / histories.length));
   }
   await run(

@@ -164,9 +164,10 @@ function balanceColumns(prefix: "" | "end_", at: Snapshot): Record<string, numbe
   };
 }
 
-/** One transaction: an account with its lots, ledger, calls and daily usage. */
-export function accountToLoadSql(account: Record<string, unknown>): string {
-  return `select set_config('governance.sample_account', ${quoteLiteral(JSON.stringify(account))}, true);\n${LOAD}`;
+/** One transaction: an account with its lots, ledger, calls and daily usage, as written by the transaction `xid`. */
+export function accountToLoadSql(account: Record<string, unknown>, xid: string): string {
+  const values = quoteLiteral(JSON.stringify({ ...account, xid }));
+  return `select set_config('governance.sample_account', ${values}, true);\n${LOAD}`;
 }
 
 const LOAD = /* sql */ `
@@ -179,6 +180,8 @@ declare
   v_hash bytea;
   v_previous_hash bytea;
   v_last bigint;
+  v_xid xid8 := (v ->> 'xid')::xid8;
+  v_recent timestamptz := governance.now() - interval '2 days';
   v_config governance.active_config := (select c from governance.active_config c);
 begin
   v_account := jsonb_populate_record(null::governance.accounts, v -> 'account');
@@ -228,10 +231,10 @@ begin
       v_entry.transaction_type, v_entry.amount, v_entry.previous_balance, v_entry.new_balance, v_entry.debt_after,
       v_entry.lot_changes, v_entry.decision_id, v_account.user_id, v_entry.reference, v_entry.description, null));
     insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
-      previous_balance, new_balance, debt_after, lot_changes, reference, decision_id, description, previous_hash, hash)
+      previous_balance, new_balance, debt_after, lot_changes, reference, decision_id, description, previous_hash, hash, xid)
     values (v_entry.transaction_id, v_account.account_id, v_entry.created_at, v_entry.transaction_type, v_entry.amount,
       v_entry.previous_balance, v_entry.new_balance, v_entry.debt_after, v_entry.lot_changes, v_entry.reference,
-      v_entry.decision_id, v_entry.description, v_previous_hash, v_hash);
+      v_entry.decision_id, v_entry.description, v_previous_hash, v_hash, v_xid);
     v_last := v_entry.transaction_id;
   end loop;
   update governance.accounts a set last_transaction_id = v_last, last_hash = v_hash, lots_check_at = (
@@ -249,9 +252,9 @@ begin
       output_tokens bigint, cost_micros bigint, transaction_id bigint, end_id bigint, end_subscription_tokens bigint,
       end_purchased_tokens bigint, end_promotional_tokens bigint, end_reserved_tokens bigint, end_debt_tokens bigint)
   ), ends as (
-    insert into governance.hold_events (event_id, created_at, kind, decision_id, account_id, tokens, reason)
+    insert into governance.hold_events (event_id, created_at, kind, decision_id, account_id, tokens, reason, xid)
     select c.end_id, c.ended_at, c.status, c.decision_id, v_account.account_id, c.estimated_tokens,
-      case c.status when 'released' then 'provider_error' end
+      case c.status when 'released' then 'provider_error' end, v_xid
     from calls c where c.end_id is not null
   ), days as (
     insert into governance.usage_daily (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
@@ -270,7 +273,7 @@ begin
     month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
     status, ended_at, end_reason, settled_model, provider, input_tokens, output_tokens, charged_tokens,
     released_tokens, unpaid_tokens, cost_micros, currency, transaction_id, end_subscription_tokens,
-    end_purchased_tokens, end_promotional_tokens, end_reserved_tokens, end_debt_tokens)
+    end_purchased_tokens, end_promotional_tokens, end_reserved_tokens, end_debt_tokens, xid)
   select c.decision_id, c.created_at, v_account.account_id, c.request_id, hashtextextended(c.request_id, 0),
     c.requested_model, c.task_type, v ->> 'scope_id', c.conversation_id, c.message_hash, c.message_words,
     c.message_words * 6, case when c.reason is not null then 'block' when c.warning is not null then 'warn' else 'allow' end,
@@ -292,7 +295,7 @@ begin
       when c.reason is null then c.estimated_tokens end,
     case when c.status = 'settled' then 0 end, c.cost_micros,
     case when c.status = 'settled' then v_config.currency end, c.transaction_id, c.end_subscription_tokens,
-    c.end_purchased_tokens, c.end_promotional_tokens, c.end_reserved_tokens, c.end_debt_tokens
+    c.end_purchased_tokens, c.end_promotional_tokens, c.end_reserved_tokens, c.end_debt_tokens, v_xid
   from calls c
   join governance.plans plan on plan.plan_id = v_account.plan_id
   left join lateral (
@@ -302,6 +305,25 @@ begin
       and (r.action -> 'block' ->> 'reason' = c.reason or (c.reason = 'off_topic' and r.action ? 'deflect'))
     order by r.priority, r.rule_name limit 1) rule on c.reason is not null
   order by c.decision_id;
+
+  -- What governance.follow_events does for what happens live.
+  insert into governance.minute_totals as m (minute, outcome, reason, calls, tokens, cost_micros)
+  select date_trunc('minute', e.at), e.outcome, e.reason, count(*), sum(e.tokens), sum(e.cost_micros)
+  from (
+    select r.created_at as at, r.decision as outcome, case r.decision when 'block' then r.reason else '' end as reason,
+      case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end as tokens, 0 as cost_micros
+    from governance.requests r where r.account_id = v_account.account_id and r.created_at > v_recent
+    union all
+    select r.ended_at, 'settled', '', r.charged_tokens, r.cost_micros
+    from governance.requests r where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled'
+  ) e group by 1, 2, 3
+  on conflict (minute, outcome, reason) do update set
+    calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens, cost_micros = m.cost_micros + excluded.cost_micros;
+  insert into governance.recent_usage (slot, account_id, tokens)
+  select date_bin('5 minutes', r.ended_at, '2000-01-01'), r.account_id, sum(r.charged_tokens)
+  from governance.requests r
+  where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled' group by 1, 2;
+  perform governance.copy_to_listings(array[v_account.account_id]);
 
   insert into governance.audit_log (created_at, operator, action, account_id, reason, details)
   select m.at, 'sample', m.action, v_account.account_id, m.reason, '{"sample_data": true}'
