@@ -16,6 +16,7 @@ create table governance.account_listings (
   blocked_until timestamptz,
   tokens_today bigint not null default 0,
   tokens_this_month bigint not null default 0,
+  cost_this_month bigint not null default 0,
   available bigint not null default 0,
   reserved bigint not null default 0,
   debt bigint not null default 0,
@@ -34,6 +35,7 @@ create index account_listings_name on governance.account_listings (sort_name, ac
 create index account_listings_plan on governance.account_listings (plan_id, sort_name, account_id);
 create index account_listings_today on governance.account_listings (tokens_today, account_id);
 create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
+create index account_listings_cost on governance.account_listings (cost_this_month, account_id);
 create index account_listings_available on governance.account_listings (available, account_id);
 create index account_listings_activity on governance.account_listings (last_activity_at, account_id);
 create index account_listings_flagged on governance.account_listings (account_id) where is_flagged;
@@ -41,7 +43,7 @@ create index account_listings_blocked on governance.account_listings (blocked_un
 create index account_listings_near_limit on governance.account_listings (usage_percent) where usage_percent >= 80;
 create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
 create index account_listings_day on governance.account_listings (day_ends_at) where day_ends_at is not null;
-create index account_listings_month_end on governance.account_listings (month_ends_at) where tokens_this_month > 0;
+create index account_listings_month_end on governance.account_listings (month_ends_at) where month_ends_at < 'infinity';
 create index account_listings_holding on governance.account_listings (account_id) include (reserved) where reserved > 0;
 create index account_listings_holds_check on governance.account_listings (holds_check_at) where holds_check_at is not null;
 
@@ -94,6 +96,24 @@ revoke all on governance.account_listings, governance.minute_totals, governance.
 insert into governance.maintenance_state (key, value)
 values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xmax": "0"}');
 
+create function governance.current_account(p_user_id text, p_create boolean default false) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+begin
+  select * into v_account from governance.accounts a where a.user_id = p_user_id;
+  if v_account.account_id is null and not p_create then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  -- A read waits for no call: only where time has passed something by is the account locked and brought up to now.
+  if v_account.account_id is null or (governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off') then
+    v_account := governance.lock_account(p_user_id, p_create);
+  end if;
+  return v_account;
+end
+$$;
+comment on function governance.current_account(text, boolean) is 'An account as it is at this moment, read without waiting where that is possible; unknown_user unless it may be made.';
+
 create function governance.sort_name(p_user_id text, p_display_name text) returns text
   language sql immutable parallel safe set search_path = '' as $$
   select lower(left(coalesce(nullif(btrim(p_display_name), ''), p_user_id), 200))
@@ -122,6 +142,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
   language sql set search_path = '' as $$
   update governance.account_listings l set
     blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
+    cost_this_month = n.cost_this_month,
     available = n.available, reserved = n.reserved, debt = n.debt, usage_percent = n.usage_percent,
     last_activity_at = n.last_activity_at, day_ends_at = n.day_ends_at, month_ends_at = n.month_ends_at,
     holds_check_at = n.holds_check_at
@@ -129,6 +150,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     select a.account_id,
       greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end, a.rule_blocked_until) as blocked_until,
       c.tokens_today, c.tokens_this_month,
+      case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
       a.reserved_tokens as reserved, a.debt_tokens as debt,
       governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit, p.monthly_allowance) as usage_percent,
@@ -145,9 +167,9 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     where a.account_id = any (p_account_ids)
   ) n
   where l.account_id = n.account_id
-    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.available, l.reserved, l.debt, l.usage_percent, l.last_activity_at,
+    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.cost_this_month, l.available, l.reserved, l.debt, l.usage_percent, l.last_activity_at,
       l.day_ends_at, l.month_ends_at, l.holds_check_at)
-    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.available, n.reserved, n.debt, n.usage_percent,
+    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.cost_this_month, n.available, n.reserved, n.debt, n.usage_percent,
       n.last_activity_at, n.day_ends_at, n.month_ends_at, n.holds_check_at)
 $$;
 comment on function governance.copy_to_listings(bigint[]) is 'Brings the listings of these accounts up to the moment.';
@@ -198,7 +220,8 @@ create function governance.count_events(p_after bigint, p_upto bigint)
   union all
   select date_trunc('minute', t.created_at), 'settled', '', count(*), sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
   from governance.token_transactions t
-  left join governance.requests r on r.decision_id = t.decision_id
+  -- One look into an index each: the entries are few, the calls are not.
+  left join lateral (select q.charged_tokens, q.cost_micros from governance.requests q where q.decision_id = t.decision_id limit 1) r on true
   where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
   group by 1
 $$;
@@ -278,7 +301,7 @@ begin
   -- What turns by the clock alone.
   v_accounts := v_accounts
     || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now limit p_limit)
-    || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now and l.tokens_this_month > 0 limit p_limit);
+    || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now limit p_limit);
   if cardinality(v_accounts) > 0 then
     perform governance.copy_to_listings(v_accounts);
   end if;
@@ -329,7 +352,16 @@ comment on function governance.find_accounts_condition(text) is
 
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg((governance.account_json(a) - '{metadata,balance,limits,plan_name,fail_mode,allows_top_up}'::text[]) || jsonb_build_object(
+  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone', a.timezone,
+      'created_at', a.created_at, 'version', a.version,
+      'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by', a.flagged_by,
+      'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > t.at),
+      'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by', a.blocked_by,
+      'rule_blocked_until', case when a.rule_blocked_until > t.at then a.rule_blocked_until end,
+      'rule_block_reason', case when a.rule_blocked_until > t.at then a.rule_block_reason end,
+      'last_activity', a.last_activity_at,
       'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
       'debt', a.debt_tokens,
       'tokens_today', c.tokens_today,
@@ -341,7 +373,7 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   from unnest(p_account_ids) with ordinality x(account_id, n)
   join governance.accounts a using (account_id)
   join governance.plans p using (plan_id)
-  cross join (select governance.now() as at, currency from governance.active_config) t
+  cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
   cross join lateral (select
     case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
     case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
@@ -381,9 +413,10 @@ begin
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
-    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month' when 'available' then 'available' end;
+    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month' when 'available' then 'available'
+    when 'cost_this_month' then 'cost_this_month' end;
   if v_column is null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_sort is one of name, tokens_today, tokens_this_month, available, last_activity');
+    perform governance.fail('PT400', 'invalid_argument', 'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, last_activity');
   elsif v_column = 'sort_name' then
     v_type := 'text';
   elsif v_column = 'last_activity_at' then
@@ -482,16 +515,9 @@ create function public.console_get_account(p_user_id text) returns jsonb
 declare
   v_account governance.accounts;
   v_plan governance.plans;
-  v_now timestamptz := governance.now();
 begin
   perform governance.check_id('p_user_id', p_user_id);
-  select * into v_account from governance.accounts a where a.user_id = p_user_id;
-  if v_account.account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
-  if governance.needs_roll(v_account, v_now) and current_setting('transaction_read_only') = 'off' then
-    v_account := governance.lock_account(p_user_id);
-  end if;
+  v_account := governance.current_account(p_user_id);
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
   return jsonb_build_object(
     'account', governance.account_json(v_account) - '{balance,limits,plan_name,fail_mode,allows_top_up}'::text[],
@@ -740,6 +766,7 @@ grant execute on function public.console_search(text, int) to service_role;
 create index hold_events_account on governance.hold_events (account_id, event_id);
 -- Settlements above the ceiling are few, and each waits for a person.
 create index hold_events_quarantined on governance.hold_events (decision_id) where kind = 'quarantined';
+create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
 
 create function governance.decision_json(r governance.requests) returns jsonb
   language sql stable set search_path = '' as $$
@@ -824,13 +851,16 @@ create function public.console_events_before(p_before_event_id bigint default nu
   language plpgsql stable security definer set search_path = '' as $$
 declare
   -- A rare filter ends the page here, with what was found and where to go on: the cost of a page has a bound.
-  c_most constant int := 100000;
+  c_most constant int := 20000;
   v_filter jsonb := coalesce(p_filter, '{}');
   v_high bigint := coalesce(p_before_event_id, 9223372036854775807);
   v_page int := greatest(p_limit, 50);
   v_account_id bigint;
   v_until timestamptz := 'infinity';
-  v_of text := 'true';
+  v_calls text := 'true';
+  v_entries text := 'true';
+  v_holds text := 'true';
+  v_kinds text[];
   v_order text := 'r.decision_id desc';
   v_looked int := 0;
   v_floor bigint;
@@ -839,6 +869,9 @@ declare
 begin
   perform governance.check_limit(p_limit, 1000);
   perform governance.check_event_filter(p_filter);
+  if jsonb_typeof(v_filter -> 'kinds') = 'array' then
+    v_kinds := array(select jsonb_array_elements_text(v_filter -> 'kinds'));
+  end if;
   if v_filter ->> 'user_id' is not null then
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_filter ->> 'user_id';
     if v_account_id is null then
@@ -850,8 +883,21 @@ begin
       union all select t.created_at from governance.token_transactions t where t.transaction_id = v_high
       union all select h.created_at from governance.hold_events h where h.event_id = v_high) x;
     v_until := coalesce(v_until, 'infinity');
-    v_of := format('account_id = %s', v_account_id);
+    v_calls := format('account_id = %s', v_account_id);
+    v_entries := v_calls;
+    v_holds := v_calls;
     v_order := 'r.created_at desc, r.decision_id desc';
+  end if;
+  if v_filter ->> 'reason' is not null or v_filter ->> 'decision' = 'block' then
+    -- Only a refusal has a reason, and nothing comes after it.
+    v_calls := v_calls || ' and r.decision = ''block''' || coalesce(format(' and r.reason = %L', v_filter ->> 'reason'), '');
+    v_entries := 'false';
+    v_holds := 'false';
+  end if;
+  if v_kinds is not null then
+    if not v_kinds && '{authorized,blocked}' then v_calls := 'false'; end if;
+    if not v_kinds && '{settled}' then v_entries := 'false'; end if;
+    if not v_kinds && '{released,expired,quarantined}' then v_holds := 'false'; end if;
   end if;
   loop
     execute format($q$
@@ -862,10 +908,10 @@ begin
       ), entries as (
         select t.transaction_id as id, 'settled' as kind, t.created_at as at, t.decision_id, null::bigint as tokens, null::text as reason
         from governance.token_transactions t
-        where t.transaction_id < $1 and t.transaction_type = 'usage' and t.decision_id is not null and %1$s order by t.transaction_id desc limit $3
+        where t.transaction_id < $1 and t.transaction_type = 'usage' and t.decision_id is not null and %3$s order by t.transaction_id desc limit $3
       ), holds as (
         select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens, h.reason
-        from governance.hold_events h where h.event_id < $1 and %1$s order by h.event_id desc limit $3
+        from governance.hold_events h where h.event_id < $1 and %4$s order by h.event_id desc limit $3
       ), floor as materialized (
         -- Below the last row of a source that has more, other sources' rows would come too early.
         select max(x.id) as id from (select min(id) as id from calls having count(*) = $3
@@ -876,23 +922,21 @@ begin
         where e.id >= coalesce(f.id, 0) and ($4 is null or e.kind = any ($4))
       )
       select (select f.id from floor f), (
-        select coalesce(jsonb_agg(p.event order by p.id desc), '[]') from (
-          select e.id, governance.event_json(e.id, e.kind, e.at, e.tokens, e.reason, r, a) as event
+        select coalesce(jsonb_agg(governance.event_json(p.id, p.kind, p.at, p.tokens, p.reason, p.call, a) order by p.id desc), '[]') from (
+          select e.*, r.call
           from events e
-          join governance.requests r on r.decision_id = e.decision_id
-          join governance.accounts a on a.account_id = r.account_id
-          where ($5 is null or r.decision = $5) and ($6 is null or r.reason = $6) and ($7 is null or $7 in (r.model, r.requested_model, r.settled_model))
-          order by e.id desc limit $8) p)
-      $q$, v_of, v_order)
+          cross join lateral (select q as call from governance.requests q where q.decision_id = e.decision_id limit 1) r
+          where ($5 is null or (r.call).decision = $5) and ($6 is null or $6 in ((r.call).model, (r.call).requested_model, (r.call).settled_model))
+          order by e.id desc limit $7) p
+        join governance.accounts a on a.account_id = (p.call).account_id)
+      $q$, v_calls, v_order, v_entries, v_holds)
     into v_floor, v_rows
-    using v_high, v_until, v_page,
-      case when jsonb_typeof(v_filter -> 'kinds') = 'array' then array(select jsonb_array_elements_text(v_filter -> 'kinds')) end,
-      v_filter ->> 'decision', v_filter ->> 'reason', v_filter ->> 'model', p_limit + 1 - jsonb_array_length(v_events);
+    using v_high, v_until, v_page, v_kinds, v_filter ->> 'decision', v_filter ->> 'model', p_limit + 1 - jsonb_array_length(v_events);
     v_events := v_events || v_rows;
     v_looked := v_looked + v_page;
     exit when jsonb_array_length(v_events) > p_limit or v_floor is null or v_looked >= c_most;
     v_high := v_floor;
-    v_page := least(v_page * 4, c_most / 4);
+    v_page := least(v_page * 4, c_most);
   end loop;
   return jsonb_build_object(
     'events', case when jsonb_array_length(v_events) > p_limit then v_events - p_limit else v_events end,
