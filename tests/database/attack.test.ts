@@ -131,6 +131,16 @@ const hostile: Readonly<Record<string, string>> = {
   "deep nesting": `${"[".repeat(4_000)}${"]".repeat(4_000)}`,
 };
 
+const hardForPglite = new Set([
+  "null",
+  "a megabyte",
+  "NUL",
+  "half a surrogate pair",
+  "emoji",
+  "deep nesting",
+  "2^63",
+]);
+
 /** Each function with a call that works, as JSON text by parameter. */
 const calls: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   authorize_usage: {
@@ -245,7 +255,10 @@ describe.each(["PostgreSQL 18", "PGlite"] as const)("hostile input on %s", (kind
     let before = await target.digest();
     for (const parameter of Object.keys(valid)) {
       for (const [what, json] of Object.entries(hostile)) {
+        // The functions are the same on both; what the embedded database adds are its own limits.
+        if (kind === "PGlite" && !hardForPglite.has(what)) continue;
         const { status, body } = await target.send(name, { ...valid, [parameter]: json });
+        if (body?.code === "PGRST202") faults.push(`not there: ${name}`);
         const told = `${parameter} = ${what}: ${status} ${JSON.stringify(body).slice(0, 200)}`;
         if (status >= 500 || body?.code?.startsWith("XX")) faults.push(`5xx: ${told}`);
         else if (status >= 400 && !body?.message) faults.push(`no words: ${told}`);
@@ -295,7 +308,8 @@ describe.each([18, 15] as const)("concurrency on PostgreSQL %i", (version) => {
       const tally = (status: number): void => void statuses.set(status, (statuses.get(status) ?? 0) + 1);
       await Promise.all(
         Array.from({ length: 32 }, async (_, worker) => {
-          for (let call = 0; call < 200; call++) {
+          // Once in full; on the older server enough to see that it locks alike.
+          for (let call = 0; call < (version === 18 ? 200 : 40); call++) {
             const request = JSON.stringify(`crowd-${worker}-${call}`);
             const user = JSON.stringify(users[(worker * 7 + call) % 8]);
             const asked = await target.send("authorize_usage", {
