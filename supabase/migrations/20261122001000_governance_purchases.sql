@@ -1280,7 +1280,7 @@ begin
   else
     insert into governance.checkouts (account_id, pack_id, opened_at) values (v_account.account_id, p_pack_id, v_now);
   end if;
-  return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', greatest(ceil(v_retry), 1)::bigint,
+  return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', case when v_retry is not null then greatest(ceil(v_retry), 1)::bigint end,
     'pack', jsonb_build_object('pack_id', v_pack.pack_id, 'tokens', v_pack.tokens, 'price_minor', v_pack.price_minor, 'currency', v_pack.currency));
 end
 $$;
@@ -1288,3 +1288,358 @@ comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open checkouts (open_checkout_limit within open_checkout_minutes). Allowed ones count. Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Console: quarantined events
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  return jsonb_build_object(
+    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type, 'reason', e.reason,
+        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload', e.payload,
+        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id), '[]')
+      from (select * from governance.webhook_events_processed w where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
+        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
+end
+$$;
+comment on function public.console_stripe_events(int, timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
+revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
+
+create function public.console_release_stripe_event(
+  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null, p_pack_id text default null, p_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_pay governance.stripe_payments;
+  v_object jsonb;
+  v_metadata jsonb;
+  v_user_id text;
+  v_pack_id text;
+  v_tokens bigint;
+  v_amount bigint;
+  v_currency text;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_effects jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  perform governance.check_optional('p_user_id', p_user_id, 255);
+  perform governance.check_optional('p_pack_id', p_pack_id, 255);
+  if p_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
+  end if;
+  v_answer := governance.begin_command('release_stripe_event', p_command_id, row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event');
+  elsif v_known.status <> 'quarantined' then
+    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
+  end if;
+  v_now := governance.now();
+  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
+  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
+  if v_answer ->> 'status' = 'quarantined' then
+    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded', 'payment_intent.succeeded') then
+      perform governance.fail('PT409', 'still_quarantined', format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+    end if;
+    v_metadata := governance.stripe_object(v_object -> 'metadata');
+    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'), governance.stripe_id(v_object -> 'client_reference_id'));
+    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
+    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
+    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'), governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
+    v_currency := governance.stripe_currency(v_object -> 'currency');
+    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+    elsif v_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument', 'p_tokens or a known p_pack_id is needed: the event names none');
+    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT409', 'still_quarantined', 'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+    end if;
+    v_pay := governance.note_payment(v_now, coalesce(governance.stripe_id(v_object -> 'payment_intent'), case when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
+      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end, governance.stripe_id(v_object -> 'invoice'));
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted', 'This payment was granted by another event: dismiss this one');
+    end if;
+    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens, v_amount, v_currency,
+      coalesce(v_known.event_created_at, v_now), p_event_id) || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
+    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null, payment_id = v_pay.payment_id
+    where w.event_id = p_event_id;
+    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects', v_effects);
+  end if;
+  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator, decided_reason = p_reason where w.event_id = p_event_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
+  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id) where w.event_id = p_event_id;
+  return governance.end_command('release_stripe_event', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
+  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, not_paid, already_granted, unknown_user, idempotency_conflict.';
+revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) from public, anon, authenticated;
+grant execute on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) to service_role;
+
+create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text, p_reason text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id, row(p_event_id, p_operator, p_reason)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now, decided_by = p_operator, decided_reason = p_reason
+  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
+  end if;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id, jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
+  return governance.end_command('dismiss_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
+end
+$$;
+comment on function public.console_dismiss_stripe_event(text, text, text, text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, not_found, idempotency_conflict.';
+revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
+
+create function governance.purge_webhook_events(p_now timestamptz) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_count bigint;
+begin
+  with gone as (
+    delete from governance.webhook_events_processed w
+    where w.event_id in (select x.event_id from governance.webhook_events_processed x
+      where x.status <> 'quarantined' and x.received_at < p_now - interval '30 days' limit 10000 for update skip locked)
+    returning 1)
+  select count(*) into v_count from gone;
+  delete from governance.checkouts c where c.opened_at < p_now - interval '30 days';
+  return v_count;
+end
+$$;
+comment on function governance.purge_webhook_events(timestamptz) is
+  'Clears done events older than 30 days, which is how long Stripe can send them again; a payment granted once stays granted once for ever. For run_maintenance.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Console: the ledger's side of a reconciliation
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.adopt_purchases() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_entry record;
+  v_pay governance.stripe_payments;
+  v_known governance.stripe_lots;
+  v_owed bigint;
+  v_tokens bigint;
+  v_type text;
+  v_count bigint := 0;
+begin
+  for v_lot in
+    select l.*, t.transaction_id, t.created_at as granted_at
+    from governance.lots l
+    join lateral (select x.transaction_id, x.created_at from governance.token_transactions x
+      where x.account_id = l.account_id and x.transaction_type in ('purchase', 'subscription_grant') and x.lot_changes[1] = l.lot_id and x.amount > 0
+      order by x.transaction_id limit 1) t on true
+    where coalesce(l.stripe_charge_id, l.stripe_payment_intent_id, l.stripe_checkout_session_id) is not null and l.amount_minor is not null
+      and not exists (select from governance.stripe_lots s where s.lot_id = l.lot_id)
+    order by l.lot_id
+  loop
+    v_pay := governance.note_payment(v_lot.granted_at, v_lot.stripe_payment_intent_id, v_lot.stripe_charge_id, v_lot.stripe_checkout_session_id, p_livemode => true);
+    update governance.stripe_payments p set account_id = v_lot.account_id, amount_minor = v_lot.amount_minor, currency = v_lot.currency, paid_at = v_lot.granted_at
+    where p.payment_id = v_pay.payment_id;
+    insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot.lot_id, v_pay.payment_id, v_lot.granted) returning * into v_known;
+    perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0, v_lot.amount_minor, v_lot.currency,
+      p_line_id => v_lot.stripe_invoice_line_id);
+    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    for v_entry in
+      select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
+      from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
+    loop
+      continue when v_entry.transaction_id <= v_lot.transaction_id or v_entry.transaction_type not in ('refund', 'reversal')
+        or not (v_lot.lot_id = any (v_entry.lot_changes) or v_entry.description like '%' || v_lot.stripe_charge_id);
+      v_owed := greatest(v_entry.debt_after - v_entry.debt_before, 0);
+      v_type := case when v_entry.transaction_type = 'refund' then 'refund' when v_entry.description like 'Dispute lost%' then 'dispute_clawback'
+        when v_entry.amount > 0 then 'dispute_release' else 'dispute_hold' end;
+      v_tokens := v_entry.amount - case v_type when 'refund' then v_owed else 0 end;
+      if v_type = 'refund' then
+        v_known.reversed := v_known.reversed - v_tokens;
+        v_known.owed := v_known.owed + v_owed;
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
+          else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
+        where v_entry.reference is not null on conflict do nothing;
+      elsif v_type = 'dispute_clawback' then
+        -- What was frozen is taken with it, though it left the balance before.
+        v_tokens := -(v_lot.granted - v_known.reversed);
+        v_known.clawed := v_lot.granted - v_known.reversed;
+        v_known.owed := v_known.owed + v_owed;
+      end if;
+      v_known.dispute_state := case v_type when 'dispute_hold' then 'held' when 'dispute_release' then 'released' when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
+      if v_type like 'dispute%' and v_entry.reference is not null then
+        insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+        values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
+          case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
+          case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
+        on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage, is_lost = excluded.is_lost, told_at = excluded.told_at;
+      end if;
+      if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
+        perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens, v_owed, null, v_lot.currency,
+          case v_type when 'refund' then v_entry.reference end, case when v_type like 'dispute%' then v_entry.reference end);
+      end if;
+    end loop;
+    update governance.stripe_lots s set reversed = v_known.reversed, clawed = v_known.clawed, owed = v_known.owed, dispute_state = v_known.dispute_state
+    where s.lot_id = v_lot.lot_id;
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function governance.adopt_purchases() is
+  'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: for imports and sample data. Safe to run twice; answers how many lots.';
+
+create function public.console_ledger_purchases_since(
+  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_after_xid bigint := -1;
+  v_after_id bigint := 0;
+  v_records jsonb;
+  v_count int;
+  v_last_xid bigint;
+  v_last_id bigint;
+begin
+  if p_limit is null or p_limit not between 1 and 20000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}-[0-9]{1,18}$' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  end if;
+  if p_cursor is not null then
+    v_after_xid := split_part(p_cursor, '-', 1)::bigint;
+    v_after_id := split_part(p_cursor, '-', 2)::bigint;
+  end if;
+  -- In order of transactions, and only what no running one can still slip in before: nothing is missed, nothing comes twice.
+  with page as (
+    select r.* from governance.purchase_records r
+    where r.xid < pg_snapshot_xmin(pg_current_snapshot())
+      and (r.xid, r.transaction_id) > (v_after_xid::text::xid8, v_after_id)
+      and (p_to is null or r.created_at < p_to)
+      -- A lot's own grant comes along with whatever happened to it in the period.
+      and (p_from is null or r.created_at >= p_from
+        or (r.record_type = 'grant' and exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
+        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.record_type = 'grant' and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
+    order by r.xid, r.transaction_id limit p_limit
+  )
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens, 'created_at', r.created_at,
+      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
+      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type when 'grant' then l.remaining + l.frozen end,
+      'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id,
+      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id, 'invoice_line_id', r.invoice_line_id,
+      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id', r.refund_id, 'dispute_id', r.dispute_id,
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.xid, r.transaction_id), '[]'),
+    count(*), (array_agg(r.xid::text::bigint order by r.xid desc, r.transaction_id desc))[1], (array_agg(r.transaction_id order by r.xid desc, r.transaction_id desc))[1]
+  into v_records, v_count, v_last_xid, v_last_id
+  from page r
+  join governance.accounts a on a.account_id = r.account_id
+  join governance.lots l on l.lot_id = r.lot_id
+  left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  return jsonb_build_object('records', v_records,
+    'next_cursor', case when v_count > 0 then v_last_xid || '-' || v_last_id else p_cursor end, 'has_more', v_count = p_limit);
+end
+$$;
+comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) by cursor: records, next_cursor, has_more. A period brings every record of the lots that were touched in it, until its end. Errors: invalid_argument.';
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+create function public.console_pack_prices() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('pack_id', p.pack_id, 'tokens', p.tokens, 'price_minor', p.price_minor, 'currency', p.currency,
+    'valid_from', greatest(p.effective_from, '1970-01-01T00:00:00Z')) order by p.pack_id, p.effective_from), '[]')
+  from governance.packs p
+$$;
+comment on function public.console_pack_prices() is 'Every pack with its price from each moment on, retired ones too.';
+revoke all on function public.console_pack_prices() from public, anon, authenticated;
+grant execute on function public.console_pack_prices() to service_role;
+
+create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_lines jsonb;
+begin
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  with moves as (
+    select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
+    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), by_lot as (
+    select l.lot_id, case l.kind when 'purchased' then 'purchased' else l.kind end as kind, l.currency, l.amount_minor, l.granted,
+      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
+      coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type in ('purchase', 'subscription_grant')), 0)::bigint as purchased,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'bonus'), 0)::bigint as promotional,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens > 0), 0)::bigint as restored,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type in ('usage', 'debt_recovery')), 0)::bigint as consumed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'refund'), 0)::bigint as refunded,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens < 0), 0)::bigint as disputed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'expiry'), 0)::bigint as expired,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
+    from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
+    join governance.lots l using (lot_id)
+    group by l.lot_id
+  ), priced as (
+    select b.*,
+      case when b.amount_minor is null then 0 else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.amount_minor is null then 0 else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.amount_minor is null then 0 else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted), b.granted) end as given_back
+    from by_lot b
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
+    'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional, 'restored_tokens', s.restored,
+    'consumed_tokens', s.consumed, 'refunded_tokens', s.refunded, 'disputed_tokens', s.disputed, 'expired_tokens', s.expired, 'adjusted_tokens', s.adjusted,
+    'closing_tokens', s.closing, 'ledger_tokens', s.ledger, 'opening_deferred_minor', s.deferred_opening, 'sold_minor', s.sold,
+    'recognised_minor', s.deferred_opening + s.sold - s.given_back - s.deferred_closing, 'refunded_minor', s.given_back, 'closing_deferred_minor', s.deferred_closing)
+    order by s.kind, s.currency nulls last), '[]')
+  into v_lines
+  from (
+    select p.kind, p.currency, sum(p.opening)::bigint as opening, sum(p.purchased)::bigint as purchased, sum(p.promotional)::bigint as promotional,
+      sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded, sum(p.disputed)::bigint as disputed,
+      sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
+      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening, sum(p.deferred_closing)::bigint as deferred_closing,
+      sum(p.given_back)::bigint as given_back, sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+    from priced p where p.is_there group by p.kind, p.currency) s;
+  return v_lines;
+end
+$$;
+comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
+  'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
+revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
