@@ -170,12 +170,6 @@ create table governance.active_config (
   currency text not null default 'usd',
   default_plan text,
   rule_set_id bigint not null default 0,
-  -- Which costly facts some rule in force or in shadow reads.
-  needs_message boolean not null default false,
-  needs_topic boolean not null default false,
-  needs_complexity boolean not null default false,
-  needs_identical boolean not null default false,
-  needs_provider boolean not null default false,
   hold_minutes int not null default 15 check (hold_minutes between 1 and 10080),
   identical_window_minutes int not null default 60 check (identical_window_minutes between 1 and 10080),
   reply_tokens bigint not null default 500 check (reply_tokens >= 0),
@@ -203,7 +197,7 @@ comment on table governance.active_config is 'The configuration in force, flatte
 -- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
 create table governance.accounts (
   account_id bigint generated always as identity primary key,
-  user_id text not null unique check (user_id <> '' and length(user_id) <= 255),
+  user_id text not null unique,
   plan_id text not null references governance.plans (plan_id),
   timezone text not null default 'UTC',
   email text,
@@ -249,17 +243,19 @@ create table governance.accounts (
   month_messages int not null default 0,
   day_calls int not null default 0,
   month_calls int not null default 0,
-  day_tokens bigint not null default 0 check (day_tokens >= 0),
-  month_tokens bigint not null default 0 check (month_tokens >= 0),
+  day_tokens bigint not null default 0,
+  month_tokens bigint not null default 0,
   day_cost_micros bigint not null default 0,
   month_cost_micros bigint not null default 0,
   -- Live tokens by kind: the sums of the lots' remaining.
-  subscription_tokens bigint not null default 0 check (subscription_tokens >= 0),
-  purchased_tokens bigint not null default 0 check (purchased_tokens >= 0),
-  promotional_tokens bigint not null default 0 check (promotional_tokens >= 0),
-  reserved_tokens bigint not null default 0 check (reserved_tokens >= 0),
-  debt_tokens bigint not null default 0 check (debt_tokens >= 0),
-  check (reserved_tokens <= subscription_tokens + purchased_tokens + promotional_tokens)
+  subscription_tokens bigint not null default 0,
+  purchased_tokens bigint not null default 0,
+  promotional_tokens bigint not null default 0,
+  reserved_tokens bigint not null default 0,
+  debt_tokens bigint not null default 0,
+  -- One check, not ten: PostgreSQL reads each anew at every update.
+  constraint accounts_never_negative check (least(subscription_tokens, purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens,
+    day_tokens, month_tokens, subscription_tokens + purchased_tokens + promotional_tokens - reserved_tokens) >= 0)
 ) with (fillfactor = 50);
 create index accounts_flagged on governance.accounts (flagged_at desc) where flagged_at is not null;
 create index accounts_blocked on governance.accounts (blocked_at desc) where blocked_at is not null;
@@ -268,7 +264,8 @@ comment on table governance.accounts is 'One row a user: who they are, what oper
 create table governance.lots (
   lot_id bigint generated always as identity primary key,
   account_id bigint not null references governance.accounts (account_id),
-  kind text not null check (kind in ('subscription', 'purchased', 'promotional')),
+  -- subscription, purchased, promotional
+  kind text not null,
   expires_at timestamptz,
   created_at timestamptz not null default now(),
   description text,
@@ -278,21 +275,21 @@ create table governance.lots (
   stripe_payment_intent_id text,
   stripe_invoice_line_id text,
   stripe_checkout_session_id text,
-  amount_minor bigint check (amount_minor >= 0),
-  currency text check (currency ~ '^[a-z]{3}$'),
+  amount_minor bigint,
+  currency text,
   metadata jsonb not null default '{}',
-  granted bigint not null check (granted > 0),
+  granted bigint not null,
   -- False once nothing can come out of it any more: neither remaining nor frozen.
   is_open boolean not null default true,
-  remaining bigint not null check (remaining >= 0),
+  remaining bigint not null,
   -- Set aside by a dispute: in no balance until thawed.
-  frozen bigint not null default 0 check (frozen >= 0),
-  spent bigint not null default 0 check (spent >= 0),
-  expired bigint not null default 0 check (expired >= 0),
+  frozen bigint not null default 0,
+  spent bigint not null default 0,
+  expired bigint not null default 0,
   -- Taken back for money that went back.
-  clawed_back bigint not null default 0 check (clawed_back >= 0),
-  check (granted = remaining + frozen + spent + expired + clawed_back),
-  check (is_open or remaining + frozen = 0)
+  clawed_back bigint not null default 0,
+  constraint lots_add_up check (kind in ('subscription', 'purchased', 'promotional') and granted > 0 and least(remaining, frozen, spent, expired, clawed_back) >= 0
+    and granted = remaining + frozen + spent + expired + clawed_back and (is_open or remaining + frozen = 0))
 ) with (fillfactor = 70);
 create index lots_open on governance.lots (account_id) where is_open;
 create index lots_account on governance.lots (account_id, lot_id);
@@ -307,12 +304,12 @@ create table governance.token_transactions (
   transaction_id bigint primary key default nextval('governance.event_ids'),
   account_id bigint not null,
   created_at timestamptz not null,
-  transaction_type text not null check (transaction_type in ('purchase', 'usage', 'refund', 'adjustment', 'bonus',
-    'subscription_grant', 'expiry', 'reversal', 'debt_recovery')),
+  -- purchase, usage, refund, adjustment, bonus, subscription_grant, expiry, reversal, debt_recovery
+  transaction_type text not null,
   amount bigint not null,
-  previous_balance bigint not null check (previous_balance >= 0),
-  new_balance bigint not null check (new_balance >= 0),
-  debt_after bigint not null check (debt_after >= 0),
+  previous_balance bigint not null,
+  new_balance bigint not null,
+  debt_after bigint not null,
   -- Pairs lot_id, tokens: what this entry put into lots and took out of them. The tokens add up to amount.
   lot_changes bigint[] not null,
   -- What caused it: the request of a usage, the idempotency key, charge or dispute of anything else.
@@ -325,7 +322,7 @@ create table governance.token_transactions (
   previous_hash bytea,
   hash bytea not null,
   xid xid8 not null default pg_current_xact_id(),
-  check (new_balance = previous_balance + amount)
+  constraint token_transactions_add_up check (new_balance = previous_balance + amount and least(previous_balance, new_balance, debt_after) >= 0)
 );
 create index token_transactions_account on governance.token_transactions (account_id, transaction_id);
 comment on table governance.token_transactions is 'The ledger: append-only for every role, one hash chain an account.';
@@ -436,7 +433,6 @@ create table governance.requests (
   end_debt_tokens bigint,
   primary key (decision_id, created_at)
 ) partition by range (created_at);
--- Each partition also has a unique index on request_id, made with it.
 create index requests_account_time on governance.requests (account_id, created_at);
 create index requests_identical on governance.requests (account_id, message_hash, created_at) where message_hash is not null;
 create index requests_conversation on governance.requests (account_id, conversation_id, created_at) where conversation_id is not null;
@@ -445,6 +441,17 @@ comment on table governance.requests is
   'Every call: its decision, its hold and, once settled, its usage event. Monthly partitions; retention drops whole ones.';
 comment on column governance.requests.status is
   'blocked; or held, then settled, released, expired (a late settle may follow) or quarantined.';
+
+-- The caller's own id names a call across all partitions, and leads to its row without looking into each.
+create table governance.request_keys (
+  request_id text primary key,
+  created_at timestamptz not null,
+  decision_id bigint not null,
+  account_id bigint not null,
+  -- governance.lock_key of the account's user.
+  lock_key bigint not null
+);
+comment on table governance.request_keys is 'Ids of calls, for as long as their rows are kept.';
 
 create view governance.usage_events with (security_invoker = true) as
   select decision_id, request_id, account_id, created_at, ended_at, coalesce(settled_model, model) as model, provider, task_type,
@@ -472,7 +479,6 @@ begin
       execute format('create table governance.%I (like governance.requests including defaults including comments) with (fillfactor = 75)', v_name);
       execute format('alter table governance.%I enable row level security', v_name);
       execute format('revoke all on governance.%I from public', v_name);
-      execute format('create unique index on governance.%I (request_id)', v_name);
       -- Rows that came while the partition was missing wait in the default one.
       execute format('with moved as (delete from governance.requests_default where created_at >= %L and created_at < %L returning *)
         insert into governance.%I select * from moved', v_from, v_to, v_name);
@@ -488,7 +494,6 @@ comment on function governance.ensure_request_partitions(date, date) is
   'Makes the monthly partitions of governance.requests that cover the given days; answers how many were new.';
 
 create table governance.requests_default partition of governance.requests default with (fillfactor = 75);
-create unique index on governance.requests_default (request_id);
 alter table governance.requests_default enable row level security;
 do $$
 begin

@@ -97,42 +97,6 @@ comment on function governance.space_phrases(text) is 'Folded text with every se
 -- Facts and verdict
 -- ---------------------------------------------------------------------------------------------------------------
 
-create type governance.facts as (
-  at timestamptz,
-  message text,
-  -- The message as space_phrases makes it.
-  message_phrases text,
-  tokens_today bigint,
-  tokens_this_month bigint,
-  messages_today int,
-  identical_messages int,
-  seconds_since_last_message numeric,
-  rapid_messages int,
-  conversation_messages int,
-  message_words int,
-  message_characters int,
-  estimated_tokens bigint,
-  complexity numeric,
-  hour_utc int,
-  hour_local int,
-  weekday_local int,
-  plan text,
-  model text,
-  provider text,
-  task_type text,
-  scope_id text,
-  available_tokens bigint,
-  usage_percent bigint,
-  cost_today_micros bigint,
-  cost_this_month_micros bigint,
-  account_age_days int,
-  is_flagged boolean,
-  topic text,
-  plan_monthly_allowance bigint,
-  plan_daily_limit bigint,
-  plan_monthly_limit bigint
-);
-
 create type governance.verdict as (
   rule_set_id bigint,
   blocked boolean,
@@ -147,7 +111,8 @@ create type governance.verdict as (
   flag_version_id bigint,
   cost_factor numeric,
   matched_version_ids bigint[],
-  -- Facts that the rules had to work out from the message
+  -- Facts that were worked out because some rule reads them
+  identical_messages int,
   complexity numeric,
   topic text
 );
@@ -261,7 +226,7 @@ begin
     or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
     perform governance.invalid_rule(p_path || '.op', format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
   end if;
-  v_column := 'f.' || quote_ident(v_fact);
+  v_column := 'f_' || v_fact;
 
   if jsonb_typeof(v_value) = 'object' then
     if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
@@ -270,7 +235,7 @@ begin
       perform governance.invalid_rule(p_path || '.value',
         'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
     end if;
-    v_expression := format('(%s %s f.plan_%s) is true', v_column, case v_op when '!=' then '<>' else v_op end, v_value ->> 'plan');
+    v_expression := format('(%s %s f_plan_%s) is true', v_column, case v_op when '!=' then '<>' else v_op end, v_value ->> 'plan');
   elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
     v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
       case v_type
@@ -321,7 +286,7 @@ begin
         perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
       end if;
       v_items := v_items || format('strpos(%s, %L) > 0',
-        case v_fact when 'message' then 'f.message_phrases' else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
+        case v_fact when 'message' then 'f_message_phrases' else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
       v_at := v_at + 1;
     end loop;
     v_expression := format('(%s is not null and (%s)) is true', v_column,
@@ -382,7 +347,7 @@ begin
     v_leaves, v_facts)::governance.compiled_condition;
 end
 $$;
-comment on function governance.compile_condition(jsonb, text, int) is 'A rule''s conditions as an SQL expression over facts f; refuses what docs/RULES.md does not allow.';
+comment on function governance.compile_condition(jsonb, text, int) is 'A rule''s conditions as an SQL expression over the facts f_*; refuses what docs/RULES.md does not allow.';
 
 create function governance.check_text(p_value jsonb, p_path text, p_max int) returns text
   language plpgsql immutable set search_path = '' as $$
@@ -552,10 +517,10 @@ declare
   v_code text;
 begin
   if p_rule -> 'applies_to' ? 'plans' then
-    v_condition := format('(f.plan = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
+    v_condition := format('(f_plan = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
   end if;
   if p_rule -> 'applies_to' ? 'scopes' then
-    v_condition := format('(f.scope_id = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
+    v_condition := format('(f_scope_id = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
   end if;
   v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition, p_version_id);
   if p_rule ->> 'mode' = 'enforce' then
@@ -566,7 +531,7 @@ begin
       v_code := v_code || format(E'    v.truncate_to_words := least(v.truncate_to_words, %s);\n', (v_action -> 'truncate' ->> 'words')::numeric::int);
     end if;
     if v_action ? 'route' then
-      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, f.at);\n', v_action -> 'route' ->> 'model');
+      v_code := v_code || format(E'    v.model := %1$L; f_model := %1$L; f_provider := governance.provider_of(%1$L, f_at);\n', v_action -> 'route' ->> 'model');
     end if;
     if v_action ? 'flag' then
       v_code := v_code || format(E'    if v.flag_reason is null then v.flag_reason := %L; v.flag_version_id := %s; end if;\n', v_action -> 'flag' ->> 'reason', p_version_id);
@@ -586,6 +551,25 @@ end
 $$;
 comment on function governance.compile_rule(bigint, jsonb) is 'One rule as a statement of governance.evaluate_rules.';
 
+create function governance.define_evaluate_rules(p_body text) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  -- Facts come as parameters; those that take work are variables, filled in where a rule reads them. The caller sets
+  -- the search path: doing it here again would cost every call.
+  execute format(
+    'create or replace function governance.evaluate_rules(f_at timestamptz, f_timezone text, f_account_created_at timestamptz, f_account_id bigint,
+       f_message_hash bigint, f_identical_since timestamptz, f_message text, f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today int,
+       f_seconds_since_last_message numeric, f_rapid_messages int, f_conversation_messages int, f_message_words int, f_message_characters int,
+       f_estimated_tokens bigint, f_complexity numeric, f_plan text, f_model text, f_task_type text, f_scope_id text, f_available_tokens bigint,
+       f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean,
+       f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint)
+     returns governance.verdict language plpgsql stable as %L',
+    E'declare\n  v governance.verdict;\n  f_message_phrases text;\n  f_identical_messages int;\n  f_topic text;\n  f_provider text;\n'
+    || E'  f_hour_utc int;\n  f_hour_local int;\n  f_weekday_local int;\n  f_account_age_days int;\nbegin\n' || p_body || E'  return v;\nend\n');
+end
+$$;
+comment on function governance.define_evaluate_rules(text) is 'Makes governance.evaluate_rules with a body that governance.compile_rules wrote.';
+
 create function governance.compile_rules() returns bigint
   language plpgsql set search_path = '' as $$
 declare
@@ -597,7 +581,7 @@ declare
   v_topics jsonb := coalesce((select value from governance.settings where key = 'topics'), '[]');
   v_words jsonb := coalesce((select value from governance.settings where key = 'complexity_words'), '[]');
   v_topic jsonb;
-  v_prologue text := '';
+  v_prologue text;
 begin
   perform pg_advisory_xact_lock(7254012);
   for v_rule in
@@ -611,49 +595,59 @@ begin
     v_version_ids := v_version_ids || v_rule.version_id;
   end loop;
 
+  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
+  v_prologue := format(E'  v.rule_set_id := %s;\n', v_rule_set_id);
+  if v_facts && array['message', 'topic', 'complexity'] then
+    v_prologue := v_prologue || E'  if f_message is not null then f_message_phrases := governance.space_phrases(f_message); end if;\n';
+  end if;
+  if 'identical_messages' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_identical_messages := 0;\n  if f_message is not null then\n'
+      || E'    select count(*) + 1 into f_identical_messages from (select from governance.requests x where x.account_id = f_account_id\n'
+      || E'      and x.message_hash = f_message_hash and x.created_at > f_identical_since limit 999) n;\n  end if;\n  v.identical_messages := f_identical_messages;\n';
+  end if;
+  if 'hour_utc' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_hour_utc := extract(hour from f_at at time zone ''UTC'');\n';
+  end if;
+  if 'hour_local' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_hour_local := extract(hour from f_at at time zone f_timezone);\n';
+  end if;
+  if 'weekday_local' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_weekday_local := extract(isodow from f_at at time zone f_timezone);\n';
+  end if;
+  if 'account_age_days' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_account_age_days := floor(extract(epoch from f_at - f_account_created_at) / 86400);\n';
+  end if;
+  if 'provider' = any (v_facts) then
+    v_prologue := v_prologue || E'  f_provider := governance.provider_of(f_model, f_at);\n';
+  end if;
   if 'topic' = any (v_facts) then
-    v_prologue := v_prologue || E'  if f.message_phrases is not null then\n    f.topic := case\n';
+    v_prologue := v_prologue || E'  if f_message is not null then\n    f_topic := case\n';
     for v_topic in select * from jsonb_array_elements(v_topics) loop
       v_prologue := v_prologue || format(E'      when %s then %L\n',
-        coalesce((select string_agg(format('strpos(f.message_phrases, %L) > 0', governance.space_phrases(governance.fold(w))), ' or ')
+        coalesce((select string_agg(format('strpos(f_message_phrases, %L) > 0', governance.space_phrases(governance.fold(w))), ' or ')
           from jsonb_array_elements_text(v_topic -> 'words') w where btrim(governance.space_phrases(governance.fold(w))) <> ''), 'false'), v_topic ->> 'topic');
     end loop;
-    v_prologue := v_prologue || E'      when false then null end;\n  end if;\n  v.topic := f.topic;\n';
+    v_prologue := v_prologue || E'      when false then null end;\n  end if;\n  v.topic := f_topic;\n';
   end if;
   if 'complexity' = any (v_facts) then
-    v_prologue := v_prologue || format(E'  if f.complexity is null and f.message_phrases is not null then\n'
-      || E'    f.complexity := round(least(1000, 200 * (%s) + least(400, f.message_characters * 2::bigint / 3)) / 1000.0, 3);\n  end if;\n  v.complexity := f.complexity;\n',
-      coalesce((select string_agg(format('(strpos(f.message_phrases, %L) > 0)::int', phrase), ' + ')
+    v_prologue := v_prologue || format(E'  if f_complexity is null and f_message is not null then\n'
+      || E'    f_complexity := round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0, 3);\n  end if;\n  v.complexity := f_complexity;\n',
+      coalesce((select string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', phrase), ' + ')
         from (select distinct governance.space_phrases(governance.fold(w)) as phrase from jsonb_array_elements_text(v_words) w) p where btrim(phrase) <> ''), '0'));
   end if;
 
-  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
-  execute format(
-    'create or replace function governance.evaluate_rules(f governance.facts) returns governance.verdict language plpgsql stable set search_path = '''' as %L',
-    E'declare\n  v governance.verdict;\nbegin\n  v.rule_set_id := ' || v_rule_set_id || E';\n' || v_prologue || v_body || E'  return v;\nend\n');
-  update governance.active_config set
-    rule_set_id = v_rule_set_id,
-    needs_message = v_facts && array['message', 'topic', 'complexity'],
-    needs_topic = 'topic' = any (v_facts),
-    needs_complexity = 'complexity' = any (v_facts),
-    needs_identical = 'identical_messages' = any (v_facts),
-    needs_provider = 'provider' = any (v_facts),
-    updated_at = clock_timestamp();
+  perform governance.define_evaluate_rules(v_prologue || v_body);
+  update governance.active_config set rule_set_id = v_rule_set_id, updated_at = clock_timestamp();
   return v_rule_set_id;
 end
 $$;
 comment on function governance.compile_rules() is
   'Makes governance.evaluate_rules anew from the rules and word lists in force, and names the set; one at a time.';
 
-create function governance.evaluate_rules(f governance.facts) returns governance.verdict
-  language plpgsql stable set search_path = '' as $$
-declare
-  v governance.verdict;
+do $$
 begin
-  v.rule_set_id := 0;
-  return v;
+  perform governance.define_evaluate_rules(E'  v.rule_set_id := 0;\n');
 end
 $$;
-comment on function governance.evaluate_rules(governance.facts) is 'What the rules in force say of these facts. Generated by governance.compile_rules: do not edit.';
 
 revoke all on all functions in schema governance from public;

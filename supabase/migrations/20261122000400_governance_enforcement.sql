@@ -49,19 +49,27 @@ comment on function governance.reason_message(text) is 'What a user is told wher
 
 create function governance.decision_answer(q governance.requests) returns jsonb
   language plpgsql stable set search_path = '' as $$
+declare
+  v_total bigint := q.subscription_tokens + q.purchased_tokens + q.promotional_tokens;
+  v_available bigint := v_total - q.total_reserved_tokens;
+  v_need bigint;
+  v_upgrade jsonb;
+  v_shortfall jsonb;
 begin
+  if q.upgrade_plan is not null then
+    select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) into v_upgrade from governance.plans p where p.plan_id = q.upgrade_plan;
+  end if;
+  if q.reason = 'insufficient_tokens' then
+    v_need := least(ceil(q.estimated_tokens * coalesce(q.cost_factor, 1)), 9007199254740991);
+    v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
+  end if;
   return jsonb_build_object(
     'request_id', q.request_id, 'decision_id', q.decision_id, 'decision', q.decision, 'reason', q.reason, 'http_status', q.http_status,
     'message', q.message, 'requested_model', q.requested_model, 'model', q.model, 'truncate_to_words', q.truncate_to_words,
     'estimated_tokens', q.estimated_tokens, 'reserved_tokens', q.reserved_tokens, 'expires_at', q.expires_at,
-    'retry_after_seconds', q.retry_after_seconds,
-    'upgrade', case when q.upgrade_plan is not null then
-      (select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) from governance.plans p where p.plan_id = q.upgrade_plan) end,
-    'balance', jsonb_build_object(
-      'available', q.subscription_tokens + q.purchased_tokens + q.promotional_tokens - q.total_reserved_tokens,
-      'reserved', q.total_reserved_tokens, 'subscription', q.subscription_tokens, 'purchased', q.purchased_tokens,
-      'promotional', q.promotional_tokens, 'debt', q.debt_tokens,
-      'total', q.subscription_tokens + q.purchased_tokens + q.promotional_tokens),
+    'retry_after_seconds', q.retry_after_seconds, 'shortfall', v_shortfall, 'upgrade', v_upgrade,
+    'balance', jsonb_build_object('available', v_available, 'reserved', q.total_reserved_tokens, 'subscription', q.subscription_tokens,
+      'purchased', q.purchased_tokens, 'promotional', q.promotional_tokens, 'debt', q.debt_tokens, 'total', v_total),
     'limits', jsonb_build_object(
       'daily', jsonb_build_object('limit', q.daily_limit, 'used', q.seen_tokens_today + q.reserved_tokens,
         'remaining', case when q.daily_limit is not null then greatest(q.daily_limit - q.seen_tokens_today - q.reserved_tokens, 0) end,
@@ -72,7 +80,8 @@ begin
     'warnings', coalesce(to_jsonb(q.warnings), '[]'));
 end
 $$;
-comment on function governance.decision_answer(governance.requests) is 'The answer of authorize_usage, from its row: so a repeat answers the same.';
+comment on function governance.decision_answer(governance.requests) is
+  'The answer of authorize_usage from its row, for a repeat: the same as the first, which authorize_usage writes from its variables.';
 
 create function governance.end_answer(q governance.requests) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -118,18 +127,37 @@ end
 $$;
 comment on function governance.check_authorize(text, text, text, bigint, text, text, text, text, numeric) is 'Refuses what authorize_usage cannot take.';
 
+create function governance.ring_feed(p_now timestamptz, p_interval_ms int) returns void
+  language plpgsql as $$
+declare
+  v_beat text := (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint;
+begin
+  -- Each connection looks at the shared row once an interval at most.
+  if v_beat is distinct from current_setting('governance.beat', true) then
+    perform set_config('governance.beat', v_beat, false);
+    perform governance.ring('feed', p_now);
+  end if;
+end
+$$;
+comment on function governance.ring_feed(timestamptz, int) is 'Wakes readers of the feed after a call, at most once an interval.';
+
 create function public.authorize_usage(
   p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
   p_conversation_id text default null, p_task_type text default null, p_scope_id text default null, p_complexity numeric default null
 ) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune partitions.
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
   r record;
   q governance.requests;
-  f governance.facts;
   v governance.verdict;
   v_now timestamptz;
   v_fingerprint bigint;
+  v_lock_key bigint;
+  v_xid xid8;
+  v_decision_id bigint;
+  v_created_at timestamptz;
+  v_complexity numeric;
   v_is_message boolean := p_message is not null;
   v_conversation_id text := nullif(p_conversation_id, '');
   v_task_type text := nullif(p_task_type, '');
@@ -140,13 +168,18 @@ declare
   v_characters int;
   v_seconds_since numeric;
   v_rapid int;
-  v_identical int;
   v_conversation int;
   v_estimate bigint;
   v_need bigint;
   v_available bigint;
   v_usage_percent bigint;
-  v_local timestamp;
+  v_asked bigint;
+  v_http_status int;
+  v_model text;
+  v_upgrade_to text;
+  v_upgrade jsonb;
+  v_shortfall jsonb;
+  v_retry_seconds int;
   v_decision text := 'allow';
   v_reason text;
   v_message text;
@@ -158,34 +191,34 @@ declare
   v_flag boolean := false;
   v_rounds int := 0;
 begin
-  if p_request_id is null or p_user_id is null or p_model is null or p_request_id ~ '^\s*$' or p_user_id ~ '^\s*$' or p_model ~ '^\s*$'
+  if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = '' or btrim(p_model) = ''
     or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
-    or p_estimated_tokens is not null or octet_length(p_message) > 4194304 or p_complexity is not null
+    or p_estimated_tokens not between 1 and 9007199254740991 or octet_length(p_message) > 4194304 or p_complexity is not null
     or length(p_conversation_id) > 255 or length(p_task_type) > 255 or length(p_scope_id) > 255 then
     perform governance.check_authorize(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, p_complexity);
+    v_complexity := round(p_complexity, 3);
   end if;
-  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, round(p_complexity, 3))::text, 0);
+  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, v_complexity)::text, 0);
+  v_lock_key := hashtextextended(p_user_id, 7254);
 
-  perform pg_advisory_xact_lock(hashtextextended(p_user_id, 7254));
+  perform pg_advisory_xact_lock(v_lock_key);
   loop
     select a.account_id, a.plan_id, a.timezone, a.created_at, a.flagged_at, a.blocked_at, a.blocked_until, a.rule_blocked_until,
       a.rule_block_reason, a.rule_block_message, a.rule_block_version_id, a.forgiven_at, a.day_ends_at, a.month_ends_at, a.lots_check_at,
       a.holds_check_at, a.last_message_at, a.rapid_messages, a.day_messages, a.day_tokens, a.month_tokens, a.day_cost_micros,
       a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
       p.monthly_allowance, p.daily_limit, p.monthly_limit, p.warn_at, p.upgrade_to,
-      c.needs_message, c.needs_identical, c.needs_provider, c.hold_minutes, c.identical_window_minutes, c.reply_tokens, c.default_estimate,
-      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset, s.at as signalled_at
+      c.hold_minutes, c.identical_window_minutes, c.reply_tokens, c.default_estimate, c.signal_interval_ms, c.test_clock_at, c.test_clock_offset
     into r
     from governance.accounts a
     join governance.plans p on p.plan_id = a.plan_id
     cross join governance.active_config c
-    join governance.signals s on s.topic = 'feed'
     where a.user_id = p_user_id;
     if not found then
       perform governance.create_account(p_user_id, governance.now());
     else
       v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
-      exit when not (r.day_ends_at <= v_now or r.month_ends_at <= v_now or coalesce(r.lots_check_at <= v_now, false) or coalesce(r.holds_check_at <= v_now, false))
+      exit when (r.day_ends_at > v_now and r.month_ends_at > v_now and (r.lots_check_at is null or r.lots_check_at > v_now) and (r.holds_check_at is null or r.holds_check_at > v_now))
         or v_rounds > 1;
       perform governance.roll_account(r.account_id, v_now);
     end if;
@@ -193,8 +226,9 @@ begin
   end loop;
 
   -- A repeat
-  select x.* into q from governance.requests x where x.request_id = p_request_id;
+  select k.decision_id, k.created_at into v_decision_id, v_created_at from governance.request_keys k where k.request_id = p_request_id;
   if found then
+    select x.* into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_created_at;
     if q.account_id <> r.account_id or q.fingerprint <> v_fingerprint then
       perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
     end if;
@@ -203,8 +237,15 @@ begin
 
   -- What the message is
   if v_is_message then
-    select m.folded, m.hash, m.words into v_folded, v_hash, v_words from governance.read_message(p_message, r.account_id) m;
     v_characters := char_length(p_message);
+    if v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
+      -- Plain text of single-spaced words: the same as below, at a tenth of the cost.
+      v_folded := lower(p_message collate "C");
+      v_hash := hashtextextended(v_folded, r.account_id);
+      v_words := case when v_characters = 0 then 0 else v_characters - char_length(replace(p_message, ' ', '')) + 1 end;
+    else
+      select m.folded, m.hash, m.words into v_folded, v_hash, v_words from governance.read_message(p_message, r.account_id) m;
+    end if;
     if r.last_message_at is not null then
       v_seconds_since := round(extract(epoch from v_now - r.last_message_at), 3);
     end if;
@@ -239,17 +280,6 @@ begin
     v_version_id := r.rule_block_version_id;
     v_retry_at := r.rule_blocked_until;
   else
-    -- Facts
-    if r.needs_identical then
-      v_identical := 0;
-      if v_is_message then
-        select count(*) + 1 into v_identical from (
-          select from governance.requests x
-          where x.account_id = r.account_id and x.message_hash = v_hash
-            and x.created_at > greatest(v_now - r.identical_window_minutes * interval '1 minute', r.forgiven_at)
-          limit 999) n;
-      end if;
-    end if;
     if r.daily_limit is not null or r.monthly_limit is not null then
       v_usage_percent := greatest(
         case when r.daily_limit = 0 then 100 else (r.day_tokens + r.reserved_tokens) * 100 / r.daily_limit end,
@@ -257,16 +287,11 @@ begin
     elsif r.monthly_allowance > 0 then
       v_usage_percent := (r.month_tokens + r.reserved_tokens) * 100 / r.monthly_allowance;
     end if;
-    v_local := v_now at time zone r.timezone;
-    f := row(v_now, v_folded, case when r.needs_message and v_is_message then governance.space_phrases(v_folded) end,
-      r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_messages + v_is_message::int, v_identical,
-      v_seconds_since, v_rapid, v_conversation, v_words, v_characters, v_estimate, round(p_complexity, 3),
-      extract(hour from v_now at time zone 'UTC')::int, extract(hour from v_local)::int, extract(isodow from v_local)::int,
-      r.plan_id, p_model, case when r.needs_provider then governance.provider_of(p_model, v_now) end, v_task_type, v_scope_id,
-      v_available, v_usage_percent, r.day_cost_micros, r.month_cost_micros,
-      floor(extract(epoch from v_now - r.created_at) / 86400)::int, r.flagged_at is not null, null,
-      r.monthly_allowance, r.daily_limit, r.monthly_limit)::governance.facts;
-    v := governance.evaluate_rules(f);
+    v := governance.evaluate_rules(v_now, r.timezone, r.created_at, r.account_id, v_hash,
+      greatest(v_now - r.identical_window_minutes * interval '1 minute', r.forgiven_at), v_folded, r.day_tokens + r.reserved_tokens,
+      r.month_tokens + r.reserved_tokens, r.day_messages + v_is_message::int, v_seconds_since, v_rapid, v_conversation, v_words, v_characters,
+      v_estimate, v_complexity, r.plan_id, p_model, v_task_type, v_scope_id, v_available, v_usage_percent, r.day_cost_micros,
+      r.month_cost_micros, r.flagged_at is not null, r.monthly_allowance, r.daily_limit, r.monthly_limit);
 
     if v.cost_factor is not null then
       v_need := least(ceil(v_estimate * v.cost_factor), 9007199254740991)::bigint;
@@ -308,6 +333,7 @@ begin
     end if;
   end if;
 
+  v_asked := v_need;
   if v_decision = 'block' then
     v_need := 0;
     v_message := coalesce(v_message, governance.reason_message(v_reason));
@@ -319,30 +345,38 @@ begin
         when 'bot_behavior' then v_now + interval '2 seconds'
         else v_now + interval '1 minute' end;
     end if;
+    if v_retry_at is not null then v_retry_seconds := least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647); end if;
   end if;
 
-  insert into governance.requests (created_at, account_id, request_id, fingerprint, requested_model, task_type, scope_id, conversation_id,
+  v_http_status := governance.http_status(v_reason);
+  if v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') then v_upgrade_to := r.upgrade_to; end if;
+  v_model := coalesce(v.model, p_model);
+
+  -- The transaction number before the event id: readers of the feed rely on it.
+  v_xid := pg_current_xact_id();
+  v_decision_id := nextval('governance.event_ids');
+  insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key)
+  values (p_request_id, v_now, v_decision_id, r.account_id, v_lock_key)
+  on conflict do nothing;
+  if not found then
+    -- Another user's call took this id a moment ago.
+    perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
+  end if;
+  insert into governance.requests (xid, decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type, scope_id, conversation_id,
     message_hash, message_words, message_characters, decision, reason, http_status, message, warnings, model, truncate_to_words, expires_at,
     retry_after_seconds, upgrade_plan, cost_factor, plan_id, rule_set_id, rule_version_id, matched_version_ids,
     estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros,
     seen_messages_today, seen_rapid_messages, seen_identical_messages, seen_conversation_messages, seen_seconds_since, seen_complexity,
     seen_topic, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit, month_ends_at,
     subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
-  values (v_now, r.account_id, p_request_id, v_fingerprint, p_model, v_task_type, v_scope_id, v_conversation_id,
-    v_hash, v_words, v_characters, v_decision, v_reason, governance.http_status(v_reason), v_message, v.warnings, coalesce(v.model, p_model), v.truncate_to_words, v_expires_at,
-    case when v_retry_at is not null then least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647)::int end,
-    case when v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') then r.upgrade_to end, v.cost_factor, r.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
+  values (v_xid, v_decision_id, v_now, r.account_id, p_request_id, v_fingerprint, p_model, v_task_type, v_scope_id, v_conversation_id,
+    v_hash, v_words, v_characters, v_decision, v_reason, v_http_status, v_message, v.warnings, v_model, v.truncate_to_words, v_expires_at,
+    v_retry_seconds, v_upgrade_to, v.cost_factor, r.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
     v_estimate, v_need, r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_cost_micros, r.month_cost_micros,
-    r.day_messages + v_is_message::int, v_rapid, v_identical, v_conversation, v_seconds_since, coalesce(v.complexity, round(p_complexity, 3)),
+    r.day_messages + v_is_message::int, v_rapid, v.identical_messages, v_conversation, v_seconds_since, coalesce(v.complexity, v_complexity),
     v.topic, v_usage_percent, r.flagged_at is not null, r.daily_limit, r.day_ends_at, r.monthly_limit, r.month_ends_at,
     r.subscription_tokens, r.purchased_tokens, r.promotional_tokens, r.reserved_tokens + v_need, r.debt_tokens,
-    case when v_decision = 'block' then 'blocked' else 'held' end)
-  on conflict do nothing
-  returning * into q;
-  if not found then
-    -- Another user's call took this id a moment ago.
-    perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
-  end if;
+    case when v_decision = 'block' then 'blocked' else 'held' end);
 
   if v_decision = 'block' then
     update governance.accounts a set
@@ -358,7 +392,7 @@ begin
     where a.account_id = r.account_id;
     if v_rule_blocked_until is not null then
       insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-      select v_now, 'rule_block', r.account_id, x.rule_name, v_reason, jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', q.decision_id)
+      select v_now, 'rule_block', r.account_id, x.rule_name, v_reason, jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', v_decision_id)
       from governance.rule_versions x where x.version_id = v_version_id;
     end if;
   else
@@ -375,13 +409,33 @@ begin
   if v_flag then
     update governance.accounts a set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule', version = a.version + 1 where a.account_id = r.account_id;
     insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select v_now, 'rule_flag', r.account_id, x.rule_name, v.flag_reason, jsonb_build_object('rule_version', x.version, 'decision_id', q.decision_id)
+    select v_now, 'rule_flag', r.account_id, x.rule_name, v.flag_reason, jsonb_build_object('rule_version', x.version, 'decision_id', v_decision_id)
     from governance.rule_versions x where x.version_id = v.flag_version_id;
   end if;
-  if r.signalled_at < v_now - r.signal_interval_ms * interval '1 millisecond' or r.signalled_at > v_now then
-    perform governance.ring('feed', v_now);
+  perform governance.ring_feed(v_now, r.signal_interval_ms);
+
+  if v_upgrade_to is not null then
+    select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) into v_upgrade from governance.plans p where p.plan_id = v_upgrade_to;
   end if;
-  return governance.decision_answer(q);
+  if v_reason = 'insufficient_tokens' then
+    v_shortfall := jsonb_build_object('need', v_asked, 'have', v_available, 'missing', v_asked - v_available);
+  end if;
+  return jsonb_build_object(
+    'request_id', p_request_id, 'decision_id', v_decision_id, 'decision', v_decision, 'reason', v_reason, 'http_status', v_http_status,
+    'message', v_message, 'requested_model', p_model, 'model', v_model, 'truncate_to_words', v.truncate_to_words,
+    'estimated_tokens', v_estimate, 'reserved_tokens', v_need, 'expires_at', v_expires_at,
+    'retry_after_seconds', v_retry_seconds, 'shortfall', v_shortfall, 'upgrade', v_upgrade,
+    'balance', jsonb_build_object('available', v_available - v_need, 'reserved', r.reserved_tokens + v_need, 'subscription', r.subscription_tokens,
+      'purchased', r.purchased_tokens, 'promotional', r.promotional_tokens, 'debt', r.debt_tokens,
+      'total', r.subscription_tokens + r.purchased_tokens + r.promotional_tokens),
+    'limits', jsonb_build_object(
+      'daily', jsonb_build_object('limit', r.daily_limit, 'used', r.day_tokens + r.reserved_tokens + v_need,
+        'remaining', case when r.daily_limit is not null then greatest(r.daily_limit - r.day_tokens - r.reserved_tokens - v_need, 0) end,
+        'resets_at', r.day_ends_at),
+      'monthly', jsonb_build_object('limit', r.monthly_limit, 'used', r.month_tokens + r.reserved_tokens + v_need,
+        'remaining', case when r.monthly_limit is not null then greatest(r.monthly_limit - r.month_tokens - r.reserved_tokens - v_need, 0) end,
+        'resets_at', r.month_ends_at)),
+    'warnings', case when v.warnings is null then '[]' else to_jsonb(v.warnings) end);
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
@@ -410,11 +464,14 @@ comment on function governance.token_part(jsonb, text) is 'A count of tokens in 
 create function governance.settle_request(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean
 ) returns jsonb
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
   r record;
-  q governance.requests;
-  v_user_id text;
+  q record;
+  v_row governance.requests;
+  v_account_id bigint;
+  v_lock_key bigint;
+  v_xid xid8;
   v_decision_id bigint;
   v_created_at timestamptz;
   v_now timestamptz;
@@ -443,38 +500,38 @@ declare
   v_percent int;
   v_rounds int := 0;
 begin
-  select x.decision_id, x.created_at, a.user_id into v_decision_id, v_created_at, v_user_id
-  from governance.requests x join governance.accounts a on a.account_id = x.account_id
-  where x.request_id = p_request_id;
+  select k.decision_id, k.created_at, k.account_id, k.lock_key into v_decision_id, v_created_at, v_account_id, v_lock_key
+  from governance.request_keys k where k.request_id = p_request_id;
   if not found then
     perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
   end if;
-  perform pg_advisory_xact_lock(hashtextextended(v_user_id, 7254));
+  perform pg_advisory_xact_lock(v_lock_key);
   loop
-    select a.account_id, a.timezone, a.local_day, a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at, a.last_hash, a.last_transaction_id,
+    select a.account_id, a.user_id, a.local_day, a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at, a.last_hash, a.last_transaction_id,
       a.day_tokens, a.month_tokens, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
       p.daily_limit, p.monthly_limit, p.warn_at,
       c.currency, c.settle_ceiling_tokens, c.low_balance_tokens, c.high_usage_tokens,
-      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset, s.at as signalled_at
+      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset
     into r
     from governance.accounts a
     join governance.plans p on p.plan_id = a.plan_id
     cross join governance.active_config c
-    join governance.signals s on s.topic = 'feed'
-    where a.user_id = v_user_id;
+    where a.account_id = v_account_id;
     v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
-    exit when not (r.day_ends_at <= v_now or r.month_ends_at <= v_now or coalesce(r.lots_check_at <= v_now, false) or coalesce(r.holds_check_at <= v_now, false))
+    exit when (r.day_ends_at > v_now and r.month_ends_at > v_now and (r.lots_check_at is null or r.lots_check_at > v_now) and (r.holds_check_at is null or r.holds_check_at > v_now))
       or v_rounds > 0;
     perform governance.roll_account(r.account_id, v_now);
     v_rounds := v_rounds + 1;
   end loop;
-  select x.* into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_created_at;
+  select y.decision_id, y.created_at, y.status, y.settle_fingerprint, y.model, y.reserved_tokens, y.cost_factor, y.task_type, y.scope_id, y.message_hash
+  into strict q from governance.requests y where y.decision_id = v_decision_id and y.created_at = v_created_at;
 
   if q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
     if q.settle_fingerprint <> v_fingerprint then
       perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
     end if;
-    return governance.end_answer(q);
+    select y.* into strict v_row from governance.requests y where y.decision_id = v_decision_id and y.created_at = v_created_at;
+    return governance.end_answer(v_row);
   elsif q.status = 'released' then
     perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
   elsif q.status = 'blocked' then
@@ -556,14 +613,14 @@ begin
     end if;
 
     -- The transaction number first: readers of the feed rely on it.
-    perform pg_current_xact_id();
+    v_xid := pg_current_xact_id();
     v_transaction_id := nextval('governance.event_ids');
     v_hash := governance.entry_hash(r.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-      r.debt_tokens + v_debt, v_spent.lot_changes, q.decision_id, v_user_id, q.request_id, null, null));
+      r.debt_tokens + v_debt, v_spent.lot_changes, q.decision_id, r.user_id, p_request_id, null, null));
     insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance,
-      debt_after, lot_changes, reference, decision_id, previous_hash, hash)
+      debt_after, lot_changes, reference, decision_id, previous_hash, hash, xid)
     values (v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-      r.debt_tokens + v_debt, v_spent.lot_changes, q.request_id, q.decision_id, r.last_hash, v_hash);
+      r.debt_tokens + v_debt, v_spent.lot_changes, p_request_id, q.decision_id, r.last_hash, v_hash, v_xid);
 
     insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens, charged_tokens, cost_micros, last_activity_at)
     values (r.account_id, r.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1, (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
@@ -578,7 +635,7 @@ begin
       or (r.monthly_limit > 0 and (r.month_tokens + v_charged)::numeric * 100 >= r.monthly_limit::numeric * r.warn_at[1]) then
       v_alerts := v_alerts || governance.settlement_alerts(r.account_id, v_now, v_charged, v_debt,
         v_total - r.reserved_tokens, v_total - v_take - v_reserved, r.low_balance_tokens, r.high_usage_tokens,
-        r.daily_limit, r.day_tokens, r.monthly_limit, r.month_tokens, r.warn_at, r.local_day, jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id));
+        r.daily_limit, r.day_tokens, r.monthly_limit, r.month_tokens, r.warn_at, r.local_day, jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id));
     end if;
   end if;
 
@@ -595,7 +652,7 @@ begin
     holds_from = case when v_reserved > 0 then a.holds_from end, holds_check_at = case when v_reserved > 0 then a.holds_check_at end
   where a.account_id = r.account_id;
 
-  update governance.requests x set
+  update governance.requests y set
     status = v_status, ended_at = v_now, settled_model = v_model, provider = v_price.provider, input_tokens = p_input_tokens, output_tokens = p_output_tokens,
     cached_input_tokens = nullif(v_cached, 0), cache_write_tokens = nullif(v_cache_write, 0), reasoning_tokens = nullif(v_reasoning, 0),
     charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt, cost_micros = v_cost_micros,
@@ -603,12 +660,15 @@ begin
     settle_metadata = nullif(p_metadata, '{}'),
     end_subscription_tokens = r.subscription_tokens + coalesce(v_spent.subscription, 0), end_purchased_tokens = r.purchased_tokens + coalesce(v_spent.purchased, 0),
     end_promotional_tokens = r.promotional_tokens + coalesce(v_spent.promotional, 0), end_reserved_tokens = v_reserved, end_debt_tokens = r.debt_tokens + v_debt
-  where x.decision_id = v_decision_id and x.created_at = v_created_at
-  returning * into strict q;
-  if r.signalled_at < v_now - r.signal_interval_ms * interval '1 millisecond' or r.signalled_at > v_now then
-    perform governance.ring('feed', v_now);
-  end if;
-  return governance.end_answer(q);
+  where y.decision_id = v_decision_id and y.created_at = v_created_at;
+  perform governance.ring_feed(v_now, r.signal_interval_ms);
+  v_total := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens - v_take;
+  return jsonb_build_object('request_id', p_request_id, 'decision_id', v_decision_id, 'status', v_status, 'charged_tokens', v_charged,
+    'released_tokens', greatest(v_held - v_charged, 0), 'debt_tokens', v_debt, 'cost_micros', v_cost_micros, 'currency', r.currency,
+    'model', v_model, 'transaction_id', v_transaction_id, 'alerts', v_alerts,
+    'balance', jsonb_build_object('available', v_total - v_reserved, 'reserved', v_reserved,
+      'subscription', r.subscription_tokens + coalesce(v_spent.subscription, 0), 'purchased', r.purchased_tokens + coalesce(v_spent.purchased, 0),
+      'promotional', r.promotional_tokens + coalesce(v_spent.promotional, 0), 'debt', r.debt_tokens + v_debt, 'total', v_total));
 end
 $$;
 comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
@@ -689,19 +749,20 @@ grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb)
 create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
+  v_key governance.request_keys;
   q governance.requests;
   v_account governance.accounts;
   v_now timestamptz;
 begin
   perform governance.check_id('p_request_id', p_request_id);
   perform governance.check_optional('p_reason', p_reason, 1000);
-  select x.* into q from governance.requests x where x.request_id = p_request_id;
+  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
   if not found then
     perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
   end if;
-  v_account := governance.lock_account_id(q.account_id);
+  v_account := governance.lock_account_id(v_key.account_id);
   v_now := governance.now();
-  select x.* into strict q from governance.requests x where x.decision_id = q.decision_id and x.created_at = q.created_at;
+  select x.* into strict q from governance.requests x where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
   if q.status in ('settled', 'quarantined') then
     perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
   elsif q.status = 'blocked' then
