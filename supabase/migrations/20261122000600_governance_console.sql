@@ -24,7 +24,7 @@ create table governance.account_listings (
   last_activity_at timestamptz not null default '-infinity',
   -- End of the local day on which the account was last active, and of the month that its counters are of.
   day_ends_at timestamptz,
-  month_ends_at timestamptz not null default 'infinity',
+  month_ends_at timestamptz not null,
   holds_check_at timestamptz
 ) with (fillfactor = 80);
 comment on table governance.account_listings is
@@ -43,7 +43,7 @@ create index account_listings_blocked on governance.account_listings (blocked_un
 create index account_listings_near_limit on governance.account_listings (usage_percent) where usage_percent >= 80;
 create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
 create index account_listings_day on governance.account_listings (day_ends_at) where day_ends_at is not null;
-create index account_listings_month_end on governance.account_listings (month_ends_at) where month_ends_at < 'infinity';
+create index account_listings_month_end on governance.account_listings (month_ends_at);
 create index account_listings_holding on governance.account_listings (account_id) include (reserved) where reserved > 0;
 create index account_listings_holds_check on governance.account_listings (holds_check_at) where holds_check_at is not null;
 
@@ -128,21 +128,20 @@ comment on function governance.search_text(text, text, text) is 'What an account
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint, p_monthly_allowance bigint) returns int
   language sql immutable as $$
-  -- least() passes over a null, so no limit must be left out before it.
-  select floor(least(2147483647, u.percent))::int
-  from (select case
+  select floor(least(2147483647, case
     when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
     else greatest(
       case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
       case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
-    end as percent) u
-  where u.percent is not null
+    end))::int
 $$;
 comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; null without either.';
 
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
   language sql set search_path = '' as $$
+  -- One writer of many rows at a time, so that two never wait for each other.
+  select pg_advisory_xact_lock(7254014);
   update governance.account_listings l set
     blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
     cost_this_month = n.cost_this_month,
@@ -159,7 +158,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
       governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit, p.monthly_allowance) as usage_percent,
       coalesce(a.last_activity_at, '-infinity') as last_activity_at,
       case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
-      case when a.month_ends_at > t.at then a.month_ends_at else 'infinity' end as month_ends_at,
+      a.month_ends_at,
       a.holds_check_at
     from governance.accounts a
     join governance.plans p on p.plan_id = a.plan_id
@@ -181,9 +180,9 @@ create function governance.follow_account() returns trigger
   language plpgsql set search_path = '' as $$
 begin
   if tg_op = 'INSERT' then
-    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged)
+    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
     values (new.account_id, governance.sort_name(new.user_id, new.display_name),
-      governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null);
+      governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null, new.month_ends_at);
   else
     update governance.account_listings set
       sort_name = governance.sort_name(new.user_id, new.display_name),
@@ -203,9 +202,9 @@ create trigger account_listings_changed after update of display_name, email, pla
   when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
     is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until))
   execute function governance.follow_account();
-insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged)
+insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
 select a.account_id, governance.sort_name(a.user_id, a.display_name), governance.search_text(a.user_id, a.display_name, a.email),
-  a.plan_id, a.flagged_at is not null
+  a.plan_id, a.flagged_at is not null, a.month_ends_at
 from governance.accounts a;
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -304,7 +303,7 @@ begin
   -- What turns by the clock alone.
   v_accounts := v_accounts
     || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now limit p_limit)
-    || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now limit p_limit);
+    || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now and (l.tokens_this_month > l.reserved or l.cost_this_month > 0) limit p_limit);
   if cardinality(v_accounts) > 0 then
     perform governance.copy_to_listings(v_accounts);
   end if;
@@ -742,7 +741,7 @@ begin
         (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
           concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
         from governance.requests r join governance.accounts a using (account_id)
-        where r.decision_id = v_id or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
+        where r.request_id = v_query or r.decision_id = v_id limit 5)
         union all
         (select 1, 2, 'payment', v_query, v_query, concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
           a.user_id, null
