@@ -741,7 +741,7 @@ begin
         (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
           concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
         from governance.requests r join governance.accounts a using (account_id)
-        where r.request_id = v_query or r.decision_id = v_id limit 5)
+        where r.decision_id = v_id or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
         union all
         (select 1, 2, 'payment', v_query, v_query, concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
           a.user_id, null

@@ -410,7 +410,8 @@ begin
   if p_input_tokens not between 0 and 9007199254740991 or p_output_tokens not between 0 and 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument', 'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
   end if;
-  select x.* into q from governance.requests x where x.request_id = p_request_id;
+  select x.* into q from governance.request_keys k join governance.requests x on x.decision_id = k.decision_id and x.created_at = k.created_at
+  where k.request_id = p_request_id;
   if not found then
     perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
   end if;
@@ -550,15 +551,19 @@ $$;
 comment on function governance.roll_due_accounts(timestamptz, int, interval) is
   'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: their calls wait meanwhile.';
 
-create function governance.drop_old_requests(p_now timestamptz) returns int
+create function governance.drop_old_requests(p_now timestamptz, out dropped int, out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_before timestamptz := p_now - (select c.decision_retention_days from governance.active_config c) * interval '1 day';
   v_timeout text := current_setting('lock_timeout');
   v_partition record;
   v_is_waiting boolean;
-  v_dropped int := 0;
+  v_after bigint;
+  v_last bigint;
+  v_count int;
 begin
+  dropped := 0;
+  is_done := true;
   for v_partition in
     select c.oid::regclass as name, (regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz as ends_at
     from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
@@ -569,20 +574,31 @@ begin
     -- A hold that is open, or waits for a person, keeps its month.
     execute format('select exists (select from %s where status in (''held'', ''quarantined''))', v_partition.name) into v_is_waiting;
     continue when v_is_waiting;
+    -- First the keys of its calls, a batch a round, then the month itself in a moment.
+    select coalesce((s.value ->> 'after')::bigint, -1) into v_after from governance.maintenance_state s
+    where s.key = 'dropping' and s.value ->> 'partition' = v_partition.name::text;
+    execute format('with batch as (select request_id, decision_id from %s where decision_id > $1 order by decision_id limit 20000),
+      gone as (delete from governance.request_keys k using batch b where k.request_id = b.request_id and k.decision_id = b.decision_id)
+      select max(decision_id), count(*) from batch', v_partition.name) into v_last, v_count using coalesce(v_after, -1);
+    insert into governance.maintenance_state as s (key, value) values ('dropping', jsonb_build_object('partition', v_partition.name::text, 'after', coalesce(v_last, v_after)))
+    on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+    if v_count = 20000 then
+      is_done := false;
+      exit;
+    end if;
     begin
       -- This needs the whole table for a moment: not now, if someone stays in it.
       perform set_config('lock_timeout', '500ms', true);
       execute format('drop table %s', v_partition.name);
-      v_dropped := v_dropped + 1;
+      dropped := dropped + 1;
     exception when lock_not_available then
       exit;
     end;
   end loop;
   perform set_config('lock_timeout', v_timeout, true);
-  return v_dropped;
 end
 $$;
-comment on function governance.drop_old_requests(timestamptz) is 'Drops months of calls that are older than the setting decision_retention_days; answers how many.';
+comment on function governance.drop_old_requests(timestamptz) is 'Drops months of calls that are older than the setting decision_retention_days, with the keys of their calls.';
 
 create function governance.purge(p_now timestamptz, p_limit int default 5000, out rows_purged int, out webhook_events_purged int)
   language plpgsql set search_path = '' as $$
@@ -592,8 +608,11 @@ declare
 begin
   rows_purged := 0;
   webhook_events_purged := 0;
-  delete from governance.requests_default r where r.decision_id in (
-    select d.decision_id from governance.requests_default d where d.created_at < v_calls_before and d.status not in ('held', 'quarantined') limit p_limit);
+  with gone as (
+    delete from governance.requests_default r where r.decision_id in (
+      select d.decision_id from governance.requests_default d where d.created_at < v_calls_before and d.status not in ('held', 'quarantined') limit p_limit)
+    returning r.request_id, r.decision_id)
+  delete from governance.request_keys k using gone g where k.request_id = g.request_id and k.decision_id = g.decision_id;
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   delete from governance.hold_events h where h.event_id in (
     select o.event_id from governance.hold_events o
@@ -642,7 +661,7 @@ declare
   v_followed bigint := 0;
   v_count int := 0;
   v_created int := 0;
-  v_dropped int := 0;
+  v_dropped record;
   v_days int;
   v_alerts int;
   v_queued int;
@@ -654,11 +673,11 @@ begin
   if pg_try_advisory_xact_lock(7254016) and not exists (
     select from governance.maintenance_state s where s.key = 'partitions' and (s.value ->> 'at')::timestamptz between v_now - interval '1 hour' and v_now) then
     v_created := governance.ensure_request_partitions((v_now - interval '1 month')::date, (v_now + interval '2 months')::date);
-    v_dropped := governance.drop_old_requests(v_now);
-    insert into governance.maintenance_state as s (key, value) values ('partitions', jsonb_build_object('at', v_now))
+    select * into v_dropped from governance.drop_old_requests(v_now);
+    insert into governance.maintenance_state as s (key, value) select 'partitions', jsonb_build_object('at', v_now) where v_dropped.is_done
     on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-    if v_dropped > 0 then
-      return governance.maintenance_answer('{}') || jsonb_build_object('partitions_created', v_created, 'partitions_dropped', v_dropped, 'more', true);
+    if v_dropped.dropped > 0 or not v_dropped.is_done then
+      return governance.maintenance_answer(jsonb_build_object('partitions_created', v_created, 'partitions_dropped', v_dropped.dropped, 'more', true));
     end if;
   end if;
   loop
