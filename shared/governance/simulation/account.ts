@@ -315,6 +315,11 @@ export class AccountModel {
     return { charged, debt: charged - taken, cost_micros };
   }
 
+  /** True while a call's hold was neither settled nor released (it may have expired). */
+  holds(requestId: string): boolean {
+    return this.#holds.has(requestId);
+  }
+
   /** Gives a hold back. */
   release(requestId: string, atMs: number): void {
     this.roll(atMs);

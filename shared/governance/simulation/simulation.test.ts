@@ -1,0 +1,399 @@
+import { describe, expect, it } from "vitest";
+import {
+  AccountModel,
+  type Action,
+  type Condition,
+  compileRules,
+  type Facts,
+  makeCounts,
+  minorUnits,
+  type Plan,
+  type Policy,
+  parsePrices,
+  type ReplayEvent,
+  type Rule,
+  runBacktest,
+  simulatePlans,
+  startBacktest,
+} from "../index.ts";
+
+const rule = (
+  rule_name: string,
+  conditions: Condition,
+  action: Action,
+  mode: Rule["mode"] = "enforce",
+): Rule => ({
+  rule_name,
+  rule_type: "custom",
+  conditions,
+  action,
+  priority: 100,
+  mode,
+  is_active: true,
+  applies_to: {},
+  version: 1,
+});
+
+const at = (minute: number, day = 1): string => new Date(Date.UTC(2026, 5, day, 12, minute)).toISOString();
+
+/** One call as the feed tells it: its decision, and its settlement where it was let through. */
+function call(
+  id: string,
+  minute: number,
+  tokens: number,
+  facts: Facts,
+  changes: Partial<ReplayEvent> = {},
+): ReplayEvent[] {
+  const base = {
+    request_id: id,
+    user_id: "ann",
+    plan_id: "gold",
+    requested_model: "gpt-4o",
+    model: "gpt-4o",
+    reason: null,
+    decision: "allow" as const,
+    at: at(minute),
+    local_day: "2026-06-01",
+    currency: "usd",
+  };
+  const full: Facts = {
+    available_tokens: 1_000_000,
+    tokens_today: 0,
+    tokens_this_month: 0,
+    estimated_tokens: 100,
+    ...facts,
+  };
+  if (changes.kind === "blocked")
+    return [
+      {
+        ...base,
+        kind: "blocked",
+        decision: "block",
+        tokens: 100,
+        facts: full,
+        plan: { monthly_allowance: 0, daily_limit: null, monthly_limit: null },
+        ...changes,
+      },
+    ];
+  return [
+    {
+      ...base,
+      kind: "authorized",
+      tokens: 100,
+      facts: full,
+      plan: { monthly_allowance: 0, daily_limit: null, monthly_limit: null },
+      ...changes,
+    },
+    {
+      ...base,
+      kind: "settled",
+      tokens,
+      input_tokens: tokens,
+      output_tokens: 0,
+      cost_micros: tokens * 2,
+      at: at(minute + 1),
+      ...changes,
+      facts: null,
+    },
+  ] as ReplayEvent[];
+}
+
+const draftOf = (...rules: Rule[]) => compileRules(rules);
+
+describe("a backtest", () => {
+  it("tells who would be stopped, and what that would have saved", async () => {
+    const report = await runBacktest(
+      [
+        ...call("1", 0, 500, { messages_today: 1 }, { matched: ["old_rule"] }),
+        ...call("2", 2, 700, { messages_today: 5 }, { matched: ["old_rule"] }),
+        ...call("3", 4, 900, { messages_today: 6 }, { user_id: "bob", plan_id: "free" }),
+        ...call("4", 6, 0, {}, { kind: "blocked", reason: "user_blocked" }),
+      ],
+      {
+        draft: draftOf(
+          rule("hog", { fact: "messages_today", op: ">=", value: 5 }, { block: { reason: "token_hogging" } }),
+        ),
+        paying_plans: new Set(["gold"]),
+      },
+    );
+    expect(report).toMatchObject({
+      calls: 4,
+      judged: 3,
+      stopped_by_operator: 1,
+      was: { allow: 3, warn: 0, block: 0 },
+      would_be: { allow: 1, warn: 0, block: 2 },
+      newly_stopped: 2,
+      tokens_saved: 1_600,
+      cost_saved_micros: 3_200,
+      currency: "usd",
+      users: 2,
+      users_newly_stopped: 2,
+      paying_users_newly_stopped: 1,
+      changed_total: 2,
+      rules: [
+        {
+          rule_name: "hog",
+          matched: 2,
+          stopped: 2,
+          newly_stopped: 2,
+          users: 2,
+          tokens_saved: 1_600,
+          overlap: { old_rule: 1 },
+        },
+      ],
+      days: [{ day: "2026-06-01", calls: 3, stopped: 2, newly_stopped: 2, tokens_saved: 1_600 }],
+    });
+    expect(report.changed[0]).toMatchObject({
+      request_id: "2",
+      would_be: { decision: "block", rule_name: "hog" },
+    });
+  });
+
+  it("counts what the draft saved before: who was stopped in the morning has tokens in the evening", async () => {
+    const limit = rule(
+      "limit",
+      { fact: "tokens_today", op: ">", value: 1_000 },
+      { block: { reason: "daily_limit" } },
+    );
+    const long = rule(
+      "long",
+      { fact: "message_words", op: ">", value: 100 },
+      { block: { reason: "too_long" } },
+    );
+    const events = [
+      ...call("1", 0, 900, { tokens_today: 0, message_words: 500 }),
+      ...call("2", 2, 200, { tokens_today: 900, message_words: 5 }),
+      // In fact 1,100 were used by now, and this call was stopped; under the draft 200 were.
+      ...call(
+        "3",
+        4,
+        0,
+        { tokens_today: 1_100, message_words: 5 },
+        { kind: "blocked", reason: "daily_limit", rule_name: "limit" },
+      ),
+    ];
+    const report = await runBacktest(events, { draft: draftOf(limit, long) });
+    expect(report).toMatchObject({
+      newly_stopped: 1,
+      newly_allowed: 1,
+      tokens_saved: 900,
+      tokens_newly_expected: 100,
+    });
+    expect(await runBacktest(events, { draft: draftOf(limit) })).toMatchObject({
+      newly_stopped: 0,
+      newly_allowed: 0,
+      tokens_saved: 0,
+    });
+  });
+
+  it("forgets yesterday's savings at the account's own midnight", async () => {
+    const limit = rule(
+      "limit",
+      { fact: "tokens_today", op: ">=", value: 500 },
+      { block: { reason: "daily_limit" } },
+    );
+    const long = rule(
+      "long",
+      { fact: "message_words", op: ">", value: 100 },
+      { block: { reason: "too_long" } },
+    );
+    const report = await runBacktest(
+      [
+        ...call("1", 0, 900, { message_words: 500 }),
+        ...call("2", 2, 10, { tokens_today: 600 }, { local_day: "2026-06-02", at: at(0, 2) }),
+      ],
+      { draft: draftOf(limit, long) },
+    );
+    expect(report.newly_stopped).toBe(2);
+  });
+
+  it("prices reroutes, counts warnings by rules alone, and changes nothing for shadow rules", async () => {
+    const prices = parsePrices([
+      {
+        provider: "openai",
+        model: "gpt-4o",
+        input_micros_per_million: 2_000_000,
+        output_micros_per_million: 0,
+        currency: "usd",
+        effective_from: "2024-01-01",
+      },
+      {
+        provider: "openai",
+        model: "mini",
+        input_micros_per_million: 500_000,
+        output_micros_per_million: 0,
+        currency: "usd",
+        effective_from: "2024-01-01",
+      },
+    ]);
+    if (!prices.ok) throw new Error("prices");
+    const report = await runBacktest(
+      call(
+        "1",
+        0,
+        1_000,
+        { message_words: 900 },
+        { decision: "warn", warnings: ["80% of the daily limit is used."] },
+      ),
+      {
+        draft: draftOf(
+          rule("cheap", { all: [] }, { route: { model: "mini" }, truncate: { words: 500 } }),
+          rule("shadow", { all: [] }, { block: { reason: "never" } }, "shadow"),
+        ),
+        prices: prices.value,
+      },
+    );
+    expect(report).toMatchObject({
+      was: { allow: 1, warn: 0 },
+      rerouted: 1,
+      truncated: 1,
+      newly_stopped: 0,
+      tokens_saved: 0,
+      cost_saved_micros: 1_500,
+    });
+    expect(report.rules[1]).toMatchObject({ rule_name: "shadow", mode: "shadow", matched: 1, stopped: 0 });
+  });
+
+  it("stops the calls after one that a rule blocked for minutes", async () => {
+    const spam = rule(
+      "spam",
+      { fact: "identical_messages", op: ">=", value: 3 },
+      { block: { reason: "spam_identical", minutes: 30 } },
+    );
+    const report = await runBacktest(
+      [...call("1", 0, 10, { identical_messages: 3 }), ...call("2", 10, 10, {}), ...call("3", 40, 10, {})],
+      { draft: draftOf(spam) },
+    );
+    expect(report.newly_stopped).toBe(2);
+  });
+
+  it("says how many rows were no events or had no facts, and never throws on them", () => {
+    const backtest = startBacktest({ draft: draftOf() });
+    for (const row of [null, 3, {}, { kind: "settled" }, { ...call("1", 0, 1, {})[0], tokens: "1" }])
+      backtest.push(row as ReplayEvent);
+    backtest.push({ ...(call("1", 0, 1, {})[0] as ReplayEvent), facts: null });
+    expect(backtest.report()).toMatchObject({ malformed: 5, without_facts: 1, judged: 0 });
+  });
+});
+
+const plan = (changes: Partial<Plan>): Plan => ({
+  plan_id: "gold",
+  name: "Gold",
+  monthly_allowance: 0,
+  daily_limit: null,
+  monthly_limit: null,
+  allows_top_up: true,
+  warn_at: [80],
+  fail_mode: "closed",
+  on_cancel: "expire",
+  upgrade_to: null,
+  ...changes,
+});
+
+describe("a plan simulation", () => {
+  const events = [
+    ...call("1", 0, 600, {}),
+    ...call("2", 2, 600, {}),
+    ...call("3", 4, 100, {}, { user_id: "bob" }),
+    ...call("4", 6, 9, {}, { plan_id: "other" }),
+  ];
+
+  it("tells margin, and who runs out and when", () => {
+    const simulator = simulatePlans({
+      plans: [plan({ monthly_allowance: 1_000 })],
+      revenue: { gold: { monthly_price_minor: minorUnits(10), currency: "usd" } },
+    });
+    for (const event of events) simulator.push(event);
+    expect(simulator.report()).toEqual({
+      plans: [
+        {
+          plan_id: "gold",
+          accounts: 2,
+          active_months: 2,
+          tokens_used: 700,
+          tokens_refused: 600,
+          cost_micros: 1_400,
+          // Two customers at 10 cents: 200,000 micro-units.
+          revenue_micros: 200_000,
+          margin_micros: 198_600,
+          accounts_running_out: 1,
+        },
+      ],
+      runs_out: [{ user_id: "ann", plan_id: "gold", at: at(3), why: "allowance" }],
+      runs_out_total: 1,
+      currency: "usd",
+      calls_of_other_plans: 1,
+      calls_without_cost: 0,
+    });
+  });
+
+  it("prices the same usage on other routes", () => {
+    const prices = parsePrices([
+      {
+        provider: "openai",
+        model: "mini",
+        input_micros_per_million: 500_000,
+        output_micros_per_million: 0,
+        currency: "usd",
+        effective_from: "2024-01-01",
+      },
+    ]);
+    if (!prices.ok) throw new Error("prices");
+    const simulator = simulatePlans({
+      plans: [plan({})],
+      revenue: {},
+      prices: prices.value,
+      routes: { "gpt-4o": "mini" },
+    });
+    for (const event of events) simulator.push(event);
+    expect(simulator.report().plans[0]).toMatchObject({
+      tokens_used: 1_300,
+      cost_micros: 650,
+      margin_micros: -650,
+    });
+  });
+});
+
+describe("an account without a database", () => {
+  const book = parsePrices([]);
+  if (!book.ok) throw new Error("prices");
+  const policy: Policy = { rules: compileRules([]), settings: {}, estimates: [], prices: book.value };
+  const ms = (text: string): number => Date.parse(text);
+  const counts = (input: number) => {
+    const made = makeCounts({ input, output: 0 });
+    if (!made.ok) throw new Error(made.error.message);
+    return made.value;
+  };
+
+  it("gives its daily limit anew at its own midnight, also where the day has 23 hours", () => {
+    const account = new AccountModel(
+      policy,
+      plan({ daily_limit: 1_000 }),
+      "Europe/London",
+      ms("2026-03-28T12:00:00Z"),
+    );
+    account.grant(100_000, "purchased", account.created_ms);
+    const ask = (id: string, time: string) =>
+      account.authorize({ request_id: id, at_ms: ms(time), model: "m", estimated_tokens: 900 }).decision;
+    expect(ask("1", "2026-03-29T00:30:00Z")).toBe("warn");
+    account.settle("1", counts(900), ms("2026-03-29T00:31:00Z"));
+    expect(ask("2", "2026-03-29T22:59:59Z")).toBe("block");
+    // British summer time began that night: midnight is 23:00 UTC.
+    expect(ask("3", "2026-03-29T23:00:00Z")).toBe("warn");
+  });
+
+  it("pays debt out of the next grant, and charges a settlement that comes after its hold expired", () => {
+    const account = new AccountModel(policy, plan({}), "UTC", ms("2026-06-01T00:00:00Z"));
+    account.grant(100, "purchased", account.created_ms);
+    account.authorize({ request_id: "1", at_ms: account.created_ms, model: "m", estimated_tokens: 100 });
+    expect(account.available).toBe(0);
+    account.roll(account.created_ms + 15 * 60_000);
+    expect([account.available, account.reserved]).toEqual([100, 0]);
+    expect(account.settle("1", counts(150), account.created_ms + 16 * 60_000)).toMatchObject({
+      charged: 150,
+      debt: 50,
+    });
+    account.grant(80, "promotional", account.created_ms + 17 * 60_000);
+    expect([account.debt, account.total]).toEqual([0, 30]);
+  });
+});
