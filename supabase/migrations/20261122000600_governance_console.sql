@@ -128,12 +128,14 @@ comment on function governance.search_text(text, text, text) is 'What an account
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint, p_monthly_allowance bigint) returns int
   language sql immutable as $$
-  select floor(least(2147483647, case
+  -- Not least(): it passes over nulls, and nobody without a limit has used 2,147,483,647 percent.
+  select case when v.percent > 2147483647 then 2147483647 else floor(v.percent)::int end
+  from (select case
     when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
     else greatest(
       case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
       case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
-    end))::int
+    end as percent) v
 $$;
 comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; null without either.';
