@@ -339,7 +339,9 @@ begin
     v_message := coalesce(v_message, governance.reason_message(v_reason));
     if v_retry_at is null and governance.http_status(v_reason) = 429 then
       v_retry_at := case v_reason
+        when 'daily_limit' then r.day_ends_at
         when 'token_hogging' then r.day_ends_at
+        when 'monthly_limit' then r.month_ends_at
         when 'budget_exhausted' then r.month_ends_at
         when 'spam_identical' then v_now + r.identical_window_minutes * interval '1 minute'
         when 'bot_behavior' then v_now + interval '2 seconds'
