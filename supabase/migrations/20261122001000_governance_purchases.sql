@@ -99,6 +99,8 @@ create table governance.stripe_lots (
   clawed bigint not null default 0 check (clawed >= 0),
   owed bigint not null default 0 check (owed >= 0),
   dispute_state text not null default 'none' check (dispute_state in ('none', 'held', 'released', 'clawed')),
+  -- Corrected away or reclassified: the payment no longer moves it.
+  is_void boolean not null default false,
   check (reversed + clawed <= tokens),
   check (owed <= reversed + clawed)
 ) with (fillfactor = 80);
@@ -123,10 +125,8 @@ create table governance.purchase_records (
   invoice_line_id text,
   period_start timestamptz,
   period_end timestamptz,
-  difference_id text,
-  xid xid8 not null default pg_current_xact_id()
+  difference_id text
 );
-create index purchase_records_cursor on governance.purchase_records (xid, transaction_id);
 create index purchase_records_time on governance.purchase_records (created_at);
 create index purchase_records_lot on governance.purchase_records (lot_id);
 create trigger purchase_records_append_only before update or delete or truncate on governance.purchase_records
@@ -525,7 +525,7 @@ begin
 
   for v_lot in
     select s.*, l.remaining, l.frozen from governance.stripe_lots s join governance.lots l using (lot_id)
-    where s.payment_id = p_payment_id order by s.lot_id
+    where s.payment_id = p_payment_id and not s.is_void order by s.lot_id
   loop
     v_due_reversed := governance.pro_rata(v_lot.tokens, v_refunded, v_pay.amount_minor);
     if v_refunded = 0 then v_due_reversed := 0; end if;
@@ -1524,33 +1524,23 @@ create function public.console_ledger_purchases_since(
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
-  v_after_xid bigint := -1;
-  v_after_id bigint := 0;
   v_records jsonb;
   v_count int;
-  v_last_xid bigint;
-  v_last_id bigint;
+  v_last bigint;
 begin
   if p_limit is null or p_limit not between 1 and 20000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
-  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}-[0-9]{1,18}$' then
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
     perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
   end if;
-  if p_cursor is not null then
-    v_after_xid := split_part(p_cursor, '-', 1)::bigint;
-    v_after_id := split_part(p_cursor, '-', 2)::bigint;
-  end if;
-  -- In order of transactions, and only what no running one can still slip in before: nothing is missed, nothing comes twice.
   with page as (
     select r.* from governance.purchase_records r
-    where r.xid < pg_snapshot_xmin(pg_current_snapshot())
-      and (r.xid, r.transaction_id) > (v_after_xid::text::xid8, v_after_id)
+    where r.transaction_id > coalesce(p_cursor, '0')::bigint
       and (p_to is null or r.created_at < p_to)
-      -- A lot's own grant comes along with whatever happened to it in the period.
+      -- A lot that was touched in the period brings all that ever happened to it.
       and (p_from is null or r.created_at >= p_from
-        or (r.record_type = 'grant' and exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
-        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.record_type = 'grant' and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
-    order by r.xid, r.transaction_id limit p_limit
+        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
+    order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
       'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens, 'created_at', r.created_at,
@@ -1559,20 +1549,18 @@ begin
       'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id,
       'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id, 'invoice_line_id', r.invoice_line_id,
       'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id', r.refund_id, 'dispute_id', r.dispute_id,
-      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.xid, r.transaction_id), '[]'),
-    count(*), (array_agg(r.xid::text::bigint order by r.xid desc, r.transaction_id desc))[1], (array_agg(r.transaction_id order by r.xid desc, r.transaction_id desc))[1]
-  into v_records, v_count, v_last_xid, v_last_id
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*), max(r.transaction_id)
+  into v_records, v_count, v_last
   from page r
   join governance.accounts a on a.account_id = r.account_id
   join governance.lots l on l.lot_id = r.lot_id
   left join governance.stripe_lots s on s.lot_id = r.lot_id
   left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
-  return jsonb_build_object('records', v_records,
-    'next_cursor', case when v_count > 0 then v_last_xid || '-' || v_last_id else p_cursor end, 'has_more', v_count = p_limit);
+  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more', v_count = p_limit);
 end
 $$;
 comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
-  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) by cursor: records, next_cursor, has_more. A period brings every record of the lots that were touched in it, until its end. Errors: invalid_argument.';
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings every record, until its end, of the lots that were touched in it. Errors: invalid_argument.';
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
 
@@ -1643,3 +1631,460 @@ comment on function public.console_token_roll_forward(timestamptz, timestamptz) 
   'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
 revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Console: differences, corrections, closed periods
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.reconciliation_runs (
+  run_id text primary key check (run_id <> '' and length(run_id) <= 255),
+  period_from timestamptz not null,
+  period_to timestamptz not null check (period_to > period_from),
+  tied_out boolean not null,
+  -- The report without its differences.
+  report jsonb not null,
+  created_at timestamptz not null,
+  created_by text not null
+);
+create index reconciliation_runs_time on governance.reconciliation_runs (created_at desc);
+comment on table governance.reconciliation_runs is 'Reconciliations that were kept.';
+
+create table governance.reconciliation_cases (
+  difference_id text primary key check (difference_id <> '' and length(difference_id) <= 512),
+  class text not null,
+  status text not null default 'open' check (status in ('open', 'investigating', 'proposed', 'approved', 'posted', 'verified', 'carried_forward', 'written_off')),
+  amount_minor bigint not null default 0,
+  currency text,
+  tokens bigint not null default 0,
+  occurred_at timestamptz,
+  period_from timestamptz not null,
+  period_to timestamptz not null,
+  first_run_id text not null,
+  last_run_id text not null,
+  -- What would be posted: the report's proposal, or the proposer's own.
+  correction jsonb not null,
+  assigned_to text,
+  proposed_by text,
+  approved_by text,
+  posted_at timestamptz,
+  effects jsonb,
+  history jsonb not null default '[]',
+  updated_at timestamptz not null
+);
+create index reconciliation_cases_status on governance.reconciliation_cases (status, updated_at desc);
+comment on table governance.reconciliation_cases is 'Differences as finance works on them: open → investigating → proposed → approved → posted → verified; or carried forward, or written off.';
+
+create table governance.reconciliation_periods (
+  period_from timestamptz primary key,
+  period_to timestamptz not null check (period_to > period_from),
+  run_id text not null references governance.reconciliation_runs (run_id),
+  -- SHA-256 over what was closed: run, inputs by their hashes, cases.
+  seal bytea not null,
+  sealed jsonb not null,
+  closed_at timestamptz not null,
+  closed_by text not null,
+  sign_off text
+);
+create trigger reconciliation_periods_append_only before update or delete or truncate on governance.reconciliation_periods
+  for each statement execute function governance.refuse_change();
+comment on table governance.reconciliation_periods is 'Closed periods with their seal; append-only. What comes late is posted in the period in which it comes.';
+
+create function governance.case_json(c governance.reconciliation_cases) returns jsonb
+  language sql stable as $$
+  select to_jsonb(c)
+$$;
+comment on function governance.case_json(governance.reconciliation_cases) is 'A case as the console reads it.';
+
+create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb, p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_from timestamptz;
+  v_to timestamptz;
+  v_kept bigint;
+  v_verified bigint := 0;
+begin
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out') is distinct from 'boolean' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
+  elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
+  elsif exists (select from jsonb_array_elements(p_differences) d where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
+      or coalesce(d ->> 'class', '') = '' or jsonb_typeof(d -> 'correction') is distinct from 'object') then
+    perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
+  end if;
+  begin
+    v_from := (p_report #>> '{period,from}')::timestamptz;
+    v_to := (p_report #>> '{period,to}')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end;
+  if v_from is null or v_to is null or v_from >= v_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end if;
+  insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at, created_by)
+  values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator)
+  on conflict (run_id) do nothing;
+  with kept as (
+    insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at, period_from, period_to,
+      first_run_id, last_run_id, correction, updated_at)
+    select d ->> 'difference_id', d ->> 'class', coalesce(governance.stripe_whole(d -> 'amount_minor'), 0), d ->> 'currency',
+      coalesce(governance.stripe_whole(d -> 'tokens'), 0), case when d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (d ->> 'occurred_at')::timestamptz end,
+      v_from, v_to, p_run_id, p_run_id, d -> 'correction', v_now
+    from jsonb_array_elements(p_differences) d
+    on conflict (difference_id) do update set
+      last_run_id = excluded.last_run_id, amount_minor = excluded.amount_minor, tokens = excluded.tokens, updated_at = v_now,
+      correction = case when c.status in ('open', 'investigating', 'posted', 'verified') then excluded.correction else c.correction end,
+      -- Posted and still there: it did not help.
+      status = case when c.status in ('posted', 'verified') then 'open' else c.status end,
+      history = case when c.status in ('posted', 'verified')
+        then c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', 'Still there in run ' || p_run_id) else c.history end
+    returning 1)
+  select count(*) into v_kept from kept;
+  if p_is_last then
+    with verified as (
+      update governance.reconciliation_cases c set status = 'verified', updated_at = v_now,
+        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'verified', 'reason', 'Gone in run ' || p_run_id)
+      where c.status = 'posted' and c.period_from >= v_from and c.period_to <= v_to and c.last_run_id <> p_run_id
+      returning 1)
+    select count(*) into v_verified from verified;
+  end if;
+  return jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified);
+end
+$$;
+comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
+  'Keeps a run and its differences as cases; posted cases that are gone are verified, those still there open again. Safe to repeat. Errors: invalid_argument.';
+revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) from public, anon, authenticated;
+grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
+
+create function public.console_reconciliation_cases(p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500, p_after text default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  return jsonb_build_object(
+    'counts', (select coalesce(jsonb_object_agg(s.status, s.n), '{}') from (select c.status, count(*) as n from governance.reconciliation_cases c group by 1) s),
+    'cases', (select coalesce(jsonb_agg(governance.case_json(c) order by c.difference_id), '[]') from (
+      select * from governance.reconciliation_cases x
+      where (p_status is null or x.status = any (p_status)) and (p_difference_ids is null or x.difference_id = any (p_difference_ids))
+        and (p_after is null or x.difference_id > p_after)
+      order by x.difference_id limit p_limit) c));
+end
+$$;
+comment on function public.console_reconciliation_cases(text[], text[], int, text) is 'Cases by status or id, in order of id; p_after is the last id of the page before. Errors: invalid_argument.';
+revoke all on function public.console_reconciliation_cases(text[], text[], int, text) from public, anon, authenticated;
+grant execute on function public.console_reconciliation_cases(text[], text[], int, text) to service_role;
+
+create function governance.needs_approver(c governance.reconciliation_cases) returns boolean
+  language sql stable set search_path = '' as $$
+  select abs(coalesce(governance.stripe_whole(c.correction -> 'tokens'), c.tokens)) > governance.setting_number('approval_above_tokens', 1000000)
+    or abs(c.amount_minor) > governance.setting_number('approval_above_minor', 10000)
+$$;
+comment on function governance.needs_approver(governance.reconciliation_cases) is 'Whether a second person must approve: above the settings approval_above_tokens and approval_above_minor.';
+
+create function public.console_case_action(
+  p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text default null, p_details jsonb default '{}'
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_answer jsonb;
+  v_id text;
+  c governance.reconciliation_cases;
+  v_status text;
+  v_cases jsonb := '[]';
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_reason', p_reason, 2000);
+  perform governance.check_metadata('p_details', p_details);
+  if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward', 'write_off', 'reopen') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen');
+  elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+  elsif p_action in ('note', 'write_off', 'reopen') and coalesce(btrim(p_reason), '') = '' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
+  end if;
+  v_answer := governance.begin_command('case_action', p_command_id, row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text);
+  if v_answer is not null then return v_answer; end if;
+  for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
+    select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
+    if c.difference_id is null then
+      perform governance.fail('PT404', 'not_found', format('There is no case "%s"', left(v_id, 100)));
+    elsif c.status in ('posted', 'verified') and p_action not in ('note', 'assign') then
+      perform governance.fail('PT409', 'already_decided', format('%s is %s already', left(v_id, 100), c.status));
+    elsif p_action = 'approve' and c.status <> 'proposed' then
+      perform governance.fail('PT409', 'not_proposed', format('%s is %s: only what was proposed can be approved', left(v_id, 100), c.status));
+    elsif p_action = 'approve' and c.proposed_by = p_operator then
+      perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
+    end if;
+    v_status := case p_action when 'investigate' then 'investigating' when 'propose' then 'proposed' when 'approve' then 'approved'
+      when 'carry_forward' then 'carried_forward' when 'write_off' then 'written_off' when 'reopen' then 'open' else c.status end;
+    update governance.reconciliation_cases x set
+      status = v_status, updated_at = v_now,
+      assigned_to = case p_action when 'assign' then p_details ->> 'assigned_to' else x.assigned_to end,
+      -- Whoever proposes may name what the report could not: the user, the tokens, another action.
+      correction = case p_action when 'propose' then x.correction || governance.stripe_object(p_details -> 'correction') else x.correction end,
+      proposed_by = case p_action when 'propose' then p_operator when 'reopen' then null else x.proposed_by end,
+      approved_by = case p_action when 'approve' then p_operator when 'propose' then null when 'reopen' then null else x.approved_by end,
+      history = x.history || jsonb_strip_nulls(jsonb_build_object('at', v_now, 'by', p_operator, 'action', p_action, 'reason', p_reason, 'details', nullif(p_details, '{}')))
+    where x.difference_id = v_id returning * into c;
+    v_cases := v_cases || governance.case_json(c);
+  end loop;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'case_' || p_action, p_reason, p_command_id, jsonb_build_object('difference_ids', to_jsonb(p_difference_ids)));
+  return governance.end_command('case_action', p_command_id, jsonb_build_object('cases', v_cases));
+end
+$$;
+comment on function public.console_case_action(text, text[], text, text, text, jsonb) is
+  'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off, reopen; all of them or none. Audited. Errors: invalid_argument, not_found, already_decided, not_proposed, same_person, idempotency_conflict.';
+revoke all on function public.console_case_action(text, text[], text, text, text, jsonb) from public, anon, authenticated;
+grant execute on function public.console_case_action(text, text[], text, text, text, jsonb) to service_role;
+
+create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_action text := c ->> 'action';
+  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
+  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
+  v_currency text := governance.stripe_currency(c -> 'currency');
+  v_lot_id bigint := governance.stripe_whole(c -> 'lot_id');
+  v_user_id text := c ->> 'user_id';
+  v_known governance.stripe_lots;
+  v_lot governance.lots;
+  v_pay governance.stripe_payments;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_effects jsonb := '[]';
+  v_reference text := left('correction ' || p_difference_id, 500);
+  v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
+begin
+  if v_action = 'grant' then
+    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'), governance.stripe_id(c -> 'charge_id'),
+      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'), governance.stripe_id(c -> 'customer_id'));
+    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
+      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted', 'This payment has its tokens by now: run the reconciliation again');
+    end if;
+    if v_user_id is null then
+      select a.user_id into v_user_id from governance.stripe_customers k join governance.accounts a using (account_id) where k.customer_id = c ->> 'customer_id';
+    end if;
+    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'The payment names no known user: propose again with correction.user_id');
+    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.amount_minor and correction.currency are needed');
+    end if;
+    v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'), v_tokens, v_amount, v_currency,
+      p_now, v_reference, p_difference_id);
+    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
+      update governance.stripe_payments p set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')), refunded_at = p_now
+      where p.payment_id = v_pay.payment_id;
+    end if;
+    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+  end if;
+
+  select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  if v_known.lot_id is null then
+    perform governance.fail('PT404', 'not_found', 'The correction names no lot of a payment');
+  end if;
+  select * into strict v_pay from governance.stripe_payments p where p.payment_id = v_known.payment_id;
+  perform governance.lock_stripe_ids(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id);
+  perform governance.lock_account_id(v_pay.account_id);
+  select s.* into strict v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  select l.* into strict v_lot from governance.lots l where l.lot_id = v_lot_id;
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = v_pay.account_id;
+
+  if v_action in ('reverse', 'adjust') then
+    if v_tokens is null or v_tokens = 0 or abs(v_tokens) > 100000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number, not zero, of at most 100,000,000');
+    elsif v_tokens < 0 then
+      if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
+        perform governance.fail('PT409', 'more_than_left', format('Only %s tokens of this grant are not taken back yet', v_known.tokens - v_known.reversed - v_known.clawed));
+      end if;
+      v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
+      v_entry := v_taking.transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, v_taking.debt, null, v_pay.currency, p_difference_id => p_difference_id);
+    else
+      update governance.lots l set granted = l.granted + v_tokens, remaining = l.remaining + v_tokens, is_open = true where l.lot_id = v_lot_id;
+      v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, v_tokens],
+        case v_lot.kind when 'subscription' then v_tokens else 0 end, case v_lot.kind when 'purchased' then v_tokens else 0 end,
+        case v_lot.kind when 'promotional' then v_tokens else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null, v_pay.currency, p_difference_id => p_difference_id);
+      perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
+    end if;
+    update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
+    v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
+  elsif v_action in ('claw_back', 'restore') then
+    if governance.stripe_whole(c -> 'refunded_minor') is null then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.refunded_minor is needed: what Stripe says was refunded');
+    end if;
+    update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
+      refunded_override_at = greatest(p_now, p.refunded_at, (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
+    where p.payment_id = v_pay.payment_id;
+  elsif v_action in ('hold', 'release', 'finalise_dispute') then
+    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
+      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
+      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
+    where d.payment_id = v_pay.payment_id;
+    if not found and v_action <> 'release' then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id, coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
+        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2 else 3 end, v_action = 'finalise_dispute', p_now);
+    elsif not found then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id, coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
+    end if;
+  elsif v_action = 'relabel' then
+    if v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.amount_minor and correction.currency are needed');
+    end if;
+    update governance.lots l set amount_minor = v_amount, currency = v_currency where l.lot_id = v_lot_id;
+    update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency where p.payment_id = v_pay.payment_id
+      and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference, 'Correction of the amount paid',
+      v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
+    perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency, p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('relabel', v_user_id, 0, v_entry));
+  elsif v_action = 'promotional' then
+    update governance.lots l set kind = 'promotional' where l.lot_id = v_lot_id;
+    update governance.stripe_lots s set is_void = true where s.lot_id = v_lot_id;
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint],
+      case v_lot.kind when 'subscription' then -v_lot.remaining else 0 end, case v_lot.kind when 'purchased' then -v_lot.remaining else 0 end,
+      case v_lot.kind when 'promotional' then 0 else v_lot.remaining end, 0, v_reference, 'Reclassified as promotional', v_metadata)).transaction_id;
+    perform governance.record_purchase(v_entry, 'promotional', v_lot_id, v_pay.payment_id, 0, 0, null, null, p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('promotional', v_user_id, 0, v_entry));
+  else
+    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
+  end if;
+  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+end
+$$;
+comment on function governance.apply_correction(text, jsonb, timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is edited.';
+
+create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  c governance.reconciliation_cases;
+  v_effects jsonb;
+begin
+  perform governance.check_id('p_difference_id', p_difference_id, 512);
+  perform governance.check_id('p_operator', p_operator);
+  select * into c from governance.reconciliation_cases x where x.difference_id = p_difference_id for update;
+  if c.difference_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such case');
+  elsif c.status in ('posted', 'verified') then
+    return jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'effects', c.effects, 'dry_run', false);
+  elsif c.status not in ('proposed', 'approved') and not p_dry_run then
+    perform governance.fail('PT409', 'not_proposed', format('This case is %s: propose its correction first', c.status));
+  elsif c.status <> 'approved' and governance.needs_approver(c) and not p_dry_run then
+    perform governance.fail('PT403', 'approval_needed', 'A correction of this size needs the approval of a second person');
+  end if;
+  if p_dry_run then
+    -- Done and undone: the preview is what will happen, not a guess at it.
+    begin
+      v_effects := governance.apply_correction(p_difference_id, c.correction, v_now);
+      raise exception using errcode = 'PT0DR', message = 'preview';
+    exception when sqlstate 'PT0DR' then null;
+    end;
+    return jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'effects', v_effects, 'dry_run', true, 'needs_approver', governance.needs_approver(c));
+  end if;
+  v_effects := governance.apply_correction(p_difference_id, c.correction, v_now);
+  update governance.reconciliation_cases x set status = 'posted', posted_at = v_now, effects = v_effects, updated_at = v_now,
+    history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
+  where x.difference_id = p_difference_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'post_correction', (select a.account_id from governance.accounts a where a.user_id = v_effects #>> '{0,user_id}'),
+    c.class, left(p_difference_id, 255), jsonb_build_object('difference_id', p_difference_id, 'correction', c.correction, 'effects', v_effects,
+      'proposed_by', c.proposed_by, 'approved_by', c.approved_by);
+  return jsonb_build_object('difference_id', p_difference_id, 'status', 'posted', 'effects', v_effects, 'dry_run', false);
+end
+$$;
+comment on function public.console_post_correction(text, text, boolean) is
+  'Books the correction of a proposed case, approved by a second person above the limit; once, however often it is called. p_dry_run answers the effects and changes nothing. Audited. Errors: invalid_argument, not_found, not_proposed, approval_needed, already_granted, unknown_user, more_than_left, nothing_to_post.';
+revoke all on function public.console_post_correction(text, text, boolean) from public, anon, authenticated;
+grant execute on function public.console_post_correction(text, text, boolean) to service_role;
+
+create function public.console_close_period(p_command_id text, p_run_id text, p_operator text, p_sign_off text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_answer jsonb;
+  v_run governance.reconciliation_runs;
+  v_open bigint;
+  v_sealed jsonb;
+  v_seal bytea;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_sign_off', p_sign_off, 2000);
+  v_answer := governance.begin_command('close_period', p_command_id, row(p_run_id, p_operator, p_sign_off)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform pg_advisory_xact_lock(7254101);
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
+  elsif v_run.period_to > v_now then
+    perform governance.fail('PT409', 'period_not_over', 'The period has not ended yet');
+  elsif exists (select from governance.reconciliation_periods p where p.period_from < v_run.period_to and p.period_to > v_run.period_from) then
+    perform governance.fail('PT409', 'already_closed', 'The period, or a part of it, is closed already');
+  end if;
+  select count(*) into v_open from governance.reconciliation_cases c
+  where c.last_run_id = p_run_id and c.status not in ('verified', 'carried_forward', 'written_off') and c.class not in ('TIMING', 'FX_ROUNDING');
+  if v_open > 0 then
+    perform governance.fail('PT409', 'still_open', format('%s differences of this run are neither verified, carried forward nor written off', v_open));
+  end if;
+  v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period', jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
+    'cases', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', c.difference_id, 'class', c.class, 'status', c.status, 'amount_minor', c.amount_minor,
+      'currency', c.currency, 'tokens', c.tokens, 'effects', c.effects) order by c.difference_id), '[]')
+      from governance.reconciliation_cases c where c.period_from >= v_run.period_from and c.period_to <= v_run.period_to),
+    'closed_at', v_now, 'closed_by', p_operator, 'sign_off', p_sign_off,
+    'seal_before', (select encode(p.seal, 'hex') from governance.reconciliation_periods p order by p.period_from desc limit 1));
+  v_seal := sha256(convert_to(v_sealed::text, 'UTF8'));
+  insert into governance.reconciliation_periods (period_from, period_to, run_id, seal, sealed, closed_at, closed_by, sign_off)
+  values (v_run.period_from, v_run.period_to, p_run_id, v_seal, v_sealed, v_now, p_operator, p_sign_off);
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'close_period', p_sign_off, p_command_id, jsonb_build_object('run_id', p_run_id, 'seal', encode(v_seal, 'hex')));
+  return governance.end_command('close_period', p_command_id,
+    jsonb_build_object('period_from', v_run.period_from, 'period_to', v_run.period_to, 'run_id', p_run_id, 'seal', encode(v_seal, 'hex'), 'closed_at', v_now));
+end
+$$;
+comment on function public.console_close_period(text, text, text, text) is
+  'Closes the period of a kept run whose differences are all dealt with, and seals it (SHA-256 over run, input hashes, cases and the seal before). Audited. Errors: invalid_argument, not_found, period_not_over, already_closed, still_open, idempotency_conflict.';
+revoke all on function public.console_close_period(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_close_period(text, text, text, text) to service_role;
+
+create function public.console_closed_periods() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id', p.run_id, 'seal', encode(p.seal, 'hex'),
+    'is_intact', p.seal = sha256(convert_to(p.sealed::text, 'UTF8')), 'closed_at', p.closed_at, 'closed_by', p.closed_by, 'sign_off', p.sign_off) order by p.period_from desc), '[]')
+  from governance.reconciliation_periods p
+$$;
+comment on function public.console_closed_periods() is 'Closed periods, newest first, each with its seal and whether it still fits.';
+revoke all on function public.console_closed_periods() from public, anon, authenticated;
+grant execute on function public.console_closed_periods() to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Nobody reads or writes these tables directly
+-- ---------------------------------------------------------------------------------------------------------------
+do $$
+declare
+  v_table regclass;
+begin
+  for v_table in select c.oid::regclass from pg_catalog.pg_class c
+    where c.relnamespace = 'governance'::regnamespace and c.relkind in ('r', 'p') and not c.relrowsecurity loop
+    execute format('alter table %s enable row level security', v_table);
+  end loop;
+end
+$$;
+revoke all on all tables in schema governance from public;
+revoke all on all sequences in schema governance from public;
+revoke all on all functions in schema governance from public;

@@ -42,7 +42,8 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     await db.end();
   });
 
-  const one = async <T>(sql: string, values: unknown[] = []): Promise<T> => (await db.query(sql, values)).rows[0] as T;
+  const one = async <T>(sql: string, values: unknown[] = []): Promise<T> =>
+    (await db.query(sql, values)).rows[0] as T;
   const send = async (sent: object | string): Promise<Answer> =>
     (
       await one<{ a: Answer }>("select process_stripe_event($1::jsonb) a", [
@@ -88,7 +89,11 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     it("grants its pack once, whatever tells of it and how often", async () => {
       const p = await topUp();
       const first = await send(paid(p));
-      expect(first).toMatchObject({ status: "processed", reason: null, effects: [{ type: "grant", user_id: p.userId, tokens: 320_000 }] });
+      expect(first).toMatchObject({
+        status: "processed",
+        reason: null,
+        effects: [{ type: "grant", user_id: p.userId, tokens: 320_000 }],
+      });
       const again = await sendAll([
         paid(p),
         event("checkout.session.async_payment_succeeded", checkoutSession(p)),
@@ -99,8 +104,16 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect(again.flatMap((answer) => answer.effects)).toEqual([]);
       expect(again.map((answer) => answer.status)).toEqual(again.map(() => "processed"));
       expect(await balance(p.userId)).toMatchObject({ purchased: 320_000, debt: 0 });
-      const lot = await one("select stripe_charge_id, stripe_payment_intent_id, amount_minor::int, currency from governance.lots where stripe_checkout_session_id = $1", [`cs_live_${p.name}`]);
-      expect(lot).toEqual({ stripe_charge_id: `ch_${p.name}`, stripe_payment_intent_id: `pi_${p.name}`, amount_minor: 200, currency: "gbp" });
+      const lot = await one(
+        "select stripe_charge_id, stripe_payment_intent_id, amount_minor::int, currency from governance.lots where stripe_checkout_session_id = $1",
+        [`cs_live_${p.name}`],
+      );
+      expect(lot).toEqual({
+        stripe_charge_id: `ch_${p.name}`,
+        stripe_payment_intent_id: `pi_${p.name}`,
+        amount_minor: 200,
+        currency: "gbp",
+      });
     });
 
     it("answers duplicate to the same event", async () => {
@@ -116,9 +129,15 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         event("checkout.session.async_payment_failed", checkoutSession(p, { payment_status: "unpaid" })),
         event("charge.failed", charge(p, { id: `ch_try_${p.name}`, status: "failed", paid: false })),
       ]);
-      expect(answers.map((answer) => answer.reason)).toEqual(["awaiting_payment", "payment_failed", "payment_failed"]);
+      expect(answers.map((answer) => answer.reason)).toEqual([
+        "awaiting_payment",
+        "payment_failed",
+        "payment_failed",
+      ]);
       expect(await balance(p.userId)).toMatchObject({ purchased: 0 });
-      expect((await send(event("checkout.session.async_payment_succeeded", checkoutSession(p)))).effects).toHaveLength(1);
+      expect(
+        (await send(event("checkout.session.async_payment_succeeded", checkoutSession(p)))).effects,
+      ).toHaveLength(1);
     });
 
     it.each([
@@ -140,11 +159,16 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       ["payment_status_unknown", { payment_status: "perhaps" }],
     ])("is quarantined with an alert, credits nothing: %s %j", async (reason, changes) => {
       const p = await topUp();
-      const session = JSON.parse(JSON.stringify(checkoutSession(p, changes as never)).replaceAll('"$"', JSON.stringify(p.userId)));
+      const session = JSON.parse(
+        JSON.stringify(checkoutSession(p, changes as never)).replaceAll('"$"', JSON.stringify(p.userId)),
+      );
       const sent = event("checkout.session.completed", session);
       expect(await send(sent)).toEqual({ event_id: sent.id, status: "quarantined", reason, effects: [] });
       expect(await balance(p.userId)).toMatchObject({ purchased: 0 });
-      const alerts = await one<{ n: number }>("select count(*)::int n from governance.alert_events where details ->> 'event_id' = $1", [sent.id]);
+      const alerts = await one<{ n: number }>(
+        "select count(*)::int n from governance.alert_events where details ->> 'event_id' = $1",
+        [sent.id],
+      );
       expect(alerts.n).toBe(1);
       // Delivered again, it is looked at again.
       expect((await send(sent)).status).toBe("quarantined");
@@ -152,7 +176,9 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
 
     it("is ignored where it sells something else", async () => {
       const p = await topUp();
-      const answer = await send(event("checkout.session.completed", checkoutSession(p, { metadata: { sku: "mug" } })));
+      const answer = await send(
+        event("checkout.session.completed", checkoutSession(p, { metadata: { sku: "mug" } })),
+      );
       expect(answer).toMatchObject({ status: "ignored", reason: "not_a_token_purchase" });
     });
 
@@ -171,7 +197,14 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       const old = await topUp();
       await send(paid(old));
       const [answer] = await sendAll([
-        event("charge.refunded", charge(old, { amount_refunded: 50, refunds: { object: "list", data: [refund(old, 1, 50)], has_more: false } }), { apiVersion: "2020-08-27" }),
+        event(
+          "charge.refunded",
+          charge(old, {
+            amount_refunded: 50,
+            refunds: { object: "list", data: [refund(old, 1, 50)], has_more: false },
+          }),
+          { apiVersion: "2020-08-27" },
+        ),
       ]);
       expect(answer?.effects).toMatchObject([{ type: "refund", tokens: -80_000 }]);
       const fresh = await topUp();
@@ -189,10 +222,7 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       const p = await topUp({ userId: await newUser() });
       await send(paid(p));
       await db.query("select update_user_token_balance($1, -1602000 - 300000, 'usage')", [p.userId]);
-      await sendAll([
-        event("refund.created", refund(p, 1, 150)),
-        event("refund.created", refund(p, 2, 150)),
-      ]);
+      await sendAll([event("refund.created", refund(p, 1, 150)), event("refund.created", refund(p, 2, 150))]);
       expect(await balance(p.userId)).toMatchObject({ purchased: 0, debt: 300_000 });
       await send(paid(await topUp({ userId: p.userId })));
       expect(await balance(p.userId)).toMatchObject({ purchased: 20_000, debt: 0 });
@@ -225,7 +255,9 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     it("freezes what is left, and won gives it back", async () => {
       const p = await topUp();
       await send(paid(p));
-      expect((await send(event("charge.dispute.created", dispute(p, "needs_response")))).effects).toMatchObject([{ type: "dispute_hold", tokens: -320_000 }]);
+      expect(
+        (await send(event("charge.dispute.created", dispute(p, "needs_response")))).effects,
+      ).toMatchObject([{ type: "dispute_hold", tokens: -320_000 }]);
       expect(await balance(p.userId)).toMatchObject({ purchased: 0, frozen: 320_000 });
       await sendAll([
         event("charge.dispute.funds_withdrawn", dispute(p, "needs_response")),
@@ -273,16 +305,26 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     const month = { amountMinor: 2000, currency: "gbp", start: 1_790_000_000, end: 1_792_592_000 };
 
     it("puts the account on its plan, and grants once per line and period, in both shapes", async () => {
-      for (const [shape, make] of [["before", invoiceBeforeBasil], ["since", invoiceSinceBasil]] as const) {
+      for (const [shape, make] of [
+        ["before", invoiceBeforeBasil],
+        ["since", invoiceSinceBasil],
+      ] as const) {
         const userId = await newUser("lite");
         const period = { ...month, name: `${userId}${shape}`, userId, planId: "full" };
         const first = await send(event("invoice.paid", make(period)));
         // Lite's million of this month was there: the difference comes.
         expect(first.effects).toMatchObject([{ type: "grant", user_id: userId, tokens: 602_000 }]);
-        const again = await sendAll([event("invoice.paid", make(period)), event("invoice.payment_succeeded", make(period)), event("invoice_payment.paid", invoicePayment(period))]);
+        const again = await sendAll([
+          event("invoice.paid", make(period)),
+          event("invoice.payment_succeeded", make(period)),
+          event("invoice_payment.paid", invoicePayment(period)),
+        ]);
         expect(again.flatMap((a) => a.effects)).toEqual([]);
         expect(await balance(userId)).toMatchObject({ subscription: 1_602_000 });
-        const { plan_id } = await one<{ plan_id: string }>("select plan_id from governance.accounts where user_id = $1", [userId]);
+        const { plan_id } = await one<{ plan_id: string }>(
+          "select plan_id from governance.accounts where user_id = $1",
+          [userId],
+        );
         expect(plan_id).toBe("full");
       }
     });
@@ -310,9 +352,30 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
 
     it("refunded, also by a charge that only invoice_payment ties to it, gives its tokens back", async () => {
       const userId = await newUser("free");
-      const period = { ...month, name: `${userId}_r`, userId, planId: null, tokens: 90_000, end: Math.floor(Date.now() / 1000) + 86_400 };
+      const period = {
+        ...month,
+        name: `${userId}_r`,
+        userId,
+        planId: null,
+        tokens: 90_000,
+        end: Math.floor(Date.now() / 1000) + 86_400,
+      };
       await sendAll([
-        event("charge.refunded", charge({ name: period.name, userId, packId: "", tokens: 0, amountMinor: 2000, currency: "gbp", created: month.start }, { amount_refunded: 1000 })),
+        event(
+          "charge.refunded",
+          charge(
+            {
+              name: period.name,
+              userId,
+              packId: "",
+              tokens: 0,
+              amountMinor: 2000,
+              currency: "gbp",
+              created: month.start,
+            },
+            { amount_refunded: 1000 },
+          ),
+        ),
         event("invoice.paid", invoiceSinceBasil(period)),
       ]);
       const before = await balance(userId);
@@ -323,11 +386,20 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
 
     it("that ends expires its tokens and puts the account back, where the plan says so", async () => {
       const userId = await newUser("lite");
-      await send(event("invoice.paid", invoiceSinceBasil({ ...month, name: userId, userId, planId: "lite" })));
-      const answer = await send(event("customer.subscription.deleted", subscription(userId, { status: "canceled", metadata: { user_id: userId, plan_id: "lite" } })));
+      await send(
+        event("invoice.paid", invoiceSinceBasil({ ...month, name: userId, userId, planId: "lite" })),
+      );
+      const answer = await send(
+        event(
+          "customer.subscription.deleted",
+          subscription(userId, { status: "canceled", metadata: { user_id: userId, plan_id: "lite" } }),
+        ),
+      );
       expect(answer.effects).toMatchObject([{ type: "subscription_expire", tokens: -1_000_000 }]);
       expect(await balance(userId)).toMatchObject({ subscription: 0 });
-      expect(await one("select plan_id from governance.accounts where user_id = $1", [userId])).toEqual({ plan_id: "free" });
+      expect(await one("select plan_id from governance.accounts where user_id = $1", [userId])).toEqual({
+        plan_id: "free",
+      });
     });
   });
 
@@ -337,13 +409,21 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
 
     it("allows the plan's packs alone, with a cooldown and a limit of open checkouts", async () => {
       const pack = { pack_id: "top-up", tokens: 320_000, price_minor: 200, currency: "gbp" };
-      expect(await begin(await newUser("lite"))).toMatchObject({ allowed: false, reason: "plan_not_allowed", pack });
+      expect(await begin(await newUser("lite"))).toMatchObject({
+        allowed: false,
+        reason: "plan_not_allowed",
+        pack,
+      });
       const userId = await newUser();
       expect(await begin(userId)).toEqual({ allowed: true, reason: null, retry_after_seconds: null, pack });
       const second = await begin(userId);
       expect(second).toMatchObject({ allowed: false, reason: "cooldown" });
       expect(second["retry_after_seconds"]).toBeGreaterThan(0);
-      const backdate = () => db.query("update governance.checkouts set opened_at = opened_at - interval '20 seconds' where account_id = (select account_id from governance.accounts where user_id = $1)", [userId]);
+      const backdate = () =>
+        db.query(
+          "update governance.checkouts set opened_at = opened_at - interval '20 seconds' where account_id = (select account_id from governance.accounts where user_id = $1)",
+          [userId],
+        );
       await backdate();
       expect((await begin(userId))["allowed"]).toBe(true);
       await backdate();
@@ -355,7 +435,10 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     });
 
     it("refuses what it does not know", async () => {
-      await expect(begin(await newUser(), "gold")).rejects.toMatchObject({ code: "PT404", hint: "unknown_pack" });
+      await expect(begin(await newUser(), "gold")).rejects.toMatchObject({
+        code: "PT404",
+        hint: "unknown_pack",
+      });
       await expect(begin("nobody")).rejects.toMatchObject({ code: "PT404", hint: "unknown_user" });
     });
 

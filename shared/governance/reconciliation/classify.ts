@@ -107,6 +107,7 @@ interface Draft {
   readonly correctionAmount?: number | null;
   readonly correctionCurrency?: number;
   readonly blocks?: boolean;
+  readonly refundedMinor?: number;
   suggestion?: { draft: Draft; words: string };
 }
 
@@ -419,7 +420,7 @@ export function classify(
         due === null
           ? `Grant what was bought, keyed on ${eventKey(e)}; the pack cannot be told from the file.`
           : `Grant ${count(due)} tokens (pack ${pack?.pack_id}${refunded > 0 ? ", less what was refunded" : ""}), keyed on ${eventKey(e)}.`,
-      correctionTokens: due,
+      correctionTokens: pack?.tokens ?? null,
       packId: pack?.pack_id ?? null,
     });
   }
@@ -768,6 +769,7 @@ export function classify(
             ? `Take back ${count(left)} tokens; the other ${count(off - left)} become the account's debt, to be recovered or written off.`
             : `Take back ${count(off)} tokens.`,
       correctionTokens: -off,
+      refundedMinor: refunded,
     });
     return false;
   }
@@ -1314,22 +1316,32 @@ export function classify(
     }
     return drafts.map((d) => {
       const age = (frame.to - d.occurred) / 86_400;
+      const e = d.event;
+      const r = d.record;
+      const isCharge = e >= 0 && at(s.kind, e) === CHARGE;
+      const isDispute = e >= 0 && (at(s.kind, e) === DISPUTE || at(s.kind, e) === DISPUTE_REVERSAL);
+      const told = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
+        (e >= 0 ? text(at(s[column], e)) : null) ?? (r >= 0 ? text(at(l[column], r)) : null);
       const correction: Correction = {
         action: d.action,
         books: !NOT_BOOKED.has(d.action),
         words: d.words,
         tokens: d.correctionTokens ?? null,
-        user_id: d.record >= 0 ? text(at(l.user, d.record)) : d.event >= 0 ? text(at(s.user, d.event)) : null,
-        lot_id: d.record >= 0 && at(l.lot, d.record) !== 0 ? at(l.lot, d.record) : null,
-        pack_id: d.packId ?? (d.record >= 0 ? text(at(l.pack, d.record)) : null),
+        user_id: r >= 0 ? text(at(l.user, r)) : e >= 0 ? text(at(s.user, e)) : null,
+        customer_id: told("customer"),
+        lot_id: r >= 0 && at(l.lot, r) !== 0 ? at(l.lot, r) : null,
+        pack_id: d.packId ?? (r >= 0 ? text(at(l.pack, r)) : null),
         charge_id:
-          d.event >= 0
-            ? text(at(s.kind, d.event) === CHARGE ? at(s.object, d.event) : at(s.charge, d.event))
-            : text(at(l.charge, d.record)),
-        payment_intent_id: d.event >= 0 ? text(at(s.intent, d.event)) : text(at(l.intent, d.record)),
-        amount_minor:
-          d.correctionAmount ?? (d.action === "grant" && d.event >= 0 ? at(s.amount, d.event) : null),
+          (e >= 0 ? text(at(isCharge ? s.object : s.charge, e)) : null) ??
+          (r >= 0 ? text(at(l.charge, r)) : null),
+        payment_intent_id: told("intent"),
+        checkout_session_id: told("session"),
+        invoice_id: told("invoice"),
+        dispute_id: isDispute ? text(at(s.object, e)) : null,
+        amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? at(s.amount, e) : null),
         currency: currencies.code(d.correctionCurrency ?? d.currency) || null,
+        refunded_minor: d.refundedMinor ?? (isCharge ? at(links.refundedOf, e) : null),
+        disputed_minor: isCharge ? at(links.disputedOf, e) : isDispute ? at(s.amount, e) : null,
       };
       const suggestion = d.suggestion
         ? { difference_id: ids.get(d.suggestion.draft) as string, words: d.suggestion.words }

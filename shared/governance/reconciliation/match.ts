@@ -424,7 +424,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     for (let r = 0; r < records; r++)
       if (isGrant(r)) {
         if (at(lotDispute, r) === RELEASED) clawed[r] = 0;
-        if (at(l.tokens, r) + at(adjusted, r) === 0 && at(adjusted, r) !== 0) isVoid[r] = 1;
+        // Corrected away: nothing of it is left that was not taken back.
+        if (at(adjusted, r) < 0 && at(l.tokens, r) + at(adjusted, r) <= at(reversed, r) + at(clawed, r))
+          isVoid[r] = 1;
       }
   }
   for (let r = 0; r < records; r++) if (isGrant(r) && at(l.kind, r) === PROMOTIONAL_GRANT) isVoid[r] = 1;

@@ -252,15 +252,26 @@ export interface Correction {
   /** True where posting it makes a ledger entry. */
   readonly books: boolean;
   readonly words: string;
-  /** Signed tokens that it would add to the account; null where that is for a person to find out. */
+  /**
+   * Signed tokens that it would add to the account; null where that is for a person to find out. A grant names the
+   * whole pack: what `refunded_minor` takes back of it is booked beside it.
+   */
   readonly tokens: number | null;
   readonly user_id: string | null;
+  readonly customer_id: string | null;
   readonly lot_id: number | null;
   readonly pack_id: string | null;
   readonly charge_id: string | null;
   readonly payment_intent_id: string | null;
+  readonly checkout_session_id: string | null;
+  readonly invoice_id: string | null;
+  readonly dispute_id: string | null;
+  /** What was paid. */
   readonly amount_minor: number | null;
   readonly currency: string | null;
+  /** What Stripe says was refunded and disputed in all. */
+  readonly refunded_minor: number | null;
+  readonly disputed_minor: number | null;
 }
 
 export interface StripeSide {
