@@ -76,7 +76,7 @@ export function toFailure(
   error: RpcError,
   secrets: readonly string[],
 ): Failure {
-  const clean = (text: string | null): string => redact(text ?? "", secrets).slice(0, 2_000);
+  const clean = (text: string | null, most = 2_000): string => redact(text ?? "", secrets).slice(0, most);
   const details = `${name}: ${status} ${error.code || "-"} ${clean(error.message)}${error.details && status > 0 ? `; ${clean(error.details)}` : ""}`;
   const failure = (code: string, message: string, advice: string | null): Failure => ({
     code,
@@ -92,7 +92,8 @@ export function toFailure(
       code: word,
       message: sentence(clean(error.message)),
       advice: adviceByWord[word] ?? null,
-      details: error.details ? clean(error.details) : details,
+      // A version conflict carries the whole rule as it is now.
+      details: error.details ? clean(error.details, 1_000_000) : details,
     };
   if (error.code === "PGRST202") {
     return failure(

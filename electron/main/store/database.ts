@@ -3,7 +3,7 @@
  * process however it ends. A damaged file is kept aside and made anew, with what could still be read of it.
  */
 import { chmodSync, existsSync, mkdirSync, renameSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import type { Failure } from "../../../shared/contract/index.ts";
@@ -97,7 +97,7 @@ export function openDatabase(
 ): Result<OpenedDatabase, Failure> {
   const path = join(dataDir, "console.sqlite");
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    makeFolder(resolve(dataDir));
   } catch (error) {
     return fail(unwritable(dataDir, error));
   }
@@ -119,6 +119,13 @@ export function openDatabase(
   }
 }
 
+/** Not mkdir's `recursive`: below some folders (/proc) that never ends. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
+}
+
 class NewerStore extends Error {
   readonly version: number;
   constructor(version: number) {
@@ -130,8 +137,9 @@ class NewerStore extends Error {
 function openFile(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { timeout: 300 });
   try {
+    // What a project can answer again survives a crash of the process; the outbox also a loss of power (store.ts).
     // Exclusive before WAL: the lock is held from the first access to the end of the process.
-    database.exec("pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full");
+    database.exec("pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal");
     database.exec("begin exclusive; commit");
     const check = database.prepare("pragma quick_check(1)").get() as { quick_check: string };
     if (check.quick_check !== "ok") throw Object.assign(new Error(check.quick_check), { errcode: 11 });

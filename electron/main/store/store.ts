@@ -248,6 +248,8 @@ function createStore(database: DatabaseSync) {
     },
 
     putIntent(entry: OutboxEntry): void {
+      // On the disk before it is sent: nobody else has it.
+      database.exec("pragma synchronous = full");
       run(
         `insert into outbox (command_id, profile_id, kind, subject, summary, status, created_at, expires_at, attempts, failure, payload, base, mine, theirs)
          values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -268,6 +270,7 @@ function createStore(database: DatabaseSync) {
         write(entry.mine),
         write(entry.theirs),
       );
+      database.exec("pragma synchronous = normal");
       run(
         `delete from outbox where status in ('acknowledged', 'expired') and created_at <
            (select created_at from outbox where status in ('acknowledged', 'expired') order by created_at desc limit 1 offset ${maxSettledIntents})`,

@@ -186,7 +186,9 @@ export function createConnection(options: ConnectionOptions) {
       migrations: options.migrations,
       readNew: async () => {
         const answer = await options.readNew(backend, profile.profile_id);
-        if (answer.ok && mine === generation) update({ last_sync_at: now().toISOString() });
+        const age = now().getTime() - Date.parse(state.last_sync_at ?? "");
+        // The screen tells ages in seconds; each reading would be too much news.
+        if (answer.ok && mine === generation && !(age < 5_000)) update({ last_sync_at: now().toISOString() });
         return answer;
       },
       sendPending: () => options.sendPending(backend, profile.profile_id),
