@@ -13,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { newJwtSecret } from "./keys.ts";
 
@@ -77,7 +77,7 @@ export function openDataFolder(folder: string, postgresMajor: number): DataFolde
 
 function refuseForeign(path: string, recordPath: string): void {
   try {
-    if (!existsSync(path)) mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
     if (!statSync(path).isDirectory()) throw new DataFolderError(`${path} is not a folder.`);
     const others = readdirSync(path).filter((name) => name !== "lock");
     if (others.length > 0 && !existsSync(recordPath)) {
@@ -88,6 +88,13 @@ function refuseForeign(path: string, recordPath: string): void {
   } catch (error) {
     throw explain(path, error);
   }
+}
+
+/** Step by step: Node's own `recursive` never returns where a folder like /proc refuses. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /**
@@ -199,6 +206,8 @@ function explain(path: string, error: unknown): Error {
       ? "this user may not write there"
       : code === "ENOTDIR" || code === "EEXIST"
         ? "a file is in its way"
-        : message;
+        : code === "ENOENT"
+          ? "it cannot be made there"
+          : message;
   return new DataFolderError(`${path} cannot be the data folder: ${reason}.`);
 }

@@ -38,7 +38,8 @@ export class LocalProjectError extends Error {
 
 export async function startLocalProject(options: StartOptions): Promise<LocalProject> {
   const { workerUrl = new URL("./worker.ts", import.meta.url), log = () => {}, ...workerData } = options;
-  const worker = new Worker(workerUrl, { workerData, stdout: true, stderr: true });
+  // Flags of the process that starts it (an --eval, a debugger) are not the worker's.
+  const worker = new Worker(workerUrl, { workerData, execArgv: [], stdout: true, stderr: true });
   worker.stdout.resume();
   worker.stderr.setEncoding("utf8").on("data", (text: string) => log(text.trimEnd()));
 

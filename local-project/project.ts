@@ -3,8 +3,9 @@
  * (worker.ts); everything else goes through `startLocalProject` in index.ts.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { type DataFolder, DataFolderError, openDataFolder } from "./data-folder.ts";
@@ -131,21 +132,15 @@ async function makeDatabase(context: Context, folder: DataFolder): Promise<PGlit
   // What an interrupted start left behind is not a database.
   rmSync(folder.postgresPath, { recursive: true, force: true });
   const snapshot = snapshotPath(context, preset);
-  const prepared = readSnapshot(snapshot);
+  const prepared = readSnapshot(snapshot, log);
   if (prepared) {
-    try {
-      const db = await PGlite.create({
-        dataDir: folder.postgresPath,
-        extensions: EXTENSIONS,
-        loadDataDir: prepared,
-      });
-      folder.save({ ready: true, preset });
-      return db;
-    } catch (error) {
-      log(`The prepared database ${snapshot} cannot be used and is made again: ${(error as Error).message}.`);
-      rmSync(snapshot, { force: true });
-      rmSync(folder.postgresPath, { recursive: true, force: true });
-    }
+    const db = await PGlite.create({
+      dataDir: folder.postgresPath,
+      extensions: EXTENSIONS,
+      loadDataDir: prepared,
+    });
+    folder.save({ ready: true, preset });
+    return db;
   }
   log("Making the database: the first time takes some seconds.");
   const db = await PGlite.create({ dataDir: folder.postgresPath, extensions: EXTENSIONS });
@@ -174,10 +169,13 @@ function snapshotPath({ options, resourcesDir, sqlDir }: Context, preset: string
   return join(folder, `project-${name}.tar.gz`);
 }
 
-function readSnapshot(path: string): Blob | null {
+function readSnapshot(path: string, log: (sentence: string) => void): Blob | null {
+  if (!existsSync(path)) return null;
   try {
-    return new Blob([readFileSync(path)]);
-  } catch {
+    // Unzipped here: gzip's checksum tells a damaged file before PGlite chokes on it.
+    return new Blob([gunzipSync(readFileSync(path))], { type: "application/x-tar" });
+  } catch (error) {
+    log(`The prepared database ${path} cannot be used and is made again: ${(error as Error).message}.`);
     return null;
   }
 }

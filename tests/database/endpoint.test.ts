@@ -825,7 +825,7 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
 
   async function send(
     path: string,
-    init: RequestInit & { headers?: Record<string, string> } = {},
+    init: Omit<RequestInit, "headers"> & { headers?: Record<string, string> } = {},
     token = project.serviceRoleKey,
   ): Promise<Response> {
     const address = path.startsWith("/") ? `${project.url}${path}` : `${project.url}/rest/v1/rpc/${path}`;
@@ -849,7 +849,7 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
     as = "service_role",
     ...expected
   }: Rule) {
-    const init: RequestInit & { headers: Record<string, string> } = {
+    const init: Omit<RequestInit, "headers"> & { headers: Record<string, string> } = {
       method,
       headers: { "content-type": "application/json", ...headers },
     };
