@@ -1,6 +1,6 @@
 import { useDebouncedValue } from "@mantine/hooks";
-import { Spotlight, spotlight } from "@mantine/spotlight";
-import { type ReactNode, useState } from "react";
+import { createSpotlight, Spotlight } from "@mantine/spotlight";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { SearchHit } from "../../../shared/contract/records.ts";
 import { useCall } from "../lib/console.tsx";
 import { navigate, placeAddress } from "../lib/router.ts";
@@ -23,17 +23,32 @@ const kinds: Record<SearchHit["kind"], { readonly group: string; readonly icon: 
 };
 
 /** Where a hit leads. */
-export function hitAddress(hit: Pick<SearchHit, "kind" | "id">): string {
+export function hitAddress(hit: SearchHit): string {
+  const owner = typeof hit["user_id"] === "string" ? hit["user_id"] : null;
   switch (hit.kind) {
     case "user":
       return placeAddress(["users", hit.id]);
     case "rule":
       return placeAddress(["rules", hit.id]);
     case "request":
-      return placeAddress(["watch", "decisions", hit.id]);
+      return placeAddress(["watch", "decisions", String(hit["decision_id"] ?? hit.id)]);
     case "payment":
-      return placeAddress(["finance"], { find: hit.id });
+      // The lot that the payment brought.
+      return owner ? placeAddress(["users", owner, "lots"]) : placeAddress(["finance"]);
   }
+}
+
+const [store, palette] = createSpotlight();
+export const openPalette = palette.open;
+
+/** Results come after the typing: the first of them is the one that Enter opens. */
+function selectFirst(open: boolean): void {
+  const list = document.getElementById(store.getState().listId);
+  list?.querySelector("[data-selected]")?.removeAttribute("data-selected");
+  const first = list?.querySelector<HTMLElement>("[data-action]");
+  first?.setAttribute("data-selected", "true");
+  store.updateState((state) => ({ ...state, selected: 0 }));
+  if (open) first?.click();
 }
 
 /** Ctrl/Cmd-K: users, rules, requests, payments and actions in one place. */
@@ -60,8 +75,16 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
     .map((kind) => ({ kind, hits: hits.filter((hit) => hit.kind === kind).slice(0, 7) }))
     .filter((group) => group.hits.length > 0);
   const isSearching = wanted !== "" && (found.isFetching || settled !== query.trim());
+  // Enter before the answer is there means the first of what will come, not what happens to stand there now.
+  const opensFirst = useRef(false);
+  useEffect(() => {
+    if (isSearching || wanted === "") return;
+    selectFirst(opensFirst.current);
+    opensFirst.current = false;
+  }, [isSearching, wanted, found.data]);
   return (
     <Spotlight.Root
+      store={store}
       query={query}
       onQueryChange={setQuery}
       shortcut={["mod + K"]}
@@ -69,11 +92,24 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
       scrollable
       maxHeight={460}
       transitionProps={{ duration: 80 }}
+      centered={false}
+      yOffset="12vh"
+      overlayProps={{ backgroundOpacity: 0.35, blur: 0 }}
     >
       <Spotlight.Search
         placeholder="Name, e-mail, user id, request id, rule, or what to do"
         leftSection={<SearchIcon />}
         aria-label="Search everything"
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && isSearching) {
+            // Takes the choice away from what stands there, so that Spotlight opens nothing now.
+            document
+              .getElementById(store.getState().listId)
+              ?.querySelector("[data-selected]")
+              ?.removeAttribute("data-selected");
+            opensFirst.current = true;
+          } else if (event.key !== "Enter") opensFirst.current = false;
+        }}
       />
       <Spotlight.ActionsList>
         {groups.map((group) => (
@@ -109,5 +145,3 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
     </Spotlight.Root>
   );
 }
-
-export const openPalette = (): void => spotlight.open();

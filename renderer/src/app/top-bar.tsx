@@ -1,5 +1,4 @@
 import { ActionIcon, Button, Popover, Tooltip, useComputedColorScheme } from "@mantine/core";
-import { spotlight } from "@mantine/spotlight";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { ConnectionState } from "../../../shared/contract/operations.ts";
@@ -14,6 +13,7 @@ import { Facts, Kbd, Note, Tag, Time } from "../ui/parts.tsx";
 import { failureText } from "../ui/states.tsx";
 import { CopyButton } from "../ui/parts.tsx";
 import type { Meaning } from "../ui/theme.ts";
+import { openPalette } from "./command-palette.tsx";
 import css from "./shell.module.css";
 import { SyncPill } from "./sync-panel.tsx";
 
@@ -22,7 +22,7 @@ export function TopBar({ onHelp }: { readonly onHelp: () => void }): ReactNode {
   return (
     <header className={css.top} data-production={profile?.is_production || undefined}>
       <ProjectSign />
-      <button type="button" className={css.search} onClick={() => spotlight.open()}>
+      <button type="button" className={css.search} onClick={openPalette}>
         <SearchIcon size={14} />
         <span>Search users, rules, requests, actions</span>
         <Kbd>{isMac() ? "⌘ K" : "Ctrl K"}</Kbd>

@@ -76,6 +76,7 @@ function stackedBars(
     yAxis: {
       type: "value",
       splitNumber: 3,
+      minInterval: 1,
       axisLabel: { ...text, formatter: (value: number) => formatAxis(value) },
       splitLine: { lineStyle: { color: palette.line } },
     },

@@ -30,19 +30,19 @@ export function useNow(stepMs = 1000): number {
 }
 
 interface ZoneState {
-  /** As the settings have it: "viewer", "account", "UTC" or a zone's name. */
+  /** As the settings have it: "local", "account", "UTC" or a zone's name. */
   readonly choice: string;
   setChoice(choice: string): void;
 }
 export const useZoneChoice = create<ZoneState>((set) => ({
-  choice: "viewer",
+  choice: "local",
   setChoice: (choice) => set({ choice }),
 }));
 
 /** The zone to show times in; `accountZone` where a user's own is known. */
 export function resolveZone(choice: string, accountZone?: string | null): string {
   if (choice === "account") return accountZone ?? viewerZone();
-  if (choice === "viewer" || choice === "") return viewerZone();
+  if (choice === "local" || choice === "") return viewerZone();
   return choice;
 }
 

@@ -57,13 +57,14 @@ function formatDecimalMoney(decimal: string, currency: string, digits?: number):
   // A code we cannot know is written out, not dropped.
   if (!/^[A-Z]{3}$/.test(code)) return `${decimal} ${code}`.trim();
   const text = moneyFormat(code, digits).format(decimal as Intl.StringNumericLiteral);
-  return text.replace("-", "−").replace(/ /g, " ");
+  return text.replace("-", "−").replaceAll("\u00a0", " ");
 }
 
-/** Cost in micro-units for people: "£12.35"; below ten cents with four decimals, so that a call's cost is not "£0.00". */
+/** Cost in micro-units for people: "£12.35"; below ten cents with four decimals, so that a call's cost is not "£0.00", and "< £0.0001" for what is less still. */
 export function formatCost(micros: number, currency: string): string {
   if (micros === 0) return formatDecimalMoney("0", currency, 2);
   const size = Math.abs(micros);
+  if (size < 50) return `< ${formatDecimalMoney("0.0001", currency, 4)}`;
   return formatDecimalMoney(microsToDecimal(micros), currency, size < 100_000 ? 4 : 2);
 }
 

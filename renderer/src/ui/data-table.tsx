@@ -117,6 +117,11 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
       return set ? `${set}px` : `minmax(${own?.width ?? 80}px, ${own?.grow ?? 0.001}fr)`;
     })
     .join(" ");
+  // Every row is as wide as the widest of them could need, so that all columns stand under their heads.
+  const leastWidth = visible.reduce(
+    (sum, column) => sum + (columnSizing[column.id] ?? byId.get(column.id)?.width ?? 80),
+    0,
+  );
 
   const scrollRef = useRef<HTMLDivElement>(null);
   // oxlint-disable-next-line react/incompatible-library -- no compiler memoises this component
@@ -195,6 +200,7 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
         style={
           {
             "--columns": template,
+            "--least-width": `${leastWidth}px`,
             "--row-height": `${rowHeight}px`,
             ...(props.fit ? { maxHeight: 420, flex: "none" } : {}),
           } as React.CSSProperties
@@ -295,11 +301,11 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
       {props.pill ? <div className={css.pill}>{props.pill}</div> : null}
       {props.footer || props.columnMenu ? (
         <div className={css.footer}>
-          {props.footer}
+          <div className={css.footerText}>{props.footer}</div>
           {props.columnMenu ? (
             <Popover position="top-end">
               <Popover.Target>
-                <ActionIcon aria-label="Choose columns" title="Choose columns" ml="auto">
+                <ActionIcon aria-label="Choose columns" title="Choose columns">
                   <ColumnsIcon />
                 </ActionIcon>
               </Popover.Target>

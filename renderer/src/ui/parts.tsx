@@ -244,7 +244,9 @@ export function Meter({
       <span className={css.track}>
         <span className={css.fill} data-meaning={meaning} style={{ width: `${Math.min(100, percent)}%` }} />
       </span>
-      <span className={css.percent}>{formatPercent(percent)}</span>
+      <span className={css.percent} title={formatPercent(percent)}>
+        {percent > 999 ? "> 999 %" : formatPercent(percent)}
+      </span>
     </span>
   );
 }

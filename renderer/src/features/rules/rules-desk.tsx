@@ -6,7 +6,7 @@ import { orderRules } from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useIsLive, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { capitalise, codeWords, counted } from "../../lib/text.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { SearchIcon } from "../../ui/icons.tsx";
@@ -70,12 +70,18 @@ function ruleColumns(
     {
       id: "changed",
       header: "Last change",
-      width: 130,
+      width: 140,
       cell: (rule) => (
-        <>
-          <Time at={rule.updated_at} />
-          {rule.updated_by ? <span className={css.words}> {rule.updated_by}</span> : null}
-        </>
+        <div className={css.rule}>
+          <span>
+            <Time at={rule.updated_at} />
+          </span>
+          {rule.updated_by ? (
+            <span className={css.words} title={cleanText(rule.updated_by)}>
+              {clip(cleanText(rule.updated_by), 60)}
+            </span>
+          ) : null}
+        </div>
       ),
     },
   ];

@@ -144,7 +144,7 @@ function PreferenceForm({ settings }: { readonly settings: Settings }): ReactNod
 function zoneChoices(current: string): { value: string; label: string }[] {
   const named = Intl.supportedValuesOf("timeZone");
   const choices = [
-    { value: "viewer", label: `This machine's zone (${viewerZone()})` },
+    { value: "local", label: `This machine's zone (${viewerZone()})` },
     { value: "account", label: "Each user's own zone" },
     { value: "UTC", label: "UTC" },
     ...named.filter((zone) => zone !== "UTC").map((zone) => ({ value: zone, label: zone })),

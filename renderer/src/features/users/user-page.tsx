@@ -341,13 +341,13 @@ function BalanceCard({ balance }: { readonly balance: Balance }): ReactNode {
       </div>
       <div className={css.kinds}>
         {balanceKinds.map(({ key, color }) => (
-          <span key={key} style={{ display: "contents" }}>
+          <div key={key}>
             <i style={{ background: color }} />
             <span>{key}</span>
             <span>
               <Tokens value={balance[key]} />
             </span>
-          </span>
+          </div>
         ))}
       </div>
     </div>

@@ -69,7 +69,7 @@ const columns: readonly Column<AccountRow>[] = [
     grow: 1.3,
     cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
   },
-  { id: "plan", header: "Plan", width: 76, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
+  { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
   {
     id: "today",
     header: "Today",

@@ -23,7 +23,12 @@ interface Counter {
 function counters(overview: Overview, onBlocked: () => void): readonly Counter[] {
   const share = overview.calls > 0 ? (100 * overview.blocked) / overview.calls : 0;
   return [
-    { name: "Calls", value: formatCompact(overview.calls), exact: formatTokens(overview.calls) },
+    {
+      name: "Calls",
+      value: formatCompact(overview.calls),
+      beside: `${formatCompact(overview.warned)} warned`,
+      exact: `${formatTokens(overview.calls)} calls, ${formatTokens(overview.warned)} of them with a warning`,
+    },
     {
       name: "Blocked",
       value: formatCompact(overview.blocked),
@@ -32,7 +37,6 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
         : {}),
       onPick: onBlocked,
     },
-    { name: "Warned", value: formatCompact(overview.warned) },
     {
       name: "Tokens settled",
       value: formatCompact(overview.settled_tokens),
@@ -59,8 +63,14 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
     {
       name: "Users stopped",
       value: formatCompact(overview.blocked_users),
-      beside: `${overview.flagged_users} flagged${overview.users_in_debt > 0 ? `, ${overview.users_in_debt} in debt` : ""}`,
+      beside: `${formatCompact(overview.flagged_users)} flagged`,
+      exact: `${formatTokens(overview.blocked_users)} blocked, ${formatTokens(overview.flagged_users)} flagged, ${formatTokens(overview.users_in_debt)} in debt`,
       href: "#/users?filter=blocked",
+    },
+    {
+      name: "Open alerts",
+      value: formatCompact(overview.open_alerts),
+      ...(overview.open_alerts > 0 ? { meaning: "red" as const } : {}),
     },
   ];
 }

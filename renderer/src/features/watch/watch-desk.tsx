@@ -101,7 +101,7 @@ const columns: readonly Column<UsageEvent>[] = [
   {
     id: "cost",
     header: "Cost",
-    width: 76,
+    width: 88,
     align: "right",
     cell: (event) =>
       event.kind === "settled" ? <Cost micros={event.cost_micros} currency={event.currency} /> : null,
@@ -283,7 +283,7 @@ export function WatchDesk(): ReactNode {
       </DeskBar>
       <QueryView query={overview} skeleton={<Skeleton lines={3} />}>
         {(data) => (
-          <>
+          <div className={css.figures}>
             <Counters overview={data} onBlocked={() => setFilter({ ...filter, decision: "block" })} />
             {showFigures ? (
               <OverviewCharts
@@ -291,7 +291,7 @@ export function WatchDesk(): ReactNode {
                 onReason={(reason) => setFilter({ ...filter, reason, decision: "block" })}
               />
             ) : null}
-          </>
+          </div>
         )}
       </QueryView>
       {feed.failure ? (

@@ -1,0 +1,83 @@
+import { describe, expect, it } from "vitest";
+import type { UsageEvent } from "../../../../shared/contract/records.ts";
+import {
+  addOlder,
+  emptyFeed,
+  receiveBatch,
+  releaseWaiting,
+  setHeld,
+  setPaused,
+  SHOWN_MAX,
+  WAITING_MAX,
+} from "./feed.ts";
+
+const event = (id: number): UsageEvent => ({
+  event_id: id,
+  kind: "settled",
+  at: "2026-11-22T12:00:00Z",
+  request_id: `r${id}`,
+  decision_id: id,
+  user_id: "u",
+  display_name: null,
+  plan_id: null,
+  decision: "allow",
+  reason: null,
+  requested_model: null,
+  model: null,
+  task_type: null,
+  tokens: 1,
+  input_tokens: null,
+  output_tokens: null,
+  cost_micros: null,
+  currency: null,
+});
+const batch = (from: number, to: number) => ({
+  events: Array.from({ length: to - from + 1 }, (_, index) => event(from + index)),
+  caught_up: true,
+});
+const ids = (events: readonly UsageEvent[]): number[] => events.map((each) => each.event_id);
+
+describe("the feed", () => {
+  it("shows the newest first and takes no event twice", () => {
+    let feed = receiveBatch(emptyFeed, batch(1, 3));
+    feed = receiveBatch(feed, batch(2, 4));
+    expect(ids(feed.shown)).toEqual([4, 3, 2, 1]);
+  });
+  it("keeps what comes while paused, counts it, and lets it in without a gap", () => {
+    let feed = setPaused(receiveBatch(emptyFeed, batch(1, 2)), true);
+    feed = receiveBatch(receiveBatch(feed, batch(3, 4)), batch(5, 5));
+    expect(ids(feed.shown)).toEqual([2, 1]);
+    expect(feed.waitingCount).toBe(3);
+    feed = setPaused(feed, false);
+    expect(ids(feed.shown)).toEqual([5, 4, 3, 2, 1]);
+    expect(feed.waitingCount).toBe(0);
+  });
+  it("does not move a row under the pointer, and pausing outlasts the pointer", () => {
+    let feed = setHeld(receiveBatch(emptyFeed, batch(1, 1)), true);
+    feed = receiveBatch(feed, batch(2, 2));
+    expect(ids(feed.shown)).toEqual([1]);
+    feed = setHeld(setPaused(feed, true), false);
+    expect(ids(feed.shown)).toEqual([1]);
+    expect(ids(setPaused(feed, false).shown)).toEqual([2, 1]);
+  });
+  it("fills an empty screen even when the pointer rests there", () => {
+    expect(ids(receiveBatch(setHeld(emptyFeed, true), batch(1, 2)).shown)).toEqual([2, 1]);
+  });
+  it("hides no gap when more waited than is kept: older rows are read again", () => {
+    let feed = setPaused(receiveBatch(emptyFeed, batch(1, 10)), true);
+    for (let from = 11; from < 11 + WAITING_MAX + 500; from += 500)
+      feed = receiveBatch(feed, batch(from, from + 499));
+    expect(feed.waiting).toHaveLength(WAITING_MAX);
+    expect(feed.waitingCount).toBe(WAITING_MAX + 500);
+    feed = releaseWaiting(feed);
+    expect(feed.shown).toHaveLength(SHOWN_MAX);
+    const newest = feed.shown[0]?.event_id ?? 0;
+    expect(feed.shown.every((each, index) => each.event_id === newest - index)).toBe(true);
+    expect(feed.hasOlder).toBe(true);
+  });
+  it("adds older pages below, without repeating", () => {
+    const feed = addOlder(receiveBatch(emptyFeed, batch(5, 6)), [event(5), event(4), event(3)], false);
+    expect(ids(feed.shown)).toEqual([6, 5, 4, 3]);
+    expect(feed.hasOlder).toBe(false);
+  });
+});
