@@ -1,4 +1,5 @@
 /** `npm run local-project`: the local project alone. One JSON line on stdout when ready, all else on stderr. */
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { LocalProjectError, startLocalProject } from "../local-project/index.ts";
 import { type SampleData, startSampleData } from "../local-project/sample-data/index.ts";
@@ -117,7 +118,11 @@ void project.ended.then((error) => {
 const { url, anonKey, serviceRoleKey } = project;
 process.stdout.write(`${JSON.stringify({ url, anonKey, serviceRoleKey, jwtSecret: project.jwtSecret })}\n`);
 if (values["sample-data"]) {
-  sampleData = startSampleData(project);
+  const dataDir = values["data-dir"];
+  sampleData = startSampleData(
+    project,
+    dataDir === undefined ? {} : { stripeFolder: join(dataDir, "sample-stripe") },
+  );
   await sampleData.filled;
   tell(sampleData.status().problem ?? "The sample's history is complete; its users go on calling.");
 }

@@ -11,7 +11,7 @@ import {
   monthOf,
   startOfDay,
 } from "../../shared/governance/time/index.ts";
-import type { Habit, Person } from "./people.ts";
+import type { Habit, Person, Plant } from "./people.ts";
 import { type Random, seedRandom } from "./random.ts";
 
 /** What the project sells and allows, read from the project itself, so that any preset gives a fitting history. */
@@ -66,23 +66,22 @@ export interface Lot {
   clawed_back: number;
 }
 
-/** A paid checkout, as Stripe and the ledger both know it. */
+/** A payment, as Stripe and the ledger both know it. */
 export interface Payment {
   readonly charge_id: string;
   readonly payment_intent_id: string;
-  readonly checkout_session_id: string;
+  readonly checkout_session_id: string | null;
+  readonly invoice_id: string | null;
   readonly balance_transaction_id: string;
   readonly customer_id: string;
-  readonly pack: Pack;
+  /** Null for a subscription's invoice. */
+  readonly pack_id: string | null;
+  readonly tokens: number;
+  readonly amount_minor: number;
+  readonly currency: string;
   readonly at: number;
-  /** Succeeded refunds, oldest first. */
-  readonly refunds: { readonly refund_id: string; readonly at: number; readonly amount_minor: number }[];
-  dispute: {
-    readonly dispute_id: string;
-    readonly at: number;
-    readonly outcome: "open" | "won" | "lost";
-    readonly closed_at: number | null;
-  } | null;
+  /** What the ledger got wrong about it, on purpose. */
+  readonly plant: Plant | null;
 }
 
 export type EntryType =
@@ -299,6 +298,7 @@ class Life {
     for (let back = 0; back <= this.#options.days; back++) {
       this.#planDay(startOfDay(year, month, day - back, this.#person.timezone));
     }
+    if (this.#person.plant) this.#planPlant(this.#person.plant);
     if (this.#person.habit === "near_limit") this.#planToday(30, 3 * MINUTE_MS, 0.6 + 0.36 * random.next());
     if (this.#person.habit === "token_hog") this.#planToday(108, MINUTE_MS, 0.9);
     if (this.#person.habit === "short_of_tokens") {
@@ -733,33 +733,66 @@ class Life {
     if (packs.length === 0) return;
     const pack = random.weighted(packs.map((one, index) => [one, 1 / (index + 1) ** 2] as const));
     const paidAt = at + random.whole(2 * MINUTE_MS, 3 * HOUR_MS);
-    this.#at(paidAt, () => this.#buy(pack, paidAt));
+    this.#at(paidAt, () => {
+      const payment = this.#pay(pack, paidAt);
+      const lot = this.#grantPaid(payment, paidAt);
+      const fate = random.next();
+      if (fate < 0.05) this.#planRefund(payment, lot, pack.price_minor);
+      else if (fate < 0.08) this.#planRefund(payment, lot, Math.round(pack.price_minor / 2));
+      else if (fate < 0.14) this.#planDispute(payment, lot);
+    });
   }
 
-  #buy(pack: Pack, at: number): void {
-    this.#roll(at);
+  #pay(pack: Pack | null, at: number, plant: Plant | null = null): Payment {
     const random = this.#random;
     const id = (prefix: string): string => `${prefix}_${random.id().slice(0, 24)}`;
     const payment: Payment = {
       charge_id: id("ch"),
       payment_intent_id: id("pi"),
-      checkout_session_id: id("cs_live"),
+      checkout_session_id: pack ? id("cs_live") : null,
+      invoice_id: pack ? null : id("in"),
       balance_transaction_id: id("txn"),
       customer_id: id("cus").slice(0, 18),
-      pack,
+      pack_id: pack?.pack_id ?? null,
+      tokens: pack?.tokens ?? Math.max(50_000, this.#plan.monthly_allowance),
+      amount_minor: pack?.price_minor ?? 2_000,
+      currency: pack?.currency ?? this.#catalogue.packs[0]?.currency ?? "usd",
       at,
-      refunds: [],
-      dispute: null,
+      plant,
     };
     this.#payments.push(payment);
-    const lot = this.#grant("purchased", pack.tokens, at, null, `Pack ${pack.pack_id}`, {
-      reference: payment.charge_id,
-      payment,
+    return payment;
+  }
+
+  #grantPaid(payment: Payment, at: number, tokens = payment.tokens): Lot {
+    this.#roll(at);
+    const reference = payment.charge_id;
+    if (payment.pack_id === null) {
+      return this.#grant("subscription", tokens, at, this.#month.ends_at, "Subscription", {
+        reference,
+        payment,
+      });
+    }
+    return this.#grant("purchased", tokens, at, null, `Pack ${payment.pack_id}`, { reference, payment });
+  }
+
+  /** Payments that the ledger has wrong, one of a kind: a reconciliation has to find them. */
+  #planPlant(plant: Plant): void {
+    const pack = this.#catalogue.packs[0] ?? null;
+    const at =
+      this.#options.endsAt -
+      (plant === "late_grant" ? 25 * MINUTE_MS : this.#random.whole(3 * DAY_MS, 9 * DAY_MS));
+    this.#at(at, () => {
+      if (plant === "subscription_overlap" || !pack) {
+        const payment = this.#pay(null, at, plant);
+        this.#grantPaid(payment, at);
+        this.#grantPaid(payment, at);
+        return;
+      }
+      const payment = this.#pay(pack, at, plant);
+      this.#grantPaid(payment, at, plant === "wrong_quantity" ? pack.tokens + 50_000 : pack.tokens);
+      if (plant === "duplicate_grant") this.#grantPaid(payment, at);
     });
-    const fate = random.next();
-    if (fate < 0.05) this.#planRefund(payment, lot, pack.price_minor);
-    else if (fate < 0.08) this.#planRefund(payment, lot, Math.round(pack.price_minor / 2));
-    else if (fate < 0.14) this.#planDispute(payment, lot);
   }
 
   #planRefund(payment: Payment, lot: Lot, amount_minor: number): void {
@@ -767,8 +800,7 @@ class Life {
     const refund_id = `re_${this.#random.id().slice(0, 24)}`;
     this.#at(at, () => {
       this.#roll(at);
-      payment.refunds.push({ refund_id, at, amount_minor });
-      const tokens = Math.floor((payment.pack.tokens * amount_minor) / payment.pack.price_minor);
+      const tokens = Math.floor((payment.tokens * amount_minor) / payment.amount_minor);
       this.#clawBack(lot, tokens, at, "refund", `Refund of ${payment.charge_id}`, refund_id);
     });
   }
@@ -778,22 +810,15 @@ class Life {
     const closedAt = at + this.#random.whole(4 * DAY_MS, 14 * DAY_MS);
     const outcome = this.#random.pick(["won", "lost"] as const);
     const dispute_id = `du_${this.#random.id().slice(0, 24)}`;
-    const isOpen = closedAt > this.#options.endsAt;
     this.#at(at, () => {
       this.#roll(at);
-      payment.dispute = {
-        dispute_id,
-        at,
-        outcome: isOpen ? "open" : outcome,
-        closed_at: isOpen ? null : closedAt,
-      };
       this.#freeze(lot, at, dispute_id);
     });
     this.#at(closedAt, () => {
       this.#roll(closedAt);
       if (outcome === "won") this.#thaw(lot, closedAt, dispute_id);
       else {
-        const tokens = payment.pack.tokens - lot.clawed_back;
+        const tokens = payment.tokens - lot.clawed_back;
         this.#clawBack(lot, tokens, closedAt, "reversal", `Dispute lost: ${payment.charge_id}`, dispute_id);
       }
     });

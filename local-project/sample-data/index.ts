@@ -2,10 +2,12 @@
  * Sample data for a local project: some hundred users with weeks of history, then live traffic. Only ever in a
  * database that this module itself marked, while it was still empty; never in a project that a person connected.
  */
+import { existsSync } from "node:fs";
 import { quoteLiteral, type RunSql } from "../database.ts";
 import { type Catalogue, type History, inventHistory } from "./history.ts";
 import { accountToLoad, accountToLoadSql, assignIds } from "./load.ts";
 import { inventPeople, type Person } from "./people.ts";
+import { writeStripeExports } from "./stripe-exports.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 export interface SampleProject {
@@ -23,6 +25,8 @@ export interface SampleOptions {
   /** Ordinary calls; those who misbehave come on top. Default 3; 0 for history alone. */
   readonly callsPerSecond?: number;
   readonly seed?: number;
+  /** Stripe's exports for the sample's purchases are written there once, when the history is complete. */
+  readonly stripeFolder?: string;
   /** 0 to 1, as the history is loaded. */
   readonly onProgress?: (fraction: number) => void;
 }
@@ -117,6 +121,10 @@ export function startSampleData(project: SampleProject, options: SampleOptions =
         },
       });
       if (!isDone) return;
+    }
+    const { stripeFolder } = options;
+    if (stripeFolder !== undefined && !existsSync(stripeFolder)) {
+      await writeStripeExports(project.run, stripeFolder);
     }
     progress(1);
   }

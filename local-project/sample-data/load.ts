@@ -88,12 +88,21 @@ export function accountToLoad(history: History, ids: Ids): Record<string, unknow
       expires_at: iso(lot.expires_at),
       created_at: iso(lot.at),
       description: lot.description,
-      pack_id: lot.payment?.pack.pack_id ?? null,
+      pack_id: lot.payment?.pack_id ?? null,
       stripe_charge_id: lot.payment?.charge_id ?? null,
       stripe_payment_intent_id: lot.payment?.payment_intent_id ?? null,
       stripe_checkout_session_id: lot.payment?.checkout_session_id ?? null,
-      amount_minor: lot.payment?.pack.price_minor ?? null,
-      currency: lot.payment?.pack.currency ?? null,
+      amount_minor: lot.payment?.amount_minor ?? null,
+      currency: lot.payment?.currency ?? null,
+      metadata: lot.payment
+        ? {
+            sample_data: true,
+            balance_transaction_id: lot.payment.balance_transaction_id,
+            customer_id: lot.payment.customer_id,
+            ...(lot.payment.invoice_id ? { invoice_id: lot.payment.invoice_id } : {}),
+            ...(lot.payment.plant ? { plant: lot.payment.plant } : {}),
+          }
+        : { sample_data: true },
       granted: lot.granted,
       remaining: lot.remaining,
       frozen: lot.frozen,
@@ -203,14 +212,14 @@ begin
 
   with made as (
     insert into governance.lots (account_id, kind, expires_at, created_at, description, pack_id, stripe_charge_id,
-      stripe_payment_intent_id, stripe_checkout_session_id, amount_minor, currency, granted, is_open, remaining,
+      stripe_payment_intent_id, stripe_checkout_session_id, amount_minor, currency, metadata, granted, is_open, remaining,
       frozen, spent, expired, clawed_back)
     select v_account.account_id, l.kind, l.expires_at, l.created_at, l.description, l.pack_id, l.stripe_charge_id,
-      l.stripe_payment_intent_id, l.stripe_checkout_session_id, l.amount_minor, l.currency, l.granted,
+      l.stripe_payment_intent_id, l.stripe_checkout_session_id, l.amount_minor, l.currency, l.metadata, l.granted,
       l.remaining + l.frozen > 0, l.remaining, l.frozen, l.spent, l.expired, l.clawed_back
     from rows from (jsonb_to_recordset(v -> 'lots') as (kind text, expires_at timestamptz, created_at timestamptz,
       description text, pack_id text, stripe_charge_id text, stripe_payment_intent_id text,
-      stripe_checkout_session_id text, amount_minor bigint, currency text, granted bigint, remaining bigint,
+      stripe_checkout_session_id text, amount_minor bigint, currency text, metadata jsonb, granted bigint, remaining bigint,
       frozen bigint, spent bigint, expired bigint, clawed_back bigint)) with ordinality as l
     order by l.ordinality
     returning lot_id)
@@ -308,6 +317,9 @@ begin
       and (r.action -> 'block' ->> 'reason' = c.reason or (c.reason = 'off_topic' and r.action ? 'deflect'))
     order by r.priority, r.rule_name limit 1) rule on c.reason is not null
   order by c.decision_id;
+
+  -- Into the books of payments, where there is one.
+  perform governance.adopt_purchases() where exists (select from jsonb_array_elements(v -> 'lots') l where l ->> 'stripe_charge_id' is not null);
 
   -- What governance.follow_events does for what happens live.
   insert into governance.minute_totals as m (minute, outcome, reason, calls, tokens, cost_micros)

@@ -19,6 +19,15 @@ export type Habit =
   /** Came once, and seldom since. */
   | "dormant";
 
+/** A payment that the ledger has wrong, on purpose, for a reconciliation to find. */
+export type Plant =
+  | "duplicate_grant"
+  | "wrong_quantity"
+  | "subscription_overlap"
+  /** Granted moments before the history ends: Stripe's reports do not reach it yet. */
+  | "late_grant";
+const plants: readonly Plant[] = ["duplicate_grant", "wrong_quantity", "subscription_overlap", "late_grant"];
+
 export interface Person {
   readonly user_id: string;
   readonly display_name: string;
@@ -37,6 +46,7 @@ export interface Person {
   readonly weekend_share: number;
   /** Brand or workspace whose calls these are. */
   readonly scope_id: string;
+  readonly plant: Plant | null;
 }
 
 interface Tongue {
@@ -208,8 +218,11 @@ export function inventPeople(seed: number, count: number, days: number): Person[
   const used = new Set<string>();
   return Array.from({ length: count }, (_, index) => {
     const random = seedRandom(seed, "person", index);
-    const habit = roles[index] ?? (random.chance(0.14) ? "dormant" : "ordinary");
-    return inventPerson(random, index, habit, days, used);
+    // The last few serve finance; whoever else they are, they have been there for long and are nothing special.
+    const plant = plants[count - 1 - index] ?? null;
+    const habit = (plant ? "ordinary" : roles[index]) ?? (random.chance(0.14) ? "dormant" : "ordinary");
+    const person = inventPerson(random, index, habit, days, used);
+    return plant ? { ...person, plant, plan_rank: 1, joined_days_ago: days + 30 } : person;
   });
 }
 
@@ -266,6 +279,7 @@ function inventPerson(random: Random, index: number, habit: Habit, days: number,
       [scopes[3], 2],
       [scopes[4], 2],
     ]),
+    plant: null,
   };
 }
 
