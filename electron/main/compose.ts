@@ -64,10 +64,11 @@ async function startLocal(options: ComposeOptions, supabaseDir: string): Promise
       ? {
           start() {
             if (sample) return sample.resume();
-            sample = startSampleData(project);
+            const stripeFolder = join(dataDir, "sample-stripe");
+            sample = startSampleData(project, { stripeFolder });
             void sample.filled.then(() => {
               const problem = sample?.status().problem;
-              if (problem) log(problem);
+              log(problem ?? `Stripe's exports for the sample data are in ${stripeFolder}.`);
             });
           },
           stop: () => sample?.pause(),

@@ -109,7 +109,7 @@ export async function makeStripeExports(run: RunSql): Promise<StripeExports> {
   const charges = [...made.values()];
   plantByLedger(charges, planted);
   plantInCharges(charges, planted, last);
-  const extra = plantInRows(planted, last, random.id);
+  const extra = plantInRows(planted, last, () => random.id());
   const byTime = charges.sort((one, other) => one.created - other.created);
   return {
     files: {
