@@ -1,9 +1,13 @@
 /** `npm start` and `npm run start:browser`: the console in Electron's window, or served to the browser. */
+import { spawn } from "node:child_process";
+import { resolve as resolvePath } from "node:path";
 import { parseArgs } from "node:util";
 import { type BrowserHost, PortError, startBrowserHost } from "../electron/browser-host/index.ts";
 import { composeConsole } from "../electron/main/compose.ts";
 import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
 import { BuildError, ensureBuilt, rendererDir, repositoryDir } from "./build.ts";
+import { findRuntime } from "./electron-runtime.ts";
+import { hasScreen, openBrowser } from "./open-browser.ts";
 
 const HELP = `npm start [-- options]             the console in its window, or in the browser where Electron cannot run
 npm run start:browser [-- options] the console in the browser
@@ -59,7 +63,7 @@ function readArguments(): Arguments {
       browser: values.browser,
       port,
       open: values.open,
-      dataDir: values["data-dir"],
+      dataDir: resolvePath(values["data-dir"]),
       sampleData: values["sample-data"],
     };
   } catch (error) {
@@ -94,19 +98,47 @@ async function serveToBrowser(): Promise<void> {
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop());
   try {
-    await ensureBuilt(say);
+    // The port first: one that is taken is said at once. Nobody has the link before the page is built.
     host = await startBrowserHost({
       dispatcher: served.dispatcher,
       rendererDir,
       port: options.port,
       log: say,
     });
+    await ensureBuilt(say);
   } catch (error) {
+    await host?.close();
     await served.close();
     if (error instanceof PortError || error instanceof BuildError) fail(1, error.message);
     throw error;
   }
-  process.stdout.write(`Console ready at ${host.createLink()}\n`);
+  const link = host.createLink();
+  process.stdout.write(`Console ready at ${link}\n`);
+  if (options.open && hasScreen()) openBrowser(link);
 }
 
-await serveToBrowser();
+async function showWindow(electronPath: string): Promise<never> {
+  await ensureBuilt(say);
+  const args = [repositoryDir, `--data-dir=${options.dataDir}`];
+  if (!options.sampleData) args.push("--no-sample-data");
+  const electron = spawn(electronPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => electron.kill(signal));
+  const code = await new Promise<number>((resolve, reject) => {
+    electron.once("error", reject);
+    electron.once("exit", (exitCode, signal) => resolve(signal ? 0 : (exitCode ?? 1)));
+  });
+  process.exit(code);
+}
+
+if (options.browser) {
+  await serveToBrowser();
+} else {
+  const runtime = await findRuntime(say);
+  if ("path" in runtime) {
+    say("Opening the console in its window.");
+    await showWindow(runtime.path).catch((error: unknown) => fail(1, (error as Error).message));
+  } else {
+    say(`Electron's window cannot be shown here: ${runtime.reason}. The console is served to the browser.`);
+    await serveToBrowser();
+  }
+}

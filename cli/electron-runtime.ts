@@ -1,0 +1,83 @@
+/** Whether Electron can show a window here, and its runtime, fetched where it is not there yet. */
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { repositoryDir } from "./build.ts";
+
+const packageDir = join(repositoryDir, "node_modules/electron");
+const probeMs = 3_000;
+const fetchMs = 90_000;
+
+export type Runtime =
+  | { readonly path: string }
+  /** Why not, to follow "Electron's window cannot be shown: ". */
+  | { readonly reason: string };
+
+/** Where the runtime is installed, or null. */
+export function installedRuntime(): string | null {
+  try {
+    const path = join(
+      process.env.ELECTRON_OVERRIDE_DIST_PATH ?? join(packageDir, "dist"),
+      readFileSync(join(packageDir, "path.txt"), "utf8"),
+    );
+    return existsSync(path) ? path : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What stands in the way of a window on this machine, or null. */
+export function windowObstacle(
+  platform: NodeJS.Platform = process.platform,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  userId: number | undefined = process.getuid?.(),
+): string | null {
+  if (platform !== "linux") return null;
+  if (!env.DISPLAY && !env.WAYLAND_DISPLAY) return "there is no display";
+  // Chromium's sandbox refuses root, and without the sandbox it is not started.
+  if (userId === 0) return "the user is root";
+  return null;
+}
+
+export async function findRuntime(say: (sentence: string) => void): Promise<Runtime> {
+  const obstacle = windowObstacle();
+  if (obstacle) return { reason: obstacle };
+  const installed = installedRuntime();
+  if (installed) return { path: installed };
+  if (!existsSync(join(packageDir, "install.js"))) return { reason: "Electron is not installed" };
+  if (!(await answers(downloadHost()))) return { reason: "its runtime is not here and cannot be fetched" };
+  say("Fetching Electron's runtime, once…");
+  if (!(await runInstaller())) return { reason: "its runtime could not be fetched" };
+  const fetched = installedRuntime();
+  return fetched ? { path: fetched } : { reason: "its runtime could not be installed" };
+}
+
+/** Where @electron/get fetches from: GitHub, or the mirror that is set. */
+function downloadHost(): string {
+  const { ELECTRON_MIRROR, npm_config_electron_mirror } = process.env;
+  return (
+    ELECTRON_MIRROR || npm_config_electron_mirror || "https://github.com/electron/electron/releases/download/"
+  );
+}
+
+/** Any answer will do: without one the installer would try for minutes. */
+async function answers(url: string): Promise<boolean> {
+  try {
+    await fetch(url, { method: "HEAD", redirect: "manual", signal: AbortSignal.timeout(probeMs) });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function runInstaller(): Promise<boolean> {
+  return new Promise((resolve) => {
+    const installer = spawn(process.execPath, [join(packageDir, "install.js")], { stdio: "ignore" });
+    const limit = setTimeout(() => installer.kill("SIGKILL"), fetchMs);
+    installer.once("error", () => resolve(false));
+    installer.once("exit", (code) => {
+      clearTimeout(limit);
+      resolve(code === 0);
+    });
+  });
+}
