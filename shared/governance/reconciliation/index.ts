@@ -9,5 +9,5 @@
  * Types of input and output, field by field: types.ts.
  */
 export { csvCell, csvLine, differencesCsv } from "./csv-writer.ts";
-export { reconcile } from "./reconcile.ts";
+export { inspectExports, reconcile } from "./reconcile.ts";
 export * from "./types.ts";

@@ -70,6 +70,35 @@ export async function reconcile(input: ReconcileInput): Promise<Result<Report, R
   }
 }
 
+/**
+ * Looks at exports without a ledger: which they are, what they cover, what is missing in them. For choosing the period,
+ * and for saying at once what is wrong with a file.
+ */
+export async function inspectExports(
+  stripeFiles: readonly InputFile[],
+  options: ReconcileOptions = {},
+): Promise<Result<readonly InputManifest[], ReconcileFailure>> {
+  const side = createStripeSide();
+  const problems: InputProblem[] = [];
+  for (const file of stripeFiles) {
+    try {
+      await readOne(
+        file,
+        side,
+        new Interner(),
+        new Currencies(),
+        options,
+        () => undefined,
+        () => undefined,
+      );
+    } catch (error) {
+      if (!(error instanceof BadInput)) throw error;
+      problems.push(error.problem);
+    }
+  }
+  return problems.length > 0 ? fail({ code: "bad_input", problems }) : ok(side.files);
+}
+
 const problem = (code: string, file: string, message: string): InputProblem => ({
   code,
   file,

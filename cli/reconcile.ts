@@ -1,0 +1,295 @@
+/** `npm run reconcile`: reconciles Stripe's exports with a project's ledger, without a screen, for a nightly job. */
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream, mkdirSync, statSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { parseArgs } from "node:util";
+import {
+  differencesCsv,
+  type InputFile,
+  type InputProblem,
+  inspectExports,
+  type LedgerRecord,
+  type PackPrice,
+  type Period,
+  type ReconcileOptions,
+  type Report,
+  reconcile,
+  type RollForwardLine,
+} from "../shared/governance/reconciliation/index.ts";
+import { formatMoney } from "../shared/governance/money/index.ts";
+
+const HELP = `npm run reconcile -- --stripe FILE… --url URL [--from D --to D] [--out DIR]
+
+Reconciles Stripe's CSV exports with the ledger of a project and writes report.json and differences.csv.
+
+  --stripe FILE…      exports from Stripe: payments, balance history, balance change itemized,
+                      payout reconciliation itemized, disputes; several at once
+  --url URL           the project's address; its service-role key is read from GOVERNANCE_SERVICE_ROLE_KEY
+  --from D, --to D    the period, days (the last one included) or moments (the last one not); UTC.
+                      Without them: the days that the files cover
+  --out DIR           where to write (default: this directory)
+  --data-through D    until when the exports are complete, where you know it
+  --account acct_…    sets rows of other Stripe accounts aside
+  --decimal . or ,    the decimal sign, where a spreadsheet made it ambiguous
+  --date-order dmy or mdy   the order in dates with slashes
+  --help              this text
+
+Exit code: 0 tied out, 1 differences, 2 bad input.
+`;
+
+class BadCall extends Error {}
+
+interface Call {
+  readonly paths: readonly string[];
+  readonly url: URL;
+  readonly key: string;
+  readonly from: string | null;
+  readonly to: string | null;
+  readonly outDir: string;
+  readonly options: ReconcileOptions;
+}
+
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+
+/** A day begins at midnight UTC; as the end of a period it is included. */
+function moment(text: string | undefined, name: string, isEnd: boolean): string | null {
+  if (text === undefined) return null;
+  const time = Date.parse(DAY.test(text) ? `${text}T00:00:00Z` : text);
+  if (Number.isNaN(time) || (DAY.test(text) && !new Date(time).toISOString().startsWith(text)))
+    throw new BadCall(
+      `--${name} "${text}" is not a day like 2026-10-31, nor a moment like 2026-10-31T12:00:00Z.`,
+    );
+  return new Date(isEnd && DAY.test(text) ? time + 86_400_000 : time).toISOString();
+}
+
+function readCall(): Call | null {
+  const text = { type: "string" } as const;
+  let parsed;
+  try {
+    parsed = parseArgs({
+      options: {
+        stripe: { type: "string", multiple: true },
+        url: text,
+        from: text,
+        to: text,
+        out: text,
+        "data-through": text,
+        account: text,
+        decimal: text,
+        "date-order": text,
+        help: { type: "boolean" },
+      },
+      allowPositionals: true, // --stripe a.csv b.csv
+    });
+  } catch (error) {
+    throw new BadCall((error as Error).message);
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return null;
+  const paths = [...(values.stripe ?? []), ...positionals];
+  if (paths.length === 0) throw new BadCall("--stripe is missing: name at least one export.");
+  if (values.url === undefined) throw new BadCall("--url is missing.");
+  if (!/^https?:\/\//.test(values.url) || !URL.canParse(values.url))
+    throw new BadCall(`--url "${values.url}" is not an address like https://project.supabase.co.`);
+  const key = process.env["GOVERNANCE_SERVICE_ROLE_KEY"] ?? process.env["SUPABASE_SERVICE_ROLE_KEY"] ?? "";
+  if (key === "")
+    throw new BadCall("The service-role key is missing: set GOVERNANCE_SERVICE_ROLE_KEY in the environment.");
+  const { decimal, "date-order": dateOrder } = values;
+  if (decimal !== undefined && decimal !== "." && decimal !== ",") throw new BadCall("--decimal is . or ,");
+  if (dateOrder !== undefined && dateOrder !== "dmy" && dateOrder !== "mdy")
+    throw new BadCall("--date-order is dmy or mdy");
+  const dataThrough = moment(values["data-through"], "data-through", true);
+  return {
+    paths,
+    url: new URL(values.url.endsWith("/") ? values.url : `${values.url}/`),
+    key,
+    from: moment(values.from, "from", false),
+    to: moment(values.to, "to", true),
+    outDir: values.out ?? ".",
+    options: {
+      create_sha256: () => createHash("sha256"),
+      ...(dataThrough === null ? {} : { data_through: dataThrough }),
+      ...(values.account === undefined ? {} : { account_id: values.account }),
+      ...(decimal === undefined ? {} : { decimal }),
+      ...(dateOrder === undefined ? {} : { date_order: dateOrder }),
+    },
+  };
+}
+
+const openFiles = (paths: readonly string[]): InputFile[] =>
+  paths.map((path) => ({
+    name: basename(path),
+    size_bytes: statSync(path).size,
+    chunks: createReadStream(path, { highWaterMark: 1 << 18 }),
+  }));
+
+function checkFiles(paths: readonly string[]): void {
+  for (const path of paths) {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (!stats) throw new BadCall(`There is no file ${path}.`);
+    if (!stats.isFile()) throw new BadCall(`${path} is not a file.`);
+  }
+}
+
+/** A call of the project that failed for good; its message never holds the key. */
+class ProjectFailed extends Error {}
+
+async function rpc<T>(call: Call, name: string, args: Readonly<Record<string, unknown>>): Promise<T> {
+  const address = new URL(`rest/v1/rpc/${name}`, call.url);
+  for (let attempt = 1; ; attempt++) {
+    let response: Response;
+    try {
+      response = await fetch(address, {
+        method: "POST",
+        headers: {
+          apikey: call.key,
+          authorization: `Bearer ${call.key}`,
+          "content-type": "application/json",
+        },
+        body: JSON.stringify(args),
+        signal: AbortSignal.timeout(120_000),
+      });
+    } catch (error) {
+      // All that is read here may be read again.
+      if (attempt < 4) {
+        await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
+        continue;
+      }
+      const reason = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message;
+      throw new ProjectFailed(`${call.url.origin} cannot be reached (${reason}).`);
+    }
+    if (response.ok) return (await response.json()) as T;
+    const body = await response.text();
+    if ((response.status === 429 || response.status >= 500) && attempt < 4) {
+      await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
+      continue;
+    }
+    const said = /"message"\s*:\s*"([^"]*)"/.exec(body)?.[1] ?? body.slice(0, 200);
+    throw new ProjectFailed(
+      response.status === 404
+        ? `The project does not know ${name}: apply the migrations first (npm run migrate).`
+        : `The project refused ${name}: ${response.status} ${said}`,
+    );
+  }
+}
+
+interface LedgerPage {
+  readonly records: readonly LedgerRecord[];
+  readonly next_cursor: string | null;
+  readonly has_more: boolean;
+}
+
+async function* readLedger(call: Call, period: Period): AsyncGenerator<readonly LedgerRecord[]> {
+  let cursor: string | null = null;
+  for (;;) {
+    const page: LedgerPage = await rpc<LedgerPage>(call, "console_ledger_purchases_since", {
+      p_cursor: cursor,
+      p_limit: 5000,
+      p_from: period.from,
+      p_to: period.to,
+    });
+    yield page.records;
+    if (!page.has_more) return;
+    cursor = page.next_cursor;
+  }
+}
+
+/** The period asked for; where an end is open, the days that the files cover. */
+async function findPeriod(call: Call): Promise<Period | readonly InputProblem[]> {
+  if (call.from !== null && call.to !== null) return { from: call.from, to: call.to };
+  const { create_sha256: _hash, ...options } = call.options;
+  const looked = await inspectExports(openFiles(call.paths), options);
+  if (!looked.ok) return looked.error.problems;
+  const windows = looked.value.flatMap(({ window }) => (window ? [window] : []));
+  const first = windows.map((window) => window.from).toSorted()[0];
+  const last = windows
+    .map((window) => window.to)
+    .toSorted()
+    .at(-1);
+  if (first === undefined || last === undefined)
+    throw new BadCall("The files have no rows, so they tell no period: give --from and --to.");
+  return {
+    from: call.from ?? (moment(first.slice(0, 10), "from", false) as string),
+    to: call.to ?? (moment(last.slice(0, 10), "to", true) as string),
+  };
+}
+
+const place = ({ file, row, column }: InputProblem): string =>
+  [file, row === null ? "" : `row ${row}`, column === null ? "" : `column ${column}`]
+    .filter(Boolean)
+    .join(", ");
+
+function summary(report: Report): string {
+  const lines = [
+    `Period ${report.period.from} – ${report.period.to}: ${report.tied_out ? "tied out" : "differences"}.`,
+    `Stripe: ${report.stripe_rows.rows} rows, ${report.stripe_rows.matched} matched. Ledger: ${report.ledger_rows.rows} records, ${report.ledger_rows.matched} matched.`,
+    ...report.bridge.map(
+      (b) =>
+        `${b.currency.toUpperCase()}: Stripe ${formatMoney(b.stripe_gross_minor, b.currency)}, ledger ${formatMoney(b.ledger_minor, b.currency)}, unexplained ${formatMoney(b.unexplained_minor, b.currency)}.`,
+    ),
+    ...report.classes.map(
+      (c) =>
+        `  ${c.class}: ${c.count}${c.blocks ? "" : " (listed)"}${c.at_stake.map((s) => `, ${formatMoney(s.amount_minor, s.currency)}`).join("")}${c.tokens_at_stake ? `, ${c.tokens_at_stake} tokens` : ""}`,
+    ),
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+async function writeReport(report: Report, outDir: string): Promise<void> {
+  mkdirSync(outDir, { recursive: true });
+  await writeFile(join(outDir, "report.json"), `${JSON.stringify(report, null, 2)}\n`);
+  await pipeline(
+    Readable.from(differencesCsv(report.differences)),
+    createWriteStream(join(outDir, "differences.csv")),
+  );
+}
+
+function showProblems(problems: readonly InputProblem[], level: "error" | "warning"): void {
+  for (const found of problems) process.stderr.write(`${level}: ${place(found)}: ${found.message}\n`);
+}
+
+async function main(): Promise<0 | 1 | 2> {
+  const call = readCall();
+  if (call === null) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  checkFiles(call.paths);
+  const period = await findPeriod(call);
+  if (!("from" in period)) {
+    showProblems(period, "error");
+    return 2;
+  }
+  const [packs, rollForward] = await Promise.all([
+    rpc<PackPrice[]>(call, "console_pack_prices", {}),
+    rpc<RollForwardLine[]>(call, "console_token_roll_forward", { p_from: period.from, p_to: period.to }),
+  ]);
+  const result = await reconcile({
+    stripeFiles: openFiles(call.paths),
+    ledger: readLedger(call, period),
+    period,
+    options: { ...call.options, packs, roll_forward: rollForward },
+  });
+  if (!result.ok) {
+    showProblems(result.error.problems, "error");
+    return 2;
+  }
+  await writeReport(result.value, call.outDir);
+  showProblems(result.value.warnings, "warning");
+  process.stdout.write(summary(result.value));
+  return result.value.tied_out ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof BadCall || error instanceof ProjectFailed)) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    process.stderr.write(`${message}\n`);
+  } else process.stderr.write(`${error.message}\n${error instanceof BadCall ? `\n${HELP}` : ""}`);
+  process.exitCode = 2;
+}
