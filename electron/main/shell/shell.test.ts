@@ -1,0 +1,474 @@
+/**
+ * The shell with a stand-in for Electron, which does not run everywhere: what is asserted is what the shell tells
+ * Electron to do, setting by setting, and what its handlers answer. tests/e2e/electron.spec.ts drives the real window.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EventEmitter } from "node:events";
+import { afterAll, beforeEach, expect, test, vi } from "vitest";
+import type { Result } from "../../../shared/contract/index.ts";
+import type { Dispatcher } from "../console/dispatch.ts";
+
+type Handler = (...args: never[]) => unknown;
+
+const electron = vi.hoisted(() => {
+  const state = {
+    windows: [] as { options: Record<string, unknown>; webContents: FakeContents }[],
+    schemes: [] as unknown[],
+    handlers: new Map<string, Handler>(),
+    listeners: new Map<string, Handler>(),
+    appListeners: new Map<string, Handler>(),
+    session: {} as Record<string, Handler>,
+    protocols: new Map<string, Handler>(),
+    calls: [] as string[],
+    hasLock: true,
+    isPackaged: true,
+    errors: [] as string[],
+    notifications: [] as { title: string; body: string }[],
+    workArea: { x: 0, y: 0, width: 1920, height: 1080 },
+    appPath: "/app",
+  };
+  return state;
+});
+
+class FakeContents extends EventEmitter {
+  mainFrame = { url: "app://console/" };
+  sent: unknown[][] = [];
+  openHandler: ((details: { url: string }) => { action: string }) | null = null;
+  url = "app://console/";
+  isDestroyed = (): boolean => false;
+  send = (...args: unknown[]): void => void this.sent.push(args);
+  setWindowOpenHandler = (handler: never): void => void (this.openHandler = handler);
+  getURL = (): string => this.url;
+  reload = (): void => void electron.calls.push("reload");
+}
+
+vi.mock("electron", () => {
+  const remember = (name: string) => (handler: Handler) => {
+    electron.session[name] = handler;
+  };
+  const session = {
+    setPermissionRequestHandler: remember("permissionRequest"),
+    setPermissionCheckHandler: remember("permissionCheck"),
+    setDevicePermissionHandler: remember("device"),
+    setDisplayMediaRequestHandler: remember("displayMedia"),
+    setUSBProtectedClassesHandler: remember("usb"),
+    webRequest: { onBeforeRequest: remember("beforeRequest") },
+    on: (name: string, handler: Handler) => remember(name)(handler),
+    protocol: { handle: (scheme: string, handler: Handler) => electron.protocols.set(scheme, handler) },
+  };
+  class BrowserWindow extends EventEmitter {
+    static getAllWindows = (): unknown[] => electron.windows;
+    options: Record<string, unknown>;
+    webContents: FakeContents;
+    loaded = "";
+    constructor(options: Record<string, unknown>) {
+      super();
+      this.options = options;
+      this.webContents = new FakeContents();
+      electron.windows.push(this);
+      electron.appListeners.get("web-contents-created")?.({} as never, this.webContents as never);
+    }
+    loadURL = async (url: string): Promise<void> => void (this.loaded = url);
+    show = (): void => void electron.calls.push("show");
+    focus = (): void => void electron.calls.push("focus");
+    maximize = (): void => void electron.calls.push("maximize");
+    isMinimized = (): boolean => false;
+    isMaximized = (): boolean => false;
+    isFocused = (): boolean => false;
+    getNormalBounds = () => ({ x: 10, y: 20, width: 1000, height: 700 });
+  }
+  return {
+    app: {
+      name: "Token Governance",
+      get isPackaged() {
+        return electron.isPackaged;
+      },
+      enableSandbox: () => electron.calls.push("enableSandbox"),
+      setPath: (name: string, path: string) => electron.calls.push(`setPath ${name} ${path}`),
+      requestSingleInstanceLock: () => electron.hasLock,
+      quit: () => electron.calls.push("quit"),
+      exit: (code: number) => electron.calls.push(`exit ${code}`),
+      whenReady: () => {
+        electron.calls.push("ready");
+        return Promise.resolve();
+      },
+      getAppPath: () => electron.appPath,
+      on: (name: string, handler: Handler) => electron.appListeners.set(name, handler),
+    },
+    BrowserWindow,
+    dialog: { showErrorBox: (title: string, text: string) => electron.errors.push(`${title} ${text}`) },
+    ipcMain: {
+      handle: (channel: string, handler: Handler) => electron.handlers.set(channel, handler),
+      on: (channel: string, handler: Handler) => electron.listeners.set(channel, handler),
+    },
+    Menu: { buildFromTemplate: (template: unknown) => template, setApplicationMenu: () => {} },
+    nativeTheme: { shouldUseDarkColors: false },
+    Notification: class extends EventEmitter {
+      static isSupported = (): boolean => true;
+      options: { title: string; body: string };
+      constructor(options: { title: string; body: string }) {
+        super();
+        this.options = options;
+      }
+      show = (): void => void electron.notifications.push(this.options);
+    },
+    protocol: {
+      registerSchemesAsPrivileged: (schemes: unknown[]) => {
+        electron.calls.push("registerScheme");
+        electron.schemes.push(...schemes);
+      },
+    },
+    screen: { getDisplayMatching: () => ({ workArea: electron.workArea }) },
+    session: { defaultSession: session },
+  };
+});
+
+const { runShell } = await import("./shell.ts");
+const { readWindowState } = await import("./window.ts");
+
+const folder = mkdtempSync(join(tmpdir(), "console-shell-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+mkdirSync(join(folder, "out/renderer"), { recursive: true });
+writeFileSync(join(folder, "out/renderer/index.html"), "<!doctype html><title>console</title>");
+
+const asked: unknown[][] = [];
+const stopped: string[] = [];
+let emitNotice: ((item: unknown) => void) | null = null;
+let wantsNotifications = true;
+const dispatcher: Dispatcher = {
+  call: async (name, input) => {
+    if (name === "settings.get") return { ok: true, value: { notifications: wantsNotifications } };
+    asked.push([name, input]);
+    return { ok: true, value: "answer" };
+  },
+  follow: (name, input, emit) => {
+    if (name === "notices") emitNotice = emit;
+    else if (name === "bad")
+      return { ok: false, error: { code: "x", message: "no such", advice: null, details: null } };
+    else emit({ first: input });
+    return { ok: true, value: () => void stopped.push(String(name)) };
+  },
+};
+
+async function start(): Promise<{
+  options: Record<string, unknown>;
+  webContents: FakeContents;
+  loaded: string;
+}> {
+  await runShell({
+    dataDir: join(folder, "data"),
+    outDir: join(folder, "out"),
+    openConsole: () => ({ ok: true, value: { dispatcher, close: async () => {} } }),
+    log: () => {},
+  });
+  return electron.windows.at(-1) as never;
+}
+
+beforeEach(() => {
+  electron.windows.length = 0;
+  electron.calls.length = 0;
+  electron.errors.length = 0;
+  electron.notifications.length = 0;
+  electron.handlers.clear();
+  electron.listeners.clear();
+  electron.appListeners.clear();
+  electron.hasLock = true;
+  electron.isPackaged = true;
+  asked.length = 0;
+  stopped.length = 0;
+});
+
+const callHandler = (event: unknown, name: unknown, input: unknown): Promise<Result<unknown>> =>
+  electron.handlers.get("console:call")?.(event as never, name as never, input as never) as Promise<
+    Result<unknown>
+  >;
+
+test("the window is sandboxed, isolated and without Node, in every setting", async () => {
+  const { options, loaded } = await start();
+  expect(options.webPreferences).toEqual({
+    preload: join(folder, "out/preload/index.cjs"),
+    sandbox: true,
+    contextIsolation: true,
+    nodeIntegration: false,
+    nodeIntegrationInWorker: false,
+    nodeIntegrationInSubFrames: false,
+    webSecurity: true,
+    allowRunningInsecureContent: false,
+    experimentalFeatures: false,
+    webviewTag: false,
+    navigateOnDragDrop: false,
+    safeDialogs: true,
+    spellcheck: false,
+    devTools: false,
+  });
+  expect(loaded).toBe("app://console/");
+  expect(options.show).toBe(false);
+});
+
+test("the sandbox and the scheme are set before the app is ready", async () => {
+  await start();
+  expect(electron.calls.indexOf("enableSandbox")).toBeLessThan(electron.calls.indexOf("ready"));
+  expect(electron.calls.indexOf("registerScheme")).toBeLessThan(electron.calls.indexOf("ready"));
+  expect(electron.schemes[0]).toEqual({
+    scheme: "app",
+    privileges: { standard: true, secure: true, supportFetchAPI: true, codeCache: true },
+  });
+});
+
+test("developer tools are for development alone", async () => {
+  electron.isPackaged = false;
+  const { options } = await start();
+  expect((options.webPreferences as { devTools: boolean }).devTools).toBe(true);
+});
+
+test("a second instance ends and brings the first one's window up", async () => {
+  electron.hasLock = false;
+  await start();
+  expect(electron.calls).toContain("quit");
+  expect(electron.windows).toHaveLength(0);
+  electron.hasLock = true;
+  await start();
+  electron.appListeners.get("second-instance")?.();
+  expect(electron.calls).toContain("focus");
+});
+
+test("the page goes nowhere else, opens no window and attaches no webview", async () => {
+  const { webContents } = await start();
+  expect(webContents.openHandler?.({ url: "https://evil.example" })).toEqual({ action: "deny" });
+  for (const name of ["will-navigate", "will-redirect", "will-frame-navigate"]) {
+    const prevented = (url: string): boolean => {
+      let isPrevented = false;
+      webContents.emit(name, { url, preventDefault: () => (isPrevented = true) });
+      return isPrevented;
+    };
+    for (const url of [
+      "https://evil.example",
+      "file:///etc/passwd",
+      "app://other/",
+      "data:text/html,x",
+      "javascript:1",
+      "not a url",
+    ]) {
+      expect(prevented(url), `${name} ${url}`).toBe(true);
+    }
+    expect(prevented("app://console/rules"), name).toBe(false);
+  }
+  let isPrevented = false;
+  webContents.emit("will-attach-webview", { preventDefault: () => (isPrevented = true) });
+  expect(isPrevented).toBe(true);
+});
+
+test("no permission is given but to write the clipboard from our own page", async () => {
+  await start();
+  const request = (permission: string, url = "app://console/"): boolean => {
+    let given: boolean | null = null;
+    electron.session.permissionRequest?.(
+      { getURL: () => url } as never,
+      permission as never,
+      ((answer: boolean) => (given = answer)) as never,
+    );
+    return given as unknown as boolean;
+  };
+  for (const permission of [
+    "media",
+    "geolocation",
+    "notifications",
+    "midi",
+    "clipboard-read",
+    "openExternal",
+    "fullscreen",
+    "usb",
+    "serial",
+    "hid",
+  ]) {
+    expect(request(permission), permission).toBe(false);
+    expect(
+      electron.session.permissionCheck?.(null as never, permission as never, "app://console" as never),
+      permission,
+    ).toBe(false);
+  }
+  expect(request("clipboard-sanitized-write")).toBe(true);
+  expect(request("clipboard-sanitized-write", "https://evil.example")).toBe(false);
+  expect(electron.session.device?.({} as never)).toBe(false);
+});
+
+test("nothing is loaded from outside the package", async () => {
+  await start();
+  const isCancelled = (url: string): boolean => {
+    let answer: { cancel: boolean } | null = null;
+    electron.session.beforeRequest?.(
+      { url } as never,
+      ((given: { cancel: boolean }) => (answer = given)) as never,
+    );
+    return (answer as unknown as { cancel: boolean }).cancel;
+  };
+  for (const url of [
+    "https://evil.example/x.js",
+    "http://127.0.0.1:54321/",
+    "ws://127.0.0.1/",
+    "file:///etc/passwd",
+    "app://other/",
+  ]) {
+    expect(isCancelled(url), url).toBe(true);
+  }
+  expect(isCancelled("app://console/assets/a.js")).toBe(false);
+});
+
+test("app:// serves the renderer with a strict policy, and nothing outside it", async () => {
+  await start();
+  const get = async (url: string, method = "GET"): Promise<Response> =>
+    (await electron.protocols.get("app")?.({ url, method } as never)) as Response;
+  const page = await get("app://console/rules/x");
+  expect(page.status).toBe(200);
+  expect(await page.text()).toContain("<title>console");
+  const policy = page.headers.get("content-security-policy") ?? "";
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).toContain("connect-src 'none'");
+  expect(policy).not.toContain("unsafe-eval");
+  expect(policy).toContain("script-src 'self';");
+  expect((await get("app://other/")).status).toBe(404);
+  expect((await get("app://console/../../secret.json")).status).toBe(404);
+  expect((await get("app://console/%2e%2e/%2e%2e/etc/passwd.json")).status).toBe(404);
+  expect((await get("app://console/", "POST")).status).toBe(405);
+});
+
+test("a call of our own main frame reaches the dispatcher", async () => {
+  const { webContents } = await start();
+  const event = { senderFrame: webContents.mainFrame, sender: webContents };
+  expect(await callHandler(event, "rules.list", {})).toEqual({ ok: true, value: "answer" });
+  expect(asked).toEqual([["rules.list", {}]]);
+});
+
+test.each<[string, (contents: FakeContents) => unknown]>([
+  ["a frame that is gone", (sender) => ({ senderFrame: null, sender })],
+  ["a frame inside the page", (sender) => ({ senderFrame: { url: "app://console/" }, sender })],
+  [
+    "a page of another origin",
+    (sender) => {
+      sender.mainFrame.url = "https://evil.example/";
+      return { senderFrame: sender.mainFrame, sender };
+    },
+  ],
+  [
+    "another window",
+    () => {
+      const other = new FakeContents();
+      return { senderFrame: other.mainFrame, sender: other };
+    },
+  ],
+])("%s is refused on every channel", async (_what, eventFor) => {
+  const { webContents } = await start();
+  const event = eventFor(webContents);
+  expect(await callHandler(event, "rules.list", {})).toMatchObject({
+    ok: false,
+    error: { code: "foreign_sender" },
+  });
+  electron.listeners.get("console:follow")?.(event as never, 1 as never, "rail" as never, {} as never);
+  electron.listeners.get("console:unfollow")?.(event as never, 1 as never);
+  expect(asked).toEqual([]);
+  expect(webContents.sent).toEqual([]);
+});
+
+test("streams reach the page that follows them and end when it unfollows, navigates or is gone", async () => {
+  const { webContents } = await start();
+  const event = { senderFrame: webContents.mainFrame, sender: webContents };
+  const follow = (id: unknown, name = "rail"): void =>
+    void electron.listeners.get("console:follow")?.(
+      event as never,
+      id as never,
+      name as never,
+      { x: 1 } as never,
+    );
+  follow(1);
+  expect(webContents.sent).toEqual([["console:item", 1, { first: { x: 1 } }]]);
+  follow(1);
+  follow("2");
+  follow(2.5);
+  follow({});
+  follow(3, "bad");
+  expect(webContents.sent).toHaveLength(1);
+  electron.listeners.get("console:unfollow")?.(event as never, 1 as never);
+  expect(stopped).toEqual(["rail"]);
+  follow(4);
+  webContents.emit("did-start-navigation", { isMainFrame: true, isSameDocument: true });
+  expect(stopped).toHaveLength(1);
+  webContents.emit("did-start-navigation", { isMainFrame: true, isSameDocument: false });
+  expect(stopped).toHaveLength(2);
+  follow(5);
+  webContents.emit("destroyed");
+  expect(stopped).toHaveLength(3);
+});
+
+test("one page cannot follow without bound", async () => {
+  const { webContents } = await start();
+  const event = { senderFrame: webContents.mainFrame, sender: webContents };
+  for (let id = 1; id <= 500; id++)
+    electron.listeners.get("console:follow")?.(event as never, id as never, "rail" as never, {} as never);
+  expect(webContents.sent).toHaveLength(100);
+});
+
+test("a notice is a desktop notification while nobody looks, and none where the person wants none", async () => {
+  await start();
+  emitNotice?.({ level: "info", title: "A user was flagged", body: "See Users." });
+  await expect
+    .poll(() => electron.notifications)
+    .toEqual([{ title: "A user was flagged", body: "See Users." }]);
+  wantsNotifications = false;
+  emitNotice?.({ level: "info", title: "Another", body: "x" });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(electron.notifications).toHaveLength(1);
+  wantsNotifications = true;
+});
+
+test("a console that cannot open says why and ends", async () => {
+  await runShell({
+    dataDir: join(folder, "data"),
+    outDir: join(folder, "out"),
+    openConsole: () => ({
+      ok: false,
+      error: { code: "data_folder_in_use", message: "In use.", advice: "Close it.", details: null },
+    }),
+    log: () => {},
+  });
+  expect(electron.errors).toEqual(["In use. Close it."]);
+  expect(electron.calls).toContain("exit 1");
+  expect(electron.windows).toHaveLength(0);
+});
+
+test("everything is written before the app ends", async () => {
+  let isClosed = false;
+  await runShell({
+    dataDir: join(folder, "data"),
+    outDir: join(folder, "out"),
+    openConsole: () => ({ ok: true, value: { dispatcher, close: async () => void (isClosed = true) } }),
+    log: () => {},
+  });
+  let isPrevented = false;
+  electron.appListeners.get("before-quit")?.({ preventDefault: () => (isPrevented = true) } as never);
+  expect(isPrevented).toBe(true);
+  await expect.poll(() => electron.calls.filter((one) => one === "quit")).toHaveLength(1);
+  expect(isClosed).toBe(true);
+  isPrevented = false;
+  electron.appListeners.get("before-quit")?.({ preventDefault: () => (isPrevented = true) } as never);
+  expect(isPrevented).toBe(false);
+});
+
+test.each([
+  ["nothing kept", null, { width: 1360, height: 860 }],
+  ["damaged", "{", { width: 1360, height: 860 }],
+  ["absurd", '{"width":"x","height":1}', { width: 1360, height: 860 }],
+  ["too small", '{"x":0,"y":0,"width":10,"height":10}', { x: 0, y: 0, width: 900, height: 600 }],
+  ["on a screen that is gone", '{"x":5000,"y":0,"width":1000,"height":700}', { width: 1000, height: 700 }],
+  [
+    "fine",
+    '{"x":40,"y":30,"width":1000,"height":700,"isMaximized":true}',
+    { x: 40, y: 30, width: 1000, height: 700, isMaximized: true },
+  ],
+])("a window state that is %s gives a window one can reach", (_what, text, expected) => {
+  const path = join(folder, "window.json");
+  if (text === null) rmSync(path, { force: true });
+  else writeFileSync(path, text);
+  expect(readWindowState(path)).toEqual({ isMaximized: false, ...expected });
+});
