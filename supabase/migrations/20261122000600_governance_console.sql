@@ -94,7 +94,7 @@ alter table governance.recent_usage enable row level security;
 revoke all on governance.account_listings, governance.minute_totals, governance.recent_usage from public;
 
 insert into governance.maintenance_state (key, value)
-values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xmax": "0"}');
+values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "0"}');
 
 create function governance.current_account(p_user_id text, p_create boolean default false) returns governance.accounts
   language plpgsql set search_path = '' as $$
@@ -234,35 +234,44 @@ comment on function governance.count_events(bigint, bigint) is 'Calls and tokens
 create function governance.follow_events(p_limit int default 2000) returns int
   language plpgsql set search_path = '' as $$
 declare
+  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
+  v_now timestamptz := governance.now();
+  v_oldest timestamptz := governance.now() - interval '2 days';
   v_state jsonb;
+  v_last bigint;
   v_from bigint;
   v_ready bigint;
   v_upto bigint;
-  v_mark bigint;
+  v_xid xid8;
   v_snapshot pg_snapshot;
-  v_now timestamptz := governance.now();
-  v_oldest timestamptz := governance.now() - interval '2 days';
   v_accounts bigint[];
 begin
   if current_setting('transaction_read_only') = 'on' or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
+  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  if not exists (select from governance.maintenance_state s where s.key = 'followed_events' and (s.value ->> 'consumed')::bigint < v_last)
+    and not exists (select from governance.account_listings l where l.day_ends_at <= v_now)
+    and not exists (select from governance.account_listings l where l.month_ends_at <= v_now and (l.tokens_this_month > l.reserved or l.cost_this_month > 0)) then
+    return 0;
+  end if;
   select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
   if v_state is null then return 0; end if;
   v_from := (v_state ->> 'consumed')::bigint;
+  v_ready := v_from;
 
-  -- Ids are taken in one order and committed in another. An id may be passed once every transaction that was under way
-  -- when it was the last is over: whoever writes an event locks an account first, so it has its transaction id before its event id.
-  select case when e.is_called then e.last_value else 0 end into v_mark from governance.event_ids e;
+  -- Ids are taken in one order and committed in another: an id may be passed once every transaction that can have taken
+  -- one before it is over. Writers have their transaction number before their event id, so those transactions are the
+  -- ones below the number that this one got after it had read the last id, if it got it only then. (A snapshot's xmax
+  -- would not do: it is no bound of the numbers that are given out.)
+  v_xid := pg_current_xact_id();
   v_snapshot := pg_current_snapshot();
-  if not exists (select from pg_snapshot_xip(v_snapshot)) then
-    v_ready := v_mark;
-  elsif not exists (select from pg_snapshot_xip(v_snapshot) x where x < (v_state ->> 'mark_xmax')::xid8) then
+  if not v_has_xid and governance.ended_below(v_xid, v_snapshot) then
+    v_ready := v_last;
+    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid);
+  elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot) then
     v_ready := (v_state ->> 'mark')::bigint;
-  else
-    v_ready := v_from;
-    v_mark := (v_state ->> 'mark')::bigint;
-  end if;
-  if v_mark <> (v_state ->> 'mark')::bigint then
-    v_state := v_state || jsonb_build_object('mark', v_mark, 'mark_xmax', pg_snapshot_xmax(v_snapshot));
+    if not v_has_xid then
+      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid);
+    end if;
   end if;
   v_ready := greatest(v_ready, v_from);
 
@@ -551,7 +560,7 @@ begin
         and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r),
     'audit', (
       select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator, 'action', g.action,
-        'user_id', p_user_id, 'reason', g.reason, 'details', g.details) order by g.audit_id desc), '[]')
+        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details) order by g.audit_id desc), '[]')
       from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc limit 50) g));
 end
 $$;
@@ -894,7 +903,7 @@ begin
   end if;
   if v_filter ->> 'reason' is not null or v_filter ->> 'decision' = 'block' then
     -- Only a refusal has a reason, and nothing comes after it.
-    v_calls := v_calls || ' and r.decision = ''block''' || coalesce(format(' and r.reason = %L', v_filter ->> 'reason'), '');
+    v_calls := v_calls || ' and r.decision = ''block''' || case when v_filter ->> 'reason' is not null then format(' and r.reason = %L', v_filter ->> 'reason') else '' end;
     v_entries := 'false';
     v_holds := 'false';
   end if;
