@@ -476,6 +476,10 @@ begin
     if to_regclass('governance.' || v_name) is null then
       v_from := v_month::timestamp at time zone 'UTC';
       v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
+      if v_from <= clock_timestamp() then
+        -- The month has begun: a call may be on its way into the default partition at this very moment.
+        lock table only governance.requests in access exclusive mode;
+      end if;
       execute format('create table governance.%I (like governance.requests including defaults including comments) with (fillfactor = 75)', v_name);
       execute format('alter table governance.%I enable row level security', v_name);
       execute format('revoke all on governance.%I from public', v_name);
