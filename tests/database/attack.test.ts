@@ -49,7 +49,11 @@ class Target {
   /** Calls with plain values; throws where the project refuses. */
   async ask<Answer>(name: string, parameters: Record<string, unknown> = {}): Promise<Answer> {
     const { data, error, status } = await this.client.rpc(name, parameters);
-    if (error) throw Object.assign(new Error(`${name}: ${error.message}`), error, { status });
+    if (error)
+      throw Object.assign(new Error(`${name}: ${error.message} (${error.code}; ${error.details})`), {
+        code: error.code,
+        status,
+      });
     return data as Answer;
   }
 
