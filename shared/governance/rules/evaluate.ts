@@ -1,4 +1,4 @@
-import { booleanFacts, numberFacts, planKeys, textFacts } from "./facts.ts";
+import { booleanFacts, factType, numberFacts, planKeys, textFacts } from "./facts.ts";
 import { statusOfBlock } from "./status.ts";
 import { foldText, phraseText } from "./text.ts";
 import type { Condition, FactName, Facts, FactValue, Leaf, LeafValue, PlanNumbers, Rule } from "./types.ts";
@@ -83,7 +83,8 @@ interface Prepared {
   readonly plans: ReadonlySet<string> | null;
   readonly scopes: ReadonlySet<string> | null;
   readonly root: Node;
-  readonly test: Test;
+  /** Null where the rule's range is all of its conditions. */
+  readonly test: Test | null;
 }
 
 const planSlot = numberFacts.length;
@@ -100,37 +101,43 @@ const messageSlot = textFacts.indexOf("message");
  * what a null fact means.
  */
 class Slots {
-  readonly numbers = new Float64Array(slotCount);
+  readonly numbers = new Float64Array(slotCount + 1);
+  /** One bit for each slot that some rule reads. */
+  numbersUsed = 0;
+  textsUsed = 0;
   readonly texts: (string | null)[] = textFacts.map(() => null);
   readonly phrases: (string | null)[] = textFacts.map(() => null);
 
   load(facts: Facts, plan: PlanNumbers): void {
-    const numbers = this.numbers;
-    const texts = this.texts;
-    // Written out: reading by a computed key costs several times as much. Order: `numberFacts`, `textFacts`.
-    numbers[0] = facts.tokens_today ?? Number.NaN;
-    numbers[1] = facts.tokens_this_month ?? Number.NaN;
-    numbers[2] = facts.messages_today ?? Number.NaN;
-    numbers[3] = facts.identical_messages ?? Number.NaN;
-    numbers[4] = facts.seconds_since_last_message ?? Number.NaN;
-    numbers[5] = facts.rapid_messages ?? Number.NaN;
-    numbers[6] = facts.conversation_messages ?? Number.NaN;
-    numbers[7] = facts.message_words ?? Number.NaN;
-    numbers[8] = facts.message_characters ?? Number.NaN;
-    numbers[9] = facts.estimated_tokens ?? Number.NaN;
-    numbers[10] = facts.complexity ?? Number.NaN;
-    numbers[11] = facts.hour_utc ?? Number.NaN;
-    numbers[12] = facts.hour_local ?? Number.NaN;
-    numbers[13] = facts.weekday_local ?? Number.NaN;
-    numbers[14] = facts.available_tokens ?? Number.NaN;
-    numbers[15] = facts.usage_percent ?? Number.NaN;
-    numbers[16] = facts.cost_today_micros ?? Number.NaN;
-    numbers[17] = facts.cost_this_month_micros ?? Number.NaN;
-    numbers[18] = facts.account_age_days ?? Number.NaN;
-    numbers[19] = plan.monthly_allowance ?? Number.NaN;
-    numbers[20] = plan.daily_limit ?? Number.NaN;
-    numbers[21] = plan.monthly_limit ?? Number.NaN;
-    numbers[22] = facts.is_flagged === true ? 1 : facts.is_flagged === false ? 0 : Number.NaN;
+    const { numbers, texts, numbersUsed, textsUsed } = this;
+    // Written out, and only what some rule reads: a computed key costs several times as much, and this is most of the
+    // work of a small rule set. Order: `numberFacts`, then `planKeys`, then `booleanFacts`.
+    if (numbersUsed & 0x1) numbers[0] = facts.tokens_today ?? Number.NaN;
+    if (numbersUsed & 0x2) numbers[1] = facts.tokens_this_month ?? Number.NaN;
+    if (numbersUsed & 0x4) numbers[2] = facts.messages_today ?? Number.NaN;
+    if (numbersUsed & 0x8) numbers[3] = facts.identical_messages ?? Number.NaN;
+    if (numbersUsed & 0x10) numbers[4] = facts.seconds_since_last_message ?? Number.NaN;
+    if (numbersUsed & 0x20) numbers[5] = facts.rapid_messages ?? Number.NaN;
+    if (numbersUsed & 0x40) numbers[6] = facts.conversation_messages ?? Number.NaN;
+    if (numbersUsed & 0x80) numbers[7] = facts.message_words ?? Number.NaN;
+    if (numbersUsed & 0x100) numbers[8] = facts.message_characters ?? Number.NaN;
+    if (numbersUsed & 0x200) numbers[9] = facts.estimated_tokens ?? Number.NaN;
+    if (numbersUsed & 0x400) numbers[10] = facts.complexity ?? Number.NaN;
+    if (numbersUsed & 0x800) numbers[11] = facts.hour_utc ?? Number.NaN;
+    if (numbersUsed & 0x1000) numbers[12] = facts.hour_local ?? Number.NaN;
+    if (numbersUsed & 0x2000) numbers[13] = facts.weekday_local ?? Number.NaN;
+    if (numbersUsed & 0x4000) numbers[14] = facts.available_tokens ?? Number.NaN;
+    if (numbersUsed & 0x8000) numbers[15] = facts.usage_percent ?? Number.NaN;
+    if (numbersUsed & 0x10000) numbers[16] = facts.cost_today_micros ?? Number.NaN;
+    if (numbersUsed & 0x20000) numbers[17] = facts.cost_this_month_micros ?? Number.NaN;
+    if (numbersUsed & 0x40000) numbers[18] = facts.account_age_days ?? Number.NaN;
+    if (numbersUsed & 0x80000) numbers[19] = plan.monthly_allowance ?? Number.NaN;
+    if (numbersUsed & 0x100000) numbers[20] = plan.daily_limit ?? Number.NaN;
+    if (numbersUsed & 0x200000) numbers[21] = plan.monthly_limit ?? Number.NaN;
+    if (numbersUsed & 0x400000)
+      numbers[22] = facts.is_flagged === true ? 1 : facts.is_flagged === false ? 0 : Number.NaN;
+    if (textsUsed === 0) return;
+    // Order: `textFacts`.
     texts[0] = facts.message ?? null;
     texts[1] = facts.plan ?? null;
     texts[2] = facts.model ?? null;
@@ -155,6 +162,19 @@ class Slots {
     if (text === null) return null;
     // The message was folded when it was read, and folding is not meant to run twice.
     return (this.phrases[slot] ??= phraseText(slot === messageSlot ? text : foldText(text)));
+  }
+
+  /** Counts a fact, and the plan's numbers that it is compared with, among those that are read. */
+  use(condition: Condition): void {
+    if ("fact" in condition) {
+      const text = (textFacts as readonly string[]).indexOf(condition.fact);
+      if (text >= 0) this.textsUsed |= 1 << text;
+      else this.numbersUsed |= 1 << numberSlot(condition.fact);
+      const value = condition.value;
+      if (typeof value === "object" && "plan" in value)
+        this.numbersUsed |= 1 << (planSlot + planKeys.indexOf(value.plan));
+    } else if ("not" in condition) this.use(condition.not);
+    else for (const child of "all" in condition ? condition.all : condition.any) this.use(child);
   }
 
   seen(fact: FactName): FactValue {
@@ -320,6 +340,61 @@ function decisiveLeaves(node: Node, slots: Slots, found: LeafTrace[]): void {
   if (child) decisiveLeaves(child, slots, found);
 }
 
+const floatBits = new Float64Array(1);
+const wholeBits = new BigInt64Array(floatBits.buffer);
+
+/** The next number above (or below) among those a computer has: `x > c` is `x ≥ nextAbove(c)`, exactly. */
+function nextAbove(value: number, below = false): number {
+  if (value === 0) return below ? -Number.MIN_VALUE : Number.MIN_VALUE;
+  floatBits[0] = value;
+  wholeBits[0] = (wholeBits[0] as bigint) + (value > 0 !== below ? 1n : -1n);
+  return floatBits[0] as number;
+}
+
+/** A range of one number that a rule cannot match outside of. */
+interface Range {
+  readonly slot: number;
+  readonly low: number;
+  readonly high: number;
+  /** True when the range is the whole condition. */
+  readonly isWhole: boolean;
+}
+
+/** The slot after the facts is always 0: a rule without a range is in this one. */
+const anywhere: Range = { slot: slotCount, low: 0, high: 0, isWhole: false };
+
+/** A range that must hold for a condition to match; most rules on counters are nothing else. */
+function rangeOf(condition: Condition): Range {
+  if ("all" in condition) {
+    const ranges = condition.all.map(rangeOf);
+    const found = ranges.find((range) => range !== anywhere) ?? anywhere;
+    return found.isWhole && condition.all.length > 1 ? { ...found, isWhole: false } : found;
+  }
+  if (!("fact" in condition) || factType(condition.fact) !== "number") return anywhere;
+  const slot = numberSlot(condition.fact);
+  const { op, value } = condition;
+  if (op === "between" && Array.isArray(value)) {
+    const [low = Number.NaN, high = Number.NaN] = value as readonly number[];
+    return { slot, low, high, isWhole: true };
+  }
+  if (typeof value !== "number") return anywhere;
+  const { NEGATIVE_INFINITY: lowest, POSITIVE_INFINITY: highest } = Number;
+  switch (op) {
+    case "=":
+      return { slot, low: value, high: value, isWhole: true };
+    case ">=":
+      return { slot, low: value, high: highest, isWhole: true };
+    case ">":
+      return { slot, low: nextAbove(value), high: highest, isWhole: true };
+    case "<=":
+      return { slot, low: lowest, high: value, isWhole: true };
+    case "<":
+      return { slot, low: lowest, high: nextAbove(value, true), isWhole: true };
+    default:
+      return anywhere;
+  }
+}
+
 function collectFacts(condition: Condition, into: Set<FactName>): void {
   if ("fact" in condition) into.add(condition.fact);
   else if ("not" in condition) collectFacts(condition.not, into);
@@ -379,7 +454,16 @@ const nonEmptySet = (list: readonly string[] | undefined): ReadonlySet<string> |
 /** Compiles parsed rules (see `parseRules`). Semantics: docs/RULES.md, step 7. */
 export function compileRules(rules: readonly Rule[]): CompiledRules {
   const slots = new Slots();
-  const prepared: readonly Prepared[] = orderRules(rules.filter(isLookedAt)).map((rule) => {
+  const ordered = orderRules(rules.filter(isLookedAt));
+  for (const rule of ordered) {
+    slots.use(rule.conditions);
+    if (rule.applies_to.plans?.length || rule.applies_to.scopes?.length) slots.textsUsed |= 1 << planTextSlot;
+  }
+  const ranges = ordered.map((rule) => rangeOf(rule.conditions));
+  const rangeSlots = Int32Array.from(ranges, (range) => range.slot);
+  const rangeLows = Float64Array.from(ranges, (range) => range.low);
+  const rangeHighs = Float64Array.from(ranges, (range) => range.high);
+  const prepared: readonly Prepared[] = ordered.map((rule, index) => {
     const root = compileCondition(slots, rule.conditions, "conditions");
     return {
       rule,
@@ -387,14 +471,14 @@ export function compileRules(rules: readonly Rule[]): CompiledRules {
       plans: nonEmptySet(rule.applies_to.plans),
       scopes: nonEmptySet(rule.applies_to.scopes),
       root,
-      test: root.test,
+      test: ranges[index]?.isWhole ? null : root.test,
     };
   });
 
   function run(facts: Facts, context: RuleContext, trace: RuleTrace[] | null): RuleOutcome {
     slots.load(facts, context.plan);
-    const plan = slots.texts[planTextSlot] as string;
-    const scope = slots.texts[scopeTextSlot] as string;
+    const numbers = slots.numbers;
+    const texts = slots.texts;
     let matched: Rule[] | null = null;
     let shadowMatched: Rule[] | null = null;
     let warnings: RuleWarning[] | null = null;
@@ -404,10 +488,14 @@ export function compileRules(rules: readonly Rule[]): CompiledRules {
     let words: number | null = null;
     let flag: string | null = null;
     for (let index = 0; index < prepared.length; index++) {
+      const seen = numbers[rangeSlots[index] as number] as number;
+      // Written so that NaN, which stands for null, is outside of every range.
+      const inRange = seen >= (rangeLows[index] as number) && seen <= (rangeHighs[index] as number);
+      if (!inRange && trace === null) continue;
       const item = prepared[index] as Prepared;
-      if (item.plans !== null && !item.plans.has(plan)) continue;
-      if (item.scopes !== null && !item.scopes.has(scope)) continue;
-      const matches = item.test();
+      if (item.plans !== null && !item.plans.has(texts[planTextSlot] as string)) continue;
+      if (item.scopes !== null && !item.scopes.has(texts[scopeTextSlot] as string)) continue;
+      const matches = inRange && (item.test === null || item.test());
       if (trace) trace.push(traceOf(item, matches));
       if (!matches) continue;
       if (item.shadow) {

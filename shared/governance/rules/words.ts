@@ -1,3 +1,4 @@
+import { formatMicro } from "../money/index.ts";
 import { assertNever } from "../result.ts";
 import type { Action, Condition, Leaf, NumberFact, Operator, PlanKey, Rule } from "./types.ts";
 
@@ -55,11 +56,8 @@ export function formatCount(value: number): string {
 }
 
 function formatMicros(value: number, currency: string | undefined): string {
-  const sign = value < 0 ? "-" : "";
-  const whole = formatCount(Math.trunc(Math.abs(value) / 1_000_000));
-  const micros = String(Math.abs(value) % 1_000_000).padStart(6, "0");
-  const shown = micros.replace(/0{1,4}$/, "");
-  return `${sign}${whole}.${shown}${currency ? ` ${currency.toUpperCase()}` : ""}`;
+  if (!Number.isSafeInteger(value)) return `${formatCount(value)} micro-units`;
+  return `${formatMicro(value)}${currency ? ` ${currency.toUpperCase()}` : ""}`;
 }
 
 function list(items: readonly string[], conjunction: "and" | "or"): string {

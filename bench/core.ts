@@ -1,0 +1,443 @@
+/** The core against what it could at best cost: rules against hand-written ifs, a backtest and usage against reading. */
+import {
+  compileRules,
+  type Facts,
+  parseRules,
+  phraseText,
+  type PlanNumbers,
+  type ReplayEvent,
+  type RuleOutcome,
+  readUsageStream,
+  startBacktest,
+} from "../shared/governance/index.ts";
+import { alternate, type BenchResult, round } from "./measure.ts";
+
+const plan: PlanNumbers = { monthly_allowance: 200_000, daily_limit: 10_000, monthly_limit: 200_000 };
+
+const block = (reason: string, message: string) => ({ block: { reason, message } });
+/** Twenty rules of the kinds that the presets have. `byHand` below says the same. */
+const ruleRecords = [
+  {
+    rule_name: "r01",
+    conditions: { fact: "identical_messages", op: ">=", value: 10 },
+    action: block("spam_identical", "Same."),
+  },
+  {
+    rule_name: "r02",
+    conditions: { fact: "rapid_messages", op: ">=", value: 5 },
+    action: block("bot_behavior", "Fast."),
+  },
+  {
+    rule_name: "r03",
+    conditions: {
+      all: [
+        { fact: "messages_today", op: ">", value: 100 },
+        { fact: "plan", op: "!=", value: "business" },
+      ],
+    },
+    action: block("token_hogging", "Many."),
+  },
+  {
+    rule_name: "r04",
+    conditions: { fact: "message_words", op: ">", value: 500 },
+    action: { truncate: { words: 500 } },
+  },
+  {
+    rule_name: "r05",
+    conditions: {
+      all: [
+        { fact: "hour_utc", op: "between", value: [2, 5] },
+        { fact: "plan", op: "=", value: "gold_plus" },
+      ],
+    },
+    action: { route: { model: "gpt-4o-mini" } },
+  },
+  {
+    rule_name: "r06",
+    conditions: {
+      all: [
+        { fact: "complexity", op: ">=", value: 0.7 },
+        { fact: "plan", op: "=", value: "gold_plus" },
+      ],
+    },
+    action: { route: { model: "claude-sonnet-4" } },
+  },
+  {
+    rule_name: "r07",
+    conditions: {
+      all: [
+        { fact: "plan", op: "=", value: "gold" },
+        { fact: "provider", op: "=", value: "anthropic" },
+      ],
+    },
+    action: { route: { model: "gpt-4o-mini" } },
+  },
+  {
+    rule_name: "r08",
+    conditions: { fact: "message", op: "matches_any", value: ["homework", "write my essay"] },
+    action: { deflect: { message: "No." } },
+  },
+  {
+    rule_name: "r09",
+    conditions: { fact: "usage_percent", op: ">=", value: 80 },
+    action: { warn: { message: "Nearly there." } },
+  },
+  {
+    rule_name: "r10",
+    conditions: { fact: "tokens_today", op: ">", value: { plan: "daily_limit" } },
+    action: block("daily_limit", "Enough."),
+  },
+  {
+    rule_name: "r11",
+    conditions: { fact: "tokens_this_month", op: ">", value: { plan: "monthly_limit" } },
+    action: block("monthly_limit", "Enough."),
+  },
+  {
+    rule_name: "r12",
+    conditions: { fact: "cost_today_micros", op: ">", value: 5_000_000 },
+    action: block("budget_exhausted", "Spent."),
+  },
+  {
+    rule_name: "r13",
+    conditions: { fact: "conversation_messages", op: ">", value: 50 },
+    action: { warn: { message: "Long." } },
+  },
+  {
+    rule_name: "r14",
+    conditions: { fact: "estimated_tokens", op: ">", value: 8_000 },
+    action: { flag: { reason: "large_call" } },
+  },
+  {
+    rule_name: "r15",
+    conditions: {
+      all: [
+        { fact: "account_age_days", op: "<", value: 2 },
+        { fact: "messages_today", op: ">", value: 40 },
+      ],
+    },
+    action: { warn: { message: "New." } },
+  },
+  {
+    rule_name: "r16",
+    conditions: { fact: "task_type", op: "in", value: ["video", "batch", "embed"] },
+    action: { multiply_cost: { by: 1.5 } },
+  },
+  {
+    rule_name: "r17",
+    conditions: { fact: "is_flagged", op: "=", value: true },
+    action: { route: { model: "gpt-4o-mini" } },
+  },
+  {
+    rule_name: "r18",
+    conditions: {
+      any: [
+        { fact: "weekday_local", op: "in", value: [6, 7] },
+        { fact: "hour_local", op: "<", value: 6 },
+      ],
+    },
+    action: { truncate: { words: 800 } },
+  },
+  {
+    rule_name: "r19",
+    conditions: { fact: "available_tokens", op: "<", value: 1_000 },
+    action: { warn: { message: "Low." } },
+  },
+  {
+    rule_name: "r20",
+    conditions: { fact: "message", op: "contains", value: ["free", "tokens"] },
+    action: { flag: { reason: "asks_for_tokens" } },
+  },
+];
+const parsed = parseRules(ruleRecords.map((rule, index) => ({ priority: index, ...rule })));
+if (!parsed.ok) throw new Error(JSON.stringify(parsed.error));
+const rules = parsed.value;
+
+type Verdict = Pick<
+  RuleOutcome,
+  | "decision"
+  | "reason"
+  | "message"
+  | "http_status"
+  | "route"
+  | "truncate_to_words"
+  | "flag"
+  | "factors_thousandths"
+> & {
+  readonly warnings: readonly string[];
+};
+
+/** What a careful engineer would write for these twenty rules. */
+function byHand(f: Facts): Verdict {
+  let route: string | null = null;
+  let model = f.model ?? null;
+  let provider = f.provider ?? null;
+  let words: number | null = null;
+  let flag: string | null = null;
+  let phrases: string | null = null;
+  const warnings: string[] = [];
+  const factors: number[] = [];
+  const stop = (reason: string, message: string, http_status: 403 | 429): Verdict => ({
+    decision: "block",
+    reason,
+    message,
+    http_status,
+    route,
+    truncate_to_words: words,
+    flag,
+    factors_thousandths: factors,
+    warnings,
+  });
+  const goTo = (to: string): void => {
+    route = to;
+    model = to;
+    provider = null;
+  };
+  if (f.identical_messages != null && f.identical_messages >= 10) return stop("spam_identical", "Same.", 429);
+  if (f.rapid_messages != null && f.rapid_messages >= 5) return stop("bot_behavior", "Fast.", 429);
+  if (f.messages_today != null && f.messages_today > 100 && f.plan != null && f.plan !== "business")
+    return stop("token_hogging", "Many.", 429);
+  if (f.message_words != null && f.message_words > 500) words = 500;
+  if (f.hour_utc != null && f.hour_utc >= 2 && f.hour_utc <= 5 && f.plan === "gold_plus") goTo("gpt-4o-mini");
+  if (f.complexity != null && f.complexity >= 0.7 && f.plan === "gold_plus") goTo("claude-sonnet-4");
+  if (f.plan === "gold" && provider === "anthropic") goTo("gpt-4o-mini");
+  if (f.message != null) {
+    phrases = phraseText(f.message);
+    if (phrases.includes(" homework ") || phrases.includes(" write my essay "))
+      return stop("off_topic", "No.", 403);
+  }
+  if (f.usage_percent != null && f.usage_percent >= 80) warnings.push("Nearly there.");
+  if (f.tokens_today != null && plan.daily_limit != null && f.tokens_today > plan.daily_limit)
+    return stop("daily_limit", "Enough.", 429);
+  if (f.tokens_this_month != null && plan.monthly_limit != null && f.tokens_this_month > plan.monthly_limit)
+    return stop("monthly_limit", "Enough.", 429);
+  if (f.cost_today_micros != null && f.cost_today_micros > 5_000_000)
+    return stop("budget_exhausted", "Spent.", 429);
+  if (f.conversation_messages != null && f.conversation_messages > 50) warnings.push("Long.");
+  if (f.estimated_tokens != null && f.estimated_tokens > 8_000) flag ??= "large_call";
+  if (
+    f.account_age_days != null &&
+    f.account_age_days < 2 &&
+    f.messages_today != null &&
+    f.messages_today > 40
+  )
+    warnings.push("New.");
+  if (f.task_type === "video" || f.task_type === "batch" || f.task_type === "embed") factors.push(1500);
+  if (f.is_flagged === true) goTo("gpt-4o-mini");
+  if (f.weekday_local === 6 || f.weekday_local === 7 || (f.hour_local != null && f.hour_local < 6))
+    words = words === null ? 800 : Math.min(words, 800);
+  if (f.available_tokens != null && f.available_tokens < 1_000) warnings.push("Low.");
+  if (phrases !== null && phrases.includes(" free ") && phrases.includes(" tokens "))
+    flag ??= "asks_for_tokens";
+  return {
+    decision: warnings.length > 0 ? "warn" : "allow",
+    reason: null,
+    message: null,
+    http_status: 200,
+    route: model === f.model ? route : model,
+    truncate_to_words: words,
+    flag,
+    factors_thousandths: factors,
+    warnings,
+  };
+}
+
+const messages = [
+  "what is the weather like in paris today",
+  "please summarise this text for me",
+  "can i have more free tokens",
+  "is my homework good",
+  null,
+];
+
+function factsOfCall(index: number): Facts {
+  const at = (spread: number, step: number): number => (index * step) % spread;
+  return {
+    message: messages[index % messages.length] ?? null,
+    tokens_today: at(10_400, 37),
+    tokens_this_month: at(201_000, 731),
+    messages_today: at(103, 7),
+    identical_messages: index % 61 === 0 ? 12 : at(4, 3),
+    seconds_since_last_message: at(300, 11) / 10,
+    rapid_messages: at(6, 5),
+    conversation_messages: at(55, 13),
+    message_words: at(600, 17),
+    message_characters: at(3_000, 97),
+    estimated_tokens: at(9_000, 41),
+    complexity: at(1_000, 29) / 1_000,
+    hour_utc: at(24, 5),
+    hour_local: at(24, 7),
+    weekday_local: 1 + at(7, 3),
+    plan: ["gold", "gold_plus", "business", "free"][index % 4] ?? null,
+    model: index % 3 === 0 ? "claude-sonnet-4" : "gpt-4o",
+    provider: index % 3 === 0 ? "anthropic" : "openai",
+    task_type: index % 9 === 0 ? "video" : "chat",
+    scope_id: null,
+    available_tokens: at(100_000, 991),
+    usage_percent: at(101, 3),
+    cost_today_micros: at(5_100_000, 4_999),
+    cost_this_month_micros: at(90_000_000, 49_999),
+    account_age_days: at(400, 3),
+    is_flagged: index % 23 === 0,
+    topic: null,
+  };
+}
+
+async function benchRules(): Promise<BenchResult> {
+  const facts = Array.from({ length: 1_000 }, (_, index) => factsOfCall(index));
+  const compiled = compileRules(rules);
+  const context = { plan, providerOf: () => null };
+  for (const each of facts) {
+    const ours = compiled.evaluate(each, context);
+    const hand = byHand(each);
+    const same: Verdict = { ...hand, warnings: ours.warnings.map((warning) => warning.message) };
+    for (const key of Object.keys(hand) as (keyof Verdict)[])
+      if (JSON.stringify(key === "warnings" ? same.warnings : ours[key]) !== JSON.stringify(hand[key]))
+        throw new Error(`The rules and the ifs differ in ${key} on ${JSON.stringify(each)}`);
+  }
+  let stopped = 0;
+  const time = (judge: (each: Facts) => { readonly decision: string }): number => {
+    const started = performance.now();
+    for (let turn = 0; turn < 300; turn++)
+      for (const each of facts) if (judge(each).decision === "block") stopped++;
+    return ((performance.now() - started) * 1e6) / (300 * facts.length);
+  };
+  const result = await alternate(
+    5,
+    () => time((each) => compiled.evaluate(each, context)),
+    () => time(byHand),
+  );
+  return {
+    bench: "core: 20 rules ÷ the same by hand",
+    ratio: round(result.ratio),
+    better: "lower",
+    required: 3,
+    figures: { ours_ns: round(result.ours), floor_ns: round(result.floor), rules: rules.length, stopped },
+  };
+}
+
+async function benchBacktest(events: number): Promise<BenchResult> {
+  const lines: string[] = [];
+  for (let index = 0; lines.length < 20_000; index++) {
+    const { message: _, ...facts } = factsOfCall(index);
+    const blocked = index % 10 === 0;
+    const base = {
+      event_id: index,
+      at: new Date(Date.UTC(2026, 5, 1) + index * 1_000).toISOString(),
+      request_id: `request-${index}`,
+      decision_id: index,
+      user_id: `user-${index % 997}`,
+      display_name: `User ${index % 997}`,
+      plan_id: facts.plan,
+      requested_model: facts.model,
+      model: facts.model,
+      task_type: facts.task_type,
+      input_tokens: null,
+      output_tokens: null,
+      cost_micros: null,
+      currency: "usd",
+    };
+    lines.push(
+      JSON.stringify({
+        ...base,
+        kind: blocked ? "blocked" : "authorized",
+        decision: blocked ? "block" : "allow",
+        reason: blocked ? "daily_limit" : null,
+        tokens: facts.estimated_tokens,
+        facts,
+        plan,
+        local_day: "2026-06-01",
+        matched: ["r04"],
+      }),
+    );
+    if (!blocked)
+      lines.push(
+        JSON.stringify({
+          ...base,
+          kind: "settled",
+          decision: "allow",
+          reason: null,
+          tokens: 700,
+          input_tokens: 500,
+          output_tokens: 200,
+          cost_micros: 3_100,
+        }),
+      );
+  }
+  const draft = compileRules(rules);
+  let checked = 0;
+  const read = (take: (event: ReplayEvent) => void): number => {
+    const started = performance.now();
+    for (let index = 0; index < events; index++)
+      take(JSON.parse(lines[index % lines.length] as string) as ReplayEvent);
+    return performance.now() - started;
+  };
+  let judged = 0;
+  const result = await alternate(
+    3,
+    () => {
+      const backtest = startBacktest({ draft });
+      const took = read((event) => backtest.push(event));
+      judged = backtest.report().judged;
+      return took;
+    },
+    () => read((event) => void (checked += event.tokens)),
+  );
+  return {
+    bench: `core: backtest of ${events} events × 20 rules ÷ parsing them`,
+    ratio: round(result.ratio),
+    better: "lower",
+    required: 5,
+    figures: { ours_ms: round(result.ours, 0), floor_ms: round(result.floor, 0), judged, checked },
+  };
+}
+
+async function benchUsage(): Promise<BenchResult> {
+  const chunk = (content: string, usage: unknown): string =>
+    JSON.stringify({
+      id: "chatcmpl-123",
+      object: "chat.completion.chunk",
+      created: 1_694_268_190,
+      model: "gpt-4o-mini",
+      system_fingerprint: "fp_44709d6fcb",
+      choices: usage ? [] : [{ index: 0, delta: { content }, logprobs: null, finish_reason: null }],
+      usage,
+    });
+  const lines = Array.from({ length: 9_999 }, (_, index) => chunk(` word${index}`, null));
+  lines.push(chunk("", { prompt_tokens: 900, completion_tokens: 9_999, total_tokens: 10_899 }));
+  async function* stream(): AsyncGenerator<unknown> {
+    for (const line of lines) yield JSON.parse(line);
+  }
+  const turns = 10;
+  let total = 0;
+  const time = async (once: () => Promise<void>): Promise<number> => {
+    const started = performance.now();
+    for (let turn = 0; turn < turns; turn++) await once();
+    return (performance.now() - started) / turns;
+  };
+  const result = await alternate(
+    7,
+    () =>
+      time(async () => {
+        const usage = readUsageStream();
+        for await (const each of stream()) usage.push(each);
+        const read = usage.result();
+        if (!read.ok) throw new Error(read.error.message);
+        total += read.value.counts.output_tokens;
+      }),
+    () =>
+      time(async () => {
+        for await (const each of stream()) if (each === null) total++;
+      }),
+  );
+  return {
+    bench: "core: usage of a 10,000-chunk stream ÷ reading it",
+    ratio: round(result.ratio),
+    better: "lower",
+    required: 1.5,
+    figures: { ours_ms: round(result.ours), floor_ms: round(result.floor), total },
+  };
+}
+
+export async function run(): Promise<readonly BenchResult[]> {
+  return [await benchRules(), await benchBacktest(1_000_000), await benchUsage()];
+}
