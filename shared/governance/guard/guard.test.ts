@@ -1,0 +1,483 @@
+import { afterEach, describe, expect, it, vi } from "vitest";
+import {
+  type CallContext,
+  createGuard,
+  type GuardOptions,
+  type GuardProblem,
+  memoryStore,
+  type QueuedSettlement,
+  type RpcReply,
+  type SettlementStore,
+  toHttp,
+} from "../index.ts";
+
+/** A database that answers by script: what it was asked is kept, what it does can be made to fail. */
+function scriptedDatabase() {
+  const asked: { name: string; args: Record<string, unknown> }[] = [];
+  const held = new Map<string, string>();
+  let fault: ((name: string) => RpcReply | "lost" | "silent" | "throws" | null) | null = null;
+  const allow = (args: Record<string, unknown>): Record<string, unknown> => ({
+    request_id: args["p_request_id"],
+    decision: "allow",
+    reason: null,
+    http_status: 200,
+    message: null,
+    requested_model: args["p_model"],
+    model: "routed-model",
+    truncate_to_words: 3,
+    reserved_tokens: 500,
+    expires_at: null,
+    retry_after_seconds: null,
+    upgrade: null,
+    balance: null,
+    warnings: [],
+    decision_id: 1,
+    fail_mode: "open",
+  });
+  let answer: (args: Record<string, unknown>) => Record<string, unknown> = allow;
+
+  function execute(name: string, args: Record<string, unknown>): RpcReply {
+    const id = String(args["p_request_id"]);
+    if (name === "authorize_usage") {
+      const given = answer(args);
+      if (given?.["decision"] !== "block") held.set(id, held.get(id) ?? "held");
+      return { data: given, error: null, status: 200 };
+    }
+    const state = held.get(id);
+    if (!state) return refusal(404, "unknown_request");
+    if (name === "settle_usage") {
+      if (state === "released") return refusal(409, "already_released");
+      held.set(id, `settled ${Number(args["p_input_tokens"]) + Number(args["p_output_tokens"])}`);
+      return { data: { status: "settled" }, error: null, status: 200 };
+    }
+    if (state.startsWith("settled")) return refusal(409, "already_settled");
+    held.set(id, "released");
+    return { data: { status: "released" }, error: null, status: 200 };
+  }
+
+  const refusal = (status: number, hint: string): RpcReply => ({
+    data: null,
+    status,
+    error: { code: `PT${status}`, message: hint, hint },
+  });
+  return {
+    asked,
+    held,
+    refusal,
+    answerWith: (next: typeof answer) => void (answer = next),
+    allow,
+    failWith: (next: typeof fault) => void (fault = next),
+    client: {
+      rpc(name: string, args: Record<string, unknown>): Promise<RpcReply> {
+        asked.push({ name, args });
+        const failing = fault?.(name) ?? null;
+        if (failing === "silent") return new Promise(() => undefined);
+        if (failing === "throws") return Promise.reject(new TypeError("fetch failed"));
+        if (failing === "lost") {
+          execute(name, args);
+          return Promise.resolve({ data: null, status: 0, error: { message: "socket hang up", code: "" } });
+        }
+        return Promise.resolve(failing ?? execute(name, args));
+      },
+    },
+  };
+}
+
+let serial = 0;
+function makeGuard(database: ReturnType<typeof scriptedDatabase>, changes: Partial<GuardOptions> = {}) {
+  const problems: GuardProblem[] = [];
+  const store = memoryStore();
+  const guard = createGuard({
+    client: database.client,
+    store,
+    now: () => 1_000,
+    timer: (run, ms) => {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+    newId: () => `request-${++serial}`,
+    retryDelayMs: 1,
+    rpcTimeoutMs: 50,
+    callTimeoutMs: 60,
+    chunkTimeoutMs: 40,
+    onProblem: (problem) => void problems.push(problem),
+    ...changes,
+  });
+  return { guard, store: changes.store ?? store, problems };
+}
+
+const completion = (input: number, output: number) => ({
+  usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
+});
+const request = { user: "ann", model: "gpt-4o", message: "one two three four" };
+const calls = (database: ReturnType<typeof scriptedDatabase>): string[] =>
+  database.asked.map(({ name }) => name);
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe("a guarded call", () => {
+  it("runs with the model and the shortened message of the decision, and charges exactly what it used", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    let seen: CallContext | null = null;
+    const result = await guard.run(request, async (context) => {
+      seen = context;
+      return completion(30, 12);
+    });
+    if (!result.ok) throw new Error(result.error.kind);
+    expect(seen).toMatchObject({ model: "routed-model", message: "one two three" });
+    expect(await result.value.settlement).toMatchObject({ status: "settled" });
+    expect(database.held.get(result.value.request_id)).toBe("settled 42");
+    expect(guard.queueLength).toBe(0);
+  });
+
+  it("is not made when the decision is block, and says so over HTTP with what to do", async () => {
+    const database = scriptedDatabase();
+    database.answerWith((args) => ({
+      ...database.allow(args),
+      decision: "block",
+      reason: "daily_limit",
+      http_status: 429,
+      message: "Enough.",
+      retry_after_seconds: 90,
+      upgrade: { plan_id: "gold", name: "Gold" },
+    }));
+    const { guard } = makeGuard(database);
+    const call = vi.fn();
+    const result = await guard.run(request, call);
+    expect(call).not.toHaveBeenCalled();
+    if (result.ok) throw new Error("should be blocked");
+    expect(toHttp(result.error)).toEqual({
+      status: 429,
+      headers: { "content-type": "application/json", "retry-after": "90" },
+      body: {
+        error: "daily_limit",
+        message: "Enough.",
+        retry_after_seconds: 90,
+        upgrade: { plan_id: "gold", name: "Gold" },
+      },
+    });
+  });
+
+  it("gives its tokens back when the provider's call throws, at once or later", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const later = await guard.run({ ...request, request_id: "later" }, async () =>
+      Promise.reject(new Error("429 from provider")),
+    );
+    const atOnce = await guard.run({ ...request, request_id: "at once" }, () => {
+      throw new Error("no key");
+    });
+    await guard.idle();
+    expect([later, atOnce]).toMatchObject([
+      { ok: false, error: { kind: "call_failed", http_status: 502, reason: "429 from provider" } },
+      { ok: false, error: { kind: "call_failed" } },
+    ]);
+    expect([database.held.get("later"), database.held.get("at once")]).toEqual(["released", "released"]);
+  });
+
+  it("that takes too long is given up, aborted, and still charged when its answer comes after all", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    let aborted = false;
+    const result = await guard.run({ ...request, request_id: "slow" }, async (context) => {
+      context.onAbort(() => {
+        aborted = true;
+      });
+      await wait(120);
+      return completion(5, 6);
+    });
+    expect(result).toMatchObject({ ok: false, error: { kind: "call_timed_out", http_status: 504 } });
+    expect(aborted).toBe(true);
+    expect(database.held.get("slow")).toBe("held");
+    await wait(100);
+    await guard.idle();
+    expect(database.held.get("slow")).toBe("settled 11");
+  });
+
+  it("whose usage cannot be read is charged what was held, and reported", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    const result = await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "hello" }));
+    await guard.idle();
+    expect(result.ok).toBe(true);
+    expect(database.held.get("odd")).toBe("settled 500");
+    expect(problems).toMatchObject([{ kind: "usage_unknown", request_id: "odd" }]);
+  });
+
+  it("takes a reader for answers of one's own", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const { makeCounts } = await import("../index.ts");
+    await guard.run({ ...request, request_id: "own" }, async () => ({ words: 7 }), {
+      readUsage: ({ words }) => {
+        const counts = makeCounts({ input: words, output: 1 });
+        return counts.ok
+          ? {
+              ok: true,
+              value: { counts: counts.value, shape: "tokens_used", model: null, split_known: true },
+            }
+          : counts;
+      },
+    });
+    await guard.idle();
+    expect(database.held.get("own")).toBe("settled 8");
+  });
+});
+
+describe("a database that misbehaves", () => {
+  it.each(["lost", "throws", "silent"] as const)(
+    "(%s replies) is asked again with the same key and parameters",
+    async (fault) => {
+      const database = scriptedDatabase();
+      const { guard } = makeGuard(database);
+      const failures = new Map<string, number>();
+      database.failWith((name) => {
+        const times = (failures.get(name) ?? 0) + 1;
+        failures.set(name, times);
+        return times <= 2 ? fault : null;
+      });
+      const result = await guard.run({ ...request, request_id: "r" }, async () => completion(1, 2));
+      await guard.idle();
+      expect(result.ok).toBe(true);
+      expect(calls(database)).toEqual([
+        ...Array<string>(3).fill("authorize_usage"),
+        ...Array<string>(3).fill("settle_usage"),
+      ]);
+      expect(database.asked[0]).toEqual(database.asked[2]);
+      expect(database.asked[3]).toEqual(database.asked[5]);
+      expect(database.held.get("r")).toBe("settled 3");
+    },
+  );
+
+  it("that is away lets nothing through when the plan's fail mode is closed", async () => {
+    const database = scriptedDatabase();
+    database.failWith(() => "throws");
+    const { guard } = makeGuard(database);
+    const call = vi.fn();
+    expect(await guard.run(request, call)).toMatchObject({
+      ok: false,
+      error: { kind: "unavailable", http_status: 503 },
+    });
+    expect(call).not.toHaveBeenCalled();
+  });
+
+  it("that answers nonsense lets nothing through", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    for (const nonsense of [null, "yes", {}, { decision: "sure" }, { decision: "allow", http_status: 200 }]) {
+      database.answerWith(() => nonsense as Record<string, unknown>);
+      expect(await guard.run({ user: "x", model: "m" }, async () => completion(1, 1))).toMatchObject({
+        ok: false,
+        error: { kind: "unavailable" },
+      });
+    }
+    expect(problems.filter((problem) => problem.kind === "malformed_answer")).toHaveLength(5);
+  });
+
+  it("that is away lets calls through on a plan that said open, and charges them when it is back", async () => {
+    const database = scriptedDatabase();
+    const { guard, store, problems } = makeGuard(database);
+    await guard.run({ ...request, request_id: "before" }, async () => completion(1, 1));
+    await guard.idle();
+    let away = true;
+    database.failWith(() => (away ? "throws" : null));
+    const result = await guard.run({ ...request, request_id: "meanwhile" }, async () => completion(20, 3));
+    expect(result.ok && result.value.answer).toBeNull();
+    expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+    expect(guard.queueLength).toBe(1);
+    const [entry] = await store.list();
+    expect(JSON.stringify(entry)).not.toContain("three");
+    expect(problems.map((problem) => problem.kind)).toEqual(["ran_unauthorized"]);
+    away = false;
+    await guard.idle();
+    expect(guard.queueLength).toBe(0);
+    expect(await store.list()).toEqual([]);
+    expect(database.held.get("meanwhile")).toBe("settled 23");
+  });
+
+  it("that goes away between call and settlement gets it when it is back, also by another process", async () => {
+    const database = scriptedDatabase();
+    const store = memoryStore();
+    const first = makeGuard(database, {
+      store,
+      timer: (run, ms) => (ms > 40 ? () => undefined : setImmediate(run) && (() => undefined)),
+    });
+    database.failWith((name) => (name === "settle_usage" ? "throws" : null));
+    const result = await first.guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+    expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+    expect(await store.list()).toHaveLength(1);
+    // The process ends here; another one starts on the same store.
+    database.failWith(null);
+    const second = makeGuard(database, { store });
+    expect(await second.guard.drain()).toEqual({ sent: 1, waiting: 0, parked: 0 });
+    expect(database.held.get("r")).toBe("settled 8");
+    expect(await store.list()).toEqual([]);
+  });
+
+  it("that refuses a settlement for good leaves it to a person, and does not try for ever", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    database.failWith((name) =>
+      name === "settle_usage" ? database.refusal(409, "idempotency_conflict") : null,
+    );
+    const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+    expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "parked" });
+    expect(await guard.parked()).toMatchObject([{ request_id: "r" }]);
+    expect(problems.map((problem) => problem.kind)).toEqual(["settlement_parked"]);
+    expect(await guard.drain()).toEqual({ sent: 0, waiting: 0, parked: 1 });
+    expect(calls(database).filter((name) => name === "settle_usage")).toHaveLength(1);
+  });
+
+  it("says misuse for what the caller did wrong, without asking again", async () => {
+    const database = scriptedDatabase();
+    database.failWith(() => database.refusal(400, "invalid_argument"));
+    const { guard } = makeGuard(database);
+    expect(await guard.run(request, async () => completion(1, 1))).toMatchObject({
+      ok: false,
+      error: { kind: "misuse", http_status: 400 },
+    });
+    expect(calls(database)).toEqual(["authorize_usage"]);
+  });
+
+  it("keeps what is owed when the store fails too", async () => {
+    const database = scriptedDatabase();
+    const broken: SettlementStore = {
+      put: async () => Promise.reject(new Error("disk full")),
+      remove: async () => undefined,
+      list: async (): Promise<readonly QueuedSettlement[]> => [],
+    };
+    const { guard, problems } = makeGuard(database, { store: broken });
+    const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+    expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "settled" });
+    expect(problems).toMatchObject([{ kind: "store_failed", message: "disk full" }]);
+  });
+});
+
+async function* chunksOf(chunks: readonly unknown[], pauseMs = 0): AsyncGenerator<unknown> {
+  for (const chunk of chunks) {
+    if (pauseMs > 0) await wait(pauseMs);
+    if (chunk instanceof Error) throw chunk;
+    yield chunk;
+  }
+}
+
+const delta = (content: string) => ({ choices: [{ delta: { content } }], usage: null });
+const last = { choices: [], usage: { prompt_tokens: 8, completion_tokens: 5, total_tokens: 13 } };
+
+describe("a guarded stream", () => {
+  async function collect(stream: AsyncIterable<unknown>): Promise<unknown[]> {
+    const seen: unknown[] = [];
+    for await (const chunk of stream) seen.push(chunk);
+    return seen;
+  }
+
+  it("passes every chunk on and is settled exactly at its end", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const chunks = [delta("Hel"), delta("lo"), last];
+    const result = await guard.stream({ ...request, request_id: "s" }, async () => chunksOf(chunks));
+    if (!result.ok) throw new Error(result.error.kind);
+    expect(await collect(result.value.value)).toEqual(chunks);
+    expect(await result.value.settlement).toMatchObject({ status: "settled" });
+    expect(database.held.get("s")).toBe("settled 13");
+  });
+
+  it("that breaks is charged what was used, and its error reaches the reader", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([delta("twelve chars"), new Error("reset")]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await expect(collect(result.value.value)).rejects.toThrow("reset");
+    await result.value.settlement;
+    // ⌈18 characters of the message ÷ 4⌉ + 12 ÷ 4
+    expect(database.held.get("s")).toBe("settled 8");
+    expect(database.asked.at(-1)?.args["p_metadata"]).toMatchObject({
+      stream_broken: "reset",
+      estimated: true,
+    });
+  });
+
+  it("that breaks after the provider's own count is charged that count", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const counted = (output: number) => ({
+      candidates: [{ content: { parts: [{ text: "abcd" }] } }],
+      usageMetadata: { promptTokenCount: 7, candidatesTokenCount: output, totalTokenCount: 7 + output },
+    });
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([counted(1), counted(2), new Error("reset")]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await expect(collect(result.value.value)).rejects.toThrow("reset");
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 9");
+  });
+
+  it("that its reader leaves is charged what was used, and the provider is told", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    let aborted = false;
+    const result = await guard.stream({ ...request, request_id: "s" }, async (context) => {
+      context.onAbort(() => {
+        aborted = true;
+      });
+      return chunksOf([delta("four"), delta("more"), delta("never seen")]);
+    });
+    if (!result.ok) throw new Error(result.error.kind);
+    for await (const _ of result.value.value) break;
+    await result.value.settlement;
+    expect(aborted).toBe(true);
+    expect(database.held.get("s")).toBe("settled 6");
+  });
+
+  it("that falls silent is given up", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([delta("four"), last], 5_000),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await expect(collect(result.value.value)).rejects.toThrow("silent");
+    expect(await result.value.settlement).toMatchObject({ status: "released" });
+    expect(database.held.get("s")).toBe("released");
+  });
+
+  it("that is left before its first chunk gives its tokens back", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () => chunksOf([delta("four")]));
+    if (!result.ok) throw new Error(result.error.kind);
+    await result.value.value[Symbol.asyncIterator]().return?.();
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("released");
+  });
+
+  it("that ends without usage is charged by its text, and reported", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s", input_tokens: 100 }, async () =>
+      chunksOf([delta("12345678")]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await collect(result.value.value);
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 102");
+    expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("that does not start gives its tokens back", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    expect(
+      await guard.stream({ ...request, request_id: "s" }, async () => new Promise(() => undefined)),
+    ).toMatchObject({ ok: false, error: { kind: "call_timed_out" } });
+    await guard.idle();
+    expect(database.held.get("s")).toBe("released");
+  });
+});
