@@ -620,20 +620,32 @@ end
 $$;
 comment on function governance.feed_low_id(timestamptz) is 'An id at or before the first call since a moment.';
 
+create function governance.ended_below(p_bound xid8, p_snapshot pg_snapshot) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_bound > '0'::xid8 and pg_snapshot_xmax(p_snapshot) >= p_bound and not exists (select from pg_snapshot_xip(p_snapshot) x where x < p_bound)
+$$;
+comment on function governance.ended_below(xid8, pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; false for no bound.';
+
 create function public.usage_events_since(p_cursor text default null, p_limit int default 500, p_filter jsonb default '{}') returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
   -- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages
   -- through what is visible in page, those of them up to after. base_high and page_high are the highest ids visible
   -- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
+  -- base_bound and page_bound are above every transaction number that was given out when those highest ids were read
+  -- (0 where that is not known): a snapshot's own xmax is not.
   v_low bigint := 0;
   v_base pg_snapshot;
   v_base_high bigint := 0;
+  v_base_bound xid8 := '0';
   v_page pg_snapshot;
   v_page_high bigint := 0;
+  v_page_bound xid8 := '0';
   v_after bigint := 0;
   v_now pg_snapshot := pg_current_snapshot();
   v_now_high bigint;
+  v_now_bound xid8 := '0';
+  v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
   v_parts text[];
   v_key text;
   v_account_id bigint;
@@ -670,7 +682,7 @@ begin
     end if;
     if p_cursor is not null and p_cursor <> 'now' then
       v_parts := string_to_array(p_cursor, '.');
-      if v_parts[1] <> '1' or cardinality(v_parts) <> 7 then
+      if v_parts[1] <> '2' or cardinality(v_parts) <> 9 then
         raise exception using errcode = 'invalid_text_representation';
       end if;
       v_low := v_parts[2]::bigint;
@@ -679,6 +691,8 @@ begin
       v_page := nullif(v_parts[5], '-')::pg_snapshot;
       v_page_high := v_parts[6]::bigint;
       v_after := v_parts[7]::bigint;
+      v_base_bound := v_parts[8]::xid8;
+      v_page_bound := v_parts[9]::xid8;
     end if;
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument', 'p_cursor is null, "now", or a next_cursor as it was answered; p_filter.since is a moment, p_filter.kinds a list');
@@ -692,9 +706,15 @@ begin
   end if;
   select greatest((select max(r.decision_id) from governance.requests r), (select max(t.transaction_id) from governance.token_transactions t),
     (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
+  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
+  -- that this transaction takes now.
+  if not v_has_xid then
+    v_now_bound := pg_current_xact_id();
+  end if;
   if p_cursor = 'now' then
     -- Transactions that began more than an hour ago are not waited for.
-    return jsonb_build_object('events', '[]'::jsonb, 'next_cursor', format('1.%s.%s.%s.-.0.0', governance.feed_low_id(governance.now() - interval '1 hour'), v_now, v_now_high));
+    return jsonb_build_object('events', '[]'::jsonb, 'next_cursor',
+      format('2.%s.%s.%s.-.0.0.%s.0', governance.feed_low_id(governance.now() - interval '1 hour'), v_now, v_now_high, v_now_bound));
   end if;
   if p_cursor is null and v_since is not null then
     v_low := governance.feed_low_id(v_since - interval '1 hour');
@@ -704,6 +724,7 @@ begin
     if v_page is null then
       v_page := v_now;
       v_page_high := v_now_high;
+      v_page_bound := v_now_bound;
       v_after := v_low;
     end if;
     v_room := p_limit - cardinality(v_all_ids);
@@ -747,17 +768,16 @@ begin
       v_after := v_ids[v_room];
       exit;
     end if;
-    -- All that page shows is delivered: it becomes the base. A transaction that is not visible in it, once all of the
-    -- old base's are over (or when none was under way in page itself), began after that snapshot: so its ids are above
-    -- the highest one seen then, and low can follow.
-    if v_base is not null and pg_snapshot_xmin(v_page) >= pg_snapshot_xmax(v_base) then
-      v_low := greatest(v_low, v_base_high);
-    end if;
-    if pg_snapshot_xmin(v_page) >= pg_snapshot_xmax(v_page) then
+    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
+    -- nothing can come any more at or below the highest id that goes with it.
+    if governance.ended_below(v_page_bound, v_page) then
       v_low := greatest(v_low, v_page_high);
+    elsif governance.ended_below(v_base_bound, v_page) then
+      v_low := greatest(v_low, v_base_high);
     end if;
     v_base := v_page;
     v_base_high := v_page_high;
+    v_base_bound := v_page_bound;
     if v_page::text = v_now::text then
       v_page := null;
       v_after := 0;
@@ -798,7 +818,8 @@ begin
     join governance.accounts a on a.account_id = coalesce(t.account_id, h.account_id, q.account_id)
   ) e;
   return jsonb_build_object('events', v_events,
-    'next_cursor', format('1.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high, coalesce(v_page::text, '-'), v_page_high, v_after));
+    'next_cursor', format('2.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high, coalesce(v_page::text, '-'), v_page_high, v_after,
+      v_base_bound, v_page_bound));
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is

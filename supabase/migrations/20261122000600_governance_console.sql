@@ -299,20 +299,15 @@ begin
     where t.transaction_id > v_from and t.transaction_id <= v_upto and t.transaction_type = 'usage' and t.created_at > v_oldest
     group by 1, 2
     on conflict (slot, account_id) do update set tokens = u.tokens + excluded.tokens;
-    select array_agg(distinct x.account_id) into v_accounts from (
-      select r.account_id from governance.requests r where r.decision_id > v_from and r.decision_id <= v_upto
-      union all
-      select t.account_id from governance.token_transactions t where t.transaction_id > v_from and t.transaction_id <= v_upto
-      union all
-      select h.account_id from governance.hold_events h where h.event_id > v_from and h.event_id <= v_upto
-    ) x;
     v_state := v_state || jsonb_build_object('consumed', v_upto);
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
   where s.key = 'followed_events' and s.value is distinct from v_state;
 
-  -- What turns by the clock alone.
-  v_accounts := v_accounts
+  -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the clock.
+  v_accounts := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id limit p_limit)
+    || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from order by t.transaction_id limit p_limit)
+    || array(select h.account_id from governance.hold_events h where h.event_id > v_from order by h.event_id limit p_limit)
     || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now limit p_limit)
     || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now and (l.tokens_this_month > l.reserved or l.cost_this_month > 0) limit p_limit);
   if cardinality(v_accounts) > 0 then
@@ -658,8 +653,12 @@ begin
       select t.reason, sum(t.calls) as calls from totals t where t.outcome = 'block' and t.reason <> '' group by 1 order by 2 desc, 1 limit 10) r),
     'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name, 'tokens', u.tokens)
       order by u.tokens desc, a.user_id), '[]') from (
-        select x.account_id, sum(x.tokens) as tokens from governance.recent_usage x
-        where x.slot >= date_bin('5 minutes', v_from, '2000-01-01') group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
+        select x.account_id, sum(x.tokens) as tokens from (
+          select y.account_id, y.tokens from governance.recent_usage y where y.slot >= date_bin('5 minutes', v_from, '2000-01-01')
+          union all
+          select t.account_id, -t.amount from governance.token_transactions t
+          where t.transaction_id > v_consumed and t.transaction_id <= v_consumed + 10000 and t.transaction_type = 'usage' and t.created_at >= v_from) x
+        group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
       join governance.accounts a using (account_id)))
   into v_answer;
   return v_answer;

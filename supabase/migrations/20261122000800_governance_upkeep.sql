@@ -541,7 +541,8 @@ begin
       end;
     end if;
   end loop;
-  if cardinality(v_touched) > 0 then
+  -- Never waiting for another round while this one holds accounts: follow_events copies them too, from their entries.
+  if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
     perform governance.copy_to_listings(v_touched);
   end if;
   is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
@@ -669,6 +670,12 @@ declare
   v_rolled record;
   v_problems int;
 begin
+  -- First, while this transaction has written nothing: see follow_events.
+  loop
+    v_count := governance.follow_events(2000);
+    v_followed := v_followed + v_count;
+    exit when v_count = 0 or clock_timestamp() > v_until;
+  end loop;
   -- Months of calls come and go by themselves. To drop one needs its table alone: then nothing else is done in this round.
   if pg_try_advisory_xact_lock(7254016) and not exists (
     select from governance.maintenance_state s where s.key = 'partitions' and (s.value ->> 'at')::timestamptz between v_now - interval '1 hour' and v_now) then
@@ -680,11 +687,6 @@ begin
       return governance.maintenance_answer(jsonb_build_object('partitions_created', v_created, 'partitions_dropped', v_dropped.dropped, 'more', true));
     end if;
   end if;
-  loop
-    v_count := governance.follow_events(2000);
-    v_followed := v_followed + v_count;
-    exit when v_count = 0 or clock_timestamp() > v_until;
-  end loop;
   v_days := governance.aggregate_days();
   select * into v_purged from governance.purge(v_now);
   v_problems := governance.check_rollups(v_now);
