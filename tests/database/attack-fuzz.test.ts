@@ -300,13 +300,13 @@ describe("cursors", () => {
     const random = seedRandom(4711, "cursor");
     const faults: string[] = [];
     for (let round = 0; round < 250; round++) {
-      const characters = [...next_cursor];
+      const characters = next_cursor.split("");
       for (let bends = random.whole(1, 3); bends > 0; bends--) {
         const at = random.whole(0, characters.length - 1);
         characters.splice(
           at,
           random.whole(0, 1),
-          random.pick([..."0129.-:,xé", "", "99999999999999999999", "\u0000"]),
+          random.pick([..."0129.-:,xé".split(""), "", "99999999999999999999", "\u0000"]),
         );
       }
       const cursor = characters.join("");

@@ -571,6 +571,50 @@ describe("what an operator and a backend rely on", () => {
     },
   );
 
+  it("forty days of upkeep from four places at once, in the midst of calls, refuse nobody and lose nothing", async () => {
+    const refused: string[] = [];
+    const start = Date.now();
+    let number = 0;
+    try {
+      for (let step = 1; step <= 20; step++) {
+        await sql.query("select governance.set_test_clock($1, true)", [
+          new Date(start + step * 48 * 3_600_000).toISOString(),
+        ]);
+        const works = [
+          ...Array.from({ length: 4 }, () => target.client.rpc("run_maintenance")),
+          ...Array.from({ length: 4 }, () => target.client.rpc("console_overview")),
+          ...Array.from({ length: 24 }, async (_, index) => {
+            const p_request_id = `storm-${++number}`;
+            const asked = await target.client.rpc("authorize_usage", {
+              p_request_id,
+              p_user_id: `storm-user-${index % 6}`,
+              p_model: "gpt-4o-mini",
+              p_estimated_tokens: 40,
+            });
+            // A third are left to expire.
+            if (asked.error || index % 3 === 0) return asked;
+            return target.client.rpc("settle_usage", {
+              p_request_id,
+              p_input_tokens: 10,
+              p_output_tokens: 20,
+            });
+          }),
+        ];
+        for (const { error, status } of await Promise.all(works)) {
+          if (error) refused.push(`step ${step}: ${status} ${error.code} ${error.message} ${error.details}`);
+        }
+      }
+      expect(refused).toEqual([]);
+      for (let round = 0; round < 20; round++) {
+        const { more } = await target.ask<{ more: boolean }>("run_maintenance");
+        if (!more) break;
+      }
+    } finally {
+      await sql.query("select governance.set_test_clock(null)");
+    }
+    await target.expectSoundLedger();
+  });
+
   it("nobody but the service may call what only the service may, and users see only themselves", async () => {
     for (const [name, parameters] of Object.entries(calls)) {
       const reply = await target.send(name, parameters, target.project.anonKey);
