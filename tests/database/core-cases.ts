@@ -399,7 +399,7 @@ export function history(dice: Dice, id: string): Case {
   const created_at = at;
   const steps: Step[] = [];
   const open: string[] = [];
-  const calls = dice.whole(2, 7);
+  const calls = dice.whole(2, 5);
   if (dice.chance(0.3))
     steps.push({
       kind: "grant",
