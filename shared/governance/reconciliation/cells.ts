@@ -89,6 +89,16 @@ const digits2 = (bytes: Uint8Array, at: number): number => {
   return a >= 0 && a <= 9 && b >= 0 && b <= 9 ? a * 10 + b : Number.NaN;
 };
 
+/** Whether what follows the seconds is a fraction or nothing, then Z or +00:00, as the database writes it. */
+function endsInUtc(bytes: Uint8Array, at: number, end: number): boolean {
+  if (bytes[at] === 0x2e) {
+    at++;
+    while (at < end && (bytes[at] as number) >= ZERO && (bytes[at] as number) <= NINE) at++;
+  }
+  if (end - at === 1) return bytes[at] === 0x5a;
+  return end - at === 6 && bytes[at] === 0x2b && digits2(bytes, at + 1) === 0 && digits2(bytes, at + 4) === 0;
+}
+
 /**
  * Seconds since 1970 (UTC) of `YYYY-MM-DD[ T]HH:MM[:SS]`, the only form that Stripe's exports use, or of what
  * spreadsheets and the database make of it. NaN where it cannot be read or can be read in two ways.
@@ -100,9 +110,13 @@ export function readTime(
   dateOrder: "dmy" | "mdy" | undefined,
 ): number {
   const length = end - start;
-  if ((length === 16 || length === 19) && bytes[start + 4] === 0x2d && bytes[start + 7] === 0x2d) {
+  if (
+    bytes[start + 4] === 0x2d &&
+    bytes[start + 7] === 0x2d &&
+    (length === 16 || length === 19 || (length > 19 && endsInUtc(bytes, start + 19, end)))
+  ) {
     const year = digits2(bytes, start) * 100 + digits2(bytes, start + 2);
-    const second = length === 19 ? digits2(bytes, start + 17) : 0;
+    const second = length >= 19 ? digits2(bytes, start + 17) : 0;
     const time = epochSeconds(
       year,
       digits2(bytes, start + 5),

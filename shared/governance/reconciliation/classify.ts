@@ -135,7 +135,6 @@ export function classify(
   const l = ledger.columns;
   const events = side.table.length;
   const records = ledger.length;
-  const at = <T extends ArrayLike<number>>(column: T, row: number): number => column[row] as number;
   const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
   const { stripeDisposition: stripe, ledgerDisposition: books } = links;
   const drafts: Draft[] = [];
@@ -145,6 +144,8 @@ export function classify(
   const disputeInDifference = new Set<number>();
   const refundMatched = new Set<number>();
   const refundInRecord = new Set<number>();
+  /** The one grant of nearly every charge, without a list each time. */
+  const only: number[] = [0];
   const tally = (
     map: Map<number, { amount: number; count: number }>,
     currency: number,
@@ -186,17 +187,35 @@ export function classify(
       if (price.from <= time) found = price;
     return found;
   };
+  const pricesByKey = new Map<number, readonly (PackPrice & { from: number })[] | null>();
+  /** As packAt, without making the pack's name each time. */
+  const packByKey = (key: number, time: number): PackPrice | null => {
+    if (key === 0) return null;
+    let prices = pricesByKey.get(key);
+    if (prices === undefined) {
+      prices = packs.get(interner.text(key)) ?? null;
+      pricesByKey.set(key, prices);
+    }
+    if (prices === null) return null;
+    let found: PackPrice | null = null;
+    for (let i = 0; i < prices.length; i++) {
+      const price = prices[i] as PackPrice & { from: number };
+      if (price.from > time) break;
+      found = price;
+    }
+    return found;
+  };
   const packPaidFor = (event: number): PackPrice | null => {
-    const time = at(s.created, event);
-    const named = packAt(text(at(s.pack, event)), time);
+    const time = s.created[event] as number;
+    const named = packByKey(s.pack[event] as number, time);
     if (named) return named;
-    const code = currencies.code(at(s.currency, event));
+    const code = currencies.code(s.currency[event] as number);
     const fitting = [...packs.keys()]
       .map((packId) => packAt(packId, time))
       .filter(
         (price) =>
           price !== null &&
-          price.price_minor === at(s.amount, event) &&
+          price.price_minor === (s.amount[event] as number) &&
           price.currency.toLowerCase() === code,
       );
     return fitting.length === 1 ? (fitting[0] ?? null) : null;
@@ -205,39 +224,39 @@ export function classify(
   const money = (amount: number, currency: number): string =>
     formatMoney(amount, currencies.code(currency) || "xxx");
   const eventKey = (e: number): string =>
-    text(at(s.object, e)) ??
-    text(at(s.intent, e)) ??
-    text(at(s.session, e)) ??
-    text(at(s.transaction, e)) ??
-    `no-id-${isoTime(at(s.created, e)) ?? "no-time"}-${at(s.amount, e)}-${text(at(s.customer, e)) ?? "nobody"}`;
-  const grantKey = (r: number): string => `entry-${at(l.transaction, r)}`;
-  const paymentOf = (e: number): string => `${EVENT_NAMES[at(s.kind, e)]} ${eventKey(e)}`;
-  const granted = (r: number): number => at(l.tokens, r) + at(links.adjusted, r);
+    text(s.object[e] as number) ??
+    text(s.intent[e] as number) ??
+    text(s.session[e] as number) ??
+    text(s.transaction[e] as number) ??
+    `no-id-${isoTime(s.created[e] as number) ?? "no-time"}-${s.amount[e] as number}-${text(s.customer[e] as number) ?? "nobody"}`;
+  const grantKey = (r: number): string => `entry-${l.transaction[r] as number}`;
+  const paymentOf = (e: number): string => `${EVENT_NAMES[s.kind[e] as number]} ${eventKey(e)}`;
+  const granted = (r: number): number => (l.tokens[r] as number) + (links.adjusted[r] as number);
 
   // --- rows that say nothing about tokens ---------------------------------------------------------------------------
   const conflicts = new Set(links.conflicts);
   for (const e of conflicts)
     drafts.push({
       class: "ORPHAN",
-      key: `${eventKey(e)}-${at(s.amount, e)}-${currencies.code(at(s.currency, e))}`,
+      key: `${eventKey(e)}-${s.amount[e] as number}-${currencies.code(s.currency[e] as number)}`,
       event: e,
       record: -1,
-      amount: at(s.amount, e),
-      currency: at(s.currency, e),
+      amount: s.amount[e] as number,
+      currency: s.currency[e] as number,
       tokens: 0,
-      occurred: at(s.created, e),
+      occurred: s.created[e] as number,
       trail: [`${eventKey(e)} stands twice in one file, with different amounts`],
       explanation: `Two rows of one file claim the id ${eventKey(e)} and disagree. The other row was used.`,
       action: "investigate",
       words: "Export the file again; if both rows come back, ask Stripe.",
     });
   for (let e = 0; e < events; e++) {
-    if (at(links.cashCounts, e) === 1) checkRow(e);
+    if ((links.cashCounts[e] as number) === 1) checkRow(e);
     if (stripe[e] !== PENDING_ROW) continue;
-    if (at(s.foreign, e)) stripe[e] = exclude("other_account");
-    else if (at(s.test, e)) testMode(e);
+    if (s.foreign[e] as number) stripe[e] = exclude("other_account");
+    else if (s.test[e] as number) testMode(e);
     else
-      switch (at(s.kind, e)) {
+      switch (s.kind[e] as number) {
         case FEE:
           stripe[e] = exclude("fee");
           break;
@@ -251,30 +270,30 @@ export function classify(
           unknownRow(e);
           break;
         case CHARGE:
-          if (at(s.state, e) === NOT_PAID) {
-            if (at(links.claims.first, e) < 0) stripe[e] = exclude("not_paid");
-          } else if (at(s.state, e) === PENDING) stripe[e] = exclude("pending");
-          else if (at(s.state, e) === UNCAPTURED) stripe[e] = exclude("not_captured");
+          if ((s.state[e] as number) === NOT_PAID) {
+            if ((links.claims.first[e] as number) < 0) stripe[e] = exclude("not_paid");
+          } else if ((s.state[e] as number) === PENDING) stripe[e] = exclude("pending");
+          else if ((s.state[e] as number) === UNCAPTURED) stripe[e] = exclude("not_captured");
           break;
       }
   }
 
   function checkRow(e: number): void {
-    const off = at(s.cash, e) - at(s.fee, e) - at(s.net, e);
+    const off = (s.cash[e] as number) - (s.fee[e] as number) - (s.net[e] as number);
     if (off === 0) return;
-    const currency = at(s.cashCurrency, e);
+    const currency = s.cashCurrency[e] as number;
     if (stripe[e] === PENDING_ROW || stripe[e] === MATCHED) feeRows.add(e);
     drafts.push({
       class: "FEE_VARIANCE",
-      key: text(at(s.transaction, e)) ?? eventKey(e),
+      key: text(s.transaction[e] as number) ?? eventKey(e),
       event: e,
       record: -1,
       amount: off,
       currency,
       tokens: 0,
-      occurred: at(s.created, e),
+      occurred: s.created[e] as number,
       trail: [
-        `gross ${money(at(s.cash, e), currency)} − fee ${money(at(s.fee, e), currency)} ≠ net ${money(at(s.net, e), currency)}`,
+        `gross ${money(s.cash[e] as number, currency)} − fee ${money(s.fee[e] as number, currency)} ≠ net ${money(s.net[e] as number, currency)}`,
       ],
       explanation: `Gross less fee is not net in this row: ${money(off, currency)} is missing. The tie-out is blocked.`,
       action: "investigate",
@@ -289,10 +308,10 @@ export function classify(
       event: e,
       record: -1,
       amount: 0,
-      currency: at(s.currency, e),
+      currency: s.currency[e] as number,
       tokens: 0,
-      occurred: at(s.created, e),
-      trail: [`${text(at(s.session, e)) ?? eventKey(e)} is of test mode`],
+      occurred: s.created[e] as number,
+      trail: [`${text(s.session[e] as number) ?? eventKey(e)} is of test mode`],
       explanation: `${paymentOf(e)} is a test payment in a live export. It was left out.`,
       action: "exclude",
       words: "Leave it out, and find out why a test row is in a live export.",
@@ -301,17 +320,17 @@ export function classify(
   }
   function unknownRow(e: number): void {
     stripe[e] = IN_DIFFERENCE;
-    const category = text(at(s.category, e)) ?? "(empty)";
-    const amount = at(s.amount, e);
+    const category = text(s.category[e] as number) ?? "(empty)";
+    const amount = s.amount[e] as number;
     drafts.push({
       class: "UNKNOWN_CATEGORY",
-      key: text(at(s.transaction, e)) ?? eventKey(e),
+      key: text(s.transaction[e] as number) ?? eventKey(e),
       event: e,
       record: -1,
       amount,
-      currency: at(s.currency, e),
+      currency: s.currency[e] as number,
       tokens: 0,
-      occurred: at(s.created, e),
+      occurred: s.created[e] as number,
       trail: [`status or category "${category}"`],
       explanation: `"${category}" is a status or category that is not known here, so nothing can be said about its tokens.`,
       action: "investigate",
@@ -322,37 +341,37 @@ export function classify(
   // --- charges and the grants that claim them -----------------------------------------------------------------------
   const chargesSeen = side.has.payments || side.has.cash;
   for (let e = 0; e < events; e++) {
-    if (at(s.kind, e) !== CHARGE || stripe[e] !== PENDING_ROW) continue;
-    const first = at(links.claims.first, e);
-    if (at(s.state, e) === NOT_PAID) {
-      for (let r = first; r >= 0; r = at(links.claims.next, r)) grantedNotPaid(r, e);
+    if ((s.kind[e] as number) !== CHARGE || stripe[e] !== PENDING_ROW) continue;
+    const first = links.claims.first[e] as number;
+    if ((s.state[e] as number) === NOT_PAID) {
+      for (let r = first; r >= 0; r = links.claims.next[r] as number) grantedNotPaid(r, e);
       stripe[e] = IN_DIFFERENCE;
     } else if (first < 0) unclaimedCharge(e);
     else claimedCharge(e, first);
   }
 
   function paidInBridge(e: number): void {
-    tally(sums.stripe, at(s.currency, e), at(s.amount, e));
+    tally(sums.stripe, s.currency[e] as number, s.amount[e] as number);
   }
   function grantInBridge(r: number): void {
-    tally(sums.ledger, at(l.currency, r), Math.max(0, at(l.amount, r)));
+    tally(sums.ledger, l.currency[r] as number, Math.max(0, l.amount[r] as number));
   }
   function grantMoney(r: number): number {
-    return Math.max(0, at(l.amount, r));
+    return Math.max(0, l.amount[r] as number);
   }
 
   function unclaimedCharge(e: number): void {
-    const amount = at(s.amount, e);
-    const currency = at(s.currency, e);
-    const created = at(s.created, e);
+    const amount = s.amount[e] as number;
+    const currency = s.currency[e] as number;
+    const created = s.created[e] as number;
     if (created < frame.from || created >= frame.to) {
       stripe[e] = exclude("outside_period");
       return;
     }
     const sibling = siblingOf(e);
     if (
-      at(links.refundedOf, e) >= amount ||
-      (at(links.disputeOf, e) === LOST && at(links.disputedOf, e) >= amount)
+      (links.refundedOf[e] as number) >= amount ||
+      ((links.disputeOf[e] as number) === LOST && (links.disputedOf[e] as number) >= amount)
     ) {
       stripe[e] = exclude("refunded_in_full");
       return;
@@ -362,11 +381,11 @@ export function classify(
     const base = { key: eventKey(e), event: e, record: -1, amount, currency, occurred: created };
     const tried = `no grant by ${
       [
-        at(s.object, e) && "charge",
-        at(s.intent, e) && "payment intent",
-        at(s.session, e) && "checkout session",
-        (at(s.order, e) || at(s.reference, e)) && "order",
-        at(s.invoice, e) && "invoice",
+        (s.object[e] as number) && "charge",
+        (s.intent[e] as number) && "payment intent",
+        (s.session[e] as number) && "checkout session",
+        ((s.order[e] as number) || (s.reference[e] as number)) && "order",
+        (s.invoice[e] as number) && "invoice",
       ]
         .filter(Boolean)
         .join(", ") || "any id: the row has none"
@@ -401,10 +420,10 @@ export function classify(
       return;
     }
     // A subscription's tokens are its plan's: the price of a pack that happens to be the same says nothing.
-    const pack = at(s.invoice, e) === 0 ? packPaidFor(e) : null;
-    const refunded = at(links.refundedOf, e);
+    const pack = (s.invoice[e] as number) === 0 ? packPaidFor(e) : null;
+    const refunded = links.refundedOf[e] as number;
     const due = pack ? pack.tokens - proRata(pack.tokens, refunded, amount) : null;
-    const subscription = at(s.invoice, e) !== 0;
+    const subscription = (s.invoice[e] as number) !== 0;
     const name = subscription ? "SUB_PERIOD_GAP" : "PAID_NOT_GRANTED";
     bridge(name, currency, amount);
     drafts.push({
@@ -413,7 +432,7 @@ export function classify(
       tokens: due === null ? 0 : -due,
       trail: [tried],
       explanation: subscription
-        ? `Invoice ${text(at(s.invoice, e))} was paid (${money(amount, currency)}), and its period was never granted.`
+        ? `Invoice ${text(s.invoice[e] as number)} was paid (${money(amount, currency)}), and its period was never granted.`
         : `${money(amount, currency)} was paid and captured, and no tokens were granted for it.`,
       action: "grant",
       words:
@@ -428,8 +447,8 @@ export function classify(
   /** Another paid charge of the same order, session, intent or invoice: the claimed one, else the oldest before this. */
   function siblingOf(e: number): number {
     const older = (a: number, b: number): boolean =>
-      at(s.created, a) < at(s.created, b) ||
-      (at(s.created, a) === at(s.created, b) && eventKey(a) < eventKey(b));
+      (s.created[a] as number) < (s.created[b] as number) ||
+      ((s.created[a] as number) === (s.created[b] as number) && eventKey(a) < eventKey(b));
     let found = -1;
     for (const [index, column] of [
       [links.chargesByOrder, s.order],
@@ -437,13 +456,20 @@ export function classify(
       [links.chargesByIntent, s.intent],
       [links.chargesByInvoice, s.invoice],
     ] as const) {
-      const key = at(column, e);
+      const key = column[e] as number;
       if (key === 0) continue;
-      for (let other = at(index.first, key); other >= 0; other = at(index.next, other)) {
-        if (other === e || at(s.state, other) !== PAID || at(s.test, other) || at(s.foreign, other)) continue;
-        const claimed = at(links.claims.first, other) >= 0;
+      for (let other = index.first[key] as number; other >= 0; other = index.next[other] as number) {
+        if (
+          other === e ||
+          (s.state[other] as number) !== PAID ||
+          (s.test[other] as number) ||
+          (s.foreign[other] as number)
+        )
+          continue;
+        const claimed = (links.claims.first[other] as number) >= 0;
         if (!claimed && !older(other, e)) continue;
-        if (found < 0 || (claimed && at(links.claims.first, found) < 0) || older(other, found)) found = other;
+        if (found < 0 || (claimed && (links.claims.first[found] as number) < 0) || older(other, found))
+          found = other;
       }
     }
     return found;
@@ -452,27 +478,28 @@ export function classify(
   function claimedCharge(e: number, first: number): void {
     stripe[e] = MATCHED;
     paidInBridge(e);
-    if (at(links.claims.next, first) < 0) {
+    if ((links.claims.next[first] as number) < 0) {
       compare(e, first);
-      follow(e, [first]);
+      only[0] = first;
+      follow(e, only);
       return;
     }
     const claimants: number[] = [];
-    for (let r = first; r >= 0; r = at(links.claims.next, r)) claimants.push(r);
+    for (let r = first; r >= 0; r = links.claims.next[r] as number) claimants.push(r);
     claimants.sort(
       (a, b) =>
-        at(links.claimPass, a) - at(links.claimPass, b) ||
-        at(l.created, a) - at(l.created, b) ||
-        at(l.transaction, a) - at(l.transaction, b),
+        (links.claimPass[a] as number) - (links.claimPass[b] as number) ||
+        (l.created[a] as number) - (l.created[b] as number) ||
+        (l.transaction[a] as number) - (l.transaction[b] as number),
     );
     const chosen = exactSubset(claimants, e);
     const kept = chosen ?? [
-      claimants.find((r) => grantMoney(r) === at(s.amount, e)) ?? (claimants[0] as number),
+      claimants.find((r) => grantMoney(r) === (s.amount[e] as number)) ?? (claimants[0] as number),
     ];
     const keptSet = new Set(kept);
     if (chosen && chosen.length > 1) {
       sums.byPass[6] = (sums.byPass[6] as number) + chosen.length;
-      tally(sums.matched, at(s.currency, e), at(s.amount, e));
+      tally(sums.matched, s.currency[e] as number, s.amount[e] as number);
       for (const r of chosen) {
         books[r] = MATCHED;
         grantInBridge(r);
@@ -485,8 +512,10 @@ export function classify(
 
   /** The first set of grants, oldest first, whose money adds up to the charge; none for more than 12. */
   function exactSubset(claimants: number[], e: number): number[] | null {
-    const target = at(s.amount, e);
-    const usable = claimants.filter((r) => at(l.currency, r) === at(s.currency, e) && grantMoney(r) > 0);
+    const target = s.amount[e] as number;
+    const usable = claimants.filter(
+      (r) => (l.currency[r] as number) === (s.currency[e] as number) && grantMoney(r) > 0,
+    );
     const single = usable.find((r) => grantMoney(r) === target);
     if (single !== undefined) return [single];
     if (usable.length > 12) return null;
@@ -507,48 +536,51 @@ export function classify(
     books[r] = IN_DIFFERENCE;
     grantInBridge(r);
     const twin = kept[0] as number;
-    const overlap = at(l.kind, r) === SUBSCRIPTION_GRANT;
+    const overlap = (l.kind[r] as number) === SUBSCRIPTION_GRANT;
     const name = overlap ? "SUB_PERIOD_OVERLAP" : "DUPLICATE_GRANT";
-    bridge(name, at(l.currency, r), -grantMoney(r));
-    const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+    bridge(name, l.currency[r] as number, -grantMoney(r));
+    const back = Math.max(0, granted(r) - (links.reversed[r] as number) - (links.clawed[r] as number));
     drafts.push({
       class: name,
       key: grantKey(r),
       event: e,
       record: r,
       amount: -grantMoney(r),
-      currency: at(l.currency, r),
+      currency: l.currency[r] as number,
       tokens: back,
-      occurred: at(l.created, r),
-      trail: [linkWords(r, e), `${eventKey(e)} was granted already by entry ${at(l.transaction, twin)}`],
+      occurred: l.created[r] as number,
+      trail: [
+        linkWords(r, e),
+        `${eventKey(e)} was granted already by entry ${l.transaction[twin] as number}`,
+      ],
       explanation: overlap
-        ? `One invoiced period was granted twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)}.`
-        : `One payment was credited twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)} both belong to ${eventKey(e)}.`,
+        ? `One invoiced period was granted twice: entries ${l.transaction[twin] as number} and ${l.transaction[r] as number}.`
+        : `One payment was credited twice: entries ${l.transaction[twin] as number} and ${l.transaction[r] as number} both belong to ${eventKey(e)}.`,
       action: "reverse",
-      words: `Take back ${count(back)} tokens of entry ${at(l.transaction, r)}.`,
+      words: `Take back ${count(back)} tokens of entry ${l.transaction[r] as number}.`,
       correctionTokens: -back,
     });
   }
 
   function linkWords(r: number, e: number): string {
-    return `entry ${at(l.transaction, r)} ↔ ${eventKey(e)} by ${PASSES[at(links.claimPass, r)]}`;
+    return `entry ${l.transaction[r] as number} ↔ ${eventKey(e)} by ${PASSES[links.claimPass[r] as number]}`;
   }
 
   /** One charge, one grant: currency, amount, price at the time, tokens; the first that is off is the class. */
   function compare(e: number, r: number): void {
     grantInBridge(r);
     books[r] = MATCHED;
-    const currency = at(s.currency, e);
-    const amount = at(s.amount, e);
-    const ledgerCurrency = at(l.currency, r);
-    const ledgerAmount = at(l.amount, r);
-    const base = {
+    const currency = s.currency[e] as number;
+    const amount = s.amount[e] as number;
+    const ledgerCurrency = l.currency[r] as number;
+    const ledgerAmount = l.amount[r] as number;
+    const base = () => ({
       event: e,
       record: r,
       key: eventKey(e),
-      occurred: at(s.created, e),
+      occurred: s.created[e] as number,
       trail: [linkWords(r, e)],
-    };
+    });
     const different = (name: DifferenceClass): void => {
       books[r] = IN_DIFFERENCE;
       stripe[e] = IN_DIFFERENCE;
@@ -559,12 +591,12 @@ export function classify(
       }
     };
     if (ledgerAmount >= 0 && ledgerCurrency !== currency) {
-      const settled = at(s.cashCurrency, e) === ledgerCurrency && at(s.cash, e) !== 0;
-      const off = Math.abs(at(s.cash, e)) - ledgerAmount;
+      const settled = (s.cashCurrency[e] as number) === ledgerCurrency && (s.cash[e] as number) !== 0;
+      const off = Math.abs(s.cash[e] as number) - ledgerAmount;
       if (settled && Math.abs(off) <= 1) {
         different("FX_ROUNDING");
         drafts.push({
-          ...base,
+          ...base(),
           class: "FX_ROUNDING",
           amount: off,
           currency: ledgerCurrency,
@@ -579,34 +611,34 @@ export function classify(
       }
       different("CURRENCY_MISMATCH");
       drafts.push({
-        ...base,
+        ...base(),
         class: "CURRENCY_MISMATCH",
         amount,
         currency,
         tokens: 0,
-        explanation: at(s.settledOnly, e)
+        explanation: (s.settledOnly[e] as number)
           ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(ledgerAmount, ledgerCurrency)}; what the customer paid is not in this export.`
           : `Paid ${money(amount, currency)}, but the ledger has ${money(ledgerAmount, ledgerCurrency)}.`,
-        action: at(s.settledOnly, e) ? "investigate" : "relabel",
-        words: at(s.settledOnly, e)
+        action: (s.settledOnly[e] as number) ? "investigate" : "relabel",
+        words: (s.settledOnly[e] as number)
           ? "Export with the column Customer Facing Amount, or add the Payments export."
-          : `Relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}.`,
+          : `Relabel entry ${l.transaction[r] as number} as ${money(amount, currency)}.`,
         correctionAmount: amount,
         correctionCurrency: currency,
       });
       return;
     }
     if (ledgerAmount >= 0 && ledgerAmount !== amount) {
-      const converted = at(s.cashCurrency, e) !== currency || at(s.settledOnly, e) === 1;
+      const converted = (s.cashCurrency[e] as number) !== currency || (s.settledOnly[e] as number) === 1;
       if (
         converted &&
         Math.abs(amount - ledgerAmount) === 1 &&
-        at(s.cashCurrency, e) !== 0 &&
-        at(s.settledOnly, e) === 0
+        (s.cashCurrency[e] as number) !== 0 &&
+        (s.settledOnly[e] as number) === 0
       ) {
         different("FX_ROUNDING");
         drafts.push({
-          ...base,
+          ...base(),
           class: "FX_ROUNDING",
           amount: amount - ledgerAmount,
           currency,
@@ -621,29 +653,29 @@ export function classify(
       }
       different("AMOUNT_MISMATCH");
       drafts.push({
-        ...base,
+        ...base(),
         class: "AMOUNT_MISMATCH",
         amount: amount - ledgerAmount,
         currency,
         tokens: 0,
         explanation: `Paid ${money(amount, currency)}, but the ledger has ${money(ledgerAmount, currency)} for it.`,
         action: "relabel",
-        words: `Find out why; then relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}, or refund the rest in Stripe.`,
+        words: `Find out why; then relabel entry ${l.transaction[r] as number} as ${money(amount, currency)}, or refund the rest in Stripe.`,
         correctionAmount: amount,
         correctionCurrency: currency,
       });
       return;
     }
-    const pack = links.relabelled[r] ? null : packAt(text(at(l.pack, r)), at(s.created, e));
+    const pack = links.relabelled[r] ? null : packByKey(l.pack[r] as number, s.created[e] as number);
     if (
       pack &&
-      at(s.settledOnly, e) === 0 &&
+      (s.settledOnly[e] as number) === 0 &&
       pack.currency.toLowerCase() === currencies.code(currency) &&
       pack.price_minor !== amount
     ) {
       different("AMOUNT_MISMATCH");
       drafts.push({
-        ...base,
+        ...base(),
         class: "AMOUNT_MISMATCH",
         amount: amount - pack.price_minor,
         currency,
@@ -662,21 +694,21 @@ export function classify(
       books[r] = IN_DIFFERENCE;
       stripe[e] = IN_DIFFERENCE;
       drafts.push({
-        ...base,
+        ...base(),
         class: "AMOUNT_MISMATCH",
         amount,
         currency,
         tokens: 0,
         explanation: `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
         action: "relabel",
-        words: `Relabel entry ${at(l.transaction, r)} as ${money(amount, currency)}.`,
+        words: `Relabel entry ${l.transaction[r] as number} as ${money(amount, currency)}.`,
         correctionAmount: amount,
         correctionCurrency: currency,
       });
       return;
     }
     if (!quantity(e, r)) {
-      const pass = at(links.claimPass, r);
+      const pass = links.claimPass[r] as number;
       sums.byPass[pass] = (sums.byPass[pass] as number) + 1;
     }
     tally(sums.matched, currency, amount);
@@ -684,20 +716,21 @@ export function classify(
 
   /** Tokens granted against the pack's, where the catalogue knows it. */
   function quantity(e: number, r: number, quiet = false): boolean {
-    const pack = packAt(text(at(l.pack, r)), at(s.created, e));
-    if (quiet || !pack || at(l.kind, r) === SUBSCRIPTION_GRANT || pack.tokens === granted(r)) return false;
+    const pack = packByKey(l.pack[r] as number, s.created[e] as number);
+    if (quiet || !pack || (l.kind[r] as number) === SUBSCRIPTION_GRANT || pack.tokens === granted(r))
+      return false;
     books[r] = IN_DIFFERENCE;
     stripe[e] = IN_DIFFERENCE;
     const off = granted(r) - pack.tokens;
     drafts.push({
       class: "TOKEN_QTY_MISMATCH",
-      key: `${eventKey(e)}${at(links.claims.next, at(links.claims.first, e)) >= 0 ? `-${grantKey(r)}` : ""}`,
+      key: `${eventKey(e)}${(links.claims.next[links.claims.first[e] as number] as number) >= 0 ? `-${grantKey(r)}` : ""}`,
       event: e,
       record: r,
       amount: 0,
-      currency: at(s.currency, e),
+      currency: s.currency[e] as number,
       tokens: off,
-      occurred: at(l.created, r),
+      occurred: l.created[r] as number,
       trail: [linkWords(r, e)],
       explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(r))} were granted.`,
       action: "adjust",
@@ -709,9 +742,10 @@ export function classify(
 
   /** Refunds and disputes of a charge against what its grants went through. */
   function follow(e: number, grants: readonly number[]): void {
-    if (side.has.refunds) checkRefund(e, grants, at(links.refundedOf, e), at(s.amount, e), eventKey(e));
+    const paid = s.amount[e] as number;
+    if (side.has.refunds) checkRefund(e, grants, links.refundedOf[e] as number, paid);
     if (side.has.disputes)
-      checkDispute(e, grants, at(links.disputeOf, e), at(links.disputedOf, e), at(s.amount, e), eventKey(e));
+      checkDispute(e, grants, links.disputeOf[e] as number, links.disputedOf[e] as number, paid);
   }
 
   function checkRefund(
@@ -719,8 +753,7 @@ export function classify(
     grants: readonly number[],
     refunded: number,
     paid: number,
-    key: string,
-    atLeast = false,
+    byCharge: string | null = null,
   ): boolean {
     let expected = 0;
     let actual = 0;
@@ -728,11 +761,12 @@ export function classify(
     let leftKnown = true;
     for (const r of grants) {
       expected += paid > 0 ? proRata(Math.max(0, granted(r)), Math.max(0, refunded), paid) : 0;
-      actual += at(links.reversed, r);
-      if (at(l.remaining, r) < 0) leftKnown = false;
-      else left += at(l.remaining, r);
+      actual += links.reversed[r] as number;
+      if ((l.remaining[r] as number) < 0) leftKnown = false;
+      else left += l.remaining[r] as number;
     }
-    if (actual === expected || (atLeast && actual > expected)) return true;
+    if (actual === expected || (byCharge !== null && actual > expected)) return true;
+    const key = byCharge ?? eventKey(e);
     const r = grants[0] as number;
     const off = expected - actual;
     const afterSpend = off > 0 && leftKnown && left < off;
@@ -742,7 +776,7 @@ export function classify(
       books[grant] = IN_DIFFERENCE;
       refundInDifference.add(grant);
     }
-    const currency = at(s.currency, e);
+    const currency = s.currency[e] as number;
     drafts.push({
       class: name,
       key,
@@ -751,9 +785,11 @@ export function classify(
       amount: off > 0 ? -Math.min(refunded, paid) : 0,
       currency,
       tokens: off,
-      occurred: at(s.created, e),
+      occurred: s.created[e] as number,
       trail: [
-        at(links.claim, r) >= 0 ? linkWords(r, e) : `entry ${at(l.transaction, r)} ↔ ${key} by charge id`,
+        (links.claim[r] as number) >= 0
+          ? linkWords(r, e)
+          : `entry ${l.transaction[r] as number} ↔ ${key} by charge id`,
       ],
       explanation:
         off < 0
@@ -780,10 +816,9 @@ export function classify(
     state: number,
     disputed: number,
     paid: number,
-    key: string,
   ): boolean {
     const r = grants[0] as number;
-    const lot = grants.reduce((most, grant) => Math.max(most, at(links.lotDispute, grant)), FREE);
+    const lot = grants.reduce((most, grant) => Math.max(most, links.lotDispute[grant] as number), FREE);
     if (state === NO_DISPUTE && lot === FREE) return true;
     let total = 0;
     let reversed = 0;
@@ -791,11 +826,12 @@ export function classify(
     let left = 0;
     for (const grant of grants) {
       total += Math.max(0, granted(grant));
-      reversed += at(links.reversed, grant);
-      clawed += at(links.clawed, grant);
-      left += at(l.remaining, grant) < 0 ? 1 : at(l.remaining, grant);
+      reversed += links.reversed[grant] as number;
+      clawed += links.clawed[grant] as number;
+      left += (l.remaining[grant] as number) < 0 ? 1 : (l.remaining[grant] as number);
     }
-    const currency = at(s.currency, e);
+    const currency = s.currency[e] as number;
+    const key = eventKey(e);
     const draft = (
       name: DifferenceClass,
       tokens: number,
@@ -817,9 +853,11 @@ export function classify(
         amount: name === "DISPUTE_WON_NOT_RESTORED" ? 0 : -disputed,
         currency,
         tokens,
-        occurred: at(s.created, e),
+        occurred: s.created[e] as number,
         trail: [
-          at(links.claim, r) >= 0 ? linkWords(r, e) : `entry ${at(l.transaction, r)} ↔ ${key} by charge id`,
+          (links.claim[r] as number) >= 0
+            ? linkWords(r, e)
+            : `entry ${l.transaction[r] as number} ↔ ${key} by charge id`,
         ],
         explanation,
         action,
@@ -871,7 +909,10 @@ export function classify(
       case NO_DISPUTE:
         // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
         if (lot !== HELD && lot !== CLAWED) return true;
-        if (at(links.lotDisputeAt, r) < frame.coveredFrom || at(links.lotDisputeAt, r) > frame.coveredTo)
+        if (
+          (links.lotDisputeAt[r] as number) < frame.coveredFrom ||
+          (links.lotDisputeAt[r] as number) > frame.coveredTo
+        )
           return true;
         return draft(
           "DISPUTE_WON_NOT_RESTORED",
@@ -901,19 +942,20 @@ export function classify(
   const disputeRecords = new Map<number, number>();
   for (let r = 0; r < records; r++) {
     if (books[r] !== PENDING_ROW) continue;
-    if (at(l.refund, r) !== 0 && at(l.type, r) === REFUND_RECORD) refundRecords.set(at(l.refund, r), r);
-    if (at(l.dispute, r) !== 0) {
-      const known = disputeRecords.get(at(l.dispute, r));
-      if (known === undefined || at(l.transaction, r) > at(l.transaction, known))
-        disputeRecords.set(at(l.dispute, r), r);
+    if ((l.refund[r] as number) !== 0 && (l.type[r] as number) === REFUND_RECORD)
+      refundRecords.set(l.refund[r] as number, r);
+    if ((l.dispute[r] as number) !== 0) {
+      const known = disputeRecords.get(l.dispute[r] as number);
+      if (known === undefined || (l.transaction[r] as number) > (l.transaction[known] as number))
+        disputeRecords.set(l.dispute[r] as number, r);
     }
   }
   const looseRefunds = new Map<number, number[]>();
   for (let e = 0; e < events; e++) {
     if (stripe[e] !== PENDING_ROW) continue;
-    const kind = at(s.kind, e);
+    const kind = s.kind[e] as number;
     if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    const charge = at(links.chargeOf, e);
+    const charge = links.chargeOf[e] as number;
     if (charge >= 0) {
       // Judged with its charge, and goes where the charge went.
       stripe[e] = stripe[charge] as number;
@@ -921,12 +963,12 @@ export function classify(
     }
     if (kind === DISPUTE || kind === DISPUTE_REVERSAL) looseDispute(e);
     else {
-      const record = refundRecords.get(at(s.object, e));
+      const record = refundRecords.get(s.object[e] as number);
       if (record !== undefined && kind === REFUND) {
         const same =
-          at(l.amount, record) < 0 ||
-          at(l.currency, record) !== at(s.currency, e) ||
-          at(l.amount, record) === at(s.amount, e);
+          (l.amount[record] as number) < 0 ||
+          (l.currency[record] as number) !== (s.currency[e] as number) ||
+          (l.amount[record] as number) === (s.amount[e] as number);
         if (same) {
           stripe[e] = MATCHED;
           refundMatched.add(record);
@@ -934,8 +976,8 @@ export function classify(
           continue;
         }
       }
-      const key = at(s.charge, e);
-      if (key !== 0 && at(links.grantsByCharge.first, key) >= 0) {
+      const key = s.charge[e] as number;
+      if (key !== 0 && (links.grantsByCharge.first[key] as number) >= 0) {
         const list = looseRefunds.get(key);
         if (list) list.push(e);
         else looseRefunds.set(key, [e]);
@@ -944,57 +986,65 @@ export function classify(
   }
   for (const [key, list] of looseRefunds) {
     const grants: number[] = [];
-    for (let r = at(links.grantsByCharge.first, key); r >= 0; r = at(links.grantsByCharge.next, r))
+    for (
+      let r = links.grantsByCharge.first[key] as number;
+      r >= 0;
+      r = links.grantsByCharge.next[r] as number
+    )
       if (!links.void[r]) grants.push(r);
-    list.sort((a, b) => at(s.created, a) - at(s.created, b) || (eventKey(a) < eventKey(b) ? -1 : 1));
+    list.sort(
+      (a, b) => (s.created[a] as number) - (s.created[b] as number) || (eventKey(a) < eventKey(b) ? -1 : 1),
+    );
     let refunded = 0;
     let paid = 0;
     for (const e of list) {
       stripe[e] = MATCHED;
-      refunded += at(s.kind, e) === REFUND ? at(s.amount, e) : -at(s.amount, e);
+      refunded += (s.kind[e] as number) === REFUND ? (s.amount[e] as number) : -(s.amount[e] as number);
     }
     for (const r of grants) paid += grantMoney(r);
     const first = list[0] as number;
-    if (grants.length > 0 && !checkRefund(first, grants, refunded, paid, interner.text(key), true))
+    if (grants.length > 0 && !checkRefund(first, grants, refunded, paid, interner.text(key)))
       for (const e of list) stripe[e] = IN_DIFFERENCE;
   }
 
   function looseRefund(e: number, record: number): void {
-    const created = at(s.created, e);
+    const created = s.created[e] as number;
     if (created < frame.from || created >= frame.to) {
       stripe[e] = exclude("outside_period");
       return;
     }
     // The payments list carries refunds as one figure a charge: there they are judged.
-    if (side.has.payments && at(s.charge, e) === 0 && at(s.intent, e) === 0) {
+    if (side.has.payments && (s.charge[e] as number) === 0 && (s.intent[e] as number) === 0) {
       stripe[e] = exclude("covered_by_payments");
       return;
     }
     stripe[e] = IN_DIFFERENCE;
     if (record >= 0) refundInRecord.add(record);
-    const currency = at(s.currency, e);
+    const currency = s.currency[e] as number;
     const known = record >= 0;
     const name: DifferenceClass =
-      known || (at(s.charge, e) === 0 && at(s.intent, e) === 0) ? "REFUND_NOT_REVERSED" : "ORPHAN";
+      known || ((s.charge[e] as number) === 0 && (s.intent[e] as number) === 0)
+        ? "REFUND_NOT_REVERSED"
+        : "ORPHAN";
     drafts.push({
       class: name,
       key: eventKey(e),
       event: e,
       record,
-      amount: -at(s.amount, e),
+      amount: -(s.amount[e] as number),
       currency,
       tokens: 0,
       occurred: created,
       trail: [
         known
-          ? `entry ${at(l.transaction, record)} ↔ ${eventKey(e)} by refund id`
+          ? `entry ${l.transaction[record] as number} ↔ ${eventKey(e)} by refund id`
           : "no grant and no reversal by refund, charge or payment intent",
       ],
       explanation: known
-        ? `The refund is ${money(at(s.amount, e), currency)} at Stripe, ${money(at(l.amount, record), at(l.currency, record))} in the ledger.`
+        ? `The refund is ${money(s.amount[e] as number, currency)} at Stripe, ${money(l.amount[record] as number, l.currency[record] as number)} in the ledger.`
         : name === "ORPHAN"
-          ? `A refund of ${money(at(s.amount, e), currency)} for a payment that neither the files nor the ledger know.`
-          : `A refund of ${money(at(s.amount, e), currency)} has no reversal in the ledger; the file does not tell its payment.`,
+          ? `A refund of ${money(s.amount[e] as number, currency)} for a payment that neither the files nor the ledger know.`
+          : `A refund of ${money(s.amount[e] as number, currency)} has no reversal in the ledger; the file does not tell its payment.`,
       action: "investigate",
       words: known
         ? "Compare the two, then take back or give back the difference."
@@ -1003,27 +1053,27 @@ export function classify(
   }
 
   function looseDispute(e: number): void {
-    const record = disputeRecords.get(at(s.object, e)) ?? -1;
-    const byRecord = record >= 0 ? at(links.grantOf, record) : -1;
+    const record = disputeRecords.get(s.object[e] as number) ?? -1;
+    const byRecord = record >= 0 ? (links.grantOf[record] as number) : -1;
     const grants: number[] = [];
     if (byRecord >= 0) grants.push(byRecord);
-    else if (at(s.charge, e) !== 0)
+    else if ((s.charge[e] as number) !== 0)
       for (
-        let r = at(links.grantsByCharge.first, at(s.charge, e));
+        let r = links.grantsByCharge.first[s.charge[e] as number] as number;
         r >= 0;
-        r = at(links.grantsByCharge.next, r)
+        r = links.grantsByCharge.next[r] as number
       )
         if (!links.void[r]) grants.push(r);
     if (grants.length > 0) {
       stripe[e] = MATCHED;
       let paid = 0;
       for (const r of grants) paid += grantMoney(r);
-      if (checkDispute(e, grants, at(s.dispute, e), at(s.amount, e), paid, eventKey(e)))
+      if (checkDispute(e, grants, s.dispute[e] as number, s.amount[e] as number, paid))
         sums.byPass[1] = (sums.byPass[1] as number) + 1;
       return;
     }
-    const created = at(s.created, e);
-    if (at(s.dispute, e) === INQUIRY || at(s.dispute, e) === WON) {
+    const created = s.created[e] as number;
+    if ((s.dispute[e] as number) === INQUIRY || (s.dispute[e] as number) === WON) {
       stripe[e] = exclude("not_covered");
       return;
     }
@@ -1041,12 +1091,12 @@ export function classify(
       key: eventKey(e),
       event: e,
       record: -1,
-      amount: -at(s.amount, e),
-      currency: at(s.currency, e),
+      amount: -(s.amount[e] as number),
+      currency: s.currency[e] as number,
       tokens: 0,
       occurred: created,
       trail: ["no grant by dispute or charge id"],
-      explanation: `A dispute over ${money(at(s.amount, e), at(s.currency, e))} for a payment that neither the files nor the ledger know.`,
+      explanation: `A dispute over ${money(s.amount[e] as number, s.currency[e] as number)} for a payment that neither the files nor the ledger know.`,
       action: "investigate",
       words: "Add the Payments export, or find the payment in Stripe by hand.",
     });
@@ -1056,18 +1106,18 @@ export function classify(
   const lines = new Map<number, number[]>();
   for (let r = 0; r < records; r++)
     if (
-      at(l.type, r) === GRANT &&
-      at(l.line, r) !== 0 &&
-      at(l.kind, r) === SUBSCRIPTION_GRANT &&
+      (l.type[r] as number) === GRANT &&
+      (l.line[r] as number) !== 0 &&
+      (l.kind[r] as number) === SUBSCRIPTION_GRANT &&
       !links.void[r] &&
       books[r] !== 4
     ) {
-      const list = lines.get(at(l.line, r));
+      const list = lines.get(l.line[r] as number);
       if (list) list.push(r);
-      else lines.set(at(l.line, r), [r]);
+      else lines.set(l.line[r] as number, [r]);
     }
   for (let r = 0; r < records; r++) {
-    if (books[r] !== PENDING_ROW || at(l.type, r) !== GRANT) continue;
+    if (books[r] !== PENDING_ROW || (l.type[r] as number) !== GRANT) continue;
     unclaimedGrant(r);
   }
 
@@ -1076,22 +1126,22 @@ export function classify(
       books[r] = exclude(granted(r) === 0 ? "voided" : "promotional");
       return;
     }
-    const created = at(l.created, r);
-    if (at(l.test, r)) {
+    const created = l.created[r] as number;
+    if (l.test[r] as number) {
       books[r] = IN_DIFFERENCE;
-      const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+      const back = Math.max(0, granted(r) - (links.reversed[r] as number) - (links.clawed[r] as number));
       grantInBridge(r);
-      bridge("TEST_MODE_LEAK", at(l.currency, r), -grantMoney(r));
+      bridge("TEST_MODE_LEAK", l.currency[r] as number, -grantMoney(r));
       drafts.push({
         class: "TEST_MODE_LEAK",
         key: grantKey(r),
         event: -1,
         record: r,
         amount: -grantMoney(r),
-        currency: at(l.currency, r),
+        currency: l.currency[r] as number,
         tokens: back,
         occurred: created,
-        trail: [`entry ${at(l.transaction, r)} comes from test mode`],
+        trail: [`entry ${l.transaction[r] as number} comes from test mode`],
         explanation: "Tokens were granted for a payment in Stripe's test mode: no money was paid.",
         action: "reverse",
         words: `Take back ${count(back)} tokens, and find out why the live ledger takes test events.`,
@@ -1099,31 +1149,33 @@ export function classify(
       });
       return;
     }
-    const twins = at(l.line, r) === 0 ? undefined : lines.get(at(l.line, r));
+    const twins = (l.line[r] as number) === 0 ? undefined : lines.get(l.line[r] as number);
     const twin = twins?.find(
       (other) =>
-        other !== r && (at(links.claim, other) >= 0 || at(l.transaction, other) < at(l.transaction, r)),
+        other !== r &&
+        ((links.claim[other] as number) >= 0 ||
+          (l.transaction[other] as number) < (l.transaction[r] as number)),
     );
     if (twin !== undefined) {
       books[r] = IN_DIFFERENCE;
-      const back = Math.max(0, granted(r) - at(links.reversed, r));
+      const back = Math.max(0, granted(r) - (links.reversed[r] as number));
       grantInBridge(r);
-      bridge("SUB_PERIOD_OVERLAP", at(l.currency, r), -grantMoney(r));
+      bridge("SUB_PERIOD_OVERLAP", l.currency[r] as number, -grantMoney(r));
       drafts.push({
         class: "SUB_PERIOD_OVERLAP",
         key: grantKey(r),
         event: -1,
         record: r,
         amount: -grantMoney(r),
-        currency: at(l.currency, r),
+        currency: l.currency[r] as number,
         tokens: back,
         occurred: created,
         trail: [
-          `invoice line ${text(at(l.line, r))} was granted already by entry ${at(l.transaction, twin)}`,
+          `invoice line ${text(l.line[r] as number)} was granted already by entry ${l.transaction[twin] as number}`,
         ],
-        explanation: `One invoiced period was granted twice: entries ${at(l.transaction, twin)} and ${at(l.transaction, r)}.`,
+        explanation: `One invoiced period was granted twice: entries ${l.transaction[twin] as number} and ${l.transaction[r] as number}.`,
         action: "reverse",
-        words: `Take back ${count(back)} tokens of entry ${at(l.transaction, r)}.`,
+        words: `Take back ${count(back)} tokens of entry ${l.transaction[r] as number}.`,
         correctionTokens: -back,
       });
       return;
@@ -1139,14 +1191,14 @@ export function classify(
     if (created < frame.coveredFrom || created > frame.coveredTo) {
       books[r] = IN_DIFFERENCE;
       grantInBridge(r);
-      bridge("TIMING", at(l.currency, r), -grantMoney(r));
+      bridge("TIMING", l.currency[r] as number, -grantMoney(r));
       drafts.push({
         class: "TIMING",
         key: grantKey(r),
         event: -1,
         record: r,
         amount: -grantMoney(r),
-        currency: at(l.currency, r),
+        currency: l.currency[r] as number,
         tokens: 0,
         occurred: created,
         trail: ["the Stripe files do not reach this time"],
@@ -1163,23 +1215,23 @@ export function classify(
   function grantedNotPaid(r: number, e: number): void {
     books[r] = IN_DIFFERENCE;
     grantInBridge(r);
-    bridge("GRANTED_NOT_PAID", at(l.currency, r), -grantMoney(r));
-    const back = Math.max(0, granted(r) - at(links.reversed, r) - at(links.clawed, r));
+    bridge("GRANTED_NOT_PAID", l.currency[r] as number, -grantMoney(r));
+    const back = Math.max(0, granted(r) - (links.reversed[r] as number) - (links.clawed[r] as number));
     drafts.push({
       class: "GRANTED_NOT_PAID",
       key: grantKey(r),
       event: e,
       record: r,
       amount: -grantMoney(r),
-      currency: at(l.currency, r),
+      currency: l.currency[r] as number,
       tokens: back,
-      occurred: at(l.created, r),
+      occurred: l.created[r] as number,
       trail: [
         e >= 0 ? linkWords(r, e) : "no payment by charge, payment intent, checkout session, order or invoice",
       ],
       explanation:
         e >= 0
-          ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(at(s.category, e)) ?? "not paid"}).`
+          ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(s.category[e] as number) ?? "not paid"}).`
           : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them.`,
       action: "reverse",
       words: `Take back ${count(back)} tokens, or reclassify the lot as promotional.`,
@@ -1189,18 +1241,18 @@ export function classify(
 
   for (let r = 0; r < records; r++) {
     if (books[r] !== PENDING_ROW) continue;
-    const grant = at(links.grantOf, r);
-    const type = at(l.type, r);
+    const grant = links.grantOf[r] as number;
+    const type = l.type[r] as number;
     if (refundMatched.has(r)) books[r] = MATCHED;
     else if (refundInRecord.has(r)) books[r] = IN_DIFFERENCE;
     else if (grant < 0) {
       if (
-        at(l.dispute, r) !== 0 &&
-        disputeRecords.get(at(l.dispute, r)) !== undefined &&
-        !frameHas(at(l.created, r))
+        (l.dispute[r] as number) !== 0 &&
+        disputeRecords.get(l.dispute[r] as number) !== undefined &&
+        !frameHas(l.created[r] as number)
       )
         books[r] = exclude("outside_period");
-      else if (!frameHas(at(l.created, r))) books[r] = exclude("outside_period");
+      else if (!frameHas(l.created[r] as number)) books[r] = exclude("outside_period");
       else orphanRecord(r);
     } else if (type === ADJUSTMENT || type === RELABEL || type === PROMOTIONAL)
       books[r] = exclude("correction");
@@ -1211,7 +1263,7 @@ export function classify(
       books[r] = disputeInDifference.has(grant) ? IN_DIFFERENCE : settledWith(grant, side.has.disputes);
   }
   function settledWith(grant: number, told: boolean): number {
-    if (at(links.claim, grant) >= 0 && told) return MATCHED;
+    if ((links.claim[grant] as number) >= 0 && told) return MATCHED;
     return books[grant] === IN_DIFFERENCE || books[grant] === MATCHED
       ? told
         ? (books[grant] as number)
@@ -1229,11 +1281,11 @@ export function classify(
       event: -1,
       record: r,
       amount: 0,
-      currency: at(l.currency, r),
-      tokens: at(l.tokens, r),
-      occurred: at(l.created, r),
+      currency: l.currency[r] as number,
+      tokens: l.tokens[r] as number,
+      occurred: l.created[r] as number,
       trail: ["no grant by lot or charge"],
-      explanation: `A ledger entry (${RECORD_TYPES[at(l.type, r)]}) that belongs to no grant the ledger gave.`,
+      explanation: `A ledger entry (${RECORD_TYPES[l.type[r] as number]}) that belongs to no grant the ledger gave.`,
       action: "investigate",
       words: "Look the entry up in the ledger.",
     });
@@ -1248,7 +1300,7 @@ export function classify(
     const payments = drafts.filter(
       (d) =>
         d.record < 0 &&
-        at(s.kind, d.event) === CHARGE &&
+        (s.kind[d.event] as number) === CHARGE &&
         (d.class === "PAID_NOT_GRANTED" || d.class === "SUB_PERIOD_GAP" || d.class === "TIMING"),
     );
     const grants = drafts.filter(
@@ -1257,9 +1309,9 @@ export function classify(
     if (payments.length === 0 || grants.length === 0) return;
     const byKey = new Map<string, Draft[]>();
     for (const d of grants)
-      for (const who of new Set([at(l.customer, d.record), at(l.user, d.record)])) {
-        if (who === 0 || at(l.amount, d.record) < 0) continue;
-        const key = `${who}/${at(l.currency, d.record)}/${at(l.amount, d.record)}`;
+      for (const who of new Set([l.customer[d.record] as number, l.user[d.record] as number])) {
+        if (who === 0 || (l.amount[d.record] as number) < 0) continue;
+        const key = `${who}/${l.currency[d.record] as number}/${l.amount[d.record] as number}`;
         const list = byKey.get(key);
         if (list) list.push(d);
         else byKey.set(key, [d]);
@@ -1268,10 +1320,16 @@ export function classify(
     const claimedBy = new Map<Draft, number>();
     for (const d of payments) {
       const found = new Set<Draft>();
-      for (const who of new Set([at(s.customer, d.event), at(s.user, d.event), at(s.reference, d.event)])) {
+      for (const who of new Set([
+        s.customer[d.event] as number,
+        s.user[d.event] as number,
+        s.reference[d.event] as number,
+      ])) {
         if (who === 0) continue;
-        for (const g of byKey.get(`${who}/${at(s.currency, d.event)}/${at(s.amount, d.event)}`) ?? [])
-          if (Math.abs(at(l.created, g.record) - at(s.created, d.event)) <= 72 * HOUR) found.add(g);
+        for (const g of byKey.get(`${who}/${s.currency[d.event] as number}/${s.amount[d.event] as number}`) ??
+          [])
+          if (Math.abs((l.created[g.record] as number) - (s.created[d.event] as number)) <= 72 * HOUR)
+            found.add(g);
       }
       candidatesOf.set(d, found);
       for (const g of found) claimedBy.set(g, (claimedBy.get(g) ?? 0) + 1);
@@ -1281,7 +1339,7 @@ export function classify(
       if (found.size !== 1 || !g || claimedBy.get(g) !== 1) continue;
       d.suggestion = {
         draft: g,
-        words: `Entry ${at(l.transaction, g.record)} has the same customer, currency and amount within 72 hours. Check before you link them.`,
+        words: `Entry ${l.transaction[g.record] as number} has the same customer, currency and amount within 72 hours. Check before you link them.`,
       };
       g.suggestion = {
         draft: d,
@@ -1311,37 +1369,42 @@ export function classify(
     const rowsOf = new Map<number, number[]>();
     for (const d of drafts) if (d.event >= 0) rowsOf.set(d.event, [d.event]);
     for (let e = 0; e < events; e++) {
-      const into = at(links.mergedInto, e);
+      const into = links.mergedInto[e] as number;
       if (into >= 0) rowsOf.get(into)?.push(e);
     }
     return drafts.map((d) => {
       const age = (frame.to - d.occurred) / 86_400;
       const e = d.event;
       const r = d.record;
-      const isCharge = e >= 0 && at(s.kind, e) === CHARGE;
-      const isDispute = e >= 0 && (at(s.kind, e) === DISPUTE || at(s.kind, e) === DISPUTE_REVERSAL);
+      const isCharge = e >= 0 && (s.kind[e] as number) === CHARGE;
+      const isDispute =
+        e >= 0 && ((s.kind[e] as number) === DISPUTE || (s.kind[e] as number) === DISPUTE_REVERSAL);
       const told = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
-        (e >= 0 ? text(at(s[column], e)) : null) ?? (r >= 0 ? text(at(l[column], r)) : null);
+        (e >= 0 ? text(s[column][e] as number) : null) ?? (r >= 0 ? text(l[column][r] as number) : null);
       const correction: Correction = {
         action: d.action,
         books: !NOT_BOOKED.has(d.action),
         words: d.words,
         tokens: d.correctionTokens ?? null,
-        user_id: r >= 0 ? text(at(l.user, r)) : e >= 0 ? text(at(s.user, e)) : null,
+        user_id: r >= 0 ? text(l.user[r] as number) : e >= 0 ? text(s.user[e] as number) : null,
         customer_id: told("customer"),
-        lot_id: r >= 0 && at(l.lot, r) !== 0 ? at(l.lot, r) : null,
-        pack_id: d.packId ?? (r >= 0 ? text(at(l.pack, r)) : null),
+        lot_id: r >= 0 && (l.lot[r] as number) !== 0 ? (l.lot[r] as number) : null,
+        pack_id: d.packId ?? (r >= 0 ? text(l.pack[r] as number) : null),
         charge_id:
-          (e >= 0 ? text(at(isCharge ? s.object : s.charge, e)) : null) ??
-          (r >= 0 ? text(at(l.charge, r)) : null),
+          (e >= 0 ? text((isCharge ? s.object[e] : s.charge[e]) as number) : null) ??
+          (r >= 0 ? text(l.charge[r] as number) : null),
         payment_intent_id: told("intent"),
         checkout_session_id: told("session"),
         invoice_id: told("invoice"),
-        dispute_id: isDispute ? text(at(s.object, e)) : null,
-        amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? at(s.amount, e) : null),
+        dispute_id: isDispute ? text(s.object[e] as number) : null,
+        amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? (s.amount[e] as number) : null),
         currency: currencies.code(d.correctionCurrency ?? d.currency) || null,
-        refunded_minor: d.refundedMinor ?? (isCharge ? at(links.refundedOf, e) : null),
-        disputed_minor: isCharge ? at(links.disputedOf, e) : isDispute ? at(s.amount, e) : null,
+        refunded_minor: d.refundedMinor ?? (isCharge ? (links.refundedOf[e] as number) : null),
+        disputed_minor: isCharge
+          ? (links.disputedOf[e] as number)
+          : isDispute
+            ? (s.amount[e] as number)
+            : null,
       };
       const suggestion = d.suggestion
         ? { difference_id: ids.get(d.suggestion.draft) as string, words: d.suggestion.words }
@@ -1367,47 +1430,47 @@ export function classify(
   }
 
   function stripeSide(e: number, rows: readonly number[]): StripeSide {
-    const charge = at(s.kind, e) === CHARGE;
-    const refunded = charge ? at(links.refundedOf, e) : 0;
-    const disputed = charge ? at(links.disputedOf, e) : 0;
-    const dispute = charge ? at(links.disputeOf, e) : at(s.dispute, e);
+    const charge = (s.kind[e] as number) === CHARGE;
+    const refunded = charge ? (links.refundedOf[e] as number) : 0;
+    const disputed = charge ? (links.disputedOf[e] as number) : 0;
+    const dispute = charge ? (links.disputeOf[e] as number) : (s.dispute[e] as number);
     return {
-      event: EVENT_NAMES[at(s.kind, e)] as string,
-      object_id: text(at(s.object, e)),
-      charge_id: charge ? text(at(s.object, e)) : text(at(s.charge, e)),
-      payment_intent_id: text(at(s.intent, e)),
-      checkout_session_id: text(at(s.session, e)),
-      order_id: text(at(s.order, e)) ?? text(at(s.reference, e)),
-      invoice_id: text(at(s.invoice, e)),
-      customer_id: text(at(s.customer, e)),
-      amount_minor: at(s.amount, e),
-      currency: currencies.code(at(s.currency, e)) || null,
+      event: EVENT_NAMES[s.kind[e] as number] as string,
+      object_id: text(s.object[e] as number),
+      charge_id: charge ? text(s.object[e] as number) : text(s.charge[e] as number),
+      payment_intent_id: text(s.intent[e] as number),
+      checkout_session_id: text(s.session[e] as number),
+      order_id: text(s.order[e] as number) ?? text(s.reference[e] as number),
+      invoice_id: text(s.invoice[e] as number),
+      customer_id: text(s.customer[e] as number),
+      amount_minor: s.amount[e] as number,
+      currency: currencies.code(s.currency[e] as number) || null,
       refunded_minor: refunded > 0 ? refunded : null,
       disputed_minor: disputed > 0 ? disputed : null,
       dispute_status: DISPUTE_STATES[dispute] || null,
-      status: charge ? (PAYMENT_STATES[at(s.state, e)] as string) : text(at(s.category, e)),
-      created: isoTime(at(s.created, e)),
+      status: charge ? (PAYMENT_STATES[s.state[e] as number] as string) : text(s.category[e] as number),
+      created: isoTime(s.created[e] as number),
       rows: rows
-        .map((row) => ({ file: side.files[at(s.file, row)]?.name ?? "", row: at(s.row, row) }))
+        .map((row) => ({ file: side.files[s.file[row] as number]?.name ?? "", row: s.row[row] as number }))
         .sort((a, b) => (a.file === b.file ? a.row - b.row : a.file < b.file ? -1 : 1)),
     };
   }
 
   function ledgerSide(r: number): LedgerSide {
     return {
-      record_type: RECORD_TYPES[at(l.type, r)] as LedgerSide["record_type"],
-      transaction_id: at(l.transaction, r),
-      lot_id: at(l.lot, r) || null,
-      user_id: interner.text(at(l.user, r)),
+      record_type: RECORD_TYPES[l.type[r] as number] as LedgerSide["record_type"],
+      transaction_id: l.transaction[r] as number,
+      lot_id: (l.lot[r] as number) || null,
+      user_id: interner.text(l.user[r] as number),
       tokens: granted(r),
-      tokens_reversed: at(links.reversed, r) + at(links.clawed, r),
-      tokens_remaining: at(l.remaining, r) < 0 ? null : at(l.remaining, r),
-      amount_minor: at(l.amount, r) < 0 ? null : at(l.amount, r),
-      currency: currencies.code(at(l.currency, r)) || null,
-      pack_id: text(at(l.pack, r)),
-      charge_id: text(at(l.charge, r)),
-      payment_intent_id: text(at(l.intent, r)),
-      created: isoTime(at(l.created, r)) as string,
+      tokens_reversed: (links.reversed[r] as number) + (links.clawed[r] as number),
+      tokens_remaining: (l.remaining[r] as number) < 0 ? null : (l.remaining[r] as number),
+      amount_minor: (l.amount[r] as number) < 0 ? null : (l.amount[r] as number),
+      currency: currencies.code(l.currency[r] as number) || null,
+      pack_id: text(l.pack[r] as number),
+      charge_id: text(l.charge[r] as number),
+      payment_intent_id: text(l.intent[r] as number),
+      created: isoTime(l.created[r] as number) as string,
     };
   }
 }

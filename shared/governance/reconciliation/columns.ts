@@ -21,6 +21,11 @@ export interface Table<S extends ColumnSpec> {
   add(): number;
 }
 
+function hasContent(column: Typed): boolean {
+  for (let i = 0; i < column.length; i++) if (column[i] !== 0) return true;
+  return false;
+}
+
 export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
   let capacity = 1024;
   const names = Object.keys(spec);
@@ -29,7 +34,8 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
     for (const name of names) {
       const column = new make[spec[name] as "u8"](capacity) as Typed;
       const old = from?.[name];
-      if (old) column.set(old as never);
+      // A column that nobody wrote to stays untouched memory, which costs nothing.
+      if (old && hasContent(old)) column.set(old as never);
       columns[name] = column;
     }
     return columns as Columns<S>;
@@ -39,7 +45,7 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
     length: 0,
     add() {
       if (table.length === capacity) {
-        capacity *= 2;
+        capacity = Math.ceil(capacity * 1.5);
         table.columns = grow(table.columns as Record<string, Typed>);
       }
       return table.length++;
@@ -53,6 +59,10 @@ export interface KeyIndex {
   readonly first: Int32Array;
   readonly next: Int32Array;
 }
+
+/** The first row with this key, −1 for none. Keys that came after the index was made have none. */
+export const firstOf = (index: KeyIndex, key: number): number =>
+  key < index.first.length ? (index.first[key] as number) : -1;
 
 /** Indexes the rows that `include` lets through by `keys[row]`; key 0 (none) is left out. */
 export function indexBy(

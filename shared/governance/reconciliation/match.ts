@@ -120,29 +120,28 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   const events = stripe.length;
   const records = ledger.length;
   const keys = interner.size;
-  const at = <T extends ArrayLike<number>>(column: T, row: number): number => column[row] as number;
 
   const stripeDisposition = new Uint8Array(events);
   const ledgerDisposition = new Uint8Array(records);
   const mergedInto = new Int32Array(events).fill(-1);
   const cashCounts = new Uint8Array(events);
   const conflicts: number[] = [];
-  for (let e = 0; e < events; e++) if (isCash(kinds[at(s.file, e)] as never)) cashCounts[e] = 1;
+  for (let e = 0; e < events; e++) if (isCash(kinds[s.file[e] as number] as never)) cashCounts[e] = 1;
 
   // --- one economic event, however many rows tell it ---------------------------------------------------------------
   const rank = (e: number): number =>
-    isCash(kinds[at(s.file, e)] as never) ? (at(s.settledOnly, e) ? 2 : 1) : 0;
+    isCash(kinds[s.file[e] as number] as never) ? ((s.settledOnly[e] as number) ? 2 : 1) : 0;
   /** Any fixed order of contents will do: it must only not depend on where the rows stand. */
   const before = (a: number, b: number): number =>
     rank(a) - rank(b) ||
-    at(s.state, a) - at(s.state, b) ||
-    at(s.created, a) - at(s.created, b) ||
-    at(s.amount, a) - at(s.amount, b) ||
-    at(s.refunded, b) - at(s.refunded, a) ||
-    at(s.dispute, b) - at(s.dispute, a) ||
-    compareKey(at(s.object, a), at(s.object, b)) ||
-    compareKey(at(s.intent, a), at(s.intent, b)) ||
-    compareKey(at(s.transaction, a), at(s.transaction, b));
+    (s.state[a] as number) - (s.state[b] as number) ||
+    (s.created[a] as number) - (s.created[b] as number) ||
+    (s.amount[a] as number) - (s.amount[b] as number) ||
+    (s.refunded[b] as number) - (s.refunded[a] as number) ||
+    (s.dispute[b] as number) - (s.dispute[a] as number) ||
+    compareKey(s.object[a] as number, s.object[b] as number) ||
+    compareKey(s.intent[a] as number, s.intent[b] as number) ||
+    compareKey(s.transaction[a] as number, s.transaction[b] as number);
   const compareKey = (a: number, b: number): number => {
     if (a === b) return 0;
     const x = interner.text(a);
@@ -162,25 +161,29 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   ] as const;
   const merge = (into: number, from: number): void => {
     mergedInto[from] = into;
-    for (const column of FILL) if (at(s[column], into) === 0) s[column][into] = at(s[column], from);
-    if (at(s.object, into) === 0) s.object[into] = at(s.object, from);
-    if (at(s.dispute, from) > at(s.dispute, into)) s.dispute[into] = at(s.dispute, from);
-    if (at(s.disputed, from) > at(s.disputed, into)) s.disputed[into] = at(s.disputed, from);
-    if (at(s.refunded, from) > at(s.refunded, into)) s.refunded[into] = at(s.refunded, from);
-    if (at(s.test, from)) s.test[into] = 1;
-    if (at(s.settledOnly, into) && !at(s.settledOnly, from)) {
-      s.amount[into] = at(s.amount, from);
-      s.currency[into] = at(s.currency, from);
+    for (const column of FILL)
+      if ((s[column][into] as number) === 0) s[column][into] = s[column][from] as number;
+    if ((s.object[into] as number) === 0) s.object[into] = s.object[from] as number;
+    if ((s.dispute[from] as number) > (s.dispute[into] as number))
+      s.dispute[into] = s.dispute[from] as number;
+    if ((s.disputed[from] as number) > (s.disputed[into] as number))
+      s.disputed[into] = s.disputed[from] as number;
+    if ((s.refunded[from] as number) > (s.refunded[into] as number))
+      s.refunded[into] = s.refunded[from] as number;
+    if (s.test[from] as number) s.test[into] = 1;
+    if ((s.settledOnly[into] as number) && !(s.settledOnly[from] as number)) {
+      s.amount[into] = s.amount[from] as number;
+      s.currency[into] = s.currency[from] as number;
       s.settledOnly[into] = 0;
     }
     if (rank(into) === 0 && rank(from) > 0) {
-      s.cash[into] = Math.abs(at(s.cash, from));
-      s.cashCurrency[into] = at(s.cashCurrency, from);
+      s.cash[into] = Math.abs(s.cash[from] as number);
+      s.cashCurrency[into] = s.cashCurrency[from] as number;
     }
   };
   const group = (index: KeyIndex, key: number): number[] => {
     const rows: number[] = [];
-    for (let e = at(index.first, key); e >= 0; e = at(index.next, e)) rows.push(e);
+    for (let e = index.first[key] as number; e >= 0; e = index.next[e] as number) rows.push(e);
     return rows.sort(before);
   };
   const absorb = (rows: number[], sameEvent: (a: number, b: number) => boolean): void => {
@@ -188,7 +191,10 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     if (primary === undefined) return;
     for (const e of rest) {
       const twin = rows.find(
-        (other) => other !== e && at(s.file, other) === at(s.file, e) && stripeDisposition[other] === 0,
+        (other) =>
+          other !== e &&
+          (s.file[other] as number) === (s.file[e] as number) &&
+          stripeDisposition[other] === 0,
       );
       if (twin !== undefined && !sameEvent(primary, e)) {
         conflicts.push(e);
@@ -201,9 +207,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     }
   };
   const sameMoney = (a: number, b: number): boolean =>
-    at(s.amount, a) === at(s.amount, b) &&
-    at(s.currency, a) === at(s.currency, b) &&
-    at(s.state, a) === at(s.state, b);
+    (s.amount[a] as number) === (s.amount[b] as number) &&
+    (s.currency[a] as number) === (s.currency[b] as number) &&
+    (s.state[a] as number) === (s.state[b] as number);
 
   const mergeBy = (
     column: Uint32Array,
@@ -212,28 +218,31 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   ): void => {
     const index = indexBy(column, events, keys, (e) => stripeDisposition[e] === 0 && include(e));
     for (let e = 0; e < events; e++) {
-      const key = at(column, e);
+      const key = column[e] as number;
       // Only the first of a list looks at it, and only lists of two or more.
-      if (key !== 0 && at(index.first, key) === e && at(index.next, e) >= 0) absorb(group(index, key), same);
+      if (key !== 0 && (index.first[key] as number) === e && (index.next[e] as number) >= 0)
+        absorb(group(index, key), same);
     }
   };
   if (side.has.cash)
     mergeBy(
       s.transaction,
       (e) => cashCounts[e] === 1,
-      (a, b) => at(s.cash, a) === at(s.cash, b) && at(s.cashCurrency, a) === at(s.cashCurrency, b),
+      (a, b) =>
+        (s.cash[a] as number) === (s.cash[b] as number) &&
+        (s.cashCurrency[a] as number) === (s.cashCurrency[b] as number),
     );
   // A balance transaction that two files tell moves the balance once.
   for (let e = 0; e < events; e++)
     if (stripeDisposition[e] === MERGED || stripeDisposition[e] === DUPLICATE) cashCounts[e] = 0;
-  const kindIs = (kind: number) => (e: number) => at(s.kind, e) === kind;
+  const kindIs = (kind: number) => (e: number) => (s.kind[e] as number) === kind;
   mergeBy(s.object, kindIs(CHARGE), sameMoney);
   if (side.has.cash || side.has.disputes) {
     mergeBy(s.object, kindIs(REFUND), sameMoney);
     mergeBy(s.object, kindIs(REFUND_FAILURE), sameMoney);
     mergeBy(
       s.object,
-      (e) => at(s.kind, e) === DISPUTE || at(s.kind, e) === DISPUTE_REVERSAL,
+      (e) => (s.kind[e] as number) === DISPUTE || (s.kind[e] as number) === DISPUTE_REVERSAL,
       () => true, // withdrawn, then reinstated: two rows, one dispute, the more final state stands
     );
   }
@@ -244,43 +253,47 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     let any = false;
     for (let e = 0; e < events && !any; e++)
       any =
-        at(s.kind, e) === CHARGE && at(s.object, e) === 0 && at(s.intent, e) !== 0 && at(s.state, e) === PAID;
+        (s.kind[e] as number) === CHARGE &&
+        (s.object[e] as number) === 0 &&
+        (s.intent[e] as number) !== 0 &&
+        (s.state[e] as number) === PAID;
     if (!any) return;
     const index = indexBy(
       s.intent,
       events,
       keys,
-      (e) => at(s.kind, e) === CHARGE && at(s.state, e) === PAID && stripeDisposition[e] === 0,
+      (e) =>
+        (s.kind[e] as number) === CHARGE && (s.state[e] as number) === PAID && stripeDisposition[e] === 0,
     );
     for (let e = 0; e < events; e++) {
-      const key = at(s.intent, e);
-      if (key === 0 || at(index.first, key) !== e || at(index.next, e) < 0) continue;
+      const key = s.intent[e] as number;
+      if (key === 0 || (index.first[key] as number) !== e || (index.next[e] as number) < 0) continue;
       const rows = group(index, key);
-      const withId = rows.filter((row) => at(s.object, row) !== 0);
-      const without = rows.filter((row) => at(s.object, row) === 0);
+      const withId = rows.filter((row) => (s.object[row] as number) !== 0);
+      const without = rows.filter((row) => (s.object[row] as number) === 0);
       const primary = withId[0] ?? without.shift();
       if (primary === undefined || withId.length > 1) continue;
       for (const row of without) {
         merge(primary, row);
-        stripeDisposition[row] = at(s.file, row) === at(s.file, primary) ? DUPLICATE : MERGED;
+        stripeDisposition[row] = (s.file[row] as number) === (s.file[primary] as number) ? DUPLICATE : MERGED;
       }
     }
   }
 
   // --- charges by their keys ------------------------------------------------------------------------------------------
   const isCharge = (e: number): boolean =>
-    at(s.kind, e) === CHARGE && stripeDisposition[e] === 0 && !at(s.foreign, e);
+    (s.kind[e] as number) === CHARGE && stripeDisposition[e] === 0 && !(s.foreign[e] as number);
   const used = { session: false, order: false, reference: false, invoice: false, intent: false };
   for (let r = 0; r < records; r++) {
-    if (at(l.session, r)) used.session = true;
-    if (at(l.order, r)) used.order = true;
-    if (at(l.invoice, r)) used.invoice = true;
-    if (at(l.intent, r)) used.intent = true;
+    if (l.session[r] as number) used.session = true;
+    if (l.order[r] as number) used.order = true;
+    if (l.invoice[r] as number) used.invoice = true;
+    if (l.intent[r] as number) used.intent = true;
   }
   const none: KeyIndex = { first: new Int32Array(keys).fill(-1), next: new Int32Array(events).fill(-1) };
   const chargeIndex = (column: Uint32Array): KeyIndex => {
     let any = false;
-    for (let e = 0; e < events && !any; e++) any = at(column, e) !== 0;
+    for (let e = 0; e < events && !any; e++) any = (column[e] as number) !== 0;
     return any ? indexBy(column, events, keys, isCharge) : none;
   };
   const chargesByObject = chargeIndex(s.object);
@@ -297,37 +310,45 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   const summed = new Map<number, number>();
   for (let e = 0; e < events; e++) {
     if (stripeDisposition[e] !== 0) continue;
-    const kind = at(s.kind, e);
+    const kind = s.kind[e] as number;
     if (kind === CHARGE) {
-      refundedOf[e] = Math.max(refundedOf[e] as number, at(s.refunded, e));
-      if (at(s.dispute, e) > at(disputeOf, e)) disputeOf[e] = at(s.dispute, e);
-      if (at(s.disputed, e) > at(disputedOf, e)) disputedOf[e] = at(s.disputed, e);
+      refundedOf[e] = Math.max(refundedOf[e] as number, s.refunded[e] as number);
+      if ((s.dispute[e] as number) > (disputeOf[e] as number)) disputeOf[e] = s.dispute[e] as number;
+      if ((s.disputed[e] as number) > (disputedOf[e] as number)) disputedOf[e] = s.disputed[e] as number;
       continue;
     }
     if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    let charge = at(s.charge, e) === 0 ? -1 : at(chargesByObject.first, at(s.charge, e));
-    if (charge < 0 && at(s.intent, e) !== 0) charge = paidOf(chargesByIntent, at(s.intent, e));
+    let charge =
+      (s.charge[e] as number) === 0 ? -1 : (chargesByObject.first[s.charge[e] as number] as number);
+    if (charge < 0 && (s.intent[e] as number) !== 0) charge = paidOf(chargesByIntent, s.intent[e] as number);
     chargeOf[e] = charge;
     if (charge < 0) continue;
     if (kind === REFUND || kind === REFUND_FAILURE) {
-      if (at(s.currency, e) !== at(s.currency, charge)) {
+      if ((s.currency[e] as number) !== (s.currency[charge] as number)) {
         // Converted at the refund's own day's rate: only a whole refund can be told from the settled amounts.
-        if (at(s.refunded, charge) === 0) chargeOf[e] = -1;
+        if ((s.refunded[charge] as number) === 0) chargeOf[e] = -1;
         continue;
       }
-      summed.set(charge, (summed.get(charge) ?? 0) + (kind === REFUND ? at(s.amount, e) : -at(s.amount, e)));
+      summed.set(
+        charge,
+        (summed.get(charge) ?? 0) + (kind === REFUND ? (s.amount[e] as number) : -(s.amount[e] as number)),
+      );
     } else {
-      if (at(s.dispute, e) > at(disputeOf, charge)) disputeOf[charge] = at(s.dispute, e);
-      const amount = at(s.currency, e) === at(s.currency, charge) ? at(s.amount, e) : at(s.amount, charge);
-      if (amount > at(disputedOf, charge)) disputedOf[charge] = amount;
+      if ((s.dispute[e] as number) > (disputeOf[charge] as number))
+        disputeOf[charge] = s.dispute[e] as number;
+      const amount =
+        (s.currency[e] as number) === (s.currency[charge] as number)
+          ? (s.amount[e] as number)
+          : (s.amount[charge] as number);
+      if (amount > (disputedOf[charge] as number)) disputedOf[charge] = amount;
     }
   }
-  for (const [charge, sum] of summed) if (sum > at(refundedOf, charge)) refundedOf[charge] = sum;
+  for (const [charge, sum] of summed) if (sum > (refundedOf[charge] as number)) refundedOf[charge] = sum;
 
   function paidOf(index: KeyIndex, key: number): number {
     let found = -1;
-    for (let e = at(index.first, key); e >= 0; e = at(index.next, e)) {
-      if (at(s.state, e) !== PAID) continue;
+    for (let e = index.first[key] as number; e >= 0; e = index.next[e] as number) {
+      if ((s.state[e] as number) !== PAID) continue;
       if (found < 0 || before(e, found) < 0) found = e;
     }
     return found;
@@ -349,7 +370,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   function dropRepeatedRecords(): void {
     let ascending = true;
     for (let r = 1; r < records && ascending; r++)
-      ascending = at(l.transaction, r) > at(l.transaction, r - 1);
+      ascending = (l.transaction[r] as number) > (l.transaction[r - 1] as number);
     if (ascending) return;
     const sorted = l.transaction.slice(0, records).sort();
     const repeated = new Set<number>();
@@ -357,65 +378,67 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     if (repeated.size === 0) return;
     const seen = new Set<number>();
     for (let r = 0; r < records; r++) {
-      const transaction = at(l.transaction, r);
+      const transaction = l.transaction[r] as number;
       if (!repeated.has(transaction)) continue;
       if (seen.has(transaction)) ledgerDisposition[r] = DUPLICATE;
       seen.add(transaction);
     }
   }
 
-  const isGrant = (r: number): boolean => at(l.type, r) === GRANT && ledgerDisposition[r] === 0;
+  const isGrant = (r: number): boolean => (l.type[r] as number) === GRANT && ledgerDisposition[r] === 0;
   const grantsByCharge = indexBy(l.charge, records, keys, isGrant);
   const lots = new Map<number, number>();
   let laterRecords = 0;
   for (let r = 0; r < records; r++) {
-    if (at(l.type, r) === GRANT || ledgerDisposition[r] !== 0) continue;
+    if ((l.type[r] as number) === GRANT || ledgerDisposition[r] !== 0) continue;
     laterRecords++;
-    if (at(l.lot, r) !== 0) lots.set(at(l.lot, r), -1);
+    if ((l.lot[r] as number) !== 0) lots.set(l.lot[r] as number, -1);
   }
   if (lots.size > 0)
-    for (let r = 0; r < records; r++) if (isGrant(r) && lots.has(at(l.lot, r))) lots.set(at(l.lot, r), r);
+    for (let r = 0; r < records; r++)
+      if (isGrant(r) && lots.has(l.lot[r] as number)) lots.set(l.lot[r] as number, r);
   if (laterRecords > 0) {
     for (let r = 0; r < records; r++) {
-      if (at(l.type, r) === GRANT || ledgerDisposition[r] !== 0) continue;
-      let grant = at(l.lot, r) !== 0 ? (lots.get(at(l.lot, r)) ?? -1) : -1;
-      if (grant < 0 && at(l.charge, r) !== 0) {
-        grant = at(grantsByCharge.first, at(l.charge, r));
-        for (let g = grant; g >= 0; g = at(grantsByCharge.next, g))
-          if (at(l.transaction, g) < at(l.transaction, grant)) grant = g;
+      if ((l.type[r] as number) === GRANT || ledgerDisposition[r] !== 0) continue;
+      let grant = (l.lot[r] as number) !== 0 ? (lots.get(l.lot[r] as number) ?? -1) : -1;
+      if (grant < 0 && (l.charge[r] as number) !== 0) {
+        grant = grantsByCharge.first[l.charge[r] as number] as number;
+        for (let g = grant; g >= 0; g = grantsByCharge.next[g] as number)
+          if ((l.transaction[g] as number) < (l.transaction[grant] as number)) grant = g;
       }
       grantOf[r] = grant;
       if (grant < 0) continue;
-      const tokens = at(l.tokens, r);
-      const when = at(l.transaction, r);
-      switch (at(l.type, r)) {
+      const tokens = l.tokens[r] as number;
+      const when = l.transaction[r] as number;
+      switch (l.type[r] as number) {
         case REFUND_RECORD:
         case RESTORATION:
-          reversed[grant] = at(reversed, grant) - tokens;
+          reversed[grant] = (reversed[grant] as number) - tokens;
           break;
         case ADJUSTMENT:
-          adjusted[grant] = at(adjusted, grant) + tokens;
+          adjusted[grant] = (adjusted[grant] as number) + tokens;
           break;
         case PROMOTIONAL:
           isVoid[grant] = 1;
           break;
         case RELABEL:
           relabelled[grant] = 1;
-          if (when > at(relabelledBy, grant)) {
+          if (when > (relabelledBy[grant] as number)) {
             relabelledBy[grant] = when;
-            l.amount[grant] = at(l.amount, r);
-            l.currency[grant] = at(l.currency, r);
+            l.amount[grant] = l.amount[r] as number;
+            l.currency[grant] = l.currency[r] as number;
           }
           break;
         case HOLD:
         case RELEASE:
         case CLAWBACK: {
-          const state = at(l.type, r) === HOLD ? HELD : at(l.type, r) === RELEASE ? RELEASED : CLAWED;
-          if (state === CLAWED) clawed[grant] = at(clawed, grant) - tokens;
-          if (when > at(lotDisputeBy, grant)) {
+          const state =
+            (l.type[r] as number) === HOLD ? HELD : (l.type[r] as number) === RELEASE ? RELEASED : CLAWED;
+          if (state === CLAWED) clawed[grant] = (clawed[grant] as number) - tokens;
+          if (when > (lotDisputeBy[grant] as number)) {
             lotDisputeBy[grant] = when;
             lotDispute[grant] = state;
-            lotDisputeAt[grant] = at(l.created, r);
+            lotDisputeAt[grant] = l.created[r] as number;
           }
           break;
         }
@@ -423,34 +446,39 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     }
     for (let r = 0; r < records; r++)
       if (isGrant(r)) {
-        if (at(lotDispute, r) === RELEASED) clawed[r] = 0;
+        if ((lotDispute[r] as number) === RELEASED) clawed[r] = 0;
         // Corrected away: nothing of it is left that was not taken back.
-        if (at(adjusted, r) < 0 && at(l.tokens, r) + at(adjusted, r) <= at(reversed, r) + at(clawed, r))
+        if (
+          (adjusted[r] as number) < 0 &&
+          (l.tokens[r] as number) + (adjusted[r] as number) <= (reversed[r] as number) + (clawed[r] as number)
+        )
           isVoid[r] = 1;
       }
   }
-  for (let r = 0; r < records; r++) if (isGrant(r) && at(l.kind, r) === PROMOTIONAL_GRANT) isVoid[r] = 1;
+  for (let r = 0; r < records; r++)
+    if (isGrant(r) && (l.kind[r] as number) === PROMOTIONAL_GRANT) isVoid[r] = 1;
 
   // --- the passes --------------------------------------------------------------------------------------------------------
   const claim = new Int32Array(records).fill(-1);
   const claimPass = new Uint8Array(records);
   const takenBy = new Uint8Array(events);
   const canClaim = (r: number): boolean =>
-    isGrant(r) && isVoid[r] === 0 && at(l.test, r) === 0 && at(claim, r) < 0;
+    isGrant(r) && isVoid[r] === 0 && (l.test[r] as number) === 0 && (claim[r] as number) < 0;
   const sameAmount = (r: number, e: number): boolean =>
-    at(l.amount, r) === at(s.amount, e) && at(l.currency, r) === at(s.currency, e);
+    (l.amount[r] as number) === (s.amount[e] as number) &&
+    (l.currency[r] as number) === (s.currency[e] as number);
 
   const pass = (number: number, ledgerColumn: Uint32Array, index: KeyIndex, strict = false): void => {
     if (index === none) return;
     const shared: number[] = [];
     const claimed: number[] = [];
     for (let r = 0; r < records; r++) {
-      const key = at(ledgerColumn, r);
+      const key = ledgerColumn[r] as number;
       if (key === 0) continue;
-      const e = at(index.first, key);
+      const e = index.first[key] as number;
       if (e < 0 || !canClaim(r)) continue;
       if (strict) continue;
-      if (at(index.next, e) >= 0) shared.push(key);
+      if ((index.next[e] as number) >= 0) shared.push(key);
       else {
         claim[r] = e;
         claimPass[r] = number;
@@ -461,7 +489,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     if (shared.length > 0) {
       const grants = new Map<number, number[]>(shared.map((key) => [key, []]));
       for (let r = 0; r < records; r++) {
-        const list = grants.get(at(ledgerColumn, r));
+        const list = grants.get(ledgerColumn[r] as number);
         if (list && canClaim(r)) list.push(r);
       }
       for (const [key, list] of grants) pair(number, list, group(index, key), claimed);
@@ -471,12 +499,18 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
 
   /** Several charges share the key: paid and free ones first, exact amounts first, then by age. */
   function pair(number: number, grants: number[], charges: number[], claimed: number[]): void {
-    const paid = charges.filter((e) => at(s.state, e) === PAID);
+    const paid = charges.filter((e) => (s.state[e] as number) === PAID);
     const open = paid.filter((e) => takenBy[e] === 0);
     const pool =
-      open.length > 0 ? open : paid.length > 0 ? paid : charges.filter((e) => at(s.state, e) === NOT_PAID);
+      open.length > 0
+        ? open
+        : paid.length > 0
+          ? paid
+          : charges.filter((e) => (s.state[e] as number) === NOT_PAID);
     const waiting = [...grants].sort(
-      (a, b) => at(l.created, a) - at(l.created, b) || at(l.transaction, a) - at(l.transaction, b),
+      (a, b) =>
+        (l.created[a] as number) - (l.created[b] as number) ||
+        (l.transaction[a] as number) - (l.transaction[b] as number),
     );
     if (pool.length === 0) return;
     const free = new Set(pool);
@@ -499,13 +533,19 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   function strictPass(number: number, ledgerColumn: Uint32Array, index: KeyIndex, claimed: number[]): void {
     const grants = new Map<number, number>();
     for (let r = 0; r < records; r++) {
-      const key = at(ledgerColumn, r);
-      if (key === 0 || at(index.first, key) < 0 || !isGrant(r) || isVoid[r]) continue;
+      const key = ledgerColumn[r] as number;
+      if (key === 0 || (index.first[key] as number) < 0 || !isGrant(r) || isVoid[r]) continue;
       grants.set(key, grants.has(key) ? -1 : r);
     }
     for (const [key, r] of grants) {
-      const e = at(index.first, key);
-      if (r < 0 || at(claim, r) >= 0 || at(index.next, e) >= 0 || takenBy[e] !== 0 || !sameAmount(r, e))
+      const e = index.first[key] as number;
+      if (
+        r < 0 ||
+        (claim[r] as number) >= 0 ||
+        (index.next[e] as number) >= 0 ||
+        takenBy[e] !== 0 ||
+        !sameAmount(r, e)
+      )
         continue;
       claim[r] = e;
       claimPass[r] = number;
@@ -528,9 +568,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     next: new Int32Array(records).fill(-1),
   };
   for (let r = records - 1; r >= 0; r--) {
-    const e = at(claim, r);
+    const e = claim[r] as number;
     if (e < 0) continue;
-    claims.next[r] = at(claims.first, e);
+    claims.next[r] = claims.first[e] as number;
     claims.first[e] = r;
   }
   return {
