@@ -10,12 +10,20 @@ export type Row = readonly (string | null)[];
 /** Runs statements and answers the rows of the last one. */
 export type RunSql = (sql: string) => Promise<Row[]>;
 
+/** A caller's settings, then the one statement whose rows are the answer. */
+export type Statements = readonly [settings: string, answer: string];
+
 export interface Database {
   /**
    * Runs statements as one transaction in one round trip: without `begin`, PostgreSQL takes a query of several
    * statements as one, and what `set_config(…, true)` sets ends with it.
    */
   readonly run: RunSql;
+  /**
+   * One call that may write: a transaction of its own, or one it shares with calls that wait at the same time. It
+   * fails alone, and is answered once committed, in either.
+   */
+  runShared(statements: Statements): Promise<Row[]>;
   /** Several round trips in one transaction; rolled back where `work` throws. */
   transaction<T>(work: (run: RunSql) => Promise<T>): Promise<T>;
   /** Hears notifications until closed. `onReconnect`: some may have been missed. */
@@ -33,12 +41,61 @@ const asText = (value: string): string => value;
 /** bool, int8, int2, int4, json, jsonb: what PGlite would parse of the types that the endpoint selects. */
 const PARSED_TYPES = [16, 20, 21, 23, 114, 3802];
 
+/** Calls that share a transaction at most. */
+const LARGEST_SHARE = 64;
+
+interface Waiting {
+  readonly statements: Statements;
+  readonly resolve: (rows: Row[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * PGlite runs one statement at a time, and a commit is most of what a small call costs: the calls that came while it
+ * was busy go into one transaction, as many as wait.
+ */
 export function pgliteDatabase(db: PGlite): Database {
   const parsers = Object.fromEntries(PARSED_TYPES.map((type) => [type, asText]));
   const options = { rowMode: "array", parsers } as const;
   const rowsOf = (results: { rows: unknown[] }[]): Row[] => (results.at(-1)?.rows ?? []) as Row[];
+  const run: RunSql = async (sql) => rowsOf(await db.exec(sql, options));
+  let waiting: Waiting[] = [];
+  let draining = false;
+
+  async function drain(): Promise<void> {
+    if (draining) return;
+    draining = true;
+    while (waiting.length > 0) {
+      const share = waiting.slice(0, LARGEST_SHARE);
+      waiting = waiting.slice(LARGEST_SHARE);
+      if (share.length === 1 || !(await runTogether(share))) await runAlone(share);
+    }
+    draining = false;
+  }
+
+  /** False where one of them failed and took the others with it: nothing was kept, and none is answered. */
+  async function runTogether(share: readonly Waiting[]): Promise<boolean> {
+    try {
+      const results = await db.exec(share.flatMap(({ statements }) => statements).join(";"), options);
+      share.forEach(({ resolve }, index) => resolve((results[2 * index + 1]?.rows ?? []) as Row[]));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async function runAlone(share: readonly Waiting[]): Promise<void> {
+    for (const { statements, resolve, reject } of share)
+      await run(statements.join(";")).then(resolve, reject);
+  }
+
   return {
-    run: async (sql) => rowsOf(await db.exec(sql, options)),
+    run,
+    runShared: (statements) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ statements, resolve, reject });
+        void drain();
+      }),
     transaction: (work) =>
       db.transaction((transaction) => work(async (sql) => rowsOf(await transaction.exec(sql, options)))),
     async listen(channels, onNotification) {
@@ -118,6 +175,8 @@ export function postgresDatabase(
 
   return {
     run: (sql) => withClient((client) => runOn(client, sql)),
+    // Many connections commit together by themselves; sharing would let two transactions wait for each other.
+    runShared: (statements) => withClient((client) => runOn(client, statements.join(";"))),
     transaction: (work) =>
       withClient(async (client) => {
         await client.query("begin");

@@ -96,8 +96,8 @@ async function answer(
     const refused = error instanceof HttpError ? error : refusal(500, "PGRSTX00", "Internal error");
     if (refused !== error)
       options.log(`A request failed: ${error instanceof Error ? error.message : String(error)}`);
-    // The rest of a body that was refused is not read: the connection cannot be used again.
-    if (!request.complete) response.setHeader("connection", "close");
+    // The rest of a refused body is read and dropped: closing would break a client that is still sending it.
+    if (!request.complete) request.resume();
     send(response, {
       status: refused.status,
       headers: { "content-type": "application/json; charset=utf-8", ...refused.headers },

@@ -4,7 +4,7 @@
  * transaction as the caller's role, and in one round trip wherever the answer cannot make it roll back.
  */
 import type { IncomingHttpHeaders } from "node:http";
-import { type Database, quoteIdentifier, quoteLiteral, type Row } from "./database.ts";
+import { type Database, quoteIdentifier, quoteLiteral, type Row, type Statements } from "./database.ts";
 import { fromDatabaseError, HttpError, isPostgresError, refusal } from "./errors.ts";
 import {
   chooseFunction,
@@ -41,7 +41,13 @@ export interface RpcEndpoint {
 }
 
 type CallArguments =
-  | { readonly kind: "json"; readonly names: readonly string[]; readonly text: string }
+  | {
+      readonly kind: "json";
+      readonly names: readonly string[];
+      readonly text: string;
+      /** Plain values as PostgreSQL would read them out of the text, where every value is a plain one. */
+      readonly plain: ReadonlyMap<string, string | null> | null;
+    }
   | { readonly kind: "text"; readonly values: ReadonlyMap<string, string> };
 
 interface Preferences {
@@ -57,6 +63,19 @@ interface Media {
 
 /** An unknown function makes the schema be read again, at most this often. */
 const RELOAD_AT_MOST_EVERY_MS = 1000;
+/** Bodies up to this many characters are looked at for plain values. */
+const LONGEST_PLAIN = 8192;
+/** Types that PostgreSQL reads from a JSON value's text: taking the text itself spares it the JSON. */
+const PLAIN_TYPES = new Set([
+  "text",
+  "bigint",
+  "integer",
+  "numeric",
+  "boolean",
+  "uuid",
+  "date",
+  "timestamp with time zone",
+]);
 /** PostgreSQL's parsers recurse, and PGlite's stack is small. */
 const DEEPEST_JSON = 500;
 
@@ -103,8 +122,9 @@ export function createRpcEndpoint(database: Database): RpcEndpoint {
     refuseRole((await schema()).roles, request.caller);
     const range = request.method === "POST" ? undefined : request.headers.range;
     const shape = readShape(request.query, filters, range);
-    const sql = buildCall(chosen, given, shape, media, preferences, request);
-    const row = await runCall(database, sql, chosen, media, preferences);
+    const readOnly = request.method !== "POST" || !chosen.writes;
+    const statements = buildCall(chosen, given, shape, media, preferences, request, readOnly);
+    const row = await runCall(database, statements, chosen, media, preferences, readOnly);
     return respond(chosen, row, shape, media, preferences, request.method);
   }
 
@@ -190,19 +210,47 @@ function readBody({ body, headers }: RpcRequest): CallArguments {
     throw refusal(400, "PGRST102", `Content-Type not acceptable: ${type}`);
   }
   const text = decode(body).trim();
-  if (text === "") return { kind: "json", names: [], text: "{}" };
+  if (text === "") return { kind: "json", names: [], text: "{}", plain: null };
   refuseDeepJson(text);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = text.length > LONGEST_PLAIN ? JSON.parse(text) : parseNumbersAsWritten(text);
   } catch {
     throw refusal(400, "PGRST102", "Empty or invalid json");
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     // Only a function that takes the whole body can use it.
-    return { kind: "json", names: [], text };
+    return { kind: "json", names: [], text, plain: null };
   }
-  return { kind: "json", names: Object.keys(value), text };
+  return { kind: "json", names: Object.keys(value), text, plain: plainValues(text, value) };
+}
+
+/** A number of a body, kept as it was written: JSON.parse would round it. */
+class WrittenNumber {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+function parseNumbersAsWritten(text: string): unknown {
+  const reviver = (_: string, value: unknown, context?: { source?: string }): unknown =>
+    typeof value === "number" ? new WrittenNumber(context?.source ?? String(value)) : value;
+  return JSON.parse(text, reviver);
+}
+
+/** The values as text, or null where one is not plain: those are left to PostgreSQL's own JSON. */
+function plainValues(text: string, value: object): ReadonlyMap<string, string | null> | null {
+  if (text.length > LONGEST_PLAIN) return null;
+  const plain = new Map<string, string | null>();
+  for (const [name, one] of Object.entries(value) as [string, unknown][]) {
+    if (one === null) plain.set(name, null);
+    else if (one instanceof WrittenNumber) plain.set(name, one.text);
+    else if (typeof one === "boolean") plain.set(name, String(one));
+    else if (typeof one === "string" && one.isWellFormed() && !one.includes("\0")) plain.set(name, one);
+    else return null;
+  }
+  return plain;
 }
 
 function decode(body: Buffer): string {
@@ -249,10 +297,10 @@ function prelude({ caller, method, functionName }: RpcRequest, readOnly: boolean
     `set_config('request.path', ${quoteLiteral(`/rpc/${functionName}`)}, true)`,
   ];
   if (readOnly) settings.push("set_config('transaction_read_only', 'on', true)");
-  return `select ${settings.join(", ")};`;
+  return `select ${settings.join(", ")}`;
 }
 
-/** The statements of a call; the last answers one row: body, rows on this page, rows in all or null. */
+/** The two statements of a call; the second answers one row: body, rows on this page, rows in all or null. */
 function buildCall(
   chosen: ProjectFunction,
   given: CallArguments,
@@ -260,8 +308,9 @@ function buildCall(
   media: Media,
   preferences: Preferences,
   request: RpcRequest,
-): string {
-  const before = prelude(request, request.method !== "POST" || !chosen.writes);
+  readOnly: boolean,
+): Statements {
+  const before = prelude(request, readOnly);
   const { from, values } = argumentList(chosen, given);
   const call = `public.${quoteIdentifier(chosen.name)}(${values})`;
   const answersRows = chosen.returns === "rows";
@@ -272,7 +321,10 @@ function buildCall(
       json: media.stripNulls ? "json_strip_nulls(value::json)::text" : "value::text",
       value: `${asJson("value", media)}::text`,
     }[chosen.returns];
-    return `${before} select coalesce(${text}, 'null'), 1, null from (select ${call} as value${from && ` from ${from}`}) as answer`;
+    return [
+      before,
+      `select coalesce(${text}, 'null'), 1, null from (select ${call} as value${from && ` from ${from}`}) as answer`,
+    ];
   }
   const source = answersRows
     ? `select f.* from ${from && `${from}, `}lateral ${call} as f`
@@ -285,7 +337,10 @@ function buildCall(
   const single = media.single || !chosen.returnsSet;
   const body = single ? `coalesce((${all} -> 0)::text, 'null')` : `coalesce(${all}::text, '[]')`;
   const total = preferences.countsExactly ? `(select count(*) from source${where})` : "null";
-  return `${before} with source as (${source}) select ${body}, count(page), ${total} from (select ${shape.columns} from source${where}${order}${page}) as page`;
+  return [
+    before,
+    `with source as (${source}) select ${body}, count(page), ${total} from (select ${shape.columns} from source${where}${order}${page}) as page`,
+  ];
 }
 
 function asJson(expression: string, { stripNulls }: Media, isJson = false): string {
@@ -301,27 +356,35 @@ function argumentList(chosen: ProjectFunction, given: CallArguments): { from: st
     given.kind === "json" ? given.names.includes(name) : given.values.has(name);
   const used = chosen.arguments.filter(({ name }) => isGiven(name));
   if (used.length === 0) return { from: "", values: "" };
-  const value = (name: string, type: string): string =>
-    given.kind === "json"
-      ? `j.${quoteIdentifier(name)}`
-      : `${quoteLiteral(given.values.get(name) ?? "")}::${type}`;
+  const plain =
+    given.kind === "text"
+      ? given.values
+      : used.every(({ type, variadic }) => PLAIN_TYPES.has(type) && !variadic)
+        ? given.plain
+        : null;
+  const value = (name: string, type: string): string => {
+    if (plain === null) return `j.${quoteIdentifier(name)}`;
+    const text = plain.get(name) ?? null;
+    return `${text === null ? "null" : quoteLiteral(text)}::${type}`;
+  };
   const values = used
     .map(
       ({ name, type, variadic }) =>
         `${variadic ? "variadic " : ""}${quoteIdentifier(name)} := ${value(name, type)}`,
     )
     .join(", ");
-  if (given.kind === "text") return { from: "", values };
+  if (plain !== null || given.kind === "text") return { from: "", values };
   const columns = used.map(({ name, type }) => `${quoteIdentifier(name)} ${type}`).join(", ");
   return { from: `json_to_record(${quoteLiteral(given.text)}::json) as j(${columns})`, values };
 }
 
 async function runCall(
   database: Database,
-  sql: string,
+  statements: Statements,
   chosen: ProjectFunction,
   media: Media,
   { maxAffected }: Preferences,
+  readOnly: boolean,
 ): Promise<Row> {
   if (maxAffected !== null && !chosen.returnsSet) {
     throw refusal(
@@ -331,9 +394,11 @@ async function runCall(
     );
   }
   const mayRollBack = chosen.returnsSet && (media.single || maxAffected !== null);
-  if (!mayRollBack) return firstRow(await database.run(sql));
+  // A read-only transaction cannot be shared with a call that writes.
+  if (!mayRollBack && !readOnly) return firstRow(await database.runShared(statements));
+  if (!mayRollBack) return firstRow(await database.run(statements.join(";")));
   return database.transaction(async (run) => {
-    const row = firstRow(await run(sql));
+    const row = firstRow(await run(statements.join(";")));
     const rows = Number(row[1]);
     if (maxAffected !== null && rows > maxAffected) {
       throw refusal(
