@@ -78,7 +78,15 @@ export function createBackend({ url, key }: BackendOptions): Backend {
       if (response.status === 0 && options.signal?.aborted) {
         return fail({ code: "cancelled", message: "This was cancelled.", advice: null, details: null });
       }
-      return fail(toFailure(name, response.status, response.error, secrets));
+      // What is no PostgREST may answer anything at all.
+      const { message, code, details, hint } = response.error as Partial<RpcError>;
+      const error: RpcError = {
+        message: String(message ?? ""),
+        code: String(code ?? ""),
+        details: details ?? null,
+        hint: hint ?? null,
+      };
+      return fail(toFailure(name, response.status, error, secrets));
     }
     const parsed = schema.safeParse(response.data);
     if (parsed.success) return ok(parsed.data);

@@ -123,7 +123,7 @@ export function toFailure(
       "The service-role (secret) key is needed, not the anon or publishable one.",
     );
   }
-  if (status === 404 && error.code === "") {
+  if ((status === 404 || status < 400) && error.code === "") {
     return failure(
       "not_a_project",
       "What answers at this address is not a Supabase project.",

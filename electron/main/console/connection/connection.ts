@@ -33,7 +33,7 @@ export interface ConnectionOptions {
   readonly keychain: () => Promise<Keychain>;
   readonly startLocalProject: StartLocalProject | null;
   readonly migrations: readonly string[];
-  readonly readNew: (backend: Backend, profileId: string) => Promise<Result<unknown, Failure>>;
+  readonly readNew: (backend: Backend, profileId: string) => Promise<Result<number, Failure>>;
   readonly sendPending: (backend: Backend, profileId: string) => Promise<void>;
   readonly onSignal: (topic: SignalTopic) => void;
   readonly onProfile: (profileId: string | null) => void;

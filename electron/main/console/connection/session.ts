@@ -13,8 +13,8 @@ export type SessionStatus = Exclude<ConnectionState["status"], "starting">;
 export interface SessionOptions {
   readonly backend: Backend;
   readonly migrations: readonly string[];
-  /** Reads everything new; answers once it has caught up. */
-  readonly readNew: () => Promise<Result<unknown, Failure>>;
+  /** Reads everything new; answers how much that was, once it has caught up. */
+  readonly readNew: () => Promise<Result<number, Failure>>;
   /** Sends what waits; keeps what cannot be sent. */
   readonly sendPending: () => Promise<void>;
   readonly onSignal: (topic: SignalTopic) => void;
@@ -35,6 +35,11 @@ const pollListeningMs = 20_000;
 const pollDeafMs = 2_000;
 const shortestRetryMs = 1_000;
 const longestRetryMs = 30_000;
+/**
+ * Wake-ups come at most every few hundred milliseconds, so what happens right after one has none of its own: while
+ * something comes, look again soon.
+ */
+const busyMs = 400;
 /** Wake-ups closer together than this are read together. */
 const gatherMs = 100;
 
@@ -79,10 +84,9 @@ export function startSession(options: SessionOptions): Session {
     return lacking.length > 0 ? missing(lacking, null) : null;
   }
 
-  async function read(): Promise<Failure | null> {
+  async function read(): Promise<Result<number, Failure>> {
     await options.sendPending();
-    const answer = await options.readNew();
-    return answer.ok ? null : answer.error;
+    return options.readNew();
   }
 
   /** Connects, then follows until something fails; answers what. */
@@ -103,10 +107,10 @@ export function startSession(options: SessionOptions): Session {
     try {
       while (!isStopped) {
         isWoken = false;
-        const failure = await read();
-        if (failure) return failure;
+        const answer = await read();
+        if (!answer.ok) return answer.error;
         become("live");
-        await wait(isListening ? pollListeningMs : pollDeafMs);
+        await wait(answer.value > 0 ? busyMs : isListening ? pollListeningMs : pollDeafMs);
         if (isWoken) await new Promise((resolve) => setTimeout(resolve, gatherMs));
       }
       return null;

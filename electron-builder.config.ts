@@ -1,0 +1,65 @@
+import type { Configuration } from "electron-builder";
+
+/**
+ * Installers for Windows, macOS and Linux. Everything lies in app.asar, whose integrity the fuses hold: the built
+ * processes, and what the local project needs (migrations, presets, its SQL). Native modules are unpacked beside it.
+ */
+const configuration: Configuration = {
+  appId: "com.token-governance.console",
+  productName: "Token Governance",
+  copyright: "Copyright © 2026 Token Governance",
+  directories: { output: "dist", buildResources: "build" },
+  files: [
+    "out/main/**",
+    "out/preload/**",
+    "out/renderer/**",
+    "supabase/migrations/**",
+    "supabase/presets/**",
+    "local-project/*.sql",
+    "package.json",
+    "!**/*.map",
+    "!**/*.{ts,tsx,md,tsbuildinfo}",
+    // Large, and for other ways of running than this one.
+    "!node_modules/@electric-sql/pglite/dist/**/*.cjs",
+    "!node_modules/@electric-sql/pglite/src/**",
+  ],
+  asar: true,
+  // The native modules are prebuilt for Node's stable interface.
+  npmRebuild: false,
+  electronLanguages: ["en-US"],
+  electronFuses: {
+    runAsNode: false,
+    enableCookieEncryption: true,
+    enableNodeOptionsEnvironmentVariable: false,
+    enableNodeCliInspectArguments: false,
+    enableEmbeddedAsarIntegrityValidation: true,
+    onlyLoadAppFromAsar: true,
+    loadBrowserProcessSpecificV8Snapshot: false,
+    grantFileProtocolExtraPrivileges: false,
+  },
+  linux: {
+    target: [{ target: "AppImage" }, { target: "deb" }],
+    icon: "build/icons",
+    category: "Development",
+    executableName: "token-governance",
+    maintainer: "Token Governance <support@token-governance.example>",
+  },
+  mac: {
+    target: [{ target: "dmg" }, { target: "zip" }],
+    icon: "build/icon.icns",
+    category: "public.app-category.developer-tools",
+    hardenedRuntime: true,
+    gatekeeperAssess: false,
+    entitlements: "build/entitlements.mac.plist",
+    entitlementsInherit: "build/entitlements.mac.plist",
+    // Signed and notarised where the certificate is: CSC_LINK and APPLE_* in the environment.
+    notarize: Boolean(process.env.APPLE_ID || process.env.APPLE_API_KEY),
+  },
+  win: {
+    target: [{ target: "nsis" }],
+    icon: "build/icon.ico",
+  },
+  nsis: { oneClick: false, perMachine: false, allowToChangeInstallationDirectory: true },
+};
+
+export default configuration;

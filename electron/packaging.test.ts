@@ -1,0 +1,223 @@
+/**
+ * The packaged app, made with a stand-in for Electron's runtime (whose download cannot be had everywhere): what lies
+ * in it, which fuses are set, and that the local project starts from its content alone.
+ */
+import { spawn } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { extractAll, listPackage } from "@electron/asar";
+import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startLocalProject } from "../local-project/index.ts";
+import { ensureBuilt, repositoryDir } from "../cli/build.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "console-package-"));
+const unpacked = join(folder, "dist/linux-unpacked");
+const asar = join(unpacked, "resources/app.asar");
+const content = join(folder, "content");
+let files: Set<string>;
+
+function run(script: string, args: readonly string[]): Promise<void> {
+  const child = spawn(process.execPath, [join(repositoryDir, script), ...args], {
+    cwd: repositoryDir,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1" },
+  });
+  let output = "";
+  child.stdout.on("data", (chunk) => (output += chunk));
+  child.stderr.on("data", (chunk) => (output += chunk));
+  return new Promise((resolve, reject) => {
+    child.once("exit", (code) => (code === 0 ? resolve() : reject(new Error(output.slice(-4_000)))));
+  });
+}
+
+/** What electron-builder needs of Electron's distribution: the names, and a binary with a fuse wire. */
+function makeStandIn(): string {
+  const dist = join(folder, "electron-dist");
+  mkdirSync(join(dist, "locales"), { recursive: true });
+  mkdirSync(join(dist, "resources"));
+  const sentinel = "dL7pKGdnNz796PbbjQWNKmHXBZaB9tsX";
+  writeFileSync(join(dist, "electron"), `#!/bin/sh\n# ${sentinel}\x01\x09101010101r\n`, "latin1");
+  chmodSync(join(dist, "electron"), 0o755);
+  for (const name of ["LICENSE", "LICENSES.chromium.html", "locales/en-US.pak"])
+    writeFileSync(join(dist, name), "");
+  const { version } = JSON.parse(
+    readFileSync(join(repositoryDir, "node_modules/electron/package.json"), "utf8"),
+  ) as {
+    version: string;
+  };
+  writeFileSync(join(dist, "version"), version);
+  return dist;
+}
+
+beforeAll(async () => {
+  await ensureBuilt(() => {});
+  await run("node_modules/electron-builder/cli.js", [
+    "--linux",
+    "dir",
+    "--config",
+    "electron-builder.config.ts",
+    `-c.electronDist=${makeStandIn()}`,
+    `-c.directories.output=${join(folder, "dist")}`,
+  ]);
+  files = new Set(listPackage(asar, { isPack: false }).map((name) => name.replaceAll("\\", "/").slice(1)));
+  extractAll(asar, content);
+}, 240_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test("the package has the built processes and their workers", () => {
+  const { main } = JSON.parse(readFileSync(join(content, "package.json"), "utf8")) as { main: string };
+  for (const file of [
+    main,
+    "out/main/local-project-worker.js",
+    "out/main/reconciliation-worker.js",
+    "out/preload/index.cjs",
+    "out/renderer/index.html",
+  ]) {
+    expect(files.has(file), file).toBe(true);
+  }
+});
+
+test("the package has every migration and preset, and what makes a local project", () => {
+  for (const part of ["supabase/migrations", "supabase/presets"]) {
+    for (const name of readdirSync(join(repositoryDir, part)))
+      expect(files.has(`${part}/${name}`), name).toBe(true);
+  }
+  expect(files.has("local-project/bootstrap.sql")).toBe(true);
+  expect(files.has("local-project/realtime.sql")).toBe(true);
+  expect([...files].some((name) => name.endsWith("pglite.wasm"))).toBe(true);
+});
+
+test("the package has no sources, no tests, no tools and no renderer libraries", () => {
+  const foreign = [...files].filter(
+    (name) =>
+      /^(electron|shared|renderer|cli|tests|bench|docs|\.)/.test(name) ||
+      /^node_modules\/(react|@mantine|echarts|vite|electron|typescript|playwright)\//.test(name) ||
+      (/\.tsx?$/.test(name) && !name.endsWith(".d.ts")) ||
+      /(^|\/)\.env/.test(name),
+  );
+  expect(foreign).toEqual([]);
+});
+
+test("every module that the main process imports is in the package", () => {
+  for (const name of readdirSync(join(content, "out/main")).filter((one) => one.endsWith(".js"))) {
+    const code = readFileSync(join(content, "out/main", name), "utf8");
+    const imported = [...code.matchAll(/(?:^import .*? from |^import |import\()"([^"./][^"]*)"/gm)].map(
+      ([, from]) => from ?? "",
+    );
+    for (const specifier of imported) {
+      if (specifier.startsWith("node:") || specifier === "electron" || specifier === "keytar") continue;
+      const parts = specifier.split("/");
+      const module = specifier.startsWith("@") ? parts.slice(0, 2).join("/") : parts[0];
+      expect(
+        existsSync(join(content, "node_modules", module ?? "", "package.json")),
+        `${name}: ${specifier}`,
+      ).toBe(true);
+    }
+  }
+});
+
+test("native modules lie unpacked beside the package, where the system can load them", () => {
+  const native = [...files].filter((name) => name.endsWith(".node"));
+  expect(native.length).toBeGreaterThan(0);
+  for (const name of native)
+    expect(existsSync(join(unpacked, "resources/app.asar.unpacked", name)), name).toBe(true);
+});
+
+test("the preload is one CommonJS file that requires nothing but electron", () => {
+  expect([...files].filter((name) => /^out\/preload\/.+/.test(name))).toEqual(["out/preload/index.cjs"]);
+  const code = readFileSync(join(content, "out/preload/index.cjs"), "utf8");
+  expect([...code.matchAll(/\brequire\((.+?)\)/g)].map(([, name]) => name)).toEqual(['"electron"']);
+  expect(code).not.toMatch(/^\s*(import|export)\s/m);
+});
+
+test("the preload gives the page named functions and nothing of Electron", () => {
+  const code = readFileSync(join(content, "out/preload/index.cjs"), "utf8");
+  const exposed: Record<string, unknown> = {};
+  const sent: unknown[][] = [];
+  const ipcRenderer = {
+    on: () => {},
+    invoke: (...args: unknown[]) => void sent.push(args),
+    send: (...args: unknown[]) => void sent.push(args),
+  };
+  const contextBridge = { exposeInMainWorld: (name: string, value: unknown) => (exposed[name] = value) };
+  // oxlint-disable-next-line no-implied-eval -- runs the built file as the sandbox does.
+  new Function("require", "module", "exports", code)(
+    () => ({ contextBridge, ipcRenderer }),
+    { exports: {} },
+    {},
+  );
+  const { operations, streams } = exposed.consoleBridge as Record<
+    string,
+    Record<string, (...args: unknown[]) => unknown>
+  >;
+  expect(Object.keys(exposed)).toEqual(["consoleBridge"]);
+  operations?.["rules.list"]?.({});
+  const stop = streams?.feed?.({ filter: {} }, () => {}) as () => void;
+  stop();
+  expect(sent).toEqual([
+    ["console:call", "rules.list", {}],
+    ["console:follow", 1, "feed", { filter: {} }],
+    ["console:unfollow", 1],
+  ]);
+  // Extra arguments do not reach the channel.
+  sent.length = 0;
+  operations?.["rules.list"]?.({}, "more", "rules.save");
+  expect(sent).toEqual([["console:call", "rules.list", {}]]);
+});
+
+test("the fuses keep Node's back doors shut and hold the package's integrity", async () => {
+  const wire = await getCurrentFuseWire(join(unpacked, "token-governance"));
+  // A fuse's state is an ASCII digit in the binary..
+  const enabled = "1".charCodeAt(0);
+  const isOn = (fuse: FuseV1Options): boolean => wire[fuse] === enabled;
+  expect({
+    runAsNode: isOn(FuseV1Options.RunAsNode),
+    cookieEncryption: isOn(FuseV1Options.EnableCookieEncryption),
+    nodeOptions: isOn(FuseV1Options.EnableNodeOptionsEnvironmentVariable),
+    inspect: isOn(FuseV1Options.EnableNodeCliInspectArguments),
+    asarIntegrity: isOn(FuseV1Options.EnableEmbeddedAsarIntegrityValidation),
+    onlyAsar: isOn(FuseV1Options.OnlyLoadAppFromAsar),
+    fileProtocol: isOn(FuseV1Options.GrantFileProtocolExtraPrivileges),
+  }).toEqual({
+    runAsNode: false,
+    cookieEncryption: true,
+    nodeOptions: false,
+    inspect: false,
+    asarIntegrity: true,
+    onlyAsar: true,
+    fileProtocol: false,
+  });
+});
+
+test("the local project starts from the package's content alone", async () => {
+  const project = await startLocalProject({
+    workerUrl: pathToFileURL(join(content, "out/main/local-project-worker.js")),
+    dataDir: join(folder, "project"),
+    resourcesDir: join(content, "supabase"),
+    sqlDir: join(content, "local-project"),
+    cacheDir: join(folder, "cache"),
+  });
+  const answer = await fetch(`${project.url}/rest/v1/rpc/console_project_info`, {
+    method: "POST",
+    headers: {
+      apikey: project.serviceRoleKey,
+      authorization: `Bearer ${project.serviceRoleKey}`,
+      "content-type": "application/json",
+    },
+    body: "{}",
+  });
+  expect(answer.status).toBe(200);
+  await project.stop();
+}, 120_000);
