@@ -7,7 +7,7 @@ import { type SampleData, startSampleData } from "../local-project/sample-data/i
 const HELP = `npm run local-project -- --port P --data-dir DIR [--preset NAME] [--sample-data] [--database-url URL]
 
 A Supabase-compatible endpoint on 127.0.0.1 for rpc() and postgres_changes. When it is ready it prints one line:
-{"url":"…","anonKey":"…","serviceRoleKey":"…","jwtSecret":"…"}
+{"url":"…","anonKey":"…","serviceRoleKey":"…","jwtSecret":"…","publishableKey":"…","secretKey":"…"}
 
   --port P             0, the default, takes any free port
   --data-dir DIR       where the embedded database keeps its files; made if missing
@@ -115,8 +115,9 @@ void project.ended.then((error) => {
   if (!stopping) fail(1, `The local project ended: ${error?.message ?? "it was stopped"}`);
 });
 
-const { url, anonKey, serviceRoleKey } = project;
-process.stdout.write(`${JSON.stringify({ url, anonKey, serviceRoleKey, jwtSecret: project.jwtSecret })}\n`);
+const { url, anonKey, serviceRoleKey, publishableKey, secretKey } = project;
+const line = { url, anonKey, serviceRoleKey, jwtSecret: project.jwtSecret, publishableKey, secretKey };
+process.stdout.write(`${JSON.stringify(line)}\n`);
 if (values["sample-data"]) {
   const dataDir = values["data-dir"];
   sampleData = startSampleData(

@@ -8,6 +8,7 @@ import { decodeProtectedHeader, errors, jwtVerify, SignJWT } from "jose";
 import { HttpError, refusal } from "./errors.ts";
 
 export interface ProjectKeys {
+  /** Signs tokens, HS256. */
   readonly jwtSecret: string;
   readonly anonKey: string;
   readonly serviceRoleKey: string;

@@ -11,7 +11,7 @@ import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { type DataFolder, DataFolderError, openDataFolder } from "./data-folder.ts";
 import { type Database, pgliteDatabase, postgresDatabase, type RunSql } from "./database.ts";
 import { startHttpServer } from "./http-server.ts";
-import { createGate, issueKeys, newJwtSecret } from "./keys.ts";
+import { createGate, issueKeys, newJwtSecret, type ProjectKeys } from "./keys.ts";
 import { defaultResourcesDir, MigrationError, migrate, readMigrations, readPreset } from "./migrations.ts";
 import { createRealtime, REALTIME_CHANNEL } from "./realtime.ts";
 import { createRpcEndpoint } from "./rpc.ts";
@@ -37,14 +37,13 @@ export interface LocalProjectOptions {
   readonly cacheDir?: string;
 }
 
-export interface ProjectAddress {
+/** Where a project answers and the keys it takes. */
+export interface ProjectAddress extends ProjectKeys {
   readonly url: string;
-  readonly anonKey: string;
-  readonly serviceRoleKey: string;
-  readonly jwtSecret: string;
 }
 
-export interface ServedProject extends ProjectAddress {
+export interface ServedProject {
+  readonly address: ProjectAddress;
   /** Statements in the project's own database, past every check of the endpoint: for sample data alone. */
   readonly run: RunSql;
   stop(): Promise<void>;
@@ -284,10 +283,7 @@ async function serve(
     );
   });
   return {
-    url: `http://127.0.0.1:${server.port}`,
-    anonKey: keys.anonKey,
-    serviceRoleKey: keys.serviceRoleKey,
-    jwtSecret,
+    address: { url: `http://127.0.0.1:${server.port}`, ...keys },
     run: database.run,
     async stop() {
       realtime.close();

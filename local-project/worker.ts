@@ -25,7 +25,6 @@ try {
   const project = await serveProject(workerData as LocalProjectOptions, (sentence) =>
     say({ type: "log", sentence }),
   );
-  const { url, anonKey, serviceRoleKey, jwtSecret } = project;
   const stop = (): void => {
     project.stop().then(
       () => process.exit(0),
@@ -43,7 +42,7 @@ try {
       (error: unknown) => say({ type: "refused", id, message: (error as Error).message }),
     );
   });
-  say({ type: "ready", address: { url, anonKey, serviceRoleKey, jwtSecret } });
+  say({ type: "ready", address: project.address });
 } catch (error) {
   const { message, stack } = error as Error;
   say({

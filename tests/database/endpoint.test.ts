@@ -923,6 +923,15 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
       });
       expect(await call({}, `?apikey=${project.anonKey}`)).toMatchObject({ body: { role: "anon" } });
     });
+    it("Supabase's newer keys are taken as what they stand for", async () => {
+      expect(project.secretKey).toMatch(/^sb_secret_[\w-]{31}$/);
+      const bearer = (key: string) => call({ apikey: key, authorization: `Bearer ${key}` });
+      expect(await bearer(project.secretKey)).toMatchObject({ status: 200, body: { role: "service_role" } });
+      expect(await bearer(project.publishableKey)).toMatchObject({ status: 200, body: { role: "anon" } });
+      expect(await bearer(`${project.secretKey.slice(0, -1)}!`)).toMatchObject({ status: 401 });
+      const user = { apikey: project.publishableKey, authorization: `Bearer ${tokens.authenticated}` };
+      expect(await call(user)).toMatchObject({ status: 200, body: { role: "authenticated" } });
+    });
     it("the Authorization header's role wins over the apikey's", async () => {
       expect(await withToken(project.serviceRoleKey)).toMatchObject({
         status: 200,

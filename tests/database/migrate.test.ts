@@ -1,11 +1,20 @@
-import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { MigrationError, migrate, pgConnection, publicObjects } from "../../local-project/migrations.ts";
+import {
+  listPresets,
+  MigrationError,
+  migrate,
+  pgConnection,
+  publicObjects,
+  readMigrations,
+} from "../../local-project/migrations.ts";
+import { createProjectDatabase } from "../support/database.ts";
 import { makeSupabaseLike } from "../support/postgres.ts";
 
 const FIRST = `
@@ -281,6 +290,93 @@ describe("migrate elsewhere", () => {
   });
 });
 
+describe("the product's own migrations", () => {
+  const server = urls[18];
+
+  it("apply as a non-superuser beside a project's own tables, and leave those as they were", async () => {
+    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    const theirs = () =>
+      withClient(owner, async (c) => {
+        const { rows } = await c.query(
+          `select c.oid::regclass::text as name, c.relacl::text, c.relrowsecurity, c.relhastriggers,
+             array(select a.attname || ' ' || format_type(a.atttypid, null) from pg_attribute a
+               where a.attrelid = c.oid and a.attnum > 0 order by a.attnum) as columns
+           from pg_class c where c.oid in ('public.users'::regclass, 'public.profiles'::regclass, 'public.token_usage'::regclass)
+           order by 1`,
+        );
+        return [rows, (await c.query("select * from public.users")).rows];
+      });
+    await withClient(owner, (c) =>
+      c.query(`create table public.users (id uuid primary key default gen_random_uuid(), email text);
+        create table public.profiles (id uuid primary key references public.users);
+        create table public.token_usage (id bigserial primary key, user_id uuid, tokens int);
+        insert into public.users (email) values ('a@example.com')`),
+    );
+    const before = await theirs();
+    await withClient(owner, (c) => migrate(pgConnection(c)));
+    expect(await theirs()).toEqual(before);
+  });
+
+  it("are refused before anything changes where the project has a function of the same name and arguments", async () => {
+    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    await withClient(owner, (c) =>
+      c.query(
+        "create function public.get_user_token_balance(uid text) returns int language sql as 'select 1'; create function public.run_maintenance() returns void language sql as ''",
+      ),
+    );
+    const before = await everything(owner);
+    const refusal = await withClient(owner, (c) => migrate(pgConnection(c))).catch(
+      (error: Error) => error.message,
+    );
+    expect(refusal).toContain("  - function public.get_user_token_balance(text)\n");
+    expect(refusal).toContain("  - function public.run_maintenance()\n");
+    expect(await everything(owner)).toEqual(before);
+  });
+
+  it.each(listPresets())("take the preset %s, and take it again", async (preset) => {
+    const { ownerUrl } = await createProjectDatabase(server);
+    await withClient(ownerUrl, async (c) => {
+      expect((await migrate(pgConnection(c), { preset: { name: preset } })).preset?.name).toBe(preset);
+      expect((await migrate(pgConnection(c), { preset: { name: preset } })).preset?.name).toBe(preset);
+    });
+  });
+
+  /** The same folder through Supabase's own CLI. */
+  async function supabasePush(ownerUrl: string): Promise<string> {
+    const workdir = mkdtempSync(join(tmpdir(), "migrate-push-"));
+    cpSync("supabase/migrations", join(workdir, "supabase/migrations"), { recursive: true });
+    const args = [
+      "supabase",
+      "db",
+      "push",
+      "--db-url",
+      `${ownerUrl}?sslmode=disable`,
+      "--yes",
+      "--workdir",
+      workdir,
+    ];
+    const { stdout, stderr } = await promisify(execFile)("npx", args, { timeout: 100_000 });
+    rmSync(workdir, { recursive: true });
+    return stdout + stderr;
+  }
+
+  it("are all there for `supabase db push` after this runner", async () => {
+    const { ownerUrl } = await createProjectDatabase(server);
+    expect(await supabasePush(ownerUrl)).toContain("Remote database is up to date");
+  });
+
+  it("are all there for this runner after `supabase db push`", async () => {
+    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    expect(await supabasePush(owner)).toContain("Applying migration");
+    const outcome = await withClient(owner, (c) => migrate(pgConnection(c), { preset: { name: "default" } }));
+    expect(outcome).toMatchObject({
+      applied: [],
+      present: readMigrations().length,
+      preset: { name: "default" },
+    });
+  });
+});
+
 describe("npm run migrate", () => {
   async function run(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
     const child = spawn(process.execPath, ["cli/migrate.ts", ...args], {
@@ -312,6 +408,29 @@ describe("npm run migrate", () => {
     expect(code).toBe(2);
     expect(err).toContain(sentence);
     expect(out).toBe("");
+  });
+
+  it("applies everything with a preset, then says that nothing is left", async () => {
+    const owner = await makeSupabaseLike(await emptyDatabase(urls[18]));
+    const first = await run("--database-url", owner, "--preset", "default");
+    expect(first).toMatchObject({ code: 0, err: "" });
+    expect(first.out).toMatch(/^Applied \d{14}_governance_schema\.\n/);
+    expect(first.out).toContain("Applied the preset default.");
+    const second = await run("--database-url", owner);
+    expect(second).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^Nothing to apply: all \d+ migrations are there\.\n$/) as unknown,
+    });
+  });
+
+  it("ends with 1 and the list where the project's own objects are in the way", async () => {
+    const owner = await makeSupabaseLike(await emptyDatabase(urls[18]));
+    await withClient(owner, (c) => c.query("create schema governance"));
+    const { code, out, err } = await run("--database-url", owner);
+    expect(code).toBe(1);
+    expect(out).toBe("");
+    expect(err).toContain("  - schema governance (owner project_owner)");
+    expect(err).not.toMatch(/^\s+at /m);
   });
 
   it("ends with 1 where it cannot connect, and never shows the password", async () => {
