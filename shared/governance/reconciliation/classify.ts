@@ -1,5 +1,6 @@
 import { formatMoney, proRata } from "../money/index.ts";
 import { type Currencies, isoTime, parseTime } from "./cells.ts";
+import { firstOf } from "./columns.ts";
 import type { Interner } from "./interner.ts";
 import {
   ADJUSTMENT,
@@ -17,6 +18,7 @@ import {
 } from "./ledger-side.ts";
 import {
   CLAWED,
+  DUPLICATE,
   exclude,
   FREE,
   HELD,
@@ -144,6 +146,7 @@ export function classify(
   const disputeInDifference = new Set<number>();
   const refundMatched = new Set<number>();
   const refundInRecord = new Set<number>();
+  const bestByKey = new Map<string, number>();
   /** The one grant of nearly every charge, without a list each time. */
   const only: number[] = [0];
   const tally = (
@@ -444,35 +447,36 @@ export function classify(
     });
   }
 
-  /** Another paid charge of the same order, session, intent or invoice: the claimed one, else the oldest before this. */
+  /**
+   * Another paid charge of the same order, session, intent or invoice: the oldest that was granted, else the oldest.
+   * None for the oldest itself, so that one of several unpaid-for tokens is still to be granted.
+   */
   function siblingOf(e: number): number {
-    const older = (a: number, b: number): boolean =>
-      (s.created[a] as number) < (s.created[b] as number) ||
-      ((s.created[a] as number) === (s.created[b] as number) && eventKey(a) < eventKey(b));
     let found = -1;
-    for (const [index, column] of [
-      [links.chargesByOrder, s.order],
-      [links.chargesBySession, s.session],
-      [links.chargesByIntent, s.intent],
-      [links.chargesByInvoice, s.invoice],
-    ] as const) {
-      const key = column[e] as number;
+    for (const name of ["order", "session", "intent", "invoice"] as const) {
+      const key = s[name][e] as number;
       if (key === 0) continue;
-      for (let other = index.first[key] as number; other >= 0; other = index.next[other] as number) {
-        if (
-          other === e ||
-          (s.state[other] as number) !== PAID ||
-          (s.test[other] as number) ||
-          (s.foreign[other] as number)
-        )
-          continue;
-        const claimed = (links.claims.first[other] as number) >= 0;
-        if (!claimed && !older(other, e)) continue;
-        if (found < 0 || (claimed && (links.claims.first[found] as number) < 0) || older(other, found))
-          found = other;
-      }
+      const best = bestOf(name, key);
+      if (best !== e && best >= 0 && (found < 0 || better(best, found))) found = best;
     }
     return found;
+  }
+  function better(a: number, b: number): boolean {
+    const claimed = (x: number): number => ((links.claims.first[x] as number) >= 0 ? 0 : 1);
+    const off = claimed(a) - claimed(b) || (s.created[a] as number) - (s.created[b] as number);
+    return off < 0 || (off === 0 && eventKey(a) < eventKey(b));
+  }
+  function bestOf(name: "order" | "session" | "intent" | "invoice", key: number): number {
+    const known = bestByKey.get(`${name}/${key}`);
+    if (known !== undefined) return known;
+    const index = links.chargesBy(name);
+    let best = -1;
+    for (let other = firstOf(index, key); other >= 0; other = index?.next[other] ?? -1) {
+      if (s.state[other] !== PAID || s.test[other]) continue;
+      if (best < 0 || better(other, best)) best = other;
+    }
+    bestByKey.set(`${name}/${key}`, best);
+    return best;
   }
 
   function claimedCharge(e: number, first: number): void {
@@ -977,7 +981,7 @@ export function classify(
         }
       }
       const key = s.charge[e] as number;
-      if (key !== 0 && (links.grantsByCharge.first[key] as number) >= 0) {
+      if (key !== 0 && firstOf(links.grantsByCharge(), key) >= 0) {
         const list = looseRefunds.get(key);
         if (list) list.push(e);
         else looseRefunds.set(key, [e]);
@@ -986,11 +990,7 @@ export function classify(
   }
   for (const [key, list] of looseRefunds) {
     const grants: number[] = [];
-    for (
-      let r = links.grantsByCharge.first[key] as number;
-      r >= 0;
-      r = links.grantsByCharge.next[r] as number
-    )
+    for (let r = firstOf(links.grantsByCharge(), key); r >= 0; r = links.grantsByCharge().next[r] as number)
       if (!links.void[r]) grants.push(r);
     list.sort(
       (a, b) => (s.created[a] as number) - (s.created[b] as number) || (eventKey(a) < eventKey(b) ? -1 : 1),
@@ -1059,9 +1059,9 @@ export function classify(
     if (byRecord >= 0) grants.push(byRecord);
     else if ((s.charge[e] as number) !== 0)
       for (
-        let r = links.grantsByCharge.first[s.charge[e] as number] as number;
+        let r = firstOf(links.grantsByCharge(), s.charge[e] as number);
         r >= 0;
-        r = links.grantsByCharge.next[r] as number
+        r = links.grantsByCharge().next[r] as number
       )
         if (!links.void[r]) grants.push(r);
     if (grants.length > 0) {
@@ -1103,19 +1103,20 @@ export function classify(
   }
 
   // --- what is left of the ledger -------------------------------------------------------------------------------------
-  const lines = new Map<number, number[]>();
-  for (let r = 0; r < records; r++)
+  /** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
+  const lines = new Map<number, number>();
+  for (let r = 0; r < records; r++) {
+    const line = l.line[r] as number;
+    if (line === 0 || l.type[r] !== GRANT || l.kind[r] !== SUBSCRIPTION_GRANT) continue;
+    if (links.void[r] || books[r] === DUPLICATE) continue;
+    const known = lines.get(line);
+    const unclaimed = (x: number): number => ((links.claim[x] as number) >= 0 ? 0 : 1);
     if (
-      (l.type[r] as number) === GRANT &&
-      (l.line[r] as number) !== 0 &&
-      (l.kind[r] as number) === SUBSCRIPTION_GRANT &&
-      !links.void[r] &&
-      books[r] !== 4
-    ) {
-      const list = lines.get(l.line[r] as number);
-      if (list) list.push(r);
-      else lines.set(l.line[r] as number, [r]);
-    }
+      known === undefined ||
+      (unclaimed(r) - unclaimed(known) || (l.transaction[r] as number) - (l.transaction[known] as number)) < 0
+    )
+      lines.set(line, r);
+  }
   for (let r = 0; r < records; r++) {
     if (books[r] !== PENDING_ROW || (l.type[r] as number) !== GRANT) continue;
     unclaimedGrant(r);
@@ -1149,14 +1150,8 @@ export function classify(
       });
       return;
     }
-    const twins = (l.line[r] as number) === 0 ? undefined : lines.get(l.line[r] as number);
-    const twin = twins?.find(
-      (other) =>
-        other !== r &&
-        ((links.claim[other] as number) >= 0 ||
-          (l.transaction[other] as number) < (l.transaction[r] as number)),
-    );
-    if (twin !== undefined) {
+    const twin = l.line[r] === 0 ? undefined : lines.get(l.line[r] as number);
+    if (twin !== undefined && twin !== r) {
       books[r] = IN_DIFFERENCE;
       const back = Math.max(0, granted(r) - (links.reversed[r] as number));
       grantInBridge(r);

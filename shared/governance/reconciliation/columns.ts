@@ -19,6 +19,8 @@ export interface Table<S extends ColumnSpec> {
   length: number;
   /** A new row of zeros; answers its index. */
   add(): number;
+  /** Makes room for so many rows in all, so that growing does not have to. */
+  reserve(rows: number): void;
 }
 
 function hasContent(column: Typed): boolean {
@@ -50,6 +52,11 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
       }
       return table.length++;
     },
+    reserve(rows) {
+      if (rows <= capacity) return;
+      capacity = rows;
+      table.columns = grow(table.columns as Record<string, Typed>);
+    },
   };
   return table;
 }
@@ -61,8 +68,8 @@ export interface KeyIndex {
 }
 
 /** The first row with this key, −1 for none. Keys that came after the index was made have none. */
-export const firstOf = (index: KeyIndex, key: number): number =>
-  key < index.first.length ? (index.first[key] as number) : -1;
+export const firstOf = (index: KeyIndex | null, key: number): number =>
+  index !== null && key < index.first.length ? (index.first[key] as number) : -1;
 
 /** Indexes the rows that `include` lets through by `keys[row]`; key 0 (none) is left out. */
 export function indexBy(

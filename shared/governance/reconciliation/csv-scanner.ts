@@ -6,10 +6,14 @@ const LF = 0x0a;
 const CR = 0x0d;
 const MAX_ROW_BYTES = 4 << 20;
 const MAX_COLUMNS = 1024;
+/** A file is encoded twice from its beginning or not at all. */
+const LOOK_FOR_TWICE_ENCODED_BYTES = 8 << 20;
 
 /** The row just read: bytes and, per column, where its value begins and ends. Valid only during the callback. */
 export interface CsvRow {
   bytes: Uint8Array;
+  /** The same memory as `bytes`. */
+  view: DataView;
   readonly starts: Int32Array;
   readonly ends: Int32Array;
   columns: number;
@@ -38,6 +42,7 @@ export class CsvScanner {
   private sawFirstBytes = false;
   private suspectFrom = -1;
   private warnedTwice = false;
+  private lookedAt = 0;
   private readonly file: string;
   private readonly handler: CsvHandler;
   private readonly row: CsvRow;
@@ -47,6 +52,7 @@ export class CsvScanner {
     this.handler = handler;
     this.row = {
       bytes: this.buffer,
+      view: new DataView(this.buffer.buffer),
       starts: new Int32Array(MAX_COLUMNS),
       ends: new Int32Array(MAX_COLUMNS),
       columns: 0,
@@ -63,6 +69,8 @@ export class CsvScanner {
       const larger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + chunk.length + 1));
       larger.set(this.buffer.subarray(0, this.length));
       this.buffer = larger;
+      this.row.bytes = larger;
+      this.row.view = new DataView(larger.buffer);
     }
     this.buffer.set(chunk, this.length);
     this.length += chunk.length;
@@ -134,11 +142,13 @@ export class CsvScanner {
       if (!this.findDelimiter(final)) return;
     }
     buffer[end] = LF; // a sentinel, so that the inner loop needs no bound
-    if (!this.warnedTwice && this.suspectFrom < 0) this.suspectFrom = this.findTwiceEncoded(end);
+    if (this.lookedAt < LOOK_FOR_TWICE_ENCODED_BYTES && !this.warnedTwice && this.suspectFrom < 0) {
+      this.lookedAt += end;
+      this.suspectFrom = this.findTwiceEncoded(end);
+    }
 
     const { row } = this;
     const { starts, ends } = row;
-    row.bytes = buffer;
     const delimiter = this.delimiter;
     const ceiling = delimiter > CR ? delimiter : CR;
     let position = 0;

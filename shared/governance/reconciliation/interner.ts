@@ -3,6 +3,15 @@ import { decodeUtf8, encodeUtf8 } from "./text.ts";
 const BLOCK_BYTES = 1 << 24;
 const LONGEST = 0xffff;
 
+/** Bytes and a view of the same memory: four of them are read at once. */
+export interface Bytes {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
 /**
  * Gives each distinct text a small number (0 for the empty one), so that millions of ids cost bytes, not objects,
  * and comparing two is comparing numbers. Texts are compared byte by byte, never by hash alone.
@@ -10,6 +19,7 @@ const LONGEST = 0xffff;
 export class Interner {
   /** Texts one after the other, each after its length in two bytes; none straddles two blocks. */
   private readonly blocks: Uint8Array[] = [];
+  private readonly views: DataView[] = [];
   private used = BLOCK_BYTES;
   /** Pairs hash, id side by side: a look costs one line of the cache. */
   private table = new Uint32Array(1 << 13);
@@ -22,8 +32,16 @@ export class Interner {
     return this.count;
   }
 
+  /** Makes room for so many more texts, so that growing does not have to. */
+  reserve(more: number): void {
+    let slots = this.table.length;
+    while ((this.tableUsed + more) * 4 > slots) slots *= 2;
+    if (slots > this.table.length) this.resizeTable(slots);
+    if (this.count + more > this.offsets.length) this.resizeOffsets(this.count + more);
+  }
+
   /** The number of a text; longer ones are cut at 65,535 bytes: no id of Stripe's comes near. */
-  intern(bytes: Uint8Array, start: number, end: number): number {
+  intern(source: Bytes, start: number, end: number): number {
     let length = end - start;
     if (length <= 0) return 0;
     if (length > LONGEST) {
@@ -31,17 +49,17 @@ export class Interner {
       end = start + length;
     }
     let hash = length;
-    let i = start;
-    for (const last = end - 3; i < last; i += 4) {
-      const word =
-        (bytes[i] as number) |
-        ((bytes[i + 1] as number) << 8) |
-        ((bytes[i + 2] as number) << 16) |
-        ((bytes[i + 3] as number) << 24);
-      hash = Math.imul(hash ^ word, 0x9e3779b1);
-      hash ^= hash >>> 15;
+    if (length < 4) {
+      for (let i = start; i < end; i++) hash = Math.imul(hash ^ (source.bytes[i] as number), 0x85ebca6b);
+    } else {
+      const { view } = source;
+      const last = end - 4;
+      for (let i = start; i < last; i += 4) {
+        hash = Math.imul(hash ^ view.getUint32(i, true), 0x9e3779b1);
+        hash ^= hash >>> 15;
+      }
+      hash = Math.imul(hash ^ view.getUint32(last, true), 0x85ebca6b);
     }
-    for (; i < end; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x85ebca6b);
     hash ^= hash >>> 13;
     hash = Math.imul(hash, 0xc2b2ae35);
     hash = (hash ^ (hash >>> 16)) >>> 0;
@@ -52,63 +70,73 @@ export class Interner {
     for (;;) {
       const id = table[slot + 1] as number;
       if (id === 0) break;
-      if (table[slot] === hash && this.is(id, bytes, start, length)) return id;
+      if (table[slot] === hash && this.is(id, source, start, length)) return id;
       slot = (slot + 2) & mask;
     }
-    const id = this.keep(bytes, start, end);
+    const id = this.keep(source, start, end);
     table[slot] = hash;
     table[slot + 1] = id;
     this.tableUsed++;
-    if (this.tableUsed * 4 > table.length) this.growTable();
+    if (this.tableUsed * 4 > table.length) this.resizeTable(table.length * 2);
     return id;
   }
 
   internText(text: string | null | undefined): number {
     if (text === null || text === undefined || text === "") return 0;
     const bytes = encodeUtf8(text);
-    return this.intern(bytes, 0, bytes.length);
+    return this.intern({ bytes, view: viewOf(bytes) }, 0, bytes.length);
   }
 
   /** A number for a text that nothing will ever be compared with: kept, not looked up. */
-  keep(bytes: Uint8Array, start: number, end: number): number {
+  keep(source: Bytes, start: number, end: number): number {
     const length = Math.min(end - start, LONGEST);
     if (length <= 0) return 0;
     if (this.used + length + 2 > BLOCK_BYTES) {
-      this.blocks.push(new Uint8Array(BLOCK_BYTES));
+      const made = new Uint8Array(BLOCK_BYTES);
+      this.blocks.push(made);
+      this.views.push(viewOf(made));
       this.used = 0;
     }
-    const block = this.blocks[this.blocks.length - 1] as Uint8Array;
+    const at = this.used + 2;
     const id = this.count++;
-    if (id >= this.offsets.length) {
-      const offsets = new Uint32Array(this.offsets.length * 2);
-      offsets.set(this.offsets);
-      this.offsets = offsets;
-    }
-    let at = this.used;
+    if (id >= this.offsets.length) this.resizeOffsets(this.offsets.length * 2);
     this.offsets[id] = (this.blocks.length - 1) * BLOCK_BYTES + at;
-    block[at++] = length & 0xff;
-    block[at++] = length >> 8;
-    for (let i = 0; i < length; i++) block[at + i] = bytes[start + i] as number;
+    const view = this.views[this.views.length - 1] as DataView;
+    view.setUint16(at - 2, length, true);
+    if (length < 4) {
+      const block = this.blocks[this.blocks.length - 1] as Uint8Array;
+      for (let i = 0; i < length; i++) block[at + i] = source.bytes[start + i] as number;
+    } else {
+      const last = length - 4;
+      for (let i = 0; i < last; i += 4) view.setUint32(at + i, source.view.getUint32(start + i, true), true);
+      view.setUint32(at + last, source.view.getUint32(start + last, true), true);
+    }
     this.used = at + length;
     return id;
   }
 
   /** Whether these bytes are the text of that number. */
-  is(id: number, bytes: Uint8Array, start: number, length: number): boolean {
+  is(id: number, source: Bytes, start: number, length: number): boolean {
     const offset = this.offsets[id] as number;
-    const block = this.blocks[offset >>> 24] as Uint8Array;
-    const at = (offset & 0xffffff) + 2;
-    if (((block[at - 2] as number) | ((block[at - 1] as number) << 8)) !== length) return false;
-    for (let i = 0; i < length; i++) if (block[at + i] !== bytes[start + i]) return false;
-    return true;
+    const view = this.views[offset >>> 24] as DataView;
+    const at = offset & 0xffffff;
+    if (view.getUint16(at - 2, true) !== length) return false;
+    if (length < 4) {
+      for (let i = 0; i < length; i++) if (view.getUint8(at + i) !== source.bytes[start + i]) return false;
+      return true;
+    }
+    const last = length - 4;
+    for (let i = 0; i < last; i += 4)
+      if (view.getUint32(at + i, true) !== source.view.getUint32(start + i, true)) return false;
+    return view.getUint32(at + last, true) === source.view.getUint32(start + last, true);
   }
 
   text(id: number): string {
     if (id === 0) return "";
     const offset = this.offsets[id] as number;
-    const block = this.blocks[offset >>> 24] as Uint8Array;
-    const at = (offset & 0xffffff) + 2;
-    return decodeUtf8(block, at, at + ((block[at - 2] as number) | ((block[at - 1] as number) << 8)));
+    const at = offset & 0xffffff;
+    const length = (this.views[offset >>> 24] as DataView).getUint16(at - 2, true);
+    return decodeUtf8(this.blocks[offset >>> 24] as Uint8Array, at, at + length);
   }
 
   /** True where the text begins with these ASCII letters: cheaper than making the string. */
@@ -116,16 +144,22 @@ export class Interner {
     if (id === 0) return false;
     const offset = this.offsets[id] as number;
     const block = this.blocks[offset >>> 24] as Uint8Array;
-    const at = (offset & 0xffffff) + 2;
-    if (((block[at - 2] as number) | ((block[at - 1] as number) << 8)) < prefix.length) return false;
+    const at = offset & 0xffffff;
+    if ((this.views[offset >>> 24] as DataView).getUint16(at - 2, true) < prefix.length) return false;
     for (let i = 0; i < prefix.length; i++) if (block[at + i] !== prefix.charCodeAt(i)) return false;
     return true;
   }
 
-  private growTable(): void {
+  private resizeOffsets(length: number): void {
+    const offsets = new Uint32Array(length);
+    offsets.set(this.offsets);
+    this.offsets = offsets;
+  }
+
+  private resizeTable(slots: number): void {
     const old = this.table;
-    const table = new Uint32Array(old.length * 2);
-    const mask = table.length - 2;
+    const table = new Uint32Array(slots);
+    const mask = slots - 2;
     for (let from = 0; from < old.length; from += 2) {
       const id = old[from + 1] as number;
       if (id === 0) continue;

@@ -132,12 +132,16 @@ export function addLedgerRecord(
   if (interner.startsWith(c.session[at] as number, "cs_test_")) c.test[at] = 1;
 }
 
-/** Reads a ledger export: CSV with the field names of LedgerRecord. */
+/**
+ * Reads a ledger export: CSV with the field names of LedgerRecord. Ids that no Stripe row can match (`unmatchable`) are
+ * kept without being looked up.
+ */
 export function readLedgerFile(
   name: string,
   table: LedgerTable,
   interner: Interner,
   currencies: Currencies,
+  unmatchable: ReadonlySet<keyof LedgerRecord>,
   warn: (problem: InputProblem) => void,
 ): { push(chunk: Uint8Array): void; finish(): void; readonly rows: number } {
   const at: Record<string, number> = {};
@@ -171,10 +175,21 @@ export function readLedgerFile(
       fail(row, field, `"${cell(row, field).slice(0, 40)}" is not a whole number.`);
     return negative && value !== 0 ? -value : value;
   };
-  const id = (row: CsvRow, column: number): number =>
-    column < 0 ? 0 : interner.intern(row.bytes, row.starts[column] as number, row.ends[column] as number);
+  const lastWord = { record_type: 0, grant_kind: 0 };
+  /** The key of a word out of few: mostly the same as in the record before. */
+  const word = (row: CsvRow, field: keyof typeof lastWord): number => {
+    const column = columnOf(field);
+    if (column < 0) return 0;
+    const start = row.starts[column] as number;
+    const end = row.ends[column] as number;
+    const last = lastWord[field];
+    if (last !== 0 && interner.is(last, row, start, end - start)) return last;
+    lastWord[field] = interner.intern(row, start, end);
+    return lastWord[field];
+  };
 
-  let textColumns: (readonly [(typeof TEXT_FIELDS)[number][0], number])[] = [];
+  let textColumns: { name: (typeof TEXT_FIELDS)[number][0]; index: number; isKept: boolean; last: number }[] =
+    [];
 
   const scanner = new CsvScanner(name, {
     onHeader(cells) {
@@ -192,15 +207,18 @@ export function readLedgerFile(
           column: absent[0] as string,
           message: `A ledger export needs the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}.`,
         });
-      textColumns = TEXT_FIELDS.map(([column, field]) => [column, columnOf(field)] as const).filter(
-        ([, column]) => column >= 0,
-      );
+      textColumns = TEXT_FIELDS.map(([name, field]) => ({
+        name,
+        index: columnOf(field),
+        isKept: unmatchable.has(field),
+        last: 0,
+      })).filter((column) => column.index >= 0);
     },
     onWarning(code, row, column, message) {
       warn({ code, file: name, row, column: scanner.columnName(column), message });
     },
     onRow(row) {
-      const typeKey = id(row, columnOf("record_type"));
+      const typeKey = word(row, "record_type");
       let type = types.get(typeKey);
       if (type === undefined) {
         type = RECORD_TYPES.indexOf(interner.text(typeKey) as LedgerRecordType);
@@ -208,7 +226,7 @@ export function readLedgerFile(
           fail(row, "record_type", `"${cell(row, "record_type").slice(0, 40)}" is not a record type.`);
         types.set(typeKey, type);
       }
-      const kindKey = id(row, columnOf("grant_kind"));
+      const kindKey = word(row, "grant_kind");
       let kind = kinds.get(kindKey);
       if (kind === undefined) {
         kind = Math.max(0, GRANT_KINDS.indexOf(interner.text(kindKey)));
@@ -253,8 +271,17 @@ export function readLedgerFile(
       c.amount[record] = amount;
       c.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
-        const [column, index] = textColumns[i] as (typeof textColumns)[number];
-        c[column][record] = id(row, index);
+        const column = textColumns[i] as (typeof textColumns)[number];
+        const start = row.starts[column.index] as number;
+        const end = row.ends[column.index] as number;
+        if (start === end) continue;
+        if (column.isKept) c[column.name][record] = interner.keep(row, start, end);
+        else {
+          // Packs, and whatever else is mostly the same as in the record before.
+          if (column.last === 0 || !interner.is(column.last, row, start, end - start))
+            column.last = interner.intern(row, start, end);
+          c[column.name][record] = column.last;
+        }
       }
       const live = columnOf("livemode");
       if (live >= 0 && ((row.bytes[row.starts[live] as number] as number) | 0x20) === 0x66)

@@ -1,4 +1,4 @@
-import { indexBy, type KeyIndex } from "./columns.ts";
+import { firstOf, indexBy, type KeyIndex } from "./columns.ts";
 import type { Interner } from "./interner.ts";
 import {
   ADJUSTMENT,
@@ -66,6 +66,9 @@ export const PASSES = [
   "exact sum inside one charge",
 ] as const;
 
+/** Columns of the Stripe side that charges are found by. */
+export type ChargeKey = "object" | "intent" | "session" | "order" | "reference" | "invoice" | "transaction";
+
 /** Both sides linked: everything the classes are decided from. Indexes are rows of the two tables. */
 export interface Links {
   readonly stripeDisposition: Uint8Array;
@@ -99,12 +102,9 @@ export interface Links {
   readonly void: Uint8Array;
   /** 1 where a person posted the grant's amount as checked (relabel). */
   readonly relabelled: Uint8Array;
-  readonly chargesByObject: KeyIndex;
-  readonly chargesBySession: KeyIndex;
-  readonly chargesByOrder: KeyIndex;
-  readonly chargesByIntent: KeyIndex;
-  readonly chargesByInvoice: KeyIndex;
-  readonly grantsByCharge: KeyIndex;
+  /** Made when first asked for. */
+  readonly chargesBy: (name: ChargeKey) => KeyIndex | null;
+  readonly grantsByCharge: () => KeyIndex;
 }
 
 /** Lists of ledger rows by stripe row. */
@@ -113,13 +113,12 @@ interface KeyIndexByRow {
   readonly next: Int32Array;
 }
 
-export function link(side: StripeSide, ledger: LedgerTable, interner: Interner): Links {
+export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, stripeKeys: number): Links {
   const { table: stripe, kinds } = side;
   const s = stripe.columns;
   const l = ledger.columns;
   const events = stripe.length;
   const records = ledger.length;
-  const keys = interner.size;
 
   const stripeDisposition = new Uint8Array(events);
   const ledgerDisposition = new Uint8Array(records);
@@ -216,7 +215,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     include: (e: number) => boolean,
     same: (a: number, b: number) => boolean,
   ): void => {
-    const index = indexBy(column, events, keys, (e) => stripeDisposition[e] === 0 && include(e));
+    const index = indexBy(column, events, stripeKeys, (e) => stripeDisposition[e] === 0 && include(e));
     for (let e = 0; e < events; e++) {
       const key = column[e] as number;
       // Only the first of a list looks at it, and only lists of two or more.
@@ -261,7 +260,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     const index = indexBy(
       s.intent,
       events,
-      keys,
+      stripeKeys,
       (e) =>
         (s.kind[e] as number) === CHARGE && (s.state[e] as number) === PAID && stripeDisposition[e] === 0,
     );
@@ -283,24 +282,19 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   // --- charges by their keys ------------------------------------------------------------------------------------------
   const isCharge = (e: number): boolean =>
     (s.kind[e] as number) === CHARGE && stripeDisposition[e] === 0 && !(s.foreign[e] as number);
-  const used = { session: false, order: false, reference: false, invoice: false, intent: false };
-  for (let r = 0; r < records; r++) {
-    if (l.session[r] as number) used.session = true;
-    if (l.order[r] as number) used.order = true;
-    if (l.invoice[r] as number) used.invoice = true;
-    if (l.intent[r] as number) used.intent = true;
-  }
-  const none: KeyIndex = { first: new Int32Array(keys).fill(-1), next: new Int32Array(events).fill(-1) };
-  const chargeIndex = (column: Uint32Array): KeyIndex => {
-    let any = false;
-    for (let e = 0; e < events && !any; e++) any = (column[e] as number) !== 0;
-    return any ? indexBy(column, events, keys, isCharge) : none;
+  const indexes = new Map<string, KeyIndex | null>();
+  /** Charges by one of their keys, made when first asked for; null where no row has any. */
+  const chargesBy = (name: ChargeKey): KeyIndex | null => {
+    let index = indexes.get(name);
+    if (index === undefined) {
+      const column = s[name];
+      let any = false;
+      for (let e = 0; e < events && !any; e++) any = column[e] !== 0;
+      index = any ? indexBy(column, events, stripeKeys, isCharge) : null;
+      indexes.set(name, index);
+    }
+    return index;
   };
-  const chargesByObject = chargeIndex(s.object);
-  const chargesByIntent = chargeIndex(s.intent);
-  const chargesBySession = chargeIndex(s.session);
-  const chargesByOrder = chargeIndex(s.order);
-  const chargesByInvoice = chargeIndex(s.invoice);
 
   // --- refunds and disputes to their charge ---------------------------------------------------------------------------
   const chargeOf = new Int32Array(events).fill(-1);
@@ -318,9 +312,8 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
       continue;
     }
     if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    let charge =
-      (s.charge[e] as number) === 0 ? -1 : (chargesByObject.first[s.charge[e] as number] as number);
-    if (charge < 0 && (s.intent[e] as number) !== 0) charge = paidOf(chargesByIntent, s.intent[e] as number);
+    let charge = s.charge[e] === 0 ? -1 : firstOf(chargesBy("object"), s.charge[e] as number);
+    if (charge < 0 && s.intent[e] !== 0) charge = paidOf(chargesBy("intent"), s.intent[e] as number);
     chargeOf[e] = charge;
     if (charge < 0) continue;
     if (kind === REFUND || kind === REFUND_FAILURE) {
@@ -345,9 +338,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   }
   for (const [charge, sum] of summed) if (sum > (refundedOf[charge] as number)) refundedOf[charge] = sum;
 
-  function paidOf(index: KeyIndex, key: number): number {
+  function paidOf(index: KeyIndex | null, key: number): number {
     let found = -1;
-    for (let e = index.first[key] as number; e >= 0; e = index.next[e] as number) {
+    for (let e = firstOf(index, key); e >= 0; e = index?.next[e] ?? -1) {
       if ((s.state[e] as number) !== PAID) continue;
       if (found < 0 || before(e, found) < 0) found = e;
     }
@@ -386,7 +379,11 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
   }
 
   const isGrant = (r: number): boolean => (l.type[r] as number) === GRANT && ledgerDisposition[r] === 0;
-  const grantsByCharge = indexBy(l.charge, records, keys, isGrant);
+  let chargeGrants: KeyIndex | null = null;
+  const grantsByCharge = (): KeyIndex => {
+    chargeGrants ??= indexBy(l.charge, records, interner.size, isGrant);
+    return chargeGrants;
+  };
   const lots = new Map<number, number>();
   let laterRecords = 0;
   for (let r = 0; r < records; r++) {
@@ -402,8 +399,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
       if ((l.type[r] as number) === GRANT || ledgerDisposition[r] !== 0) continue;
       let grant = (l.lot[r] as number) !== 0 ? (lots.get(l.lot[r] as number) ?? -1) : -1;
       if (grant < 0 && (l.charge[r] as number) !== 0) {
-        grant = grantsByCharge.first[l.charge[r] as number] as number;
-        for (let g = grant; g >= 0; g = grantsByCharge.next[g] as number)
+        const index = grantsByCharge();
+        grant = firstOf(index, l.charge[r] as number);
+        for (let g = grant; g >= 0; g = index.next[g] as number)
           if ((l.transaction[g] as number) < (l.transaction[grant] as number)) grant = g;
       }
       grantOf[r] = grant;
@@ -468,100 +466,101 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     (l.amount[r] as number) === (s.amount[e] as number) &&
     (l.currency[r] as number) === (s.currency[e] as number);
 
-  const pass = (number: number, ledgerColumn: Uint32Array, index: KeyIndex, strict = false): void => {
-    if (index === none) return;
-    const shared: number[] = [];
-    const claimed: number[] = [];
-    for (let r = 0; r < records; r++) {
-      const key = ledgerColumn[r] as number;
-      if (key === 0) continue;
-      const e = index.first[key] as number;
-      if (e < 0 || !canClaim(r)) continue;
-      if (strict) continue;
-      if ((index.next[e] as number) >= 0) shared.push(key);
-      else {
-        claim[r] = e;
-        claimPass[r] = number;
-        claimed.push(e);
-      }
-    }
-    if (strict) strictPass(number, ledgerColumn, index, claimed);
-    if (shared.length > 0) {
-      const grants = new Map<number, number[]>(shared.map((key) => [key, []]));
+  const take = (r: number, e: number, number: number): void => {
+    claim[r] = e;
+    claimPass[r] = number;
+  };
+  const pass = (number: number, ledgerColumn: Uint32Array, name: ChargeKey, strict = false): void => {
+    const index = chargesBy(name);
+    if (index === null) return;
+    if (strict) strictPass(number, ledgerColumn, index);
+    else {
+      const shared = new Map<number, number[]>();
       for (let r = 0; r < records; r++) {
-        const list = grants.get(ledgerColumn[r] as number);
-        if (list && canClaim(r)) list.push(r);
+        const key = ledgerColumn[r] as number;
+        if (key === 0) continue;
+        const e = firstOf(index, key);
+        if (e < 0 || !canClaim(r)) continue;
+        if ((index.next[e] as number) < 0) take(r, e, number);
+        else {
+          const list = shared.get(key);
+          if (list) list.push(r);
+          else shared.set(key, [r]);
+        }
       }
-      for (const [key, list] of grants) pair(number, list, group(index, key), claimed);
+      for (const [key, list] of shared) pair(number, list, group(index, key));
     }
-    for (const e of claimed) if (takenBy[e] === 0) takenBy[e] = number;
+    for (let r = 0; r < records; r++) {
+      const e = claim[r] as number;
+      if (e >= 0 && takenBy[e] === 0) takenBy[e] = number;
+    }
   };
 
   /** Several charges share the key: paid and free ones first, exact amounts first, then by age. */
-  function pair(number: number, grants: number[], charges: number[], claimed: number[]): void {
-    const paid = charges.filter((e) => (s.state[e] as number) === PAID);
+  function pair(number: number, grants: number[], charges: number[]): void {
+    const paid = charges.filter((e) => s.state[e] === PAID);
     const open = paid.filter((e) => takenBy[e] === 0);
     const pool =
-      open.length > 0
-        ? open
-        : paid.length > 0
-          ? paid
-          : charges.filter((e) => (s.state[e] as number) === NOT_PAID);
-    const waiting = [...grants].sort(
+      open.length > 0 ? open : paid.length > 0 ? paid : charges.filter((e) => s.state[e] === NOT_PAID);
+    if (pool.length === 0) return;
+    const waiting = grants.sort(
       (a, b) =>
         (l.created[a] as number) - (l.created[b] as number) ||
         (l.transaction[a] as number) - (l.transaction[b] as number),
     );
-    if (pool.length === 0) return;
-    const free = new Set(pool);
-    const take = (r: number, e: number): void => {
-      claim[r] = e;
-      claimPass[r] = number;
-      claimed.push(e);
-      free.delete(e);
-    };
+    const byAmount = new Map<string, number[]>();
+    for (const e of pool.toReversed()) {
+      const amount = `${s.currency[e]}/${s.amount[e]}`;
+      const list = byAmount.get(amount);
+      if (list) list.push(e);
+      else byAmount.set(amount, [e]);
+    }
+    const used = new Set<number>();
     const rest: number[] = [];
     for (const r of waiting) {
-      const exact = [...free].find((e) => sameAmount(r, e));
+      const exact = byAmount.get(`${l.currency[r]}/${l.amount[r]}`)?.pop();
       if (exact === undefined) rest.push(r);
-      else take(r, exact);
+      else {
+        used.add(exact);
+        take(r, exact, number);
+      }
     }
-    for (const r of rest) take(r, [...free][0] ?? (pool[0] as number));
+    let at = 0;
+    for (const r of rest) {
+      while (at < pool.length && used.has(pool[at] as number)) at++;
+      take(r, (pool[at] ?? pool[0]) as number, number);
+      if (at < pool.length) used.add(pool[at] as number);
+    }
   }
 
   /** A client reference may be anything, a user's id too: it counts only where it is unique on both sides and the money agrees. */
-  function strictPass(number: number, ledgerColumn: Uint32Array, index: KeyIndex, claimed: number[]): void {
+  function strictPass(number: number, ledgerColumn: Uint32Array, index: KeyIndex): void {
     const grants = new Map<number, number>();
     for (let r = 0; r < records; r++) {
       const key = ledgerColumn[r] as number;
-      if (key === 0 || (index.first[key] as number) < 0 || !isGrant(r) || isVoid[r]) continue;
+      if (key === 0 || firstOf(index, key) < 0 || !isGrant(r) || isVoid[r]) continue;
       grants.set(key, grants.has(key) ? -1 : r);
     }
     for (const [key, r] of grants) {
-      const e = index.first[key] as number;
-      if (
-        r < 0 ||
-        (claim[r] as number) >= 0 ||
-        (index.next[e] as number) >= 0 ||
-        takenBy[e] !== 0 ||
-        !sameAmount(r, e)
-      )
-        continue;
-      claim[r] = e;
-      claimPass[r] = number;
-      claimed.push(e);
+      const e = firstOf(index, key);
+      if (r < 0 || (claim[r] as number) >= 0 || (index.next[e] as number) >= 0 || takenBy[e] !== 0) continue;
+      if (sameAmount(r, e)) take(r, e, number);
     }
   }
 
-  if (side.has.cash) pass(1, l.balance, indexBy(s.transaction, events, keys, isCharge));
-  pass(2, l.charge, chargesByObject);
-  if (used.intent) pass(3, l.intent, chargesByIntent);
-  if (used.session) pass(4, l.session, chargesBySession);
-  if (used.order) {
-    pass(4, l.order, chargesByOrder);
-    pass(4, l.order, chargeIndex(s.reference), true);
+  const ledgerHas = (column: Uint32Array): boolean => {
+    for (let r = 0; r < records; r++) if (column[r] !== 0) return true;
+    return false;
+  };
+  if (side.has.cash) pass(1, l.balance, "transaction");
+  pass(2, l.charge, "object");
+  if (ledgerHas(l.intent)) pass(3, l.intent, "intent");
+  if (ledgerHas(l.session)) pass(4, l.session, "session");
+  if (ledgerHas(l.order)) {
+    pass(4, l.order, "order");
+    pass(4, l.order, "reference", true);
   }
-  if (used.invoice) pass(5, l.invoice, chargesByInvoice);
+  if (ledgerHas(l.invoice)) pass(5, l.invoice, "invoice");
 
   const claims: KeyIndexByRow = {
     first: new Int32Array(events).fill(-1),
@@ -594,11 +593,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner):
     lotDisputeAt,
     void: isVoid,
     relabelled,
-    chargesByObject,
-    chargesBySession,
-    chargesByOrder,
-    chargesByIntent,
-    chargesByInvoice,
+    chargesBy,
     grantsByCharge,
   };
 }

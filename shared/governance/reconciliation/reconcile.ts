@@ -170,16 +170,24 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   if (twice) problems.push(problem("same_file_twice", twice.name, "This file was given twice: remove one."));
   if (problems.length > 0) return fail({ code: "bad_input", problems });
 
+  const stripeKeys = interner.size;
   progress.stage = "reading_ledger";
   let ledgerHash: string | null = null;
   if (isFile(input.ledger)) {
     const file = input.ledger;
     progress.file = file.name;
-    const reader = readLedgerFile(file.name, ledger, interner, currencies, warn);
+    const reader = readLedgerFile(file.name, ledger, interner, currencies, unmatchableFields(side), warn);
     const hash = options.create_sha256?.();
+    let bytes = 0;
+    let isReserved = false;
     for await (const chunk of file.chunks) {
       hash?.update(chunk);
       reader.push(chunk);
+      bytes += chunk.length;
+      if (!isReserved && ledger.length > 100) {
+        isReserved = true;
+        ledger.reserve(expectedRows(file, ledger.length, bytes));
+      }
       progress.ledger_records = ledger.length;
       progress.bytes_read += chunk.length;
       step();
@@ -206,12 +214,19 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   step();
 
   const frame = makeFrame(side, from, to, options, warn);
-  const links = link(side, ledger, interner);
+  const links = link(side, ledger, interner, stripeKeys);
   step();
   const classified = classify(side, ledger, links, interner, currencies, frame, options);
   progress.stage = "reporting";
   step();
   return ok(makeReport(input, side, ledger, links, classified, currencies, frame, ledgerHash, warnings));
+}
+
+/** Rows of a file by its size and its first rows, with some air; no more than what a wrong size could cost us. */
+function expectedRows(file: InputFile, rows: number, bytes: number): number {
+  return file.size_bytes === null
+    ? rows
+    : Math.min(Math.ceil((file.size_bytes / bytes) * rows * 1.02), 5_000_000);
 }
 
 async function readOne(
@@ -226,15 +241,40 @@ async function readOne(
   const reader = readStripeFile(file.name, side, interner, currencies, options, warn);
   const hash = options.create_sha256?.();
   let bytes = 0;
+  const before = side.table.length;
+  let isReserved = false;
   for await (const chunk of file.chunks) {
     hash?.update(chunk);
     reader.push(chunk);
     bytes += chunk.length;
+    if (!isReserved && reader.rows > 100) {
+      isReserved = true;
+      const rows = expectedRows(file, reader.rows, bytes);
+      side.table.reserve(before + rows);
+      interner.reserve(rows);
+    }
     onChunk(reader.rows, chunk.length);
   }
   const manifest = { ...reader.finish(bytes), sha256: hash?.digest("hex") ?? null };
   side.files[side.files.length - 1] = manifest;
   return manifest;
+}
+
+/** Ledger ids of which the Stripe files have none: nothing will be looked up by them. */
+function unmatchableFields(side: StripeSide): ReadonlySet<keyof LedgerRecord> {
+  const { table, has } = side;
+  const s = table.columns;
+  const tells = (column: Uint32Array): boolean => {
+    for (let e = 0; e < table.length; e++) if (column[e] !== 0) return true;
+    return false;
+  };
+  const fields = new Set<keyof LedgerRecord>();
+  if (!tells(s.intent)) fields.add("payment_intent_id");
+  if (!tells(s.session)) fields.add("checkout_session_id");
+  if (!tells(s.order) && !tells(s.reference)) fields.add("order_id");
+  if (!tells(s.invoice)) fields.add("invoice_id");
+  if (!has.cash) fields.add("balance_transaction_id").add("refund_id");
+  return fields;
 }
 
 /** What the files cover, and how far it falls short of the period. */

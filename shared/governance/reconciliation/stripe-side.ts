@@ -225,6 +225,11 @@ function vocabulary(interner: Interner, map: Readonly<Record<string, number>>): 
   };
 }
 
+/** Zero is there already, and memory that nobody wrote to costs nothing. */
+function set(column: Uint8Array | Uint32Array | Float64Array, row: number, value: number): void {
+  if (value !== 0) column[row] = value;
+}
+
 export interface StripeFileReader {
   push(chunk: Uint8Array): void;
   /** The manifest; its hash is filled in by the caller. */
@@ -309,7 +314,16 @@ export function readStripeFile(
     const { bytes } = row;
     while (start < end && (bytes[start] as number) <= 0x20) start++;
     while (end > start && (bytes[end - 1] as number) <= 0x20) end--;
-    return start === end ? 0 : interner.intern(bytes, start, end);
+    return start === end ? 0 : interner.intern(row, start, end);
+  };
+  const lastWord = { status: 0, type: 0 };
+  /** As id, for columns of few words: mostly the same as in the row before. */
+  const word = (row: CsvRow, field: "status" | "type"): number => {
+    const column = at[field];
+    const last = lastWord[field];
+    const start = row.starts[column] as number;
+    if (last !== 0 && interner.is(last, row, start, (row.ends[column] as number) - start)) return last;
+    return (lastWord[field] = id(row, field));
   };
   const cell = (row: CsvRow, field: Field): string => {
     const column = at[field];
@@ -381,7 +395,7 @@ export function readStripeFile(
 
   function readPayment(row: CsvRow): void {
     const code = currency(row, "currency", true);
-    const statusKey = id(row, "status");
+    const statusKey = word(row, "status");
     const created = time(row);
     const amount = money(row, "amount", code);
     const refunded = money(row, "refunded", code);
@@ -415,26 +429,26 @@ export function readStripeFile(
     c.category[event] = statusKey;
     c.created[event] = created;
     c.amount[event] = amount;
-    c.refunded[event] = refunded;
+    set(c.refunded, event, refunded);
     c.fee[event] = fee;
     c.currency[event] = code;
     c.cash[event] = settled > 0 ? settledAmount : amount;
     c.cashCurrency[event] = settled > 0 ? settled : code;
     // A blank or pi_ id is a PaymentIntent without a charge.
     const isIntent = interner.startsWith(object, "pi_");
-    c.object[event] = isIntent ? 0 : object;
-    c.charge[event] = isIntent ? 0 : object;
-    c.intent[event] = id(row, "intent") || (isIntent ? object : 0);
+    set(c.object, event, isIntent ? 0 : object);
+    set(c.charge, event, isIntent ? 0 : object);
+    set(c.intent, event, id(row, "intent") || (isIntent ? object : 0));
     const session = id(row, "session");
-    c.session[event] = session;
-    c.order[event] = id(row, "order");
-    c.reference[event] = id(row, "client_reference");
-    c.invoice[event] = id(row, "invoice");
-    c.customer[event] = id(row, "customer") || id(row, "email");
-    c.user[event] = id(row, "user");
-    c.pack[event] = id(row, "pack");
-    c.test[event] = isTest(row, session);
-    c.foreign[event] = isForeign(object, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0;
+    set(c.session, event, session);
+    set(c.order, event, id(row, "order"));
+    set(c.reference, event, id(row, "client_reference"));
+    set(c.invoice, event, id(row, "invoice"));
+    set(c.customer, event, id(row, "customer") || id(row, "email"));
+    set(c.user, event, id(row, "user"));
+    set(c.pack, event, id(row, "pack"));
+    set(c.test, event, isTest(row, session));
+    set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0);
     if (at.dispute_status >= 0) {
       const dispute = id(row, "dispute_status");
       if (dispute !== 0) {
@@ -462,7 +476,7 @@ export function readStripeFile(
 
   function readCash(row: CsvRow): void {
     const code = currency(row, "currency", true);
-    const type = id(row, "type");
+    const type = word(row, "type");
     const created = time(row);
     const cash = money(row, "amount", code);
     const fee = money(row, "fee", code);
@@ -478,19 +492,22 @@ export function readStripeFile(
     c.category[event] = type;
     c.created[event] = created;
     c.transaction[event] = transaction;
-    c.object[event] = source;
-    c.charge[event] =
+    set(c.object, event, source);
+    set(
+      c.charge,
+      event,
       id(row, "charge") ||
-      (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0);
-    c.intent[event] = id(row, "intent");
+        (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0),
+    );
+    set(c.intent, event, id(row, "intent"));
     const session = id(row, "session");
-    c.session[event] = session;
-    c.order[event] = id(row, "order");
-    c.reference[event] = id(row, "client_reference");
-    c.invoice[event] = id(row, "invoice");
-    c.customer[event] = id(row, "customer") || id(row, "email");
-    c.user[event] = id(row, "user");
-    c.pack[event] = id(row, "pack");
+    set(c.session, event, session);
+    set(c.order, event, id(row, "order"));
+    set(c.reference, event, id(row, "client_reference"));
+    set(c.invoice, event, id(row, "invoice"));
+    set(c.customer, event, id(row, "customer") || id(row, "email"));
+    set(c.user, event, id(row, "user"));
+    set(c.pack, event, id(row, "pack"));
     c.cash[event] = cash;
     c.fee[event] = fee;
     c.net[event] = net;
@@ -507,13 +524,13 @@ export function readStripeFile(
     if (kind === CHARGE) c.state[event] = PAID;
     if (kind === DISPUTE) c.dispute[event] = WITHDRAWN;
     if (kind === DISPUTE_REVERSAL) c.dispute[event] = WON;
-    c.test[event] = isTest(row, session);
-    c.foreign[event] = isForeign(source, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0;
+    set(c.test, event, isTest(row, session));
+    set(c.foreign, event, isForeign(source, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0);
   }
 
   function readDispute(row: CsvRow): void {
     const code = currency(row, "currency", true);
-    const status = id(row, "status");
+    const status = word(row, "status");
     const known = disputeStatus(status);
     const created = time(row);
     if (known < 0)
