@@ -1,1 +1,0 @@
-../../../local-project/bootstrap.sql
