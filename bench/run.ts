@@ -26,7 +26,7 @@ if (unknown.length > 0) {
 let missed = 0;
 for (const name of asked.length > 0 ? asked : benches) {
   const { run } = (await import(pathToFileURL(join(folder, `${name}.ts`)).href)) as {
-    run(): Promise<readonly BenchResult[]>;
+    readonly run: () => Promise<readonly BenchResult[]>;
   };
   for (const result of await run()) {
     const ok =
