@@ -22,6 +22,8 @@ export interface Catalogue {
   readonly prices: readonly Price[];
   readonly estimates: readonly { readonly task_type: string; readonly tokens: number }[];
   readonly hold_minutes: number;
+  /** Why the project's rules block; nobody in the history is blocked for anything else but limits. */
+  readonly reasons: readonly string[];
 }
 export interface Plan {
   readonly plan_id: string;
@@ -300,7 +302,8 @@ class Life {
     }
     if (this.#person.plant) this.#planPlant(this.#person.plant);
     if (this.#person.habit === "near_limit") this.#planToday(30, 3 * MINUTE_MS, 0.6 + 0.36 * random.next());
-    if (this.#person.habit === "token_hog") this.#planToday(108, MINUTE_MS, 0.9);
+    // The rule counts a hundred messages: a few are left for live traffic.
+    if (this.#person.habit === "token_hog") this.#planToday(97, MINUTE_MS, 0.9);
     if (this.#person.habit === "short_of_tokens") {
       const at = this.#options.endsAt - random.whole(20 * MINUTE_MS, 90 * MINUTE_MS);
       this.#at(at, () => this.#moveAway(at, random.whole(60, 400)));
@@ -401,7 +404,9 @@ class Life {
     this.#roll(at);
     const random = this.#random;
     const estimate = this.#catalogue.estimates.find((one) => one.task_type === task_type)?.tokens ?? 300;
-    const reason = burst?.reason ?? (this.#isOffTopic() ? "off_topic" : this.#refusal(estimate));
+    const byRule = burst?.reason ?? (this.#isOffTopic() ? "off_topic" : null);
+    const reason =
+      byRule !== null && this.#catalogue.reasons.includes(byRule) ? byRule : this.#refusal(estimate);
     const sinceMs = this.#lastMessageAt === null ? null : at - this.#lastMessageAt;
     this.#rapid = sinceMs !== null && sinceMs < RAPID_MS ? this.#rapid + 1 : 1;
     this.#lastMessageAt = at;

@@ -195,7 +195,9 @@ async function readCatalogue(run: RunSql): Promise<Catalogue> {
         from governance.prices where retired_at is null and effective_from <= now() - interval '60 days'
         order by model, effective_from desc) p),
       'estimates', (select jsonb_agg(to_jsonb(e) order by e.task_type) from governance.estimates e),
-      'hold_minutes', (select hold_minutes from governance.active_config))::text`);
+      'hold_minutes', (select hold_minutes from governance.active_config),
+      'reasons', (select jsonb_agg(distinct coalesce(r.action -> 'block' ->> 'reason', r.action -> 'deflect' ->> 'reason', 'off_topic'))
+        from governance.rules r where r.retired_at is null and r.is_active and r.mode = 'enforce' and r.action ?| array['block', 'deflect']))::text`);
   const found = JSON.parse(rows[0]?.[0] ?? "{}") as { [Key in keyof Catalogue]: Catalogue[Key] | null };
   return {
     plans: found.plans ?? [],
@@ -203,6 +205,7 @@ async function readCatalogue(run: RunSql): Promise<Catalogue> {
     prices: found.prices ?? [],
     estimates: found.estimates ?? [],
     hold_minutes: found.hold_minutes ?? 15,
+    reasons: found.reasons ?? [],
   };
 }
 

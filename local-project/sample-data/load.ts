@@ -340,10 +340,6 @@ begin
   where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled' group by 1, 2;
   perform governance.copy_to_listings(array[v_account.account_id]);
 
-  insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key)
-  select c ->> 'request_id', (c ->> 'created_at')::timestamptz, (c ->> 'decision_id')::bigint, v_account.account_id, governance.lock_key(v_account.user_id)
-  from jsonb_array_elements(v -> 'calls') c;
-
   insert into governance.audit_log (created_at, operator, action, account_id, reason, details)
   select m.at, 'sample', m.action, v_account.account_id, m.reason, '{"sample_data": true}'
   from (values (v_account.flagged_at, 'flag_user', v_account.flag_reason), (v_account.blocked_at, 'block_user', v_account.block_reason)) m (at, action, reason)

@@ -5,6 +5,7 @@ import { inventPeople } from "./people.ts";
 
 const catalogue: Catalogue = {
   hold_minutes: 15,
+  reasons: ["spam_identical", "bot_behavior", "off_topic"],
   plans: [
     plan("starter", 50_000, 10_000, null),
     plan("pro", 500_000, null, null),
