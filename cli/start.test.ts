@@ -14,7 +14,7 @@ const folder = mkdtempSync(join(tmpdir(), "console-start-"));
 const children: ChildProcess[] = [];
 afterEach(async () => {
   await Promise.all(
-    children.splice(0).map((child) => {
+    children.splice(0).map(async (child) => {
       if (child.exitCode !== null || child.signalCode !== null) return null;
       const gone = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");
