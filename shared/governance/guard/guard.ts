@@ -44,7 +44,7 @@ export interface Guard {
   drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
   /** Settlements that a person must look at. */
   parked(): Promise<readonly QueuedSettlement[]>;
-  /** Resolves when nothing is on its way: for a graceful stop. */
+  /** Resolves when no settlement is on its way or waiting: for a graceful stop. Calls still running are not waited for. */
   idle(): Promise<void>;
 }
 
