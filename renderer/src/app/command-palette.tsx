@@ -31,7 +31,11 @@ export function hitAddress(hit: SearchHit): string {
     case "rule":
       return placeAddress(["rules", hit.id]);
     case "request":
-      return placeAddress(["watch", "decisions", String(hit["decision_id"] ?? hit.id)]);
+      return placeAddress([
+        "watch",
+        "decisions",
+        typeof hit["decision_id"] === "number" ? String(hit["decision_id"]) : hit.id,
+      ]);
     case "payment":
       // The lot that the payment brought.
       return owner ? placeAddress(["users", owner, "lots"]) : placeAddress(["finance"]);

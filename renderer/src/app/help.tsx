@@ -33,6 +33,7 @@ export function Help({
         [["k"], "Previous"],
         [["Home"], "First"],
         [["End"], "Last loaded"],
+        [["[", "]"], "Page before, next page"],
         [["Enter"], "Open"],
         [["Esc"], "Back"],
       ],

@@ -36,7 +36,7 @@ export function Connections(): ReactNode {
       >
         <QueryView query={query}>
           {(profiles) => (
-            <div className={css.profiles}>
+            <div className={css.profiles} role="list" aria-label="Projects">
               {profiles.map((profile) => (
                 <ProfileRow
                   key={profile.profile_id}
@@ -93,7 +93,7 @@ function ProfileRow({
     void queries.invalidateQueries({ queryKey: ["connection.profiles"] });
   };
   return (
-    <div className={css.profile} data-current={isCurrent || undefined}>
+    <div className={css.profile} role="listitem" data-current={isCurrent || undefined}>
       <div className={css.profileName}>
         <span>{clip(cleanText(profile.name), 60)}</span>
         {profile.is_production ? <strong className={css.production}>PRODUCTION</strong> : null}

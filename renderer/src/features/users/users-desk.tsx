@@ -11,7 +11,7 @@ import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, SearchIcon } from "../../ui/icons.tsx";
+import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, RefreshIcon, SearchIcon } from "../../ui/icons.tsx";
 import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
@@ -195,14 +195,15 @@ export function UsersDesk(): ReactNode {
       cursor: (pagedFor === criteria ? cursors.at(-1) : null) ?? null,
       limit: Math.min(100, Math.max(1, limit)),
     },
-    { keepPrevious: true, refetchMs: 10_000 },
+    { keepPrevious: true },
   );
   const next = found.data?.next_cursor ?? null;
   const goNext = useCallback(() => {
     if (next !== null) setCursors((before) => [...before, next]);
   }, [next]);
   const goBack = useCallback(() => setCursors((before) => before.slice(0, -1)), []);
-  useKeys({ "]": goNext, "[": goBack });
+  // The list stands still while it is read: rows sorted by what is live would jump.
+  useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
 
   const isNarrowed = searched !== "" || filter !== "all" || planId !== "";
   const clear = (): void => {
@@ -333,7 +334,16 @@ export function UsersDesk(): ReactNode {
                       ? ""
                       : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${total.toLocaleString("en")}`}
                     {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
+                    {isOpen ? "" : ", read "}
+                    {isOpen ? null : <Time at={new Date(found.dataUpdatedAt).toISOString()} />}
                   </span>
+                  <ActionIcon
+                    aria-label="Read the list again"
+                    title="Read the list again (r)"
+                    onClick={() => void found.refetch()}
+                  >
+                    <RefreshIcon size={14} />
+                  </ActionIcon>
                   <span className={css.pages}>
                     {isOpen ? null : (
                       <Select

@@ -34,7 +34,10 @@ export const emptyFeed: FeedState = {
 };
 
 /** A batch of the stream (oldest first) comes in. An event is never taken twice. */
-export function receiveBatch(state: FeedState, batch: StreamItem<"feed">): FeedState {
+export function receiveBatch(
+  state: FeedState,
+  batch: Pick<StreamItem<"feed">, "events" | "caught_up">,
+): FeedState {
   const newest = state.waiting[0]?.event_id ?? state.shown[0]?.event_id ?? -1;
   const fresh = batch.events.filter((event) => event.event_id > newest).reverse();
   const next = { ...state, isCaughtUp: batch.caught_up };
@@ -122,7 +125,8 @@ export const useFeed = create<FeedStore>((set, get) => ({
       failure: null,
     });
     const stop = client.follow("feed", { filter, after_event_id: null }, (batch) =>
-      set((now) => receiveBatch(now, batch)),
+      // What is still on its way from the project before must not be taken for this one's.
+      set((now) => (batch.profile_id === project ? receiveBatch(now, batch) : now)),
     );
     set({ stop });
   },

@@ -1,0 +1,69 @@
+import { authorize, expect, makeUser, test } from "./console.ts";
+
+const names = {
+  markup: `<img src=x onerror="document.title='owned'"><b>Bold</b>`,
+  direction: "Invoice\u202egnp.exe\u202c \u2066end",
+  control: "Bell\u0007 Tab\tLine\nBreak",
+  endless: "W".repeat(10_000),
+};
+
+test("hostile names are shown as text, on one line, and leave the page as it was", async ({
+  page,
+  workshop: { project },
+}) => {
+  const stamp = Date.now();
+  const dialogs: string[] = [];
+  page.on("dialog", (dialog) => {
+    dialogs.push(dialog.message());
+    void dialog.dismiss();
+  });
+  const made: string[] = [];
+  for (const [kind, name] of Object.entries(names)) {
+    const userId = `hostile-${kind}-${stamp}`;
+    // A name that the project refuses is refused whole; then the id stands for it.
+    await makeUser(project, userId, name).catch(() =>
+      makeUser(project, userId, name.slice(0, 200).replaceAll(/\p{Cc}/gu, " ")),
+    );
+    await authorize(project, userId, "hi");
+    made.push(userId);
+  }
+  const origin = page.url().replace(/#.*/, "");
+  await page.goto(`${origin}#/users`);
+  await page.getByRole("textbox", { name: "Search users" }).fill(`hostile-`);
+  await expect(page.getByRole("row").filter({ hasText: "<img src=x" })).toHaveCount(1);
+  expect(await page.locator("main img").count()).toBe(0);
+  await expect(page).toHaveTitle("Token Governance");
+  const heights = await page
+    .getByRole("grid", { name: "Users" })
+    .locator("[role=row][aria-rowindex]")
+    .evaluateAll((rows) => rows.map((row) => row.getBoundingClientRect().height));
+  expect(new Set(heights).size).toBe(1);
+  // Nothing of direction or control is left in what is shown.
+  const shown = await page.locator("main").innerText();
+  expect(shown).not.toMatch(/[\u202a-\u202e\u2066-\u2069]/);
+  for (const userId of made) {
+    await page.goto(`${origin}#/users/${userId}`);
+    const detail = page.getByRole("complementary", { name: "User" });
+    await expect(detail.getByRole("button", { name: "Block", exact: true })).toBeVisible();
+    // The buttons stay in reach whatever the name's length.
+    const box = await detail.getByRole("button", { name: "Close" }).boundingBox();
+    expect((box?.x ?? 9999) + (box?.width ?? 0)).toBeLessThanOrEqual(1280);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(1280);
+  }
+  await page.goto(`${origin}#/watch`);
+  await expect(page.getByRole("row").filter({ hasText: "<img src=x" }).first()).toBeVisible();
+  expect(dialogs).toEqual([]);
+});
+
+test("an address that leads nowhere says so", async ({ page }) => {
+  const origin = page.url().replace(/#.*/, "");
+  for (const [address, says] of [
+    ["#/users/nobody-at-all", "There is no such user in this project."],
+    ["#/rules/no_such_rule", "There is no such rule"],
+    ["#/nowhere", "There is nothing at this address"],
+    ["#/users/%E0%A4%A", "There is no such user in this project."],
+  ] as const) {
+    await page.goto(`${origin}${address}`);
+    await expect(page.getByText(says)).toBeVisible();
+  }
+});
