@@ -57,10 +57,7 @@ export function isPostgresError(error: unknown): error is PostgresError {
 /** The HTTP answer for an error of the database; `authenticated` is false for the role anon. */
 export function fromDatabaseError(error: unknown, authenticated: boolean): HttpError {
   if (error instanceof HttpError) return error;
-  if (!isPostgresError(error)) {
-    const message = error instanceof Error ? error.message : String(error);
-    return refusal(503, "PGRST001", "Database client error. Retrying the connection.", message);
-  }
+  if (!isPostgresError(error)) return fromConnectionError(error);
   if (error.code === "PGRST") return fromRaisedResponse(error);
   const status = statusOf(error, authenticated);
   return new HttpError(
@@ -68,6 +65,16 @@ export function fromDatabaseError(error: unknown, authenticated: boolean): HttpE
     { code: error.code, message: error.message, details: error.detail ?? null, hint: error.hint ?? null },
     status === 401 ? { "www-authenticate": "Bearer" } : {},
   );
+}
+
+function fromConnectionError(error: unknown): HttpError {
+  const { message = String(error), code } = error as { message?: string; code?: string };
+  if (message.startsWith("timeout exceeded when trying to connect")) {
+    return refusal(504, "PGRST003", "Timed out acquiring connection from connection pool.");
+  }
+  return code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EHOSTUNREACH"
+    ? refusal(503, "PGRST000", "Database connection error. Retrying the connection.", message)
+    : refusal(503, "PGRST001", "Database client error. Retrying the connection.", message);
 }
 
 const STATUS_BY_CODE: Readonly<Record<string, number>> = {

@@ -56,6 +56,8 @@ export class UsageError extends Error {
 
 const OWNER = "project_owner";
 const PGLITE_POSTGRES_MAJOR = 18;
+/** As in package.json, which a bundle does not have. */
+export const PGLITE_VERSION = "0.5.16";
 // The same extensions at every open, or PGlite cannot read what it wrote.
 const EXTENSIONS = { pg_trgm };
 
@@ -298,5 +300,3 @@ async function serve(
 export function isExpected(error: unknown): boolean {
   return error instanceof UsageError || error instanceof DataFolderError || error instanceof MigrationError;
 }
-
-const PGLITE_VERSION = "0.5.16";

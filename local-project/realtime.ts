@@ -3,7 +3,6 @@
  * https://supabase.com/docs/guides/realtime/protocol). Changes come from triggers and LISTEN, see realtime.sql.
  * A caller gets a row only where their role may select it. Broadcast and presence are not spoken.
  */
-import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
@@ -15,8 +14,8 @@ export interface RealtimeOptions {
   readonly database: Database;
   readonly gate: Gate;
   readonly log: (sentence: string) => void;
-  /** The text of realtime.sql, where it does not lie beside this file. */
-  readonly triggersSql?: string;
+  /** The text of realtime.sql. */
+  readonly triggersSql: string;
 }
 
 export interface Realtime {
@@ -36,6 +35,13 @@ const LARGEST_FRAME_BYTES = 100_000;
 /** A client that does not read is cut off: it reconnects, and catches up by its cursor. */
 const LARGEST_BACKLOG_BYTES = 4 * 1024 * 1024;
 const LONGEST_TIMER_MS = 2_147_483_647;
+
+const UNWATCHED_TABLES = `
+  select case when to_regprocedure('local_realtime.notify_change()') is null then 1 else count(*) end
+  from pg_publication_tables p
+  where p.pubname = 'supabase_realtime' and not exists (
+    select from pg_trigger t where t.tgname = 'local_realtime_notify_change'
+      and t.tgrelid = format('%I.%I', p.schemaname, p.tablename)::regclass)`;
 
 interface Subscription {
   readonly id: number;
@@ -96,16 +102,18 @@ export async function createRealtime({
 }: RealtimeOptions): Promise<Realtime> {
   const server = new WebSocketServer({ noServer: true, maxPayload: LARGEST_FRAME_BYTES });
   const clients = new Set<Client>();
-  const triggers = triggersSql ?? readFileSync(new URL("./realtime.sql", import.meta.url), "utf8");
   let nextId = 1;
   // Changes are sent in the order of their commits, though who may see them is asked of the database.
   let delivering: Promise<void> = Promise.resolve();
 
+  /** Tables may have been published since the last look. */
   async function installTriggers(): Promise<void> {
     try {
+      const [missing] = await database.run(UNWATCHED_TABLES);
+      if (missing?.[0] === "0") return;
       await database.transaction(async (run) => {
         await run("select pg_advisory_xact_lock(7254004)");
-        await run(triggers);
+        await run(triggersSql);
       });
     } catch (error) {
       log(

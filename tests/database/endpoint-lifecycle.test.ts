@@ -15,6 +15,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { afterAll, describe, expect, inject, it } from "vitest";
 import { type LocalProjectError, startLocalProject } from "../../local-project/index.ts";
+import { PGLITE_VERSION } from "../../local-project/project.ts";
 import { startFixtureProject, writeFixtureResources } from "../support/endpoint.ts";
 import { startPostgres } from "../support/postgres.ts";
 
@@ -306,6 +307,13 @@ describe("the data folder", () => {
     expect(second.said.join("\n")).toContain("cannot be used and is made again");
     await second.stop();
   });
+});
+
+it("knows the version of PGlite that it is built with, so that no prepared database outlives it", () => {
+  const { dependencies } = JSON.parse(readFileSync("package.json", "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  expect(dependencies["@electric-sql/pglite"]).toBe(PGLITE_VERSION);
 });
 
 describe("in front of a server", () => {
