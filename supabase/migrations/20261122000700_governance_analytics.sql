@@ -411,7 +411,7 @@ grant execute on function public.my_token_alerts() to authenticated;
 -- ---------------------------------------------------------------------------------------------------------------
 
 create function public.console_usage_totals(p_days int default 30) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' as $$
 declare
   v_today date := (governance.now() at time zone 'UTC')::date;
   -- The world's latest day may be one ahead of UTC's.
@@ -422,6 +422,7 @@ begin
   if p_days is null or p_days not between 1 and 366 then
     perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
   end if;
+  perform governance.follow_events(2000);
   with usage as materialized (
     select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens, t.charged_tokens, t.cost_micros
     from governance.usage_totals t join governance.usage_days u using (day) where t.day between v_from and v_to

@@ -552,7 +552,7 @@ $$;
 comment on function governance.roll_due_accounts(timestamptz, int, interval) is
   'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: their calls wait meanwhile.';
 
-create function governance.drop_old_requests(p_now timestamptz, out dropped int, out is_done boolean)
+create function governance.keep_partitions(p_now timestamptz, out created int, out dropped int, out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_before timestamptz := p_now - (select c.decision_retention_days from governance.active_config c) * interval '1 day';
@@ -563,8 +563,20 @@ declare
   v_last bigint;
   v_count int;
 begin
+  created := 0;
   dropped := 0;
   is_done := true;
+  if not pg_try_advisory_xact_lock(7254016) then return; end if;
+  -- Making or dropping a month needs the table of calls alone for a moment: not now, if someone stays in it.
+  perform set_config('lock_timeout', '300ms', true);
+  if exists (select from generate_series(-1, 2) g
+    where to_regclass('governance.requests_' || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
+    begin
+      created := governance.ensure_request_partitions((p_now - interval '1 month')::date, (p_now + interval '2 months')::date);
+    exception when lock_not_available then
+      is_done := false;
+    end;
+  end if;
   for v_partition in
     select c.oid::regclass as name, (regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz as ends_at
     from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
@@ -588,18 +600,18 @@ begin
       exit;
     end if;
     begin
-      -- This needs the whole table for a moment: not now, if someone stays in it.
-      perform set_config('lock_timeout', '500ms', true);
       execute format('drop table %s', v_partition.name);
       dropped := dropped + 1;
     exception when lock_not_available then
+      is_done := false;
       exit;
     end;
   end loop;
   perform set_config('lock_timeout', v_timeout, true);
 end
 $$;
-comment on function governance.drop_old_requests(timestamptz) is 'Drops months of calls that are older than the setting decision_retention_days, with the keys of their calls.';
+comment on function governance.keep_partitions(timestamptz) is
+  'Makes the months of calls that are to come, and drops those older than the setting decision_retention_days, with the keys of their calls.';
 
 create function governance.purge(p_now timestamptz, p_limit int default 5000, out rows_purged int, out webhook_events_purged int)
   language plpgsql set search_path = '' as $$
@@ -609,6 +621,7 @@ declare
 begin
   rows_purged := 0;
   webhook_events_purged := 0;
+  if not pg_try_advisory_xact_lock(7254017) then return; end if;
   with gone as (
     delete from governance.requests_default r where r.decision_id in (
       select d.decision_id from governance.requests_default d where d.created_at < v_calls_before and d.status not in ('held', 'quarantined') limit p_limit)
@@ -661,8 +674,7 @@ declare
   v_until timestamptz := clock_timestamp() + interval '2 seconds';
   v_followed bigint := 0;
   v_count int := 0;
-  v_created int := 0;
-  v_dropped record;
+  v_months record;
   v_days int;
   v_alerts int;
   v_queued int;
@@ -676,17 +688,6 @@ begin
     v_followed := v_followed + v_count;
     exit when v_count = 0 or clock_timestamp() > v_until;
   end loop;
-  -- Months of calls come and go by themselves. To drop one needs its table alone: then nothing else is done in this round.
-  if pg_try_advisory_xact_lock(7254016) and not exists (
-    select from governance.maintenance_state s where s.key = 'partitions' and (s.value ->> 'at')::timestamptz between v_now - interval '1 hour' and v_now) then
-    v_created := governance.ensure_request_partitions((v_now - interval '1 month')::date, (v_now + interval '2 months')::date);
-    select * into v_dropped from governance.drop_old_requests(v_now);
-    insert into governance.maintenance_state as s (key, value) select 'partitions', jsonb_build_object('at', v_now) where v_dropped.is_done
-    on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-    if v_dropped.dropped > 0 or not v_dropped.is_done then
-      return governance.maintenance_answer(jsonb_build_object('partitions_created', v_created, 'partitions_dropped', v_dropped.dropped, 'more', true));
-    end if;
-  end if;
   v_days := governance.aggregate_days();
   select * into v_purged from governance.purge(v_now);
   v_problems := governance.check_rollups(v_now);
@@ -700,12 +701,13 @@ begin
   if v_rolled.expired_holds > 0 then
     perform governance.ring('feed', v_now);
   end if;
+  select * into v_months from governance.keep_partitions(v_now);
   return governance.maintenance_answer(jsonb_build_object(
     'expired_reservations', v_rolled.expired_holds, 'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
     'days_aggregated', v_days, 'webhook_events_purged', v_purged.webhook_events_purged, 'alerts_triggered', v_alerts, 'notifications_queued', v_queued,
-    'partitions_created', v_created, 'rows_purged', v_purged.rows_purged, 'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
+    'partitions_created', v_months.created, 'partitions_dropped', v_months.dropped, 'rows_purged', v_purged.rows_purged, 'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
     'events_followed', v_followed,
-    'more', not v_rolled.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000 or v_purged.webhook_events_purged >= 5000));
+    'more', not v_rolled.is_done or not v_months.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000 or v_purged.webhook_events_purged >= 5000));
 end
 $$;
 comment on function public.run_maintenance() is

@@ -34,7 +34,7 @@ export interface Desk {
 /** As PostgREST hands parameters over: texts that the function's own types read. */
 function asText(value: unknown): string | null {
   if (value === null || value === undefined) return null;
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 /** 18 always, and 15 where it is installed. */
