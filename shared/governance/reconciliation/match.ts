@@ -280,8 +280,10 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   }
 
   // --- charges by their keys ------------------------------------------------------------------------------------------
+  // As it stands now: an index may be made when rows have gone to their places already, and must hold those too.
+  const toldElsewhere = stripeDisposition.slice();
   const isCharge = (e: number): boolean =>
-    (s.kind[e] as number) === CHARGE && stripeDisposition[e] === 0 && !(s.foreign[e] as number);
+    (s.kind[e] as number) === CHARGE && toldElsewhere[e] === 0 && !(s.foreign[e] as number);
   const indexes = new Map<string, KeyIndex | null>();
   /** Charges by one of their keys, made when first asked for; null where no row has any. */
   const chargesBy = (name: ChargeKey): KeyIndex | null => {
