@@ -305,10 +305,12 @@ comment on function governance.alert_retention() is 'How long an alert is shown:
 create function governance.my_account() returns governance.accounts
   language plpgsql set search_path = '' as $$
 declare
+  v_claims jsonb;
   v_user_id text;
 begin
   begin
-    v_user_id := nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub';
+    v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+    v_user_id := case when jsonb_typeof(v_claims -> 'sub') = 'string' then v_claims ->> 'sub' end;
   exception when data_exception then
     v_user_id := null;
   end;
