@@ -44,7 +44,7 @@ test("support finds a stopped user, understands why, blocks until a time, sees i
   await page.keyboard.press("b");
   await page.getByRole("textbox", { name: "Reason" }).fill("Spam");
   await page.getByRole("button", { name: "24 hours" }).click();
-  await page.getByRole("form", { name: "Block" }).getByRole("button", { name: "Block" }).click();
+  await page.getByRole("form", { name: "Block" }).getByRole("button", { name: "Block", exact: true }).click();
   await expect(detail.getByText(/for another 23 h 59 m|for another 1 d|for another 24 h/)).toBeVisible();
   expect(await authorize(project, userId, "another text")).toMatchObject({
     decision: "block",

@@ -94,7 +94,12 @@ export function FinanceDesk(): ReactNode {
             <Skeleton />
           )
         ) : (
-          <Run key={shown} runId={shown} known={runs.data?.find((run) => run.run_id === shown) ?? null} />
+          <Run
+            key={shown}
+            runId={shown}
+            known={runs.data?.find((run) => run.run_id === shown) ?? null}
+            isListRead={runs.data !== undefined && !runs.isFetching}
+          />
         )}
       </div>
     </div>
@@ -104,9 +109,11 @@ export function FinanceDesk(): ReactNode {
 function Run({
   runId,
   known,
+  isListRead,
 }: {
   readonly runId: string;
   readonly known: ReconciliationRun | null;
+  readonly isListRead: boolean;
 }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
@@ -121,8 +128,14 @@ function Run({
       }),
     [client, queries, runId],
   );
-  if (status === "running" && run) return <Running run={run} />;
-  if (status === "failed" && run)
+  if (!run)
+    return isListRead ? (
+      <EmptyView title="There is no such reconciliation in this project" />
+    ) : (
+      <Skeleton lines={10} />
+    );
+  if (status === "running") return <Running run={run} />;
+  if (status === "failed")
     return (
       <ErrorView
         failure={
