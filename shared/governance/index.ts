@@ -9,6 +9,7 @@ export * from "./ledger/index.ts";
 export * from "./money/index.ts";
 export * from "./plans/index.ts";
 export * from "./pricing/index.ts";
+export * from "./reconciliation/index.ts";
 export * from "./result.ts";
 export * from "./routing/index.ts";
 export * from "./rules/index.ts";

@@ -352,7 +352,7 @@ describe("words", () => {
       },
     ],
     [
-      "Warn when tokens used today above the plan's daily limit or (more than 2.50 GBP spent today and the topic is “homework”)",
+      "Warn when tokens used today exceed the plan's daily limit or (more than 2.50 GBP spent today and the topic is “homework”)",
       {
         conditions: {
           any: [

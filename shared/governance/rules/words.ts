@@ -68,7 +68,7 @@ function list(items: readonly string[], conjunction: "and" | "or"): string {
 const quoted = (text: string): string => `“${text}”`;
 
 /** "more than 100", with the unit after it. */
-function amount(op: Operator, shown: string): string {
+function amount(op: Operator, shown: string, isMeasured: boolean): string {
   switch (op) {
     case "=":
       return `exactly ${shown}`;
@@ -79,7 +79,7 @@ function amount(op: Operator, shown: string): string {
     case ">=":
       return `at least ${shown}`;
     case "<":
-      return `fewer than ${shown}`;
+      return `${isMeasured ? "less" : "fewer"} than ${shown}`;
     case "<=":
       return `at most ${shown}`;
     default:
@@ -161,16 +161,16 @@ function numberLeaf(leaf: Leaf, names: RuleNames): string {
       return `${fact} ${op} ${plan}`;
     const unit = fact in counted ? counted[fact as keyof typeof counted][1] : "spent";
     const relation: Partial<Record<Operator, string>> = {
-      ">": "above",
-      ">=": "at or above",
-      "<": "below",
-      "<=": "at or below",
-      "=": "equal to",
-      "!=": "other than",
+      ">": "exceed",
+      ">=": "reach",
+      "<": "are below",
+      "<=": "are at most",
+      "=": "equal",
+      "!=": "differ from",
     };
     return `${unit} ${relation[op] ?? op} ${plan}`;
   } else {
-    shown = amount(op, show(value as number));
+    shown = amount(op, show(value as number), !(fact in counted) || fact === "seconds_since_last_message");
     many = Math.abs(value as number) !== 1;
   }
   switch (fact) {

@@ -97,19 +97,19 @@ export function startOfDay(year: number, month: number, day: number, zone: strin
 }
 
 /** A span of local time as instants: `start` included, `end` not. */
-export interface Period {
+export interface LocalPeriod {
   readonly startMs: number;
   readonly endMs: number;
 }
 
 /** The local day around an instant. 23 or 25 hours long where the clocks change. */
-export function dayOf(instantMs: number, zone: string): Period {
+export function dayOf(instantMs: number, zone: string): LocalPeriod {
   const { year, month, day } = localTime(instantMs, zone);
   return { startMs: startOfDay(year, month, day, zone), endMs: startOfDay(year, month, day + 1, zone) };
 }
 
 /** The local month around an instant. */
-export function monthOf(instantMs: number, zone: string): Period {
+export function monthOf(instantMs: number, zone: string): LocalPeriod {
   const { year, month } = localTime(instantMs, zone);
   return { startMs: startOfDay(year, month, 1, zone), endMs: startOfDay(year, month + 1, 1, zone) };
 }
