@@ -226,7 +226,12 @@ begin
     or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
     perform governance.invalid_rule(p_path || '.op', format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
   end if;
-  v_column := 'f_' || v_fact;
+  v_column := case v_fact
+    when 'hour_utc' then 'extract(hour from f_at at time zone ''UTC'')'
+    when 'hour_local' then 'extract(hour from f_at at time zone f_timezone)'
+    when 'weekday_local' then 'extract(isodow from f_at at time zone f_timezone)'
+    when 'account_age_days' then 'floor(extract(epoch from f_at - f_account_created_at) / 86400)'
+    else 'f_' || v_fact end;
 
   if jsonb_typeof(v_value) = 'object' then
     if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
@@ -509,12 +514,10 @@ end
 $$;
 comment on function governance.check_rule(jsonb) is 'The rule with its defaults filled in; raises invalid_rule with the path of what is wrong.';
 
-create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
+create function governance.rule_condition(p_rule jsonb) returns text
   language plpgsql stable set search_path = '' as $$
 declare
   v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
-  v_action jsonb := p_rule -> 'action';
-  v_code text;
 begin
   if p_rule -> 'applies_to' ? 'plans' then
     v_condition := format('(f_plan = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
@@ -522,6 +525,18 @@ begin
   if p_rule -> 'applies_to' ? 'scopes' then
     v_condition := format('(f_scope_id = any (%L::text[])) is true and ', array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
   end if;
+  return '(' || v_condition || ')';
+end
+$$;
+comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over the facts f_*.';
+
+create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := governance.rule_condition(p_rule);
+  v_action jsonb := p_rule -> 'action';
+  v_code text;
+begin
   v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition, p_version_id);
   if p_rule ->> 'mode' = 'enforce' then
     if v_action ? 'warn' then
@@ -564,8 +579,7 @@ begin
        f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean,
        f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint)
      returns governance.verdict language plpgsql stable as %L',
-    E'declare\n  v governance.verdict;\n  f_message_phrases text;\n  f_identical_messages int;\n  f_topic text;\n  f_provider text;\n'
-    || E'  f_hour_utc int;\n  f_hour_local int;\n  f_weekday_local int;\n  f_account_age_days int;\nbegin\n' || p_body || E'  return v;\nend\n');
+    E'declare\n  v governance.verdict;\n  f_message_phrases text;\n  f_identical_messages int;\n  f_topic text;\n  f_provider text;\nbegin\n' || p_body || E'end\n');
 end
 $$;
 comment on function governance.define_evaluate_rules(text) is 'Makes governance.evaluate_rules with a body that governance.compile_rules wrote.';
@@ -575,13 +589,14 @@ create function governance.compile_rules() returns bigint
 declare
   v_rule record;
   v_body text := '';
+  v_any text[] := '{}';
   v_facts text[] := '{}';
   v_version_ids bigint[] := '{}';
   v_rule_set_id bigint;
   v_topics jsonb := coalesce((select value from governance.settings where key = 'topics'), '[]');
   v_words jsonb := coalesce((select value from governance.settings where key = 'complexity_words'), '[]');
   v_topic jsonb;
-  v_prologue text;
+  v_prologue text := '';
 begin
   perform pg_advisory_xact_lock(7254012);
   for v_rule in
@@ -591,52 +606,46 @@ begin
     order by r.priority, r.rule_name collate "C"
   loop
     v_body := v_body || governance.compile_rule(v_rule.version_id, v_rule.rule);
+    v_any := v_any || governance.rule_condition(v_rule.rule);
     v_facts := v_facts || (governance.compile_condition(v_rule.rule -> 'conditions', 'conditions', 1)).facts;
     v_version_ids := v_version_ids || v_rule.version_id;
   end loop;
 
-  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
-  v_prologue := format(E'  v.rule_set_id := %s;\n', v_rule_set_id);
   if v_facts && array['message', 'topic', 'complexity'] then
-    v_prologue := v_prologue || E'  if f_message is not null then f_message_phrases := governance.space_phrases(f_message); end if;\n';
+    v_prologue := v_prologue || E'  f_message_phrases := governance.space_phrases(f_message);\n';
   end if;
   if 'identical_messages' = any (v_facts) then
-    v_prologue := v_prologue || E'  f_identical_messages := 0;\n  if f_message is not null then\n'
+    v_prologue := v_prologue || E'  if f_message is not null then\n'
       || E'    select count(*) + 1 into f_identical_messages from (select from governance.requests x where x.account_id = f_account_id\n'
-      || E'      and x.message_hash = f_message_hash and x.created_at > f_identical_since limit 999) n;\n  end if;\n  v.identical_messages := f_identical_messages;\n';
-  end if;
-  if 'hour_utc' = any (v_facts) then
-    v_prologue := v_prologue || E'  f_hour_utc := extract(hour from f_at at time zone ''UTC'');\n';
-  end if;
-  if 'hour_local' = any (v_facts) then
-    v_prologue := v_prologue || E'  f_hour_local := extract(hour from f_at at time zone f_timezone);\n';
-  end if;
-  if 'weekday_local' = any (v_facts) then
-    v_prologue := v_prologue || E'  f_weekday_local := extract(isodow from f_at at time zone f_timezone);\n';
-  end if;
-  if 'account_age_days' = any (v_facts) then
-    v_prologue := v_prologue || E'  f_account_age_days := floor(extract(epoch from f_at - f_account_created_at) / 86400);\n';
+      || E'      and x.message_hash = f_message_hash and x.created_at > f_identical_since limit 999) n;\n  else\n    f_identical_messages := 0;\n  end if;\n';
   end if;
   if 'provider' = any (v_facts) then
     v_prologue := v_prologue || E'  f_provider := governance.provider_of(f_model, f_at);\n';
   end if;
   if 'topic' = any (v_facts) then
-    v_prologue := v_prologue || E'  if f_message is not null then\n    f_topic := case\n';
+    v_prologue := v_prologue || E'  f_topic := case\n';
     for v_topic in select * from jsonb_array_elements(v_topics) loop
-      v_prologue := v_prologue || format(E'      when %s then %L\n',
+      v_prologue := v_prologue || format(E'    when %s then %L\n',
         coalesce((select string_agg(format('strpos(f_message_phrases, %L) > 0', governance.space_phrases(governance.fold(w))), ' or ')
           from jsonb_array_elements_text(v_topic -> 'words') w where btrim(governance.space_phrases(governance.fold(w))) <> ''), 'false'), v_topic ->> 'topic');
     end loop;
-    v_prologue := v_prologue || E'      when false then null end;\n  end if;\n  v.topic := f_topic;\n';
+    v_prologue := v_prologue || E'    when false then null end;\n';
   end if;
   if 'complexity' = any (v_facts) then
-    v_prologue := v_prologue || format(E'  if f_complexity is null and f_message is not null then\n'
-      || E'    f_complexity := round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0, 3);\n  end if;\n  v.complexity := f_complexity;\n',
+    v_prologue := v_prologue || format(E'  f_complexity := case when f_complexity is null and f_message is not null then\n'
+      || E'    round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0, 3) else f_complexity end;\n',
       coalesce((select string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', phrase), ' + ')
         from (select distinct governance.space_phrases(governance.fold(w)) as phrase from jsonb_array_elements_text(v_words) w) p where btrim(phrase) <> ''), '0'));
   end if;
 
-  perform governance.define_evaluate_rules(v_prologue || v_body);
+  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
+  -- Most calls match nothing, and every expression that plpgsql evaluates costs anew in each transaction: so all rules
+  -- are asked in one expression first. Where none matches, none has routed either, so their order does not matter.
+  perform governance.define_evaluate_rules(v_prologue || format(
+    E'  if not (%s) then\n    return row(%s, null, null, null, null, null, null, null, null, null, null, null, null, f_identical_messages, %s, f_topic)::governance.verdict;\n  end if;\n'
+    || E'  v.rule_set_id := %s;\n  v.identical_messages := f_identical_messages;\n  v.complexity := %s;\n  v.topic := f_topic;\n%s  return v;\n',
+    coalesce(nullif(array_to_string(v_any, E'\n    or '), ''), 'false'), v_rule_set_id, case when 'complexity' = any (v_facts) then 'f_complexity' else 'null' end,
+    v_rule_set_id, case when 'complexity' = any (v_facts) then 'f_complexity' else 'null' end, v_body));
   update governance.active_config set rule_set_id = v_rule_set_id, updated_at = clock_timestamp();
   return v_rule_set_id;
 end
@@ -646,7 +655,7 @@ comment on function governance.compile_rules() is
 
 do $$
 begin
-  perform governance.define_evaluate_rules(E'  v.rule_set_id := 0;\n');
+  perform governance.define_evaluate_rules(E'  v.rule_set_id := 0;\n  return v;\n');
 end
 $$;
 

@@ -1,23 +1,6 @@
 -- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
 -- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
 
-create function governance.read_message(p_message text, p_seed bigint, out folded text, out hash bigint, out words int)
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_text text;
-begin
-  folded := governance.fold(p_message);
-  v_text := governance.collapse_spaces(folded);
-  hash := hashtextextended(v_text, p_seed);
-  -- Folding can make spaces out of other characters; in ASCII it cannot.
-  if octet_length(p_message) <> char_length(p_message) then
-    v_text := governance.collapse_spaces(p_message);
-  end if;
-  words := case when v_text = '' then 0 else char_length(v_text) - char_length(replace(v_text, ' ', '')) + 1 end;
-end
-$$;
-comment on function governance.read_message(text, bigint) is 'What is kept of a message: a hash of its folded words, and how many there are.';
-
 create function governance.http_status(p_reason text) returns int
   language sql immutable as $$
   select case
@@ -128,15 +111,10 @@ $$;
 comment on function governance.check_authorize(text, text, text, bigint, text, text, text, text, numeric) is 'Refuses what authorize_usage cannot take.';
 
 create function governance.ring_feed(p_now timestamptz, p_interval_ms int) returns void
-  language plpgsql as $$
-declare
-  v_beat text := (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint;
+  language plpgsql set search_path = '' as $$
 begin
-  -- Each connection looks at the shared row once an interval at most.
-  if v_beat is distinct from current_setting('governance.beat', true) then
-    perform set_config('governance.beat', v_beat, false);
-    perform governance.ring('feed', p_now);
-  end if;
+  perform set_config('governance.beat', (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint::text, false);
+  perform governance.ring('feed', p_now);
 end
 $$;
 comment on function governance.ring_feed(timestamptz, int) is 'Wakes readers of the feed after a call, at most once an interval.';
@@ -148,295 +126,260 @@ create function public.authorize_usage(
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune partitions.
   language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
-  r record;
+  -- Whole rows into typed variables: cheaper than wide select lists, which PostgreSQL sets up anew for each call.
+  a governance.accounts;
+  p governance.plans;
+  c governance.active_config;
   q governance.requests;
   v governance.verdict;
   v_now timestamptz;
+  v_rounds int;
   v_fingerprint bigint;
-  v_lock_key bigint;
-  v_xid xid8;
-  v_decision_id bigint;
-  v_created_at timestamptz;
-  v_complexity numeric;
-  v_is_message boolean := p_message is not null;
-  v_conversation_id text := nullif(p_conversation_id, '');
-  v_task_type text := nullif(p_task_type, '');
-  v_scope_id text := nullif(p_scope_id, '');
+  v_made_at timestamptz;
+  v_characters int;
   v_folded text;
   v_hash bigint;
   v_words int;
-  v_characters int;
   v_seconds_since numeric;
   v_rapid int;
   v_conversation int;
   v_estimate bigint;
-  v_need bigint;
   v_available bigint;
+  v_used_today bigint;
+  v_used_month bigint;
   v_usage_percent bigint;
-  v_asked bigint;
+  v_is_clear boolean;
+  v_hold_ends_at timestamptz;
+  v_need bigint;
+  v_decision text;
+  v_reason text;
+  v_message text;
   v_http_status int;
-  v_model text;
+  v_version_id bigint;
+  v_retry_at timestamptz;
+  v_retry_seconds int;
+  v_expires_at timestamptz;
+  v_rule_blocked_until timestamptz;
+  v_percent int;
   v_upgrade_to text;
   v_upgrade jsonb;
   v_shortfall jsonb;
-  v_retry_seconds int;
-  v_decision text := 'allow';
-  v_reason text;
-  v_message text;
-  v_version_id bigint;
-  v_retry_at timestamptz;
-  v_percent int;
-  v_expires_at timestamptz;
-  v_rule_blocked_until timestamptz;
-  v_flag boolean := false;
-  v_rounds int := 0;
+  v_decision_id bigint;
 begin
   if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = '' or btrim(p_model) = ''
     or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
     or p_estimated_tokens not between 1 and 9007199254740991 or octet_length(p_message) > 4194304 or p_complexity is not null
     or length(p_conversation_id) > 255 or length(p_task_type) > 255 or length(p_scope_id) > 255 then
     perform governance.check_authorize(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, p_complexity);
-    v_complexity := round(p_complexity, 3);
   end if;
-  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, v_complexity)::text, 0);
-  v_lock_key := hashtextextended(p_user_id, 7254);
 
-  perform pg_advisory_xact_lock(v_lock_key);
+  perform pg_advisory_xact_lock(hashtextextended(p_user_id, 7254));
   loop
-    select a.account_id, a.plan_id, a.timezone, a.created_at, a.flagged_at, a.blocked_at, a.blocked_until, a.rule_blocked_until,
-      a.rule_block_reason, a.rule_block_message, a.rule_block_version_id, a.forgiven_at, a.day_ends_at, a.month_ends_at, a.lots_check_at,
-      a.holds_check_at, a.last_message_at, a.rapid_messages, a.day_messages, a.day_tokens, a.month_tokens, a.day_cost_micros,
-      a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
-      p.monthly_allowance, p.daily_limit, p.monthly_limit, p.warn_at, p.upgrade_to,
-      c.hold_minutes, c.identical_window_minutes, c.reply_tokens, c.default_estimate, c.signal_interval_ms, c.test_clock_at, c.test_clock_offset
-    into r
-    from governance.accounts a
-    join governance.plans p on p.plan_id = a.plan_id
-    cross join governance.active_config c
-    where a.user_id = p_user_id;
-    if not found then
-      perform governance.create_account(p_user_id, governance.now());
+    select * into a from governance.accounts x where x.user_id = p_user_id;
+    select * into c from governance.active_config;
+    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
+    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now and (a.lots_check_at is null or a.lots_check_at > v_now)
+      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 1;
+    if a.account_id is null then
+      perform governance.create_account(p_user_id, v_now);
     else
-      v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
-      exit when (r.day_ends_at > v_now and r.month_ends_at > v_now and (r.lots_check_at is null or r.lots_check_at > v_now) and (r.holds_check_at is null or r.holds_check_at > v_now))
-        or v_rounds > 1;
-      perform governance.roll_account(r.account_id, v_now);
+      perform governance.roll_account(a.account_id, v_now);
     end if;
-    v_rounds := v_rounds + 1;
+    v_rounds := coalesce(v_rounds, 0) + 1;
   end loop;
+  select * into p from governance.plans x where x.plan_id = a.plan_id;
+  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id, p_task_type, p_scope_id, round(p_complexity, 3))::text, 0);
 
   -- A repeat
-  select k.decision_id, k.created_at into v_decision_id, v_created_at from governance.request_keys k where k.request_id = p_request_id;
-  if found then
-    select x.* into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_created_at;
-    if q.account_id <> r.account_id or q.fingerprint <> v_fingerprint then
+  select x.decision_id, x.created_at into v_decision_id, v_made_at from governance.request_keys x where x.request_id = p_request_id;
+  if v_decision_id is not null then
+    select * into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_made_at;
+    if q.account_id <> a.account_id or q.fingerprint <> v_fingerprint then
       perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
     end if;
     return governance.decision_answer(q);
   end if;
 
-  -- What the message is
-  if v_is_message then
+  if p_message is not null then
     v_characters := char_length(p_message);
     if v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
-      -- Plain text of single-spaced words: the same as below, at a tenth of the cost.
+      -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
       v_folded := lower(p_message collate "C");
-      v_hash := hashtextextended(v_folded, r.account_id);
-      v_words := case when v_characters = 0 then 0 else v_characters - char_length(replace(p_message, ' ', '')) + 1 end;
+      v_hash := hashtextextended(v_folded, a.account_id);
+      v_words := v_characters - char_length(replace(p_message, ' ', '')) + (v_characters > 0)::int;
     else
-      select m.folded, m.hash, m.words into v_folded, v_hash, v_words from governance.read_message(p_message, r.account_id) m;
+      v_folded := governance.fold(p_message);
+      v_hash := hashtextextended(governance.collapse_spaces(v_folded), a.account_id);
+      v_words := governance.count_words(p_message);
     end if;
-    if r.last_message_at is not null then
-      v_seconds_since := round(extract(epoch from v_now - r.last_message_at), 3);
-    end if;
-    v_rapid := case when v_now - r.last_message_at < interval '2 seconds' and r.last_message_at > coalesce(r.forgiven_at, '-infinity') then least(r.rapid_messages + 1, 1000000) else 1 end;
-  else
-    v_rapid := 0;
+    v_seconds_since := round(extract(epoch from v_now - a.last_message_at), 3);
   end if;
-  if v_conversation_id is not null then
+  v_rapid := case when p_message is null then 0
+    when v_now - a.last_message_at < interval '2 seconds' and (a.forgiven_at is null or a.last_message_at > a.forgiven_at) then least(a.rapid_messages + 1, 1000000)
+    else 1 end;
+  if p_conversation_id <> '' then
     select x.seen_conversation_messages into v_conversation from governance.requests x
-    where x.account_id = r.account_id and x.conversation_id = v_conversation_id
+    where x.account_id = a.account_id and x.conversation_id = p_conversation_id
     order by x.created_at desc, x.decision_id desc limit 1;
-    v_conversation := coalesce(v_conversation, 0) + v_is_message::int;
+    v_conversation := coalesce(v_conversation, 0) + (p_message is not null)::int;
   end if;
-
-  -- The estimate
   v_estimate := p_estimated_tokens;
-  if v_estimate is null and v_task_type is not null then
-    select e.tokens into v_estimate from governance.estimates e where e.task_type = v_task_type;
+  if v_estimate is null then
+    select x.tokens into v_estimate from governance.estimates x where x.task_type = p_task_type;
+    v_estimate := coalesce(v_estimate, (v_characters + 3) / 4 + c.reply_tokens, c.default_estimate);
   end if;
-  v_estimate := coalesce(v_estimate, (v_characters + 3) / 4 + r.reply_tokens, r.default_estimate);
-  v_need := v_estimate;
-  v_available := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens - r.reserved_tokens;
+  v_available := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_used_today := a.day_tokens + a.reserved_tokens;
+  v_used_month := a.month_tokens + a.reserved_tokens;
+  if p.daily_limit is not null or p.monthly_limit is not null or p.monthly_allowance > 0 then
+    v_usage_percent := case
+      when p.daily_limit is not null or p.monthly_limit is not null then greatest(
+        case when p.daily_limit = 0 then 100 else v_used_today * 100 / p.daily_limit end,
+        case when p.monthly_limit = 0 then 100 else v_used_month * 100 / p.monthly_limit end)
+      else v_used_month * 100 / p.monthly_allowance end;
+  end if;
+  -- Nothing about the account or its plan stops this call or warns of it.
+  v_is_clear := a.blocked_at is null and (a.rule_blocked_until is null or a.rule_blocked_until <= v_now) and v_estimate <= v_available
+    and (p.daily_limit is null or (v_used_today + v_estimate) * 100::numeric < p.daily_limit * coalesce(p.warn_at[1], 100)::numeric)
+    and (p.monthly_limit is null or (v_used_month + v_estimate) * 100::numeric < p.monthly_limit * coalesce(p.warn_at[1], 100)::numeric);
+  if v_is_clear or not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now) or coalesce(a.rule_blocked_until > v_now, false)) then
+    v := governance.evaluate_rules(v_now, a.timezone, a.created_at, a.account_id, v_hash,
+      greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at), v_folded, v_used_today,
+      v_used_month, a.day_messages + (p_message is not null)::int, v_seconds_since, v_rapid, v_conversation, v_words, v_characters,
+      v_estimate, round(p_complexity, 3), a.plan_id, p_model, nullif(p_task_type, ''), nullif(p_scope_id, ''), v_available, v_usage_percent, a.day_cost_micros,
+      a.month_cost_micros, a.flagged_at is not null, p.monthly_allowance, p.daily_limit, p.monthly_limit);
+  end if;
 
-  if r.blocked_at is not null and (r.blocked_until is null or r.blocked_until > v_now) then
-    v_decision := 'block';
-    v_reason := 'user_blocked';
-    v_retry_at := r.blocked_until;
-  elsif r.rule_blocked_until > v_now then
-    v_decision := 'block';
-    v_reason := r.rule_block_reason;
-    v_message := r.rule_block_message;
-    v_version_id := r.rule_block_version_id;
-    v_retry_at := r.rule_blocked_until;
+  if v_is_clear and v.matched_version_ids is null then
+    v_need := v_estimate;
   else
-    if r.daily_limit is not null or r.monthly_limit is not null then
-      v_usage_percent := greatest(
-        case when r.daily_limit = 0 then 100 else (r.day_tokens + r.reserved_tokens) * 100 / r.daily_limit end,
-        case when r.monthly_limit = 0 then 100 else (r.month_tokens + r.reserved_tokens) * 100 / r.monthly_limit end);
-    elsif r.monthly_allowance > 0 then
-      v_usage_percent := (r.month_tokens + r.reserved_tokens) * 100 / r.monthly_allowance;
-    end if;
-    v := governance.evaluate_rules(v_now, r.timezone, r.created_at, r.account_id, v_hash,
-      greatest(v_now - r.identical_window_minutes * interval '1 minute', r.forgiven_at), v_folded, r.day_tokens + r.reserved_tokens,
-      r.month_tokens + r.reserved_tokens, r.day_messages + v_is_message::int, v_seconds_since, v_rapid, v_conversation, v_words, v_characters,
-      v_estimate, v_complexity, r.plan_id, p_model, v_task_type, v_scope_id, v_available, v_usage_percent, r.day_cost_micros,
-      r.month_cost_micros, r.flagged_at is not null, r.monthly_allowance, r.daily_limit, r.monthly_limit);
-
-    if v.cost_factor is not null then
-      v_need := least(ceil(v_estimate * v.cost_factor), 9007199254740991)::bigint;
-    end if;
-    v_flag := v.flag_reason is not null and r.flagged_at is null;
-    if v.blocked then
-      v_decision := 'block';
+    v_need := case when v.cost_factor is null then v_estimate else least(ceil(v_estimate * v.cost_factor), 9007199254740991) end;
+    if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now) then
+      v_reason := 'user_blocked';
+      v_retry_at := a.blocked_until;
+    elsif a.rule_blocked_until > v_now then
+      v_reason := a.rule_block_reason;
+      v_message := a.rule_block_message;
+      v_version_id := a.rule_block_version_id;
+      v_retry_at := a.rule_blocked_until;
+    elsif v.blocked then
       v_reason := v.reason;
       v_message := v.message;
       v_version_id := v.version_id;
-      if v.block_minutes is not null then
-        v_rule_blocked_until := v_now + v.block_minutes * interval '1 minute';
-        v_retry_at := v_rule_blocked_until;
-      end if;
-    elsif r.daily_limit is not null and r.day_tokens + r.reserved_tokens + v_need > r.daily_limit then
-      v_decision := 'block';
+      v_rule_blocked_until := v_now + v.block_minutes * interval '1 minute';
+      v_retry_at := v_rule_blocked_until;
+    elsif v_used_today + v_need > p.daily_limit then
       v_reason := 'daily_limit';
-      v_retry_at := r.day_ends_at;
-    elsif r.monthly_limit is not null and r.month_tokens + r.reserved_tokens + v_need > r.monthly_limit then
-      v_decision := 'block';
+      v_retry_at := a.day_ends_at;
+    elsif v_used_month + v_need > p.monthly_limit then
       v_reason := 'monthly_limit';
-      v_retry_at := r.month_ends_at;
+      v_retry_at := a.month_ends_at;
     elsif v_need > v_available then
-      v_decision := 'block';
       v_reason := 'insufficient_tokens';
     else
-      if r.daily_limit > 0 and (r.day_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.daily_limit::numeric * r.warn_at[1] then
-        select max(w) into v_percent from unnest(r.warn_at) w
-        where (r.day_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.daily_limit::numeric * w;
-        v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+      if p.daily_limit > 0 then
+        select max(w) into v_percent from unnest(p.warn_at) w where (v_used_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
+        if v_percent is not null then v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent); end if;
       end if;
-      if r.monthly_limit > 0 and (r.month_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.monthly_limit::numeric * r.warn_at[1] then
-        select max(w) into v_percent from unnest(r.warn_at) w
-        where (r.month_tokens + r.reserved_tokens + v_need)::numeric * 100 >= r.monthly_limit::numeric * w;
-        v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent);
+      if p.monthly_limit > 0 then
+        select max(w) into v_percent from unnest(p.warn_at) w where (v_used_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
+        if v_percent is not null then v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent); end if;
       end if;
       if v.warnings is not null then v_decision := 'warn'; end if;
-      v_expires_at := v_now + r.hold_minutes * interval '1 minute';
+    end if;
+
+    if v_reason is not null then
+      v_decision := 'block';
+      v_http_status := governance.http_status(v_reason);
+      v_message := coalesce(v_message, governance.reason_message(v_reason));
+      if v_retry_at is null and v_http_status = 429 then
+        v_retry_at := case v_reason
+          when 'daily_limit' then a.day_ends_at
+          when 'monthly_limit' then a.month_ends_at
+          when 'token_hogging' then a.day_ends_at
+          when 'budget_exhausted' then a.month_ends_at
+          when 'spam_identical' then v_now + c.identical_window_minutes * interval '1 minute'
+          when 'bot_behavior' then v_now + interval '2 seconds'
+          else v_now + interval '1 minute' end;
+      end if;
+      if v_retry_at is not null then v_retry_seconds := least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647); end if;
+      if v_reason = 'insufficient_tokens' then
+        v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
+      end if;
+      if v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
+        v_upgrade_to := p.upgrade_to;
+        select jsonb_build_object('plan_id', x.plan_id, 'name', x.name) into v_upgrade from governance.plans x where x.plan_id = v_upgrade_to;
+      end if;
+      v_need := 0;
     end if;
   end if;
 
-  v_asked := v_need;
-  if v_decision = 'block' then
-    v_need := 0;
-    v_message := coalesce(v_message, governance.reason_message(v_reason));
-    if v_retry_at is null and governance.http_status(v_reason) = 429 then
-      v_retry_at := case v_reason
-        when 'daily_limit' then r.day_ends_at
-        when 'token_hogging' then r.day_ends_at
-        when 'monthly_limit' then r.month_ends_at
-        when 'budget_exhausted' then r.month_ends_at
-        when 'spam_identical' then v_now + r.identical_window_minutes * interval '1 minute'
-        when 'bot_behavior' then v_now + interval '2 seconds'
-        else v_now + interval '1 minute' end;
-    end if;
-    if v_retry_at is not null then v_retry_seconds := least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647); end if;
-  end if;
-
-  v_http_status := governance.http_status(v_reason);
-  if v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') then v_upgrade_to := r.upgrade_to; end if;
-  v_model := coalesce(v.model, p_model);
-
+  if v_reason is null then v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute'; end if;
   -- The transaction number before the event id: readers of the feed rely on it.
-  v_xid := pg_current_xact_id();
-  v_decision_id := nextval('governance.event_ids');
   insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key)
-  values (p_request_id, v_now, v_decision_id, r.account_id, v_lock_key)
-  on conflict do nothing;
-  if not found then
+  values (p_request_id, v_now, case when pg_current_xact_id() is not null then nextval('governance.event_ids') end, a.account_id, hashtextextended(p_user_id, 7254))
+  on conflict do nothing
+  returning decision_id into v_decision_id;
+  if v_decision_id is null then
     -- Another user's call took this id a moment ago.
     perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
   end if;
-  insert into governance.requests (xid, decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type, scope_id, conversation_id,
+  insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type, scope_id, conversation_id,
     message_hash, message_words, message_characters, decision, reason, http_status, message, warnings, model, truncate_to_words, expires_at,
     retry_after_seconds, upgrade_plan, cost_factor, plan_id, rule_set_id, rule_version_id, matched_version_ids,
     estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros,
     seen_messages_today, seen_rapid_messages, seen_identical_messages, seen_conversation_messages, seen_seconds_since, seen_complexity,
     seen_topic, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit, month_ends_at,
     subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
-  values (v_xid, v_decision_id, v_now, r.account_id, p_request_id, v_fingerprint, p_model, v_task_type, v_scope_id, v_conversation_id,
-    v_hash, v_words, v_characters, v_decision, v_reason, v_http_status, v_message, v.warnings, v_model, v.truncate_to_words, v_expires_at,
-    v_retry_seconds, v_upgrade_to, v.cost_factor, r.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
-    v_estimate, v_need, r.day_tokens + r.reserved_tokens, r.month_tokens + r.reserved_tokens, r.day_cost_micros, r.month_cost_micros,
-    r.day_messages + v_is_message::int, v_rapid, v.identical_messages, v_conversation, v_seconds_since, coalesce(v.complexity, v_complexity),
-    v.topic, v_usage_percent, r.flagged_at is not null, r.daily_limit, r.day_ends_at, r.monthly_limit, r.month_ends_at,
-    r.subscription_tokens, r.purchased_tokens, r.promotional_tokens, r.reserved_tokens + v_need, r.debt_tokens,
-    case when v_decision = 'block' then 'blocked' else 'held' end);
-
-  if v_decision = 'block' then
-    update governance.accounts a set
-      last_activity_at = v_now,
-      last_message_at = case when v_is_message then v_now else a.last_message_at end,
-      rapid_messages = case when v_is_message then v_rapid else a.rapid_messages end,
-      day_messages = a.day_messages + v_is_message::int, month_messages = a.month_messages + v_is_message::int,
-      day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
-      rule_blocked_until = coalesce(v_rule_blocked_until, a.rule_blocked_until),
-      rule_block_reason = case when v_rule_blocked_until is not null then v_reason else a.rule_block_reason end,
-      rule_block_message = case when v_rule_blocked_until is not null then v_message else a.rule_block_message end,
-      rule_block_version_id = case when v_rule_blocked_until is not null then v_version_id else a.rule_block_version_id end
-    where a.account_id = r.account_id;
-    if v_rule_blocked_until is not null then
-      insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-      select v_now, 'rule_block', r.account_id, x.rule_name, v_reason, jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', v_decision_id)
-      from governance.rule_versions x where x.version_id = v_version_id;
-    end if;
-  else
-    update governance.accounts a set
-      last_activity_at = v_now,
-      last_message_at = case when v_is_message then v_now else a.last_message_at end,
-      rapid_messages = case when v_is_message then v_rapid else a.rapid_messages end,
-      day_messages = a.day_messages + v_is_message::int, month_messages = a.month_messages + v_is_message::int,
-      day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
-      reserved_tokens = a.reserved_tokens + v_need,
-      holds_from = least(a.holds_from, v_now), holds_check_at = least(a.holds_check_at, v_expires_at)
-    where a.account_id = r.account_id;
-  end if;
-  if v_flag then
-    update governance.accounts a set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule', version = a.version + 1 where a.account_id = r.account_id;
+  values (v_decision_id, v_now, a.account_id, p_request_id, v_fingerprint, p_model, nullif(p_task_type, ''), nullif(p_scope_id, ''), nullif(p_conversation_id, ''),
+    v_hash, v_words, v_characters, coalesce(v_decision, 'allow'), v_reason, coalesce(v_http_status, 200), v_message, v.warnings, coalesce(v.model, p_model), v.truncate_to_words,
+    v_hold_ends_at,
+    v_retry_seconds, v_upgrade_to, v.cost_factor, a.plan_id, coalesce(v.rule_set_id, 0), v_version_id, v.matched_version_ids,
+    v_estimate, v_need, v_used_today, v_used_month, a.day_cost_micros, a.month_cost_micros,
+    a.day_messages + (p_message is not null)::int, v_rapid, v.identical_messages, v_conversation, v_seconds_since, coalesce(v.complexity, round(p_complexity, 3)),
+    v.topic, v_usage_percent, a.flagged_at is not null, p.daily_limit, a.day_ends_at, p.monthly_limit, a.month_ends_at,
+    a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens + v_need, a.debt_tokens,
+    case when v_reason is null then 'held' else 'blocked' end);
+  update governance.accounts y set
+    last_activity_at = v_now,
+    last_message_at = case when p_message is null then a.last_message_at else v_now end,
+    rapid_messages = case when p_message is null then a.rapid_messages else v_rapid end,
+    day_messages = a.day_messages + (p_message is not null)::int, month_messages = a.month_messages + (p_message is not null)::int,
+    day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
+    reserved_tokens = y.reserved_tokens + v_need,
+    holds_from = case when v_reason is null then least(a.holds_from, v_now) else a.holds_from end,
+    holds_check_at = case when v_reason is null then least(a.holds_check_at, v_hold_ends_at) else a.holds_check_at end
+  where y.account_id = a.account_id;
+  if v_rule_blocked_until is not null then
+    update governance.accounts y set rule_blocked_until = v_rule_blocked_until, rule_block_reason = v_reason, rule_block_message = v_message,
+      rule_block_version_id = v_version_id
+    where y.account_id = a.account_id;
     insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select v_now, 'rule_flag', r.account_id, x.rule_name, v.flag_reason, jsonb_build_object('rule_version', x.version, 'decision_id', v_decision_id)
+    select v_now, 'rule_block', a.account_id, x.rule_name, v_reason, jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', v_decision_id)
+    from governance.rule_versions x where x.version_id = v_version_id;
+  end if;
+  if v.flag_reason is not null and a.flagged_at is null then
+    update governance.accounts y set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule', version = y.version + 1 where y.account_id = a.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select v_now, 'rule_flag', a.account_id, x.rule_name, v.flag_reason, jsonb_build_object('rule_version', x.version, 'decision_id', v_decision_id)
     from governance.rule_versions x where x.version_id = v.flag_version_id;
   end if;
-  perform governance.ring_feed(v_now, r.signal_interval_ms);
-
-  if v_upgrade_to is not null then
-    select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) into v_upgrade from governance.plans p where p.plan_id = v_upgrade_to;
-  end if;
-  if v_reason = 'insufficient_tokens' then
-    v_shortfall := jsonb_build_object('need', v_asked, 'have', v_available, 'missing', v_asked - v_available);
+  -- Each connection wakes the readers once an interval at most.
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct from current_setting('governance.beat', true) then
+    perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;
   return jsonb_build_object(
-    'request_id', p_request_id, 'decision_id', v_decision_id, 'decision', v_decision, 'reason', v_reason, 'http_status', v_http_status,
-    'message', v_message, 'requested_model', p_model, 'model', v_model, 'truncate_to_words', v.truncate_to_words,
-    'estimated_tokens', v_estimate, 'reserved_tokens', v_need, 'expires_at', v_expires_at,
+    'request_id', p_request_id, 'decision_id', v_decision_id, 'decision', coalesce(v_decision, 'allow'), 'reason', v_reason, 'http_status', coalesce(v_http_status, 200),
+    'message', v_message, 'requested_model', p_model, 'model', coalesce(v.model, p_model), 'truncate_to_words', v.truncate_to_words,
+    'estimated_tokens', v_estimate, 'reserved_tokens', v_need, 'expires_at', v_hold_ends_at,
     'retry_after_seconds', v_retry_seconds, 'shortfall', v_shortfall, 'upgrade', v_upgrade,
-    'balance', jsonb_build_object('available', v_available - v_need, 'reserved', r.reserved_tokens + v_need, 'subscription', r.subscription_tokens,
-      'purchased', r.purchased_tokens, 'promotional', r.promotional_tokens, 'debt', r.debt_tokens,
-      'total', r.subscription_tokens + r.purchased_tokens + r.promotional_tokens),
+    'balance', jsonb_build_object('available', v_available - v_need, 'reserved', a.reserved_tokens + v_need, 'subscription', a.subscription_tokens,
+      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens, 'total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens),
     'limits', jsonb_build_object(
-      'daily', jsonb_build_object('limit', r.daily_limit, 'used', r.day_tokens + r.reserved_tokens + v_need,
-        'remaining', case when r.daily_limit is not null then greatest(r.daily_limit - r.day_tokens - r.reserved_tokens - v_need, 0) end,
-        'resets_at', r.day_ends_at),
-      'monthly', jsonb_build_object('limit', r.monthly_limit, 'used', r.month_tokens + r.reserved_tokens + v_need,
-        'remaining', case when r.monthly_limit is not null then greatest(r.monthly_limit - r.month_tokens - r.reserved_tokens - v_need, 0) end,
-        'resets_at', r.month_ends_at)),
+      'daily', jsonb_build_object('limit', p.daily_limit, 'used', v_used_today + v_need,
+        'remaining', case when p.daily_limit is not null then greatest(p.daily_limit - v_used_today - v_need, 0) end, 'resets_at', a.day_ends_at),
+      'monthly', jsonb_build_object('limit', p.monthly_limit, 'used', v_used_month + v_need,
+        'remaining', case when p.monthly_limit is not null then greatest(p.monthly_limit - v_used_month - v_need, 0) end, 'resets_at', a.month_ends_at)),
     'warnings', case when v.warnings is null then '[]' else to_jsonb(v.warnings) end);
 end
 $$;
@@ -463,214 +406,222 @@ end
 $$;
 comment on function governance.token_part(jsonb, text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
 
+create function governance.quarantine_settlement(
+  p_decision_id bigint, p_created_at timestamptz, p_now timestamptz, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb,
+  p_fingerprint bigint, p_charge numeric, p_ceiling bigint
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  q governance.requests;
+  v_account governance.accounts;
+  v_held bigint;
+  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge, p_ceiling);
+begin
+  select y.* into strict q from governance.requests y where y.decision_id = p_decision_id and y.created_at = p_created_at;
+  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
+  update governance.accounts a set
+    last_activity_at = p_now, reserved_tokens = a.reserved_tokens - v_held,
+    holds_from = case when a.reserved_tokens > v_held then a.holds_from end,
+    holds_check_at = case when a.reserved_tokens > v_held then a.holds_check_at end
+  where a.account_id = q.account_id
+  returning * into v_account;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details, created_at)
+  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
+    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
+  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+  values (p_now, 'quarantined', q.decision_id, q.account_id, v_held, 'above_ceiling');
+  update governance.requests y set
+    status = 'quarantined', ended_at = p_now, settled_model = p_model, input_tokens = p_input_tokens, output_tokens = p_output_tokens,
+    charged_tokens = 0, released_tokens = v_held, unpaid_tokens = 0, currency = (select c.currency from governance.active_config c),
+    settle_fingerprint = p_fingerprint, settle_metadata = nullif(p_metadata, '{}'),
+    alerts = jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message', v_message,
+      'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling))),
+    end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+    end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens, end_debt_tokens = v_account.debt_tokens
+  where y.decision_id = p_decision_id and y.created_at = p_created_at
+  returning * into strict q;
+  perform governance.ring('feed', p_now);
+  perform governance.ring('alerts', p_now);
+  return governance.end_answer(q);
+end
+$$;
+comment on function governance.quarantine_settlement(bigint, timestamptz, timestamptz, bigint, bigint, text, jsonb, bigint, numeric, bigint) is
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called.';
+
 create function governance.settle_request(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean
 ) returns jsonb
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
-  r record;
-  q record;
-  v_row governance.requests;
-  v_account_id bigint;
-  v_lock_key bigint;
-  v_xid xid8;
-  v_decision_id bigint;
-  v_created_at timestamptz;
+  k governance.request_keys;
+  a governance.accounts;
+  p governance.plans;
+  c governance.active_config;
+  q governance.requests;
+  v_price governance.prices;
   v_now timestamptz;
-  v_fingerprint bigint := hashtextextended(row(p_input_tokens, p_output_tokens, p_model, p_metadata)::text, 0);
-  v_cached bigint := 0;
-  v_cache_write bigint := 0;
-  v_reasoning bigint := 0;
-  v_charge numeric;
-  v_charged bigint;
+  v_rounds int;
+  v_fingerprint bigint;
+  v_model text;
   v_held bigint;
+  v_reserved bigint;
+  v_total bigint;
+  v_charge numeric;
+  v_cost numeric;
+  v_charged bigint;
   v_take bigint;
   v_debt bigint;
   v_lot_id bigint;
   v_kind text;
   v_spent governance.lot_spending;
-  v_model text;
-  v_price record;
-  v_cost numeric;
+  v_cached bigint;
+  v_cache_write bigint;
+  v_reasoning bigint;
   v_cost_micros bigint;
   v_transaction_id bigint;
-  v_total bigint;
   v_hash bytea;
-  v_status text := 'settled';
-  v_alerts jsonb := '[]';
-  v_reserved bigint;
-  v_percent int;
-  v_rounds int := 0;
+  v_alerts jsonb;
 begin
-  select k.decision_id, k.created_at, k.account_id, k.lock_key into v_decision_id, v_created_at, v_account_id, v_lock_key
-  from governance.request_keys k where k.request_id = p_request_id;
-  if not found then
+  select * into k from governance.request_keys x where x.request_id = p_request_id;
+  if k.decision_id is null then
     perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
   end if;
-  perform pg_advisory_xact_lock(v_lock_key);
-  loop
-    select a.account_id, a.user_id, a.local_day, a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at, a.last_hash, a.last_transaction_id,
-      a.day_tokens, a.month_tokens, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
-      p.daily_limit, p.monthly_limit, p.warn_at,
-      c.currency, c.settle_ceiling_tokens, c.low_balance_tokens, c.high_usage_tokens,
-      c.signal_interval_ms, c.test_clock_at, c.test_clock_offset
-    into r
-    from governance.accounts a
-    join governance.plans p on p.plan_id = a.plan_id
-    cross join governance.active_config c
-    where a.account_id = v_account_id;
-    v_now := coalesce(r.test_clock_at, case when r.test_clock_offset is null then clock_timestamp() else clock_timestamp() + r.test_clock_offset end);
-    exit when (r.day_ends_at > v_now and r.month_ends_at > v_now and (r.lots_check_at is null or r.lots_check_at > v_now) and (r.holds_check_at is null or r.holds_check_at > v_now))
-      or v_rounds > 0;
-    perform governance.roll_account(r.account_id, v_now);
-    v_rounds := v_rounds + 1;
-  end loop;
-  select y.decision_id, y.created_at, y.status, y.settle_fingerprint, y.model, y.reserved_tokens, y.cost_factor, y.task_type, y.scope_id, y.message_hash
-  into strict q from governance.requests y where y.decision_id = v_decision_id and y.created_at = v_created_at;
-
-  if q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
-    if q.settle_fingerprint <> v_fingerprint then
-      perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
-    end if;
-    select y.* into strict v_row from governance.requests y where y.decision_id = v_decision_id and y.created_at = v_created_at;
-    return governance.end_answer(v_row);
-  elsif q.status = 'released' then
-    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
-  elsif q.status = 'blocked' then
-    perform governance.fail('PT409', 'not_authorized', format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
-  end if;
-
   if p_metadata is not null and p_metadata <> '{}' then
-    v_cached := governance.token_part(p_metadata, 'cached_input_tokens');
-    v_cache_write := governance.token_part(p_metadata, 'cache_write_tokens');
-    v_reasoning := governance.token_part(p_metadata, 'reasoning_tokens');
-    if v_cached + v_cache_write > p_input_tokens or v_reasoning > p_output_tokens then
+    v_cached := nullif(governance.token_part(p_metadata, 'cached_input_tokens'), 0);
+    v_cache_write := nullif(governance.token_part(p_metadata, 'cache_write_tokens'), 0);
+    v_reasoning := nullif(governance.token_part(p_metadata, 'reasoning_tokens'), 0);
+    if coalesce(v_cached, 0) + coalesce(v_cache_write, 0) > p_input_tokens or v_reasoning > p_output_tokens then
       perform governance.fail('PT400', 'invalid_argument',
         'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
     end if;
   end if;
-
+  perform pg_advisory_xact_lock(k.lock_key);
+  loop
+    select * into a from governance.accounts x where x.account_id = k.account_id;
+    select * into c from governance.active_config;
+    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
+    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now and (a.lots_check_at is null or a.lots_check_at > v_now)
+      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 0;
+    perform governance.roll_account(k.account_id, v_now);
+    v_rounds := 1;
+  end loop;
+  select * into strict q from governance.requests x where x.decision_id = k.decision_id and x.created_at = k.created_at;
+  select * into p from governance.plans x where x.plan_id = a.plan_id;
   v_model := coalesce(p_model, q.model);
-  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
-  v_reserved := r.reserved_tokens - v_held;
+  v_fingerprint := hashtextextended(row(p_input_tokens, p_output_tokens, p_model, p_metadata)::text, 0);
   v_charge := case when q.cost_factor is null then p_input_tokens::numeric + p_output_tokens else ceil((p_input_tokens::numeric + p_output_tokens) * q.cost_factor) end;
+  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
+  v_reserved := a.reserved_tokens - v_held;
+  v_total := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens;
 
-  if v_charge > r.settle_ceiling_tokens and not p_above_ceiling then
-    v_status := 'quarantined';
-    v_charged := 0;
-    v_take := 0;
-    v_debt := 0;
-    v_alerts := jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical',
-      'message', format('A settlement of %s tokens is above the ceiling of %s and waits for a person', v_charge, r.settle_ceiling_tokens),
-      'details', jsonb_build_object('tokens', v_charge, 'ceiling', r.settle_ceiling_tokens)));
-    insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details, created_at)
-    values (r.account_id, 'settlement_quarantined', 'critical', v_alerts -> 0 ->> 'message', r.settle_ceiling_tokens, v_charge, '',
-      jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id), v_now);
-    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-    values (v_now, 'quarantined', q.decision_id, r.account_id, v_held, 'above_ceiling');
+  if q.status in ('held', 'expired') and v_charge <= c.settle_ceiling_tokens then
+    v_charged := v_charge;
+  elsif q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
+    if q.settle_fingerprint <> v_fingerprint then
+      perform governance.fail('PT409', 'idempotency_conflict', format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
+    end if;
+    return governance.end_answer(q);
+  elsif q.status = 'released' then
+    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized', format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
+  elsif not p_above_ceiling then
+    return governance.quarantine_settlement(k.decision_id, k.created_at, v_now, p_input_tokens, p_output_tokens, v_model, p_metadata, v_fingerprint, v_charge, c.settle_ceiling_tokens);
   elsif v_charge > 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
   else
-    v_charged := v_charge::bigint;
-    v_total := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens;
-    -- What the hold kept, then what is free; the rest is debt.
-    v_take := least(v_charged, v_total - v_reserved);
-    v_debt := v_charged - v_take;
-    v_spent := row(v_take, 0, 0, 0, '{}');
-    if v_take > 0 then
-      update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take, is_open = l.remaining - v_take + l.frozen > 0
-      where l.lot_id = (
-          select x.lot_id from governance.lots x where x.account_id = r.account_id and x.is_open and x.remaining > 0
-          order by x.expires_at nulls last, case x.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end, x.created_at, x.lot_id limit 1)
-        and l.remaining >= v_take
-      returning l.lot_id, l.kind into v_lot_id, v_kind;
-      if found then
-        v_spent := row(v_take, case v_kind when 'subscription' then -v_take else 0 end, case v_kind when 'purchased' then -v_take else 0 end,
-          case v_kind when 'promotional' then -v_take else 0 end, array[v_lot_id, -v_take]);
-      else
-        v_spent := governance.spend_lots(r.account_id, v_take);
-      end if;
+    v_charged := v_charge;
+  end if;
+  -- The price is the one of the moment of the call.
+  select * into v_price from governance.prices x
+  where x.model = v_model and x.effective_from <= k.created_at and (x.retired_at is null or x.retired_at > k.created_at)
+  order by x.effective_from desc, x.created_at, x.provider collate "C" limit 1;
+  if v_price.price_id is not null then
+    v_cost := div((p_input_tokens - coalesce(v_cached, 0) - coalesce(v_cache_write, 0))::numeric * v_price.input_micros_per_million
+      + coalesce(v_cached, 0)::numeric * coalesce(v_price.cached_input_micros_per_million, v_price.input_micros_per_million)
+      + coalesce(v_cache_write, 0)::numeric * coalesce(v_price.cache_write_micros_per_million, v_price.input_micros_per_million)
+      + (p_output_tokens - coalesce(v_reasoning, 0))::numeric * v_price.output_micros_per_million
+      + coalesce(v_reasoning, 0)::numeric * coalesce(v_price.reasoning_micros_per_million, v_price.output_micros_per_million)
+      + 500000, 1000000);
+    if v_cost > 9007199254740991 then
+      perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
     end if;
-
-    -- The price is the one of the moment of the call.
-    select x.* into v_price from governance.prices x
-    where x.model = v_model and x.effective_from <= q.created_at and (x.retired_at is null or x.retired_at > q.created_at)
-    order by x.effective_from desc, x.created_at, x.provider collate "C" limit 1;
-    if found then
-      v_cost := div((p_input_tokens - v_cached - v_cache_write)::numeric * v_price.input_micros_per_million
-        + v_cached::numeric * coalesce(v_price.cached_input_micros_per_million, v_price.input_micros_per_million)
-        + v_cache_write::numeric * coalesce(v_price.cache_write_micros_per_million, v_price.input_micros_per_million)
-        + (p_output_tokens - v_reasoning)::numeric * v_price.output_micros_per_million
-        + v_reasoning::numeric * coalesce(v_price.reasoning_micros_per_million, v_price.output_micros_per_million)
-        + 500000, 1000000);
-      if v_cost > 9007199254740991 then
-        perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
-      end if;
-      v_cost_micros := v_cost::bigint;
-    elsif p_metadata ? 'stated_cost_micros' then
-      -- No price is known, but the caller's own bill is (record_token_usage).
-      v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
-    else
-      v_alerts := v_alerts || jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message', format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model));
-    end if;
-
-    -- The transaction number first: readers of the feed rely on it.
-    v_xid := pg_current_xact_id();
-    v_transaction_id := nextval('governance.event_ids');
-    v_hash := governance.entry_hash(r.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-      r.debt_tokens + v_debt, v_spent.lot_changes, q.decision_id, r.user_id, p_request_id, null, null));
-    insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance,
-      debt_after, lot_changes, reference, decision_id, previous_hash, hash, xid)
-    values (v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-      r.debt_tokens + v_debt, v_spent.lot_changes, p_request_id, q.decision_id, r.last_hash, v_hash, v_xid);
-
-    insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens, charged_tokens, cost_micros, last_activity_at)
-    values (r.account_id, r.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1, (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
-    on conflict (account_id, day, model, task_type, scope_id) do update set
-      calls = d.calls + 1, messages = d.messages + excluded.messages, input_tokens = d.input_tokens + excluded.input_tokens,
-      output_tokens = d.output_tokens + excluded.output_tokens, charged_tokens = d.charged_tokens + excluded.charged_tokens,
-      cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
-
-    if v_debt > 0 or (v_total - r.reserved_tokens >= r.low_balance_tokens and v_total - v_take - v_reserved < r.low_balance_tokens)
-      or v_charged > r.high_usage_tokens
-      or (r.daily_limit > 0 and (r.day_tokens + v_charged)::numeric * 100 >= r.daily_limit::numeric * r.warn_at[1])
-      or (r.monthly_limit > 0 and (r.month_tokens + v_charged)::numeric * 100 >= r.monthly_limit::numeric * r.warn_at[1]) then
-      v_alerts := v_alerts || governance.settlement_alerts(r.account_id, v_now, v_charged, v_debt,
-        v_total - r.reserved_tokens, v_total - v_take - v_reserved, r.low_balance_tokens, r.high_usage_tokens,
-        r.daily_limit, r.day_tokens, r.monthly_limit, r.month_tokens, r.warn_at, r.local_day, jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id));
-    end if;
+    v_cost_micros := v_cost;
+  elsif p_metadata ? 'stated_cost_micros' then
+    -- No price is known, but the caller's own bill is (record_token_usage).
+    v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
+  else
+    v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message', format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model)));
   end if;
 
-  update governance.accounts a set
-    last_activity_at = v_now,
-    last_transaction_id = coalesce(v_transaction_id, a.last_transaction_id),
-    last_hash = coalesce(v_hash, a.last_hash),
+  -- What the hold kept, then what is free; the rest is debt.
+  v_take := least(v_charged, v_total - v_reserved);
+  if v_take > 0 then
+    update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take, is_open = l.remaining - v_take + l.frozen > 0
+    where l.lot_id = (
+        select x.lot_id from governance.lots x where x.account_id = k.account_id and x.is_open and x.remaining > 0
+        order by x.expires_at nulls last, case x.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end, x.created_at, x.lot_id limit 1)
+      and l.remaining >= v_take
+    returning l.lot_id, l.kind into v_lot_id, v_kind;
+    if v_lot_id is null then
+      v_spent := governance.spend_lots(k.account_id, v_take);
+    else
+      v_spent := row(v_take, case v_kind when 'subscription' then -v_take else 0 end, case v_kind when 'purchased' then -v_take else 0 end,
+        case v_kind when 'promotional' then -v_take else 0 end, array[v_lot_id, -v_take]);
+    end if;
+  else
+    v_spent := row(0, 0, 0, 0, '{}');
+  end if;
+  v_debt := v_charged - v_take;
+  -- The transaction number before the event id: readers of the feed rely on it.
+  v_transaction_id := case when pg_current_xact_id() is not null then nextval('governance.event_ids') end;
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance,
+    debt_after, lot_changes, reference, decision_id, previous_hash, hash)
+  values (v_transaction_id, k.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+    a.debt_tokens + v_debt, v_spent.lot_changes, p_request_id, k.decision_id, a.last_hash,
+    governance.entry_hash(a.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+      a.debt_tokens + v_debt, v_spent.lot_changes, k.decision_id, a.user_id, p_request_id, null, null)))
+  returning hash into v_hash;
+  insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens, charged_tokens, cost_micros, last_activity_at)
+  values (k.account_id, a.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1, (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
+  on conflict (account_id, day, model, task_type, scope_id) do update set
+    calls = d.calls + 1, messages = d.messages + excluded.messages, input_tokens = d.input_tokens + excluded.input_tokens,
+    output_tokens = d.output_tokens + excluded.output_tokens, charged_tokens = d.charged_tokens + excluded.charged_tokens,
+    cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
+  if v_debt > 0 or v_charged > c.high_usage_tokens or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
+    or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100::numeric >= p.daily_limit::numeric * p.warn_at[1])
+    or (p.monthly_limit > 0 and (a.month_tokens + v_charged) * 100::numeric >= p.monthly_limit::numeric * p.warn_at[1]) then
+    v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(k.account_id, v_now, v_charged, v_debt,
+      v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens,
+      p.daily_limit, a.day_tokens, p.monthly_limit, a.month_tokens, p.warn_at, a.local_day, jsonb_build_object('request_id', p_request_id, 'decision_id', k.decision_id));
+  end if;
+  update governance.accounts y set
+    last_activity_at = v_now, last_transaction_id = v_transaction_id, last_hash = v_hash,
     day_tokens = a.day_tokens + v_charged, month_tokens = a.month_tokens + v_charged,
     day_cost_micros = a.day_cost_micros + coalesce(v_cost_micros, 0), month_cost_micros = a.month_cost_micros + coalesce(v_cost_micros, 0),
-    subscription_tokens = a.subscription_tokens + coalesce(v_spent.subscription, 0),
-    purchased_tokens = a.purchased_tokens + coalesce(v_spent.purchased, 0),
-    promotional_tokens = a.promotional_tokens + coalesce(v_spent.promotional, 0),
+    subscription_tokens = a.subscription_tokens + v_spent.subscription, purchased_tokens = a.purchased_tokens + v_spent.purchased,
+    promotional_tokens = a.promotional_tokens + v_spent.promotional,
     reserved_tokens = v_reserved, debt_tokens = a.debt_tokens + v_debt,
     holds_from = case when v_reserved > 0 then a.holds_from end, holds_check_at = case when v_reserved > 0 then a.holds_check_at end
-  where a.account_id = r.account_id;
-
+  where y.account_id = k.account_id;
   update governance.requests y set
-    status = v_status, ended_at = v_now, settled_model = v_model, provider = v_price.provider, input_tokens = p_input_tokens, output_tokens = p_output_tokens,
-    cached_input_tokens = nullif(v_cached, 0), cache_write_tokens = nullif(v_cache_write, 0), reasoning_tokens = nullif(v_reasoning, 0),
+    status = 'settled', ended_at = v_now, settled_model = v_model, provider = v_price.provider, input_tokens = p_input_tokens, output_tokens = p_output_tokens,
+    cached_input_tokens = v_cached, cache_write_tokens = v_cache_write, reasoning_tokens = v_reasoning,
     charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt, cost_micros = v_cost_micros,
-    currency = r.currency, settle_fingerprint = v_fingerprint, transaction_id = v_transaction_id, alerts = nullif(v_alerts, '[]'),
+    currency = c.currency, settle_fingerprint = v_fingerprint, transaction_id = v_transaction_id, alerts = nullif(v_alerts, '[]'),
     settle_metadata = nullif(p_metadata, '{}'),
-    end_subscription_tokens = r.subscription_tokens + coalesce(v_spent.subscription, 0), end_purchased_tokens = r.purchased_tokens + coalesce(v_spent.purchased, 0),
-    end_promotional_tokens = r.promotional_tokens + coalesce(v_spent.promotional, 0), end_reserved_tokens = v_reserved, end_debt_tokens = r.debt_tokens + v_debt
-  where y.decision_id = v_decision_id and y.created_at = v_created_at;
-  perform governance.ring_feed(v_now, r.signal_interval_ms);
-  v_total := r.subscription_tokens + r.purchased_tokens + r.promotional_tokens - v_take;
-  return jsonb_build_object('request_id', p_request_id, 'decision_id', v_decision_id, 'status', v_status, 'charged_tokens', v_charged,
-    'released_tokens', greatest(v_held - v_charged, 0), 'debt_tokens', v_debt, 'cost_micros', v_cost_micros, 'currency', r.currency,
-    'model', v_model, 'transaction_id', v_transaction_id, 'alerts', v_alerts,
-    'balance', jsonb_build_object('available', v_total - v_reserved, 'reserved', v_reserved,
-      'subscription', r.subscription_tokens + coalesce(v_spent.subscription, 0), 'purchased', r.purchased_tokens + coalesce(v_spent.purchased, 0),
-      'promotional', r.promotional_tokens + coalesce(v_spent.promotional, 0), 'debt', r.debt_tokens + v_debt, 'total', v_total));
+    end_subscription_tokens = a.subscription_tokens + v_spent.subscription, end_purchased_tokens = a.purchased_tokens + v_spent.purchased,
+    end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved, end_debt_tokens = a.debt_tokens + v_debt
+  where y.decision_id = k.decision_id and y.created_at = k.created_at;
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct from current_setting('governance.beat', true) then
+    perform governance.ring_feed(v_now, c.signal_interval_ms);
+  end if;
+  return jsonb_build_object('request_id', p_request_id, 'decision_id', k.decision_id, 'status', 'settled', 'charged_tokens', v_charged,
+    'released_tokens', greatest(v_held - v_charged, 0), 'debt_tokens', v_debt, 'cost_micros', v_cost_micros, 'currency', c.currency,
+    'model', v_model, 'transaction_id', v_transaction_id, 'alerts', coalesce(v_alerts, '[]'),
+    'balance', jsonb_build_object('available', v_total - v_take - v_reserved, 'reserved', v_reserved,
+      'subscription', a.subscription_tokens + v_spent.subscription, 'purchased', a.purchased_tokens + v_spent.purchased,
+      'promotional', a.promotional_tokens + v_spent.promotional, 'debt', a.debt_tokens + v_debt, 'total', v_total - v_take));
 end
 $$;
 comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
