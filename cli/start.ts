@@ -98,13 +98,14 @@ async function serveToBrowser(): Promise<void> {
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop());
   try {
-    // The port first: one that is taken is said at once. Nobody has the link before the page is built.
+    // The port first: one that is taken is said before anything starts. Nobody has the link before the page is built.
     host = await startBrowserHost({
       dispatcher: served.dispatcher,
       rendererDir,
       port: options.port,
       log: say,
     });
+    served.start();
     await ensureBuilt(say);
   } catch (error) {
     await host?.close();

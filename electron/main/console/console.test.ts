@@ -104,6 +104,7 @@ function open(change: Partial<ConsoleOptions> = {}): Console {
   });
   if (!opened.ok) throw new Error(opened.error.message);
   consoles.push(opened.value);
+  opened.value.start();
   return opened.value;
 }
 
@@ -611,6 +612,7 @@ test("killed between writing an act and its answer, the next start sends it, and
       startLocalProject: null, log: () => {},
       openKeychain: async () => ({ kind: "keytar", note: null, get: async () => process.env.TEST_KEY, set: async () => true, remove: async () => {} }) });
     const { dispatcher } = opened.value;
+    opened.value.start();
     dispatcher.follow("intents", {}, (intents) => intents.some((one) => one.command_id === ${JSON.stringify(command)}) && console.log("written"));
     void dispatcher.call("accounts.block", { command_id: ${JSON.stringify(command)}, user_id: ${JSON.stringify(user)}, reason: "before the crash", until: null });
     setInterval(() => {}, 1000);`;

@@ -41,10 +41,13 @@ export interface ConsoleOptions {
 
 export interface Console {
   readonly dispatcher: Dispatcher;
+  /** Begins to connect; answers before that is done. */
+  start(): void;
+  /** Writes everything and lets the data folder go. Safe to call twice. */
   close(): Promise<void>;
 }
 
-/** Opens the data folder and begins to connect; answers before that is done. */
+/** Opens the data folder. Nothing is started before `start`. */
 export function createConsole(options: ConsoleOptions): Result<Console, Failure> {
   const { log, now = () => new Date() } = options;
   const opened = openStore(options.dataDir, now);
@@ -189,10 +192,13 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     },
   };
 
-  connection.start();
+  let isClosed = false;
   return ok({
     dispatcher: createDispatcher(handlers, sources, log),
+    start: () => connection.start(),
     async close() {
+      if (isClosed) return;
+      isClosed = true;
       rail.close();
       await reconciliation.close();
       await connection.close();

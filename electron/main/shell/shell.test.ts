@@ -160,7 +160,7 @@ async function start(): Promise<{
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({ ok: true, value: { dispatcher, close: async () => {} } }),
+    openConsole: () => ({ ok: true, value: { dispatcher, start: () => {}, close: async () => {} } }),
     log: () => {},
   });
   return electron.windows.at(-1) as never;
@@ -442,7 +442,10 @@ test("everything is written before the app ends", async () => {
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({ ok: true, value: { dispatcher, close: async () => void (isClosed = true) } }),
+    openConsole: () => ({
+      ok: true,
+      value: { dispatcher, start: () => {}, close: async () => void (isClosed = true) },
+    }),
     log: () => {},
   });
   let isPrevented = false;

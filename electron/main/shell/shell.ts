@@ -50,6 +50,7 @@ export async function runShell({ dataDir, outDir, openConsole, log }: ShellOptio
     return;
   }
   const served = opened.value;
+  served.start();
   serveIpc(served.dispatcher, (contents) => window?.webContents === contents, log);
   showNotices(served.dispatcher, () => window, log);
 
