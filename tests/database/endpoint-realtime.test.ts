@@ -96,7 +96,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     expect(statuses).toEqual(["SUBSCRIBED"]);
     await service.rpc("wake", { p_topic: "feed", p_secret: "hidden" });
     await service.rpc("wake", { p_topic: "feed" });
-    await vi.waitFor(() => expect(changes).toHaveLength(2), 5000);
+    await vi.waitFor(() => expect(changes).toHaveLength(2), 10_000);
     expect(
       changes.map(({ eventType, table, new: row, old }) => ({
         eventType,
@@ -123,7 +123,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const { changes } = await subscribe(service, { schema: "*", table: "*" });
     await service.rpc("fail_after_waking", { p_topic: "never" });
     await service.rpc("wake", { p_topic: "after" });
-    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["after"]), 5000);
+    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["after"]), 10_000);
   });
 
   it("lets a role see only the rows that row level security lets it select", async () => {
@@ -141,6 +141,11 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const heard = await Promise.all([ada, bob, anon].map((client) => subscribe(client, { table: "notes" })));
     await service.rpc("write_note", { p_id: 1, p_owner: "ada", p_body: "a" });
     await service.rpc("write_note", { p_id: 2, p_owner: "bob", p_body: "b" });
+    // The row is asked for when it is told: deleted before that, its insert is nobody's to see, as in Supabase.
+    await vi.waitFor(
+      () => expect([heard[0]?.changes, heard[1]?.changes]).toMatchObject([[{}], [{}]]),
+      10_000,
+    );
     await service.rpc("delete_note", { p_id: 1 });
     const seen = (index: number) =>
       heard[index]?.changes.map(({ eventType, new: row, old }) => [eventType, row, old]);
@@ -155,7 +160,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
         ["DELETE", {}, { id: 1 }],
       ]);
       expect(seen(2)).toEqual([["DELETE", {}, { id: 1 }]]);
-    }, 5000);
+    }, 10_000);
   });
 
   it("filters by event and by column", async () => {
@@ -168,7 +173,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await vi.waitFor(() => {
       expect(inserts.changes.map((change) => change.new.id)).toEqual([10, 12]);
       expect(large.changes.map((change) => change.new.id)).toEqual([11, 12]);
-    }, 5000);
+    }, 10_000);
   });
 
   it("says that a row is too large for a notification, rather than hiding the change", async () => {
@@ -177,7 +182,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await vi.waitFor(() => {
       expect(changes).toHaveLength(1);
       expect(changes[0]).toMatchObject({ errors: ["Error 413: Payload Too Large"] });
-    }, 5000);
+    }, 10_000);
   });
 
   it.each([
@@ -206,7 +211,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       await project.sign({ role: "service_role" }, "x".repeat(40)),
     );
     const { statuses, channel } = await subscribe(bad, { table: "wake_ups" }, null);
-    await vi.waitFor(() => expect(statuses).toContain("CHANNEL_ERROR"), 5000);
+    await vi.waitFor(() => expect(statuses).toContain("CHANNEL_ERROR"), 10_000);
     await channel.unsubscribe();
   });
 
@@ -214,9 +219,9 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const client = await clientOf(project, project.anonKey);
     const { changes, systems } = await subscribe(client, { table: "notes" });
     await client.realtime.setAuth(await project.sign({ role: "authenticated", sub: "late" }));
-    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 5000);
+    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 10_000);
     await service.rpc("write_note", { p_id: 50, p_owner: "late", p_body: "a" });
-    await vi.waitFor(() => expect(changes.map((change) => change.new.id)).toEqual([50]), 5000);
+    await vi.waitFor(() => expect(changes.map((change) => change.new.id)).toEqual([50]), 10_000);
   });
 
   it("closes a channel when its token expires, and says why", async () => {
@@ -224,7 +229,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const { systems, statuses } = await subscribe(await clientOf(project, project.anonKey, soon), {
       table: "wake_ups",
     });
-    await vi.waitFor(() => expect(systems.at(-1)?.message).toContain("Token has expired"), 6000);
+    await vi.waitFor(() => expect(systems.at(-1)?.message).toContain("Token has expired"), 12_000);
     await vi.waitFor(() => expect(statuses).toContain("CLOSED"), 3000);
   });
 
@@ -350,7 +355,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       );
       await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 10_000);
       await service.rpc("wake", { p_topic: "again" });
-      await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["again"]), 5000);
+      await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["again"]), 10_000);
       await admin.end();
     },
   );
@@ -362,7 +367,7 @@ describe("realtime across a restart of the local project", () => {
     const client = await clientOf(first, first.serviceRoleKey);
     const { changes, systems } = await subscribe(client, { table: "wake_ups" });
     await client.rpc("wake", { p_topic: "before" });
-    await vi.waitFor(() => expect(changes).toHaveLength(1), 5000);
+    await vi.waitFor(() => expect(changes).toHaveLength(1), 10_000);
     await first.stop();
     const port = Number(new URL(first.url).port);
     const second = await startFixtureProject({ resourcesDir, dataDir: first.dataDir, port });
