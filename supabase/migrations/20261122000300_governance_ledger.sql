@@ -713,7 +713,7 @@ grant execute on function public.get_user_token_balance(text) to service_role;
 
 create function public.get_user_transaction_history(p_user_id text, p_limit int default 50, p_before_id bigint default null)
   returns table (transaction_id bigint, transaction_type text, amount bigint, previous_balance bigint, new_balance bigint,
-    description text, metadata jsonb, created_at timestamptz)
+    description text, metadata jsonb, created_at timestamptz, payload text, hash text)
   language plpgsql stable security definer set search_path = '' as $$
 declare
   v_account_id bigint;
@@ -730,7 +730,10 @@ begin
     select t.transaction_id, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.description,
       coalesce(t.metadata, '{}') || case when t.transaction_type = 'usage' and t.decision_id is not null
         then jsonb_build_object('request_id', t.reference, 'decision_id', t.decision_id) else '{}' end,
-      t.created_at
+      t.created_at,
+      governance.entry_payload(t.transaction_id, t.created_at, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.debt_after,
+        t.lot_changes, t.decision_id, p_user_id, t.reference, t.description, t.metadata),
+      encode(t.hash, 'hex')
     from governance.token_transactions t
     where t.account_id = v_account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
     order by t.transaction_id desc limit p_limit;

@@ -60,7 +60,8 @@ begin
       'monthly', jsonb_build_object('limit', q.monthly_limit, 'used', q.seen_tokens_month + q.reserved_tokens,
         'remaining', case when q.monthly_limit is not null then greatest(q.monthly_limit - q.seen_tokens_month - q.reserved_tokens, 0) end,
         'resets_at', q.month_ends_at)),
-    'warnings', coalesce(to_jsonb(q.warnings), '[]'));
+    'warnings', coalesce(to_jsonb(q.warnings), '[]'),
+    'fail_mode', (select p.fail_mode from governance.plans p where p.plan_id = q.plan_id));
 end
 $$;
 comment on function governance.decision_answer(governance.requests) is
@@ -380,7 +381,7 @@ begin
         'remaining', case when p.daily_limit is not null then greatest(p.daily_limit - v_used_today - v_need, 0) end, 'resets_at', a.day_ends_at),
       'monthly', jsonb_build_object('limit', p.monthly_limit, 'used', v_used_month + v_need,
         'remaining', case when p.monthly_limit is not null then greatest(p.monthly_limit - v_used_month - v_need, 0) end, 'resets_at', a.month_ends_at)),
-    'warnings', case when v.warnings is null then '[]' else to_jsonb(v.warnings) end);
+    'warnings', case when v.warnings is null then '[]' else to_jsonb(v.warnings) end, 'fail_mode', p.fail_mode);
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
