@@ -111,6 +111,14 @@ async function stop(): Promise<void> {
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => void stop().catch((error: unknown) => fail(1, (error as Error).message)));
 }
+// npm does not pass on every signal: what npm started ends when npm is gone, and frees its folder and port.
+if (process.env.npm_lifecycle_event !== undefined) {
+  const parent = process.ppid;
+  setInterval(() => {
+    if (process.ppid !== parent && !stopping)
+      void stop().catch((error: unknown) => fail(1, (error as Error).message));
+  }, 500).unref();
+}
 void project.ended.then((error) => {
   if (!stopping) fail(1, `The local project ended: ${error?.message ?? "it was stopped"}`);
 });
