@@ -1,3 +1,5 @@
+import { type Bytes, hashOf, type Interner } from "./interner.ts";
+
 /** Growable typed arrays side by side: a table without an object per row. */
 
 type Typed = Uint8Array | Uint32Array | Int32Array | Float64Array;
@@ -59,6 +61,43 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
     },
   };
   return table;
+}
+
+const QUEUE_LENGTH = 4096;
+
+/**
+ * Ids on their way into a table: kept at once, looked up 4,096 at a time. Until `flush` their column holds a number
+ * that has the text, but equals no other.
+ */
+export function createKeyQueue<S extends ColumnSpec>(interner: Interner, table: Table<S>) {
+  const ids = new Uint32Array(QUEUE_LENGTH);
+  const hashes = new Uint32Array(QUEUE_LENGTH);
+  const rows = new Uint32Array(QUEUE_LENGTH);
+  const names: string[] = new Array<string>(QUEUE_LENGTH).fill("");
+  let length = 0;
+  function flush(): void {
+    interner.resolve(ids, hashes, length);
+    const columns = table.columns as unknown as Record<string, Uint32Array>;
+    for (let i = 0; i < length; i++)
+      (columns[names[i] as string] as Uint32Array)[rows[i] as number] = ids[i] as number;
+    length = 0;
+  }
+  return {
+    /** Puts the id into column `name` of a row; answers its number for the time being, 0 for none. */
+    push(name: keyof S & string, row: number, source: Bytes, start: number, end: number): number {
+      const id = interner.keep(source, start, end);
+      if (id === 0) return 0;
+      if (length === QUEUE_LENGTH) flush();
+      ids[length] = id;
+      hashes[length] = hashOf(source, start, Math.min(end - start, 0xffff));
+      rows[length] = row;
+      names[length] = name;
+      length++;
+      (table.columns[name] as Uint32Array)[row] = id;
+      return id;
+    },
+    flush,
+  };
 }
 
 /** Rows by key, in typed arrays: `first[key]`, then `next[row]`; −1 ends. Rows come in the order they are listed. */

@@ -2,6 +2,7 @@ import { decodeUtf8, encodeUtf8 } from "./text.ts";
 
 const BLOCK_BYTES = 1 << 24;
 const LONGEST = 0xffff;
+const RECENT_BITS = 16;
 
 /** Bytes and a view of the same memory: four of them are read at once. */
 export interface Bytes {
@@ -11,6 +12,26 @@ export interface Bytes {
 
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** A hash of the bytes, for `Interner.resolve`. */
+export function hashOf(source: Bytes, start: number, length: number): number {
+  let hash = length;
+  const end = start + length;
+  if (length < 4) {
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ (source.bytes[i] as number), 0x85ebca6b);
+  } else {
+    const { view } = source;
+    const last = end - 4;
+    for (let i = start; i < last; i += 4) {
+      hash = Math.imul(hash ^ view.getUint32(i, true), 0x9e3779b1);
+      hash ^= hash >>> 15;
+    }
+    hash = Math.imul(hash ^ view.getUint32(last, true), 0x85ebca6b);
+  }
+  hash ^= hash >>> 13;
+  hash = Math.imul(hash, 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
 
 /**
  * Gives each distinct text a small number (0 for the empty one), so that millions of ids cost bytes, not objects,
@@ -24,6 +45,8 @@ export class Interner {
   /** Pairs hash, id side by side: a look costs one line of the cache. */
   private table = new Uint32Array(1 << 13);
   private tableUsed = 0;
+  /** The same pairs, of those asked for lately. */
+  private readonly recent = new Uint32Array(2 << RECENT_BITS);
   private offsets = new Uint32Array(1 << 12);
   private count = 1;
 
@@ -42,43 +65,77 @@ export class Interner {
 
   /** The number of a text; longer ones are cut at 65,535 bytes: no id of Stripe's comes near. */
   intern(source: Bytes, start: number, end: number): number {
-    let length = end - start;
+    const length = Math.min(end - start, LONGEST);
     if (length <= 0) return 0;
-    if (length > LONGEST) {
-      length = LONGEST;
-      end = start + length;
-    }
-    let hash = length;
-    if (length < 4) {
-      for (let i = start; i < end; i++) hash = Math.imul(hash ^ (source.bytes[i] as number), 0x85ebca6b);
-    } else {
-      const { view } = source;
-      const last = end - 4;
-      for (let i = start; i < last; i += 4) {
-        hash = Math.imul(hash ^ view.getUint32(i, true), 0x9e3779b1);
-        hash ^= hash >>> 15;
-      }
-      hash = Math.imul(hash ^ view.getUint32(last, true), 0x85ebca6b);
-    }
-    hash ^= hash >>> 13;
-    hash = Math.imul(hash, 0xc2b2ae35);
-    hash = (hash ^ (hash >>> 16)) >>> 0;
-
-    const { table } = this;
+    const hash = hashOf(source, start, length);
+    const { recent, table } = this;
+    // What comes often is close at hand; the table is not.
+    const near = (hash >>> (32 - RECENT_BITS)) << 1;
+    if (
+      recent[near] === hash &&
+      recent[near + 1] !== 0 &&
+      this.is(recent[near + 1] as number, source, start, length)
+    )
+      return recent[near + 1] as number;
     const mask = table.length - 2;
     let slot = (hash << 1) & mask;
+    let id = 0;
     for (;;) {
-      const id = table[slot + 1] as number;
-      if (id === 0) break;
-      if (table[slot] === hash && this.is(id, source, start, length)) return id;
+      id = table[slot + 1] as number;
+      if (id === 0) {
+        id = this.keep(source, start, end);
+        this.put(slot, hash, id);
+        break;
+      }
+      if (table[slot] === hash && this.is(id, source, start, length)) break;
       slot = (slot + 2) & mask;
     }
-    const id = this.keep(source, start, end);
-    table[slot] = hash;
-    table[slot + 1] = id;
-    this.tableUsed++;
-    if (this.tableUsed * 4 > table.length) this.resizeTable(table.length * 2);
+    recent[near] = hash;
+    recent[near + 1] = id;
     return id;
+  }
+
+  /**
+   * Turns kept numbers into the numbers of their texts, in place: what `intern` would have given. Many at once, because
+   * the looks into memory that is not at hand then go on side by side.
+   */
+  resolve(ids: Uint32Array, hashes: Uint32Array, count: number): void {
+    this.reserve(count);
+    const { table } = this;
+    const mask = table.length - 2;
+    for (let i = 0; i < count; i++) {
+      const kept = ids[i] as number;
+      const hash = hashes[i] as number;
+      let slot = (hash << 1) & mask;
+      for (;;) {
+        const id = table[slot + 1] as number;
+        if (id === 0) {
+          this.put(slot, hash, kept);
+          break;
+        }
+        if (table[slot] === hash && this.same(id, kept)) {
+          ids[i] = id;
+          break;
+        }
+        slot = (slot + 2) & mask;
+      }
+    }
+  }
+
+  private put(slot: number, hash: number, id: number): void {
+    this.table[slot] = hash;
+    this.table[slot + 1] = id;
+    this.tableUsed++;
+    if (this.tableUsed * 4 > this.table.length) this.resizeTable(this.table.length * 2);
+  }
+
+  private same(a: number, b: number): boolean {
+    if (a === b) return true;
+    const offset = this.offsets[b] as number;
+    const block = offset >>> 24;
+    const at = offset & 0xffffff;
+    const view = this.views[block] as DataView;
+    return this.is(a, { bytes: this.blocks[block] as Uint8Array, view }, at, view.getUint16(at - 2, true));
   }
 
   internText(text: string | null | undefined): number {

@@ -1,5 +1,5 @@
 import { type Currencies, parseTime, readTime } from "./cells.ts";
-import { createTable, type Table } from "./columns.ts";
+import { createKeyQueue, createTable, type Table } from "./columns.ts";
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import type { Interner } from "./interner.ts";
 import { BadInput } from "./problem.ts";
@@ -81,6 +81,9 @@ const TEXT_FIELDS = [
   ["dispute", "dispute_id"],
 ] as const;
 
+/** Ids of which nearly every record has its own. */
+const DISTINCT: ReadonlySet<string> = new Set(["charge", "intent", "session", "order", "balance", "line"]);
+
 /** Adds a record from the database. Throws BadInput naming record and field. */
 export function addLedgerRecord(
   record: LedgerRecord,
@@ -144,10 +147,25 @@ export function readLedgerFile(
   unmatchable: ReadonlySet<keyof LedgerRecord>,
   warn: (problem: InputProblem) => void,
 ): { push(chunk: Uint8Array): void; finish(): void; readonly rows: number } {
+  const queue = createKeyQueue(interner, table);
   const at: Record<string, number> = {};
   const types = new Map<number, number>();
   const kinds = new Map<number, number>();
   const columnOf = (field: string): number => at[field] ?? -1;
+  /** Columns that every row is asked for: by name, so that asking costs nothing. */
+  const col = {
+    transaction_id: -1,
+    record_type: -1,
+    grant_kind: -1,
+    tokens: -1,
+    created_at: -1,
+    lot_id: -1,
+    debt_tokens: -1,
+    tokens_remaining: -1,
+    amount_minor: -1,
+    currency: -1,
+    livemode: -1,
+  };
 
   const fail = (row: CsvRow, field: string, message: string): never => {
     throw new BadInput({ code: "bad_ledger_record", file: name, row: row.row, column: field, message });
@@ -178,7 +196,7 @@ export function readLedgerFile(
   const lastWord = { record_type: 0, grant_kind: 0 };
   /** The key of a word out of few: mostly the same as in the record before. */
   const word = (row: CsvRow, field: keyof typeof lastWord): number => {
-    const column = columnOf(field);
+    const column = field === "record_type" ? col.record_type : col.grant_kind;
     if (column < 0) return 0;
     const start = row.starts[column] as number;
     const end = row.ends[column] as number;
@@ -188,14 +206,20 @@ export function readLedgerFile(
     return lastWord[field];
   };
 
-  let textColumns: { name: (typeof TEXT_FIELDS)[number][0]; index: number; isKept: boolean; last: number }[] =
-    [];
+  let textColumns: {
+    name: (typeof TEXT_FIELDS)[number][0];
+    index: number;
+    isKept: boolean;
+    isDistinct: boolean;
+    last: number;
+  }[] = [];
 
   const scanner = new CsvScanner(name, {
     onHeader(cells) {
       cells.forEach((header, i) => {
         at[header.trim().toLowerCase()] = i;
       });
+      for (const name of Object.keys(col) as (keyof typeof col)[]) col[name] = columnOf(name);
       const absent = ["transaction_id", "record_type", "user_id", "tokens", "created_at"].filter(
         (field) => columnOf(field) < 0,
       );
@@ -211,6 +235,7 @@ export function readLedgerFile(
         name,
         index: columnOf(field),
         isKept: unmatchable.has(field),
+        isDistinct: DISTINCT.has(name),
         last: 0,
       })).filter((column) => column.index >= 0);
     },
@@ -232,7 +257,7 @@ export function readLedgerFile(
         kind = Math.max(0, GRANT_KINDS.indexOf(interner.text(kindKey)));
         kinds.set(kindKey, kind);
       }
-      const createdColumn = columnOf("created_at");
+      const createdColumn = col.created_at;
       const created = readTime(
         row.bytes,
         row.starts[createdColumn] as number,
@@ -241,7 +266,7 @@ export function readLedgerFile(
       );
       if (created !== created)
         fail(row, "created_at", `"${cell(row, "created_at").slice(0, 40)}" is not a time.`);
-      const currencyColumn = columnOf("currency");
+      const currencyColumn = col.currency;
       const currency =
         currencyColumn < 0
           ? 0
@@ -252,9 +277,9 @@ export function readLedgerFile(
             );
       if (currency < 0)
         fail(row, "currency", `"${cell(row, "currency").slice(0, 20)}" is not a currency code.`);
-      const amount = whole(row, "amount_minor", columnOf("amount_minor"), -1);
+      const amount = whole(row, "amount_minor", col.amount_minor, -1);
       if (amount !== -1 && currency === 0) fail(row, "currency", "An amount without a currency.");
-      const transactionColumn = columnOf("transaction_id");
+      const transactionColumn = col.transaction_id;
       const transaction = whole(row, "transaction_id", transactionColumn, Number.NaN);
       if (transaction !== transaction) fail(row, "transaction_id", "The transaction_id is empty.");
       const record = table.add();
@@ -264,10 +289,10 @@ export function readLedgerFile(
       c.currency[record] = currency;
       c.row[record] = row.row;
       c.transaction[record] = transaction;
-      c.lot[record] = whole(row, "lot_id", columnOf("lot_id"), 0);
-      c.tokens[record] = whole(row, "tokens", columnOf("tokens"), 0);
-      c.debt[record] = whole(row, "debt_tokens", columnOf("debt_tokens"), 0);
-      c.remaining[record] = whole(row, "tokens_remaining", columnOf("tokens_remaining"), -1);
+      c.lot[record] = whole(row, "lot_id", col.lot_id, 0);
+      c.tokens[record] = whole(row, "tokens", col.tokens, 0);
+      c.debt[record] = whole(row, "debt_tokens", col.debt_tokens, 0);
+      c.remaining[record] = whole(row, "tokens_remaining", col.tokens_remaining, -1);
       c.amount[record] = amount;
       c.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
@@ -276,6 +301,7 @@ export function readLedgerFile(
         const end = row.ends[column.index] as number;
         if (start === end) continue;
         if (column.isKept) c[column.name][record] = interner.keep(row, start, end);
+        else if (column.isDistinct) queue.push(column.name, record, row, start, end);
         else {
           // Packs, and whatever else is mostly the same as in the record before.
           if (column.last === 0 || !interner.is(column.last, row, start, end - start))
@@ -283,7 +309,7 @@ export function readLedgerFile(
           c[column.name][record] = column.last;
         }
       }
-      const live = columnOf("livemode");
+      const live = col.livemode;
       if (live >= 0 && ((row.bytes[row.starts[live] as number] as number) | 0x20) === 0x66)
         c.test[record] = 1;
       if (interner.startsWith(c.session[record] as number, "cs_test_")) c.test[record] = 1;
@@ -291,7 +317,10 @@ export function readLedgerFile(
   });
   return {
     push: (chunk) => scanner.push(chunk),
-    finish: () => scanner.finish(),
+    finish() {
+      scanner.finish();
+      queue.flush();
+    },
     get rows() {
       return scanner.rows;
     },

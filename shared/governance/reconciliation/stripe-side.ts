@@ -1,5 +1,5 @@
 import { amountProblem, Currencies, isoTime, readAmount, readTime } from "./cells.ts";
-import { createTable, type Table } from "./columns.ts";
+import { createKeyQueue, createTable, type Table } from "./columns.ts";
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import { type ExportLayout, type Field, recogniseExport } from "./exports.ts";
 import type { Interner } from "./interner.ts";
@@ -248,6 +248,7 @@ export function readStripeFile(
 ): StripeFileReader {
   const { table } = side;
   const fileIndex = side.files.length;
+  const queue = createKeyQueue(interner, table);
   const { decimal, date_order: dateOrder } = options;
   const accountPart = options.account_id ? options.account_id.slice(-10) : null;
   const paymentStatus = vocabulary(interner, PAYMENT_STATUS);
@@ -296,18 +297,17 @@ export function readStripeFile(
   let reader: (row: CsvRow) => void = () => undefined;
   let at = {} as Readonly<Record<Field, number>>;
 
-  const fail = (row: CsvRow, field: Field, code: string, message: string): never => {
-    throw new BadInput({ code, file: name, row: row.row, column: scanner.columnName(at[field]), message });
+  const fail = (row: CsvRow, column: number, code: string, message: string): never => {
+    throw new BadInput({ code, file: name, row: row.row, column: scanner.columnName(column), message });
   };
   /** A warning that repeats is given once, with its first row. */
-  const warnOnce = (code: string, row: CsvRow, field: Field, message: string): void => {
+  const warnOnce = (code: string, row: CsvRow, column: number, message: string): void => {
     const times = warned.get(code) ?? 0;
     warned.set(code, times + 1);
-    if (times === 0) warn({ code, file: name, row: row.row, column: scanner.columnName(at[field]), message });
+    if (times === 0) warn({ code, file: name, row: row.row, column: scanner.columnName(column), message });
   };
 
-  const id = (row: CsvRow, field: Field): number => {
-    const column = at[field];
+  const id = (row: CsvRow, column: number): number => {
     if (column < 0) return 0;
     let start = row.starts[column] as number;
     let end = row.ends[column] as number;
@@ -316,41 +316,60 @@ export function readStripeFile(
     while (end > start && (bytes[end - 1] as number) <= 0x20) end--;
     return start === end ? 0 : interner.intern(row, start, end);
   };
+  /** As id, for ids of which nearly every row has its own: looked up many at a time. */
+  const ownId = (
+    row: CsvRow,
+    column: number,
+    event: number,
+    name: "object" | "intent" | "session" | "transaction",
+  ): number => {
+    if (column < 0) return 0;
+    let start = row.starts[column] as number;
+    let end = row.ends[column] as number;
+    while (start < end && (row.bytes[start] as number) <= 0x20) start++;
+    while (end > start && (row.bytes[end - 1] as number) <= 0x20) end--;
+    return queue.push(name, event, row, start, end);
+  };
+  /** Whether a cell begins so. */
+  const begins = (row: CsvRow, column: number, prefix: string): boolean => {
+    if (column < 0) return false;
+    const start = row.starts[column] as number;
+    if ((row.ends[column] as number) - start < prefix.length) return false;
+    for (let i = 0; i < prefix.length; i++) if (row.bytes[start + i] !== prefix.charCodeAt(i)) return false;
+    return true;
+  };
   const lastWord = { status: 0, type: 0 };
   /** As id, for columns of few words: mostly the same as in the row before. */
   const word = (row: CsvRow, field: "status" | "type"): number => {
-    const column = at[field];
+    const column = field === "status" ? at.status : at.type;
     const last = lastWord[field];
     const start = row.starts[column] as number;
     if (last !== 0 && interner.is(last, row, start, (row.ends[column] as number) - start)) return last;
-    return (lastWord[field] = id(row, field));
+    return (lastWord[field] = id(row, column));
   };
-  const cell = (row: CsvRow, field: Field): string => {
-    const column = at[field];
+  const cell = (row: CsvRow, column: number): string => {
     return column < 0
       ? ""
       : decodeUtf8(row.bytes, row.starts[column] as number, row.ends[column] as number).trim();
   };
-  const money = (row: CsvRow, field: Field, currency: number): number => {
-    const column = at[field];
+  const money = (row: CsvRow, column: number, currency: number): number => {
     if (column < 0) return 0;
     const start = row.starts[column] as number;
     const end = row.ends[column] as number;
     const code = currencies.code(currency) || "usd";
     const value = readAmount(row.bytes, start, end, code, currencies.exponent(currency), decimal);
-    if (value !== value) fail(row, field, "bad_amount", amountProblem(row.bytes, start, end, code, decimal));
+    if (value !== value) fail(row, column, "bad_amount", amountProblem(row.bytes, start, end, code, decimal));
     return value;
   };
-  const currency = (row: CsvRow, field: Field, required: boolean): number => {
-    const column = at[field];
+  const currency = (row: CsvRow, column: number, required: boolean): number => {
     if (column < 0) return 0;
     const found = currencies.read(row.bytes, row.starts[column] as number, row.ends[column] as number);
     if (found < 0 || (found === 0 && required))
       fail(
         row,
-        field,
+        column,
         "bad_currency",
-        `"${cell(row, field).slice(0, 20)}" is not a currency code such as usd: use the file as it was downloaded.`,
+        `"${cell(row, column).slice(0, 20)}" is not a currency code such as usd: use the file as it was downloaded.`,
       );
     return found;
   };
@@ -363,11 +382,11 @@ export function readStripeFile(
     if (seconds !== seconds)
       fail(
         row,
-        "created",
+        at.created,
         "bad_time",
         start === end
           ? "The time is empty: use the file as it was downloaded."
-          : `"${cell(row, "created").slice(0, 40)}" cannot be read as one time: expected YYYY-MM-DD HH:MM. If a spreadsheet changed it, say whether day or month comes first, or use the file as it was downloaded.`,
+          : `"${cell(row, at.created).slice(0, 40)}" cannot be read as one time: expected YYYY-MM-DD HH:MM. If a spreadsheet changed it, say whether day or month comes first, or use the file as it was downloaded.`,
       );
     if (seconds < from) from = seconds;
     if (seconds > to) to = seconds;
@@ -390,16 +409,15 @@ export function readStripeFile(
   };
   const isTest = (row: CsvRow, session: number): number => {
     if (interner.startsWith(session, "cs_test_")) return 1;
-    return at.livemode >= 0 && /^(false|no|0|test)$/i.test(cell(row, "livemode")) ? 1 : 0;
+    return at.livemode >= 0 && /^(false|no|0|test)$/i.test(cell(row, at.livemode)) ? 1 : 0;
   };
 
   function readPayment(row: CsvRow): void {
-    const code = currency(row, "currency", true);
+    const code = currency(row, at.currency, true);
     const statusKey = word(row, "status");
     const created = time(row);
-    const amount = money(row, "amount", code);
-    const refunded = money(row, "refunded", code);
-    const object = id(row, "id");
+    const amount = money(row, at.amount, code);
+    const refunded = money(row, at.refunded, code);
     let state = paymentStatus(statusKey);
     const captured = at.captured >= 0 ? row.ends[at.captured] !== row.starts[at.captured] : false;
     if (state === PAID && captured) {
@@ -409,7 +427,7 @@ export function readStripeFile(
     if (amount < 0 || refunded < 0)
       fail(
         row,
-        amount < 0 ? "amount" : "refunded",
+        amount < 0 ? at.amount : at.refunded,
         "negative_amount",
         "A payment cannot be negative: use the file as it was downloaded.",
       );
@@ -417,12 +435,12 @@ export function readStripeFile(
       warnOnce(
         "refund_above_amount",
         row,
-        "refunded",
+        at.refunded,
         "More was refunded than was paid: shown as a full refund.",
       );
-    const settled = currency(row, "converted_currency", false);
-    const settledAmount = settled > 0 ? money(row, "converted_amount", settled) : 0;
-    const fee = money(row, "fee", settled > 0 ? settled : code);
+    const settled = currency(row, at.converted_currency, false);
+    const settledAmount = settled > 0 ? money(row, at.converted_amount, settled) : 0;
+    const fee = money(row, at.fee, settled > 0 ? settled : code);
     const event = add(row, state < 0 ? UNKNOWN : CHARGE);
     const c = table.columns;
     c.state[event] = state < 0 ? 0 : state;
@@ -435,33 +453,32 @@ export function readStripeFile(
     c.cash[event] = settled > 0 ? settledAmount : amount;
     c.cashCurrency[event] = settled > 0 ? settled : code;
     // A blank or pi_ id is a PaymentIntent without a charge.
-    const isIntent = interner.startsWith(object, "pi_");
-    set(c.object, event, isIntent ? 0 : object);
-    set(c.charge, event, isIntent ? 0 : object);
-    set(c.intent, event, id(row, "intent") || (isIntent ? object : 0));
-    const session = id(row, "session");
-    set(c.session, event, session);
-    set(c.order, event, id(row, "order"));
-    set(c.reference, event, id(row, "client_reference"));
-    set(c.invoice, event, id(row, "invoice"));
-    set(c.customer, event, id(row, "customer") || id(row, "email"));
-    set(c.user, event, id(row, "user"));
-    set(c.pack, event, id(row, "pack"));
+    const isIntent = begins(row, at.id, "pi_");
+    const object = isIntent ? 0 : ownId(row, at.id, event, "object");
+    const intent = ownId(row, at.intent, event, "intent");
+    if (intent === 0 && isIntent) c.intent[event] = id(row, at.id);
+    const session = ownId(row, at.session, event, "session");
+    set(c.order, event, id(row, at.order));
+    set(c.reference, event, id(row, at.client_reference));
+    set(c.invoice, event, id(row, at.invoice));
+    set(c.customer, event, id(row, at.customer) || id(row, at.email));
+    set(c.user, event, id(row, at.user));
+    set(c.pack, event, id(row, at.pack));
     set(c.test, event, isTest(row, session));
-    set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0);
+    set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
     if (at.dispute_status >= 0) {
-      const dispute = id(row, "dispute_status");
+      const dispute = id(row, at.dispute_status);
       if (dispute !== 0) {
         const known = disputeStatus(dispute);
         if (known < 0)
           warnOnce(
             "unknown_dispute_status",
             row,
-            "dispute_status",
+            at.dispute_status,
             `"${interner.text(dispute)}" is not a dispute status we know: taken as open.`,
           );
         c.dispute[event] = known < 0 ? OPEN : known;
-        const disputed = money(row, "disputed", code);
+        const disputed = money(row, at.disputed, code);
         c.disputed[event] = disputed > 0 ? disputed : amount;
       }
     }
@@ -469,20 +486,19 @@ export function readStripeFile(
       warnOnce(
         "no_id",
         row,
-        "id",
+        at.id,
         "A paid row without any id: it can only be suggested, never matched. Use the file as it was downloaded.",
       );
   }
 
   function readCash(row: CsvRow): void {
-    const code = currency(row, "currency", true);
+    const code = currency(row, at.currency, true);
     const type = word(row, "type");
     const created = time(row);
-    const cash = money(row, "amount", code);
-    const fee = money(row, "fee", code);
-    const net = money(row, "net", code);
-    const transaction = id(row, "id");
-    const source = id(row, "source");
+    const cash = money(row, at.amount, code);
+    const fee = money(row, at.fee, code);
+    const net = money(row, at.net, code);
+    const source = id(row, at.source);
     let kind = category(type);
     if (kind === OTHER && (interner.startsWith(source, "dp_") || interner.startsWith(source, "du_")))
       kind = cash > 0 ? DISPUTE_REVERSAL : DISPUTE; // balance history calls both "adjustment"
@@ -491,31 +507,30 @@ export function readStripeFile(
     const c = table.columns;
     c.category[event] = type;
     c.created[event] = created;
-    c.transaction[event] = transaction;
+    ownId(row, at.id, event, "transaction");
     set(c.object, event, source);
     set(
       c.charge,
       event,
-      id(row, "charge") ||
+      id(row, at.charge) ||
         (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0),
     );
-    set(c.intent, event, id(row, "intent"));
-    const session = id(row, "session");
-    set(c.session, event, session);
-    set(c.order, event, id(row, "order"));
-    set(c.reference, event, id(row, "client_reference"));
-    set(c.invoice, event, id(row, "invoice"));
-    set(c.customer, event, id(row, "customer") || id(row, "email"));
-    set(c.user, event, id(row, "user"));
-    set(c.pack, event, id(row, "pack"));
+    ownId(row, at.intent, event, "intent");
+    const session = ownId(row, at.session, event, "session");
+    set(c.order, event, id(row, at.order));
+    set(c.reference, event, id(row, at.client_reference));
+    set(c.invoice, event, id(row, at.invoice));
+    set(c.customer, event, id(row, at.customer) || id(row, at.email));
+    set(c.user, event, id(row, at.user));
+    set(c.pack, event, id(row, at.pack));
     c.cash[event] = cash;
     c.fee[event] = fee;
     c.net[event] = net;
     c.cashCurrency[event] = code;
-    const facing = currency(row, "facing_currency", false);
+    const facing = currency(row, at.facing_currency, false);
     if (facing > 0) {
       c.currency[event] = facing;
-      c.amount[event] = Math.abs(money(row, "facing_amount", facing));
+      c.amount[event] = Math.abs(money(row, at.facing_amount, facing));
     } else {
       c.currency[event] = code;
       c.amount[event] = Math.abs(cash);
@@ -525,11 +540,11 @@ export function readStripeFile(
     if (kind === DISPUTE) c.dispute[event] = WITHDRAWN;
     if (kind === DISPUTE_REVERSAL) c.dispute[event] = WON;
     set(c.test, event, isTest(row, session));
-    set(c.foreign, event, isForeign(source, at.account >= 0 ? cell(row, "account") : "") ? 1 : 0);
+    set(c.foreign, event, isForeign(source, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
   }
 
   function readDispute(row: CsvRow): void {
-    const code = currency(row, "currency", true);
+    const code = currency(row, at.currency, true);
     const status = word(row, "status");
     const known = disputeStatus(status);
     const created = time(row);
@@ -537,18 +552,18 @@ export function readStripeFile(
       warnOnce(
         "unknown_dispute_status",
         row,
-        "status",
+        at.status,
         `"${interner.text(status)}" is not a dispute status we know: taken as open.`,
       );
-    const amount = money(row, "amount", code);
+    const amount = money(row, at.amount, code);
     const event = add(row, DISPUTE);
     const c = table.columns;
     c.category[event] = status;
     c.created[event] = created;
-    c.object[event] = id(row, "id");
-    c.charge[event] = id(row, "charge");
-    c.intent[event] = id(row, "intent");
-    c.customer[event] = id(row, "customer") || id(row, "email");
+    c.object[event] = id(row, at.id);
+    c.charge[event] = id(row, at.charge);
+    c.intent[event] = id(row, at.intent);
+    c.customer[event] = id(row, at.customer) || id(row, at.email);
     c.amount[event] = amount;
     c.disputed[event] = amount;
     c.currency[event] = code;
@@ -563,6 +578,7 @@ export function readStripeFile(
     },
     finish(bytes) {
       scanner.finish();
+      queue.flush();
       const found = layout as ExportLayout | null;
       if (found === null)
         throw new BadInput({
