@@ -1,0 +1,279 @@
+/** What the database writes, the core reads: prices, receipts, statements and events, on a real PostgreSQL. */
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { listPresets, readPreset } from "../../local-project/migrations.ts";
+import {
+  compileRules,
+  costOfCall,
+  describeReceipt,
+  makeCounts,
+  parsePrices,
+  parseRules,
+  type ReceiptFacts,
+  type ReplayEvent,
+  startBacktest,
+  verifyStatement,
+} from "../../shared/governance/index.ts";
+import { createProjectDatabase } from "../support/database.ts";
+
+interface PresetFile {
+  readonly currency: string;
+  readonly prices?: readonly Record<string, unknown>[];
+  readonly rules?: readonly unknown[];
+}
+
+let client: pg.Client;
+
+beforeAll(async () => {
+  const database = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+});
+afterAll(() => client?.end());
+
+async function call<T>(sql: string, parameters: readonly unknown[] = []): Promise<T> {
+  const { rows } = await client.query<{ answer: T }>(`select to_jsonb(x) as answer from ${sql} x`, [
+    ...parameters,
+  ]);
+  return rows[0]?.answer as T;
+}
+
+const authorize = (
+  id: string,
+  user: string,
+  extra: Record<string, unknown> = {},
+): Promise<Record<string, unknown>> => {
+  const given: Record<string, unknown> = {
+    p_request_id: id,
+    p_user_id: user,
+    p_model: "gpt-4o-mini",
+    ...extra,
+  };
+  const names = Object.keys(given);
+  return call(
+    `authorize_usage(${names.map((name, index) => `${name} => $${index + 1}`).join(", ")})`,
+    names.map((name) => given[name]),
+  );
+};
+const settle = (
+  id: string,
+  input: number,
+  output: number,
+  metadata: unknown = {},
+): Promise<Record<string, unknown>> =>
+  call("settle_usage($1, $2, $3, null, $4)", [id, input, output, JSON.stringify(metadata)]);
+
+describe("prices", () => {
+  it.each(listPresets())("of %s are charged to the micro-unit as the core computes them", async (name) => {
+    const preset = readPreset(name) as PresetFile;
+    await client.query("select apply_preset($1)", [
+      JSON.stringify({
+        ...preset,
+        rules: [],
+        plans: [{ plan_id: "all", name: "All" }],
+        default_plan: "all",
+        packs: [],
+      }),
+    ]);
+    const book = parsePrices(
+      (preset.prices ?? []).map((price) => ({
+        currency: preset.currency,
+        effective_from: "1970-01-01",
+        ...price,
+      })),
+    );
+    if (!book.ok) throw new Error(JSON.stringify(book.error));
+    const user = `payer-${name}`;
+    await client.query(
+      "select upsert_account($1, 'all'), update_user_token_balance($1, 1000000000, 'bonus')",
+      [user],
+    );
+    let models = 0;
+    for (const model of book.value.byModel.keys()) {
+      const id = `${name}-${models++}`;
+      const counts = makeCounts({
+        input: 12_345,
+        output: 6_789,
+        cached: 1_111,
+        cacheWrite: 222,
+        reasoning: 333,
+      });
+      if (!counts.ok) throw new Error("counts");
+      await authorize(id, user, { p_model: model, p_estimated_tokens: 20_000 });
+      const answer = await settle(id, 12_345, 6_789, {
+        cached_input_tokens: 1_111,
+        cache_write_tokens: 222,
+        reasoning_tokens: 333,
+      });
+      const cost = costOfCall(book.value, model, counts.value, Date.now());
+      expect([model, answer["cost_micros"], answer["currency"]]).toEqual([
+        model,
+        cost.ok && cost.value.cost_micros,
+        cost.ok && cost.value.currency,
+      ]);
+    }
+    expect(models).toBeGreaterThan(0);
+  });
+});
+
+describe("a receipt", () => {
+  it("reads as a person would tell it", async () => {
+    await client.query("select apply_preset($1)", [
+      JSON.stringify({
+        name: "receipt",
+        default_plan: "small",
+        plans: [{ plan_id: "small", name: "Small", monthly_allowance: 1_000_000, daily_limit: 10_000 }],
+        rules: [
+          {
+            rule_name: "daily_limit",
+            priority: 10,
+            conditions: { fact: "tokens_today", op: ">=", value: { plan: "daily_limit" } },
+            action: { block: { reason: "daily_limit" } },
+          },
+        ],
+      }),
+    ]);
+    await client.query("select governance.set_test_clock('2026-11-22T20:48:00Z', true)");
+    await client.query("select upsert_account('ann', 'small', null, null, 'Europe/London')");
+    const explain = async (id: string): Promise<string> => {
+      const answer = await authorize(id, "ann", { p_estimated_tokens: 1_000 });
+      const receipt = await call<ReceiptFacts>("explain_decision($1)", [answer["decision_id"]]);
+      return describeReceipt(receipt, Date.parse("2026-11-22T20:48:00Z"));
+    };
+    expect(await explain("r1")).toBe("Allowed: 1,000 tokens held.");
+    await settle("r1", 9_500, 0);
+    expect(await explain("r2")).toBe(
+      "Stopped by *daily limit*: 9,500 of 10,000 tokens used today; needs 500 more, has 500. Clears at 00:00 Europe/London, in 3 h 12 m.",
+    );
+    await authorize("r3", "ann", { p_estimated_tokens: 400 });
+    await settle("r3", 740, 0);
+    expect(await explain("r4")).toBe(
+      "Stopped by *daily limit* (v2): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
+    );
+    await client.query("select block_user('b1', 'ann', 'spam', null, 'op')");
+    expect(await explain("r5")).toBe("Stopped by *an operator's block*. Clears when an operator lifts it.");
+    await client.query("select governance.set_test_clock(null)");
+  });
+});
+
+describe("a statement", () => {
+  it("is sound offline as it left the database, and a planted change is found", async () => {
+    await client.query("select apply_preset($1)", [JSON.stringify(readPreset("default"))]);
+    await client.query("select upsert_account('statement')");
+    await client.query(
+      "select update_user_token_balance('statement', 5000, 'purchase', 'Größe 😀 | 3:x', '{\"a\": 1.50, \"ключ\": [\"é\", null]}', 'k1'), update_user_token_balance('statement', 300, 'bonus', null, '{}', 'k2', governance.now() + interval '1 hour')",
+    );
+    for (let index = 0; index < 12; index++) {
+      await authorize(`st-${index}`, "statement", { p_estimated_tokens: 50 });
+      // The last one uses more than there is: debt, which the next grant pays first.
+      await settle(`st-${index}`, index < 11 ? 37 : 200_000, index);
+    }
+    await client.query(
+      "select update_user_token_balance('statement', 1000000, 'purchase', 'pays the debt', '{}', 'k3')",
+    );
+    const { rows } = await client.query<{ row: Record<string, unknown> }>(
+      "select to_jsonb(h) as row from get_user_transaction_history('statement', 1000) h",
+    );
+    const lines = rows.map(({ row }) => row).toReversed();
+    const text = (records: readonly unknown[]): string =>
+      records.map((record) => JSON.stringify(record)).join("\n");
+    const head = await client.query<{ hash: string; total: string }>(
+      "select encode(last_hash, 'hex') as hash, subscription_tokens + purchased_tokens + promotional_tokens as total from governance.accounts where user_id = 'statement'",
+    );
+    expect(lines.length).toBeGreaterThan(14);
+    expect(verifyStatement(text(lines))).toMatchObject({
+      user_id: "statement",
+      entries_checked: lines.length,
+      problems: [],
+      last_hash: head.rows[0]?.hash,
+      closing_balance: Number(head.rows[0]?.total),
+      closing_debt: 0,
+    });
+    const planted: [string, readonly unknown[]][] = [
+      ["an amount", lines.with(3, { ...lines[3], amount: 1 })],
+      ["a deleted row", lines.toSpliced(4, 1)],
+      ["a swapped pair", lines.with(4, lines[5] as never).with(5, lines[4] as never)],
+      [
+        "a payload",
+        lines.with(2, { ...lines[2], payload: String(lines[2]?.["payload"]).replace("|", "|1") }),
+      ],
+      ["a missing end", lines.slice(0, -1)],
+    ];
+    for (const [what, records] of planted) {
+      const report = verifyStatement(text(records));
+      expect(report.problems.length > 0 || report.last_hash !== head.rows[0]?.hash, what).toBe(true);
+    }
+  });
+});
+
+describe("a backtest over real events", () => {
+  it("of the very rules that were in force changes nothing", async () => {
+    const preset = readPreset("default") as PresetFile;
+    const rules = parseRules(preset.rules);
+    if (!rules.ok) throw new Error(JSON.stringify(rules.error));
+    const since = (await client.query<{ at: string }>("select to_jsonb(clock_timestamp()) #>> '{}' as at"))
+      .rows[0]?.at;
+    let serial = 0;
+    const users = ["calm", "spammer", "bot", "writer"];
+    for (const user of users) {
+      await client.query("select upsert_account($1), update_user_token_balance($1, 50000, 'bonus')", [user]);
+      for (let index = 0; index < 30; index++) {
+        const id = `bt-${serial++}`;
+        const message =
+          user === "spammer" ? "buy now" : user === "writer" ? "word ".repeat(600) : `message ${index}`;
+        const answer = await authorize(id, user, {
+          p_message: message,
+          p_conversation_id: user,
+          p_estimated_tokens: 300,
+        });
+        if (answer["decision"] !== "block") await settle(id, 200 + index, 90);
+      }
+    }
+    const events: ReplayEvent[] = [];
+    for (let cursor: string | null = null; ; ) {
+      const page: { events: ReplayEvent[]; next_cursor: string } = await call(
+        "usage_events_since($1, 50, $2)",
+        [cursor, JSON.stringify({ facts: true, since })],
+      );
+      events.push(...page.events.filter((event) => users.includes(event.user_id)));
+      if (page.events.length === 0) break;
+      cursor = page.next_cursor;
+    }
+    const replay = (draft: typeof rules.value) => {
+      const backtest = startBacktest({ draft: compileRules(draft) });
+      for (const event of events) backtest.push(event);
+      return backtest.report();
+    };
+    const same = replay(rules.value);
+    expect(same).toMatchObject({
+      calls: 120,
+      judged: 120,
+      malformed: 0,
+      newly_stopped: 0,
+      newly_allowed: 0,
+      newly_warned: 0,
+      rerouted: 0,
+      tokens_saved: 0,
+    });
+    expect(same.was.block).toBeGreaterThan(10);
+    expect(same.would_be).toEqual(same.was);
+
+    const strict = parseRules([
+      ...(preset.rules ?? []),
+      {
+        rule_name: "short_only",
+        priority: 0,
+        conditions: { fact: "message_words", op: ">", value: 100 },
+        action: { block: { reason: "too_long" } },
+      },
+    ]);
+    if (!strict.ok) throw new Error("strict");
+    const stricter = replay(strict.value);
+    const settled = events.filter((event) => event.kind === "settled" && event.user_id === "writer");
+    expect(stricter).toMatchObject({
+      newly_stopped: settled.length,
+      users_newly_stopped: 1,
+      tokens_saved: settled.reduce((sum, event) => sum + event.tokens, 0),
+    });
+  });
+});
