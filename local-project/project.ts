@@ -3,8 +3,17 @@
  * (worker.ts); everything else goes through `startLocalProject` in index.ts.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
@@ -58,6 +67,7 @@ const OWNER = "project_owner";
 const PGLITE_POSTGRES_MAJOR = 18;
 /** As in package.json, which a bundle does not have. */
 export const PGLITE_VERSION = "0.5.16";
+const KEPT_SNAPSHOTS = 8;
 // The same extensions at every open, or PGlite cannot read what it wrote.
 const EXTENSIONS = { pg_trgm };
 
@@ -187,9 +197,19 @@ function writeSnapshot(path: string, bytes: Uint8Array, log: (sentence: string) 
     const draft = `${path}.${process.pid}`;
     writeFileSync(draft, bytes);
     renameSync(draft, path);
+    forgetOldSnapshots(dirname(path));
   } catch (error) {
     log(`The prepared database could not be kept for the next time: ${(error as Error).message}.`);
   }
+}
+
+/** Each change of a migration leaves one that nobody asks for again. */
+function forgetOldSnapshots(folder: string): void {
+  const newestFirst = readdirSync(folder)
+    .filter((name) => /^project-[0-9a-f]{24}\.tar\.gz$/.test(name))
+    .map((name) => ({ path: join(folder, name), at: statSync(join(folder, name)).mtimeMs }))
+    .sort((a, b) => b.at - a.at);
+  for (const { path } of newestFirst.slice(KEPT_SNAPSHOTS)) rmSync(path, { force: true });
 }
 
 async function serveServer(context: Context, databaseUrl: string): Promise<ServedProject> {
