@@ -252,7 +252,7 @@ function describe(report: BacktestReport, rules: readonly Rule[], draft: readonl
   if (report.without_facts > 0) aside.push(`${count(report.without_facts)} without facts`);
   if (report.stopped_by_operator > 0)
     aside.push(`${count(report.stopped_by_operator)} stopped by an operator`);
-  if (report.malformed > 0) aside.push(`${count(report.malformed)} rows that are no events`);
+  if (report.malformed > 0) aside.push(`${count(report.malformed)} malformed`);
   if (aside.length > 0) lines.push(`Set aside: ${aside.join(", ")}.`);
   lines.push("");
   lines.push(
