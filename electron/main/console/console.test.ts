@@ -736,6 +736,41 @@ test("a local project that cannot start is said, and another try starts it", asy
   await untilStatus(console_, "live");
 });
 
+test("a local project that was deleted and made anew is read from its own beginning", async () => {
+  const dataDir = mkdtempSync(join(folder, "data-"));
+  const local = (serviceRoleKey: string, url: string) => async () => ({
+    url,
+    serviceRoleKey,
+    ended: new Promise<null>(() => {}),
+    stop: async () => {},
+    sampleTraffic: null,
+  });
+  const first = open({ dataDir, startLocalProject: local(project.serviceRoleKey, project.url) });
+  const before = followFeed(first);
+  await untilStatus(first, "live");
+  await authorize(await makeUser(), "in the first project");
+  await expect.poll(() => before.length, { timeout: 10_000 }).toBeGreaterThan(0);
+  await Promise.all(consoles.splice(0).map((one) => one.close()));
+
+  const anew = await startLocalProject({ dataDir: join(folder, "anew") });
+  try {
+    const second = open({ dataDir, startLocalProject: local(anew.serviceRoleKey, anew.url) });
+    const after: UsageEvent[] = [];
+    await untilStatus(second, "live");
+    second.dispatcher.follow("feed", { filter: {}, after_event_id: null }, (item) => {
+      after.push(...(item as { events: UsageEvent[] }).events);
+    });
+    expect(after).toEqual([]);
+    const client = createClient(anew.url, anew.serviceRoleKey, { auth: { persistSession: false } });
+    await client.rpc("upsert_account", { p_user_id: "new" });
+    await client.rpc("authorize_usage", { p_request_id: "r1", p_user_id: "new", p_model: "gpt-4o-mini" });
+    await expect.poll(() => after.map(({ user_id }) => user_id), { timeout: 10_000 }).toEqual(["new"]);
+    await Promise.all(consoles.splice(0).map((one) => one.close()));
+  } finally {
+    await anew.stop();
+  }
+}, 60_000);
+
 test("settings are kept, and a zone that does not exist is refused", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));
   const console_ = open({ dataDir });

@@ -1,5 +1,5 @@
 /** Which project this console works with, with what key, and how that stands. */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import type { z } from "zod";
 import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
@@ -118,6 +118,17 @@ export function createConnection(options: ConnectionOptions) {
     return ok(state);
   }
 
+  /** The folder may have been deleted and made anew: what was read before, cursor included, is of another database. */
+  function forgetIfAnother(started: LocalProject): void {
+    const fingerprint = createHash("sha256").update(started.serviceRoleKey).digest("hex");
+    const known = store.getSetting("local_fingerprint");
+    if (known === fingerprint) return;
+    store.setSetting("local_fingerprint", fingerprint);
+    if (known === null) return;
+    store.removeProfile(localProfileId);
+    if (state.profile?.kind === "local") options.onProfile(localProfileId);
+  }
+
   async function ensureLocalProject(): Promise<void> {
     if (localProject || !options.startLocalProject) return;
     localFailure = null;
@@ -126,6 +137,7 @@ export function createConnection(options: ConnectionOptions) {
       .then(async (started) => {
         if (isClosed) return started.stop();
         localProject = started;
+        forgetIfAnother(started);
         void started.ended.then((error) => {
           if (isClosed || localProject !== started) return;
           localProject = null;
