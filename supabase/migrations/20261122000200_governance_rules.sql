@@ -656,6 +656,8 @@ comment on function governance.compile_rules() is
 do $$
 begin
   perform governance.define_evaluate_rules(E'  v.rule_set_id := 0;\n  return v;\n');
+  execute (select format('comment on function %s is %L', p.oid::regprocedure, 'What the rules in force say of a call. Written by governance.compile_rules: do not edit.')
+    from pg_catalog.pg_proc p where p.proname = 'evaluate_rules' and p.pronamespace = 'governance'::regnamespace);
 end
 $$;
 
