@@ -97,6 +97,7 @@ function Plot({
 }): ReactNode {
   const box = useRef<HTMLDivElement>(null);
   const [chart, setChart] = useState<EChartsType | null>(null);
+  const [failed, setFailed] = useState(false);
   const scheme = useComputedColorScheme("light");
   const pick = useRef(onPick);
   useEffect(() => {
@@ -109,13 +110,15 @@ function Plot({
     let made: EChartsType | null = null;
     let gone = false;
     const sizes = new ResizeObserver(() => made?.resize());
-    void import("./echarts.ts").then(({ init }) => {
-      if (gone) return;
-      made = init(element, null, { renderer: "svg" });
-      made.on("click", (event) => pick.current?.(event.dataIndex));
-      sizes.observe(element);
-      setChart(made);
-    });
+    import("./echarts.ts")
+      .then(({ init }) => {
+        if (gone) return;
+        made = init(element, null, { renderer: "svg" });
+        made.on("click", (event) => pick.current?.(event.dataIndex));
+        sizes.observe(element);
+        setChart(made);
+      })
+      .catch(() => setFailed(true));
     return () => {
       gone = true;
       sizes.disconnect();
@@ -129,6 +132,9 @@ function Plot({
   return (
     <div className={css.plot}>
       <div ref={box} role="img" aria-label={label} />
+      {failed ? (
+        <p className={css.failed}>The chart could not be loaded; its table and export are there.</p>
+      ) : null}
     </div>
   );
 }

@@ -170,6 +170,23 @@ export class ErrorBoundary extends Component<
   override render(): ReactNode {
     const { error, stack } = this.state;
     if (!error) return this.props.children;
+    // Parts of the screen are loaded when they are first needed, and a newer build has others.
+    if (/dynamically imported module|Importing a module script|Loading chunk/i.test(error.message))
+      return (
+        <ErrorView
+          failure={{
+            code: "screen_replaced",
+            message: "The console was updated while this page was open.",
+            advice: "Load the page again; nothing is lost.",
+            details: error.message,
+          }}
+          actions={
+            <Button variant="filled" onClick={() => location.reload()}>
+              Load again
+            </Button>
+          }
+        />
+      );
     return (
       <ErrorView
         failure={{

@@ -1,0 +1,202 @@
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, type Page, test } from "@playwright/test";
+import { enter, startConsole } from "./console.ts";
+
+/** Every screen of the console on its sample data, in both themes and two sizes, to be looked at by a person. */
+const PICTURES = "test-results/screens";
+const sizes = [
+  { width: 1280, height: 800 },
+  { width: 1600, height: 1000 },
+];
+
+interface Screen {
+  readonly name: string;
+  readonly address: string;
+  readonly before?: (page: Page) => Promise<void>;
+}
+
+const firstRow = (page: Page) => page.getByRole("grid").locator("[role=row][aria-rowindex]").first();
+
+const screens: readonly Screen[] = [
+  { name: "watch", address: "/watch" },
+  {
+    name: "watch-receipt",
+    address: "/watch",
+    before: async (page) => {
+      await page.getByRole("combobox", { name: "Decision" }).click();
+      await page.getByRole("option", { name: "blocked" }).click();
+      await firstRow(page).click();
+      await expect(page.getByText(/Stopped by/)).toBeVisible();
+    },
+  },
+  { name: "users", address: "/users" },
+  { name: "users-flagged", address: "/users?filter=flagged" },
+  { name: "user", address: "/users/sample-0007" },
+  { name: "user-decisions", address: "/users/sample-0007/decisions" },
+  { name: "user-ledger", address: "/users/sample-0007/ledger" },
+  { name: "user-lots", address: "/users/sample-0007/lots" },
+  { name: "user-usage", address: "/users/sample-0007/usage" },
+  { name: "user-audit", address: "/users/sample-0007/audit" },
+  {
+    name: "user-block",
+    address: "/users/sample-0001",
+    before: async (page) => {
+      await expect(page.getByRole("button", { name: "Flag" })).toBeVisible();
+      await page.keyboard.press("b");
+      await expect(page.getByRole("textbox", { name: "Reason" })).toBeVisible();
+    },
+  },
+  { name: "user-unknown", address: "/users/nobody" },
+  { name: "rules", address: "/rules" },
+  { name: "rule", address: "/rules/offpeak_routing" },
+  { name: "finance-new", address: "/finance/new" },
+  { name: "settings-connections", address: "/settings/connections" },
+  {
+    name: "settings-add",
+    address: "/settings/connections",
+    before: async (page) => {
+      await page.getByRole("button", { name: "Connect a Supabase project" }).click();
+      await page.getByLabel("Project URL").fill("https://example.invalid");
+      await page.getByLabel("Service-role key").fill("sb_publishable_not_a_secret");
+      await page.getByRole("button", { name: "Check" }).click();
+      await expect(page.getByRole("form").getByRole("alert")).toBeVisible({ timeout: 30_000 });
+    },
+  },
+  { name: "settings-preferences", address: "/settings/preferences" },
+  { name: "settings-about", address: "/settings/about" },
+  {
+    name: "search",
+    address: "/rules",
+    before: async (page) => {
+      await page.keyboard.press("Control+k");
+      await page.keyboard.type("ma");
+      await expect(page.getByText("Users", { exact: true }).last()).toBeVisible();
+      await page.waitForTimeout(400);
+    },
+  },
+  {
+    name: "help",
+    address: "/rules",
+    before: async (page) => {
+      await page.keyboard.press("?");
+    },
+  },
+];
+
+/** Texts whose contrast with what is behind them is under 4.5:1. Disabled controls are exempt (WCAG 1.4.3). */
+async function faintTexts(page: Page): Promise<string[]> {
+  return await page.evaluate(() => {
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    if (!canvas) return ["no canvas"];
+    type Colour = [number, number, number, number];
+    const known = new Map<string, Colour>();
+    const read = (text: string): Colour => {
+      const before = known.get(text);
+      if (before) return before;
+      canvas.clearRect(0, 0, 1, 1);
+      canvas.fillStyle = text;
+      canvas.fillRect(0, 0, 1, 1);
+      const [r = 0, g = 0, b = 0, a = 0] = canvas.getImageData(0, 0, 1, 1).data;
+      const colour: Colour = [r, g, b, a / 255];
+      known.set(text, colour);
+      return colour;
+    };
+    const over = (top: Colour, below: Colour): Colour => [
+      top[0] * top[3] + below[0] * (1 - top[3]),
+      top[1] * top[3] + below[1] * (1 - top[3]),
+      top[2] * top[3] + below[2] * (1 - top[3]),
+      1,
+    ];
+    const light = (colour: Colour): number => {
+      const channel = (value: number): number => {
+        const part = value / 255;
+        return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+      };
+      return 0.2126 * channel(colour[0]) + 0.7152 * channel(colour[1]) + 0.0722 * channel(colour[2]);
+    };
+    const ground = (element: Element): Colour => {
+      const layers: Colour[] = [];
+      for (let each: Element | null = element; each; each = each.parentElement) {
+        const colour = read(getComputedStyle(each).backgroundColor);
+        if (colour[3] > 0) layers.push(colour);
+        if (colour[3] === 1) break;
+      }
+      return layers.reduceRight<Colour>((below, top) => over(top, below), [255, 255, 255, 1]);
+    };
+    const faint = new Set<string>();
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const words = node.textContent?.trim();
+      const element = node.parentElement;
+      if (
+        !words ||
+        !element ||
+        element.closest("script, style, svg, [disabled], [data-disabled], [aria-hidden=true]")
+      )
+        continue;
+      const box = element.getBoundingClientRect();
+      if (box.width < 2 || box.height < 2 || !element.checkVisibility({ opacityProperty: true })) continue;
+      const behind = ground(element);
+      const ink = over(read(getComputedStyle(element).color), behind);
+      const [high, low] = [light(ink), light(behind)].sort((a, b) => b - a) as [number, number];
+      const ratio = (high + 0.05) / (low + 0.05);
+      if (ratio < 4.5) faint.add(`${ratio.toFixed(2)} ${words.slice(0, 40)}`);
+    }
+    return [...faint];
+  });
+}
+
+test("every screen, light and dark, can be read and fits", async ({ browser }) => {
+  test.setTimeout(900_000);
+  mkdirSync(PICTURES, { recursive: true });
+  const folder = mkdtempSync(join(tmpdir(), "governance-screens-"));
+  const console_ = await startConsole(folder);
+  try {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const thrown: string[] = [];
+    page.on("pageerror", (error) => thrown.push(String(error)));
+    page.on("console", (message) => {
+      if (message.type() === "error") thrown.push(message.text());
+    });
+    await enter(page, console_.ready[1] ?? "");
+    const origin = page.url().replace(/#.*/, "");
+    await page.goto(`${origin}#/users`);
+    await expect(page.getByText(/of (about )?500/)).toBeVisible({ timeout: 180_000 });
+
+    const problems: string[] = [];
+    for (const theme of ["light", "dark"] as const) {
+      await page.goto(`${origin}#/settings/preferences`);
+      await page.getByText(theme === "light" ? "Light" : "Dark", { exact: true }).click();
+      await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme);
+      for (const size of sizes) {
+        await page.setViewportSize(size);
+        for (const screen of screens) {
+          // Each picture starts from a fresh page, with nothing remembered but the session.
+          await page.evaluate(() => {
+            for (const key of Object.keys(localStorage))
+              if (key.startsWith("console.")) localStorage.removeItem(key);
+          });
+          await page.goto(`${origin}#${screen.address}`);
+          await page.reload();
+          await expect(page.locator("main h1, main h2").first()).toBeVisible();
+          await page.waitForTimeout(700);
+          await screen.before?.(page);
+          await page.waitForTimeout(300);
+          const name = `${screen.name}-${theme}-${size.width}`;
+          await page.screenshot({ path: `${PICTURES}/${name}.png` });
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          if (wide > 0) problems.push(`${name}: ${wide} px wider than the window`);
+          for (const faint of await faintTexts(page)) problems.push(`${name}: ${faint}`);
+        }
+      }
+    }
+    expect([...new Set(problems)]).toEqual([]);
+    expect(thrown).toEqual([]);
+  } finally {
+    await console_.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
