@@ -1,0 +1,134 @@
+/**
+ * Takes Stripe's webhook: checks the signature on the raw body, hands the event to `process_stripe_event`, and answers
+ * so that Stripe delivers again exactly when that can help. It decides nothing about tokens: the database does.
+ */
+import Stripe from "stripe";
+
+export interface Environment {
+  /** `whsec_…` of the endpoint; several, separated by commas, while a secret is being rolled. */
+  readonly webhookSecrets: string;
+  readonly supabaseUrl: string;
+  readonly serviceRoleKey: string;
+  /** Seconds that a delivery may be old, or early (clocks differ). Default 300. */
+  readonly toleranceSeconds?: number;
+  readonly now?: () => number;
+}
+
+/** Larger than any event of Stripe's. */
+const MAX_BODY_BYTES = 1 << 20;
+
+const crypto = Stripe.createSubtleCryptoProvider();
+
+function answer(status: number, body: Readonly<Record<string, unknown>>): Response {
+  return new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
+}
+
+/** Stripe's SDK refuses what is old, not what claims to come from the future. */
+function isFromTheFuture(signature: string, nowSeconds: number, toleranceSeconds: number): boolean {
+  const timestamp = /(?:^|,)\s*t=(\d{1,15})(?:,|$)/.exec(signature)?.[1];
+  return timestamp === undefined || Number(timestamp) > nowSeconds + toleranceSeconds;
+}
+
+/** The body as it was sent: a character changed and the signature fits no more. Null where it is too large. */
+async function readBody(request: Request): Promise<string | null> {
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) return null;
+  const reader = request.body?.getReader();
+  if (!reader) return "";
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    length += value.length;
+    if (length > MAX_BODY_BYTES) {
+      await reader.cancel();
+      return null;
+    }
+    parts.push(value);
+  }
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return new TextDecoder().decode(all);
+}
+
+async function verify(
+  body: string,
+  signature: string,
+  environment: Environment,
+): Promise<Stripe.Event | null> {
+  for (const secret of environment.webhookSecrets
+    .split(",")
+    .map((one) => one.trim())
+    .filter(Boolean)) {
+    try {
+      return await Stripe.webhooks.constructEventAsync(
+        body,
+        signature,
+        secret,
+        environment.toleranceSeconds ?? 300,
+        crypto,
+        environment.now ? Math.floor(environment.now() / 1000) : undefined,
+      );
+    } catch (error) {
+      if (error instanceof Stripe.errors.StripeSignatureVerificationError) continue;
+      return null; // signed, but not JSON
+    }
+  }
+  return null;
+}
+
+export async function handle(request: Request, environment: Environment): Promise<Response> {
+  if (request.method !== "POST") return answer(405, { error: "method_not_allowed" });
+  if (!environment.webhookSecrets || !environment.supabaseUrl || !environment.serviceRoleKey) {
+    console.error(
+      "stripe-webhook: STRIPE_WEBHOOK_SECRET, SUPABASE_URL or SUPABASE_SERVICE_ROLE_KEY is not set",
+    );
+    return answer(500, { error: "not_configured" });
+  }
+  const signature = request.headers.get("stripe-signature");
+  if (!signature) return answer(400, { error: "signature_missing" });
+  const nowSeconds = (environment.now?.() ?? Date.now()) / 1000;
+  if (isFromTheFuture(signature, nowSeconds, environment.toleranceSeconds ?? 300))
+    return answer(400, { error: "signature_invalid" });
+  const body = await readBody(request);
+  if (body === null) return answer(413, { error: "too_large" });
+  const event = await verify(body, signature, environment);
+  if (!event) return answer(400, { error: "signature_invalid" });
+
+  let response: Response;
+  try {
+    response = await fetch(
+      new URL("rest/v1/rpc/process_stripe_event", `${environment.supabaseUrl.replace(/\/$/, "")}/`),
+      {
+        method: "POST",
+        headers: {
+          apikey: environment.serviceRoleKey,
+          authorization: `Bearer ${environment.serviceRoleKey}`,
+          "content-type": "application/json",
+        },
+        body: JSON.stringify({ p_event: event }),
+        signal: AbortSignal.timeout(20_000),
+      },
+    );
+  } catch (error) {
+    // Whether it was done is not known. Stripe delivers again, and twice is once.
+    console.error(`stripe-webhook: ${event.id} could not be handed on: ${(error as Error).name}`);
+    return answer(503, { error: "try_again" });
+  }
+  const said = (await response.json().catch(() => null)) as {
+    status?: string;
+    reason?: string | null;
+    hint?: string;
+  } | null;
+  if (response.ok && said?.status)
+    return answer(200, { received: true, status: said.status, reason: said.reason ?? null });
+  console.error(`stripe-webhook: ${event.id} (${event.type}): ${response.status} ${said?.hint ?? ""}`);
+  // What is malformed stays so: taken, and left to a person's eye in the log. All else may pass on a later try.
+  if (response.status === 400 && said?.hint === "invalid_argument")
+    return answer(200, { received: true, status: "refused", reason: said.hint });
+  return answer(503, { error: "try_again" });
+}
