@@ -73,6 +73,18 @@ function readArguments(): Arguments {
 
 const options = readArguments();
 
+/** At a signal; also when the npm that started this is gone: it does not pass on every signal. */
+function whenAskedToEnd(end: () => void): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, end);
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    end();
+  }, 500).unref();
+}
+
 async function serveToBrowser(): Promise<void> {
   const composed = composeConsole({
     dataDir: options.dataDir,
@@ -96,7 +108,7 @@ async function serveToBrowser(): Promise<void> {
     await served.close();
     process.exit(0);
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop());
+  whenAskedToEnd(() => void stop());
   try {
     // The port first: one that is taken is said before anything starts. Nobody has the link before the page is built.
     host = await startBrowserHost({
@@ -123,7 +135,7 @@ async function showWindow(electronPath: string): Promise<never> {
   const args = [repositoryDir, `--data-dir=${options.dataDir}`];
   if (!options.sampleData) args.push("--no-sample-data");
   const electron = spawn(electronPath, args, { stdio: ["ignore", "ignore", "inherit"] });
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => electron.kill(signal));
+  whenAskedToEnd(() => electron.kill("SIGTERM"));
   const code = await new Promise<number>((resolve, reject) => {
     electron.once("error", reject);
     electron.once("exit", (exitCode, signal) => resolve(signal ? 0 : (exitCode ?? 1)));

@@ -307,6 +307,8 @@ test("each wrong key and address is refused with its own reason, and nothing is 
     return answer.ok ? "accepted" : answer.error.code;
   };
   expect(await refused({ url, key: project.serviceRoleKey })).toBe("accepted");
+  expect(await refused({ url, key: project.secretKey })).toBe("accepted");
+  expect(await refused({ url, key: project.publishableKey })).toBe("publishable_key");
   expect(await refused({ url, key: project.anonKey })).toBe("wrong_role");
   expect(await refused({ url, key: await otherKey({ role: "service_role", exp: 2_000_000_000 }) })).toBe(
     "wrong_key",
