@@ -1168,7 +1168,7 @@ begin
     case v_outcome.status when 'quarantined' then 'quarantined' else 'processed' end, v_outcome.reason, v_outcome.effects);
   if v_outcome.status = 'quarantined' then
     insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
-    values ('stripe_quarantined', 'critical', format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
+    values ('webhook_quarantined', 'critical', format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
       jsonb_build_object('event_id', p_event_id, 'event_type', v_type, 'reason', v_outcome.reason, 'payment_id', v_outcome.payment_id), p_now)
     on conflict do nothing;
     perform governance.ring('alerts', p_now);
@@ -1422,24 +1422,6 @@ comment on function public.console_dismiss_stripe_event(text, text, text, text) 
 revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
 grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
 
-create function governance.purge_webhook_events(p_now timestamptz) returns bigint
-  language plpgsql set search_path = '' as $$
-declare
-  v_count bigint;
-begin
-  with gone as (
-    delete from governance.webhook_events_processed w
-    where w.event_id in (select x.event_id from governance.webhook_events_processed x
-      where x.status <> 'quarantined' and x.received_at < p_now - interval '30 days' limit 10000 for update skip locked)
-    returning 1)
-  select count(*) into v_count from gone;
-  delete from governance.checkouts c where c.opened_at < p_now - interval '30 days';
-  return v_count;
-end
-$$;
-comment on function governance.purge_webhook_events(timestamptz) is
-  'Clears done events older than 30 days, which is how long Stripe can send them again; a payment granted once stays granted once for ever. For run_maintenance.';
-
 -- ---------------------------------------------------------------------------------------------------------------
 -- Console: the ledger's side of a reconciliation
 -- ---------------------------------------------------------------------------------------------------------------
@@ -1532,14 +1514,16 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
   elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
     perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
   end if;
   with page as (
     select r.* from governance.purchase_records r
     where r.transaction_id > coalesce(p_cursor, '0')::bigint
-      and (p_to is null or r.created_at < p_to)
-      -- A lot that was touched in the period brings all that ever happened to it.
-      and (p_from is null or r.created_at >= p_from
-        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id and x.created_at >= p_from and (p_to is null or x.created_at < p_to)))
+      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
+      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      and ((p_from is null and p_to is null) or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
     order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -1560,7 +1544,7 @@ begin
 end
 $$;
 comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
-  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings every record, until its end, of the lots that were touched in it. Errors: invalid_argument.';
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this day, of the lots that were touched in it or within three days after. Errors: invalid_argument.';
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
 

@@ -74,7 +74,8 @@ export interface Frame {
   /** What the Stripe files cover. */
   readonly coveredFrom: number;
   readonly coveredTo: number;
-  readonly graceSeconds: number;
+  /** A payment after this may still get its grant. */
+  readonly grantedBy: number;
 }
 
 /** Sums kept beside the differences, per currency: the bridge is checked with them. */
@@ -393,7 +394,7 @@ export function classify(
         .filter(Boolean)
         .join(", ") || "any id: the row has none"
     }`;
-    if (created > frame.to - frame.graceSeconds) {
+    if (created > frame.grantedBy) {
       bridge("TIMING", currency, amount);
       drafts.push({
         ...base,

@@ -295,6 +295,9 @@ function makeFrame(
   const through = options.data_through ? parseTime(options.data_through) : Number.NaN;
   if (options.data_through && through !== through)
     throw new BadInput(problem("bad_data_through", "", `"${options.data_through}" is not a time.`));
+  const ledgerThrough = options.ledger_through ? parseTime(options.ledger_through) : Number.NaN;
+  if (options.ledger_through && ledgerThrough !== ledgerThrough)
+    throw new BadInput(problem("bad_ledger_through", "", `"${options.ledger_through}" is not a time.`));
   const lag = (options.report_lag_hours ?? 12) * HOUR;
   // Whoever says until when the files are complete is believed, and for their beginning too.
   const coveredTo = through === through ? through : last - lag;
@@ -334,7 +337,13 @@ function makeFrame(
         ),
       );
   }
-  return { from, to, coveredFrom, coveredTo, graceSeconds: (options.grace_hours ?? 24) * HOUR };
+  return {
+    from,
+    to,
+    coveredFrom,
+    coveredTo,
+    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - (options.grace_hours ?? 1) * HOUR,
+  };
 }
 
 function countRows(dispositions: Uint8Array): RowCounts {
@@ -437,7 +446,7 @@ function makeReport(
     tie_out: tieOut,
     bridge,
     roll_forward: rollForward,
-    deferred_revenue: deferredRevenue(ledger, links, currencies),
+    deferred_revenue: deferredRevenue(ledger, links, currencies, frame.to),
     classes,
     differences,
     warnings,
@@ -603,11 +612,18 @@ function deferredRevenue(
   ledger: LedgerTable,
   links: Links,
   currencies: Currencies,
+  to: number,
 ): Report["deferred_revenue"] {
   const l = ledger.columns;
   const sums = new Map<number, { lots: number; tokens: number; amount: number }>();
   for (let r = 0; r < ledger.length; r++) {
-    if (l.type[r] !== GRANT || links.void[r] || l.test[r] || links.ledgerDisposition[r] === DUPLICATE)
+    if (
+      l.type[r] !== GRANT ||
+      (l.created[r] as number) >= to ||
+      links.void[r] ||
+      l.test[r] ||
+      links.ledgerDisposition[r] === DUPLICATE
+    )
       continue;
     const remaining = l.remaining[r] as number;
     const granted = (l.tokens[r] as number) + (links.adjusted[r] as number);
