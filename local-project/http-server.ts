@@ -35,6 +35,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     });
   });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // Node leaves the socket to us from here on: unheard, its error would end the program.
+    socket.on("error", () => socket.destroy());
     const url = readUrl(request);
     const refused =
       url === null || !isLoopback(request) || !isLoopbackOrigin(request.headers.origin)

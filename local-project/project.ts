@@ -2,7 +2,7 @@
  * Opens a database and serves it: PGlite in a data folder, or a PostgreSQL server. Runs inside the worker thread
  * (worker.ts); everything else goes through `startLocalProject` in index.ts.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import {
   existsSync,
   mkdirSync,
@@ -194,7 +194,7 @@ function readSnapshot(path: string, log: (sentence: string) => void): Blob | nul
 function writeSnapshot(path: string, bytes: Uint8Array, log: (sentence: string) => void): void {
   try {
     mkdirSync(join(path, ".."), { recursive: true });
-    const draft = `${path}.${process.pid}`;
+    const draft = `${path}.${randomUUID()}`;
     writeFileSync(draft, bytes);
     renameSync(draft, path);
     forgetOldSnapshots(dirname(path));

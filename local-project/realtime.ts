@@ -298,13 +298,14 @@ export async function createRealtime({
   }
 
   function accept(request: IncomingMessage, socket: Duplex, head: Buffer, url: URL): void {
-    const refuse = (): void => void socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n");
-    socket.on("error", () => socket.destroy());
-    gate.admit(url.searchParams.get("apikey") ?? undefined, undefined).then((caller) => {
-      server.handleUpgrade(request, socket, head, (opened) => {
-        start(opened, caller, url.searchParams.get("vsn") !== "2.0.0");
-      });
-    }, refuse);
+    gate
+      .admit(url.searchParams.get("apikey") ?? undefined, undefined)
+      .then((caller) => {
+        server.handleUpgrade(request, socket, head, (opened) => {
+          start(opened, caller, url.searchParams.get("vsn") !== "2.0.0");
+        });
+      })
+      .catch(() => socket.end("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n"));
   }
 
   function start(socket: WebSocket, caller: Caller, asObjects: boolean): void {
@@ -362,9 +363,8 @@ export async function createRealtime({
   return {
     accept,
     onNotification(payload) {
-      const change = JSON.parse(payload) as Change;
       delivering = delivering
-        .then(() => deliver(change))
+        .then(() => deliver(JSON.parse(payload) as Change))
         .catch((error: unknown) => log(`A change could not be delivered: ${(error as Error).message}`));
     },
     onReconnect() {

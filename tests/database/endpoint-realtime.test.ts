@@ -1,4 +1,5 @@
 import { rmSync } from "node:fs";
+import { connect } from "node:net";
 import { createClient, type RealtimeChannel, type SupabaseClient } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from "vitest";
@@ -339,9 +340,41 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       },
     );
 
+    it("lives on when a handshake is cut off", async () => {
+      const port = Number(new URL(project.url).port);
+      for (const path of [
+        "/realtime/v1/websocket?apikey=x",
+        `/realtime/v1/websocket?apikey=${project.anonKey}`,
+        "/x",
+      ]) {
+        const raw = connect(port, "127.0.0.1");
+        await new Promise((resolve) => raw.once("connect", resolve));
+        raw.write(
+          `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+        );
+        raw.resetAndDestroy();
+      }
+      const { socket, next } = await open(`apikey=${project.anonKey}&vsn=2.0.0`);
+      socket.send(JSON.stringify([null, "1", "phoenix", "heartbeat", {}]));
+      expect(await next()).toMatchObject([null, "1", "phoenix", "phx_reply", { status: "ok" }]);
+      socket.close();
+    });
+
     it("never says a key", () => {
       expect(project.said.join("\n")).not.toContain(project.serviceRoleKey.slice(-20));
     });
+  });
+
+  it.skipIf(server === null)("lives on when somebody else notifies its channel", async () => {
+    const { changes } = await subscribe(service, { table: "wake_ups" });
+    const stranger = new pg.Client({ connectionString: databaseUrl });
+    await stranger.connect();
+    for (const payload of ["", "not json", "{}", "null"]) {
+      await stranger.query("select pg_notify('local_realtime', $1)", [payload]);
+    }
+    await stranger.end();
+    await service.rpc("wake", { p_topic: "sound" });
+    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["sound"]), 10_000);
   });
 
   it.skipIf(server === null)(

@@ -333,6 +333,27 @@ describe("the product's own migrations", () => {
     expect(await everything(owner)).toEqual(before);
   });
 
+  it("make in public what the runner knows they make, so that no collision goes unseen", async () => {
+    const { url } = await createProjectDatabase(server);
+    const known = readMigrations().flatMap(({ sql }) => publicObjects(sql));
+    await withClient(url, async (c) => {
+      const resolved = new Set<string>();
+      for (const { kind, identity } of known) {
+        const type = { function: "regprocedure", relation: "regclass", type: "regtype" }[kind];
+        // A function that a later migration drops again resolves to nothing.
+        const { rows } = await c.query<{ name: string | null }>(`select to_${type}($1)::text as name`, [
+          identity,
+        ]);
+        if (rows[0]?.name) resolved.add(rows[0].name);
+      }
+      const { rows } = await c.query<{ name: string }>(
+        `select oid::regprocedure::text as name from pg_proc where pronamespace = 'public'::regnamespace
+         union select oid::regclass::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v', 'm', 'S', 'p')`,
+      );
+      expect([...resolved].sort()).toEqual(rows.map(({ name }) => name).sort());
+    });
+  });
+
   it.each(listPresets())("take the preset %s, and take it again", async (preset) => {
     const { ownerUrl } = await createProjectDatabase(server);
     await withClient(ownerUrl, async (c) => {
