@@ -95,10 +95,10 @@ describe("the data folder", () => {
       (error: unknown) => error,
     )) as LocalProjectError;
 
-  it("loses no acknowledged call when the process is killed, six times over", async () => {
+  it("loses no acknowledged call when the process is killed, four times over", async () => {
     const dataDir = newFolder();
     const acknowledged: string[] = [];
-    for (let round = 0; round < 6; round++) {
+    for (let round = 0; round < 4; round++) {
       const project = await startProcess(dataDir);
       const writing = (async () => {
         for (let index = 0; index < 10_000; index++) {
