@@ -15,11 +15,9 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { extractAll, listPackage } from "@electron/asar";
 import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startLocalProject } from "../local-project/index.ts";
 import { ensureBuilt, repositoryDir } from "../cli/build.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-package-"));
@@ -201,23 +199,92 @@ test("the fuses keep Node's back doors shut and hold the package's integrity", a
   });
 });
 
-test("the local project starts from the package's content alone", async () => {
-  const project = await startLocalProject({
-    workerUrl: pathToFileURL(join(content, "out/main/local-project-worker.js")),
-    dataDir: join(folder, "project"),
-    resourcesDir: join(content, "supabase"),
-    sqlDir: join(content, "local-project"),
-    cacheDir: join(folder, "cache"),
+/** As much of Electron as the main process needs to bring the console up, and a page that asks it things. */
+const standInForElectron = `
+  import { EventEmitter } from "node:events";
+  const handlers = new Map();
+  const listeners = new Map();
+  const ignore = () => {};
+  class Contents extends EventEmitter {
+    mainFrame = { url: "app://console/" };
+    setWindowOpenHandler = ignore;
+    isDestroyed = () => false;
+    send = ignore;
+  }
+  export class BrowserWindow extends EventEmitter {
+    static getAllWindows = () => [];
+    webContents = new Contents();
+    loadURL = async () => void setTimeout(() => converse(this.webContents), 0);
+    isFocused = () => false; isMaximized = () => false; getNormalBounds = () => ({});
+    show = ignore;
+  }
+  export const app = Object.assign(new EventEmitter(), {
+    name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true,
+    whenReady: async () => {}, getAppPath: () => process.env.APP_PATH,
+    exit: (code) => process.exit(code),
+    quit() { let held = false; this.emit("before-quit", { preventDefault: () => (held = true) }); if (!held) process.exit(0); },
   });
-  const answer = await fetch(`${project.url}/rest/v1/rpc/console_project_info`, {
-    method: "POST",
-    headers: {
-      apikey: project.serviceRoleKey,
-      authorization: `Bearer ${project.serviceRoleKey}`,
-      "content-type": "application/json",
+  export const ipcMain = { handle: (name, handler) => handlers.set(name, handler), on: (name, handler) => listeners.set(name, handler) };
+  export const dialog = { showErrorBox: (title, text) => console.error(title, text) };
+  export const Menu = { buildFromTemplate: ignore, setApplicationMenu: ignore };
+  export const nativeTheme = {};
+  export class Notification { static isSupported = () => false; }
+  export const protocol = { registerSchemesAsPrivileged: ignore };
+  export const screen = {};
+  export const session = { defaultSession: new Proxy({}, { get: (_t, name) =>
+    name === "webRequest" ? { onBeforeRequest: ignore } : name === "protocol" ? { handle: ignore } : ignore }) };
+
+  async function converse(sender) {
+    const call = (name, input) => handlers.get("console:call")({ senderFrame: sender.mainFrame, sender }, name, input);
+    let state;
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      state = (await call("connection.state", {})).value;
+    } while (state.status === "starting" || state.status === "connecting" || state.status === "catching_up");
+    const text = Buffer.from("name,age\\nAda,36\\n");
+    const upload = await call("reconciliation.open_upload", { file_name: "wrong.csv", size_bytes: text.length });
+    const { upload_id } = upload.value;
+    await call("reconciliation.upload_chunk", { upload_id, offset_bytes: 0, base64: text.toString("base64") });
+    const started = await call("reconciliation.start", { upload_ids: [upload_id], from: "2026-11-01", to: "2026-11-02" });
+    let run = started.value;
+    while (run.status === "running") {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      run = (await call("reconciliation.runs", {})).value[0];
+    }
+    console.log(JSON.stringify({ status: state.status, failure: state.failure, rules: (await call("rules.list", {})).value?.rules.length, run }));
+    app.quit();
+  }
+`;
+
+test("the packaged main process brings up local project and reconciliation, and ends in order: from its content alone", async () => {
+  const electron = join(content, "node_modules/electron");
+  mkdirSync(electron);
+  writeFileSync(join(electron, "package.json"), '{"name":"electron","type":"module","main":"index.js"}');
+  writeFileSync(join(electron, "index.js"), standInForElectron);
+  const dataDir = join(folder, "data");
+  const child = spawn(
+    process.execPath,
+    [join(content, "out/main/index.js"), `--data-dir=${dataDir}`, "--no-sample-data"],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, APP_PATH: content },
     },
-    body: "{}",
-  });
-  expect(answer.status).toBe(200);
-  await project.stop();
-}, 120_000);
+  );
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (chunk) => (stdout += chunk));
+  child.stderr.on("data", (chunk) => (stderr += chunk));
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  expect(stdout, stderr).not.toBe("");
+  const said = JSON.parse(stdout) as {
+    status: string;
+    rules: number;
+    run: { status: string; failure: { message: string } };
+  };
+  expect(said).toMatchObject({ status: "live", failure: null });
+  expect(said.rules).toBeGreaterThan(3);
+  // The worker ran: it is the one that reads the file and says what is wrong with it.
+  expect(said.run).toMatchObject({ status: "failed" });
+  expect(said.run.failure.message).toContain("wrong.csv");
+  expect(code, stderr).toBe(0);
+}, 240_000);

@@ -2,7 +2,7 @@
  * The console with the project it starts on: the only place where it meets the local project, and the only one that
  * starts sample data, which is given the local project alone.
  */
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { About, Failure } from "../../shared/contract/index.ts";
 import type { Result } from "../../shared/governance/result.ts";
@@ -45,15 +45,13 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
 async function startLocal(options: ComposeOptions, supabaseDir: string): Promise<LocalProject> {
   const { dataDir, resourcesDir, workerUrls, log } = options;
   const projectDir = join(dataDir, "local-project");
-  const cacheDir = join(dataDir, "cache");
-  mkdirSync(cacheDir, { recursive: true });
   const project = await startLocalProject({
     dataDir: projectDir,
     resourcesDir: supabaseDir,
     sqlDir: join(resourcesDir, "local-project"),
-    cacheDir,
     log,
-    ...(workerUrls ? { workerUrl: workerUrls.localProject } : {}),
+    // A checkout keeps its prepared database for all who start it; a packaged program has no folder of its own to write.
+    ...(workerUrls ? { workerUrl: workerUrls.localProject, cacheDir: join(dataDir, "cache") } : {}),
   });
   let sample: SampleData | null = null;
   return {
