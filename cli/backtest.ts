@@ -207,7 +207,7 @@ async function rulesInForce(call: Call): Promise<readonly Rule[]> {
   if (call.url === null) return [];
   const backend = createBackend({ url: call.url, key: call.key });
   try {
-    const answer = await backend.rpc("list_rules", {}, z.unknown(), { retries: 3 });
+    const answer = await backend.rpc("list_rules", {}, z.unknown(), { retries: 3, timeoutMs: 60_000 });
     if (!answer.ok) throw new Error(answer.error.message);
     return rulesOf(answer.value, "The project's list of rules");
   } finally {

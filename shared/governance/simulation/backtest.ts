@@ -163,7 +163,9 @@ export function startBacktest(options: BacktestOptions): Backtest {
   const drifts = new Map<string, Drift>();
   const open = new Map<string, Open>();
   const days = new Map<string, DayRow>();
-  const changed: ChangedDecision[] = [];
+  /** Who is stopped or let through matters most: other changes are listed after, where there is room. */
+  const stopsChanged: ChangedDecision[] = [];
+  const othersChanged: ChangedDecision[] = [];
   const impacts = new Map<string, Impact>(
     draft.rules.map((rule) => [
       rule.rule_name,
@@ -277,6 +279,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
 
   function note(event: ReplayEvent, decision: Decision, words: string): void {
     changedTotal++;
+    const changed =
+      (decision.decision === "block") !== (event.kind === "blocked") ? stopsChanged : othersChanged;
     if (changed.length >= maximalExamples) return;
     changed.push({
       at: event.at,
@@ -393,7 +397,11 @@ export function startBacktest(options: BacktestOptions): Backtest {
       drift,
       day,
       localDay,
-      impact: stops ? impact : null,
+      // What a reroute saves is its rule's doing: the last one that routed.
+      impact: stops
+        ? impact
+        : (impacts.get(decision.outcome?.matched.findLast((rule) => rule.action.route)?.rule_name ?? "") ??
+          null),
       stopped: stops,
       model: decision.model,
       factors: decision.outcome?.factors_thousandths ?? [],
@@ -512,7 +520,7 @@ export function startBacktest(options: BacktestOptions): Backtest {
         newly_stopped: row.newlyStopped,
         tokens_saved: row.tokensSaved,
       })),
-      changed: [...changed],
+      changed: [...stopsChanged, ...othersChanged].slice(0, maximalExamples),
       changed_total: changedTotal,
     }),
   };

@@ -251,6 +251,7 @@ describe("a backtest", () => {
       tokens_saved: 0,
       cost_saved_micros: 1_500,
     });
+    expect(report.rules[0]).toMatchObject({ rule_name: "cheap", cost_saved_micros: 1_500 });
     expect(report.rules[1]).toMatchObject({ rule_name: "shadow", mode: "shadow", matched: 1, stopped: 0 });
   });
 
