@@ -3,8 +3,11 @@ import type { WebSocket } from "ws";
 import { clientFrame, closeCodes, type ServerFrame } from "../../shared/contract/index.ts";
 import type { Dispatcher } from "../main/console/dispatch.ts";
 
-/** A page that lets more than this pile up is cut off: it connects again and goes on where it was. */
-const maxBufferedBytes = 16 * 1024 * 1024;
+/**
+ * A page that lets more than this pile up is cut off: it connects again and goes on where it was. Generous: one export
+ * may be large, and what follows it must not end it.
+ */
+const maxBufferedBytes = 256 * 1024 * 1024;
 const maxStreams = 100;
 const maxCallsInFlight = 200;
 const pingEveryMs = 30_000;

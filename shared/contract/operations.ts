@@ -55,7 +55,13 @@ export const connectionState = z.object({
   last_sync_at: records.instant.nullable(),
   /** Sample traffic: null where the project has none. */
   sample_traffic: z
-    .object({ running: z.boolean(), calls: records.whole, filling: z.number().min(0).max(1).nullable() })
+    .object({
+      running: z.boolean(),
+      calls: records.whole,
+      filling: z.number().min(0).max(1).nullable(),
+      /** Why there is no sample data, in one sentence. */
+      problem: z.string().nullish(),
+    })
     .nullable(),
 });
 export type ConnectionState = z.infer<typeof connectionState>;

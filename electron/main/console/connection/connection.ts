@@ -20,7 +20,7 @@ export interface LocalProject {
   readonly sampleTraffic: {
     start(): void | Promise<void>;
     stop(): void | Promise<void>;
-    status(): { running: boolean; calls: number; filling: number | null };
+    status(): { running: boolean; calls: number; filling: number | null; problem?: string | null };
   } | null;
   stop(): Promise<void>;
   /** Settles when it ends: null after `stop`, else what went wrong. */
