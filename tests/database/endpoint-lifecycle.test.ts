@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -12,12 +13,12 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import { afterAll, describe, expect, inject, it } from "vitest";
 import { type LocalProjectError, startLocalProject } from "../../local-project/index.ts";
 import { PGLITE_VERSION } from "../../local-project/project.ts";
+import { createEmptyDatabase } from "../support/database.ts";
 import { startFixtureProject, writeFixtureResources } from "../support/endpoint.ts";
-import { startPostgres } from "../support/postgres.ts";
+import { makeSupabaseLike, startPostgres } from "../support/postgres.ts";
 
 const resourcesDir = writeFixtureResources();
 const temporary = mkdtempSync(join(tmpdir(), "endpoint-lifecycle-"));
@@ -301,7 +302,7 @@ describe("the data folder", () => {
     const cacheDir = join(temporary, "cache");
     const first = await startFixtureProject({ resourcesDir, dataDir: newFolder(), cacheDir });
     await first.stop();
-    const [snapshot = ""] = (await import("node:fs")).readdirSync(cacheDir);
+    const [snapshot = ""] = readdirSync(cacheDir);
     writeFileSync(join(cacheDir, snapshot), readFileSync(join(cacheDir, snapshot)).subarray(0, 100_000));
     const second = await startFixtureProject({ resourcesDir, dataDir: newFolder(), cacheDir });
     expect(await call(second, "add", { a: 1, b: 2 })).toEqual({ status: 200, body: 3 });
@@ -338,15 +339,7 @@ describe("in front of a server", () => {
   });
 
   it("serves an owner who is no superuser, and leaves the configuration that is there", async () => {
-    const { makeSupabaseLike } = await import("../support/postgres.ts");
-    const client = new pg.Client({ connectionString: inject("postgresUrls")[18] });
-    await client.connect();
-    const name = `t_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
-    await client.query(`create database ${name}`);
-    await client.end();
-    const url = new URL(inject("postgresUrls")[18]);
-    url.pathname = `/${name}`;
-    const databaseUrl = await makeSupabaseLike(url.toString());
+    const databaseUrl = await makeSupabaseLike(await createEmptyDatabase(inject("postgresUrls")[18]));
     const first = await startFixtureProject({ resourcesDir, databaseUrl });
     expect(first.said).toContain("Applied the preset default.");
     expect(await call(first, "who")).toMatchObject({ body: { role: "service_role" } });

@@ -2,20 +2,10 @@ import { rmSync } from "node:fs";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { createEmptyDatabase } from "../support/database.ts";
 import { startFixtureProject, type TestProject, writeFixtureResources } from "../support/endpoint.ts";
 
 const urls = inject("postgresUrls");
-
-async function emptyDatabase(serverUrl: string): Promise<string> {
-  const client = new pg.Client({ connectionString: serverUrl });
-  await client.connect();
-  const name = `t_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
-  await client.query(`create database ${name}`);
-  await client.end();
-  const url = new URL(serverUrl);
-  url.pathname = `/${name}`;
-  return url.toString();
-}
 
 interface Rule {
   /** What the documentation says, in its words or near. */
@@ -812,7 +802,7 @@ describe.each(databases)("the endpoint on $name", ({ server }) => {
     resourcesDir = writeFixtureResources();
     project = await startFixtureProject({
       resourcesDir,
-      ...(server === null ? {} : { databaseUrl: await emptyDatabase(server) }),
+      ...(server === null ? {} : { databaseUrl: await createEmptyDatabase(server) }),
     });
     tokens.anon = project.anonKey;
     tokens.service_role = project.serviceRoleKey;

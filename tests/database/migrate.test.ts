@@ -14,7 +14,7 @@ import {
   publicObjects,
   readMigrations,
 } from "../../local-project/migrations.ts";
-import { createProjectDatabase } from "../support/database.ts";
+import { createEmptyDatabase, createProjectDatabase } from "../support/database.ts";
 import { makeSupabaseLike } from "../support/postgres.ts";
 
 const FIRST = `
@@ -65,14 +65,6 @@ async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T
 
 const urls = inject("postgresUrls");
 
-async function emptyDatabase(serverUrl: string): Promise<string> {
-  const name = `t_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
-  await withClient(serverUrl, (client) => client.query(`create database ${name}`));
-  const url = new URL(serverUrl);
-  url.pathname = `/${name}`;
-  return url.toString();
-}
-
 const migrateAt = (url: string, options: Parameters<typeof migrate>[1] = {}) =>
   withClient(url, (client) => migrate(pgConnection(client), { resourcesDir, ...options }));
 
@@ -94,7 +86,7 @@ for (const version of [18, 15] as const) {
     const server = serverUrl ?? "";
 
     it("applies everything in order as a non-superuser owner, and says so", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const said: string[] = [];
       const outcome = await migrateAt(owner, {
         preset: { name: "small" },
@@ -115,7 +107,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("records what it applied where Supabase's CLI records it", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await migrateAt(owner);
       const { rows } = await withClient(owner, (c) =>
         c.query(
@@ -129,7 +121,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("applies nothing the second time, and the preset only when asked for", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await migrateAt(owner);
       expect(await migrateAt(owner, { preset: { name: "small", ifFresh: true } })).toEqual({
         applied: [],
@@ -140,7 +132,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("respects a table that an old Supabase CLI made, and the project's own migrations in it", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await withClient(owner, (c) =>
         c.query(`create schema supabase_migrations;
           create table supabase_migrations.schema_migrations (version text primary key);
@@ -150,7 +142,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("lets eight installers start at once and applies each migration once", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const outcomes = await Promise.all(Array.from({ length: 8 }, () => migrateAt(owner)));
       expect(outcomes.flatMap(({ applied }) => applied).sort()).toEqual([
         "20260101000000_governance_first",
@@ -159,7 +151,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("refuses, with a list and before it changes anything, a project with objects under our names", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await withClient(owner, (c) =>
         c.query(`create schema governance;
           create function public.count_accounts(a text, b integer) returns text language sql as 'select a';
@@ -177,7 +169,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("refuses a function of the project's that a later migration of ours would replace", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const onlyFirst = writeResources({ "20260101000000_governance_first.sql": FIRST });
       await migrateAt(owner, { resourcesDir: onlyFirst });
       await withClient(owner, (c) =>
@@ -188,7 +180,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("refuses a database that is newer than the code", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const newer = writeResources({
         "20260101000000_governance_first.sql": FIRST,
         "20260101000100_governance_second.sql": SECOND,
@@ -202,7 +194,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("keeps nothing of a migration that fails, names it and its line, and goes on after it is mended", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const broken = writeResources({
         "20260101000000_governance_first.sql": FIRST,
         "20260101000100_governance_second.sql": "create table governance.half ();\n\nselect * from nowhere;",
@@ -220,7 +212,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("lets a superuser install on behalf of the owner", async () => {
-      const superuser = await emptyDatabase(server);
+      const superuser = await createEmptyDatabase(server);
       await makeSupabaseLike(superuser);
       await migrateAt(superuser, { role: "project_owner" });
       const { rows } = await withClient(superuser, (c) =>
@@ -232,7 +224,7 @@ for (const version of [18, 15] as const) {
     });
 
     it("refuses an unknown preset before it changes anything, and names those there are", async () => {
-      const owner = await makeSupabaseLike(await emptyDatabase(server));
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await expect(migrateAt(owner, { preset: { name: "../small" } })).rejects.toThrow(
         'There is no preset "../small". Presets: small.',
       );
@@ -294,7 +286,7 @@ describe("the product's own migrations", () => {
   const server = urls[18];
 
   it("apply as a non-superuser beside a project's own tables, and leave those as they were", async () => {
-    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    const owner = await makeSupabaseLike(await createEmptyDatabase(server));
     const theirs = () =>
       withClient(owner, async (c) => {
         const { rows } = await c.query(
@@ -318,7 +310,7 @@ describe("the product's own migrations", () => {
   });
 
   it("are refused before anything changes where the project has a function of the same name and arguments", async () => {
-    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    const owner = await makeSupabaseLike(await createEmptyDatabase(server));
     await withClient(owner, (c) =>
       c.query(
         "create function public.get_user_token_balance(uid text) returns int language sql as 'select 1'; create function public.run_maintenance() returns void language sql as ''",
@@ -387,7 +379,7 @@ describe("the product's own migrations", () => {
   });
 
   it("are all there for this runner after `supabase db push`", async () => {
-    const owner = await makeSupabaseLike(await emptyDatabase(server));
+    const owner = await makeSupabaseLike(await createEmptyDatabase(server));
     expect(await supabasePush(owner)).toContain("Applying migration");
     const outcome = await withClient(owner, (c) => migrate(pgConnection(c), { preset: { name: "default" } }));
     expect(outcome).toMatchObject({
@@ -432,7 +424,7 @@ describe("npm run migrate", () => {
   });
 
   it("applies everything with a preset, then says that nothing is left", async () => {
-    const owner = await makeSupabaseLike(await emptyDatabase(urls[18]));
+    const owner = await makeSupabaseLike(await createEmptyDatabase(urls[18]));
     const first = await run("--database-url", owner, "--preset", "default");
     expect(first).toMatchObject({ code: 0, err: "" });
     expect(first.out).toMatch(/^Applied \d{14}_governance_schema\.\n/);
@@ -445,7 +437,7 @@ describe("npm run migrate", () => {
   });
 
   it("ends with 1 and the list where the project's own objects are in the way", async () => {
-    const owner = await makeSupabaseLike(await emptyDatabase(urls[18]));
+    const owner = await makeSupabaseLike(await createEmptyDatabase(urls[18]));
     await withClient(owner, (c) => c.query("create schema governance"));
     const { code, out, err } = await run("--database-url", owner);
     expect(code).toBe(1);

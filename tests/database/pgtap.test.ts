@@ -41,7 +41,9 @@ describe("pgTAP on PGlite", () => {
 
 const server = inject("postgresUrls")[15];
 const hasPgTap =
-  server !== null && existsSync("/usr/bin/pg_prove") && existsSync("/usr/share/postgresql/15/extension/pgtap.control");
+  server !== null &&
+  existsSync("/usr/bin/pg_prove") &&
+  existsSync("/usr/share/postgresql/15/extension/pgtap.control");
 
 describe.runIf(hasPgTap)("pgTAP with pg_prove on PostgreSQL 15", () => {
   it("passes every file", async () => {
