@@ -475,7 +475,7 @@ describe("a guarded stream", () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     expect(
-      await guard.stream({ ...request, request_id: "s" }, async () => new Promise(() => undefined)),
+      await guard.stream({ ...request, request_id: "s" }, async () => new Promise<never>(() => undefined)),
     ).toMatchObject({ ok: false, error: { kind: "call_timed_out" } });
     await guard.idle();
     expect(database.held.get("s")).toBe("released");
