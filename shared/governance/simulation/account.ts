@@ -2,7 +2,7 @@ import type { DecisionSettings, Plan, TaskEstimate } from "../plans/plan.ts";
 import { costOfCall, type PriceBook, providerOf } from "../pricing/prices.ts";
 import { type Decision, decide, usagePercent } from "../rules/decide.ts";
 import { type CompiledRules, multiplyTokens } from "../rules/evaluate.ts";
-import { countWords, identityText, readMessage } from "../rules/text.ts";
+import { identityText, readMessage } from "../rules/text.ts";
 import type { Facts } from "../rules/types.ts";
 import { dayOf, localTime, localWeekday, monthOf } from "../time/zone.ts";
 import type { UsageCounts } from "../usage/counts.ts";
@@ -72,7 +72,6 @@ export class AccountModel {
   readonly lots: ModelLot[] = [];
   #dayEndsMs: number;
   #monthEndsMs: number;
-  #monthStartsMs: number;
   #lastMessageMs: number | null = null;
   #rapid = 0;
   #forgivenMs = Number.NEGATIVE_INFINITY;
@@ -87,9 +86,7 @@ export class AccountModel {
     this.zone = zone;
     this.created_ms = createdMs;
     this.#dayEndsMs = dayOf(createdMs, zone).endMs;
-    const month = monthOf(createdMs, zone);
-    this.#monthStartsMs = month.startMs;
-    this.#monthEndsMs = month.endMs;
+    this.#monthEndsMs = monthOf(createdMs, zone).endMs;
     this.#grantAllowance(createdMs, createdMs);
   }
 
@@ -138,19 +135,18 @@ export class AccountModel {
 
   /** Brings the account up to a moment: holds and lots expire, day and month turn, allowances come. */
   roll(atMs: number): void {
-    for (const [id, hold] of this.#holds)
+    // An expired hold is kept for its factors: a late settlement still charges.
+    for (const hold of this.#holds.values())
       if (hold.expires_ms <= atMs && hold.reserved > 0) {
         this.reserved -= hold.reserved;
         hold.reserved = 0;
-        // Kept for its factors: a late settle still charges.
-        this.#holds.set(id, hold);
       }
     const expired = this.lots
       .filter((lot) => lot.expires_ms !== null && lot.expires_ms <= atMs && lot.remaining > 0)
       .toSorted((a, b) => (a.expires_ms ?? 0) - (b.expires_ms ?? 0) || a.id - b.id);
     for (const lot of expired) lot.remaining -= Math.min(lot.remaining, this.available);
     if (this.#dayEndsMs <= atMs) {
-      this.#dayEndsMs = this.#endOf(dayOf, atMs);
+      this.#dayEndsMs = dayOf(atMs, this.zone).endMs;
       this.day_tokens = 0;
       this.day_cost_micros = 0;
       this.day_messages = 0;
@@ -158,21 +154,16 @@ export class AccountModel {
     if (this.#monthEndsMs <= atMs) {
       const passed = this.#monthEndsMs;
       const month = monthOf(atMs, this.zone);
-      this.#monthStartsMs = month.startMs;
       this.#monthEndsMs = month.endMs;
       this.month_tokens = 0;
       this.month_cost_micros = 0;
       // Months that passed unseen are granted only as far as their tokens would still be there.
-      let first = this.#monthStartsMs;
+      let first = month.startMs;
       for (let months = this.plan.rollover_months ?? 0; months > 0 && first > passed; months--)
         first = monthOf(first - 1, this.zone).startMs;
       for (let start = first; start <= atMs; start = monthOf(start, this.zone).endMs)
         this.#grantAllowance(start, atMs);
     }
-  }
-
-  #endOf(period: typeof dayOf, atMs: number): number {
-    return period(atMs, this.zone).endMs;
   }
 
   /** The facts of a call, as docs/RULES.md has them. Rolls the account first. */
@@ -189,7 +180,6 @@ export class AccountModel {
     const conversation = call.conversation_id || null;
     return {
       ...readMessage(message, settings, call.complexity ?? null),
-      message_words: message === null ? null : countWords(message),
       tokens_today: today,
       tokens_this_month: month,
       messages_today: this.day_messages + (message === null ? 0 : 1),
