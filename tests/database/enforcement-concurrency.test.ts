@@ -63,7 +63,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
           }
           done.calls += 1;
           if ("refused" in answer) done.refused += 1;
-          if (answer.decision === "block") done.blocked += 1;
+          if (answer["decision"] === "block") done.blocked += 1;
         }
       }),
     );

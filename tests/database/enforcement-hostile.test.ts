@@ -119,7 +119,7 @@ function hostileJson(random: Random, depth = 0): unknown {
         -1,
         1.5,
         1e300,
-        9007199254740993,
+        2 ** 53,
         "",
         "text",
         "message",

@@ -6,24 +6,14 @@ import { createProjectDatabase } from "../support/database.ts";
 /** Sizes of the issue with ENFORCEMENT_FULL=1; without, a fraction that keeps the whole suite quick. */
 export const isFull = process.env["ENFORCEMENT_FULL"] === "1";
 
-export interface Answer {
-  readonly [key: string]: unknown;
-  readonly decision?: string;
-  readonly reason?: string | null;
-  readonly status?: string;
-}
-
-export interface Refused {
-  readonly refused: string;
-  readonly hint: string | undefined;
-  readonly message: string;
-}
+/** What a function answers; or, where it refused, `refused` (SQLSTATE), `hint` and `message`. */
+export type Answer = Readonly<Record<string, unknown>>;
 
 export interface Project {
   readonly url: string;
   readonly pool: pg.Pool;
   /** Answers, or tells how it was refused; throws where a call fails in any way that is not ours. */
-  call(name: string, ...parameters: readonly unknown[]): Promise<Answer | Refused>;
+  call(name: string, ...parameters: readonly unknown[]): Promise<Answer>;
   one<Row>(text: string, values?: readonly unknown[]): Promise<Row>;
   close(): Promise<void>;
 }
