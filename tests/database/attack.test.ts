@@ -29,6 +29,14 @@ interface Settled {
   readonly balance: { available: number; reserved: number; total: number; debt: number };
 }
 
+/** The functions are the same everywhere: on PGlite a few of each kind, with what strains an embedded database. */
+const embedded = new Set([
+  "authorize_usage",
+  "upsert_account",
+  "save_rule",
+  "process_stripe_event",
+  "usage_events_since",
+]);
 const hardForPglite = new Set([
   "null",
   "a megabyte",
@@ -135,7 +143,7 @@ describe.each(["PostgreSQL 18", "PGlite"] as const)("hostile input on %s", (kind
   beforeAll(async () => {
     if (kind === "PGlite") {
       folder = mkdtempSync(join(tmpdir(), "attack-"));
-      target = new Target(await startLocalProject({ dataDir: join(folder, "data"), cacheDir: folder }));
+      target = new Target(await startLocalProject({ dataDir: join(folder, "data") }));
     } else {
       const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
       target = new Target(await startLocalProject({ databaseUrl: ownerUrl }));
@@ -147,13 +155,13 @@ describe.each(["PostgreSQL 18", "PGlite"] as const)("hostile input on %s", (kind
     if (folder) rmSync(folder, { recursive: true, force: true });
   });
 
-  it.each(Object.keys(calls))("%s refuses in words or copes, and a refusal changes nothing", async (name) => {
+  const names = Object.keys(calls).filter((name) => kind !== "PGlite" || embedded.has(name));
+  it.each(names)("%s refuses in words or copes, and a refusal changes nothing", async (name) => {
     const valid = calls[name] ?? {};
     const faults: string[] = [];
     for (const parameter of Object.keys(valid)) {
       const refused: [what: string, parameters: Readonly<Record<string, string>>][] = [];
       for (const [what, json] of Object.entries(hostile)) {
-        // The functions are the same on both; what the embedded database adds are its own limits.
         if (kind === "PGlite" && !hardForPglite.has(what)) continue;
         const parameters = { ...valid, [parameter]: json };
         const { status, body } = await target.send(name, parameters);
