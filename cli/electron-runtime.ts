@@ -45,25 +45,29 @@ export async function findRuntime(say: (sentence: string) => void): Promise<Runt
   const installed = installedRuntime();
   if (installed) return { path: installed };
   if (!existsSync(join(packageDir, "install.js"))) return { reason: "Electron is not installed" };
-  if (!(await answers(downloadHost()))) return { reason: "its runtime is not here and cannot be fetched" };
+  if (!(await answers(downloadAddress()))) return { reason: "its runtime is not here and cannot be fetched" };
   say("Fetching Electron's runtime, once…");
   if (!(await runInstaller())) return { reason: "its runtime could not be fetched" };
   const fetched = installedRuntime();
   return fetched ? { path: fetched } : { reason: "its runtime could not be installed" };
 }
 
-/** Where @electron/get fetches from: GitHub, or the mirror that is set. */
-function downloadHost(): string {
+/** What @electron/get would fetch from GitHub, or the mirror that is set, whose layout is its own. */
+function downloadAddress(): string {
   const { ELECTRON_MIRROR, npm_config_electron_mirror } = process.env;
-  return (
-    ELECTRON_MIRROR || npm_config_electron_mirror || "https://github.com/electron/electron/releases/download/"
-  );
+  const mirror = ELECTRON_MIRROR || npm_config_electron_mirror;
+  if (mirror) return mirror;
+  const { version } = JSON.parse(readFileSync(join(packageDir, "package.json"), "utf8")) as {
+    version: string;
+  };
+  const name = `electron-v${version}-${process.platform}-${process.arch}.zip`;
+  return `https://github.com/electron/electron/releases/download/v${version}/${name}`;
 }
 
-/** Any answer will do: without one the installer would try for minutes. */
+/** Any answer of the last host will do: without one the installer would try for minutes. */
 async function answers(url: string): Promise<boolean> {
   try {
-    await fetch(url, { method: "HEAD", redirect: "manual", signal: AbortSignal.timeout(probeMs) });
+    await fetch(url, { method: "HEAD", signal: AbortSignal.timeout(probeMs) });
     return true;
   } catch {
     return false;

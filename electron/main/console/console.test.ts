@@ -474,6 +474,9 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   const line = await openLine(projectPort());
   const console_ = await connected(line.port);
   const user = await makeUser();
+  const seen = followFeed(console_);
+  await authorize(user, "before the cut");
+  await expect.poll(() => seen.some(({ user_id }) => user_id === user), { timeout: 10_000 }).toBe(true);
   await value(console_, "accounts.get", { user_id: user });
   await value(console_, "rules.list", {});
   await line.cut();
@@ -487,6 +490,16 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
     ok: false,
     error: { code: "offline" },
   });
+
+  const history = await value(console_, "watch.history", {
+    filter: { user_id: user },
+    before_event_id: null,
+    limit: 10,
+  });
+  expect(history.events.map(({ user_id }) => user_id)).toEqual([user]);
+  expect(await value(console_, "search.everything", { query: "large_mess" })).toMatchObject([
+    { kind: "rule", id: "large_message" },
+  ]);
 
   const command = randomUUID();
   const acted = await value(console_, "accounts.block", {
