@@ -162,6 +162,8 @@ export function UsersDesk(): ReactNode {
     (value) => typeof value === "boolean",
   );
   const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
+  const isOpen = userId !== null;
+  const [isHeld, setHeld] = useState(false);
   const plans = useLive((state) => state.connection?.project?.plans) ?? [];
 
   // A link may name the filter ("Show flagged users"); from then on it is the person's own choice.
@@ -195,14 +197,14 @@ export function UsersDesk(): ReactNode {
       cursor: (pagedFor === criteria ? cursors.at(-1) : null) ?? null,
       limit: Math.min(100, Math.max(1, limit)),
     },
-    { keepPrevious: true },
+    // Read again by itself only while nobody reads it: rows sorted by what is live would jump.
+    { keepPrevious: true, ...(isHeld || isOpen ? {} : { refetchMs: 15_000 }) },
   );
   const next = found.data?.next_cursor ?? null;
   const goNext = useCallback(() => {
     if (next !== null) setCursors((before) => [...before, next]);
   }, [next]);
   const goBack = useCallback(() => setCursors((before) => before.slice(0, -1)), []);
-  // The list stands still while it is read: rows sorted by what is live would jump.
   useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
 
   const isNarrowed = searched !== "" || filter !== "all" || planId !== "";
@@ -218,7 +220,6 @@ export function UsersDesk(): ReactNode {
     });
   };
   const close = (): void => navigate("/users");
-  const isOpen = userId !== null;
   const total = found.data?.total ?? 0;
   const first = cursors.length * limit + 1;
   const shown = found.data?.accounts.length ?? 0;
@@ -299,6 +300,7 @@ export function UsersDesk(): ReactNode {
               rowHeight={30}
               onOpen={open}
               openKey={userId}
+              onHold={setHeld}
               keys
               columnMenu={!isOpen}
               sort={{ key: sort, descending }}
