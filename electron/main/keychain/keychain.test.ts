@@ -1,3 +1,8 @@
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { type KeychainLibrary, openKeychain } from "./keychain.ts";
 
@@ -86,3 +91,84 @@ test("the real libraries of this machine are tried without an exception", async 
   expect(["keytar", "napi-keyring", "none"]).toContain(keychain.kind);
   expect(keychain.note === null).toBe(keychain.kind !== "none");
 });
+
+function isInstalled(command: string): boolean {
+  try {
+    execFileSync("which", [command]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+const hasKeyring =
+  process.platform === "linux" && isInstalled("dbus-run-session") && isInstalled("gnome-keyring-daemon");
+if (!hasKeyring) console.warn("No gnome-keyring here: the keychain is NOT tested against a real one.");
+
+/** Runs a script in a session of its own with an unlocked (or locked) keyring; answers what it prints. */
+async function inKeyring(script: string, isUnlocked: boolean): Promise<unknown> {
+  const home = mkdtempSync(join(tmpdir(), "keyring-"));
+  const unlock = isUnlocked
+    ? "printf pw | gnome-keyring-daemon --unlock --components=secrets >/dev/null; "
+    : "";
+  const code = `import { openKeychain } from ${JSON.stringify(join(import.meta.dirname, "keychain.ts"))}; ${script}`;
+  try {
+    const { stdout } = await promisify(execFile)(
+      "dbus-run-session",
+      [
+        "--",
+        "bash",
+        "-c",
+        `${unlock}"$@"`,
+        "_",
+        process.execPath,
+        "--input-type=module-typescript",
+        "-e",
+        code,
+      ],
+      {
+        env: { ...process.env, HOME: home, XDG_RUNTIME_DIR: home, XDG_DATA_HOME: home, DISPLAY: "" },
+        timeout: 50_000,
+      },
+    );
+    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "null");
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+test.skipIf(!hasKeyring)(
+  "a real keyring keeps a key, each library its own, and forgets it when told",
+  async () => {
+    const said = await inKeyring(
+      `const said = {};
+     for (const kind of ["keytar", "napi-keyring"]) {
+       const first = await openKeychain({ service: "token-governance-test", remembered: kind });
+       const kept = first.kind !== "none" && (await first.set("p", "secret of " + kind));
+       const again = await openKeychain({ service: "token-governance-test", remembered: kind });
+       const back = await again.get("p");
+       await again.remove("p");
+       said[kind] = { kind: first.kind, kept, back, gone: await again.get("p") };
+     }
+     console.log(JSON.stringify(said)); process.exit(0);`,
+      true,
+    );
+    expect(said).toEqual({
+      keytar: { kind: "keytar", kept: true, back: "secret of keytar", gone: null },
+      "napi-keyring": { kind: "napi-keyring", kept: true, back: "secret of napi-keyring", gone: null },
+    });
+  },
+);
+
+test.skipIf(!hasKeyring)(
+  "a bus whose keyring nobody unlocks gives a session-only keychain in time, not a hang",
+  async () => {
+    const said = (await inKeyring(
+      `const startedAt = Date.now();
+     const keychain = await openKeychain({ service: "token-governance-test", remembered: null, timeoutMs: 2000 });
+     console.log(JSON.stringify({ kind: keychain.kind, ms: Date.now() - startedAt })); process.exit(0);`,
+      false,
+    )) as { kind: string; ms: number };
+    expect(said.kind).toBe("none");
+    expect(said.ms).toBeLessThan(20_000);
+  },
+);
