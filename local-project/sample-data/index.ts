@@ -38,6 +38,8 @@ export interface SampleStatus {
   readonly calls: number;
   /** Part of the history that is loaded; null once all of it is. */
   readonly filling: number | null;
+  /** Where Stripe's exports for the sample's purchases lie; null while they are not written. */
+  readonly stripe_folder: string | null;
   /** Why there is no sample data, in one sentence; null while all is well. */
   readonly problem: string | null;
 }
@@ -74,6 +76,7 @@ const IDS_PER_USER_DAY = 100;
 export function startSampleData(project: SampleProject, options: SampleOptions = {}): SampleData {
   let traffic: Traffic | null = null;
   let filling: number | null = 0;
+  let writtenTo: string | null = null;
   let problem: string | null = null;
   let isStopped = false;
   let isPaused = false;
@@ -95,6 +98,11 @@ export function startSampleData(project: SampleProject, options: SampleOptions =
       return;
     }
     const catalogue = await readCatalogue(project.run);
+    if (catalogue.plans.length === 0 || catalogue.prices.length === 0) {
+      problem = "Sample data needs a project with plans and prices: apply a preset, then start it again.";
+      filling = null;
+      return;
+    }
     const people = inventPeople(marker.seed, marker.users, marker.days);
     const rate = options.callsPerSecond ?? 3;
     if (rate > 0 && !isStopped) {
@@ -123,8 +131,9 @@ export function startSampleData(project: SampleProject, options: SampleOptions =
       if (!isDone) return;
     }
     const { stripeFolder } = options;
-    if (stripeFolder !== undefined && !existsSync(stripeFolder)) {
-      await writeStripeExports(project.run, stripeFolder);
+    if (stripeFolder !== undefined) {
+      if (!existsSync(stripeFolder)) await writeStripeExports(project.run, stripeFolder);
+      writtenTo = stripeFolder;
     }
     progress(1);
   }
@@ -149,7 +158,13 @@ export function startSampleData(project: SampleProject, options: SampleOptions =
       await filled;
       await traffic?.stop();
     },
-    status: () => ({ running: traffic?.isRunning ?? false, calls: traffic?.calls ?? 0, filling, problem }),
+    status: () => ({
+      running: traffic?.isRunning ?? false,
+      calls: traffic?.calls ?? 0,
+      filling,
+      stripe_folder: writtenTo,
+      problem,
+    }),
     filled,
   };
 }

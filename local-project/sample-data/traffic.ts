@@ -169,8 +169,9 @@ export function startTraffic(options: TrafficOptions): Traffic {
   }
 
   function track(work: Promise<unknown>): void {
-    inFlight.add(work);
-    void work.finally(() => inFlight.delete(work));
+    // Whatever goes wrong in one episode ends that episode alone.
+    const done = work.catch(() => {}).finally(() => inFlight.delete(done));
+    inFlight.add(done);
   }
 
   function tick(): void {

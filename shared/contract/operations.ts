@@ -59,6 +59,8 @@ export const connectionState = z.object({
       running: z.boolean(),
       calls: records.whole,
       filling: z.number().min(0).max(1).nullable(),
+      /** Where Stripe's exports for the sample's purchases lie; null while they are not written. */
+      stripe_folder: z.string().nullish(),
       /** Why there is no sample data, in one sentence. */
       problem: z.string().nullish(),
     })

@@ -3,6 +3,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useRef, useState } from "react";
 import { useConsole } from "../../lib/console.tsx";
 import { formatBytes } from "../../lib/format.ts";
+import { useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { cleanText, clip, counted } from "../../lib/text.ts";
 import { CheckIcon, CloseIcon, FileIcon, UploadIcon, WarningIcon } from "../../ui/icons.tsx";
@@ -17,6 +18,7 @@ export function NewRun(): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
   const { files, add, drop, clear } = useUploads();
+  const sampleFolder = useLive((state) => state.connection?.sample_traffic?.stripe_folder);
   const [isOver, setOver] = useState(false);
   const [from, setFrom] = useState("");
   const [to, setTo] = useState("");
@@ -66,6 +68,12 @@ export function NewRun(): ReactNode {
             Payments, balance history, itemized balance change, payout reconciliation or disputes, as Stripe
             gives them. Several at once are taken together.
           </span>
+          {sampleFolder ? (
+            <span className={css.quiet}>
+              Exports for the sample data, with one difference of every class in them:{" "}
+              <code>{sampleFolder}</code>
+            </span>
+          ) : null}
           <Button
             variant={files.length === 0 ? "filled" : "default"}
             onClick={() => chooser.current?.click()}
