@@ -232,7 +232,7 @@ $$;
 comment on function governance.count_events(bigint, bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
   v_now timestamptz := governance.now();
@@ -248,9 +248,9 @@ declare
 begin
   if current_setting('transaction_read_only') = 'on' or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
   select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
-  if not exists (select from governance.maintenance_state s where s.key = 'followed_events' and (s.value ->> 'consumed')::bigint < v_last)
-    and not exists (select from governance.account_listings l where l.day_ends_at <= v_now)
-    and not exists (select from governance.account_listings l where l.month_ends_at <= v_now and (l.tokens_this_month > l.reserved or l.cost_this_month > 0)) then
+  if (select (s.value ->> 'consumed')::bigint >= v_last from governance.maintenance_state s where s.key = 'followed_events')
+    and coalesce((select min(l.day_ends_at) from governance.account_listings l where l.day_ends_at is not null) > v_now, true)
+    and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true) then
     return 0;
   end if;
   select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
@@ -308,8 +308,12 @@ begin
   v_accounts := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id limit p_limit)
     || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from order by t.transaction_id limit p_limit)
     || array(select h.account_id from governance.hold_events h where h.event_id > v_from order by h.event_id limit p_limit)
-    || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now limit p_limit)
-    || array(select l.account_id from governance.account_listings l where l.month_ends_at <= v_now and (l.tokens_this_month > l.reserved or l.cost_this_month > 0) limit p_limit);
+    || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now order by l.day_ends_at limit p_limit)
+    || array(select x.account_id from (
+      -- The rest waits for upkeep, which gives the new month's allowance too.
+      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
+      where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
+      where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
   if cardinality(v_accounts) > 0 then
     perform governance.copy_to_listings(v_accounts);
   end if;
@@ -404,7 +408,7 @@ declare
   v_condition text;
   v_where text;
   v_source text := 'governance.account_listings l';
-  v_count bigint;
+  v_found bigint[];
   v_total bigint;
   v_is_exact boolean := false;
   v_cursor jsonb;
@@ -467,12 +471,14 @@ begin
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order cheap.
   foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
     continue when governance.estimate_rows('select from governance.account_listings l where ' || v_condition) > 10 * c_few;
-    execute format('select count(*) from (select from governance.account_listings l where %s limit %s) x', v_condition, c_few + 1) into v_count;
-    if v_count <= c_few then
-      v_source := format('(select * from governance.account_listings l where %s offset 0) l', v_condition);
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where %s limit %s) x', v_condition, c_few + 1)
+      into v_found;
+    if coalesce(cardinality(v_found), 0) <= c_few then
+      v_source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l', coalesce(v_found, '{}'));
       v_is_exact := true;
       if cardinality(v_conditions) <= 1 then
-        v_total := v_count;
+        v_total := coalesce(cardinality(v_found), 0);
+        v_where := 'true';
       else
         execute format('select count(*) from %s where %s', v_source, v_where) into v_total;
       end if;
@@ -597,7 +603,7 @@ $$;
 comment on function governance.count_stuck_holds() is 'Holds that need a person or have outlived their end.';
 
 create function public.console_overview(p_minutes int default 60) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_now timestamptz := governance.now();
   v_from timestamptz;
@@ -670,7 +676,7 @@ revoke all on function public.console_overview(int) from public, anon, authentic
 grant execute on function public.console_overview(int) to service_role;
 
 create function public.console_rail_counts() returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
 begin
   perform governance.follow_events(500);
   return jsonb_build_object(
@@ -793,7 +799,7 @@ $$;
 comment on function governance.decision_json(governance.requests) is 'A call and how it ended, as the user''s page lists it.';
 
 create function public.console_account_decisions(p_user_id text, p_before_id bigint default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql stable security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_account_id bigint;
   v_before timestamptz := 'infinity';
@@ -828,22 +834,6 @@ comment on function public.console_account_decisions(text, bigint, int) is
 revoke all on function public.console_account_decisions(text, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_account_decisions(text, bigint, int) to service_role;
 
-create function governance.event_json(p_event_id bigint, p_kind text, p_at timestamptz, p_tokens bigint, p_reason text, r governance.requests, a governance.accounts) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object('event_id', p_event_id, 'kind', p_kind, 'at', p_at, 'request_id', r.request_id, 'decision_id', r.decision_id,
-    'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id, 'decision', r.decision,
-    'reason', case when p_kind in ('released', 'expired', 'quarantined') then p_reason else r.reason end, 'http_status', r.http_status,
-    'requested_model', r.requested_model, 'model', case p_kind when 'settled' then coalesce(r.settled_model, r.model) else r.model end,
-    'task_type', r.task_type, 'scope_id', r.scope_id, 'conversation_id', r.conversation_id, 'tokens', coalesce(p_tokens, r.charged_tokens, 0),
-    'input_tokens', case p_kind when 'settled' then r.input_tokens end, 'output_tokens', case p_kind when 'settled' then r.output_tokens end,
-    'cost_micros', case p_kind when 'settled' then r.cost_micros end, 'currency', case p_kind when 'settled' then r.currency end,
-    'warnings', coalesce(to_jsonb(r.warnings), '[]'),
-    'rule_name', (select v.rule_name from governance.rule_versions v where v.version_id = r.rule_version_id),
-    'rule_names', governance.rule_names(r.matched_version_ids))
-$$;
-comment on function governance.event_json(bigint, text, timestamptz, bigint, text, governance.requests, governance.accounts) is
-  'An event as usage_events_since gives it; a test holds the two together.';
-
 create function governance.check_event_filter(p_filter jsonb) returns void
   language plpgsql immutable set search_path = '' as $$
 begin
@@ -863,7 +853,7 @@ create function public.console_events_before(p_before_event_id bigint default nu
   language plpgsql stable security definer set search_path = '' as $$
 declare
   -- A rare filter ends the page here, with what was found and where to go on: the cost of a page has a bound.
-  c_most constant int := 20000;
+  c_most constant int := 10000;
   v_filter jsonb := coalesce(p_filter, '{}');
   v_high bigint := coalesce(p_before_event_id, 9223372036854775807);
   v_page int := greatest(p_limit, 50);
@@ -934,13 +924,27 @@ begin
         where e.id >= coalesce(f.id, 0) and ($4 is null or e.kind = any ($4))
       )
       select (select f.id from floor f), (
-        select coalesce(jsonb_agg(governance.event_json(p.id, p.kind, p.at, p.tokens, p.reason, p.call, a) order by p.id desc), '[]') from (
-          select e.*, r.call
+        -- As usage_events_since has it; a test holds the two together.
+        select coalesce(jsonb_agg(jsonb_build_object('event_id', p.id, 'kind', p.kind, 'at', p.at, 'request_id', p.request_id, 'decision_id', p.decision_id,
+            'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', p.plan_id, 'decision', p.decision,
+            'reason', case when p.kind in ('released', 'expired', 'quarantined') then p.hold_reason else p.reason end, 'http_status', p.http_status,
+            'requested_model', p.requested_model, 'model', case p.kind when 'settled' then coalesce(p.settled_model, p.model) else p.model end,
+            'task_type', p.task_type, 'scope_id', p.scope_id, 'conversation_id', p.conversation_id, 'tokens', coalesce(p.tokens, p.charged_tokens, 0),
+            'input_tokens', case p.kind when 'settled' then p.input_tokens end, 'output_tokens', case p.kind when 'settled' then p.output_tokens end,
+            'cost_micros', case p.kind when 'settled' then p.cost_micros end, 'currency', case p.kind when 'settled' then p.currency end,
+            'warnings', coalesce(to_jsonb(p.warnings), '[]'),
+            'rule_name', case when p.rule_version_id is not null then (select v.rule_name from governance.rule_versions v where v.version_id = p.rule_version_id) end,
+            'rule_names', case when p.matched_version_ids is not null then governance.rule_names(p.matched_version_ids) else '[]' end
+          ) order by p.id desc), '[]') from (
+          select e.id, e.kind, e.at, e.tokens, e.reason as hold_reason, r.*
           from events e
-          cross join lateral (select q as call from governance.requests q where q.decision_id = e.decision_id limit 1) r
-          where ($5 is null or (r.call).decision = $5) and ($6 is null or $6 in ((r.call).model, (r.call).requested_model, (r.call).settled_model))
+          cross join lateral (select q.request_id, q.decision_id, q.account_id, q.plan_id, q.decision, q.reason, q.http_status, q.requested_model, q.model,
+              q.settled_model, q.task_type, q.scope_id, q.conversation_id, q.charged_tokens, q.input_tokens, q.output_tokens, q.cost_micros, q.currency,
+              q.warnings, q.rule_version_id, q.matched_version_ids
+            from governance.requests q where q.decision_id = e.decision_id limit 1) r
+          where ($5 is null or r.decision = $5) and ($6 is null or $6 in (r.model, r.requested_model, r.settled_model))
           order by e.id desc limit $7) p
-        join governance.accounts a on a.account_id = (p.call).account_id)
+        join governance.accounts a on a.account_id = p.account_id)
       $q$, v_calls, v_order, v_entries, v_holds)
     into v_floor, v_rows
     using v_high, v_until, v_page, v_kinds, v_filter ->> 'decision', v_filter ->> 'model', p_limit + 1 - jsonb_array_length(v_events);
