@@ -32,13 +32,28 @@ export async function createProjectDatabase(
   await server.connect();
   try {
     const template = await findOrMakeTemplate(server, superuserUrl, preset, resourcesDir);
-    const name = `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`;
+    const name = newName();
     await server.query(`create database ${name} template ${template} owner project_owner`);
     return { url: at(superuserUrl, name), ownerUrl: at(superuserUrl, name, "project_owner") };
   } finally {
     await server.end();
   }
 }
+
+/** A database with nothing in it; answers its superuser URL. */
+export async function createEmptyDatabase(superuserUrl: string): Promise<string> {
+  const server = new pg.Client({ connectionString: superuserUrl });
+  await server.connect();
+  try {
+    const name = newName();
+    await server.query(`create database ${name}`);
+    return at(superuserUrl, name);
+  } finally {
+    await server.end();
+  }
+}
+
+const newName = (): string => `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`;
 
 async function findOrMakeTemplate(
   server: pg.Client,
