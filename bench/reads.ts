@@ -1,0 +1,144 @@
+/**
+ * What the console reads must not cost more because there is more history: the same calls on a project with much of it
+ * and on one with little, side by side on one server, with as many accounts and the same traffic in the last hour.
+ *
+ * READS_EVENTS (1,000,000) sizes the history, READS_ACCOUNTS (100,000) both projects; the full claim is 5,000,000 and
+ * 1,000,000. The small project has 50,000 events.
+ */
+import pg from "pg";
+import { createProjectDatabase } from "../tests/support/database.ts";
+import { startPostgres } from "../tests/support/postgres.ts";
+import { alternate, type BenchResult, round } from "./measure.ts";
+
+interface Size {
+  readonly accounts: number;
+  /** Authorisations and settlements together. */
+  readonly events: number;
+}
+
+const lastHourCalls = 2_000;
+const names =
+  "anna,bela,carlos,dmitri,elif,fatima,george,hana,ivan,jun,katya,liam,maria,nour,olga,pavel,quinn,rosa,sven,tariq,uma,viktor,wei,xenia,yusuf,zoe";
+
+/**
+ * Fills a migrated database: consistent as far as reading goes (no chain of hashes), in a few statements a million
+ * rows. The last hour has the same calls whatever the size; the rest lies evenly over 45 days before.
+ */
+async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
+  const calls = events / 2;
+  await sql.query("set session_replication_role = replica");
+  await sql.query(`insert into governance.accounts (user_id, plan_id, email, display_name, created_at, local_day, day_ends_at, local_month, month_ends_at,
+      last_activity_at, day_calls, day_tokens, month_tokens, month_cost_micros, subscription_tokens, flagged_at, debt_tokens)
+    select 'user_' || lpad(i::text, 8, '0'), case when i % 10 = 0 then 'pro' else 'starter' end, lower(n.name) || '.' || substr(md5(i::text), 1, 6) || '@mail.test',
+      case when i % 7 > 0 then initcap(n.name || ' ' || substr(md5((i * 3)::text), 1, 8)) end, now() - interval '100 days', current_date, current_date + 1,
+      date_trunc('month', now())::date, date_trunc('month', now()) + interval '1 month', now() - (i % 40000) * interval '1 minute', (i % 40000 < 600)::int,
+      case when i % 40000 < 600 then i % 9000 else 0 end, i % 40000, i % 30000, 100000, case when i % 2000 = 0 then now() end, case when i % 5000 = 0 then 100 else 0 end
+    from generate_series(1, ${accounts}) i cross join lateral (select (string_to_array('${names}', ','))[1 + i * 31 % 26] as name) n`);
+  await sql.query(`insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
+    select a.account_id, governance.sort_name(a.user_id, a.display_name), governance.search_text(a.user_id, a.display_name, a.email), a.plan_id, a.flagged_at is not null, a.month_ends_at
+    from governance.accounts a`);
+  await sql.query("select governance.copy_to_listings(array(select account_id from governance.accounts))");
+  await sql.query(
+    "select governance.ensure_request_partitions((now() - interval '46 days')::date, now()::date)",
+  );
+  const at = `case when i > ${calls - lastHourCalls} then now() - interval '1 hour' + (i - ${calls - lastHourCalls}) * interval '1 hour' / ${lastHourCalls + 1}
+    else now() - interval '45 days' + i * (interval '44 days' / ${calls}) end`;
+  await sql.query(`insert into governance.requests (xid, decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type, decision, reason, http_status, model,
+      plan_id, rule_set_id, estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros, seen_messages_today,
+      seen_rapid_messages, seen_flagged, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
+      status, ended_at, settled_model, input_tokens, output_tokens, charged_tokens, cost_micros, currency, message_hash, message_words)
+    select '1', 2 * i, t.at, 1 + (i::bigint * 7919) % ${accounts}, 'req-' || i, 0, 'gpt-4o-mini', 'chat', case when i % 50 = 0 then 'block' else 'allow' end,
+      case when i % 5000 = 0 then 'spam_identical' when i % 50 = 0 then 'daily_limit' end, case when i % 50 = 0 then 429 else 200 end, 'gpt-4o-mini', 'starter', 0, 500,
+      case when i % 50 = 0 then 0 else 500 end, 100, 100, 0, 0, 1, 1, false, t.at + interval '5 hours', t.at + interval '5 days', 1000, 0, 0, 500, 0,
+      case when i % 50 = 0 then 'blocked' else 'settled' end, t.at + interval '2 s', 'gpt-4o-mini', 300, 150, case when i % 50 > 0 then 450 end, case when i % 50 > 0 then 120 end, 'usd', i, 12
+    from generate_series(1, ${calls}) i cross join lateral (select ${at} as at) t`);
+  await sql.query(
+    "insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key) select r.request_id, r.created_at, r.decision_id, r.account_id, 0 from governance.requests r",
+  );
+  await sql.query(`insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after, lot_changes, reference, decision_id, hash, xid)
+    select 2 * i + 1, 1 + (i::bigint * 7919) % ${accounts}, ${at} + interval '2 s', 'usage', -450, 1000, 550, 0, '{1,-450}', 'req-' || i, 2 * i, '\\x00', '1'
+    from generate_series(1, ${calls}) i where i % 50 > 0`);
+  await sql.query(`select setval('governance.event_ids', ${2 * calls + 1})`);
+  await sql.query(
+    `update governance.maintenance_state set value = jsonb_build_object('consumed', ${2 * (calls - lastHourCalls)}, 'mark', ${2 * calls + 1}, 'mark_xid', '0') where key = 'followed_events'`,
+  );
+  await sql.query("set session_replication_role = default");
+  for (let left = 1; left > 0; )
+    left = (await sql.query("select governance.follow_events(5000) as left")).rows[0].left;
+  await sql.query("vacuum analyze");
+}
+
+/** What a person at the console does, by name, as statements; `n` makes each different. */
+const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
+  overview: () => "public.console_overview(60)",
+  feed_page: () => "public.console_events_before(null, 200)",
+  feed_page_of_a_reason: () => `public.console_events_before(null, 50, '{"reason": "spam_identical"}')`,
+  first_page: () => "public.console_search_accounts()",
+  page_by_tokens: () => "public.console_search_accounts('', 'all', null, 'tokens_this_month', true)",
+  search_user_id: (n, { accounts }) =>
+    `public.console_search_accounts('user_${String(1 + ((n * 7_919) % accounts)).padStart(8, "0")}')`,
+  search_name: (n) => `public.console_search_accounts('${names.split(",")[n % 26]}')`,
+  account: (n, { accounts }) =>
+    `public.console_get_account('user_${String(1 + ((n * 104_729) % accounts)).padStart(8, "0")}')`,
+  account_decisions: (n, { accounts }) =>
+    `public.console_account_decisions('user_${String(1 + ((n * 7_919) % accounts)).padStart(8, "0")}')`,
+  receipt: (n, { events }) => `public.explain_decision(${2 * (1 + ((n * 7_919) % (events / 2)))})`,
+};
+
+export async function run(): Promise<BenchResult[]> {
+  const accounts = Number(process.env["READS_ACCOUNTS"] ?? 100_000);
+  const large: Size = { accounts, events: Number(process.env["READS_EVENTS"] ?? 1_000_000) };
+  const small: Size = { accounts, events: 50_000 };
+  const server = await startPostgres({
+    version: 18,
+    settings: { shared_buffers: "1GB", synchronous_commit: "off", max_wal_size: "8GB" },
+  });
+  const open = async (size: Size): Promise<pg.Client> => {
+    const { url } = await createProjectDatabase(server.url(), { preset: "default" });
+    const sql = new pg.Client({ connectionString: url });
+    await sql.connect();
+    await fill(sql, size);
+    return sql;
+  };
+  const results: BenchResult[] = [];
+  try {
+    const [smallSql, largeSql] = [await open(small), await open(large)];
+    let n = 0;
+    const time = async (
+      sql: pg.Client,
+      size: Size,
+      read: (n: number, size: Size) => string,
+    ): Promise<number> => {
+      const started = performance.now();
+      for (let call = 0; call < 20; call += 1) {
+        n += 1;
+        await sql.query(`select ${read(n, size)}`);
+      }
+      return (performance.now() - started) / 20;
+    };
+    for (const [name, read] of Object.entries(reads)) {
+      const measured = await alternate(
+        9,
+        () => time(largeSql, large, read),
+        () => time(smallSql, small, read),
+      );
+      results.push({
+        bench: `reads_${name}_long_vs_short_history`,
+        ratio: round(measured.ratio),
+        better: "lower",
+        required: 1.5,
+        figures: {
+          large_ms: round(measured.ours),
+          small_ms: round(measured.floor),
+          large_events: large.events,
+          small_events: small.events,
+          accounts,
+        },
+      });
+    }
+    await Promise.all([smallSql.end(), largeSql.end()]);
+  } finally {
+    await server.stop();
+  }
+  return results;
+}
