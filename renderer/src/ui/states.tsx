@@ -124,6 +124,9 @@ export function StaleLine({
   );
 }
 
+/** Failures of the way to the console: the whole window says them once. */
+const SAID_ABOVE: ReadonlySet<string> = new Set(["connection_lost", "console_unreachable", "unauthorized"]);
+
 /**
  * Shows a query in whichever state it is: skeleton, failure, or data, with a line above data that could not be
  * refreshed.
@@ -142,9 +145,10 @@ export function QueryView<T>({
     if (query.error) return <ErrorView failure={toFailure(query.error)} onRetry={retry} />;
     return skeleton ?? <Skeleton />;
   }
+  const failure = query.error ? toFailure(query.error) : null;
   return (
     <>
-      {query.error ? <FailureLine failure={toFailure(query.error)} onRetry={retry} /> : null}
+      {failure && !SAID_ABOVE.has(failure.code) ? <FailureLine failure={failure} onRetry={retry} /> : null}
       {children(query.data)}
     </>
   );

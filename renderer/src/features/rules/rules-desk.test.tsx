@@ -1,0 +1,88 @@
+import { fireEvent, screen, waitFor, within } from "@testing-library/react";
+import { expect, it } from "vitest";
+import type { RuleMode, RuleRecord } from "../../../../shared/contract/records.ts";
+import { answering, show } from "../../../test-render.tsx";
+import { RulesDesk } from "./rules-desk.tsx";
+
+const rule = (mode: RuleMode, version: number): RuleRecord => ({
+  rule_name: "token_hogging",
+  rule_type: "abuse",
+  conditions: { all: [{ fact: "messages_today", op: ">", value: 100 }] },
+  action: { block: { reason: "token_hogging" } },
+  priority: 40,
+  mode,
+  is_active: true,
+  applies_to: {},
+  version,
+  description: null,
+  updated_at: "2026-11-22T10:00:00Z",
+  updated_by: "preset default",
+  matches_24h: 7,
+});
+const intent = (status: "acknowledged" | "pending") => ({
+  command_id: "c",
+  kind: "set_rule_mode",
+  subject: "token_hogging",
+  summary: "",
+  status,
+  created_at: "",
+  expires_at: "",
+  attempts: 0,
+  failure: null,
+  base: null,
+  mine: null,
+  theirs: null,
+});
+
+it("says what a rule does, switches it, and takes the switch back with the version it then has", async () => {
+  let now = rule("enforce", 3);
+  const client = answering({
+    "rules.list": () => ({ ok: true, value: { rules: [now], as_of: "2026-11-22T12:00:00Z" } }),
+    "rules.set_mode": ({ mode }: { mode: RuleMode }) => {
+      now = rule(mode, now.version + 1);
+      return { ok: true, value: { intent: intent("acknowledged"), rule: now } };
+    },
+  });
+  show(client, <RulesDesk />);
+  await screen.findByText("Block when more than 100 messages a day");
+  const modes = screen.getByRole("group", { name: "Mode of token hogging" });
+  fireEvent.click(within(modes).getByRole("button", { name: "Shadow" }));
+  await screen.findByText("Token hogging is now shadow");
+  expect(within(modes).getByRole("button", { name: "Shadow", pressed: true })).toBeTruthy();
+  fireEvent.click(screen.getByRole("button", { name: "Undo" }));
+  await waitFor(() =>
+    expect(within(modes).getByRole("button", { name: "Enforce", pressed: true })).toBeTruthy(),
+  );
+  const sent = client.asked.filter((each) => each.name === "rules.set_mode").map((each) => each.input);
+  expect(sent).toMatchObject([
+    { mode: "shadow", expected_version: 3 },
+    { mode: "enforce", expected_version: 4 },
+  ]);
+});
+
+it("puts the switch back and says why when it was refused", async () => {
+  const client = answering({
+    "rules.list": () => ({ ok: true, value: { rules: [rule("enforce", 3)], as_of: "2026-11-22T12:00:00Z" } }),
+    "rules.set_mode": () => ({
+      ok: false,
+      error: { code: "refused", message: "The key may not do this.", advice: "Use another.", details: null },
+    }),
+  });
+  show(client, <RulesDesk />);
+  await screen.findByText("Token hogging");
+  const modes = screen.getByRole("group", { name: "Mode of token hogging" });
+  fireEvent.click(within(modes).getByRole("button", { name: "Off" }));
+  await screen.findByText(/The key may not do this/);
+  await waitFor(() =>
+    expect(within(modes).getByRole("button", { name: "Enforce", pressed: true })).toBeTruthy(),
+  );
+});
+
+it("shows a rule that it cannot read instead of failing", async () => {
+  const odd = { ...rule("enforce", 1), conditions: { fact: "phase_of_the_moon", op: "=", value: 1 } };
+  const client = answering({
+    "rules.list": () => ({ ok: true, value: { rules: [odd], as_of: "2026-11-22T12:00:00Z" } }),
+  });
+  show(client, <RulesDesk />);
+  await screen.findByText(/cannot read the rule/);
+});

@@ -1,0 +1,46 @@
+import { MantineProvider } from "@mantine/core";
+import { Notifications } from "@mantine/notifications";
+import { type QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { render, type RenderResult } from "@testing-library/react";
+import type { ReactNode } from "react";
+import type { ConsoleClient } from "../shared/contract/client.ts";
+import type { OperationName } from "../shared/contract/operations.ts";
+import { ConsoleProvider, createQueryClient } from "./src/lib/console.tsx";
+
+/** A console of a few answers, for looking at one part of the screen by itself. An unanswered call fails the test. */
+export function answering(
+  answers: Partial<Record<OperationName, (input: never) => unknown>>,
+): ConsoleClient & { readonly asked: { readonly name: string; readonly input: unknown }[] } {
+  const asked: { name: string; input: unknown }[] = [];
+  return {
+    asked,
+    call: async (name, input) => {
+      asked.push({ name, input });
+      const answer = answers[name];
+      if (!answer) throw new Error(`${name} was not expected`);
+      return (await answer(input as never)) as never;
+    },
+    follow: () => () => {},
+    onStatus(listener) {
+      listener("open");
+      return () => {};
+    },
+  };
+}
+
+export function show(
+  client: ConsoleClient,
+  part: ReactNode,
+  queries: QueryClient = createQueryClient(),
+): RenderResult {
+  return render(
+    <MantineProvider env="test">
+      <QueryClientProvider client={queries}>
+        <ConsoleProvider client={client}>
+          <Notifications />
+          {part}
+        </ConsoleProvider>
+      </QueryClientProvider>
+    </MantineProvider>,
+  );
+}
