@@ -159,7 +159,6 @@ declare
   v_version_id bigint;
   v_retry_at timestamptz;
   v_retry_seconds int;
-  v_expires_at timestamptz;
   v_rule_blocked_until timestamptz;
   v_percent int;
   v_upgrade_to text;
@@ -636,7 +635,6 @@ create function governance.settlement_alerts(
 declare
   v_alerts jsonb := '[]';
   v_percent int;
-  v_key text;
   v_limit record;
 begin
   if p_debt > 0 then
