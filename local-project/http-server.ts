@@ -25,10 +25,14 @@ export interface HttpServer {
 
 export const LARGEST_BODY_BYTES = 10 * 1024 * 1024;
 const CLOSE_WITHIN_MS = 5000;
+const KEEP_ALIVE_MS = 120_000;
 const METHODS = "GET, HEAD, POST, OPTIONS";
 
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const server = createServer((request, response) => {
+    // Said by hand, Node adds no `Keep-Alive: timeout`: clients then let an idle connection go after a few seconds,
+    // long before we would, and never send a call into one that is just being closed.
+    response.setHeader("connection", server.listening ? "keep-alive" : "close");
     answer(options, request, response).catch((error: unknown) => {
       options.log(`A request failed: ${error instanceof Error ? error.message : String(error)}`);
       response.destroy();
@@ -53,6 +57,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     options.onRealtime(request, socket, head, url);
   });
   server.requestTimeout = 60_000;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   await listen(server, options.port);
   return {
     port: (server.address() as AddressInfo).port,
