@@ -34,7 +34,7 @@ comment on table governance.webhook_events_processed is 'Stripe events by id: ea
 
 create table governance.stripe_payments (
   payment_id bigint generated always as identity primary key,
-  account_id bigint references governance.accounts (account_id),
+  account_id bigint,
   -- Any of Stripe's names for the payment finds it; a payment that came by two of them is merged into one row.
   payment_intent_id text,
   charge_id text,
@@ -60,7 +60,6 @@ create unique index stripe_payments_intent on governance.stripe_payments (paymen
 create unique index stripe_payments_charge on governance.stripe_payments (charge_id) where charge_id is not null;
 create unique index stripe_payments_session on governance.stripe_payments (checkout_session_id) where checkout_session_id is not null;
 create unique index stripe_payments_invoice on governance.stripe_payments (invoice_id) where invoice_id is not null;
-create index stripe_payments_account on governance.stripe_payments (account_id) where account_id is not null;
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
 create table governance.stripe_refunds (
@@ -90,8 +89,8 @@ create index stripe_disputes_payment on governance.stripe_disputes (payment_id);
 comment on table governance.stripe_disputes is 'Disputes by id.';
 
 create table governance.stripe_lots (
-  lot_id bigint primary key references governance.lots (lot_id),
-  payment_id bigint not null references governance.stripe_payments (payment_id),
+  lot_id bigint primary key,
+  payment_id bigint not null,
   -- Tokens that the payment bought, corrections included: what refunds are in proportion to.
   tokens bigint not null check (tokens >= 0),
   -- Taken back for refunds, for lost disputes; and how much of both became debt because it was spent.
@@ -108,7 +107,7 @@ create index stripe_lots_payment on governance.stripe_lots (payment_id);
 comment on table governance.stripe_lots is 'Which lots a payment bought, and what was taken back of them.';
 
 create table governance.purchase_records (
-  transaction_id bigint primary key references governance.token_transactions (transaction_id),
+  transaction_id bigint primary key,
   account_id bigint not null,
   created_at timestamptz not null,
   record_type text not null check (record_type in ('grant', 'refund', 'restoration', 'dispute_hold', 'dispute_release',
@@ -163,30 +162,33 @@ comment on table governance.checkouts is 'Checkouts that were allowed to begin: 
 -- Reading what Stripe sends: never an error, whatever stands there
 -- ---------------------------------------------------------------------------------------------------------------
 
+-- Plain expressions without search_path, so that they are inlined: they use built-in functions alone.
 create function governance.stripe_id(p_value jsonb) returns text
   language sql immutable as $$
-  select case when length(s.id) between 1 and 255 then s.id end
-  from (select case jsonb_typeof(p_value) when 'string' then p_value #>> '{}' when 'object' then p_value ->> 'id' end as id) s
+  select case
+    when jsonb_typeof(p_value) = 'string' and length(p_value #>> '{}') between 1 and 255 then p_value #>> '{}'
+    when jsonb_typeof(p_value) = 'object' and length(p_value ->> 'id') between 1 and 255 then p_value ->> 'id'
+  end
 $$;
 comment on function governance.stripe_id(jsonb) is 'An id, also out of an expanded object; null for anything else.';
 
 create function governance.stripe_whole(p_value jsonb) returns bigint
   language sql immutable as $$
-  select case when jsonb_typeof(p_value) = 'number' and length(p_value #>> '{}') <= 24
-    and (p_value #>> '{}')::numeric = trunc((p_value #>> '{}')::numeric) and abs((p_value #>> '{}')::numeric) < 9007199254740992
-    then (p_value #>> '{}')::numeric::bigint end
+  select case when jsonb_typeof(p_value) = 'number' then
+    case when p_value #>> '{}' ~ '^-?[0-9]{1,16}$' then
+      case when (p_value #>> '{}')::bigint between -9007199254740991 and 9007199254740991 then (p_value #>> '{}')::bigint end end end
 $$;
 comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53 in size; null for anything else.';
 
 create function governance.stripe_time(p_value jsonb) returns timestamptz
-  language sql stable as $$
-  select case when s.v between 0 and 253402300799 then to_timestamp(s.v) end from (select governance.stripe_whole(p_value) as v) s
+  language sql immutable as $$
+  select case when governance.stripe_whole(p_value) between 0 and 253402300799 then to_timestamp(governance.stripe_whole(p_value)::double precision) end
 $$;
 comment on function governance.stripe_time(jsonb) is 'Seconds since 1970 as a moment; null for anything else.';
 
 create function governance.stripe_object(p_value jsonb) returns jsonb
   language sql immutable as $$
-  select case jsonb_typeof(p_value) when 'object' then p_value else '{}' end
+  select case when jsonb_typeof(p_value) = 'object' then p_value else '{}' end
 $$;
 comment on function governance.stripe_object(jsonb) is 'The object, or an empty one.';
 
@@ -203,10 +205,19 @@ $$;
 comment on function governance.stripe_currency(jsonb) is 'A currency code in lower case; null for anything else.';
 
 create function governance.metadata_text(p_metadata jsonb, variadic p_keys text[]) returns text
-  language sql immutable as $$
-  select case when length(v.found) between 1 and 255 then v.found end
-  from (select btrim(p_metadata ->> k.key) as found from unnest(p_keys) with ordinality k(key, n)
-    where coalesce(btrim(p_metadata ->> k.key), '') <> '' order by k.n limit 1) v
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_key text;
+  v_found text;
+begin
+  foreach v_key in array p_keys loop
+    v_found := btrim(p_metadata ->> v_key);
+    if v_found <> '' then
+      return case when length(v_found) <= 255 then v_found end;
+    end if;
+  end loop;
+  return null;
+end
 $$;
 comment on function governance.metadata_text(jsonb, text[]) is 'The first of these metadata keys that is filled.';
 
@@ -216,13 +227,10 @@ comment on function governance.metadata_text(jsonb, text[]) is 'The first of the
 
 create function governance.lock_stripe_ids(variadic p_ids text[]) returns void
   language plpgsql set search_path = '' as $$
-declare
-  v_key bigint;
 begin
   -- In one order for everybody, and before any account's lock.
-  for v_key in select distinct hashtextextended(i.id, 7255) from unnest(p_ids) i(id) where i.id is not null order by 1 loop
-    perform pg_advisory_xact_lock(v_key);
-  end loop;
+  perform pg_advisory_xact_lock(k.key)
+  from (select distinct hashtextextended(i.id, 7255) as key from unnest(p_ids) i(id) where i.id is not null order by 1) k;
 end
 $$;
 comment on function governance.lock_stripe_ids(text[]) is 'Lets one transaction at a time work on what these ids of Stripe''s name.';
@@ -385,12 +393,14 @@ create function governance.record_purchase(
   p_currency text default null, p_refund_id text default null, p_dispute_id text default null, p_line_id text default null,
   p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null
 ) returns void
-  language sql set search_path = '' as $$
+  language plpgsql set search_path = '' as $$
+begin
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id, tokens, debt_tokens,
     amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id)
   select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount, p_currency, p_refund_id,
     p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id
-  from governance.token_transactions t where t.transaction_id = p_transaction_id
+  from governance.token_transactions t where t.transaction_id = p_transaction_id;
+end
 $$;
 comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text, text, timestamptz, timestamptz, text) is
   'Notes what a ledger entry has to do with a payment.';
@@ -468,7 +478,7 @@ comment on function governance.give_back(bigint, bigint, timestamptz, text, text
   'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s lock.';
 
 create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
-  language sql immutable as $$
+  language sql stable as $$
   select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id', p_transaction_id)
 $$;
 comment on function governance.effect(text, text, bigint, bigint) is 'One effect as process_stripe_event answers it.';
@@ -620,10 +630,15 @@ $$;
 comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
 
 create function governance.pack_at(p_pack_id text, p_at timestamptz) returns governance.packs
-  language sql stable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_pack governance.packs;
+begin
   -- A payment from before the first price is checked against the first.
-  select p.* from governance.packs p where p.pack_id = p_pack_id
-  order by p.effective_from <= p_at desc, case when p.effective_from <= p_at then p.effective_from end desc, p.effective_from limit 1
+  select p.* into v_pack from governance.packs p where p.pack_id = p_pack_id
+  order by p.effective_from <= p_at desc, case when p.effective_from <= p_at then p.effective_from end desc, p.effective_from limit 1;
+  return v_pack;
+end
 $$;
 comment on function governance.pack_at(text, timestamptz) is 'A pack as it was sold at a moment.';
 
@@ -1160,12 +1175,13 @@ begin
     -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
     v_outcome := governance.outcome('quarantined', 'malformed');
   end;
-  update governance.webhook_events_processed w set
-    status = case v_outcome.status when 'quarantined' then 'quarantined' else 'processed' end,
-    reason = v_outcome.reason, effects = w.effects || v_outcome.effects, payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer,
-    payload = case v_outcome.status when 'quarantined' then p_event end
-  where w.event_id = p_event_id and (w.status, w.reason, w.effects) is distinct from (
-    case v_outcome.status when 'quarantined' then 'quarantined' else 'processed' end, v_outcome.reason, v_outcome.effects);
+  insert into governance.webhook_events_processed as w (event_id, event_type, event_created_at, received_at, status, reason, effects, payment_id,
+    waits_for_customer, payload)
+  values (p_event_id, v_type, v_told_at, p_now, case v_outcome.status when 'quarantined' then 'quarantined' else 'processed' end, v_outcome.reason,
+    v_outcome.effects, v_outcome.payment_id, v_outcome.waits_for_customer, case v_outcome.status when 'quarantined' then p_event end)
+  on conflict (event_id) do update set
+    status = excluded.status, reason = excluded.reason, effects = w.effects || excluded.effects, payment_id = excluded.payment_id,
+    waits_for_customer = excluded.waits_for_customer, payload = excluded.payload, attempts = w.attempts + 1;
   if v_outcome.status = 'quarantined' then
     insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
     values ('webhook_quarantined', 'critical', format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
@@ -1183,7 +1199,7 @@ begin
   return jsonb_build_object('event_id', p_event_id, 'status', v_outcome.status, 'reason', v_outcome.reason, 'effects', v_outcome.effects);
 end
 $$;
-comment on function governance.take_event(text, jsonb, timestamptz) is 'Acts on an event that is on record and keeps what came of it. Answers as process_stripe_event does.';
+comment on function governance.take_event(text, jsonb, timestamptz) is 'Acts on an event and keeps what came of it. Answers as process_stripe_event does.';
 
 create function public.process_stripe_event(p_event jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -1214,17 +1230,13 @@ begin
     return jsonb_build_object('event_id', v_id, 'status', 'ignored', 'reason', 'unhandled_type', 'effects', '[]'::jsonb);
   end if;
   v_now := governance.now();
-  insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status)
-  values (v_id, v_type, governance.stripe_time(p_event -> 'created'), v_now, 'processed')
-  on conflict do nothing;
-  if not found then
-    select * into strict v_known from governance.webhook_events_processed w where w.event_id = v_id for update;
-    if v_known.status <> 'quarantined' or v_known.event_type <> v_type then
-      return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_known.reason, 'effects', '[]'::jsonb);
-    end if;
-    -- What it waited for may be there by now.
-    update governance.webhook_events_processed w set attempts = w.attempts + 1 where w.event_id = v_id;
+  -- One at a time for each event; what came of it is written once, at the end.
+  perform pg_advisory_xact_lock(hashtextextended(v_id, 7256));
+  select * into v_known from governance.webhook_events_processed w where w.event_id = v_id;
+  if v_known.event_id is not null and (v_known.status <> 'quarantined' or v_known.event_type <> v_type) then
+    return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_known.reason, 'effects', '[]'::jsonb);
   end if;
+  -- A quarantined one is looked at again: what it waited for may be there by now.
   return governance.take_event(v_id, p_event, v_now);
 end
 $$;

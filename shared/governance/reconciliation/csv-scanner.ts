@@ -38,6 +38,8 @@ export class CsvScanner {
   private length = 0;
   private delimiter = 0;
   private headerCells: string[] = [];
+  /** With the nameless columns that a spreadsheet left at its end. */
+  private headerWidth = 0;
   private rowNumber = 0;
   private sawFirstBytes = false;
   private suspectFrom = -1;
@@ -136,11 +138,11 @@ export class CsvScanner {
   /** Scans whole rows; what is left of an unfinished one moves to the front of the buffer. */
   private consume(final: boolean): void {
     const buffer = this.buffer;
-    const end = this.length;
     if (this.delimiter === 0) {
-      if (end === 0) return;
+      if (this.length === 0) return;
       if (!this.findDelimiter(final)) return;
     }
+    const end = this.length;
     buffer[end] = LF; // a sentinel, so that the inner loop needs no bound
     if (this.lookedAt < LOOK_FOR_TWICE_ENCODED_BYTES && !this.warnedTwice && this.suspectFrom < 0) {
       this.lookedAt += end;
@@ -275,7 +277,9 @@ export class CsvScanner {
     }
     if (row.columns !== this.headerCells.length) {
       const blankTail =
-        row.columns > this.headerCells.length && this.isBlankFrom(this.headerCells.length, row.columns);
+        row.columns > this.headerCells.length &&
+        row.columns <= this.headerWidth &&
+        this.isBlankFrom(this.headerCells.length, row.columns);
       if (!blankTail)
         this.fail(
           unterminated ? "cut_off" : "ragged_row",
@@ -322,6 +326,7 @@ export class CsvScanner {
     const cells: string[] = [];
     for (let i = 0; i < row.columns; i++)
       cells.push(decodeUtf8(row.bytes, row.starts[i] as number, row.ends[i] as number).trim());
+    this.headerWidth = cells.length;
     while (cells.length > 1 && cells[cells.length - 1] === "") cells.pop();
     if (cells.length === 1 && /[,;\t]/.test(cells[0] ?? ""))
       this.fail(

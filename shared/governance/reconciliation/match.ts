@@ -198,7 +198,6 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
       if (twin !== undefined && !sameEvent(primary, e)) {
         conflicts.push(e);
         stripeDisposition[e] = IN_DIFFERENCE;
-        cashCounts[e] = 1;
         continue;
       }
       merge(primary, e);
