@@ -62,11 +62,12 @@ async function startLocal(options: ComposeOptions, supabaseDir: string): Promise
       ? {
           start() {
             if (sample) return sample.resume();
-            const stripeFolder = join(dataDir, "sample-stripe");
-            sample = startSampleData(project, { stripeFolder });
-            void sample.filled.then(() => {
-              const problem = sample?.status().problem;
-              log(problem ?? `Stripe's exports for the sample data are in ${stripeFolder}.`);
+            const started = startSampleData(project, { stripeFolder: join(dataDir, "sample-stripe") });
+            sample = started;
+            void started.filled.then(() => {
+              const { problem, stripe_folder: folder } = started.status();
+              if (problem) log(problem);
+              else if (folder) log(`Stripe's exports for the sample data are in ${folder}.`);
             });
           },
           stop: () => sample?.pause(),

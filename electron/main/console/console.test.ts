@@ -786,6 +786,60 @@ test("a local project that was deleted and made anew is read from its own beginn
   }
 }, 60_000);
 
+test("with a keychain the key outlives the console, the project is chosen again by itself, and removing it forgets the key", async () => {
+  const entries = new Map<string, string>();
+  const withKeychain: Partial<ConsoleOptions> = {
+    dataDir: mkdtempSync(join(folder, "data-")),
+    openKeychain: async () => ({
+      kind: "keytar",
+      note: null,
+      get: async (account) => entries.get(account) ?? null,
+      set: async (account, secret) => entries.set(account, secret).has(account),
+      remove: async (account) => void entries.delete(account),
+    }),
+  };
+  const first = await connected(projectPort(), withKeychain);
+  expect((await value(first, "connection.profiles", {}))[0]).toMatchObject({
+    kind: "supabase",
+    key_storage: "keychain",
+  });
+  await Promise.all(consoles.splice(0).map((one) => one.close()));
+
+  const second = open(withKeychain);
+  await untilStatus(second, "live");
+  const [profile] = await value(second, "connection.profiles", {});
+  await value(second, "connection.remove", { profile_id: profile?.profile_id ?? "" });
+  expect(entries.size).toBe(0);
+  expect(await value(second, "connection.profiles", {})).toEqual([]);
+  expect(await call(second, "accounts.get", { user_id: "anyone" })).toMatchObject({ ok: false });
+});
+
+test("choosing another project shows nothing of the one before", async () => {
+  const other = await startLocalProject({ dataDir: join(folder, "other") });
+  try {
+    const console_ = await connected();
+    const [first] = await value(console_, "connection.profiles", {});
+    await authorize(await makeUser(), "in the first");
+    await value(console_, "connection.add", addInput(Number(new URL(other.url).port), other.serviceRoleKey));
+    await untilStatus(console_, "live");
+    const batches: { profile_id: string | null; events: UsageEvent[] }[] = [];
+    console_.dispatcher.follow("feed", { filter: {}, after_event_id: null }, (item) =>
+      batches.push(item as never),
+    );
+    expect(batches.flatMap(({ events }) => events)).toEqual([]);
+    await value(console_, "connection.select", { profile_id: first?.profile_id ?? "" });
+    await untilStatus(console_, "live");
+    expect(batches.at(-1)?.profile_id).toBe(first?.profile_id);
+    expect(await call(console_, "connection.select", { profile_id: "none" })).toMatchObject({
+      ok: false,
+      error: { code: "not_found" },
+    });
+    await Promise.all(consoles.splice(0).map((one) => one.close()));
+  } finally {
+    await other.stop();
+  }
+}, 60_000);
+
 test("settings are kept, and a zone that does not exist is refused", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));
   const console_ = open({ dataDir });
