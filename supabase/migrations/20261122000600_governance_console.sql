@@ -47,17 +47,19 @@ create index account_listings_month_end on governance.account_listings (month_en
 create index account_listings_holding on governance.account_listings (account_id) include (reserved) where reserved > 0;
 create index account_listings_holds_check on governance.account_listings (holds_check_at) where holds_check_at is not null;
 
--- Search needs pg_trgm, in whichever schema this project keeps its extensions.
+-- Search among many needs pg_trgm, in whichever schema this project keeps its extensions. Without it, search reads every listing.
 do $$
 declare
-  v_schema text;
+  v_schema text := (select n.nspname from pg_catalog.pg_namespace n where n.nspname in ('extensions', 'public') order by 1 limit 1);
 begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_trgm') then
-    if exists (select from pg_catalog.pg_namespace where nspname = 'extensions') then
-      create extension pg_trgm schema extensions;
-    else
-      create extension pg_trgm schema public;
-    end if;
+    if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_trgm') then return; end if;
+    begin
+      execute format('create extension pg_trgm schema %I', v_schema);
+    exception when insufficient_privilege then
+      raise notice 'pg_trgm is there but may not be installed by this role: search among many accounts will be slow';
+      return;
+    end;
   end if;
   select n.nspname into strict v_schema from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
     where e.extname = 'pg_trgm';
@@ -420,7 +422,8 @@ declare
   v_ids bigint[] := '{}';
   v_keys text[] := '{}';
   v_tiers int[] := '{}';
-  v_row record;
+  v_found_id bigint;
+  v_found_key text;
 begin
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
@@ -496,15 +499,15 @@ begin
   while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
     v_tier_condition := case when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
       governance.like_pattern(v_query) || '%') else 'true' end;
-    for v_row in execute format(
+    for v_found_id, v_found_key in execute format(
       'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id %6$s limit %7$s',
       v_column, v_source, v_where, v_tier_condition,
       case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
         case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"' else '' end, v_id) else '' end,
       v_direction, p_limit + 1 - cardinality(v_ids))
     loop
-      v_ids := v_ids || v_row.account_id;
-      v_keys := v_keys || v_row.key;
+      v_ids := v_ids || v_found_id;
+      v_keys := v_keys || v_found_key;
       v_tiers := v_tiers || v_tier;
     end loop;
     v_tier := v_tier + 1;
