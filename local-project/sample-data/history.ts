@@ -16,7 +16,7 @@ import { type Random, seedRandom } from "./random.ts";
 
 /** What the project sells and allows, read from the project itself, so that any preset gives a fitting history. */
 export interface Catalogue {
-  /** From the cheapest up. */
+  /** From the smallest up; those without an allowance, whose tokens are agreed on, last. */
   readonly plans: readonly Plan[];
   readonly packs: readonly Pack[];
   readonly prices: readonly Price[];
@@ -145,6 +145,7 @@ export interface Call {
     readonly identical_messages: number;
     readonly rapid_messages: number;
     readonly seconds_since: number | null;
+    readonly usage_percent: number | null;
   };
   readonly day_ends_at: number;
   readonly month_ends_at: number;
@@ -210,6 +211,7 @@ export const MINUTE_MS = 60_000;
 export const HOUR_MS = 60 * MINUTE_MS;
 export const DAY_MS = 24 * HOUR_MS;
 const RAPID_MS = 2_000;
+const AGREED_TOKENS = 20_000_000;
 const dearestLast = (one: Price, other: Price): number =>
   one.output_micros_per_million - other.output_micros_per_million || (one.model < other.model ? -1 : 1);
 
@@ -338,15 +340,17 @@ class Life {
 
   /** Calls up to now, so that this person stands where live traffic should find them; within part of the day's limit. */
   #planToday(howMany: number, everyMs: number, part: number): void {
-    const conversation_id = `conv-${this.#random.id().slice(0, 12)}`;
+    let conversation_id = "";
     const price = this.#model();
     for (let count = howMany; count > 0; count--) {
+      if ((howMany - count) % 9 === 0) conversation_id = `conv-${this.#random.id().slice(0, 12)}`;
+      const inConversation = conversation_id;
       const at = this.#options.endsAt - 6 * MINUTE_MS - count * everyMs;
       this.#at(at, () => {
         this.#roll(at);
         const { daily_limit } = this.#plan;
         if (daily_limit !== null && this.#day.tokens + this.#reserved > part * daily_limit - 600) return;
-        this.#call(at, conversation_id, "chat", price);
+        this.#call(at, inConversation, "chat", price);
       });
     }
   }
@@ -375,7 +379,7 @@ class Life {
       const at = start + count * everyMs;
       const burst: Burst = isOneMessage
         ? { reason: count >= 10 ? "spam_identical" : null, message, identical: count }
-        : { reason: count >= 12 ? "bot_behavior" : null, message: random.whole(1, 1e9), identical: 1 };
+        : { reason: count >= 20 ? "bot_behavior" : null, message: random.whole(1, 1e9), identical: 1 };
       this.#at(at, () => this.#call(at, conversation_id, "chat", price, burst));
     }
   }
@@ -423,6 +427,7 @@ class Life {
       identical_messages: burst?.identical ?? 1,
       rapid_messages: this.#rapid,
       seconds_since: sinceMs === null ? null : sinceMs / 1000,
+      usage_percent: this.#usagePercent(),
     };
     for (const period of [this.#day, this.#month]) {
       period.messages++;
@@ -513,7 +518,8 @@ class Life {
       };
     }
     // Who pays for more sends more.
-    const scale = Math.min(3, Math.max(0.5, (this.#plan.monthly_allowance / 200_000) ** 0.3));
+    const allowance = this.#plan.monthly_allowance || AGREED_TOKENS / 12;
+    const scale = Math.min(3, Math.max(0.5, (allowance / 200_000) ** 0.3));
     return { input: random.lognormal(input * scale, 0.55), output: random.lognormal(output * scale, 0.6) };
   }
 
@@ -537,6 +543,18 @@ class Life {
       if (reached !== undefined) return `${reached}% of the ${name} limit is used.`;
     }
     return null;
+  }
+
+  /** The fact usage_percent of docs/RULES.md. */
+  #usagePercent(): number | null {
+    const { daily_limit, monthly_limit, monthly_allowance } = this.#plan;
+    const part = (used: number, limit: number | null): number | null =>
+      limit === null ? null : limit === 0 ? 100 : Math.floor((100 * (used + this.#reserved)) / limit);
+    const ofLimits = [part(this.#day.tokens, daily_limit), part(this.#month.tokens, monthly_limit)].filter(
+      (one) => one !== null,
+    );
+    if (ofLimits.length > 0) return Math.max(...ofLimits);
+    return monthly_allowance === 0 ? null : part(this.#month.tokens, monthly_allowance);
   }
 
   #isOffTopic(): boolean {
@@ -614,7 +632,11 @@ class Life {
 
   #giveAllowance(at: number): void {
     const { monthly_allowance, rollover_months } = this.#plan;
-    if (monthly_allowance === 0) return;
+    if (monthly_allowance === 0) {
+      // Such a plan's tokens are agreed on with its customer: enough for a year, given once.
+      if (this.#lots.length === 0) this.#grant("subscription", AGREED_TOKENS, at, null, "Yearly agreement");
+      return;
+    }
     let expires = this.#month.ends_at;
     for (let month = 0; month < rollover_months; month++)
       expires = monthOf(expires, this.#person.timezone).endMs;
@@ -875,7 +897,7 @@ class Life {
     const reason = reasons[this.#person.habit];
     if (reason && at > this.#joinedAt) return { flag: { at, reason }, block: null };
     // Their calls end where the block begins.
-    if (this.#person.habit !== "dormant" || !this.#random.chance(0.06)) return { flag: null, block: null };
+    if (this.#person.habit !== "dormant" || !this.#random.chance(0.15)) return { flag: null, block: null };
     const later = Math.max(at, (this.#lastActivityAt ?? at) + MINUTE_MS);
     if (later > this.#options.endsAt) return { flag: null, block: null };
     return {
@@ -885,11 +907,10 @@ class Life {
   }
 }
 
-/** The plan by its rank; who lives at a limit has a plan with one. */
+/** The plan by its rank; who lives at a limit has the smallest plan with one. */
 export function planOf(person: Person, plans: readonly Plan[]): Plan | undefined {
-  const byRank = plans[Math.min(person.plan_rank, plans.length - 1)];
-  if (person.habit !== "near_limit" || byRank?.daily_limit !== null) return byRank;
-  return plans.find((plan) => plan.daily_limit !== null) ?? byRank;
+  const limited = person.habit === "near_limit" ? plans.find((plan) => plan.daily_limit !== null) : undefined;
+  return limited ?? plans[Math.min(person.plan_rank, plans.length - 1)];
 }
 
 /** Cheap models are used most; the dear ones by those who pay. */

@@ -203,7 +203,7 @@ async function claim(
 async function readCatalogue(run: RunSql): Promise<Catalogue> {
   const rows = await run(`
     select jsonb_build_object(
-      'plans', (select jsonb_agg(to_jsonb(p) order by p.monthly_allowance, p.plan_id) from governance.plans p where p.retired_at is null),
+      'plans', (select jsonb_agg(to_jsonb(p) order by p.monthly_allowance = 0, p.monthly_allowance, p.plan_id) from governance.plans p where p.retired_at is null),
       'packs', (select jsonb_agg(to_jsonb(p) order by p.tokens) from governance.packs p where p.retired_at is null),
       'prices', (select jsonb_agg(to_jsonb(p)) from (
         select distinct on (model) provider, model, input_micros_per_million, output_micros_per_million
