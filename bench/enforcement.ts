@@ -280,7 +280,7 @@ export async function run(): Promise<readonly BenchResult[]> {
     for (let made = 0; made < ENTRIES; made += 10_000)
       await query(
         ledger,
-        "select count(public.update_user_token_balance('user-' || (1 + i % 100), case when (i / 100) % 2 = 0 then 5 else -5 end, 'adjustment')) from generate_series(1, 10000) i",
+        "select count(public.update_user_token_balance('user-' || (1 + (i - 1) % 100), case when (i - 1) / 100 % 2 = 0 then 5 else -5 end, 'adjustment')) from generate_series(1, 10000) i",
       );
     await query(ledger, "vacuum analyze");
     const start = performance.now();

@@ -33,7 +33,7 @@ table governance.account_listings with (fillfactor=80)
   INDEX account_listings_name ON governance.account_listings USING btree (sort_name, account_id)
   INDEX account_listings_near_limit ON governance.account_listings USING btree (usage_percent) WHERE (usage_percent >= 80)
   INDEX account_listings_plan ON governance.account_listings USING btree (plan_id, sort_name, account_id)
-  INDEX account_listings_search ON governance.account_listings USING gin (search_text extensions.gin_trgm_ops)
+  INDEX account_listings_search ON governance.account_listings USING gin (search_text extensions.gin_trgm_ops) WITH (gin_pending_list_limit='256')
   INDEX account_listings_today ON governance.account_listings USING btree (tokens_today, account_id)
   UNIQUE INDEX account_listings_pkey ON governance.account_listings USING btree (account_id)
   row level security

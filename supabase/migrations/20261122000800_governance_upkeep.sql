@@ -735,7 +735,7 @@ create function governance.schedule_maintenance() returns boolean
   language plpgsql set search_path = '' as $$
 begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then return false; end if;
-  execute $q$select cron.schedule('governance-maintenance', '* * * * *', 'call governance.maintain()')$q$;
+  execute format('select cron.schedule(%L, %L, %L)', 'governance-maintenance', '* * * * *', 'call governance.maintain()');
   return true;
 exception when insufficient_privilege or undefined_function or invalid_schema_name or undefined_table then
   raise notice 'pg_cron is there, but its schedule could not be set: %', sqlerrm;
