@@ -189,6 +189,7 @@ test("every screen, light and dark, can be read and fits", async ({ browser }) =
           await page.reload();
           await expect(page.locator("main h1, main h2").first()).toBeVisible();
           await page.waitForTimeout(500);
+          await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 30_000 });
           await screen.before?.(page);
           await page.waitForTimeout(300);
           const name = `${screen.name}-${theme}-${size.width}`;

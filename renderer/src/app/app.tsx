@@ -28,7 +28,13 @@ export function App({
         <QueryClientProvider client={queries}>
           <ConsoleProvider client={client}>
             <Preferences />
-            <Notifications position="bottom-right" limit={4} autoClose={6000} transitionDuration={100} />
+            <Notifications
+              containerWidth={320}
+              position="bottom-right"
+              limit={4}
+              autoClose={6000}
+              transitionDuration={100}
+            />
             <Shell />
           </ConsoleProvider>
         </QueryClientProvider>

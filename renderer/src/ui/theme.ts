@@ -5,6 +5,7 @@ import {
   createTheme,
   type CSSVariablesResolver,
   type MantineThemeOverride,
+  Input,
   Menu,
   Modal,
   NumberInput,
@@ -28,7 +29,7 @@ export const theme: MantineThemeOverride = createTheme({
     '"Inter", "Inter Variable", system-ui, -apple-system, "Segoe UI", "Noto Sans", "Helvetica Neue", sans-serif',
   fontFamilyMonospace:
     'ui-monospace, "SF Mono", "Cascadia Mono", "JetBrains Mono", "DejaVu Sans Mono", monospace',
-  fontSizes: { xs: "12px", sm: "13px", md: "13px", lg: "15px", xl: "18px" },
+  fontSizes: { xs: "13px", sm: "13px", md: "13px", lg: "15px", xl: "18px" },
   lineHeights: { xs: "1.35", sm: "1.4", md: "1.45", lg: "1.4", xl: "1.3" },
   spacing: { xs: "6px", sm: "8px", md: "12px", lg: "16px", xl: "24px" },
   fontWeights: { regular: "400", medium: "500", bold: "600" },
@@ -63,6 +64,14 @@ export const theme: MantineThemeOverride = createTheme({
     ActionIcon: ActionIcon.extend({
       defaultProps: { variant: "subtle", color: "gray" },
       vars: () => ({ root: { "--ai-size": "26px" } }),
+    }),
+    InputWrapper: Input.Wrapper.extend({
+      vars: () => ({
+        label: { "--input-label-size": "13px" },
+        description: { "--input-description-size": "12px" },
+        error: { "--input-error-size": "12px" },
+        success: {},
+      }),
     }),
     TextInput: TextInput.extend({ defaultProps: { size: "xs" } }),
     PasswordInput: PasswordInput.extend({ defaultProps: { size: "xs" } }),

@@ -55,8 +55,8 @@ function decisionColumns(currency: string, zone: string): readonly Column<Decisi
               {capitalise(cleanText(describeReason(row.reason)))}
               {row.rule_name ? (
                 <span className={css.quiet}>
-                  {" "}
-                  by {codeWords(row.rule_name)} v{row.rule_version}
+                  {/* Most rules are called what they stop for; said twice it only fills the line. */}
+                  {row.rule_name === row.reason ? " " : ` by ${codeWords(row.rule_name)} `}v{row.rule_version}
                 </span>
               ) : null}
             </>

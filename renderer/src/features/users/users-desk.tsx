@@ -231,7 +231,7 @@ export function UsersDesk(): ReactNode {
           className={css.search}
           data-desk-search
           aria-label="Search users"
-          placeholder="Name, e-mail or id"
+          placeholder={isOpen ? "Find a user" : "Name, e-mail or id"}
           leftSection={<SearchIcon size={14} />}
           rightSection={
             query ? (
