@@ -60,7 +60,7 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
     from generate_series(1, ${calls}) i where i % 50 > 0`);
   await sql.query(`select setval('governance.event_ids', ${2 * calls + 1})`);
   await sql.query(
-    `update governance.maintenance_state set value = jsonb_build_object('consumed', ${2 * (calls - lastHourCalls)}, 'mark', ${2 * calls + 1}, 'mark_xid', '0') where key = 'followed_events'`,
+    `update governance.maintenance_state set value = jsonb_build_object('consumed', ${2 * (calls - lastHourCalls)}, 'mark', ${2 * calls + 1}, 'mark_xid', '1') where key = 'followed_events'`,
   );
   await sql.query("set session_replication_role = default");
   for (let left = 1; left > 0; )

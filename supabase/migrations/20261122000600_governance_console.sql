@@ -96,7 +96,7 @@ alter table governance.recent_usage enable row level security;
 revoke all on governance.account_listings, governance.minute_totals, governance.recent_usage from public;
 
 insert into governance.maintenance_state (key, value)
-values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "0"}');
+values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
 
 create function governance.current_account(p_user_id text, p_create boolean default false) returns governance.accounts
   language plpgsql set search_path = '' as $$

@@ -624,6 +624,31 @@ describe("what is going on", () => {
     await desk.close();
   });
 
+  it("does not wait for ever for a transaction that is no call", async () => {
+    const desk = await openDesk(18);
+    const long = new pg.Client({ connectionString: desk.ownerUrl });
+    await long.connect();
+    await long.query("begin");
+    await long.query("select pg_current_xact_id()");
+    await use(desk, "ann", 10);
+    await desk.rpc("console_overview");
+    const counted = () =>
+      desk.one(
+        "select coalesce(sum(calls), 0)::int as n from governance.minute_totals where outcome <> 'settled'",
+      );
+    expect(await counted()).toEqual({ n: 0 });
+    await desk.sql.query(
+      "update governance.maintenance_state set value = value || jsonb_build_object('mark_at', now() - interval '3 minutes') where key = 'followed_events'",
+    );
+    await desk.rpc("console_overview");
+    await desk.rpc("console_overview");
+    expect(await counted()).toEqual({ n: 1 });
+    expect(await desk.rpc("console_overview")).toMatchObject({ calls: 1, settled_tokens: 10 });
+    await long.query("rollback");
+    await long.end();
+    await desk.close();
+  });
+
   it("forgets the day at its local end, and a block when its time is over", async () => {
     const desk = await openDesk(18);
     await desk.setClock("2026-03-28 22:30:00Z", true);
