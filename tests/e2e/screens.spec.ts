@@ -180,14 +180,16 @@ test("every screen, light and dark, can be read and fits", async ({ browser }) =
       for (const size of sizes) {
         await page.setViewportSize(size);
         for (const screen of screens) {
-          // Each picture starts from a fresh page, with nothing remembered but the session.
+          // Each picture starts from a desk just opened, with nothing remembered but the session.
           await page.evaluate(() => {
             for (const key of Object.keys(localStorage))
               if (key.startsWith("console.")) localStorage.removeItem(key);
           });
+          await page.keyboard.press("Escape");
+          await page.goto(`${origin}#/settings/about`);
+          await expect(page.getByRole("heading", { name: "Settings" })).toBeVisible({ timeout: 60_000 });
           await page.goto(`${origin}#${screen.address}`);
-          await page.reload();
-          await expect(page.locator("main h1, main h2").first()).toBeVisible();
+          await expect(page.locator("main h1, main h2").first()).toBeVisible({ timeout: 60_000 });
           await page.waitForTimeout(500);
           await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 30_000 });
           await screen.before?.(page);
