@@ -1305,8 +1305,8 @@ export function classify(
     if (payments.length === 0 || grants.length === 0) return;
     const byKey = new Map<string, Draft[]>();
     for (const d of grants)
-      for (const who of new Set([l.customer[d.record] as number, l.user[d.record] as number])) {
-        if (who === 0 || (l.amount[d.record] as number) < 0) continue;
+      for (const who of new Set([text(l.customer[d.record] as number), text(l.user[d.record] as number)])) {
+        if (who === null || (l.amount[d.record] as number) < 0) continue;
         const key = `${who}/${l.currency[d.record] as number}/${l.amount[d.record] as number}`;
         const list = byKey.get(key);
         if (list) list.push(d);
@@ -1317,13 +1317,16 @@ export function classify(
     for (const d of payments) {
       const found = new Set<Draft>();
       for (const who of new Set([
-        s.customer[d.event] as number,
-        s.user[d.event] as number,
-        s.reference[d.event] as number,
+        text(s.customer[d.event] as number),
+        text(s.user[d.event] as number),
+        text(s.reference[d.event] as number),
       ])) {
-        if (who === 0) continue;
-        for (const g of byKey.get(`${who}/${s.currency[d.event] as number}/${s.amount[d.event] as number}`) ??
-          [])
+        if (who === null) continue;
+        const bucket =
+          byKey.get(`${who}/${s.currency[d.event] as number}/${s.amount[d.event] as number}`) ?? [];
+        // So many of one person, currency and amount: none of them is the only one.
+        if (bucket.length > 1000) continue;
+        for (const g of bucket)
           if (Math.abs((l.created[g.record] as number) - (s.created[d.event] as number)) <= 72 * HOUR)
             found.add(g);
       }

@@ -131,11 +131,20 @@ export class Interner {
 
   private same(a: number, b: number): boolean {
     if (a === b) return true;
-    const offset = this.offsets[b] as number;
-    const block = offset >>> 24;
-    const at = offset & 0xffffff;
-    const view = this.views[block] as DataView;
-    return this.is(a, { bytes: this.blocks[block] as Uint8Array, view }, at, view.getUint16(at - 2, true));
+    const offsetA = this.offsets[a] as number;
+    const offsetB = this.offsets[b] as number;
+    const viewA = this.views[offsetA >>> 24] as DataView;
+    const viewB = this.views[offsetB >>> 24] as DataView;
+    const atA = offsetA & 0xffffff;
+    const atB = offsetB & 0xffffff;
+    const length = viewA.getUint16(atA - 2, true);
+    if (viewB.getUint16(atB - 2, true) !== length) return false;
+    const last = length - 4;
+    for (let i = 0; i < last; i += 4)
+      if (viewA.getUint32(atA + i, true) !== viewB.getUint32(atB + i, true)) return false;
+    if (length >= 4) return viewA.getUint32(atA + last, true) === viewB.getUint32(atB + last, true);
+    for (let i = 0; i < length; i++) if (viewA.getUint8(atA + i) !== viewB.getUint8(atB + i)) return false;
+    return true;
   }
 
   internText(text: string | null | undefined): number {

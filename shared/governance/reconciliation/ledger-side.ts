@@ -81,6 +81,8 @@ const TEXT_FIELDS = [
   ["dispute", "dispute_id"],
 ] as const;
 
+/** Texts that are only shown, or compared by their text where few are left. */
+const SHOWN: ReadonlySet<string> = new Set(["user", "customer", "periodStart", "periodEnd"]);
 /** Ids of which nearly every record has its own. */
 const DISTINCT: ReadonlySet<string> = new Set(["charge", "intent", "session", "order", "balance", "line"]);
 
@@ -234,7 +236,7 @@ export function readLedgerFile(
       textColumns = TEXT_FIELDS.map(([name, field]) => ({
         name,
         index: columnOf(field),
-        isKept: unmatchable.has(field),
+        isKept: SHOWN.has(name) || unmatchable.has(field),
         isDistinct: DISTINCT.has(name),
         last: 0,
       })).filter((column) => column.index >= 0);

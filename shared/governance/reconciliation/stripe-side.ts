@@ -316,6 +316,15 @@ export function readStripeFile(
     while (end > start && (bytes[end - 1] as number) <= 0x20) end--;
     return start === end ? 0 : interner.intern(row, start, end);
   };
+  /** The number of a text that is only shown, or compared by its text: kept, not looked up. */
+  const shown = (row: CsvRow, column: number): number => {
+    if (column < 0) return 0;
+    let start = row.starts[column] as number;
+    let end = row.ends[column] as number;
+    while (start < end && (row.bytes[start] as number) <= 0x20) start++;
+    while (end > start && (row.bytes[end - 1] as number) <= 0x20) end--;
+    return interner.keep(row, start, end);
+  };
   /** As id, for ids of which nearly every row has its own: looked up many at a time. */
   const ownId = (
     row: CsvRow,
@@ -461,8 +470,8 @@ export function readStripeFile(
     set(c.order, event, id(row, at.order));
     set(c.reference, event, id(row, at.client_reference));
     set(c.invoice, event, id(row, at.invoice));
-    set(c.customer, event, id(row, at.customer) || id(row, at.email));
-    set(c.user, event, id(row, at.user));
+    set(c.customer, event, shown(row, at.customer) || shown(row, at.email));
+    set(c.user, event, shown(row, at.user));
     set(c.pack, event, id(row, at.pack));
     set(c.test, event, isTest(row, session));
     set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
@@ -520,8 +529,8 @@ export function readStripeFile(
     set(c.order, event, id(row, at.order));
     set(c.reference, event, id(row, at.client_reference));
     set(c.invoice, event, id(row, at.invoice));
-    set(c.customer, event, id(row, at.customer) || id(row, at.email));
-    set(c.user, event, id(row, at.user));
+    set(c.customer, event, shown(row, at.customer) || shown(row, at.email));
+    set(c.user, event, shown(row, at.user));
     set(c.pack, event, id(row, at.pack));
     c.cash[event] = cash;
     c.fee[event] = fee;
@@ -563,7 +572,7 @@ export function readStripeFile(
     c.object[event] = id(row, at.id);
     c.charge[event] = id(row, at.charge);
     c.intent[event] = id(row, at.intent);
-    c.customer[event] = id(row, at.customer) || id(row, at.email);
+    c.customer[event] = shown(row, at.customer) || shown(row, at.email);
     c.amount[event] = amount;
     c.disputed[event] = amount;
     c.currency[event] = code;
