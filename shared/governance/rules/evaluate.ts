@@ -77,6 +77,7 @@ interface Node {
   readonly leaf: Leaf | null;
 }
 
+/** A rule with its action spelt out, so that all have one shape: reading many shapes is what costs. */
 interface Prepared {
   readonly rule: Rule;
   readonly shadow: boolean;
@@ -85,6 +86,16 @@ interface Prepared {
   readonly root: Node;
   /** Null where the rule's range is all of its conditions. */
   readonly test: Test | null;
+  readonly warning: RuleWarning | null;
+  readonly words: number | null;
+  readonly route: string | null;
+  readonly flag: string | null;
+  readonly factorThousandths: number | null;
+  /** Reason of a block or a deflection; null for a rule that does not stop. */
+  readonly reason: string | null;
+  readonly message: string | null;
+  readonly status: 402 | 403 | 429;
+  readonly minutes: number | null;
 }
 
 const planSlot = numberFacts.length;
@@ -92,8 +103,6 @@ const booleanSlot = planSlot + planKeys.length;
 const slotCount = booleanSlot + booleanFacts.length;
 const modelSlot = textFacts.indexOf("model");
 const providerSlot = textFacts.indexOf("provider");
-const planTextSlot = textFacts.indexOf("plan");
-const scopeTextSlot = textFacts.indexOf("scope_id");
 const messageSlot = textFacts.indexOf("message");
 
 /**
@@ -101,7 +110,7 @@ const messageSlot = textFacts.indexOf("message");
  * what a null fact means.
  */
 class Slots {
-  readonly numbers = new Float64Array(slotCount + 1);
+  readonly numbers = new Float64Array(slotCount);
   /** One bit for each slot that some rule reads. */
   numbersUsed = 0;
   textsUsed = 0;
@@ -360,8 +369,7 @@ interface Range {
   readonly isWhole: boolean;
 }
 
-/** The slot after the facts is always 0: a rule without a range is in this one. */
-const anywhere: Range = { slot: slotCount, low: 0, high: 0, isWhole: false };
+const anywhere: Range = { slot: -1, low: Number.NaN, high: Number.NaN, isWhole: false };
 
 /** A range that must hold for a condition to match; most rules on counters are nothing else. */
 function rangeOf(condition: Condition): Range {
@@ -392,6 +400,142 @@ function rangeOf(condition: Condition): Range {
       return { slot, low: lowest, high: nextAbove(value, true), isWhole: true };
     default:
       return anywhere;
+  }
+}
+
+interface IndexedRange extends Range {
+  /** Place of the rule in the order of evaluation. */
+  readonly rule: number;
+}
+
+/**
+ * Which rules can match at all, by their ranges: one look at each fact instead of one at each rule. Most calls match
+ * nothing, and most rules are about few facts.
+ */
+class RangeIndex {
+  /** One bit for each rule that can match; 32 rules a word. */
+  readonly candidates: Int32Array;
+  readonly #always: Int32Array;
+  /** One bit for each fact that some range is about. */
+  #used = 0;
+  /** All ranges of a fact lie between these. */
+  readonly #lowest = new Float64Array(numberFacts.length).fill(Number.POSITIVE_INFINITY);
+  readonly #highest = new Float64Array(numberFacts.length).fill(Number.NEGATIVE_INFINITY);
+  readonly #ranges: readonly (readonly IndexedRange[])[];
+
+  constructor(ranges: readonly Range[]) {
+    this.candidates = new Int32Array(Math.ceil(ranges.length / 32));
+    this.#always = new Int32Array(this.candidates.length);
+    this.#ranges = numberFacts.map((_, slot) =>
+      ranges.flatMap((range, rule) => (range.slot === slot ? [{ ...range, rule }] : [])),
+    );
+    for (const [rule, range] of ranges.entries()) {
+      if (range.slot < 0) {
+        this.#always[rule >> 5] = (this.#always[rule >> 5] as number) | (1 << (rule & 31));
+        continue;
+      }
+      this.#used |= 1 << range.slot;
+      this.#lowest[range.slot] = Math.min(this.#lowest[range.slot] as number, range.low);
+      this.#highest[range.slot] = Math.max(this.#highest[range.slot] as number, range.high);
+    }
+  }
+
+  #add(slot: number, value: number | null): void {
+    // A comparison reads null as 0; null matches nothing.
+    if (value === null) return;
+    const ranges = this.#ranges[slot] as readonly IndexedRange[];
+    for (let index = 0; index < ranges.length; index++) {
+      const range = ranges[index] as IndexedRange;
+      if (value < range.low || value > range.high) continue;
+      const word = range.rule >> 5;
+      this.candidates[word] = (this.candidates[word] as number) | (1 << (range.rule & 31));
+    }
+  }
+
+  /** Fills `candidates` for a call. */
+  look(facts: Facts): void {
+    const used = this.#used;
+    const lowest = this.#lowest;
+    const highest = this.#highest;
+    const candidates = this.candidates;
+    for (let word = 0; word < candidates.length; word++) candidates[word] = this.#always[word] as number;
+    // Written out: a computed key costs several times as much. Order: `numberFacts`. Absent facts are NaN here.
+    if (used & 0x1) {
+      const value = facts.tokens_today as number;
+      if (value >= (lowest[0] as number) && value <= (highest[0] as number)) this.#add(0, value);
+    }
+    if (used & 0x2) {
+      const value = facts.tokens_this_month as number;
+      if (value >= (lowest[1] as number) && value <= (highest[1] as number)) this.#add(1, value);
+    }
+    if (used & 0x4) {
+      const value = facts.messages_today as number;
+      if (value >= (lowest[2] as number) && value <= (highest[2] as number)) this.#add(2, value);
+    }
+    if (used & 0x8) {
+      const value = facts.identical_messages as number;
+      if (value >= (lowest[3] as number) && value <= (highest[3] as number)) this.#add(3, value);
+    }
+    if (used & 0x10) {
+      const value = facts.seconds_since_last_message as number;
+      if (value >= (lowest[4] as number) && value <= (highest[4] as number)) this.#add(4, value);
+    }
+    if (used & 0x20) {
+      const value = facts.rapid_messages as number;
+      if (value >= (lowest[5] as number) && value <= (highest[5] as number)) this.#add(5, value);
+    }
+    if (used & 0x40) {
+      const value = facts.conversation_messages as number;
+      if (value >= (lowest[6] as number) && value <= (highest[6] as number)) this.#add(6, value);
+    }
+    if (used & 0x80) {
+      const value = facts.message_words as number;
+      if (value >= (lowest[7] as number) && value <= (highest[7] as number)) this.#add(7, value);
+    }
+    if (used & 0x100) {
+      const value = facts.message_characters as number;
+      if (value >= (lowest[8] as number) && value <= (highest[8] as number)) this.#add(8, value);
+    }
+    if (used & 0x200) {
+      const value = facts.estimated_tokens as number;
+      if (value >= (lowest[9] as number) && value <= (highest[9] as number)) this.#add(9, value);
+    }
+    if (used & 0x400) {
+      const value = facts.complexity as number;
+      if (value >= (lowest[10] as number) && value <= (highest[10] as number)) this.#add(10, value);
+    }
+    if (used & 0x800) {
+      const value = facts.hour_utc as number;
+      if (value >= (lowest[11] as number) && value <= (highest[11] as number)) this.#add(11, value);
+    }
+    if (used & 0x1000) {
+      const value = facts.hour_local as number;
+      if (value >= (lowest[12] as number) && value <= (highest[12] as number)) this.#add(12, value);
+    }
+    if (used & 0x2000) {
+      const value = facts.weekday_local as number;
+      if (value >= (lowest[13] as number) && value <= (highest[13] as number)) this.#add(13, value);
+    }
+    if (used & 0x4000) {
+      const value = facts.available_tokens as number;
+      if (value >= (lowest[14] as number) && value <= (highest[14] as number)) this.#add(14, value);
+    }
+    if (used & 0x8000) {
+      const value = facts.usage_percent as number;
+      if (value >= (lowest[15] as number) && value <= (highest[15] as number)) this.#add(15, value);
+    }
+    if (used & 0x10000) {
+      const value = facts.cost_today_micros as number;
+      if (value >= (lowest[16] as number) && value <= (highest[16] as number)) this.#add(16, value);
+    }
+    if (used & 0x20000) {
+      const value = facts.cost_this_month_micros as number;
+      if (value >= (lowest[17] as number) && value <= (highest[17] as number)) this.#add(17, value);
+    }
+    if (used & 0x40000) {
+      const value = facts.account_age_days as number;
+      if (value >= (lowest[18] as number) && value <= (highest[18] as number)) this.#add(18, value);
+    }
   }
 }
 
@@ -448,6 +592,38 @@ export interface CompiledRules {
   ): { readonly outcome: RuleOutcome; readonly trace: readonly RuleTrace[] };
 }
 
+const nothingMatched: RuleOutcome = Object.freeze({
+  decision: "allow",
+  blocked_by: null,
+  reason: null,
+  message: null,
+  http_status: 200,
+  block_minutes: null,
+  route: null,
+  truncate_to_words: null,
+  flag: null,
+  warnings: none,
+  factors_thousandths: none,
+  matched: none,
+  shadow_matched: none,
+});
+
+function prepareAction({ rule_name, action }: Rule) {
+  const { block, deflect } = action;
+  const reason = block?.reason ?? (deflect ? (deflect.reason ?? "off_topic") : null);
+  return {
+    warning: action.warn ? { rule_name, message: action.warn.message } : null,
+    words: action.truncate?.words ?? null,
+    route: action.route?.model ?? null,
+    flag: action.flag?.reason ?? null,
+    factorThousandths: action.multiply_cost ? Math.round(action.multiply_cost.by * 1000) : null,
+    reason,
+    message: block?.message ?? deflect?.message ?? null,
+    status: statusOfBlock(reason ?? ""),
+    minutes: block?.minutes ?? null,
+  };
+}
+
 const nonEmptySet = (list: readonly string[] | undefined): ReadonlySet<string> | null =>
   list && list.length > 0 ? new Set(list) : null;
 
@@ -455,15 +631,10 @@ const nonEmptySet = (list: readonly string[] | undefined): ReadonlySet<string> |
 export function compileRules(rules: readonly Rule[]): CompiledRules {
   const slots = new Slots();
   const ordered = orderRules(rules.filter(isLookedAt));
-  for (const rule of ordered) {
-    slots.use(rule.conditions);
-    if (rule.applies_to.plans?.length || rule.applies_to.scopes?.length) slots.textsUsed |= 1 << planTextSlot;
-  }
+  for (const rule of ordered) slots.use(rule.conditions);
   const ranges = ordered.map((rule) => rangeOf(rule.conditions));
-  const rangeSlots = Int32Array.from(ranges, (range) => range.slot);
-  const rangeLows = Float64Array.from(ranges, (range) => range.low);
-  const rangeHighs = Float64Array.from(ranges, (range) => range.high);
-  const prepared: readonly Prepared[] = ordered.map((rule, index) => {
+  const index = new RangeIndex(ranges);
+  const prepared: readonly Prepared[] = ordered.map((rule, at) => {
     const root = compileCondition(slots, rule.conditions, "conditions");
     return {
       rule,
@@ -471,64 +642,76 @@ export function compileRules(rules: readonly Rule[]): CompiledRules {
       plans: nonEmptySet(rule.applies_to.plans),
       scopes: nonEmptySet(rule.applies_to.scopes),
       root,
-      test: ranges[index]?.isWhole ? null : root.test,
+      test: ranges[at]?.isWhole ? null : root.test,
+      ...prepareAction(rule),
     };
   });
 
   function run(facts: Facts, context: RuleContext, trace: RuleTrace[] | null): RuleOutcome {
-    slots.load(facts, context.plan);
-    const numbers = slots.numbers;
-    const texts = slots.texts;
+    index.look(facts);
+    const candidates = index.candidates;
+    // Facts are laid out when the first rule needs more than its range.
+    let isLoaded = trace !== null;
+    if (isLoaded) slots.load(facts, context.plan);
     let matched: Rule[] | null = null;
     let shadowMatched: Rule[] | null = null;
     let warnings: RuleWarning[] | null = null;
     let factors: number[] | null = null;
-    let blockedBy: Rule | null = null;
+    let stop: Prepared | null = null;
     let route: string | null = null;
     let words: number | null = null;
     let flag: string | null = null;
-    for (let index = 0; index < prepared.length; index++) {
-      const seen = numbers[rangeSlots[index] as number] as number;
-      // Written so that NaN, which stands for null, is outside of every range.
-      const inRange = seen >= (rangeLows[index] as number) && seen <= (rangeHighs[index] as number);
-      if (!inRange && trace === null) continue;
-      const item = prepared[index] as Prepared;
-      if (item.plans !== null && !item.plans.has(texts[planTextSlot] as string)) continue;
-      if (item.scopes !== null && !item.scopes.has(texts[scopeTextSlot] as string)) continue;
-      const matches = inRange && (item.test === null || item.test());
-      if (trace) trace.push(traceOf(item, matches));
-      if (!matches) continue;
-      if (item.shadow) {
-        (shadowMatched ??= []).push(item.rule);
-        continue;
-      }
-      const action = item.rule.action;
-      (matched ??= []).push(item.rule);
-      if (action.warn)
-        (warnings ??= []).push({ rule_name: item.rule.rule_name, message: action.warn.message });
-      if (action.truncate)
-        words = words === null ? action.truncate.words : Math.min(words, action.truncate.words);
-      if (action.route) {
-        route = action.route.model;
-        slots.route(route, context.providerOf?.(route) ?? null);
-      }
-      if (action.flag) flag ??= action.flag.reason;
-      if (action.multiply_cost) (factors ??= []).push(Math.round(action.multiply_cost.by * 1000));
-      if (action.block || action.deflect) {
-        blockedBy = item.rule;
-        break;
+    for (let word = 0; word < candidates.length && stop === null; word++) {
+      // With a trace every rule is looked at, else those that can match, from the lowest bit up.
+      let bits = trace === null ? (candidates[word] as number) : -1;
+      while (bits !== 0) {
+        const bit = 31 - Math.clz32(bits & -bits);
+        bits &= bits - 1;
+        const item = prepared[word * 32 + bit];
+        if (item === undefined) break;
+        if (item.plans !== null && !item.plans.has(facts.plan as string)) continue;
+        if (item.scopes !== null && !item.scopes.has(facts.scope_id as string)) continue;
+        const isCandidate = ((candidates[word] as number) & (1 << bit)) !== 0;
+        if (item.test !== null && isCandidate && !isLoaded) {
+          slots.load(facts, context.plan);
+          isLoaded = true;
+          if (route !== null) slots.route(route, context.providerOf?.(route) ?? null);
+        }
+        const matches = isCandidate && (item.test === null || item.test());
+        if (trace) trace.push(traceOf(item, matches));
+        if (!matches) continue;
+        if (item.shadow) {
+          if (shadowMatched === null) shadowMatched = [item.rule];
+          else shadowMatched.push(item.rule);
+          continue;
+        }
+        if (matched === null) matched = [item.rule];
+        else matched.push(item.rule);
+        if (item.warning !== null) {
+          if (warnings === null) warnings = [item.warning];
+          else warnings.push(item.warning);
+        }
+        if (item.words !== null) words = words === null ? item.words : Math.min(words, item.words);
+        if (item.route !== null) {
+          route = item.route;
+          if (isLoaded) slots.route(route, context.providerOf?.(route) ?? null);
+        }
+        if (item.flag !== null) flag ??= item.flag;
+        if (item.factorThousandths !== null) (factors ??= []).push(item.factorThousandths);
+        if (item.reason !== null) {
+          stop = item;
+          break;
+        }
       }
     }
-    const block = blockedBy?.action.block;
-    const deflect = blockedBy?.action.deflect;
-    const reason = blockedBy ? (block?.reason ?? deflect?.reason ?? "off_topic") : null;
+    if (matched === null && shadowMatched === null) return nothingMatched;
     return {
-      decision: blockedBy ? "block" : warnings ? "warn" : "allow",
-      blocked_by: blockedBy,
-      reason,
-      message: block?.message ?? deflect?.message ?? null,
-      http_status: reason === null ? 200 : statusOfBlock(reason),
-      block_minutes: block?.minutes ?? null,
+      decision: stop !== null ? "block" : warnings !== null ? "warn" : "allow",
+      blocked_by: stop === null ? null : stop.rule,
+      reason: stop === null ? null : stop.reason,
+      message: stop === null ? null : stop.message,
+      http_status: stop === null ? 200 : stop.status,
+      block_minutes: stop === null ? null : stop.minutes,
       route,
       truncate_to_words: words,
       flag,
