@@ -281,7 +281,7 @@ test("the packaged main process brings up local project and reconciliation, and 
     rules: number;
     run: { status: string; failure: { message: string } };
   };
-  expect(said).toMatchObject({ status: "live", failure: null });
+  expect(said, stderr).toMatchObject({ status: "live", failure: null });
   expect(said.rules).toBeGreaterThan(3);
   // The worker ran: it is the one that reads the file and says what is wrong with it.
   expect(said.run).toMatchObject({ status: "failed" });

@@ -195,7 +195,7 @@ afterEach(async () => {
 afterAll(async () => {
   await project.stop();
   rmSync(folder, { recursive: true, force: true });
-}, 60_000);
+}, 120_000);
 
 test("a spammer shows in the feed within a second, is blocked by the operator, and let go again", async () => {
   const console_ = await connected();
@@ -521,7 +521,7 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   expect(account.is_blocked).toBe(true);
   expect(audit.filter(({ command_id }) => command_id === command)).toHaveLength(1);
   await line.close();
-}, 60_000);
+}, 120_000);
 
 test("what somebody else decided meanwhile becomes a conflict, and the person's choice settles it", async () => {
   const line = await openLine(projectPort());
@@ -572,7 +572,7 @@ test("what somebody else decided meanwhile becomes a conflict, and the person's 
   );
   expect(await conflicts()).toEqual([]);
   await line.close();
-}, 60_000);
+}, 120_000);
 
 test("a rule switched on an old version is a conflict with their rule, and mine goes on top of it when chosen", async () => {
   const console_ = await connected();
@@ -658,7 +658,7 @@ test("killed between writing an act and its answer, the next start sends it, and
   expect(account.block_reason).toBe("before the crash");
   expect(audit.filter(({ command_id }) => command_id === command)).toHaveLength(1);
   await line.close();
-}, 60_000);
+}, 120_000);
 
 test("an act that waited too long is not sent, and says so", async () => {
   const line = await openLine(projectPort());
@@ -678,7 +678,7 @@ test("an act that waited too long is not sent, and says so", async () => {
     .toMatchObject({ status: "expired", failure: { code: "expired" } });
   expect((await value(console_, "accounts.get", { user_id: user })).account.is_flagged).toBe(false);
   await line.close();
-}, 60_000);
+}, 120_000);
 
 test("an act the project refuses is a failure with its reason, and leaves nothing waiting", async () => {
   const console_ = await connected();
@@ -784,7 +784,7 @@ test("a local project that was deleted and made anew is read from its own beginn
   } finally {
     await anew.stop();
   }
-}, 60_000);
+}, 120_000);
 
 test("with a keychain the key outlives the console, the project is chosen again by itself, and removing it forgets the key", async () => {
   const entries = new Map<string, string>();
@@ -838,7 +838,7 @@ test("choosing another project shows nothing of the one before", async () => {
   } finally {
     await other.stop();
   }
-}, 60_000);
+}, 120_000);
 
 test("settings are kept, and a zone that does not exist is refused", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));

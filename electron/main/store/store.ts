@@ -283,6 +283,12 @@ function createStore(database: DatabaseSync) {
     /** Oldest first, as they are sent. */
     listIntents: (profileId: string): OutboxEntry[] =>
       all("select * from outbox where profile_id = ? order by created_at, rowid", profileId).map(toEntry),
+    /** Those still to be sent, oldest first. */
+    listPendingIntents: (profileId: string): OutboxEntry[] =>
+      all(
+        "select * from outbox where profile_id = ? and status = 'pending' order by created_at, rowid",
+        profileId,
+      ).map(toEntry),
     removeIntent(commandId: string): void {
       run("delete from outbox where command_id = ?", commandId);
     },

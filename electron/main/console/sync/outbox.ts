@@ -137,7 +137,7 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
           JSON.stringify(existing.payload) === JSON.stringify(wanted.payload);
         return isSame ? ok({ intent: toIntent(existing), answer: existing.theirs }) : fail(reused);
       }
-      if (store.listIntents(profileId).filter(({ status }) => status === "pending").length >= maxPending) {
+      if (store.listPendingIntents(profileId).length >= maxPending) {
         return fail(tooMany);
       }
       const at = now();
@@ -162,8 +162,7 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
     /** Sends what waits, oldest first, and stops at the first that cannot be sent now. */
     sendPending(profileId: string, backend: Backend): Promise<void> {
       return serially(async () => {
-        for (const { command_id: id, status } of store.listIntents(profileId)) {
-          if (status !== "pending") continue;
+        for (const { command_id: id } of store.listPendingIntents(profileId)) {
           await send(backend, id);
           answers.delete(id);
           if (store.getIntent(id)?.status === "pending") break;
