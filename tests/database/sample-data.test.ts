@@ -90,6 +90,22 @@ describe("the sample's history", () => {
     expect(found).toEqual({ days_off: 0, accounts_off: 0, calls_off: 0 });
   });
 
+  it("is in the figures of the desks: minutes of the last two days, and each account's listing", async () => {
+    const found = await books.one(`
+      with since as (select date_trunc('minute', now() - interval '47 hours') as at)
+      select
+        (select coalesce(sum(calls), 0)::int from governance.minute_totals, since where minute >= since.at and outcome <> 'settled') as counted,
+        (select count(*)::int from governance.requests, since where created_at >= since.at) as calls,
+        (select coalesce(sum(tokens), 0)::int from governance.minute_totals, since where minute >= since.at and outcome = 'settled') as tokens_counted,
+        (select coalesce(sum(charged_tokens), 0)::int from governance.requests, since where ended_at >= since.at and status = 'settled') as tokens,
+        (select count(*)::int from governance.account_listings l join governance.accounts a using (account_id)
+          where l.tokens_this_month = a.month_tokens and l.available = a.subscription_tokens + a.purchased_tokens + a.promotional_tokens) as listed`);
+    expect(found).toMatchObject({ listed: 60 });
+    const { counted, calls, tokens_counted, tokens } = found as Record<string, number>;
+    expect([counted, tokens_counted]).toEqual([calls, tokens]);
+    expect(calls).toBeGreaterThan(50);
+  });
+
   it("stands in the feed in order of time, before anything live", async () => {
     const found = await books.one(`
       with events as (
