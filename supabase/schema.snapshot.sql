@@ -423,7 +423,6 @@ table governance.purchase_records
   CHECK ((record_type = ANY (ARRAY['grant'::text, 'refund'::text, 'restoration'::text, 'dispute_hold'::text, 'dispute_release'::text, 'dispute_clawback'::text, 'adjustment'::text, 'promotional'::text, 'relabel'::text])))
   PRIMARY KEY (transaction_id)
   INDEX purchase_records_lot ON governance.purchase_records USING btree (lot_id)
-  INDEX purchase_records_time ON governance.purchase_records USING btree (created_at)
   UNIQUE INDEX purchase_records_pkey ON governance.purchase_records USING btree (transaction_id)
   trigger purchase_records_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON governance.purchase_records FOR EACH STATEMENT EXECUTE FUNCTION governance.refuse_change()
   row level security
@@ -853,7 +852,7 @@ table governance.webhook_events_processed with (fillfactor=90)
   CHECK ((status = ANY (ARRAY['processed'::text, 'quarantined'::text, 'dismissed'::text])))
   PRIMARY KEY (event_id)
   INDEX webhook_events_processed_quarantined ON governance.webhook_events_processed USING btree (received_at) WHERE (status = 'quarantined'::text)
-  INDEX webhook_events_processed_time ON governance.webhook_events_processed USING btree (received_at) WHERE (status <> 'quarantined'::text)
+  INDEX webhook_events_processed_time ON governance.webhook_events_processed USING brin (received_at)
   INDEX webhook_events_processed_waiting ON governance.webhook_events_processed USING btree (waits_for_customer) WHERE ((status = 'quarantined'::text) AND (waits_for_customer IS NOT NULL))
   UNIQUE INDEX webhook_events_processed_pkey ON governance.webhook_events_processed USING btree (event_id)
   row level security

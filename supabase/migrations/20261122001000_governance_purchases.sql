@@ -29,7 +29,7 @@ create table governance.webhook_events_processed (
 create index webhook_events_processed_quarantined on governance.webhook_events_processed (received_at) where status = 'quarantined';
 create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer)
   where status = 'quarantined' and waits_for_customer is not null;
-create index webhook_events_processed_time on governance.webhook_events_processed (received_at) where status <> 'quarantined';
+create index webhook_events_processed_time on governance.webhook_events_processed using brin (received_at);
 comment on table governance.webhook_events_processed is 'Stripe events by id: each is acted on once. Done ones are cleared after 30 days, quarantined ones stay.';
 
 create table governance.stripe_payments (
@@ -126,7 +126,6 @@ create table governance.purchase_records (
   period_end timestamptz,
   difference_id text
 );
-create index purchase_records_time on governance.purchase_records (created_at);
 create index purchase_records_lot on governance.purchase_records (lot_id);
 create trigger purchase_records_append_only before update or delete or truncate on governance.purchase_records
   for each statement execute function governance.refuse_change();
