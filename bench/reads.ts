@@ -75,7 +75,7 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
 const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
   overview: () => "public.console_overview(60)",
   feed_page: () => "public.console_events_before(null, 200)",
-  feed_page_of_a_reason: () => `public.console_events_before(null, 50, '{"reason": "spam_identical"}')`,
+  feed_page_of_a_reason: () => `public.console_events_before(null, 50, '{"reason": "daily_limit"}')`,
   first_page: () => "public.console_search_accounts()",
   page_by_tokens: () => "public.console_search_accounts('', 'all', null, 'tokens_this_month', true)",
   search_user_id: (n, { accounts }) =>
