@@ -73,7 +73,7 @@ export function createKeyQueue<S extends ColumnSpec>(interner: Interner, table: 
   const ids = new Uint32Array(QUEUE_LENGTH);
   const hashes = new Uint32Array(QUEUE_LENGTH);
   const rows = new Uint32Array(QUEUE_LENGTH);
-  const names: string[] = new Array<string>(QUEUE_LENGTH).fill("");
+  const names: string[] = Array.from({ length: QUEUE_LENGTH }, () => "");
   let length = 0;
   function flush(): void {
     interner.resolve(ids, hashes, length);

@@ -62,8 +62,6 @@ const found = (report: Report): string[] => report.differences.map((d) => d.diff
 const PAYMENTS =
   "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status,Customer ID,Invoice ID";
 const ALL = `${PAYMENTS},PaymentIntent ID,Checkout Session ID,Client Reference ID,Disputed Amount,Dispute Status,Invoice Number`;
-const ITEMIZED =
-  "balance_transaction_id,created,available_on,currency,gross,fee,net,reporting_category,description";
 const ITEMIZED_ALL =
   "balance_transaction_id,created_utc,available_on_utc,currency,gross,fee,net,reporting_category,source_id,description,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id";
 const PAYOUT =
