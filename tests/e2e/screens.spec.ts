@@ -148,64 +148,71 @@ async function faintTexts(page: Page): Promise<string[]> {
   });
 }
 
-test("every screen, light and dark, can be read and fits", async ({ browser }) => {
-  test.setTimeout(1_500_000);
-  mkdirSync(PICTURES, { recursive: true });
-  const folder = mkdtempSync(join(tmpdir(), "governance-screens-"));
-  const console_ = await startConsole(folder);
-  try {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    const thrown: string[] = [];
-    page.on("pageerror", (error) => thrown.push(String(error)));
-    page.on("console", (message) => {
-      if (message.type() === "error") thrown.push(message.text());
-    });
-    await enter(page, console_.ready[1] ?? "");
-    const origin = page.url().replace(/#.*/, "");
-    await page.goto(`${origin}#/users`);
-    // The past fills in by itself; the people that the pictures show come first.
-    const rows = page.getByRole("grid", { name: "Users" }).locator("[role=row][aria-rowindex]");
-    await expect(rows.nth(19)).toBeAttached({ timeout: 180_000 });
-    await page.goto(`${origin}#/users/sample-0007`);
-    await expect(page.getByRole("complementary", { name: "User" }).getByText("sample-0007")).toBeVisible({
-      timeout: 60_000,
-    });
+let folder = "";
+let console_: Awaited<ReturnType<typeof startConsole>> | null = null;
+let page: Page;
+let origin = "";
+const thrown: string[] = [];
 
-    const problems: string[] = [];
-    for (const theme of ["light", "dark"] as const) {
+test.describe.configure({ mode: "serial", timeout: 900_000 });
+
+test.beforeAll(async ({ browser }) => {
+  mkdirSync(PICTURES, { recursive: true });
+  folder = mkdtempSync(join(tmpdir(), "governance-screens-"));
+  console_ = await startConsole(folder);
+  page = await browser.newPage();
+  page.on("pageerror", (error) => thrown.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error") thrown.push(message.text());
+  });
+  await enter(page, console_.ready[1] ?? "");
+  origin = page.url().replace(/#.*/, "");
+  await page.goto(`${origin}#/users`);
+  // The past fills in by itself; the people that the pictures show come first.
+  const rows = page.getByRole("grid", { name: "Users" }).locator("[role=row][aria-rowindex]");
+  await expect(rows.nth(19)).toBeAttached({ timeout: 180_000 });
+  await page.goto(`${origin}#/users/sample-0007`);
+  await expect(page.getByRole("complementary", { name: "User" }).getByText("sample-0007")).toBeVisible({
+    timeout: 60_000,
+  });
+});
+
+test.afterAll(async () => {
+  await console_?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+for (const theme of ["light", "dark"] as const) {
+  for (const size of sizes) {
+    test(`every screen can be read and fits, ${theme}, ${size.width} wide`, async () => {
+      const problems = new Set<string>();
+      await page.setViewportSize(size);
       await page.goto(`${origin}#/settings/preferences`);
       await page.getByText(theme === "light" ? "Light" : "Dark", { exact: true }).click();
       await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme);
-      for (const size of sizes) {
-        await page.setViewportSize(size);
-        for (const screen of screens) {
-          // Each picture starts from a desk just opened, with nothing remembered but the session.
-          await page.evaluate(() => {
-            for (const key of Object.keys(localStorage))
-              if (key.startsWith("console.")) localStorage.removeItem(key);
-          });
-          await page.keyboard.press("Escape");
-          await page.goto(`${origin}#/settings/about`);
-          await expect(page.getByRole("heading", { name: "Settings" })).toBeVisible({ timeout: 60_000 });
-          await page.goto(`${origin}#${screen.address}`);
-          await expect(page.locator("main h1, main h2").first()).toBeVisible({ timeout: 60_000 });
-          await page.waitForTimeout(500);
-          await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 30_000 });
-          await screen.before?.(page);
-          await page.waitForTimeout(300);
-          const name = `${screen.name}-${theme}-${size.width}`;
-          await page.screenshot({ path: `${PICTURES}/${name}.png` });
-          const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-          if (wide > 0) problems.push(`${name}: ${wide} px wider than the window`);
-          for (const faint of await faintTexts(page)) problems.push(`${name}: ${faint}`);
-        }
+      for (const screen of screens) {
+        // Each picture starts from a desk just opened, with nothing remembered but the session.
+        await page.evaluate(() => {
+          for (const key of Object.keys(localStorage))
+            if (key.startsWith("console.")) localStorage.removeItem(key);
+        });
+        await page.keyboard.press("Escape");
+        await page.goto(`${origin}#/settings/about`);
+        await expect(page.getByRole("heading", { name: "Settings" })).toBeVisible({ timeout: 60_000 });
+        await page.goto(`${origin}#${screen.address}`);
+        await expect(page.locator("main h1, main h2").first()).toBeVisible({ timeout: 60_000 });
+        await page.waitForTimeout(500);
+        await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 60_000 });
+        await screen.before?.(page);
+        await page.waitForTimeout(300);
+        const name = `${screen.name}-${theme}-${size.width}`;
+        await page.screenshot({ path: `${PICTURES}/${name}.png` });
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        if (wide > 0) problems.add(`${name}: ${wide} px wider than the window`);
+        for (const faint of await faintTexts(page)) problems.add(`${name}: ${faint}`);
       }
-    }
-    expect([...new Set(problems)]).toEqual([]);
-    expect(thrown).toEqual([]);
-  } finally {
-    await console_.stop();
-    rmSync(folder, { recursive: true, force: true });
+      expect([...problems]).toEqual([]);
+      expect(thrown).toEqual([]);
+    });
   }
-});
+}

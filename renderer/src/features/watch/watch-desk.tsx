@@ -101,7 +101,7 @@ const columns: readonly Column<UsageEvent>[] = [
   {
     id: "cost",
     header: "Cost",
-    width: 88,
+    width: 104,
     align: "right",
     cell: (event) =>
       event.kind === "settled" ? <Cost micros={event.cost_micros} currency={event.currency} /> : null,
