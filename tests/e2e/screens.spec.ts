@@ -157,6 +157,7 @@ const thrown: string[] = [];
 test.describe.configure({ mode: "serial", timeout: 900_000 });
 
 test.beforeAll(async ({ browser }) => {
+  test.setTimeout(600_000);
   mkdirSync(PICTURES, { recursive: true });
   folder = mkdtempSync(join(tmpdir(), "governance-screens-"));
   console_ = await startConsole(folder);
@@ -170,7 +171,7 @@ test.beforeAll(async ({ browser }) => {
   await page.goto(`${origin}#/users`);
   // The past fills in by itself; the people that the pictures show come first.
   const rows = page.getByRole("grid", { name: "Users" }).locator("[role=row][aria-rowindex]");
-  await expect(rows.nth(19)).toBeAttached({ timeout: 180_000 });
+  await expect(rows.nth(19)).toBeAttached({ timeout: 300_000 });
   await page.goto(`${origin}#/users/sample-0007`);
   await expect(page.getByRole("complementary", { name: "User" }).getByText("sample-0007")).toBeVisible({
     timeout: 60_000,
