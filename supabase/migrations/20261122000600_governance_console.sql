@@ -705,8 +705,8 @@ declare
 begin
   -- The record of Supabase's CLI and of ours; a project whose tables were made by hand has none.
   if to_regclass('supabase_migrations.schema_migrations') is not null then
-    execute $q$select array_agg(m.version || '_' || (to_jsonb(m) ->> 'name') order by m.version)
-      from supabase_migrations.schema_migrations m where to_jsonb(m) ->> 'name' like 'governance\_%'$q$ into v_migrations;
+    execute format('select array_agg(m.version || ''_'' || (to_jsonb(m) ->> ''name'') order by m.version)
+      from %I.schema_migrations m where to_jsonb(m) ->> ''name'' like ''governance\_%%''', 'supabase_migrations') into v_migrations;
   end if;
   select c.reltuples::bigint into v_accounts from pg_catalog.pg_class c where c.oid = 'governance.accounts'::regclass;
   if v_accounts < 50000 then

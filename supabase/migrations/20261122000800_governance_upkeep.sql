@@ -399,7 +399,6 @@ create function public.console_resolve_hold(
   language plpgsql security definer set search_path = '' as $$
 declare
   q governance.requests;
-  v_account governance.accounts;
   v_now timestamptz;
   v_answer jsonb;
 begin
@@ -415,7 +414,7 @@ begin
   if not found then
     perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
   end if;
-  v_account := governance.lock_account_id(q.account_id);
+  perform governance.lock_account_id(q.account_id);
   v_answer := governance.begin_command('operator', p_command_id,
     row('resolve_hold', p_request_id, p_action, p_reason, p_operator, p_input_tokens, p_output_tokens)::text);
   if v_answer is not null then return v_answer; end if;

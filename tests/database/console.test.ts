@@ -148,7 +148,7 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
       expect(bob.account).toMatchObject({ is_flagged: true, flag_reason: "looks odd", is_blocked: false });
       expect(bob.balance).toMatchObject({ available: 5_000, subscription: 5_000, total: 5_000, debt: 0 });
       expect(bob.lots).toMatchObject([{ kind: "subscription", granted: 50_000, remaining: 5_000 }]);
-      expect(bob.audit.map(({ action, operator }) => [action, operator])).toEqual([["flag_user", "op"]]);
+      expect(bob.audit).toMatchObject([{ action: "flag_user", operator: "op", command_id: "f1" }]);
       const carla = await desk.rpc<z.infer<typeof records.accountDetail>>("console_get_account", {
         p_user_id: "carla",
       });
