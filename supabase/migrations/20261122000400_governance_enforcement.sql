@@ -125,7 +125,7 @@ create function public.authorize_usage(
   p_conversation_id text default null, p_task_type text default null, p_scope_id text default null, p_complexity numeric default null
 ) returns jsonb
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune partitions.
-  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
   -- Whole rows into typed variables: cheaper than wide select lists, which PostgreSQL sets up anew for each call.
   a governance.accounts;
@@ -451,7 +451,7 @@ comment on function governance.quarantine_settlement(bigint, timestamptz, timest
 create function governance.settle_request(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean
 ) returns jsonb
-  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
   k governance.request_keys;
   a governance.accounts;

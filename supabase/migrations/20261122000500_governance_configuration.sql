@@ -627,7 +627,7 @@ $$;
 comment on function governance.ended_below(xid8, pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; false for no bound.';
 
 create function public.usage_events_since(p_cursor text default null, p_limit int default 500, p_filter jsonb default '{}') returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
   -- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages
   -- through what is visible in page, those of them up to after. base_high and page_high are the highest ids visible
