@@ -452,7 +452,7 @@ describe("rows that are not simple payments", () => {
         grant({ charge_id: "ch_3MmlLrLkdIwHu7ix0snN0B15" }),
         grant({ charge_id: "ch_test", livemode: false }),
       ],
-      { account_id: "acct_1M2JTkLkdIwHu7ix" },
+      { account_id: "acct_1M2JTkLkdIwHu7ix", livemode: true },
     );
     expect(found(report)).toEqual([
       "UNKNOWN_CATEGORY/ch_9",
@@ -467,6 +467,23 @@ describe("rows that are not simple payments", () => {
       duplicates: 1,
       excluded: { not_paid: 1, pending: 1, not_captured: 1, outside_period: 1, other_account: 1 },
     });
+  });
+
+  it("of test mode are the ordinary thing where there is nothing else", async () => {
+    const text = csv(
+      PAYMENTS,
+      "ch_1,2026-10-10 09:00:00,2.00,0.00,gbp,true,0,Paid,,",
+      "ch_2,2026-10-10 09:00:00,2.00,0.00,gbp,true,0,Paid,,",
+    );
+    const records = [1, 2].map((n) =>
+      grant({ charge_id: `ch_${n}`, checkout_session_id: `cs_test_${n}`, livemode: false }),
+    );
+    expect(found(await run({ "x.csv": text }, records))).toEqual([]);
+    const [first, second] = records as [LedgerRecord, LedgerRecord];
+    expect(found(await run({ "x.csv": text }, [{ ...first, livemode: true }, second]))).toEqual([
+      "PAID_NOT_GRANTED/ch_2",
+      expect.stringMatching(/^TEST_MODE_LEAK/),
+    ]);
   });
 
   it("whose arithmetic is off block the tie-out, and a balance row of no known category is asked about", async () => {

@@ -35,6 +35,7 @@ const spec = {
   type: "u8",
   kind: "u8",
   currency: "u8",
+  /** While reading: 1 test mode, 2 live, 0 not told. Then 1 for what does not belong here, else 0. */
   test: "u8",
   row: "u32",
   transaction: "f64",
@@ -124,7 +125,6 @@ export function addLedgerRecord(
   c.type[at] = type;
   c.kind[at] = Math.max(0, GRANT_KINDS.indexOf(record.grant_kind ?? ""));
   c.currency[at] = currency;
-  c.test[at] = record.livemode === false ? 1 : 0;
   c.row[at] = at + 1;
   c.transaction[at] = record.transaction_id;
   c.lot[at] = record.lot_id ?? 0;
@@ -134,7 +134,17 @@ export function addLedgerRecord(
   c.amount[at] = record.amount_minor ?? -1;
   c.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) c[column][at] = interner.internText(record[field]);
-  if (interner.startsWith(c.session[at] as number, "cs_test_")) c.test[at] = 1;
+  c.test[at] =
+    record.livemode === false
+      ? 1
+      : record.livemode === true
+        ? 2
+        : modeOfSession(interner, c.session[at] as number);
+}
+
+function modeOfSession(interner: Interner, session: number): number {
+  if (session === 0) return 0;
+  return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
 }
 
 /**
@@ -311,10 +321,15 @@ export function readLedgerFile(
           c[column.name][record] = column.last;
         }
       }
-      const live = col.livemode;
-      if (live >= 0 && ((row.bytes[row.starts[live] as number] as number) | 0x20) === 0x66)
-        c.test[record] = 1;
-      if (interner.startsWith(c.session[record] as number, "cs_test_")) c.test[record] = 1;
+      const told = col.livemode < 0 ? 0 : (row.bytes[row.starts[col.livemode] as number] as number) | 0x20;
+      const isTold = col.livemode >= 0 && row.starts[col.livemode] !== row.ends[col.livemode];
+      const mode =
+        isTold && told === 0x66
+          ? 1
+          : isTold && told === 0x74
+            ? 2
+            : modeOfSession(interner, c.session[record] as number);
+      if (mode !== 0) c.test[record] = mode;
     },
   });
   return {

@@ -213,6 +213,7 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   progress.stage = "matching";
   step();
 
+  decideModes(side, ledger, options);
   const frame = makeFrame(side, from, to, options, warn);
   const links = link(side, ledger, interner, stripeKeys);
   step();
@@ -275,6 +276,34 @@ function unmatchableFields(side: StripeSide): ReadonlySet<keyof LedgerRecord> {
   if (!tells(s.invoice)) fields.add("invoice_id");
   if (!has.cash) fields.add("balance_transaction_id").add("refund_id");
   return fields;
+}
+
+/** Test mode is a leak in a live project, and the ordinary thing in a test project: the rows themselves say which it is. */
+function decideModes(side: StripeSide, ledger: LedgerTable, options: ReconcileOptions): void {
+  const s = side.table.columns;
+  const l = ledger.columns;
+  let live = 0;
+  const count = (modes: Uint8Array, length: number, counts: (row: number) => boolean): boolean => {
+    let test = 0;
+    let rows = 0;
+    for (let i = 0; i < length; i++) {
+      if (!counts(i)) continue;
+      rows++;
+      if (modes[i] === 1) test++;
+      else if (modes[i] === 2) live++;
+    }
+    return test * 2 > rows;
+  };
+  const mostlyTest = [
+    count(s.test, side.table.length, (e) => s.kind[e] === CHARGE),
+    count(l.test, ledger.length, (r) => l.type[r] === GRANT),
+  ];
+  const isLive = options.livemode ?? (live > 0 || !mostlyTest.includes(true));
+  for (const [modes, length] of [
+    [s.test, side.table.length],
+    [l.test, ledger.length],
+  ] as const)
+    for (let i = 0; i < length; i++) if (modes[i] !== 0) modes[i] = isLive && modes[i] === 1 ? 1 : 0;
 }
 
 /** What the files cover, and how far it falls short of the period. */

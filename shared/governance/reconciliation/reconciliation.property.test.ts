@@ -299,6 +299,7 @@ async function run(
     period: { from: "2026-10-01", to: "2026-11-01" },
     options: {
       data_through: "2026-11-01",
+      livemode: true,
       packs: [
         { pack_id: "topup", tokens: TOKENS, price_minor: 200, currency: "gbp", valid_from: "2026-01-01" },
       ],

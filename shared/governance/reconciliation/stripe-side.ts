@@ -58,6 +58,7 @@ const spec = {
   state: "u8",
   dispute: "u8",
   file: "u8",
+  /** While reading: 1 test mode, 2 live, 0 not told. Then 1 for what does not belong here, else 0. */
   test: "u8",
   foreign: "u8",
   row: "u32",
@@ -416,9 +417,15 @@ export function readStripeFile(
     c.row[event] = row.row;
     return event;
   };
-  const isTest = (row: CsvRow, session: number): number => {
-    if (interner.startsWith(session, "cs_test_")) return 1;
-    return at.livemode >= 0 && /^(false|no|0|test)$/i.test(cell(row, at.livemode)) ? 1 : 0;
+  /** 1 test mode, 2 live, 0 not told. */
+  const modeOf = (row: CsvRow, session: number): number => {
+    if (at.livemode >= 0) {
+      const told = cell(row, at.livemode);
+      if (/^(false|no|0|test)$/i.test(told)) return 1;
+      if (/^(true|yes|1|live)$/i.test(told)) return 2;
+    }
+    if (session === 0) return 0;
+    return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
   };
 
   function readPayment(row: CsvRow): void {
@@ -473,7 +480,7 @@ export function readStripeFile(
     set(c.customer, event, shown(row, at.customer) || shown(row, at.email));
     set(c.user, event, shown(row, at.user));
     set(c.pack, event, id(row, at.pack));
-    set(c.test, event, isTest(row, session));
+    set(c.test, event, modeOf(row, session));
     set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
     if (at.dispute_status >= 0) {
       const dispute = id(row, at.dispute_status);
@@ -548,7 +555,7 @@ export function readStripeFile(
     if (kind === CHARGE) c.state[event] = PAID;
     if (kind === DISPUTE) c.dispute[event] = WITHDRAWN;
     if (kind === DISPUTE_REVERSAL) c.dispute[event] = WON;
-    set(c.test, event, isTest(row, session));
+    set(c.test, event, modeOf(row, session));
     set(c.foreign, event, isForeign(source, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
   }
 

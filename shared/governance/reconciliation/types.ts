@@ -134,6 +134,11 @@ export interface ReconcileOptions {
   readonly date_order?: "dmy" | "mdy";
   /** `acct_…` of the account that is reconciled: rows of other accounts are set aside. */
   readonly account_id?: string;
+  /**
+   * Whether the project takes live payments, so that rows of Stripe's test mode are leaks. Default: yes, unless test
+   * mode is all that the rows tell of.
+   */
+  readonly livemode?: boolean;
   /** Cash at Stripe at the start of the period by currency, minor units; lets the tie-out say the closing balance. */
   readonly opening_balances?: Readonly<Record<string, number>>;
   readonly roll_forward?: readonly RollForwardLine[];
