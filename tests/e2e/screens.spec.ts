@@ -28,7 +28,7 @@ const screens: readonly Screen[] = [
       await page.getByRole("combobox", { name: "Decision" }).click();
       await page.getByRole("option", { name: "blocked" }).click();
       await firstRow(page).click();
-      await expect(page.getByText(/Stopped by/)).toBeVisible();
+      await expect(page.getByText(/Stopped by/)).toBeVisible({ timeout: 60_000 });
     },
   },
   { name: "users", address: "/users" },
@@ -43,7 +43,7 @@ const screens: readonly Screen[] = [
     name: "user-block",
     address: "/users/sample-0001",
     before: async (page) => {
-      await expect(page.getByRole("button", { name: "Flag" })).toBeVisible();
+      await expect(page.getByRole("button", { name: "Flag" })).toBeVisible({ timeout: 60_000 });
       await page.keyboard.press("b");
       await expect(page.getByRole("textbox", { name: "Reason" })).toBeVisible();
     },
