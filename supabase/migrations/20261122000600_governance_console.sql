@@ -234,7 +234,7 @@ $$;
 comment on function governance.count_events(bigint, bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
-  language plpgsql set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+  language plpgsql set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
   v_now timestamptz := governance.now();
@@ -400,7 +400,7 @@ create function public.console_search_accounts(
   p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
   p_descending boolean default false, p_cursor text default null, p_limit int default 20
 ) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
   c_few constant int := 2000;
@@ -419,6 +419,7 @@ declare
   v_tier int := 0;
   v_last_tier int := 0;
   v_tier_condition text;
+  v_tier_where text;
   v_key text;
   v_id bigint;
   v_ids bigint[] := '{}';
@@ -475,7 +476,7 @@ begin
   v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order cheap.
   foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
-    continue when governance.estimate_rows('select from governance.account_listings l where ' || v_condition) > 10 * c_few;
+    continue when governance.estimate_rows('select from governance.account_listings l where ' || v_condition) > 4 * c_few;
     execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where %s limit %s) x', v_condition, c_few + 1)
       into v_found;
     if coalesce(cardinality(v_found), 0) <= c_few then
@@ -501,9 +502,12 @@ begin
   while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
     v_tier_condition := case when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
       governance.like_pattern(v_query) || '%') else 'true' end;
+    -- A name that begins with the text holds it: no need to look for it again.
+    v_tier_where := case when v_last_tier = 1 and v_tier = 0
+      then coalesce(nullif(array_to_string(array_remove(v_conditions, governance.find_accounts_condition(v_query)), ' and '), ''), 'true') else v_where end;
     for v_found_id, v_found_key in execute format(
       'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id %6$s limit %7$s',
-      v_column, v_source, v_where, v_tier_condition,
+      v_column, v_source, v_tier_where, v_tier_condition,
       case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
         case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"' else '' end, v_id) else '' end,
       v_direction, p_limit + 1 - cardinality(v_ids))
@@ -530,7 +534,7 @@ revoke all on function public.console_search_accounts(text, text, text, text, bo
 grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int) to service_role;
 
 create function public.console_get_account(p_user_id text) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_account governance.accounts;
   v_plan governance.plans;
@@ -608,7 +612,7 @@ $$;
 comment on function governance.count_stuck_holds() is 'Holds that need a person or have outlived their end.';
 
 create function public.console_overview(p_minutes int default 60) returns jsonb
-  language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_now timestamptz := governance.now();
   v_from timestamptz;
@@ -681,7 +685,7 @@ revoke all on function public.console_overview(int) from public, anon, authentic
 grant execute on function public.console_overview(int) to service_role;
 
 create function public.console_rail_counts() returns jsonb
-  language plpgsql security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 begin
   perform governance.follow_events(500);
   return jsonb_build_object(
@@ -734,7 +738,7 @@ revoke all on function public.console_project_info() from public, anon, authenti
 grant execute on function public.console_project_info() to service_role;
 
 create function public.console_search(p_query text, p_limit int default 20) returns jsonb
-  language plpgsql volatile security definer set search_path = '' as $$
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
 declare
   v_query text := btrim(coalesce(p_query, ''));
   v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
@@ -804,7 +808,7 @@ $$;
 comment on function governance.decision_json(governance.requests) is 'A call and how it ended, as the user''s page lists it.';
 
 create function public.console_account_decisions(p_user_id text, p_before_id bigint default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+  language plpgsql stable security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_account_id bigint;
   v_before timestamptz := 'infinity';
@@ -855,7 +859,7 @@ $$;
 comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better than to show everything.';
 
 create function public.console_events_before(p_before_event_id bigint default null, p_limit int default 200, p_filter jsonb default '{}') returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
   -- A rare filter ends the page here, with what was found and where to go on: the cost of a page has a bound.
   c_most constant int := 10000;

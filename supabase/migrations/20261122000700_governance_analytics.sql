@@ -205,7 +205,7 @@ $$;
 comment on function governance.account_usage_json(bigint, timestamptz, timestamptz) is 'What calculate_user_token_usage answers.';
 
 create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
   v_account_id bigint;
 begin
@@ -226,7 +226,7 @@ grant execute on function public.calculate_user_token_usage(text, timestamptz, t
 create function public.user_token_usage(p_user_id text, p_period text default 'day', p_start date default null, p_end date default null)
   returns table (user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint, total_tokens bigint,
     message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamptz)
-  language plpgsql stable security definer set search_path = '' as $$
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
   v_account_id bigint;
   v_zone text;
@@ -361,7 +361,7 @@ revoke all on function public.my_token_balance() from public, anon, authenticate
 grant execute on function public.my_token_balance() to authenticated;
 
 create function public.my_token_usage(p_days int default 7) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_account governance.accounts;
   v_today date;
@@ -413,7 +413,7 @@ grant execute on function public.my_token_alerts() to authenticated;
 -- ---------------------------------------------------------------------------------------------------------------
 
 create function public.console_usage_totals(p_days int default 30) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_today date := (governance.now() at time zone 'UTC')::date;
   -- The world's latest day may be one ahead of UTC's.
@@ -471,7 +471,7 @@ revoke all on function public.console_usage_totals(int) from public, anon, authe
 grant execute on function public.console_usage_totals(int) to service_role;
 
 create function public.console_token_stats() returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 begin
   perform governance.follow_events(2000);
   return (select jsonb_build_object(

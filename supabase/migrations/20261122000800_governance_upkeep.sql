@@ -330,7 +330,7 @@ revoke all on function public.console_alerts(bigint, int, boolean) from public, 
 grant execute on function public.console_alerts(bigint, int, boolean) to service_role;
 
 create function public.console_cost_alerts() returns jsonb
-  language sql stable security definer set search_path = '' as $$
+  language sql stable security definer set search_path = '' set jit = off as $$
   select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope, 'period', k.period, 'budget', k.budget,
       'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at', k.last_triggered_at,
       'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
@@ -667,7 +667,7 @@ $$;
 comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where nothing was done.';
 
 create function public.run_maintenance() returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_now timestamptz := governance.now();
   v_until timestamptz := clock_timestamp() + interval '2 seconds';
