@@ -72,8 +72,9 @@ export interface Frame {
   readonly from: number;
   readonly to: number;
   /** What the Stripe files cover. */
-  readonly coveredFrom: number;
   readonly coveredTo: number;
+  /** Of the last thing that they know. */
+  readonly watermark: number;
   /** A payment after this may still get its grant. */
   readonly grantedBy: number;
 }
@@ -915,7 +916,7 @@ export function classify(
         // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
         if (lot !== HELD && lot !== CLAWED) return true;
         if (
-          (links.lotDisputeAt[r] as number) < frame.coveredFrom ||
+          (links.lotDisputeAt[r] as number) < frame.from ||
           (links.lotDisputeAt[r] as number) > frame.coveredTo
         )
           return true;
@@ -1184,7 +1185,7 @@ export function classify(
       books[r] = exclude("outside_period");
       return;
     }
-    if (created < frame.coveredFrom || created > frame.coveredTo) {
+    if (created > frame.coveredTo) {
       books[r] = IN_DIFFERENCE;
       grantInBridge(r);
       bridge("TIMING", l.currency[r] as number, -grantMoney(r));
@@ -1198,7 +1199,8 @@ export function classify(
         tokens: 0,
         occurred: created,
         trail: ["the Stripe files do not reach this time"],
-        explanation: `Granted ${created < frame.coveredFrom ? "before the Stripe files begin" : "after the Stripe files end, or within the lag of Stripe's reports"}; nothing can be said about its payment yet.`,
+        explanation:
+          "Granted after the Stripe files end, or within the lag of Stripe's reports; nothing can be said about its payment yet.",
         action: "carry_forward",
         words: "Carry forward, or bring an export that covers it.",
         blocks: false,
@@ -1228,7 +1230,7 @@ export function classify(
       explanation:
         e >= 0
           ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(s.category[e] as number) ?? "not paid"}).`
-          : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them.`,
+          : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them${(l.created[r] as number) > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
       action: "reverse",
       words: `Take back ${count(back)} tokens, or reclassify the lot as promotional.`,
       correctionTokens: -back,

@@ -560,6 +560,33 @@ describe("rows that are not simple payments", () => {
   });
 });
 
+describe("a grant without a payment", () => {
+  const late = grant({ charge_id: "ch_x", created_at: "2026-10-10T15:00:00Z" });
+  const judge = async (text: string): Promise<string[]> => {
+    const result = await reconcile({
+      stripeFiles: open({ "x.csv": text }),
+      ledger: records([late]),
+      period: { from: "2026-10-10", to: "2026-10-11" },
+    });
+    if (!result.ok) throw new Error(JSON.stringify(result.error));
+    expect(result.value.tied_out).toBe(result.value.classes[0]?.class === "TIMING");
+    return result.value.classes.map((c) => c.class);
+  };
+  it("is one for a Dashboard export, and only young for a report that lags half a day", async () => {
+    expect(await judge(csv(PAYMENTS, "ch_1,2026-10-10 09:00:00,2.00,0.00,gbp,true,0,Failed,,"))).toEqual([
+      "GRANTED_NOT_PAID",
+    ]);
+    expect(
+      await judge(
+        csv(
+          "balance_transaction_id,created,available_on,currency,gross,fee,net,reporting_category,description",
+          "txn_1,2026-10-10 16:00:00,2026-10-12,gbp,-2.00,0.00,-2.00,payout,x",
+        ),
+      ),
+    ).toEqual(["TIMING"]);
+  });
+});
+
 describe("a run", () => {
   it("reports progress and can be cancelled, and then says nothing", async () => {
     const text = csv(

@@ -314,11 +314,11 @@ function makeFrame(
   options: ReconcileOptions,
   warn: (problem: InputProblem) => void,
 ): Frame {
-  let coveredFrom = Number.POSITIVE_INFINITY;
+  let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
   for (const file of side.files) {
     if (file.kind === "disputes" || file.window === null) continue;
-    coveredFrom = Math.min(coveredFrom, parseTime(file.window.from));
+    first = Math.min(first, parseTime(file.window.from));
     last = Math.max(last, parseTime(file.window.to));
   }
   const through = options.data_through ? parseTime(options.data_through) : Number.NaN;
@@ -327,10 +327,12 @@ function makeFrame(
   const ledgerThrough = options.ledger_through ? parseTime(options.ledger_through) : Number.NaN;
   if (options.ledger_through && ledgerThrough !== ledgerThrough)
     throw new BadInput(problem("bad_ledger_through", "", `"${options.ledger_through}" is not a time.`));
-  const lag = (options.report_lag_hours ?? 12) * HOUR;
-  // Whoever says until when the files are complete is believed, and for their beginning too.
-  const coveredTo = through === through ? through : last - lag;
-  if (through === through) coveredFrom = Math.min(coveredFrom, from);
+  // A Dashboard export knows all until it was made; Stripe's reports lag, and one of them makes the whole look younger.
+  // Whoever chose period and exports is taken at their word for the rest, and warned where the rows do not reach.
+  const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
+  const known = isReport ? last - (options.report_lag_hours ?? 12) * HOUR : last;
+  const coveredTo = through === through ? through : isReport ? known : to;
+  const watermark = through === through ? through : known;
   const names = side.files.map((file) => file.name).join(", ");
   if (last === Number.NEGATIVE_INFINITY)
     warn(
@@ -340,21 +342,21 @@ function makeFrame(
         "No file tells about payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
       ),
     );
-  else if (last < from || coveredFrom >= to)
+  else if (last < from || first >= to)
     warn(
       problem(
         "period_not_covered",
         names,
-        `The files have no rows in the period; they reach from ${isoTime(coveredFrom)} to ${isoTime(last)}. Export them again for the period.`,
+        `The files have no rows in the period; they reach from ${isoTime(first)} to ${isoTime(last)}. Export them again for the period.`,
       ),
     );
   else {
-    if (coveredFrom > from + 24 * HOUR)
+    if (first > from + 24 * HOUR)
       warn(
         problem(
           "starts_late",
           names,
-          `The first row is of ${isoTime(coveredFrom)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
+          `The first row is of ${isoTime(first)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
         ),
       );
     if (last < to - 24 * HOUR && !(through >= to))
@@ -369,8 +371,8 @@ function makeFrame(
   return {
     from,
     to,
-    coveredFrom,
     coveredTo,
+    watermark,
     grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - (options.grace_hours ?? 1) * HOUR,
   };
 }
@@ -466,7 +468,7 @@ function makeReport(
       records: ledger.length,
       window: first <= last ? { from: isoTime(first) as string, to: isoTime(last) as string } : null,
     },
-    watermark: isoTime(frame.coveredTo),
+    watermark: isoTime(frame.watermark),
     stripe_rows: countRows(links.stripeDisposition),
     ledger_rows: countRows(links.ledgerDisposition),
     matched_by_pass: PASSES.flatMap((by, pass) =>

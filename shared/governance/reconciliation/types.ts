@@ -120,11 +120,11 @@ export interface Period {
 export interface ReconcileOptions {
   /** Hours that a grant may come after its payment before it is missing. Default 1. */
   readonly grace_hours?: number;
-  /** How far behind Stripe's reports are, in hours: a grant younger than the last row less this is TIMING. Default 12. */
+  /** How far behind Stripe's reports (the itemized exports) are, in hours: a grant younger than their last row less this is TIMING. Default 12. */
   readonly report_lag_hours?: number;
   /** Until when the ledger's records are complete. Default: the end of the period. Later is better: late grants are found. */
   readonly ledger_through?: string;
-  /** Until when the Stripe files are complete, where the person knows; else the last row's time. */
+  /** Until when the Stripe files are complete, where the person knows: what was granted later is TIMING. */
   readonly data_through?: string;
   /** Prices of packs over time; without them amounts and tokens are compared with the ledger alone. */
   readonly packs?: readonly PackPrice[];
