@@ -83,8 +83,9 @@ const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
   search_name: (n) => `public.console_search_accounts('${names.split(",")[n % 26]}')`,
   account: (n, { accounts }) =>
     `public.console_get_account('user_${String(1 + ((n * 104_729) % accounts)).padStart(8, "0")}')`,
+  // Two calls a user is what the short history has.
   account_decisions: (n, { accounts }) =>
-    `public.console_account_decisions('user_${String(1 + ((n * 7_919) % accounts)).padStart(8, "0")}')`,
+    `public.console_account_decisions('user_${String(1 + ((n * 7_919) % accounts)).padStart(8, "0")}', null, 2)`,
   receipt: (n, { events }) => `public.explain_decision(${2 * (1 + ((n * 7_919) % (events / 2)))})`,
 };
 
