@@ -563,11 +563,11 @@ begin
         union all
         -- Used-up ones, the newest few.
         (select * from governance.lots u where u.account_id = v_account.account_id and not u.is_open order by u.lot_id desc limit 20)) l),
-    'holds', (
+    'holds', case when v_account.holds_from is null then '[]' else (
       select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id, 'model', r.model, 'status', r.status,
         'reserved_tokens', r.reserved_tokens, 'created_at', r.created_at, 'expires_at', r.expires_at) order by r.created_at desc), '[]')
       from (select * from governance.requests q where q.account_id = v_account.account_id and q.status = 'held'
-        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r),
+        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r) end,
     'audit', (
       select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator, 'action', g.action,
         'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details) order by g.audit_id desc), '[]')
@@ -901,6 +901,10 @@ begin
   end if;
   if v_filter ->> 'reason' is not null or v_filter ->> 'decision' = 'block' then
     -- Only a refusal has a reason, and nothing comes after it.
+    if v_filter ->> 'reason' is not null and v_account_id is null then
+      -- The index that has them in order of the reason first, and no walk through everything else.
+      v_order := 'r.reason desc, r.decision_id desc';
+    end if;
     v_calls := v_calls || ' and r.decision = ''block''' || case when v_filter ->> 'reason' is not null then format(' and r.reason = %L', v_filter ->> 'reason') else '' end;
     v_entries := 'false';
     v_holds := 'false';
