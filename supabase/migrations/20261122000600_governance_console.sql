@@ -865,7 +865,8 @@ declare
   c_most constant int := 10000;
   v_filter jsonb := coalesce(p_filter, '{}');
   v_high bigint := coalesce(p_before_event_id, 9223372036854775807);
-  v_page int := greatest(p_limit, 50);
+  -- One more than is asked for tells whether there is more.
+  v_page int := greatest(p_limit + 1, 50);
   v_account_id bigint;
   v_until timestamptz := 'infinity';
   v_calls text := 'true';
