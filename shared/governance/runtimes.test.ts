@@ -105,8 +105,8 @@ describe("the core", () => {
     });
     const bundle = readFileSync(join(folder, "out/core.js"), "utf8");
     expect(bundle).not.toMatch(/\brequire\(|\bprocess\.|from"node:/);
-    // A context with the language alone: no process, no require, no timers, no fetch.
-    const context = createContext({});
+    // A context with the language and the web's text encoding alone: no process, no require, no timers, no fetch.
+    const context = createContext({ TextDecoder, TextEncoder });
     new Script(`${bundle}\nglobalThis.core = core;`).runInContext(context);
     expect(await (context as { core: { answer: Promise<string> } }).core.answer).toBe(fromNode);
   });
