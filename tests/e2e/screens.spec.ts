@@ -188,6 +188,8 @@ for (const theme of ["light", "dark"] as const) {
     test(`every screen can be read and fits, ${theme}, ${size.width} wide`, async () => {
       const problems = new Set<string>();
       await page.setViewportSize(size);
+      // Whatever the round before left open would lie over the page.
+      await page.keyboard.press("Escape");
       await page.goto(`${origin}#/settings/preferences`);
       await page.getByText(theme === "light" ? "Light" : "Dark", { exact: true }).click();
       await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme);
