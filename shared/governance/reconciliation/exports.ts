@@ -53,31 +53,34 @@ const METADATA: Partial<Record<Field, readonly string[]>> = {
   pack: ["pack_id", "packid"],
 };
 
+/** Both itemized reports name their columns alike; a payout report adds the payout. */
+const ITEMIZED_COLUMNS: ExportForm["columns"] = {
+  id: ["balance_transaction_id"],
+  source: ["source_id"],
+  type: ["reporting_category"],
+  created: ["created_utc", "created"],
+  amount: ["gross"],
+  fee: ["fee"],
+  net: ["net"],
+  currency: ["currency"],
+  facing_amount: ["customer_facing_amount"],
+  facing_currency: ["customer_facing_currency"],
+  charge: ["charge_id"],
+  intent: ["payment_intent_id"],
+  session: ["checkout_session_id"],
+  client_reference: ["client_reference_id"],
+  invoice: ["invoice_id"],
+  customer: ["customer_id"],
+  email: ["customer_email"],
+  account: ["connected_account_id", "connected_account"],
+};
+
 const FORMS: readonly ExportForm[] = [
   {
     kind: "payout_reconciliation_itemized",
     title: "Payout reconciliation, itemized",
     signature: ["automatic_payout_effective_at", "reporting_category"],
-    columns: {
-      id: ["balance_transaction_id"],
-      source: ["source_id"],
-      type: ["reporting_category"],
-      created: ["created_utc", "created"],
-      amount: ["gross"],
-      fee: ["fee"],
-      net: ["net"],
-      currency: ["currency"],
-      facing_amount: ["customer_facing_amount"],
-      facing_currency: ["customer_facing_currency"],
-      charge: ["charge_id"],
-      intent: ["payment_intent_id"],
-      session: ["checkout_session_id"],
-      client_reference: ["client_reference_id"],
-      invoice: ["invoice_id"],
-      customer: ["customer_id"],
-      email: ["customer_email"],
-      account: ["connected_account_id", "connected_account"],
-    },
+    columns: ITEMIZED_COLUMNS,
     required: ["id", "type", "created", "amount", "fee", "net", "currency"],
     ignored:
       "automatic_payout_id automatic_payout_effective_at automatic_payout_effective_at_utc available_on available_on_utc created created_utc description subscription_id dispute_reason trace_id trace_id_status".split(
@@ -88,26 +91,7 @@ const FORMS: readonly ExportForm[] = [
     kind: "balance_change_itemized",
     title: "Balance change from activity, itemized",
     signature: ["balance_transaction_id", "reporting_category"],
-    columns: {
-      id: ["balance_transaction_id"],
-      source: ["source_id"],
-      type: ["reporting_category"],
-      created: ["created_utc", "created"],
-      amount: ["gross"],
-      fee: ["fee"],
-      net: ["net"],
-      currency: ["currency"],
-      facing_amount: ["customer_facing_amount"],
-      facing_currency: ["customer_facing_currency"],
-      charge: ["charge_id"],
-      intent: ["payment_intent_id"],
-      session: ["checkout_session_id"],
-      client_reference: ["client_reference_id"],
-      invoice: ["invoice_id"],
-      customer: ["customer_id"],
-      email: ["customer_email"],
-      account: ["connected_account_id", "connected_account"],
-    },
+    columns: ITEMIZED_COLUMNS,
     required: ["id", "type", "created", "amount", "fee", "net", "currency"],
     ignored:
       "available_on available_on_utc created created_utc description subscription_id dispute_reason automatic_payout_id automatic_payout_effective_at trace_id trace_id_status".split(
