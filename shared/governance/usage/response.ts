@@ -25,6 +25,14 @@ type Fields = Readonly<Record<string, unknown>>;
 const problem = (code: UsageProblem["code"], path: string, message: string): Result<never, UsageProblem> =>
   fail({ code, path, message });
 
+/** What must be there for the counts to be known at all: a missing one is said, never taken for 0. */
+function need(fields: Fields, keys: readonly string[], path: string): Result<true, UsageProblem> {
+  for (const key of keys)
+    if (fields[key] === undefined || fields[key] === null)
+      return problem("no_usage", `${path}.${key}`, "The usage is there, but this count of it is missing.");
+  return ok(true);
+}
+
 /** A count that may be left out: undefined and null are 0. Anything else that is not a whole number is a problem. */
 function count(fields: Fields, key: string, path: string): Result<number, UsageProblem> {
   const value = fields[key];
@@ -52,6 +60,7 @@ function counts<K extends string>(
   return ok(read as Record<K, number>);
 }
 
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 const inner = (fields: Fields, key: string): Fields => (isRecord(fields[key]) ? fields[key] : {});
 
 function finish(
@@ -79,6 +88,13 @@ function finish(
  */
 function readChat(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
   const path = "usage";
+  // Embeddings write nothing: they report the prompt and a total.
+  const known = need(
+    usage,
+    ["prompt_tokens", isGiven(usage["total_tokens"]) ? "total_tokens" : "completion_tokens"],
+    path,
+  );
+  if (!known.ok) return known;
   const main = counts(
     usage,
     ["prompt_tokens", "completion_tokens", "total_tokens", "citation_tokens", "reasoning_tokens"],
@@ -118,7 +134,7 @@ function readChat(usage: Fields, response: Fields): Result<ReadUsage, UsageProbl
   }
   let reasoning = output.value.reasoning_tokens;
   let written = completion_tokens;
-  const unexplained = "total_tokens" in usage ? total_tokens - prompt_tokens - completion_tokens : 0;
+  const unexplained = isGiven(usage["total_tokens"]) ? total_tokens - prompt_tokens - completion_tokens : 0;
   if (unexplained !== 0) {
     const isGemini = typeof response["model"] === "string" && response["model"].includes("gemini");
     // Some providers count reasoning beside completion_tokens: then it is exactly what the total has more.
@@ -152,6 +168,8 @@ function readChat(usage: Fields, response: Fields): Result<ReadUsage, UsageProbl
  */
 function readResponses(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
   const path = "usage";
+  const known = need(usage, ["input_tokens", "output_tokens"], path);
+  if (!known.ok) return known;
   const main = counts(usage, ["input_tokens", "output_tokens", "total_tokens"], path);
   if (!main.ok) return main;
   const input = counts(
@@ -167,7 +185,7 @@ function readResponses(usage: Fields, response: Fields): Result<ReadUsage, Usage
   );
   if (!output.ok) return output;
   const { input_tokens, output_tokens, total_tokens } = main.value;
-  if ("total_tokens" in usage && total_tokens !== input_tokens + output_tokens)
+  if (isGiven(usage["total_tokens"]) && total_tokens !== input_tokens + output_tokens)
     return problem(
       "inconsistent",
       path,
@@ -193,6 +211,8 @@ function readResponses(usage: Fields, response: Fields): Result<ReadUsage, Usage
  * add up to what was read. Thinking is part of output_tokens.
  */
 function readAnthropic(usage: Fields, model: unknown): Result<ReadUsage, UsageProblem> {
+  const known = need(usage, ["input_tokens", "output_tokens"], "usage");
+  if (!known.ok) return known;
   const read = counts(
     usage,
     ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"],
@@ -226,6 +246,11 @@ function readAnthropic(usage: Fields, model: unknown): Result<ReadUsage, UsagePr
  */
 function readGoogle(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
   const path = "usageMetadata";
+  // Zeros are left out on Google's wire, so a total speaks for the parts that are missing; it must add up.
+  const known = isGiven(usage["totalTokenCount"])
+    ? ok(true)
+    : need(usage, ["promptTokenCount", "candidatesTokenCount"], path);
+  if (!known.ok) return known;
   const read = counts(
     usage,
     [
@@ -241,7 +266,7 @@ function readGoogle(usage: Fields, response: Fields): Result<ReadUsage, UsagePro
   if (!read.ok) return read;
   const v = read.value;
   const sum = v.promptTokenCount + v.toolUsePromptTokenCount + v.candidatesTokenCount + v.thoughtsTokenCount;
-  if ("totalTokenCount" in usage && v.totalTokenCount !== sum)
+  if (isGiven(usage["totalTokenCount"]) && v.totalTokenCount !== sum)
     return problem(
       "inconsistent",
       path,

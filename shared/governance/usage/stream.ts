@@ -30,14 +30,34 @@ interface Chunk {
   readonly message?: { readonly usage?: unknown; readonly model?: unknown };
   readonly response?: { readonly usage?: unknown };
   readonly delta?: unknown;
-  readonly choices?: readonly { readonly delta?: { readonly content?: unknown } }[];
-  readonly candidates?: readonly {
-    readonly content?: { readonly parts?: readonly { readonly text?: unknown }[] };
-  }[];
+  readonly choices?: readonly ({ readonly delta?: unknown } | null)[];
+  readonly candidates?: readonly ({
+    readonly content?: { readonly parts?: readonly ({ readonly text?: unknown } | null)[] } | null;
+  } | null)[];
   readonly model?: unknown;
 }
 
 const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
+
+/** Length of the text that a chat delta adds; tool calls lie a few levels deep. */
+function deltaLength(delta: unknown, depth = 0): number {
+  if (typeof delta !== "object" || delta === null || depth > 4) return 0;
+  let length = 0;
+  for (const key in delta) {
+    const value = (delta as Record<string, unknown>)[key];
+    if (typeof value === "string") length += spoken.has(key) ? value.length : 0;
+    else if (typeof value === "object") length += deltaLength(value, depth + 1);
+  }
+  return length;
+}
+const spoken: ReadonlySet<string> = new Set([
+  "content",
+  "refusal",
+  "reasoning_content",
+  "reasoning",
+  "name",
+  "arguments",
+]);
 
 /**
  * A reader for the streams of OpenAI (chat with `stream_options: {include_usage: true}`, and responses), Anthropic,
@@ -52,6 +72,7 @@ export function readUsageStream(): UsageStream {
   /** Anthropic says what it read at the start and what it wrote at the end: both merged. */
   let anthropic: Record<string, unknown> | null = null;
   let anthropicModel: unknown = null;
+  let anthropicEnded = false;
   let length = 0;
   let lengthAtReport = 0;
   let chunks = 0;
@@ -77,6 +98,10 @@ export function readUsageStream(): UsageStream {
         break;
       case "message_delta":
         merge(chunk.usage);
+        anthropicEnded ||= (chunk.delta as { stop_reason?: unknown } | undefined)?.stop_reason != null;
+        break;
+      case "message_stop":
+        anthropicEnded = true;
         break;
       case "content_block_delta": {
         const delta = chunk.delta as
@@ -121,15 +146,23 @@ export function readUsageStream(): UsageStream {
       }
       const choices = chunk.choices;
       if (choices !== undefined) {
-        if (Array.isArray(choices)) length += textLength(choices[0]?.delta?.content);
+        if (Array.isArray(choices)) for (const choice of choices) length += deltaLength(choice?.delta);
         if (chunk.usage) report(chunk);
         return;
       }
       const candidates = chunk.candidates;
-      if (Array.isArray(candidates)) length += textLength(candidates[0]?.content?.parts?.[0]?.text);
+      if (Array.isArray(candidates))
+        for (const candidate of candidates) {
+          const parts = candidate?.content?.parts;
+          if (Array.isArray(parts)) for (const part of parts) length += textLength(part?.text);
+        }
       if (chunk.usageMetadata || chunk.usage) report(chunk);
     },
-    result: read,
+    result: () =>
+      // What message_start says of the output is only its beginning.
+      anthropic && !anthropicEnded
+        ? fail({ code: "no_usage", path: "", message: "The stream was cut off before its last count." })
+        : read(),
     partial() {
       const reported = read();
       return {
@@ -149,9 +182,11 @@ export function readUsageStream(): UsageStream {
 export function readServerSentEvents(stream: UsageStream): (text: string) => void {
   let rest = "";
   return (text) => {
+    // What is left holds no line end: look in the new piece alone, else a long line costs its square.
+    const looked = rest.length;
     rest += text;
     let start = 0;
-    for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n", start)) {
+    for (let end = rest.indexOf("\n", looked); end >= 0; end = rest.indexOf("\n", start)) {
       const line = rest.slice(start, rest.charCodeAt(end - 1) === 13 ? end - 1 : end);
       start = end + 1;
       if (!line.startsWith("data:")) continue;

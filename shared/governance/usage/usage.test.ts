@@ -162,6 +162,23 @@ const whole: readonly [page: string, response: unknown, counts: readonly number[
     "perplexity_chat",
   ],
   [
+    "platform.openai.com/docs/api-reference/embeddings (nothing is written)",
+    {
+      object: "list",
+      data: [],
+      model: "text-embedding-3-small",
+      usage: { prompt_tokens: 8, total_tokens: 8 },
+    },
+    [8, 0, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "ai.google.dev/api/generate-content#UsageMetadata (zeros are left out of JSON)",
+    { candidates: [], usageMetadata: { promptTokenCount: 7, totalTokenCount: 7 } },
+    [7, 0, 0, 0, 0],
+    "google_generate_content",
+  ],
+  [
     "a backend's own answer (row 003.2)",
     { success: true, tokensUsed: 423 },
     [423, 0, 0, 0, 0],
@@ -196,6 +213,21 @@ describe("readUsage", () => {
     ["an empty object", {}, "unknown_shape", ""],
     ["usage that is null", { choices: [], usage: null }, "no_usage", "usage"],
     ["usage of a stranger", { usage: { credits: 3 } }, "unknown_shape", "usage"],
+    ["an empty usage of Google's", { usageMetadata: {} }, "no_usage", "usageMetadata.promptTokenCount"],
+    ["a prompt alone", { usage: { prompt_tokens: 5 } }, "no_usage", "usage.completion_tokens"],
+    [
+      "a prompt of null",
+      { usage: { prompt_tokens: null, completion_tokens: 3 } },
+      "no_usage",
+      "usage.prompt_tokens",
+    ],
+    [
+      "a message without output",
+      { type: "message", usage: { input_tokens: 5 } },
+      "no_usage",
+      "usage.output_tokens",
+    ],
+    ["a response without output", { usage: { input_tokens: 5 } }, "no_usage", "usage.output_tokens"],
     [
       "a fraction",
       { usage: { prompt_tokens: 1.5, completion_tokens: 1 } },
@@ -210,7 +242,7 @@ describe("readUsage", () => {
     ],
     [
       "a negative count",
-      { usageMetadata: { promptTokenCount: -1 } },
+      { usageMetadata: { promptTokenCount: -1, candidatesTokenCount: 1 } },
       "not_whole",
       "usageMetadata.promptTokenCount",
     ],
@@ -239,24 +271,40 @@ describe("readUsage", () => {
     expect(readUsage(response)).toMatchObject({ ok: false, error: { code, path } });
   });
 
-  it("never throws, and never answers zero for what it does not know", () => {
+  it("never throws, and answers zero only where the response says zero", () => {
+    const keys = [
+      "usage",
+      "usageMetadata",
+      "metadata",
+      "tokensUsed",
+      "prompt_tokens",
+      "completion_tokens",
+      "input_tokens",
+      "output_tokens",
+      "total_tokens",
+      "promptTokenCount",
+      "totalTokenCount",
+      "type",
+    ];
+    let read = 0;
     fc.assert(
       fc.property(
         fc.object({
-          key: fc.constantFrom("usage", "usageMetadata", "metadata", "tokensUsed", "prompt_tokens", "x"),
+          key: fc.constantFrom(...keys),
+          values: [fc.integer({ min: 0, max: 3 }), fc.constant(null), fc.constant("message"), fc.double()],
+          maxDepth: 2,
         }),
         (response) => {
-          const read = readUsage(response);
+          const usage = readUsage(response);
+          if (usage.ok) read++;
           return (
-            !read.ok ||
-            "tokensUsed" in response ||
-            "usage" in response ||
-            "usageMetadata" in response ||
-            "metadata" in response
+            !usage.ok || totalTokens(usage.value.counts) > 0 || /:-?0[,}]/.test(JSON.stringify(response))
           );
         },
       ),
+      { numRuns: 5_000 },
     );
+    expect(read).toBeGreaterThan(50);
   });
 });
 
@@ -398,6 +446,41 @@ describe("readUsageStream", () => {
     stream.push(chat("Hello"));
     expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
     expect(stream.partial()).toEqual({ reported: null, text_length: 5, text_since_report: 5, chunks: 1 });
+  });
+
+  it("does not take what Anthropic says at the start for the count of a stream that was cut off", () => {
+    const stream = readUsageStream();
+    const chunks = streams.find(([page]) => page.includes("anthropic"))?.[1] ?? [];
+    for (const chunk of chunks.slice(0, 4)) stream.push(chunk);
+    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+    expect(stream.partial()).toMatchObject({
+      reported: { counts: { input_tokens: 35, output_tokens: 1 } },
+      text_since_report: 5,
+    });
+  });
+
+  it("counts all that a model says for a stream that may break: tool calls, refusals, thoughts, every choice", () => {
+    const lengthOf = (...chunks: unknown[]): number => {
+      const stream = readUsageStream();
+      for (const chunk of chunks) stream.push(chunk);
+      return stream.partial().text_length;
+    };
+    expect(
+      lengthOf(
+        { choices: [{ delta: { role: "assistant", content: "ab" } }, { delta: { content: "cd" } }] },
+        { choices: [{ delta: { refusal: "ef" } }, { delta: { reasoning_content: "gh" } }] },
+        {
+          choices: [
+            { delta: { tool_calls: [{ id: "call_1", function: { name: "f", arguments: '{"a"' } }] } },
+          ],
+        },
+      ),
+    ).toBe(13);
+    expect(lengthOf({ candidates: [{ content: { parts: [{ text: "ab" }, { text: "c" }] } }, null] })).toBe(3);
+    expect(lengthOf({ type: "response.function_call_arguments.delta", delta: "ab" })).toBe(2);
+    let deep: unknown = "x";
+    for (let level = 0; level < 100_000; level++) deep = [deep];
+    expect(lengthOf({ choices: [{ delta: deep }] })).toBe(0);
   });
 
   it("keeps the provider's last word of a stream that broke", () => {
