@@ -72,6 +72,7 @@ const ITEMIZED_COLUMNS: ExportForm["columns"] = {
   invoice: ["invoice_id"],
   customer: ["customer_id"],
   email: ["customer_email"],
+  livemode: ["livemode"],
   account: ["connected_account_id", "connected_account"],
 };
 
@@ -112,6 +113,8 @@ const FORMS: readonly ExportForm[] = [
       status: ["status"],
       customer: ["customer_id"],
       email: ["customer_email"],
+      livemode: ["livemode"],
+      account: ["account_id", "connected_account_id"],
     },
     required: ["amount", "currency", "charge", "status"],
     ignored:
@@ -274,6 +277,21 @@ const normalise = (name: string): string =>
 function metadataKey(cell: string): string | null {
   const found = /^(.*) \(metadata\)$/i.exec(cell) ?? /^(?:\w+_)?metadata\[(.*)\]$/i.exec(cell);
   return found ? normalise(found[1] ?? "") : null;
+}
+
+/** The metadata that means something to us, from an object of the API: its keys are spelt as freely as a column's. */
+export function metadataFields(
+  metadata: unknown,
+): Readonly<Record<"user" | "order" | "pack", string | null>> {
+  const entries = Object.entries((metadata ?? {}) as Readonly<Record<string, unknown>>);
+  const find = (field: Field): string | null => {
+    for (const name of METADATA[field] ?? []) {
+      const value = entries.find(([key]) => normalise(key) === name)?.[1];
+      if (typeof value === "string" && value !== "") return value;
+    }
+    return null;
+  };
+  return { user: find("user"), order: find("order"), pack: find("pack") };
 }
 
 /** Which export a header belongs to and where its columns are. Throws BadInput, naming what is missing and where it is offered. */

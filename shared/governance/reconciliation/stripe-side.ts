@@ -584,7 +584,12 @@ export function readStripeFile(
     c.disputed[event] = amount;
     c.currency[event] = code;
     c.dispute[event] = known < 0 ? OPEN : known;
-    c.foreign[event] = isForeign(c.charge[event] as number, "") ? 1 : 0;
+    set(c.test, event, modeOf(row, 0));
+    set(
+      c.foreign,
+      event,
+      isForeign(c.charge[event] as number, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0,
+    );
   }
 
   return {

@@ -1,0 +1,174 @@
+/**
+ * What was read from Stripe's API as the rows that Stripe's own exports have: one reader for both, so that the same
+ * payments give the same report whichever way they came.
+ */
+import { formatMinor } from "../money/index.ts";
+import type {
+  BalanceTransactionRecord,
+  ChargeRecord,
+  CheckoutSessionRecord,
+  DisputeRecord,
+  InvoiceRecord,
+  RefundRecord,
+} from "./stripe-api.ts";
+import { encodeUtf8 } from "./text.ts";
+import type { InputFile } from "./types.ts";
+
+/** What is kept of an account, each list in order of `created`, then id; asked anew for each file. */
+export interface StripeAccountRecords {
+  readonly account_id: string;
+  readonly livemode: boolean;
+  readonly balance_transactions: () => Iterable<BalanceTransactionRecord>;
+  readonly charges: () => Iterable<ChargeRecord>;
+  readonly refunds: () => Iterable<RefundRecord>;
+  readonly disputes: () => Iterable<DisputeRecord>;
+  readonly checkout_sessions: () => Iterable<CheckoutSessionRecord>;
+  readonly invoices: () => Iterable<InvoiceRecord>;
+}
+
+type Cell = string | number | boolean | null | undefined;
+
+/** Three inputs in the form of the exports "payments" (all columns), "balance change itemized" and "disputes". */
+export function stripeApiFiles(records: StripeAccountRecords): InputFile[] {
+  const file = (name: string, rows: () => Iterable<readonly Cell[]>): InputFile => ({
+    name: `Stripe API: ${name}`,
+    size_bytes: null,
+    chunks: encodeRows(rows),
+  });
+  return [
+    file("payments", () => paymentRows(records)),
+    file("balance", () => balanceRows(records)),
+    file("disputes", () => disputeRows(records)),
+  ];
+}
+
+function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
+  yield "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Currency,Fee,Status,Customer ID,Invoice ID,PaymentIntent ID,Checkout Session ID,Client Reference ID,Disputed Amount,Dispute Status,livemode,account_id,user_id (metadata),order_id (metadata),pack_id (metadata)".split(
+    ",",
+  );
+  const invoices = new Map<string, string>();
+  for (const { id, payments } of records.invoices())
+    for (const payment of payments) invoices.set(payment, id);
+  const sessions = new Map<string, CheckoutSessionRecord>();
+  for (const session of records.checkout_sessions()) {
+    if (session.intent !== null) sessions.set(session.intent, session);
+    // A subscription's first payment belongs to the invoice, and the invoice to the session.
+    if (session.invoice !== null) sessions.set(session.invoice, session);
+  }
+  const refunded = new Map<string, number>();
+  for (const { charge, status, amount } of records.refunds())
+    if (charge !== null && status !== "failed" && status !== "canceled")
+      refunded.set(charge, (refunded.get(charge) ?? 0) + amount);
+  const disputes = new Map<string, DisputeRecord>();
+  for (const dispute of records.disputes())
+    if (dispute.charge !== null) disputes.set(dispute.charge, dispute);
+
+  for (const charge of records.charges()) {
+    const { id, currency, intent, settled } = charge;
+    const invoice = charge.invoice ?? invoices.get(intent ?? "") ?? invoices.get(id) ?? null;
+    const session = sessions.get(intent ?? "") ?? sessions.get(invoice ?? "");
+    const dispute = disputes.get(id);
+    yield [
+      id,
+      utc(charge.created),
+      formatMinor(charge.amount, currency),
+      formatMinor(refunded.get(id) ?? 0, currency),
+      currency,
+      charge.captured,
+      settled && formatMinor(settled.amount, settled.currency),
+      settled?.currency,
+      settled && formatMinor(settled.fee, settled.currency),
+      charge.status,
+      charge.customer,
+      invoice,
+      intent,
+      session?.id,
+      session?.reference,
+      dispute && formatMinor(dispute.amount, dispute.currency),
+      dispute?.status,
+      charge.livemode,
+      records.account_id,
+      charge.user ?? session?.user,
+      charge.order ?? session?.order,
+      charge.pack ?? session?.pack,
+    ];
+  }
+}
+
+function* balanceRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
+  yield "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id,livemode,connected_account_id".split(
+    ",",
+  );
+  // A charge's own row meets its payment by id; these two must be told which payment they belong to.
+  const sources = new Map<string, RefundRecord>();
+  for (const refund of records.refunds()) sources.set(refund.id, refund);
+  for (const dispute of records.disputes()) sources.set(dispute.id, dispute);
+  for (const {
+    id,
+    created,
+    currency,
+    amount,
+    fee,
+    net,
+    category,
+    source,
+  } of records.balance_transactions()) {
+    const of = sources.get(source ?? "");
+    yield [
+      id,
+      utc(created),
+      currency,
+      formatMinor(amount, currency),
+      formatMinor(fee, currency),
+      formatMinor(net, currency),
+      category,
+      source,
+      of && formatMinor(of.amount, of.currency),
+      of?.currency,
+      of?.charge,
+      of?.intent,
+      records.livemode,
+      records.account_id,
+    ];
+  }
+}
+
+function* disputeRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
+  yield "id,Dispute Created (UTC),Dispute Amount,Dispute Currency,Charge ID,Status,Payment Intent,livemode,account_id".split(
+    ",",
+  );
+  for (const dispute of records.disputes())
+    yield [
+      dispute.id,
+      utc(dispute.created),
+      formatMinor(dispute.amount, dispute.currency),
+      dispute.currency,
+      dispute.charge,
+      dispute.status,
+      dispute.intent,
+      dispute.livemode,
+      records.account_id,
+    ];
+}
+
+const utc = (seconds: number): string =>
+  new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
+
+const CHUNK_CHARACTERS = 1 << 16;
+
+/** As Stripe writes CSV. For our own reader, so nothing is put before a formula: an id must stay what it is. */
+async function* encodeRows(rows: () => Iterable<readonly Cell[]>): AsyncGenerator<Uint8Array> {
+  let waiting = "";
+  for (const row of rows()) {
+    waiting += `${row.map(cell).join(",")}\n`;
+    if (waiting.length < CHUNK_CHARACTERS) continue;
+    yield encodeUtf8(waiting);
+    waiting = "";
+  }
+  if (waiting !== "") yield encodeUtf8(waiting);
+}
+
+function cell(value: Cell): string {
+  const text = value === null || value === undefined ? "" : String(value);
+  return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
