@@ -148,6 +148,7 @@ table governance.alert_events
   PRIMARY KEY (alert_event_id)
   INDEX alert_events_account ON governance.alert_events USING btree (account_id, created_at DESC) WHERE (account_id IS NOT NULL)
   INDEX alert_events_new ON governance.alert_events USING btree (alert_event_id) WHERE (considered_at IS NULL)
+  INDEX alert_events_open ON governance.alert_events USING btree (alert_event_id) INCLUDE (created_at) WHERE (acknowledged_at IS NULL)
   INDEX alert_events_time ON governance.alert_events USING btree (created_at DESC)
   UNIQUE INDEX alert_events_once ON governance.alert_events USING btree (kind, COALESCE(alert_id, (0)::bigint), COALESCE(account_id, (0)::bigint), COALESCE(threshold, (0)::numeric), period_key) WHERE (period_key <> ''::text)
   UNIQUE INDEX alert_events_pkey ON governance.alert_events USING btree (alert_event_id)
@@ -334,6 +335,7 @@ table governance.notifications
   PRIMARY KEY (notification_id)
   INDEX notifications_alert ON governance.notifications USING btree (alert_event_id)
   INDEX notifications_due ON governance.notifications USING btree (due_at) WHERE (status = 'queued'::text)
+  INDEX notifications_failed ON governance.notifications USING btree (alert_event_id) WHERE (status = 'failed'::text)
   INDEX notifications_time ON governance.notifications USING btree (created_at)
   UNIQUE INDEX notifications_pkey ON governance.notifications USING btree (notification_id)
   row level security
@@ -901,7 +903,7 @@ function governance.compile_rules() returns bigint
 function governance.compile_text(p_value jsonb, p_path text) returns text immutable
 function public.console_account_decisions(p_user_id text, p_before_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 50) returns jsonb stable security definer to service_role
 function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
-function public.console_alerts(p_before_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 50, p_open_only boolean DEFAULT false) returns jsonb stable security definer to service_role
+function public.console_alerts(p_before_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 50, p_open_only boolean DEFAULT false, p_undelivered_only boolean DEFAULT false) returns jsonb stable security definer to service_role
 function public.console_case_action(p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text DEFAULT NULL::text, p_details jsonb DEFAULT '{}'::jsonb) returns jsonb security definer to service_role
 function public.console_close_period(p_command_id text, p_run_id text, p_operator text, p_sign_off text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.console_closed_periods() returns jsonb stable security definer to service_role
@@ -919,6 +921,7 @@ function public.console_rail_counts() returns jsonb security definer to service_
 function public.console_reconciliation_cases(p_status text[] DEFAULT NULL::text[], p_difference_ids text[] DEFAULT NULL::text[], p_limit integer DEFAULT 500, p_after text DEFAULT NULL::text) returns jsonb stable security definer to service_role
 function public.console_release_stripe_event(p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text DEFAULT NULL::text, p_pack_id text DEFAULT NULL::text, p_tokens bigint DEFAULT NULL::bigint) returns jsonb security definer to service_role
 function public.console_resolve_hold(p_command_id text, p_request_id text, p_action text, p_reason text, p_operator text DEFAULT NULL::text, p_input_tokens bigint DEFAULT NULL::bigint, p_output_tokens bigint DEFAULT NULL::bigint) returns jsonb security definer to service_role
+function public.console_retry_notification(p_command_id text, p_notification_id bigint, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.console_search(p_query text, p_limit integer DEFAULT 20) returns jsonb security definer to service_role
 function public.console_search_accounts(p_query text DEFAULT ''::text, p_filter text DEFAULT 'all'::text, p_plan_id text DEFAULT NULL::text, p_sort text DEFAULT 'name'::text, p_descending boolean DEFAULT false, p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 20) returns jsonb security definer to service_role
 function public.console_stripe_events(p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
@@ -957,7 +960,7 @@ function governance.facts_json(q governance.requests, a governance.accounts) ret
 function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text DEFAULT NULL::text) returns void
 function governance.feed_low_id(p_since timestamp with time zone) returns bigint stable
 function governance.find_accounts_condition(p_query text) returns text immutable
-function public.finish_notification(p_notification_id bigint, p_error text DEFAULT NULL::text) returns jsonb security definer to service_role
+function public.finish_notification(p_notification_id bigint, p_error text DEFAULT NULL::text, p_is_final boolean DEFAULT false, p_retry_after_seconds integer DEFAULT NULL::integer) returns jsonb security definer to service_role
 function public.flag_user(p_command_id text, p_user_id text, p_reason text, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.fold(p_text text) returns text immutable
 function governance.follow_account() returns trigger
@@ -967,6 +970,7 @@ function public.get_or_create_token_record(p_user_id text) returns jsonb securit
 function public.get_user_token_balance(p_user_id text) returns bigint security definer to service_role
 function public.get_user_transaction_history(p_user_id text, p_limit integer DEFAULT 50, p_before_id bigint DEFAULT NULL::bigint) returns TABLE(transaction_id bigint, transaction_type text, amount bigint, previous_balance bigint, new_balance bigint, description text, metadata jsonb, created_at timestamp with time zone, payload text, hash text) stable security definer to service_role
 function governance.give_back(p_lot_id bigint, p_tokens bigint, p_now timestamp with time zone, p_reference text, p_description text, p_metadata jsonb) returns bigint
+function governance.give_up_notifications(p_now timestamp with time zone) returns integer
 function governance.grant_allowance(p_account governance.accounts, p_month date, p_tokens bigint, p_now timestamp with time zone, p_rollover_months integer) returns void
 function governance.grant_invoice_line(p_now timestamp with time zone, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text, p_tokens bigint, p_amount bigint, p_currency text, p_from timestamp with time zone, p_to timestamp with time zone, p_subscription text) returns jsonb
 function governance.grant_pack(p_now timestamp with time zone, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint, p_currency text, p_paid_at timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
@@ -1039,6 +1043,7 @@ function governance.schedule_maintenance() returns boolean
 function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text immutable
 function governance.set_test_clock(p_at timestamp with time zone, p_frozen boolean DEFAULT false) returns timestamp with time zone
 function governance.setting_number(p_key text, p_default bigint) returns bigint stable
+function governance.setting_texts(p_key text, p_otherwise text[]) returns text[] stable
 function governance.settle_payment(p_payment_id bigint, p_now timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
 function governance.settle_request(p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean) returns jsonb
 function public.settle_usage(p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb security definer to service_role
@@ -1065,3 +1070,4 @@ function public.upsert_account(p_user_id text, p_plan_id text DEFAULT NULL::text
 function public.usage_events_since(p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 500, p_filter jsonb DEFAULT '{}'::jsonb) returns jsonb stable security definer to service_role
 function public.user_token_usage(p_user_id text, p_period text DEFAULT 'day'::text, p_start date DEFAULT NULL::date, p_end date DEFAULT NULL::date) returns TABLE(user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint, total_tokens bigint, message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamp with time zone) stable security definer to service_role
 function public.verify_ledger(p_user_id text DEFAULT NULL::text) returns jsonb stable security definer to service_role
+function governance.with_separators(p_number bigint) returns text immutable

@@ -246,6 +246,8 @@ export const ruleTrace = z.looseObject({
   matched: z.boolean(),
   /** The facts the rule read, as they were. */
   facts: z.record(z.string(), z.unknown()),
+  /** The rule itself in that version, for shared/governance's words; absent in answers of older projects. */
+  rule: z.unknown().optional(),
 });
 export const receipt = z.looseObject({
   decision_id: whole,
@@ -259,11 +261,12 @@ export const receipt = z.looseObject({
   rule_name: z.string().nullable(),
   rule_version: whole.nullable(),
   estimated_tokens: tokens,
-  /** Tokens missing: what was needed, what there was, the difference; null where tokens were not the matter. */
+  /** What the call needs, what there is for it, the difference; null where tokens were not the matter. */
   shortfall: z.looseObject({ need: tokens, have: tokens, missing: tokens }).nullable(),
   limit: z.looseObject({ window: z.string(), limit: tokens, used: tokens }).nullable(),
   clears_at: instant.nullable(),
   timezone: z.string(),
+  currency: z.string().nullish(),
   rules: z.array(ruleTrace),
   /** What would have to change for this call to pass, in plain sentences. */
   remedies: z.array(z.string()),

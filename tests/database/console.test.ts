@@ -336,8 +336,8 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
       });
       expect(receipt.clears_at).not.toBeNull();
       expect(receipt.remedies.slice(0, 3)).toEqual([
-        "Add at least 4000 tokens.",
-        "Ask for less: at most 5000 tokens are free.",
+        "Add at least 4,000 tokens.",
+        "Ask for less: at most 5,000 tokens are free.",
         "Move the user to the plan Pro.",
       ]);
       expect(receipt.rules.map(({ rule_name }) => rule_name)).toEqual([
@@ -381,6 +381,23 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
       expect((await explain("limit-2")).clears_at).toBeNull();
     });
 
+    it("add up where a limit is overrun already: the call lacks what it needs, not what others used", async () => {
+      await desk.rpc("upsert_account", { p_user_id: "overrun", p_plan_id: "pro" });
+      await authorize(desk, "overrun-1", "overrun", { p_estimated_tokens: 90_000 });
+      await desk.rpc("settle_usage", {
+        p_request_id: "overrun-1",
+        p_input_tokens: 103_819,
+        p_output_tokens: 0,
+      });
+      await authorize(desk, "overrun-2", "overrun", { p_estimated_tokens: 2_000 });
+      const receipt = await explain("overrun-2");
+      expect(receipt).toMatchObject({
+        limit: { window: "daily", limit: 100_000, used: 103_819 },
+        shortfall: { need: 2_000, have: 0, missing: 2_000 },
+      });
+      expect(receipt.remedies[0]).toBe("Raise the daily limit to at least 105,819 tokens.");
+    });
+
     it("name the rule and version that stopped a call, with what it saw, and none after it", async () => {
       for (let n = 1; n <= 10; n += 1) {
         await authorize(desk, `spam-${n}`, "spammer", { p_message: "Buy  NOW", p_estimated_tokens: 10 });
@@ -402,6 +419,10 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
         ["spam_identical", true],
       ]);
       expect(receipt.rules[1]?.facts).toEqual({ identical_messages: 10 });
+      expect(receipt.rules[1]?.rule).toMatchObject({
+        conditions: { all: [{ fact: "identical_messages", op: ">=", value: 10 }] },
+        action: { block: { reason: "spam_identical", minutes: 15 } },
+      });
       expect(receipt.clears_at).not.toBeNull();
 
       // The block that followed is the same rule's, and no rule was asked again.

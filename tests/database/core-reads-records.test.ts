@@ -135,19 +135,19 @@ describe("a receipt", () => {
     ]);
     await client.query("select governance.set_test_clock('2026-11-22T20:48:00Z', true)");
     await client.query("select upsert_account('ann', 'small', null, null, 'Europe/London')");
-    const explain = async (id: string): Promise<string> => {
-      const answer = await authorize(id, "ann", { p_estimated_tokens: 1_000 });
+    const explain = async (id: string, estimate = 1_000): Promise<string> => {
+      const answer = await authorize(id, "ann", { p_estimated_tokens: estimate });
       const receipt = await call<ReceiptFacts>("explain_decision($1)", [answer["decision_id"]]);
       return describeReceipt(receipt, Date.parse("2026-11-22T20:48:00Z"));
     };
     expect(await explain("r1")).toBe("Allowed: 1,000 tokens held.");
     await settle("r1", 9_500, 0);
     expect(await explain("r2")).toBe(
-      "Stopped by *daily limit*: 9,500 of 10,000 tokens used today; needs 500 more, has 500. Clears at 00:00 Europe/London, in 3 h 12 m.",
+      "Stopped by *daily limit*: 9,500 of 10,000 tokens used today; needs 1,000 more, has 500. Clears at 00:00 Europe/London, in 3 h 12 m.",
     );
     await authorize("r3", "ann", { p_estimated_tokens: 400 });
     await settle("r3", 740, 0);
-    expect(await explain("r4")).toBe(
+    expect(await explain("r4", 1_240)).toBe(
       "Stopped by *daily limit* (v2): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
     );
     await client.query("select block_user('b1', 'ann', 'spam', null, 'op')");

@@ -1,7 +1,12 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { Receipt } from "../../../shared/contract/records.ts";
-import { describeReceipt } from "../../../shared/governance/rules/receipt.ts";
+import {
+  describeFact,
+  describeReceipt,
+  describeRule,
+  parseRule,
+} from "../../../shared/governance/rules/index.ts";
 import { useNow } from "../lib/clock.ts";
 import { useCall } from "../lib/console.tsx";
 import { formatInstant, formatTokens } from "../lib/format.ts";
@@ -120,7 +125,7 @@ function ReceiptBody({
                   [
                     "Shortfall",
                     <span key="s">
-                      needs <Tokens value={receipt.shortfall.need} />, has{" "}
+                      needs <Tokens value={receipt.shortfall.need} /> {receipt.limit ? "more" : "tokens"}, has{" "}
                       <Tokens value={receipt.shortfall.have} />: <Tokens value={receipt.shortfall.missing} />{" "}
                       missing
                     </span>,
@@ -139,12 +144,12 @@ function ReceiptBody({
       </Section>
       {matched.length > 0 ? (
         <Section title={`Rules that matched (${matched.length})`}>
-          <RuleTraces rules={matched} deciding={receipt.rule_name} />
+          <RuleTraces rules={matched} deciding={receipt.rule_name} currency={receipt.currency} />
         </Section>
       ) : null}
       {others.length > 0 ? (
         <Section title={`Looked at, did not match (${others.length})`}>
-          <RuleTraces rules={others} deciding={null} />
+          <RuleTraces rules={others} deciding={null} currency={receipt.currency} />
         </Section>
       ) : null}
     </div>
@@ -157,23 +162,53 @@ export function splitEmphasis(text: string): readonly string[] {
   return match ? [match[1] ?? "", match[2] ?? "", match[3] ?? ""] : [cleanText(text)];
 }
 
-function factText(value: unknown): string {
-  if (typeof value === "number") return formatTokens(value);
-  if (value === null || value === undefined) return "—";
-  return clip(cleanText(typeof value === "string" ? value : JSON.stringify(value)), 60);
+type Trace = Receipt["rules"][number];
+
+/** What the rule was in that version, in one sentence; null where the project did not say. */
+function traceSentence(trace: Trace, currency: string | null | undefined): string | null {
+  if (typeof trace.rule !== "object" || trace.rule === null) return null;
+  const parsed = parseRule({ ...trace.rule, rule_name: trace.rule_name });
+  if (!parsed.ok) return null;
+  // Its mode stands beside it.
+  const rule = { ...parsed.value, mode: "enforce" as const, is_active: true };
+  return cleanText(describeRule(rule, currency ? { currency } : {}));
+}
+
+/** A fact as the rule saw it: figures in words ("10 identical messages"), texts beside their name. */
+function FactSeen({
+  fact,
+  value,
+  currency,
+}: {
+  readonly fact: string;
+  readonly value: unknown;
+  readonly currency: string | null | undefined;
+}): ReactNode {
+  const words = describeFact(fact, value, currency ? { currency } : {});
+  if (words !== null) return <span>{words}</span>;
+  const text =
+    value === null || value === undefined ? "—" : typeof value === "string" ? value : JSON.stringify(value);
+  return (
+    <>
+      {codeWords(fact)} <span>{clip(cleanText(text), 60)}</span>
+    </>
+  );
 }
 
 function RuleTraces({
   rules,
   deciding,
+  currency,
 }: {
-  readonly rules: Receipt["rules"];
+  readonly rules: readonly Trace[];
   readonly deciding: string | null;
+  readonly currency: string | null | undefined;
 }): ReactNode {
   return (
     <div className={css.trace}>
       {rules.map((rule) => {
         const mode = modeSign(rule.mode);
+        const sentence = traceSentence(rule, currency);
         return (
           <div
             key={rule.rule_name}
@@ -191,11 +226,13 @@ function RuleTraces({
               <span className={css.version}>v{rule.version}</span>
             </b>
             {rule.mode === "enforce" ? <span /> : <Tag meaning={mode.meaning}>{mode.word}</Tag>}
+            {sentence ? <div className={css.sentence}>{clip(sentence, 300)}</div> : null}
             {Object.keys(rule.facts).length > 0 ? (
               <div className={css.facts}>
+                saw
                 {Object.entries(rule.facts).map(([fact, value]) => (
                   <span key={fact}>
-                    {codeWords(fact)} <span>{factText(value)}</span>
+                    <FactSeen fact={fact} value={value} currency={currency} />
                   </span>
                 ))}
               </div>

@@ -1,5 +1,5 @@
 import { dayOf, isTimeZone, localClock, localDay } from "../time/zone.ts";
-import { duration, formatCount } from "./words.ts";
+import { describeFact, duration, formatCount } from "./words.ts";
 
 /**
  * What a receipt's words are made from: the record that `explain_decision` answers, as far as it is read here
@@ -11,13 +11,15 @@ export interface ReceiptFacts {
   readonly rule_name: string | null;
   readonly rule_version: number | null;
   readonly estimated_tokens: number;
-  /** Tokens missing; null where tokens were not the matter. */
+  /** Tokens the call needs, what there was for it, and the difference; null where tokens were not the matter. */
   readonly shortfall: { readonly need: number; readonly have: number; readonly missing: number } | null;
   readonly limit: { readonly window: string; readonly limit: number; readonly used: number } | null;
   /** ISO instant; null if it does not clear by itself. */
   readonly clears_at: string | null;
   /** The account's own zone. */
   readonly timezone: string;
+  /** Currency of the cost facts; absent in records of older projects. */
+  readonly currency?: string | null | undefined;
   readonly rules: readonly {
     readonly rule_name: string;
     readonly matched: boolean;
@@ -82,15 +84,44 @@ function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
   return `${date}${clock} ${known}, ${wait}`;
 }
 
-/** The counters a rule saw, shortest first, for a rule without a shortfall: "identical_messages 10". */
-function counters(facts: Readonly<Record<string, unknown>>): string {
-  return Object.entries(facts)
-    .filter(([, value]) => typeof value === "number" || typeof value === "boolean")
-    .map(
-      ([name, value]) =>
-        `${name.replaceAll("_", " ")} ${typeof value === "number" ? formatCount(value) : String(value)}`,
-    )
+/** What the rule that decided saw, in words: "10 identical messages". Empty where no line tells. */
+function seen(receipt: ReceiptFacts): string {
+  const line = receipt.rules.find((rule) => rule.rule_name === receipt.rule_name && rule.matched);
+  const names = receipt.currency ? { currency: receipt.currency } : {};
+  return Object.entries(line?.facts ?? {})
+    .flatMap(([fact, value]) => describeFact(fact, value, names) ?? [])
     .join(", ");
+}
+
+/** Why, in figures that add up: what was used, what the call needs on top of it, and what there is for it. */
+function causes(receipt: ReceiptFacts): readonly string[] {
+  const { limit, shortfall } = receipt;
+  const needs = shortfall ? formatCount(shortfall.need) : "";
+  const has = shortfall ? formatCount(shortfall.have) : "";
+  if (limit) {
+    const window = limit.window === "monthly" ? "this month" : "today";
+    const used = `${formatCount(limit.used)} of ${formatCount(limit.limit)} tokens used ${window}`;
+    return shortfall ? [used, `needs ${needs} more, has ${has}`] : [used];
+  }
+  if (shortfall)
+    return [`needs ${needs} tokens, has ${has}`, `${formatCount(shortfall.missing)} are missing`];
+  const saw = seen(receipt);
+  if (saw !== "") return [saw];
+  // A rule's block that outlives its call: no rule was asked again.
+  const outlives = receipt.decision === "block" && receipt.rule_name !== null && receipt.rules.length === 0;
+  return outlives ? ["blocked for a while since an earlier call"] : [];
+}
+
+/** When and how it clears; empty where nothing can be said. */
+function clears(receipt: ReceiptFacts, nowMs: number): string {
+  const at = receipt.clears_at === null ? Number.NaN : Date.parse(receipt.clears_at);
+  if (!Number.isNaN(at)) return ` Clears at ${clearing(at, nowMs, receipt.timezone)}.`;
+  if (receipt.reason === "user_blocked") return " Clears when an operator lifts it.";
+  const { limit, shortfall } = receipt;
+  if (limit && shortfall && shortfall.need > limit.limit)
+    return ` Does not clear by itself: the call asks for more than the whole ${limit.window} limit.`;
+  if (receipt.reason === "insufficient_tokens") return " Clears when tokens are added.";
+  return "";
 }
 
 /**
@@ -103,30 +134,9 @@ export function describeReceipt(receipt: ReceiptFacts, nowMs: number): string {
     receipt.rule_name?.replaceAll("_", " ") ?? (receipt.reason ? describeReason(receipt.reason) : null);
   const version = receipt.rule_version === null ? "" : ` (v${receipt.rule_version})`;
   if (receipt.decision === "allow") return `Allowed: ${formatCount(receipt.estimated_tokens)} tokens held.`;
-  const details: string[] = [];
-  if (receipt.limit)
-    details.push(
-      `${formatCount(receipt.limit.used)} of ${formatCount(receipt.limit.limit)} tokens used ${receipt.limit.window === "monthly" ? "this month" : "today"}`,
-    );
-  if (receipt.shortfall)
-    details.push(
-      `needs ${formatCount(receipt.shortfall.missing)} more, has ${formatCount(receipt.shortfall.have)}`,
-    );
-  if (details.length === 0) {
-    const line = receipt.rules.find((rule) => rule.rule_name === receipt.rule_name && rule.matched);
-    const saw = line ? counters(line.facts) : "";
-    if (saw !== "") details.push(saw);
-  }
-  const head =
-    receipt.decision === "warn"
-      ? `Allowed with a warning${name ? ` by *${name}*${version}` : ""}`
-      : `Stopped by *${name ?? "a rule"}*${version}`;
+  const details = causes(receipt);
   const cause = details.length > 0 ? `: ${details.join("; ")}.` : ".";
-  const clearsAt = receipt.clears_at === null ? Number.NaN : Date.parse(receipt.clears_at);
-  if (receipt.decision !== "block") return `${head}${cause}`;
-  if (!Number.isNaN(clearsAt))
-    return `${head}${cause} Clears at ${clearing(clearsAt, nowMs, receipt.timezone)}.`;
-  return receipt.reason === "user_blocked"
-    ? `${head}${cause} Clears when an operator lifts it.`
-    : `${head}${cause}`;
+  if (receipt.decision === "warn")
+    return `Allowed with a warning${name ? ` by *${name}*${version}` : ""}${cause}`;
+  return `Stopped by *${name ?? "a rule"}*${version}${cause}${clears(receipt, nowMs)}`;
 }

@@ -4,6 +4,7 @@ import {
   compareBytes,
   compileRules,
   describeReceipt,
+  type ReceiptFacts,
   describeRule,
   evaluateRules,
   type Facts,
@@ -376,22 +377,100 @@ describe("words", () => {
     expect(describeRule(rule(given), names)).toBe(sentence);
   });
 
-  it("gives a blocked user's receipt", () => {
+  describe("give a receipt whose figures add up", () => {
     const now = Date.parse("2026-11-22T20:48:00Z");
-    const receipt = {
+    const base = {
       decision: "block" as const,
       reason: "daily_limit",
-      rule_name: "daily_limit",
-      rule_version: 3,
-      estimated_tokens: 1_000,
-      shortfall: { need: 1_240, have: 0, missing: 1_240 },
-      limit: { window: "daily", limit: 10_000, used: 10_240 },
-      clears_at: "2026-11-23T00:00:00Z",
+      rule_name: null,
+      rule_version: null,
+      estimated_tokens: 1_240,
+      shortfall: null,
+      limit: null,
+      clears_at: null,
       timezone: "Europe/London",
+      currency: "usd",
       rules: [],
     };
-    expect(describeReceipt(receipt, now)).toBe(
-      "Stopped by *daily limit* (v3): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
-    );
+    const line = (rule_name: string, facts: Record<string, unknown>) => ({
+      rule_name,
+      matched: true,
+      facts,
+    });
+
+    it.each<[string, string, Partial<ReceiptFacts>]>([
+      [
+        "a limit that is overrun already",
+        "Stopped by *daily limit* (v3): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
+        {
+          rule_name: "daily_limit",
+          rule_version: 3,
+          shortfall: { need: 1_240, have: 0, missing: 1_240 },
+          limit: { window: "daily", limit: 10_000, used: 10_240 },
+          clears_at: "2026-11-23T00:00:00Z",
+        },
+      ],
+      [
+        "a limit with something left",
+        "Stopped by *monthly limit*: 95,500 of 100,000 tokens used this month; needs 5,000 more, has 4,500. Clears at 2026-12-01 00:00 Europe/London, in 8 d 4 h.",
+        {
+          reason: "monthly_limit",
+          shortfall: { need: 5_000, have: 4_500, missing: 500 },
+          limit: { window: "monthly", limit: 100_000, used: 95_500 },
+          clears_at: "2026-12-01T00:00:00Z",
+        },
+      ],
+      [
+        "a call that no day could take",
+        "Stopped by *daily limit*: 0 of 10,000 tokens used today; needs 200,000 more, has 10,000. Does not clear by itself: the call asks for more than the whole daily limit.",
+        {
+          shortfall: { need: 200_000, have: 10_000, missing: 190_000 },
+          limit: { window: "daily", limit: 10_000, used: 0 },
+        },
+      ],
+      [
+        "too few tokens",
+        "Stopped by *too few tokens*: needs 9,000 tokens, has 5,000; 4,000 are missing. Clears when tokens are added.",
+        { reason: "insufficient_tokens", shortfall: { need: 9_000, have: 5_000, missing: 4_000 } },
+      ],
+      [
+        "an operator's block with an end",
+        "Stopped by *an operator's block*. Clears at 21:48 Europe/London, in 1 h.",
+        { reason: "user_blocked", clears_at: "2026-11-22T21:48:00Z" },
+      ],
+      [
+        "an operator's block without one",
+        "Stopped by *an operator's block*. Clears when an operator lifts it.",
+        { reason: "user_blocked" },
+      ],
+      [
+        "a rule that counts",
+        "Stopped by *spam identical* (v1): 10 identical messages. Clears at 21:03 Europe/London, in 15 m.",
+        {
+          reason: "spam_identical",
+          rule_name: "spam_identical",
+          rule_version: 1,
+          rules: [line("spam_identical", { identical_messages: 10, message: "(not kept)" })],
+          clears_at: "2026-11-22T21:03:00Z",
+        },
+      ],
+      [
+        "a rule's block that outlives its call",
+        "Stopped by *spam identical* (v1): blocked for a while since an earlier call.",
+        { reason: "spam_identical", rule_name: "spam_identical", rule_version: 1 },
+      ],
+      [
+        "a budget, in money",
+        "Stopped by *team budget* (v2): 1,234.50 USD spent this month, 101 messages today.",
+        {
+          reason: "budget_exhausted",
+          rule_name: "team_budget",
+          rule_version: 2,
+          rules: [line("team_budget", { cost_this_month_micros: 1_234_500_000, messages_today: 101 })],
+        },
+      ],
+    ])("%s", (_case, sentence, facts) => {
+      expect(describeReceipt({ ...base, ...facts }, now)).toBe(sentence);
+    });
   });
 });

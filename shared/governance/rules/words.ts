@@ -55,9 +55,11 @@ export function formatCount(value: number): string {
   return fraction === undefined ? grouped : `${grouped}.${fraction}`;
 }
 
+const clock = (hour: number): string => `${String(hour).padStart(2, "0")}:00`;
+
 function formatMicros(value: number, currency: string | undefined): string {
   if (!Number.isSafeInteger(value)) return `${formatCount(value)} micro-units`;
-  return `${formatMicro(value)}${currency ? ` ${currency.toUpperCase()}` : ""}`;
+  return `${formatMicro(value).replace(/\B(?=(\d{3})+\.)/g, ",")}${currency ? ` ${currency.toUpperCase()}` : ""}`;
 }
 
 function list(items: readonly string[], conjunction: "and" | "or"): string {
@@ -88,7 +90,6 @@ function amount(op: Operator, shown: string, isMeasured: boolean): string {
 }
 
 function hours(leaf: Leaf, zone: string): string {
-  const clock = (hour: number): string => `${String(hour).padStart(2, "0")}:00`;
   const value = leaf.value;
   if (leaf.op === "between" && Array.isArray(value)) {
     const [from, to] = value as readonly number[];
@@ -205,6 +206,35 @@ function leafWords(leaf: Leaf, names: RuleNames): string {
         : "the account is not flagged";
     default:
       return numberLeaf(leaf, names);
+  }
+}
+
+/** A fact as it was seen, in words: "10 identical messages", "0.42 USD spent today"; null for one that is no figure. */
+export function describeFact(fact: string, value: unknown, names: RuleNames = {}): string | null {
+  if (fact === "is_flagged") return value === true ? "the account is flagged" : null;
+  if (typeof value !== "number") return null;
+  switch (fact) {
+    case "cost_today_micros":
+      return `${formatMicros(value, names.currency)} spent today`;
+    case "cost_this_month_micros":
+      return `${formatMicros(value, names.currency)} spent this month`;
+    case "usage_percent":
+      return `${formatCount(value)} % of the limit used`;
+    case "complexity":
+      return `complexity of ${formatCount(value)}`;
+    case "hour_utc":
+    case "hour_local":
+      return `in the hour of ${clock(value)} ${fact === "hour_utc" ? "UTC" : "local time"}`;
+    case "weekday_local":
+      return `on ${weekdays[value - 1] ?? `weekday ${value}`}`;
+    case "messages_today":
+      return `${formatCount(value)} ${value === 1 ? "message" : "messages"} today`;
+    default: {
+      const unit = Object.hasOwn(counted, fact) ? counted[fact as keyof typeof counted] : null;
+      return unit
+        ? `${formatCount(value)} ${unit[value === 1 ? 0 : 1]}`
+        : `${fact.replaceAll("_", " ")} ${formatCount(value)}`;
+    }
   }
 }
 
