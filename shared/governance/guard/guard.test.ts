@@ -4,6 +4,7 @@ import {
   createGuard,
   type GuardOptions,
   type GuardProblem,
+  learnEstimates,
   memoryStore,
   type QueuedSettlement,
   type RpcReply,
@@ -47,7 +48,9 @@ function scriptedDatabase() {
     if (!state) return refusal(404, "unknown_request");
     if (name === "settle_usage") {
       if (state === "released") return refusal(409, "already_released");
-      held.set(id, `settled ${Number(args["p_input_tokens"]) + Number(args["p_output_tokens"])}`);
+      const settled = `settled ${Number(args["p_input_tokens"]) + Number(args["p_output_tokens"])}`;
+      if (state.startsWith("settled") && state !== settled) return refusal(409, "idempotency_conflict");
+      held.set(id, settled);
       return { data: { status: "settled" }, error: null, status: 200 };
     }
     if (state.startsWith("settled")) return refusal(409, "already_settled");
@@ -208,6 +211,77 @@ describe("a guarded call", () => {
     expect(problems).toMatchObject([{ kind: "usage_unknown", request_id: "odd" }]);
   });
 
+  it("that repeats a key which has ended is charged as the use it is, under a key of its own, once", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const again = { ...request, request_id: "mine", task: "chat" };
+    await guard.run(again, async () => Promise.reject(new Error("500")));
+    await guard.idle();
+    expect(database.held.get("mine")).toBe("released");
+    // The reply to the settlement is lost: it is asked again, under the same key of its own.
+    let replies = 0;
+    database.failWith((name) => (name === "settle_usage" && ++replies === 2 ? "lost" : null));
+    const second = await guard.run(again, async () => completion(3, 4));
+    expect(second.ok && (await second.value.settlement)).toMatchObject({ status: "settled" });
+    const third = await guard.run(again, async () => completion(5, 6));
+    expect(third.ok && (await third.value.settlement)).toMatchObject({ status: "settled" });
+    expect([...database.held.values()]).toEqual(["released", "settled 7", "settled 11"]);
+    const late = database.asked.filter(({ args }) => args["p_estimated_tokens"] === 1);
+    expect(late).toHaveLength(2);
+    expect(late[0]?.args).toMatchObject({ p_user_id: "ann", p_model: "gpt-4o", p_task_type: "chat" });
+    expect(late[0]?.args).not.toHaveProperty("p_message");
+    expect(database.asked.at(-1)?.args["p_metadata"]).toMatchObject({ repeat_of: "mine" });
+  });
+
+  it("ends well though the backend's own functions throw, and does not wait for a store that hangs", async () => {
+    const database = scriptedDatabase();
+    const boom = () => {
+      throw new Error("boom");
+    };
+    const hung = async () => new Promise<never>(() => undefined);
+    const { guard } = makeGuard(database, { onProblem: boom, waitUntil: boom, failMode: boom });
+    const result = await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "no usage" }));
+    expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "settled" });
+    database.failWith(() => "throws");
+    expect(await guard.run({ user: "new", model: "m" }, async () => completion(1, 1))).toMatchObject({
+      ok: false,
+      error: { kind: "unavailable" },
+    });
+    database.failWith(null);
+    const { guard: other, problems } = makeGuard(database, {
+      store: { put: hung, remove: hung, list: hung },
+    });
+    const settled = await other.run({ ...request, request_id: "s" }, async () => completion(2, 2));
+    expect(settled.ok && (await settled.value.settlement)).toMatchObject({ status: "settled" });
+    expect(problems.map((problem) => problem.kind)).toEqual(["store_failed", "store_failed"]);
+    await expect(other.drain()).rejects.toThrow("did not answer in time");
+  });
+
+  it("holds what calls of its task and model were learnt to use, unless the caller says or repeats a key", async () => {
+    const database = scriptedDatabase();
+    const learner = learnEstimates();
+    const { guard } = makeGuard(database, { learner, learnerQuantile: 0.9 });
+    for (let call = 1; call <= 20; call++)
+      await guard.run({ user: "ann", model: "m", task: "t" }, async () => completion(call * 50, 0));
+    await guard.run({ user: "ann", model: "m", task: "t" }, async () => ({ text: "unreadable" }));
+    await guard.idle();
+    database.asked.length = 0;
+    await guard.run({ user: "ann", model: "m", task: "t" }, async () => completion(1, 1));
+    await guard.run({ user: "ann", model: "m", task: "t", estimated_tokens: 7 }, async () =>
+      completion(1, 1),
+    );
+    await guard.run({ user: "ann", model: "m", task: "t", request_id: "k" }, async () => completion(1, 1));
+    await guard.run({ user: "ann", model: "m", task: "new" }, async () => completion(1, 1));
+    const asked = database.asked.filter(({ name }) => name === "authorize_usage");
+    expect(asked.map(({ args }) => args["p_estimated_tokens"])).toEqual([
+      learner.estimate("t", "m", 0.9)?.tokens,
+      7,
+      undefined,
+      undefined,
+    ]);
+    expect(learner.estimate("t", "m", 0.9)?.tokens).toBeGreaterThanOrEqual(900);
+  });
+
   it("takes a reader for answers of one's own", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
@@ -321,9 +395,7 @@ describe("a database that misbehaves", () => {
   it("that refuses a settlement for good leaves it to a person, and does not try for ever", async () => {
     const database = scriptedDatabase();
     const { guard, problems } = makeGuard(database);
-    database.failWith((name) =>
-      name === "settle_usage" ? database.refusal(409, "idempotency_conflict") : null,
-    );
+    database.failWith((name) => (name === "settle_usage" ? database.refusal(400, "invalid_argument") : null));
     const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
     expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "parked" });
     expect(await guard.parked()).toMatchObject([{ request_id: "r" }]);
@@ -469,6 +541,54 @@ describe("a guarded stream", () => {
     await result.value.settlement;
     expect(database.held.get("s")).toBe("settled 102");
     expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("that ends without usage or text is charged what was held: something was used", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([{ choices: [{ delta: { role: "assistant" }, finish_reason: "stop" }] }]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await collect(result.value.value);
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 500");
+    expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("that is cut off without an error is charged for its text, and keeps what was cached", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    const usage = { input_tokens: 10, cache_read_input_tokens: 90, output_tokens: 1 };
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([
+        { type: "message_start", message: { model: "claude", usage } },
+        { type: "content_block_delta", delta: { type: "text_delta", text: "x".repeat(400) } },
+      ]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await collect(result.value.value);
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 201");
+    expect(database.asked.at(-1)?.args["p_metadata"]).toMatchObject({
+      cached_input_tokens: 90,
+      estimated: true,
+    });
+    expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("whose reader just stops reading is charged what was used by then, and says so if it is read on", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([delta("four"), delta("more")]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    const iterator = result.value.value[Symbol.asyncIterator]();
+    await iterator.next();
+    expect(await result.value.settlement).toMatchObject({ status: "settled" });
+    expect(database.held.get("s")).toBe("settled 6");
+    await expect(iterator.next()).rejects.toThrow("given up");
   });
 
   it("that does not start gives its tokens back", async () => {

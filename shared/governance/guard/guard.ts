@@ -1,6 +1,8 @@
 import { fail, ok, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { countCharacters, truncateToWords } from "../rules/text.ts";
+import { tokens } from "../money/index.ts";
+import { totalTokens, type UsageCounts } from "../usage/counts.ts";
 import { type ReadUsage, readUsage } from "../usage/response.ts";
 import { readUsageStream } from "../usage/stream.ts";
 import { ask, within } from "./rpc.ts";
@@ -69,7 +71,15 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
 
 /** Makes a guard. It keeps no state that matters outside the given store. */
 export function createGuard(options: GuardOptions): Guard {
-  const report = (problem: GuardProblem): void => options.onProblem?.(problem);
+  /** The backend's own functions may throw; a guarded call must not end for that. */
+  function safely<R>(run: () => R): R | undefined {
+    try {
+      return run();
+    } catch {
+      return undefined;
+    }
+  }
+  const report = (problem: GuardProblem): void => safely(() => options.onProblem?.(problem));
   const settlements = keepSettlements(options, report);
   const failModes = new Map<string, "closed" | "open">();
 
@@ -86,10 +96,20 @@ export function createGuard(options: GuardOptions): Guard {
 
   function settle(
     requestId: string,
-    usage: ReadUsage["counts"],
+    usage: UsageCounts,
     metadata: Record<string, unknown>,
     admission: Admission,
   ): Promise<SettlementOutcome> {
+    const { p_message: _, p_task_type: task, p_model: model, ...rest } = admission.args;
+    const estimate = admission.answer?.["estimated_tokens"];
+    // Only what a provider counted to the end is worth learning from.
+    if (metadata["usage_shape"] !== undefined)
+      options.learner?.learn({
+        task_type: typeof task === "string" ? task : null,
+        model: String(model),
+        expected: typeof estimate === "number" ? estimate : null,
+        used: totalTokens(usage),
+      });
     return settlements.submit({
       request_id: requestId,
       function: "settle_usage",
@@ -105,26 +125,31 @@ export function createGuard(options: GuardOptions): Guard {
         },
       },
       queued_at_ms: options.now(),
-      ...(admission.answer ? {} : { authorize_first: admission.args }),
+      // The message is not kept, not even while the database is away.
+      call: {
+        args: { ...rest, p_model: model, ...(task === undefined ? {} : { p_task_type: task }) },
+        own_id: options.newId(),
+      },
     });
   }
 
-  /** Charges a number that stands for usage nobody could read. */
+  /** Charges numbers that stand for usage nobody could read; what was read of it stays. */
   function settleEstimate(
     requestId: string,
     input: number,
     output: number,
+    read: UsageCounts | null,
     metadata: Record<string, unknown>,
     admission: Admission,
   ): Promise<SettlementOutcome> {
-    const counts = {
-      input_tokens: input,
-      output_tokens: output,
-      cached_input_tokens: 0,
-      cache_write_tokens: 0,
-      reasoning_tokens: 0,
-    };
-    return settle(requestId, counts as ReadUsage["counts"], metadata, admission);
+    const none = tokens(0);
+    const parts = read ?? { cached_input_tokens: none, cache_write_tokens: none, reasoning_tokens: none };
+    return settle(
+      requestId,
+      { ...parts, input_tokens: tokens(input), output_tokens: tokens(output) },
+      metadata,
+      admission,
+    );
   }
 
   function release(
@@ -160,6 +185,14 @@ export function createGuard(options: GuardOptions): Guard {
       ["p_complexity", request.complexity],
     ];
     for (const [name, value] of given) if (value !== undefined) args[name] = value;
+    if (request.estimated_tokens === undefined && request.request_id === undefined) {
+      const learnt = options.learner?.estimate(
+        request.task ?? null,
+        request.model,
+        options.learnerQuantile ?? 0.95,
+      );
+      if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
+    }
     const asked = await ask(options, "authorize_usage", args);
     if (asked.ok && isAnswer(asked.value)) {
       const answer = asked.value;
@@ -187,12 +220,10 @@ export function createGuard(options: GuardOptions): Guard {
       });
     const why = asked.ok ? "The answer is not one that authorize_usage gives." : asked.error.message;
     if (asked.ok) report({ kind: "malformed_answer", request_id: requestId, message: why });
-    const mode = options.failMode?.(request.user) ?? failModes.get(request.user) ?? "closed";
+    const mode = safely(() => options.failMode?.(request.user)) ?? failModes.get(request.user) ?? "closed";
     if (mode === "open") {
       report({ kind: "ran_unauthorized", request_id: requestId, message: why });
-      // The message is not kept, not even while the database is away.
-      const { p_message: _, ...kept } = args;
-      return ok({ answer: null, args: kept });
+      return ok({ answer: null, args });
     }
     // The question may have been heard, its answer lost: give back what it may hold.
     void release(requestId, "no answer to authorize_usage", null);
@@ -218,13 +249,7 @@ export function createGuard(options: GuardOptions): Guard {
         onAbort: (run) => void handlers.push(run),
       },
       abort() {
-        for (const handler of handlers.splice(0)) {
-          try {
-            handler();
-          } catch {
-            // Stopping a provider is a courtesy: its failure changes nothing here.
-          }
-        }
+        for (const handler of handlers.splice(0)) safely(handler);
       },
     };
   }
@@ -254,14 +279,13 @@ export function createGuard(options: GuardOptions): Guard {
         admission,
       );
     report({ kind: "usage_unknown", request_id: requestId, message: usage.error.message });
+    return settleUnknown(requestId, usage.error.message, admission);
+  }
+
+  /** Charges what was held for a call whose usage nobody can tell. */
+  function settleUnknown(requestId: string, why: string, admission: Admission): Promise<SettlementOutcome> {
     const held = admission.answer?.reserved_tokens ?? Number(admission.args["p_estimated_tokens"] ?? 0);
-    return settleEstimate(
-      requestId,
-      held,
-      0,
-      { usage_unknown: usage.error.message.slice(0, 200) },
-      admission,
-    );
+    return settleEstimate(requestId, held, 0, null, { usage_unknown: why.slice(0, 200) }, admission);
   }
 
   async function run<T>(
@@ -298,7 +322,7 @@ export function createGuard(options: GuardOptions): Guard {
       (value) => settleValue(requestId, value, admission, callOptions),
       (cause: unknown) => release(requestId, `call failed after its time-out: ${reasonOf(cause)}`, admission),
     );
-    options.waitUntil?.(late);
+    safely(() => options.waitUntil?.(late));
     abort();
     return fail({
       kind: "call_timed_out",
@@ -320,10 +344,22 @@ export function createGuard(options: GuardOptions): Guard {
       settled = resolve;
     });
     let ended = false;
+    let isGivenUp = false;
+    let stopWaiting: () => void = () => undefined;
+
+    /** A reader that just stops, without leaving, must not leave what was used uncharged. */
+    function waitForReader(): void {
+      stopWaiting = options.timer(() => {
+        isGivenUp = true;
+        end("nobody read the stream any more");
+        leave();
+      }, options.callTimeoutMs ?? 300_000);
+    }
 
     function end(broken: string | null): void {
       if (ended) return;
       ended = true;
+      stopWaiting();
       if (broken === null) {
         const result = usage.result();
         if (result.ok) {
@@ -342,30 +378,35 @@ export function createGuard(options: GuardOptions): Guard {
       } else abort();
       const partial = usage.partial();
       const spoken = Math.ceil(partial.text_since_report / 4);
-      if (partial.reported === null && spoken === 0) {
+      const reported = partial.reported?.counts ?? null;
+      if (partial.chunks === 0) {
         settled(release(requestId, broken ?? "the stream was empty", admission));
+        return;
+      }
+      if (broken === null && reported === null && spoken === 0) {
+        settled(settleUnknown(requestId, "the stream ended without usage or text", admission));
         return;
       }
       const metadata =
         broken === null ? { usage_unknown: "stream without usage" } : { stream_broken: broken.slice(0, 200) };
-      if (partial.reported && spoken === 0)
-        settled(settle(requestId, partial.reported.counts, metadata, admission));
-      else {
-        const reported = partial.reported?.counts;
-        const input =
-          reported?.input_tokens ??
-          request.input_tokens ??
-          Math.ceil(countCharacters(request.message ?? "") / 4);
-        settled(
-          settleEstimate(
-            requestId,
-            input,
-            (reported?.output_tokens ?? 0) + spoken,
-            { ...metadata, estimated: true },
-            admission,
-          ),
-        );
+      if (reported && spoken === 0) {
+        settled(settle(requestId, reported, metadata, admission));
+        return;
       }
+      const input =
+        reported?.input_tokens ??
+        request.input_tokens ??
+        Math.ceil(countCharacters(request.message ?? "") / 4);
+      settled(
+        settleEstimate(
+          requestId,
+          input,
+          (reported?.output_tokens ?? 0) + spoken,
+          reported,
+          { ...metadata, estimated: true },
+          admission,
+        ),
+      );
     }
 
     let iterator: AsyncIterator<C> | null = null;
@@ -378,7 +419,9 @@ export function createGuard(options: GuardOptions): Guard {
     const value: AsyncIterableIterator<C> = {
       [Symbol.asyncIterator]: () => value,
       async next() {
+        if (isGivenUp) throw new Error("The stream was given up: nobody had read it for too long.");
         if (ended) return { done: true, value: undefined };
+        stopWaiting();
         try {
           iterator ??= source[Symbol.asyncIterator]();
           const step = await within(
@@ -394,6 +437,7 @@ export function createGuard(options: GuardOptions): Guard {
             return { done: true, value: undefined };
           }
           usage.push(step.value);
+          waitForReader();
           return { done: false, value: step.value };
         } catch (cause) {
           end(reasonOf(cause));
@@ -408,6 +452,7 @@ export function createGuard(options: GuardOptions): Guard {
       },
     };
 
+    waitForReader();
     return { value, request_id: requestId, answer: admission.answer, settlement };
   }
 

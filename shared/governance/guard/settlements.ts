@@ -1,5 +1,6 @@
+import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
-import { ask, pause } from "./rpc.ts";
+import { ask, pause, type RpcFailure, within } from "./rpc.ts";
 import type {
   GuardOptions,
   GuardProblem,
@@ -31,6 +32,7 @@ export interface Settlements {
 }
 
 const longestPauseMs = 60_000;
+const hung = Symbol("hung");
 
 export function keepSettlements(options: GuardOptions, report: (problem: GuardProblem) => void): Settlements {
   const waiting = new Set<string>();
@@ -39,14 +41,22 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
 
   const track = <T>(promise: Promise<T>): Promise<T> => {
     running.add(promise);
-    void promise.finally(() => running.delete(promise));
+    const forget = (): void => void running.delete(promise);
+    promise.then(forget, forget);
     return promise;
   };
+
+  /** The store may hang as the database may: nothing waits for it longer than for an answer. */
+  async function inTime<T>(promise: Promise<T>): Promise<T> {
+    const answer = await within(promise, options.rpcTimeoutMs ?? 5_000, options.timer, hung);
+    if (answer === hung) throw new Error("The store did not answer in time.");
+    return answer;
+  }
 
   /** A store that fails must not lose the settlement: it is still sent from memory. */
   async function store(requestId: string, write: () => Promise<void>): Promise<boolean> {
     try {
-      await write();
+      await inTime(write());
       return true;
     } catch (error) {
       report({
@@ -71,24 +81,51 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
     return outcome;
   }
 
+  /** Charges a call whose own key cannot take it: authorised now, under a key that can. It was used already, so it asks for as little as can be held. */
+  async function chargeAs(
+    requestId: string,
+    entry: QueuedSettlement,
+    call: NonNullable<QueuedSettlement["call"]>,
+    retries: number | undefined,
+  ): Promise<Result<unknown, RpcFailure>> {
+    const authorized = await ask(
+      options,
+      "authorize_usage",
+      { ...call.args, p_request_id: requestId, p_estimated_tokens: 1 },
+      retries,
+    );
+    if (!authorized.ok && authorized.error.kind === "unknown") return authorized;
+    const answer = authorized.ok && isRecord(authorized.value) ? authorized.value : {};
+    if (answer["decision"] === "block")
+      return fail({
+        kind: "refused",
+        http_status: 409,
+        reason: String(answer["reason"]),
+        message: "The call was made, and the database would have stopped it.",
+      });
+    const metadata = isRecord(entry.args["p_metadata"]) ? entry.args["p_metadata"] : {};
+    // Not authorised under this key for another reason: then the settlement is refused as well, and says why.
+    return ask(
+      options,
+      entry.function,
+      requestId === entry.request_id
+        ? entry.args
+        : {
+            ...entry.args,
+            p_request_id: requestId,
+            p_metadata: { ...metadata, repeat_of: entry.request_id },
+          },
+      retries,
+    );
+  }
+
   async function send(entry: QueuedSettlement, retries?: number): Promise<SettlementOutcome> {
     let answer = await ask(options, entry.function, entry.args, retries);
-    if (
-      !answer.ok &&
-      answer.error.kind === "refused" &&
-      answer.error.reason === "unknown_request" &&
-      entry.authorize_first
-    ) {
-      // The first question was never heard: ask it now, then settle.
-      const authorized = await ask(options, "authorize_usage", entry.authorize_first, retries);
-      if (!authorized.ok && authorized.error.kind === "unknown") return { status: "queued" };
-      const decision = authorized.ok && isRecord(authorized.value) ? authorized.value["decision"] : "refused";
-      if (decision !== "allow" && decision !== "warn")
-        return park(
-          entry,
-          `The call ran while the database was away, and would have been stopped: ${String(decision)}.`,
-        );
-      answer = await ask(options, entry.function, entry.args, retries);
+    if (!answer.ok && answer.error.kind === "refused" && entry.call) {
+      const { reason } = answer.error;
+      if (reason === "unknown_request") answer = await chargeAs(entry.request_id, entry, entry.call, retries);
+      else if (reason === "already_released" || reason === "idempotency_conflict")
+        answer = await chargeAs(entry.call.own_id, entry, entry.call, retries);
     }
     if (answer.ok) {
       const record = isRecord(answer.value) ? answer.value : {};
@@ -136,7 +173,7 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
   async function drain(): Promise<{ sent: number; waiting: number; parked: number }> {
     let sent = 0;
     let parked = 0;
-    const entries = await options.store.list();
+    const entries = await inTime(options.store.list());
     const open = entries.filter((entry) => entry.parked === undefined);
     for (const entry of open) {
       const outcome = await sendSafely(entry, 0);
@@ -185,7 +222,11 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
   return {
     submit: (entry) => {
       const promise = track(submit(entry));
-      options.waitUntil?.(promise);
+      try {
+        options.waitUntil?.(promise);
+      } catch {
+        // The runtime's own function: without it the settlement is sent all the same.
+      }
       return promise;
     },
     drain: () => track(drain()),

@@ -1,6 +1,7 @@
 import type { Result } from "../result.ts";
 import type { ReadUsage } from "../usage/response.ts";
 import type { UsageProblem } from "../usage/counts.ts";
+import type { EstimateLearner } from "../usage/estimate.ts";
 
 /** Anything with supabase-js's `rpc`: the one way to the database. */
 export interface RpcClient {
@@ -54,7 +55,10 @@ export interface AuthorizeAnswer {
 
 /** A call to be guarded. */
 export interface GuardRequest {
-  /** The key of this call. Give one to make repeats safe across processes; else one is made. */
+  /**
+   * The key of this call; one is made where none is given. The same key is authorised and held once. A repeat that
+   * reaches the provider again is another use, and is charged as such.
+   */
   readonly request_id?: string;
   readonly user: string;
   readonly model: string;
@@ -135,8 +139,12 @@ export interface QueuedSettlement {
   readonly function: "settle_usage" | "release_usage";
   readonly args: Readonly<Record<string, unknown>>;
   readonly queued_at_ms: number;
-  /** For a call that ran while the database was away: authorise it first, under the same key. */
-  readonly authorize_first?: Readonly<Record<string, unknown>>;
+  /**
+   * On settlements: how the call was asked for, without its message, and a key of its own. A call that the database
+   * never heard of is authorised now; one that repeated a key which had ended already (the provider was asked twice,
+   * so it was used twice) is charged under `own_id`.
+   */
+  readonly call?: { readonly args: Readonly<Record<string, unknown>>; readonly own_id: string };
   /** Why it can never be sent; such entries are kept for a person and not tried again. */
   readonly parked?: string;
 }
@@ -186,6 +194,13 @@ export interface GuardOptions {
   /** Keeps the process awake until a settlement was sent: an Edge runtime's waitUntil. */
   readonly waitUntil?: (promise: Promise<unknown>) => void;
   readonly onProblem?: (problem: GuardProblem) => void;
+  /**
+   * Learns what calls really use, and says what to hold for a call that gives neither `estimated_tokens` nor
+   * `request_id` (a repeated key must repeat its parameters). Without it the database's own estimates hold.
+   */
+  readonly learner?: EstimateLearner;
+  /** Share of calls that a learnt hold should cover, 0 to 1. Default 0.95. */
+  readonly learnerQuantile?: number;
 }
 
 /** How to read counts from a result that is not a provider's own response. */
