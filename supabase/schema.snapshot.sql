@@ -455,9 +455,22 @@ table governance.reconciliation_cases
   effects jsonb
   history jsonb not null default '[]'::jsonb
   updated_at timestamp with time zone not null
+  version integer not null default 1
+  user_id text
+  blocks boolean not null default true
+  difference jsonb
+  opened_at timestamp with time zone not null
+  checked_at timestamp with time zone not null
+  resolution text not null default 'correct'::text
+  posted_by text
+  posted_tokens bigint
+  posted_minor bigint
+  times_carried integer not null default 0
   CHECK (((difference_id <> ''::text) AND (length(difference_id) <= 512)))
+  CHECK ((resolution = ANY (ARRAY['correct'::text, 'write_off'::text])))
   CHECK ((status = ANY (ARRAY['open'::text, 'investigating'::text, 'proposed'::text, 'approved'::text, 'posted'::text, 'verified'::text, 'carried_forward'::text, 'written_off'::text])))
   PRIMARY KEY (difference_id)
+  INDEX reconciliation_cases_posted ON governance.reconciliation_cases USING btree (posted_at) WHERE (posted_at IS NOT NULL)
   INDEX reconciliation_cases_status ON governance.reconciliation_cases USING btree (status, updated_at DESC)
   UNIQUE INDEX reconciliation_cases_pkey ON governance.reconciliation_cases USING btree (difference_id)
   row level security
@@ -476,6 +489,17 @@ table governance.reconciliation_periods
   UNIQUE INDEX reconciliation_periods_pkey ON governance.reconciliation_periods USING btree (period_from)
   trigger reconciliation_periods_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON governance.reconciliation_periods FOR EACH STATEMENT EXECUTE FUNCTION governance.refuse_change()
   row level security
+table governance.reconciliation_run_differences
+  run_id text not null
+  difference_id text not null
+  class text not null
+  amount_minor bigint not null
+  currency text
+  tokens bigint not null
+  FOREIGN KEY (run_id) REFERENCES governance.reconciliation_runs(run_id)
+  PRIMARY KEY (run_id, difference_id)
+  UNIQUE INDEX reconciliation_run_differences_pkey ON governance.reconciliation_run_differences USING btree (run_id, difference_id)
+  row level security
 table governance.reconciliation_runs
   run_id text not null
   period_from timestamp with time zone not null
@@ -484,6 +508,9 @@ table governance.reconciliation_runs
   report jsonb not null
   created_at timestamp with time zone not null
   created_by text not null
+  ledger_read_at timestamp with time zone not null
+  is_complete boolean not null default false
+  outcome jsonb not null default '{}'::jsonb
   CHECK (((run_id <> ''::text) AND (length(run_id) <= 255)))
   CHECK ((period_to > period_from))
   PRIMARY KEY (run_id)
@@ -743,6 +770,12 @@ view governance.stuck_holds with (security_invoker=true)
   model text
   reserved_tokens bigint
   expires_at timestamp with time zone
+table governance.time_zones
+  lower_name text not null
+  name text not null
+  PRIMARY KEY (lower_name)
+  UNIQUE INDEX time_zones_pkey ON governance.time_zones USING btree (lower_name)
+  row level security
 table governance.token_transactions
   transaction_id bigint not null default nextval('governance.event_ids'::regclass)
   account_id bigint not null
@@ -858,6 +891,7 @@ table governance.webhook_events_processed with (fillfactor=90)
   INDEX webhook_events_processed_waiting ON governance.webhook_events_processed USING btree (waits_for_customer) WHERE ((status = 'quarantined'::text) AND (waits_for_customer IS NOT NULL))
   UNIQUE INDEX webhook_events_processed_pkey ON governance.webhook_events_processed USING btree (event_id)
   row level security
+function governance.account_books(p_user_ids text[]) returns jsonb stable
 function governance.account_json(a governance.accounts) returns jsonb stable
 function governance.account_rows(p_account_ids bigint[]) returns jsonb stable
 function governance.account_usage(p_account_id bigint, p_start timestamp with time zone, p_end timestamp with time zone) returns TABLE(day date, model text, task_type text, scope_id text, calls bigint, messages bigint, input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint, last_activity_at timestamp with time zone) stable
@@ -877,6 +911,7 @@ function governance.begin_command(p_kind text, p_command_id text, p_parameters t
 function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
+function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer) returns governance.refusal stable
 function governance.check_action(p_action jsonb) returns jsonb immutable
 function governance.check_authorize(p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text, p_task_type text, p_scope_id text, p_complexity numeric) returns void immutable
 function governance.check_event_filter(p_filter jsonb) returns void immutable
@@ -894,6 +929,7 @@ function governance.check_timezone(p_timezone text) returns text stable
 function governance.check_whole(p_value jsonb, p_path text, p_min bigint, p_max bigint) returns bigint immutable
 function public.claim_notifications(p_limit integer DEFAULT 50, p_channel text DEFAULT NULL::text, p_lease_seconds integer DEFAULT 300) returns jsonb security definer to service_role
 function governance.claw_back_lot(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamp with time zone, p_reference text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb) returns governance.lot_taking
+function governance.closing_checks(r governance.reconciliation_runs, p_now timestamp with time zone) returns jsonb stable
 function governance.collapse_spaces(p_text text) returns text immutable
 function governance.compile_condition(p_node jsonb, p_path text, p_depth integer) returns governance.compiled_condition immutable
 function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition immutable
@@ -904,24 +940,31 @@ function governance.compile_text(p_value jsonb, p_path text) returns text immuta
 function public.console_account_decisions(p_user_id text, p_before_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 50) returns jsonb stable security definer to service_role
 function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.console_alerts(p_before_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 50, p_open_only boolean DEFAULT false, p_undelivered_only boolean DEFAULT false) returns jsonb stable security definer to service_role
-function public.console_case_action(p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text DEFAULT NULL::text, p_details jsonb DEFAULT '{}'::jsonb) returns jsonb security definer to service_role
+function public.console_case_action(p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text DEFAULT NULL::text, p_details jsonb DEFAULT '{}'::jsonb, p_expected_versions jsonb DEFAULT NULL::jsonb) returns jsonb security definer to service_role
 function public.console_close_period(p_command_id text, p_run_id text, p_operator text, p_sign_off text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.console_closed_periods() returns jsonb stable security definer to service_role
+function public.console_closing(p_run_id text) returns jsonb stable security definer to service_role
+function public.console_compare_reconciliations(p_run_id text, p_other_run_id text, p_limit integer DEFAULT 200) returns jsonb stable security definer to service_role
 function public.console_cost_alerts() returns jsonb stable security definer to service_role
 function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text, p_reason text) returns jsonb security definer to service_role
 function public.console_events_before(p_before_event_id bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 200, p_filter jsonb DEFAULT '{}'::jsonb) returns jsonb stable security definer to service_role
+function public.console_finance_counts() returns jsonb stable security definer to service_role
 function public.console_get_account(p_user_id text) returns jsonb security definer to service_role
 function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb, p_differences jsonb DEFAULT '[]'::jsonb, p_is_last boolean DEFAULT true) returns jsonb security definer to service_role
+function public.console_kept_run(p_run_id text) returns jsonb stable security definer to service_role
+function public.console_kept_runs(p_limit integer DEFAULT 50, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
 function public.console_ledger_purchases_since(p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 5000, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_to timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
 function public.console_overview(p_minutes integer DEFAULT 60) returns jsonb security definer to service_role
 function public.console_pack_prices() returns jsonb stable security definer to service_role
-function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean DEFAULT false) returns jsonb security definer to service_role
+function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean DEFAULT false, p_expected_version integer DEFAULT NULL::integer) returns jsonb security definer to service_role
+function public.console_preview_cases(p_difference_ids text[], p_action text, p_operator text) returns jsonb security definer to service_role
 function public.console_project_info() returns jsonb stable security definer to service_role
 function public.console_rail_counts() returns jsonb security definer to service_role
-function public.console_reconciliation_cases(p_status text[] DEFAULT NULL::text[], p_difference_ids text[] DEFAULT NULL::text[], p_limit integer DEFAULT 500, p_after text DEFAULT NULL::text) returns jsonb stable security definer to service_role
+function public.console_reconciliation_cases(p_status text[] DEFAULT NULL::text[], p_difference_ids text[] DEFAULT NULL::text[], p_limit integer DEFAULT 500, p_after text DEFAULT NULL::text, p_run_id text DEFAULT NULL::text, p_class text DEFAULT NULL::text, p_assigned_to text DEFAULT NULL::text, p_older_than_days integer DEFAULT NULL::integer) returns jsonb stable security definer to service_role
 function public.console_release_stripe_event(p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text DEFAULT NULL::text, p_pack_id text DEFAULT NULL::text, p_tokens bigint DEFAULT NULL::bigint) returns jsonb security definer to service_role
 function public.console_resolve_hold(p_command_id text, p_request_id text, p_action text, p_reason text, p_operator text DEFAULT NULL::text, p_input_tokens bigint DEFAULT NULL::bigint, p_output_tokens bigint DEFAULT NULL::bigint) returns jsonb security definer to service_role
 function public.console_retry_notification(p_command_id text, p_notification_id bigint, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
+function public.console_sealed_period(p_run_id text) returns jsonb stable security definer to service_role
 function public.console_search(p_query text, p_limit integer DEFAULT 20) returns jsonb security definer to service_role
 function public.console_search_accounts(p_query text DEFAULT ''::text, p_filter text DEFAULT 'all'::text, p_plan_id text DEFAULT NULL::text, p_sort text DEFAULT 'name'::text, p_descending boolean DEFAULT false, p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 20) returns jsonb security definer to service_role
 function public.console_stripe_events(p_limit integer DEFAULT 100, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
@@ -960,6 +1003,7 @@ function governance.facts_json(q governance.requests, a governance.accounts) ret
 function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text DEFAULT NULL::text) returns void
 function governance.feed_low_id(p_since timestamp with time zone) returns bigint stable
 function governance.find_accounts_condition(p_query text) returns text immutable
+function governance.find_payment(p_intent text, p_charge text, p_session text, p_invoice text) returns governance.stripe_payments
 function public.finish_notification(p_notification_id bigint, p_error text DEFAULT NULL::text, p_is_final boolean DEFAULT false, p_retry_after_seconds integer DEFAULT NULL::integer) returns jsonb security definer to service_role
 function public.flag_user(p_command_id text, p_user_id text, p_reason text, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.fold(p_text text) returns text immutable
@@ -979,7 +1023,11 @@ function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
 function governance.invalid_preset(p_path text, p_problem text) returns void
 function governance.invalid_rule(p_path text, p_problem text) returns void
+function governance.is_closed_with(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
+function governance.is_in_close(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
+function governance.is_same_person(p_one text, p_other text) returns boolean immutable
 function governance.is_token_order(p_metadata jsonb) returns boolean immutable
+function governance.is_undecided(c governance.reconciliation_cases) returns boolean immutable
 function governance.keep_partitions(p_now timestamp with time zone, OUT created integer, OUT dropped integer, OUT is_done boolean) returns record
 function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
 function governance.like_pattern(p_text text) returns text immutable
@@ -988,7 +1036,7 @@ function public.list_rules() returns jsonb stable security definer to service_ro
 function governance.lock_account(p_user_id text, p_create boolean DEFAULT false) returns governance.accounts
 function governance.lock_account_id(p_account_id bigint) returns governance.accounts
 function governance.lock_key(p_user_id text) returns bigint immutable
-function governance.lock_stripe_ids(VARIADIC p_ids text[]) returns void
+function governance.lock_stripe_ids(p_one text, p_two text DEFAULT NULL::text, p_three text DEFAULT NULL::text, p_four text DEFAULT NULL::text) returns void
 function governance.maintenance_answer(p_counts jsonb) returns jsonb immutable
 function governance.merge_payments(p_into bigint, p_from bigint) returns void
 function governance.metadata_text(p_metadata jsonb, VARIADIC p_keys text[]) returns text immutable
@@ -1016,6 +1064,7 @@ function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text stable
 function governance.preset_list(p_preset jsonb, p_key text, p_id text) returns jsonb stable
 function governance.preset_text(p_item jsonb, p_key text, p_path text, p_default text DEFAULT NULL::text, p_max integer DEFAULT 255) returns text stable
 function governance.preset_whole(p_item jsonb, p_key text, p_path text, p_min bigint, p_max bigint, p_default bigint DEFAULT NULL::bigint, p_needed boolean DEFAULT false) returns bigint stable
+function governance.preview_correction(c governance.reconciliation_cases, p_now timestamp with time zone) returns jsonb
 function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint immutable
 function public.process_stripe_event(p_event jsonb) returns jsonb security definer to service_role
 function governance.provider_of(p_model text, p_at timestamp with time zone) returns text stable
@@ -1037,6 +1086,8 @@ function governance.roll_due_accounts(p_now timestamp with time zone, p_limit in
 function governance.rule_condition(p_rule jsonb) returns text stable
 function governance.rule_json(r governance.rules) returns jsonb stable
 function governance.rule_names(p_version_ids bigint[], p_mode text DEFAULT NULL::text) returns jsonb stable
+function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean immutable
+function governance.run_json(r governance.reconciliation_runs) returns jsonb stable
 function public.run_maintenance() returns jsonb security definer to service_role
 function public.save_rule(p_command_id text, p_rule jsonb, p_expected_version integer DEFAULT NULL::integer, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.schedule_maintenance() returns boolean
@@ -1070,4 +1121,5 @@ function public.upsert_account(p_user_id text, p_plan_id text DEFAULT NULL::text
 function public.usage_events_since(p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 500, p_filter jsonb DEFAULT '{}'::jsonb) returns jsonb stable security definer to service_role
 function public.user_token_usage(p_user_id text, p_period text DEFAULT 'day'::text, p_start date DEFAULT NULL::date, p_end date DEFAULT NULL::date) returns TABLE(user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint, total_tokens bigint, message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamp with time zone) stable security definer to service_role
 function public.verify_ledger(p_user_id text DEFAULT NULL::text) returns jsonb stable security definer to service_role
+function governance.why_approver(c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamp with time zone, p_more_tokens numeric DEFAULT 0, p_more_minor numeric DEFAULT 0) returns text stable
 function governance.with_separators(p_number bigint) returns text immutable

@@ -1,0 +1,886 @@
+-- The finance desk: from a finished reconciliation to a closed, sealed period.
+--
+-- A run is kept with its differences; each difference is a case that people work on. What one person may do alone is
+-- decided here, not on a screen: people are told apart by the name that their console gives.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Tables
+-- ---------------------------------------------------------------------------------------------------------------
+
+alter table governance.reconciliation_runs
+  -- The ledger as of which the run was made: what was posted later it cannot have seen.
+  add column ledger_read_at timestamptz,
+  add column is_complete boolean not null default true,
+  -- What keeping it did, answered again when its last page comes again.
+  add column outcome jsonb not null default '{}';
+update governance.reconciliation_runs set ledger_read_at = created_at;
+alter table governance.reconciliation_runs alter column ledger_read_at set not null, alter column is_complete set default false;
+
+create table governance.reconciliation_run_differences (
+  run_id text not null references governance.reconciliation_runs (run_id),
+  difference_id text not null,
+  class text not null,
+  amount_minor bigint not null,
+  currency text,
+  tokens bigint not null,
+  primary key (run_id, difference_id)
+);
+comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at stake in it: runs can be compared.';
+
+alter table governance.reconciliation_cases
+  -- Rises with every change: an action on a version that somebody else changed is refused.
+  add column version int not null default 1,
+  add column user_id text,
+  -- False for what is only listed.
+  add column blocks boolean not null default true,
+  -- Both sides and the trail, as the last run told them.
+  add column difference jsonb,
+  add column opened_at timestamptz,
+  -- The ledger as of which it was last looked for.
+  add column checked_at timestamptz,
+  -- What was proposed: to post the correction, or to write the difference off.
+  add column resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
+  add column posted_by text,
+  -- Sizes of what was posted, for the limit of what one person may do alone.
+  add column posted_tokens bigint,
+  add column posted_minor bigint,
+  -- How many closes it was carried over.
+  add column times_carried int not null default 0;
+update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id', blocks = c.class not in ('TIMING', 'FX_ROUNDING'),
+  opened_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.first_run_id), c.updated_at),
+  checked_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.last_run_id), c.updated_at),
+  posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end,
+  posted_tokens = case when c.posted_at is not null then (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e) end,
+  posted_minor = case when c.posted_at is not null then abs(c.amount_minor) end;
+alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null;
+insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
+select distinct r.run_id, c.difference_id, c.class, c.amount_minor, c.currency, c.tokens
+from governance.reconciliation_cases c join governance.reconciliation_runs r on r.run_id in (c.first_run_id, c.last_run_id);
+create index reconciliation_cases_posted on governance.reconciliation_cases (posted_at) where posted_at is not null;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Small parts
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.is_same_person(p_one text, p_other text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select lower(regexp_replace(normalize(p_one, NFKC), '[[:space:]]+', '', 'g')) = lower(regexp_replace(normalize(p_other, NFKC), '[[:space:]]+', '', 'g'))
+$$;
+comment on function governance.is_same_person(text, text) is 'Whether two operators'' names are one person''s: case, spaces and width do not make another.';
+
+create function governance.is_undecided(c governance.reconciliation_cases) returns boolean
+  language sql immutable as $$
+  select c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+$$;
+comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period open: neither verified, carried forward nor written off.';
+
+create or replace function governance.needs_approver(c governance.reconciliation_cases) returns boolean
+  language sql stable set search_path = '' as $$
+  select greatest(abs(c.tokens), abs(coalesce(governance.stripe_whole(c.correction -> 'tokens'), 0))) > governance.setting_number('approval_above_tokens', 1000000)
+    or greatest(abs(c.amount_minor), case when c.correction ->> 'action' in ('grant', 'relabel') then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) else 0 end)
+      > governance.setting_number('approval_above_minor', 10000)
+$$;
+comment on function governance.needs_approver(governance.reconciliation_cases) is
+  'Whether a case alone is above the settings approval_above_tokens and approval_above_minor; what it books and what the same person booked that day count too: see governance.why_approver.';
+
+create function governance.why_approver(
+  c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamptz, p_more_tokens numeric default 0, p_more_minor numeric default 0
+) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_limit_tokens bigint := governance.setting_number('approval_above_tokens', 1000000);
+  v_limit_minor bigint := governance.setting_number('approval_above_minor', 10000);
+  v_tokens numeric;
+  v_minor numeric := abs(c.amount_minor);
+  v_alone_tokens numeric;
+  v_alone_minor numeric;
+begin
+  -- What is booked counts, not what was written beside it.
+  select coalesce(sum(abs(e.tokens)), 0) into v_tokens from jsonb_to_recordset(p_effects) e(tokens bigint);
+  if governance.needs_approver(c) or v_tokens > v_limit_tokens then
+    return format('A correction of this size (more than %s tokens or %s minor units) needs the approval of a second person', v_limit_tokens, v_limit_minor);
+  end if;
+  select coalesce(sum(x.posted_tokens), 0), coalesce(sum(x.posted_minor) filter (where x.currency is not distinct from c.currency), 0) into v_alone_tokens, v_alone_minor
+  from governance.reconciliation_cases x
+  where x.posted_at > p_now - interval '24 hours' and x.approved_by is null and x.difference_id <> c.difference_id and governance.is_same_person(x.posted_by, p_operator);
+  v_tokens := v_tokens + v_alone_tokens + p_more_tokens;
+  v_minor := v_minor + v_alone_minor + p_more_minor;
+  if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
+    return format('With this one you would have booked %s tokens and %s minor units alone within 24 hours: above %s tokens or %s minor units a second person must approve',
+      v_tokens, v_minor, v_limit_tokens, v_limit_minor);
+  end if;
+  return null;
+end
+$$;
+comment on function governance.why_approver(governance.reconciliation_cases, text, jsonb, timestamptz, numeric, numeric) is
+  'Why a second person must approve before this is booked, in a sentence; null where one is enough. Splitting a sum over many corrections does not get round the limit.';
+
+create or replace function governance.case_json(c governance.reconciliation_cases) returns jsonb
+  language sql stable set search_path = '' as $$
+  select to_jsonb(c) - 'difference' || jsonb_build_object('needs_approver', governance.needs_approver(c), 'is_undecided', governance.is_undecided(c),
+    'age_days', greatest(floor(extract(epoch from governance.now() - coalesce(c.occurred_at, c.opened_at)) / 86400), 0)::bigint)
+$$;
+comment on function governance.case_json(governance.reconciliation_cases) is 'A case as the console reads it, without both sides.';
+
+create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select not exists (
+    select from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o
+    where not exists (
+      select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+      where n ->> 'sha256' = o ->> 'sha256'
+        or (n ->> 'kind' is not distinct from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
+          and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}', true))))
+$$;
+comment on function governance.run_covers(jsonb, jsonb) is
+  'Whether a report was made of all that another was made of: the same files, or of each kind one with as wide a window and as many rows. Only then is what is gone gone.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Keeping runs
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb, p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_from timestamptz;
+  v_to timestamptz;
+  v_read_at timestamptz;
+  v_run governance.reconciliation_runs;
+  v_covered text[];
+  v_reopened bigint;
+  v_kept bigint;
+  v_verified bigint := 0;
+  v_gone bigint := 0;
+  v_skipped bigint := 0;
+  v_answer jsonb;
+begin
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out') is distinct from 'boolean' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
+  elsif p_report ? 'inputs' and (jsonb_typeof(p_report -> 'inputs') <> 'array' or exists (select from jsonb_array_elements(p_report -> 'inputs') i where jsonb_typeof(i) <> 'object')) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.inputs is a list of files');
+  elsif exists (select from unnest(array['bridge', 'tie_out', 'roll_forward']) k where p_report ? k and (jsonb_typeof(p_report -> k) <> 'array'
+      or exists (select from jsonb_array_elements(p_report -> k) i where jsonb_typeof(i) <> 'object'))) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.bridge, tie_out and roll_forward are lists of lines');
+  elsif pg_column_size(p_report) > 8388608 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is larger than 8 MB');
+  elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
+  elsif exists (select from jsonb_array_elements(p_differences) d where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
+      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction') is distinct from 'object') then
+    perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
+  elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
+      where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
+    perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
+  end if;
+  begin
+    v_from := (p_report #>> '{period,from}')::timestamptz;
+    v_to := (p_report #>> '{period,to}')::timestamptz;
+    v_read_at := coalesce((p_report ->> 'ledger_read_at')::timestamptz, v_now);
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end;
+  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end if;
+  -- Nobody has read the ledger of a moment to come.
+  v_read_at := least(v_read_at, v_now);
+
+  -- Pages, runs and closes one after the other.
+  perform pg_advisory_xact_lock(7254101);
+  insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at, created_by, ledger_read_at)
+  values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator, v_read_at)
+  on conflict (run_id) do nothing;
+  select * into strict v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.report <> p_report - 'differences' then
+    perform governance.fail('PT409', 'idempotency_conflict', 'This run was kept with another report');
+  elsif v_run.is_complete then
+    return v_run.outcome;
+  end if;
+  v_read_at := v_run.ledger_read_at;
+
+  with page as (
+    select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class, coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
+      d ->> 'currency' as currency, coalesce(governance.stripe_whole(d -> 'tokens'), 0) as tokens, d
+    from jsonb_array_elements(p_differences) d order by 1
+  ), linked as (
+    insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
+    select p_run_id, p.difference_id, p.class, p.amount_minor, p.currency, p.tokens from page p
+    on conflict do nothing returning difference_id
+  ), kept as (
+    insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at, period_from, period_to,
+      first_run_id, last_run_id, correction, updated_at, user_id, blocks, difference, opened_at, checked_at)
+    select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
+      case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
+      v_from, v_to, p_run_id, p_run_id, p.d -> 'correction', v_now, coalesce(p.d ->> 'user_id', p.d #>> '{correction,user_id}'),
+      coalesce(p.d -> 'blocks' = 'true', p.class not in ('TIMING', 'FX_ROUNDING')), p.d, v_now, v_read_at
+    from page p join linked using (difference_id) order by 1
+    on conflict (difference_id) do update set
+      last_run_id = excluded.last_run_id, checked_at = excluded.checked_at, amount_minor = excluded.amount_minor, tokens = excluded.tokens, currency = excluded.currency,
+      user_id = coalesce(excluded.user_id, c.user_id), blocks = excluded.blocks, difference = excluded.difference, updated_at = v_now, version = c.version + 1,
+      -- The narrower period is the more exact one.
+      period_from = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
+      period_to = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
+      correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
+      -- Posted or gone, and there again in a ledger that was read after that: it did not help.
+      status = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at) then 'open' else c.status end,
+      resolution = case when c.status in ('posted', 'verified') then 'correct' else c.resolution end,
+      proposed_by = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at) then null else c.proposed_by end,
+      history = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at)
+        then c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', 'Still there in run ' || p_run_id) else c.history end
+    -- A run that read an older ledger tells nothing new.
+    where c.checked_at <= excluded.checked_at
+    returning c.history -> -1 as last_entry)
+  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' = 'Still there in run ' || p_run_id) into v_reopened from kept k;
+  v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
+  select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
+
+  if p_is_last then
+    if coalesce(governance.stripe_whole(p_report -> 'differences_total') <> v_kept, false) then
+      perform governance.fail('PT409', 'incomplete_run', format('The run has %s differences and %s came: send the others before the last page', p_report ->> 'differences_total', v_kept));
+    end if;
+    -- What is gone, among all that this run would have found again.
+    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
+    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
+      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
+    with due as (
+      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
+      from governance.reconciliation_cases c
+      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from and c.period_to <= v_to and c.checked_at <= v_read_at
+        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
+        and not exists (select from governance.reconciliation_run_differences x where x.run_id = p_run_id and x.difference_id = c.difference_id)
+      order by c.difference_id for update
+    ), verified as (
+      update governance.reconciliation_cases c set status = 'verified', checked_at = v_read_at, updated_at = v_now, version = c.version + 1,
+        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
+      from due d where d.difference_id = c.difference_id and d.is_covered
+      returning d.status)
+    select (select count(*) from verified v where v.status = 'posted'), (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
+    into v_verified, v_gone, v_skipped;
+  end if;
+  v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened', v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);
+  update governance.reconciliation_runs r set outcome = v_answer, is_complete = p_is_last where r.run_id = p_run_id;
+  return v_answer;
+end
+$$;
+comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone are verified, open ones that are gone too (gone), those posted and still there are open again; cases of files that this run did not read are left (not_looked_for). Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+
+create function governance.run_json(r governance.reconciliation_runs) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('run_id', r.run_id, 'period_from', r.period_from, 'period_to', r.period_to, 'tied_out', r.tied_out, 'is_complete', r.is_complete,
+    'created_at', r.created_at, 'created_by', r.created_by, 'ledger_read_at', r.ledger_read_at, 'outcome', r.outcome,
+    'file_names', (select coalesce(jsonb_agg(i ->> 'name'), '[]') from jsonb_array_elements(coalesce(r.report -> 'inputs', '[]')) i),
+    'differences', (select count(*) from governance.reconciliation_run_differences d where d.run_id = r.run_id),
+    'undecided', (select count(*) from governance.reconciliation_run_differences d join governance.reconciliation_cases c using (difference_id)
+      where d.run_id = r.run_id and governance.is_undecided(c)),
+    'is_closed', exists (select from governance.reconciliation_periods p where p.run_id = r.run_id))
+$$;
+comment on function governance.run_json(governance.reconciliation_runs) is 'A kept run as the console lists it.';
+
+create function public.console_kept_runs(p_limit int default 50, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
+  end if;
+  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id), '[]')
+    from (select * from governance.reconciliation_runs x where p_before is null or x.created_at < p_before order by x.created_at desc limit p_limit) r);
+end
+$$;
+comment on function public.console_kept_runs(int, timestamptz) is 'Kept runs, newest first. Errors: invalid_argument.';
+revoke all on function public.console_kept_runs(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_kept_runs(int, timestamptz) to service_role;
+
+create function public.console_kept_run(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_run governance.reconciliation_runs;
+begin
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
+  end if;
+  return jsonb_build_object('run', governance.run_json(v_run), 'report', v_run.report);
+end
+$$;
+comment on function public.console_kept_run(text) is 'A kept run with its report. Errors: not_found.';
+revoke all on function public.console_kept_run(text) from public, anon, authenticated;
+grant execute on function public.console_kept_run(text) to service_role;
+
+create function public.console_compare_reconciliations(p_run_id text, p_other_run_id text, p_limit int default 200) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_known int;
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  select count(*) into v_known from governance.reconciliation_runs r where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
+  if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
+    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
+  end if;
+  return (
+    with pairs as (
+      select coalesce(a.difference_id, b.difference_id) as difference_id, coalesce(a.class, b.class) as class, coalesce(a.currency, b.currency) as currency,
+        b.amount_minor as amount_before, a.amount_minor as amount_now, b.tokens as tokens_before, a.tokens as tokens_now,
+        case when b.difference_id is null then 'new' when a.difference_id is null then 'gone'
+          when (a.amount_minor, a.tokens) is distinct from (b.amount_minor, b.tokens) then 'changed' else 'same' end as how
+      from (select * from governance.reconciliation_run_differences x where x.run_id = p_run_id) a
+      full join (select * from governance.reconciliation_run_differences x where x.run_id = p_other_run_id) b using (difference_id)
+    )
+    select jsonb_build_object(
+      'counts', jsonb_build_object('new', count(*) filter (where p.how = 'new'), 'gone', count(*) filter (where p.how = 'gone'),
+        'changed', count(*) filter (where p.how = 'changed'), 'same', count(*) filter (where p.how = 'same')),
+      'rows', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', x.difference_id, 'class', x.class, 'currency', x.currency, 'how', x.how,
+          'amount_before', x.amount_before, 'amount_now', x.amount_now, 'tokens_before', x.tokens_before, 'tokens_now', x.tokens_now, 'status', c.status)
+          order by array_position(array['new', 'gone', 'changed', 'same'], x.how), x.difference_id), '[]')
+        from (select * from pairs q order by array_position(array['new', 'gone', 'changed', 'same'], q.how), q.difference_id limit p_limit) x
+        left join governance.reconciliation_cases c using (difference_id)))
+    from pairs p);
+end
+$$;
+comment on function public.console_compare_reconciliations(text, text, int) is
+  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and has the same. Errors: invalid_argument, not_found.';
+revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
+grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Cases
+-- ---------------------------------------------------------------------------------------------------------------
+
+drop function public.console_reconciliation_cases(text[], text[], int, text);
+create function public.console_reconciliation_cases(
+  p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500, p_after text default null,
+  p_run_id text default null, p_class text default null, p_assigned_to text default null, p_older_than_days int default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  elsif p_older_than_days not between 0 and 36500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_older_than_days is a whole number from 0 to 36500');
+  end if;
+  return (
+    with scope as (
+      select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id, governance.is_undecided(c) as is_undecided,
+        (p_status is null or c.status = any (p_status)) and (p_difference_ids is null or c.difference_id = any (p_difference_ids))
+        and (p_class is null or c.class = p_class)
+        and (p_assigned_to is null or coalesce(c.assigned_to, '') = p_assigned_to)
+        and (p_older_than_days is null or coalesce(c.occurred_at, c.opened_at) <= governance.now() - p_older_than_days * interval '1 day') as fits
+      from governance.reconciliation_cases c
+      where p_run_id is null or exists (select from governance.reconciliation_run_differences d where d.run_id = p_run_id and d.difference_id = c.difference_id)
+    )
+    select jsonb_build_object(
+      'counts', (select coalesce(jsonb_object_agg(s.status, s.n), '{}') from (select x.status, count(*) as n from scope x group by 1) s),
+      'undecided', (select count(*) from scope x where x.is_undecided),
+      'classes', (select coalesce(jsonb_object_agg(s.class, s.n), '{}') from (select x.class, count(*) as n from scope x group by 1) s),
+      'assignees', (select coalesce(jsonb_agg(s.assigned_to order by s.assigned_to), '[]') from (select distinct x.assigned_to from scope x where x.assigned_to <> '' limit 200) s),
+      'total', (select count(*) from scope x where x.fits),
+      'tokens', (select coalesce(sum(abs(x.tokens)), 0) from scope x where x.fits),
+      'users', (select count(distinct x.user_id) from scope x where x.fits),
+      'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount) order by s.currency), '[]')
+        from (select x.currency, sum(abs(x.amount_minor)) as amount from scope x where x.fits and x.amount_minor <> 0 and x.currency is not null group by 1) s),
+      'cases', (select coalesce(jsonb_agg(governance.case_json(c) || case when p_difference_ids is null then '{}' else jsonb_build_object('difference', c.difference) end order by c.difference_id), '[]')
+        from (select x.difference_id from scope x where x.fits and (p_after is null or x.difference_id > p_after) order by x.difference_id limit p_limit) page
+        join governance.reconciliation_cases c using (difference_id))));
+end
+$$;
+comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) is
+  'Cases in order of id, p_after being the last id of the page before; of one run, or all. p_assigned_to '''' means nobody. Cases asked for by id come with both sides. counts, undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. Errors: invalid_argument.';
+revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) to service_role;
+
+create type governance.refusal as (sqlstate text, hint text, message text);
+
+create function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version int) returns governance.refusal
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_name text := left(p_id, 100);
+  v_by text := coalesce(c.history -> -1 ->> 'by', 'somebody');
+begin
+  if c.difference_id is null then
+    return row('PT404', 'not_found', format('There is no case "%s"', v_name))::governance.refusal;
+  elsif p_expected_version <> c.version then
+    return row('PT409', 'version_conflict', format('%s was changed by %s in the meantime: it is %s now', v_name, v_by, replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action in ('note', 'assign') then
+    return null;
+  elsif c.status in ('posted', 'verified') then
+    return row('PT409', 'already_decided', format('%s is %s already', v_name, c.status))::governance.refusal;
+  elsif c.status in ('carried_forward', 'written_off') and p_action <> 'reopen' then
+    return row('PT409', 'already_decided', format('%s is %s already: reopen it first', v_name, replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action = 'reopen' and c.status = 'open' then
+    return row('PT409', 'already_decided', format('%s is open already', v_name))::governance.refusal;
+  elsif p_action = 'approve' and c.status <> 'proposed' then
+    return row('PT409', 'not_proposed', format('%s is %s: only what was proposed can be approved', v_name, replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action = 'approve' and governance.is_same_person(c.proposed_by, p_operator) then
+    return row('PT403', 'same_person', 'Somebody else must approve what you proposed')::governance.refusal;
+  end if;
+  return null;
+end
+$$;
+comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, int) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
+
+drop function public.console_case_action(text, text[], text, text, text, jsonb);
+create function public.console_case_action(
+  p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text default null, p_details jsonb default '{}', p_expected_versions jsonb default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_answer jsonb;
+  v_id text;
+  c governance.reconciliation_cases;
+  v_refusal governance.refusal;
+  v_status text;
+  v_waits boolean;
+  v_cases jsonb := '[]';
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_reason', p_reason, 2000);
+  perform governance.check_metadata('p_details', p_details);
+  if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward', 'write_off', 'reopen') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen');
+  elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000 or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+  elsif p_action in ('note', 'write_off', 'reopen') and coalesce(btrim(p_reason), '') = '' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
+  elsif p_action = 'assign' and (jsonb_typeof(p_details -> 'assigned_to') not in ('string', 'null') or length(p_details ->> 'assigned_to') > 255) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_details.assigned_to is a name of at most 255 characters, or null for nobody');
+  elsif jsonb_typeof(p_expected_versions) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_expected_versions is an object: difference id → version');
+  end if;
+  v_answer := governance.begin_command('case_action', p_command_id, row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));
+  if v_answer is not null then return v_answer; end if;
+  for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
+    select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
+    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id)::int);
+    if v_refusal.hint is not null then
+      perform governance.fail(v_refusal.sqlstate, v_refusal.hint, v_refusal.message, case v_refusal.hint when 'version_conflict' then governance.case_json(c)::text end);
+    end if;
+    -- Above the limit one person can only propose to write off.
+    v_waits := p_action = 'write_off' and governance.needs_approver(c);
+    v_status := case p_action when 'investigate' then 'investigating' when 'propose' then 'proposed'
+      when 'approve' then case c.resolution when 'write_off' then 'written_off' else 'approved' end
+      when 'carry_forward' then 'carried_forward' when 'write_off' then case when v_waits then 'proposed' else 'written_off' end when 'reopen' then 'open' else c.status end;
+    update governance.reconciliation_cases x set
+      status = v_status, updated_at = v_now, version = x.version + 1,
+      assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '') else x.assigned_to end,
+      -- Whoever proposes may name what the report could not: the user, the tokens, another action.
+      correction = case p_action when 'propose' then x.correction || governance.stripe_object(p_details -> 'correction') else x.correction end,
+      resolution = case when p_action = 'write_off' then 'write_off' when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
+      proposed_by = case when p_action in ('propose', 'write_off') then p_operator when p_action in ('note', 'assign', 'approve') then x.proposed_by end,
+      approved_by = case when p_action = 'approve' then p_operator when p_action in ('note', 'assign') then x.approved_by end,
+      history = x.history || jsonb_strip_nulls(jsonb_build_object('at', v_now, 'by', p_operator, 'action', case when v_waits then 'propose_write_off' else p_action end,
+        'reason', p_reason, 'details', nullif(p_details, '{}')))
+    where x.difference_id = v_id returning * into c;
+    v_cases := v_cases || governance.case_json(c);
+  end loop;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'case_' || p_action, p_reason, p_command_id, jsonb_build_object('difference_ids', to_jsonb(p_difference_ids)));
+  return governance.end_command('case_action', p_command_id, jsonb_build_object('cases', v_cases));
+end
+$$;
+comment on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) is
+  'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off (above the limit only proposed, until somebody else approves), reopen; all of them or none. p_expected_versions names the versions that were looked at. Audited. Errors: invalid_argument, not_found, version_conflict, already_decided, not_proposed, same_person, idempotency_conflict.';
+revoke all on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) from public, anon, authenticated;
+grant execute on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Posting
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.account_books(p_user_ids text[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
+    'name', a.display_name,
+    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, 'subscription', a.subscription_tokens,
+      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
+    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount, 'previous_balance', t.previous_balance,
+        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description) order by t.transaction_id), '[]')
+      from governance.token_transactions t where t.account_id = a.account_id and t.transaction_id >= a.last_transaction_id - 1000 and t.xid = pg_current_xact_id()),
+    'lots', (select coalesce(jsonb_object_agg(l.lot_id, jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen', l.frozen,
+        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor, 'currency', l.currency)), '{}')
+      from governance.lots l where l.account_id = a.account_id))), '{}')
+  from governance.accounts a where a.user_id = any (p_user_ids)
+$$;
+comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of accounts: what a preview compares.';
+
+create function governance.preview_correction(c governance.reconciliation_cases, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_effects jsonb;
+  v_users text[];
+  v_before jsonb;
+  v_after jsonb;
+begin
+  -- Done and undone: the preview is what will happen, not a guess at it.
+  begin
+    v_effects := governance.apply_correction(c.difference_id, c.correction, p_now);
+    select coalesce(array_agg(distinct e ->> 'user_id'), '{}') into v_users from jsonb_array_elements(v_effects) e where e ->> 'user_id' is not null;
+    v_after := governance.account_books(v_users);
+    raise exception using errcode = 'PT0DR', message = 'preview';
+  exception when sqlstate 'PT0DR' then null;
+  end;
+  v_before := governance.account_books(v_users);
+  return jsonb_build_object('effects', v_effects, 'accounts', (
+    select coalesce(jsonb_agg(jsonb_build_object('user_id', a.key, 'name', a.value -> 'name', 'before', coalesce(v_before #> array[a.key, 'balance'], '{}'), 'after', a.value -> 'balance',
+      'entries', a.value -> 'entries', 'lots', (
+        select coalesce(jsonb_agg(jsonb_build_object('lot_id', l.key::bigint, 'before', v_before #> array[a.key, 'lots', l.key], 'after', l.value) order by l.key::bigint), '[]')
+        from jsonb_each(a.value -> 'lots') l where l.value is distinct from v_before #> array[a.key, 'lots', l.key])) order by a.key), '[]')
+    from jsonb_each(v_after) a));
+end
+$$;
+comment on function governance.preview_correction(governance.reconciliation_cases, timestamptz) is
+  'What a correction would do: effects, and for each account its entries, balances and changed lots before and after. Changes nothing. Errors: those of governance.apply_correction.';
+
+drop function public.console_post_correction(text, text, boolean);
+create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false, p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  c governance.reconciliation_cases;
+  v_effects jsonb;
+  v_preview jsonb;
+  v_why text;
+begin
+  perform governance.check_id('p_difference_id', p_difference_id, 512);
+  perform governance.check_id('p_operator', p_operator);
+  if not coalesce(p_dry_run, false) then
+    -- What one person books alone is added up: one at a time for each. Before any account's lock.
+    perform pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(p_operator, '\s', '', 'g')), 7254102));
+  end if;
+  select * into c from governance.reconciliation_cases x where x.difference_id = p_difference_id for update;
+  if c.difference_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such case');
+  elsif c.status in ('posted', 'verified') then
+    return jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'effects', coalesce(c.effects, '[]'), 'dry_run', false, 'posted_by', c.posted_by, 'posted_at', c.posted_at);
+  elsif p_expected_version <> c.version then
+    perform governance.fail('PT409', 'version_conflict', format('%s was changed by %s in the meantime: it is %s now', left(p_difference_id, 100),
+      coalesce(c.history -> -1 ->> 'by', 'somebody'), replace(c.status, '_', ' ')), governance.case_json(c)::text);
+  end if;
+  if p_dry_run then
+    v_preview := governance.preview_correction(c, v_now);
+    v_why := case when c.status <> 'approved' then governance.why_approver(c, p_operator, v_preview -> 'effects', v_now) end;
+    return v_preview || jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'dry_run', true, 'needs_approver', v_why is not null, 'why_approver', v_why);
+  elsif c.status not in ('proposed', 'approved') then
+    perform governance.fail('PT409', 'not_proposed', format('This case is %s: propose its correction first', replace(c.status, '_', ' ')));
+  elsif c.resolution = 'write_off' then
+    perform governance.fail('PT409', 'not_proposed', 'It is proposed to write this case off: propose its correction first');
+  elsif c.status <> 'approved' and governance.needs_approver(c) then
+    perform governance.fail('PT403', 'approval_needed', governance.why_approver(c, p_operator, '[]', v_now));
+  end if;
+  v_effects := governance.apply_correction(p_difference_id, c.correction, v_now);
+  if c.status <> 'approved' then
+    v_why := governance.why_approver(c, p_operator, v_effects, v_now);
+    if v_why is not null then
+      perform governance.fail('PT403', 'approval_needed', v_why);
+    end if;
+  end if;
+  update governance.reconciliation_cases x set status = 'posted', posted_at = v_now, posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
+    posted_tokens = (select coalesce(sum(abs(e.tokens)), 0) from jsonb_to_recordset(v_effects) e(tokens bigint)), posted_minor = abs(x.amount_minor),
+    history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
+  where x.difference_id = p_difference_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'post_correction', (select a.account_id from governance.accounts a where a.user_id = v_effects #>> '{0,user_id}'),
+    c.class, left(p_difference_id, 255), jsonb_build_object('difference_id', p_difference_id, 'correction', c.correction, 'effects', v_effects,
+      'proposed_by', c.proposed_by, 'approved_by', c.approved_by);
+  return jsonb_build_object('difference_id', p_difference_id, 'status', 'posted', 'effects', v_effects, 'dry_run', false, 'posted_by', p_operator, 'posted_at', v_now);
+end
+$$;
+comment on function public.console_post_correction(text, text, boolean, int) is
+  'Books the correction of a proposed case, approved by a second person above the limit (settings approval_above_tokens, approval_above_minor: of one correction, and of all that one person books alone within 24 hours); once, however often it is called. p_dry_run answers effects, entries, lots and balances before and after, and changes nothing. Audited. Errors: invalid_argument, not_found, version_conflict, not_proposed, approval_needed, already_granted, unknown_user, more_than_left, nothing_to_post.';
+revoke all on function public.console_post_correction(text, text, boolean, int) from public, anon, authenticated;
+grant execute on function public.console_post_correction(text, text, boolean, int) to service_role;
+
+create function public.console_preview_cases(p_difference_ids text[], p_action text, p_operator text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_id text;
+  c governance.reconciliation_cases;
+  v_refusal governance.refusal;
+  v_why text;
+  v_effects jsonb;
+  v_hint text;
+  v_message text;
+  v_state text;
+  v_included jsonb := '[]';
+  v_excluded jsonb := '[]';
+  v_waits bigint := 0;
+  v_tokens_added numeric := 0;
+  v_tokens_taken numeric := 0;
+  v_more_tokens numeric := 0;
+  v_more_minor jsonb := '{}';
+begin
+  perform governance.check_id('p_operator', p_operator);
+  if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward', 'write_off', 'reopen', 'post') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, post');
+  elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000 or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+  end if;
+  for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
+    select * into c from governance.reconciliation_cases x where x.difference_id = v_id;
+    v_refusal := null;
+    v_effects := '[]';
+    if p_action <> 'post' then
+      v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, null);
+      if v_refusal.hint is null and p_action = 'write_off' and governance.needs_approver(c) then
+        v_waits := v_waits + 1;
+      end if;
+    elsif c.difference_id is null then
+      v_refusal := row('PT404', 'not_found', 'There is no such case');
+    elsif c.status not in ('proposed', 'approved') then
+      v_refusal := row('PT409', 'not_proposed', format('It is %s: only what was proposed can be posted', replace(c.status, '_', ' ')));
+    elsif c.resolution = 'write_off' then
+      v_refusal := row('PT409', 'not_proposed', 'It is proposed to write it off');
+    else
+      begin
+        v_effects := governance.preview_correction(c, v_now) -> 'effects';
+        v_why := null;
+        if c.status <> 'approved' then
+          -- Each alone may be within the limit; with those before it, it must be too.
+          v_why := governance.why_approver(c, p_operator, v_effects, v_now, v_more_tokens, coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0));
+          if v_why is null then
+            select v_more_tokens + coalesce(sum(abs(e.tokens)), 0) into v_more_tokens from jsonb_to_recordset(v_effects) e(tokens bigint);
+            v_more_minor := v_more_minor || jsonb_build_object(coalesce(c.currency, ''), coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + abs(c.amount_minor));
+          end if;
+        end if;
+        if v_why is not null then
+          v_refusal := row('PT403', 'approval_needed', v_why);
+        end if;
+      exception when others then
+        get stacked diagnostics v_hint = pg_exception_hint, v_message = message_text, v_state = returned_sqlstate;
+        -- Our own refusals say why it cannot be included; anything else is a fault.
+        if v_state not like 'PT4%' then raise; end if;
+        v_refusal := row(v_state, v_hint, v_message);
+      end;
+    end if;
+    if v_refusal.hint is not null then
+      v_excluded := v_excluded || jsonb_build_object('difference_id', v_id, 'code', v_refusal.hint, 'message', v_refusal.message);
+    else
+      v_included := v_included || jsonb_build_object('difference_id', v_id, 'version', c.version, 'user_id', c.user_id, 'currency', c.currency, 'amount_minor', c.amount_minor, 'tokens', c.tokens);
+      select v_tokens_added + coalesce(sum(e.tokens) filter (where e.tokens > 0), 0), v_tokens_taken - coalesce(sum(e.tokens) filter (where e.tokens < 0), 0)
+      into v_tokens_added, v_tokens_taken from jsonb_to_recordset(v_effects) e(tokens bigint);
+    end if;
+  end loop;
+  return jsonb_build_object('action', p_action,
+    'included', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', i ->> 'difference_id', 'version', i -> 'version')), '[]') from jsonb_array_elements(v_included) i),
+    'excluded', v_excluded, 'waits_for_approval', v_waits,
+    'users', (select count(distinct i ->> 'user_id') from jsonb_array_elements(v_included) i),
+    'tokens', (select coalesce(sum(abs((i ->> 'tokens')::bigint)), 0) from jsonb_array_elements(v_included) i),
+    'tokens_added', v_tokens_added, 'tokens_taken', v_tokens_taken,
+    'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount) order by s.currency), '[]')
+      from (select i ->> 'currency' as currency, sum(abs((i ->> 'amount_minor')::bigint)) as amount from jsonb_array_elements(v_included) i
+        where i ->> 'currency' is not null and (i ->> 'amount_minor')::bigint <> 0 group by 1) s));
+end
+$$;
+comment on function public.console_preview_cases(text[], text, text) is
+  'The blast radius of an action on many cases (those of console_case_action, or post): which are included, which not and why, users, tokens and money at stake, and what posting would add and take. Each correction is done and undone alone. Changes nothing. Errors: invalid_argument.';
+revoke all on function public.console_preview_cases(text[], text, text) from public, anon, authenticated;
+grant execute on function public.console_preview_cases(text[], text, text) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Closing
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.closing_checks(r governance.reconciliation_runs, p_now timestamptz) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_checks jsonb := '[]';
+  v_count bigint;
+  v_other bigint;
+  v_text text;
+  v_closed governance.reconciliation_periods;
+begin
+  v_checks := v_checks || jsonb_build_object('check', 'kept_wholly', 'hint', 'incomplete_run', 'ok', r.is_complete, 'blocks', true, 'count', 0,
+    'says', case when r.is_complete then 'The run is kept with all its differences' else 'The run is not kept wholly: keep it again' end);
+  v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok', r.period_to <= p_now, 'blocks', true, 'count', 0,
+    'says', case when r.period_to <= p_now then 'The period has ended' else 'The period has not ended yet' end);
+  select * into v_closed from governance.reconciliation_periods p where p.period_from < r.period_to and p.period_to > r.period_from order by p.period_from limit 1;
+  v_checks := v_checks || jsonb_build_object('check', 'not_closed', 'hint', 'already_closed', 'ok', v_closed.run_id is null, 'blocks', true, 'count', 0,
+    'says', case when v_closed.run_id is null then 'No part of it is closed' else format('The period, or a part of it, is closed already (by %s)', v_closed.closed_by) end);
+  v_checks := v_checks || (select jsonb_build_object('check', 'newest_run', 'hint', 'superseded', 'ok', count(*) = 0, 'blocks', true, 'count', count(*),
+      'says', case when count(*) = 0 then 'It is the newest run of this period' else 'A newer run of this period is kept: close with that one' end)
+    from governance.reconciliation_runs n where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
+      and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
+  -- What the statements leave unexplained. A row whose net is wrong is a difference of its own, and explains that much.
+  select string_agg(x.says, ', ' order by x.says), count(*) into v_text, v_count from (
+    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor') as says
+    from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b where governance.stripe_whole(b -> 'unexplained_minor') <> 0
+    union all
+    select format('%s %s minor units in Stripe''s own figures', t ->> 'currency', t ->> 'unexplained_minor')
+    from jsonb_array_elements(coalesce(r.report -> 'tie_out', '[]')) t
+    where governance.stripe_whole(t -> 'unexplained_minor') + coalesce((select sum(d.amount_minor) from governance.reconciliation_run_differences d
+      where d.run_id = r.run_id and d.class = 'FEE_VARIANCE' and d.currency = t ->> 'currency'), 0) <> 0
+    union all
+    select format('%s tokens (%s)', coalesce(nullif(f -> 'unexplained_tokens', '0'), f -> 'drift_tokens'), f ->> 'kind')
+    from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f
+    where governance.stripe_whole(f -> 'unexplained_tokens') <> 0 or governance.stripe_whole(f -> 'drift_tokens') <> 0 or governance.stripe_whole(f -> 'unexplained_deferred_minor') <> 0) x;
+  v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
+    'says', case when v_count = 0 then 'Nothing is unexplained, in money or in tokens' else 'Unexplained: ' || left(v_text, 500) end);
+  -- Differences of the run, and what is older and was never decided: a late item belongs to the next period.
+  select count(*) filter (where c.status in ('open', 'investigating')), count(*) filter (where c.status in ('proposed', 'approved')) into v_count, v_other
+  from governance.reconciliation_cases c where governance.is_undecided(c) and c.status <> 'posted' and governance.is_in_close(c, r);
+  v_checks := v_checks || jsonb_build_object('check', 'decided', 'hint', 'still_open', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
+    'says', case v_count when 0 then 'Every difference is decided' when 1 then '1 difference is neither corrected, carried forward nor written off'
+      else format('%s differences are neither corrected, carried forward nor written off', v_count) end);
+  v_checks := v_checks || jsonb_build_object('check', 'posted', 'hint', 'still_open', 'ok', v_other = 0, 'blocks', true, 'count', v_other,
+    'says', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted' else format('%s proposals are not posted', v_other) end);
+  select count(*) into v_count from governance.reconciliation_cases c where c.status = 'posted' and c.blocks and governance.is_in_close(c, r);
+  v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
+    'says', case v_count when 0 then 'Every posted correction is verified by a run' else format('%s posted, not verified: reconcile the same files again and keep that run', v_count) end);
+  -- To know, not to block.
+  select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
+  if v_closed.run_id is not null then
+    v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks', false, 'count', 0,
+      'says', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended' else 'It does not begin where the last closed period ended' end);
+  end if;
+  select count(*) into v_count from governance.webhook_events_processed w where w.status = 'quarantined';
+  v_checks := v_checks || jsonb_build_object('check', 'stripe_events', 'ok', v_count = 0, 'blocks', false, 'count', v_count,
+    'says', case v_count when 0 then 'No Stripe event waits for a person' when 1 then '1 Stripe event waits for a person' else format('%s Stripe events wait for a person', v_count) end);
+  return v_checks;
+end
+$$;
+
+create function governance.is_in_close(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean
+  language sql stable set search_path = '' as $$
+  select coalesce(c.occurred_at, c.period_from) < r.period_to
+    or exists (select from governance.reconciliation_run_differences d where d.run_id = r.run_id and d.difference_id = c.difference_id)
+$$;
+comment on function governance.is_in_close(governance.reconciliation_cases, governance.reconciliation_runs) is
+  'Whether a case is a matter of closing with this run: found by it, or of its time or before. Late items of closed periods among them.';
+create function governance.is_closed_with(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean
+  language sql stable set search_path = '' as $$
+  select exists (select from governance.reconciliation_run_differences d where d.run_id = r.run_id and d.difference_id = c.difference_id)
+    or governance.is_in_close(c, r) and (c.status = 'carried_forward' or c.updated_at > coalesce((select max(p.closed_at) from governance.reconciliation_periods p), '-infinity'))
+$$;
+comment on function governance.is_closed_with(governance.reconciliation_cases, governance.reconciliation_runs) is
+  'Whether a case is sealed with this run''s period: found by it, or decided since the last close.';
+comment on function governance.closing_checks(governance.reconciliation_runs, timestamptz) is 'What closing a period with this run needs, each with whether it is so; closing itself asks the same.';
+
+create function public.console_closing(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_run governance.reconciliation_runs;
+  v_checks jsonb;
+begin
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
+  end if;
+  v_checks := governance.closing_checks(v_run, governance.now());
+  return jsonb_build_object('run', governance.run_json(v_run), 'checks', v_checks,
+    'can_close', not exists (select from jsonb_array_elements(v_checks) k where k -> 'blocks' = 'true' and k -> 'ok' = 'false'),
+    'decided', (select coalesce(jsonb_agg(jsonb_build_object('status', s.status, 'currency', s.currency, 'count', s.n, 'amount_minor', s.amount, 'tokens', s.tokens) order by s.status, s.currency nulls last), '[]')
+      from (select c.status, c.currency, count(*) as n, sum(abs(c.amount_minor)) as amount, sum(abs(c.tokens)) as tokens
+        from governance.reconciliation_cases c where c.blocks and c.status in ('verified', 'carried_forward', 'written_off') and governance.is_closed_with(c, v_run)
+        group by 1, 2) s));
+end
+$$;
+comment on function public.console_closing(text) is 'The checklist of closing a period with this run: what still blocks it, and what was decided. Errors: not_found.';
+revoke all on function public.console_closing(text) from public, anon, authenticated;
+grant execute on function public.console_closing(text) to service_role;
+
+create or replace function public.console_close_period(p_command_id text, p_run_id text, p_operator text, p_sign_off text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_answer jsonb;
+  v_run governance.reconciliation_runs;
+  v_block jsonb;
+  v_sealed jsonb;
+  v_seal bytea;
+  v_carried bigint;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_sign_off', p_sign_off, 2000);
+  v_answer := governance.begin_command('close_period', p_command_id, row(p_run_id, p_operator, p_sign_off)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform pg_advisory_xact_lock(7254101);
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
+  end if;
+  select k.value into v_block from jsonb_array_elements(governance.closing_checks(v_run, v_now)) with ordinality k
+  where k.value -> 'blocks' = 'true' and k.value -> 'ok' = 'false' order by k.ordinality limit 1;
+  if v_block is not null then
+    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'says');
+  end if;
+  v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period', jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
+    'cases', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', c.difference_id, 'class', c.class, 'status', c.status, 'amount_minor', c.amount_minor,
+      'currency', c.currency, 'tokens', c.tokens, 'effects', c.effects, 'history', c.history) order by c.difference_id), '[]')
+      from governance.reconciliation_cases c
+      where governance.is_closed_with(c, v_run)),
+    'closed_at', v_now, 'closed_by', p_operator, 'sign_off', p_sign_off,
+    'seal_before', (select encode(p.seal, 'hex') from governance.reconciliation_periods p order by p.closed_at desc, p.period_from desc limit 1));
+  v_seal := sha256(convert_to(v_sealed::text, 'UTF8'));
+  insert into governance.reconciliation_periods (period_from, period_to, run_id, seal, sealed, closed_at, closed_by, sign_off)
+  values (v_run.period_from, v_run.period_to, p_run_id, v_seal, v_sealed, v_now, p_operator, p_sign_off);
+  -- Carried forward means: into the next period, where somebody must decide again.
+  with carried as (
+    update governance.reconciliation_cases c set status = 'open', resolution = 'correct', proposed_by = null, approved_by = null, times_carried = c.times_carried + 1,
+      updated_at = v_now, version = c.version + 1,
+      history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'carried_over', 'reason', 'Its period was closed: it is a late item of the next one')
+    where c.status = 'carried_forward' and c.blocks and governance.is_in_close(c, v_run)
+    returning 1)
+  select count(*) into v_carried from carried;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'close_period', p_sign_off, p_command_id, jsonb_build_object('run_id', p_run_id, 'seal', encode(v_seal, 'hex')));
+  return governance.end_command('close_period', p_command_id,
+    jsonb_build_object('period_from', v_run.period_from, 'period_to', v_run.period_to, 'run_id', p_run_id, 'seal', encode(v_seal, 'hex'), 'closed_at', v_now, 'carried_over', v_carried));
+end
+$$;
+comment on function public.console_close_period(text, text, text, text) is
+  'Closes the period of a kept run whose differences are all dealt with, and seals it (SHA-256 over run, input hashes, cases with their history, and the seal before). What was carried forward is open again, as a late item of the next period. Audited. Errors: invalid_argument, not_found, incomplete_run, period_not_over, already_closed, superseded, unexplained, still_open, idempotency_conflict.';
+
+create or replace function public.console_closed_periods() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id', p.run_id, 'seal', encode(p.seal, 'hex'),
+    'is_intact', p.seal = sha256(convert_to(p.sealed::text, 'UTF8'))
+      and (p.sealed ->> 'seal_before' is null or exists (select from governance.reconciliation_periods b where encode(b.seal, 'hex') = p.sealed ->> 'seal_before')),
+    'seal_before', p.sealed -> 'seal_before', 'cases', jsonb_array_length(p.sealed -> 'cases'),
+    'closed_at', p.closed_at, 'closed_by', p.closed_by, 'sign_off', p.sign_off) order by p.period_from desc), '[]')
+  from governance.reconciliation_periods p
+$$;
+comment on function public.console_closed_periods() is 'Closed periods, newest first, each with its seal, whether it still fits, and the seal before, which must be there too.';
+
+create function public.console_sealed_period(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_period governance.reconciliation_periods;
+begin
+  select * into v_period from governance.reconciliation_periods p where p.run_id = p_run_id;
+  if v_period.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'No period was closed with this run');
+  end if;
+  return jsonb_build_object('run_id', v_period.run_id, 'seal', encode(v_period.seal, 'hex'), 'sealed', v_period.sealed::text);
+end
+$$;
+comment on function public.console_sealed_period(text) is 'What was sealed, as the very text over whose UTF-8 bytes the seal is the SHA-256: anybody can check it. Errors: not_found.';
+revoke all on function public.console_sealed_period(text) from public, anon, authenticated;
+grant execute on function public.console_sealed_period(text) to service_role;
+
+create function public.console_finance_counts() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'keeps_runs', exists (select from governance.reconciliation_runs),
+    'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),
+    'waiting_for_approval', (select count(*) from governance.reconciliation_cases c where c.status = 'proposed' and c.blocks),
+    'stripe_events', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'closed_periods', (select count(*) from governance.reconciliation_periods),
+    'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
+    'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
+$$;
+comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a second person must approve.';
+revoke all on function public.console_finance_counts() from public, anon, authenticated;
+grant execute on function public.console_finance_counts() to service_role;
+
+alter table governance.reconciliation_run_differences enable row level security;
+revoke all on governance.reconciliation_run_differences from public;
+revoke all on all functions in schema governance from public;
