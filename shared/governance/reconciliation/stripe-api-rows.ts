@@ -55,10 +55,6 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
     // A subscription's first payment belongs to the invoice, and the invoice to the session.
     if (session.invoice !== null) sessions.set(session.invoice, session);
   }
-  const refunded = new Map<string, number>();
-  for (const { charge, status, amount } of records.refunds())
-    if (charge !== null && status !== "failed" && status !== "canceled")
-      refunded.set(charge, (refunded.get(charge) ?? 0) + amount);
   const disputes = new Map<string, DisputeRecord>();
   for (const dispute of records.disputes())
     if (dispute.charge !== null) disputes.set(dispute.charge, dispute);
@@ -72,7 +68,7 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       id,
       utc(charge.created),
       formatMinor(charge.amount, currency),
-      formatMinor(refunded.get(id) ?? 0, currency),
+      formatMinor(charge.refunded, currency),
       currency,
       charge.captured,
       settled && formatMinor(settled.amount, settled.currency),

@@ -37,6 +37,8 @@ export interface BalanceTransactionRecord extends Kept {
 export interface ChargeRecord extends Kept {
   /** What was captured; before that, what was authorised. */
   readonly amount: number;
+  /** Of what was captured, given back or on its way back. */
+  readonly refunded: number;
   readonly currency: string;
   readonly status: string;
   readonly captured: boolean;
@@ -130,8 +132,10 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
     const currency = text(object["currency"]);
     const status = text(object["status"]);
     const captured = object["captured"] !== false;
-    const amount = (captured ? whole(object["amount_captured"]) : null) ?? whole(object["amount"]);
-    if (currency === null || status === null || amount === null) return null;
+    const authorised = whole(object["amount"]);
+    const refunded = whole(object["amount_refunded"]);
+    if (currency === null || status === null || authorised === null || refunded === null) return null;
+    const amount = (captured ? whole(object["amount_captured"]) : null) ?? authorised;
     const settled = settlement(object["balance_transaction"]);
     const isExpired = !captured && object["refunded"] === true;
     const billing = isObject(object["billing_details"]) ? object["billing_details"] : {};
@@ -140,6 +144,8 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
       created,
       is_final: status === "failed" || isExpired || (status === "succeeded" && captured && settled !== null),
       amount,
+      // Stripe counts what a partial capture let go as refunded.
+      refunded: Math.max(0, refunded - (authorised - amount)),
       currency,
       status,
       captured,
