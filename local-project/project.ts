@@ -24,6 +24,7 @@ import { createGate, issueKeys, newJwtSecret, type ProjectKeys } from "./keys.ts
 import { defaultResourcesDir, MigrationError, migrate, readMigrations, readPreset } from "./migrations.ts";
 import { createRealtime, REALTIME_CHANNEL } from "./realtime.ts";
 import { createRpcEndpoint } from "./rpc.ts";
+import { startUpkeep } from "./upkeep.ts";
 
 export interface LocalProjectOptions {
   /** 0 for any free port. */
@@ -44,6 +45,8 @@ export interface LocalProjectOptions {
   readonly sqlDir?: string;
   /** Where the prepared database is kept, so that a second project starts fast. */
   readonly cacheDir?: string;
+  /** Between two rounds of upkeep: a minute unless said; null for none, where a test looks at every row. */
+  readonly upkeepIntervalMs?: number | null;
 }
 
 /** Where a project answers and the keys it takes. */
@@ -64,6 +67,7 @@ export class UsageError extends Error {
 }
 
 const OWNER = "project_owner";
+const UPKEEP_INTERVAL_MS = 60_000;
 const PGLITE_POSTGRES_MAJOR = 18;
 /** As in package.json, which a bundle does not have. */
 export const PGLITE_VERSION = "0.5.16";
@@ -304,10 +308,18 @@ async function serve(
         : `Cannot listen on port ${options.port}: ${message}.`,
     );
   });
+  const { upkeepIntervalMs = UPKEEP_INTERVAL_MS } = options;
+  // A project made of other migrations than ours has none.
+  const [hasUpkeep] = await database.run("select to_regprocedure('public.run_maintenance()') is not null");
+  const upkeep =
+    upkeepIntervalMs !== null && hasUpkeep?.[0] === "t"
+      ? startUpkeep({ run: database.run, intervalMs: upkeepIntervalMs, log })
+      : null;
   return {
     address: { url: `http://127.0.0.1:${server.port}`, ...keys },
     run: database.run,
     async stop() {
+      await upkeep?.stop();
       realtime.close();
       await server.close();
       await database.close();

@@ -143,10 +143,10 @@ describe.each(["PostgreSQL 18", "PGlite"] as const)("hostile input on %s", (kind
   beforeAll(async () => {
     if (kind === "PGlite") {
       folder = mkdtempSync(join(tmpdir(), "attack-"));
-      target = new Target(await startLocalProject({ dataDir: join(folder, "data") }));
+      target = new Target(await startLocalProject({ dataDir: join(folder, "data"), upkeepIntervalMs: null }));
     } else {
       const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
-      target = new Target(await startLocalProject({ databaseUrl: ownerUrl }));
+      target = new Target(await startLocalProject({ databaseUrl: ownerUrl, upkeepIntervalMs: null }));
     }
     await prepare(target);
   });
@@ -405,7 +405,7 @@ describe("what an operator and a backend rely on", () => {
   let sql: pg.Pool;
   beforeAll(async () => {
     const { url, ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
-    target = new Target(await startLocalProject({ databaseUrl: ownerUrl }));
+    target = new Target(await startLocalProject({ databaseUrl: ownerUrl, upkeepIntervalMs: null }));
     sql = new pg.Pool({ connectionString: url, max: 4 });
   });
   afterAll(async () => {
