@@ -48,7 +48,7 @@ const COLUMNS: readonly (readonly [string, (d: Difference) => string | number | 
 ];
 
 /** differences.csv, line by line, header first. Safe to open in a spreadsheet. */
-export function* differencesCsv(differences: readonly Difference[]): Generator<string> {
+export function* differencesCsv(differences: Iterable<Difference>): Generator<string> {
   yield csvLine(COLUMNS.map(([name]) => name));
   for (const difference of differences) yield csvLine(COLUMNS.map(([, read]) => read(difference)));
 }

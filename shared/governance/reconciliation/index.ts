@@ -10,6 +10,7 @@
  */
 export { csvCell, csvLine, differencesCsv } from "./csv-writer.ts";
 export { inspectExports, reconcile } from "./reconcile.ts";
+export * from "./statements.ts";
 export * from "./stripe-api.ts";
 export * from "./stripe-api-rows.ts";
 export * from "./types.ts";

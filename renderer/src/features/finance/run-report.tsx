@@ -1,5 +1,11 @@
 /** The result of a reconciliation: statements in money and tokens, each line accounted for. */
 import type { ReactNode } from "react";
+import {
+  DEFERRED_LINES,
+  ROLL_FORWARD_LINES,
+  type StatementLine,
+  TIE_OUT_LINES,
+} from "../../../../shared/governance/reconciliation/statements.ts";
 import type {
   Bridge,
   ClassSummary,
@@ -7,7 +13,6 @@ import type {
   Report,
   RollForwardCheck,
   RowCounts,
-  TieOut,
 } from "../../../../shared/governance/reconciliation/types.ts";
 import { formatBytes, formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
@@ -17,12 +22,6 @@ import { Facts, Note, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import css from "./finance.module.css";
 import { classMeans, className, minorMoney } from "./words.ts";
-
-interface Line<T> {
-  readonly name: string;
-  readonly value: (of: T) => number | null;
-  readonly kind?: "sum" | "check";
-}
 
 function Statement<T>({
   label,
@@ -34,7 +33,7 @@ function Statement<T>({
   readonly label: string;
   readonly columns: readonly T[];
   readonly heading: (of: T) => string;
-  readonly lines: readonly Line<T>[];
+  readonly lines: readonly StatementLine<T>[];
   readonly format: (value: number, of: T) => string;
 }): ReactNode {
   return (
@@ -76,45 +75,6 @@ function Statement<T>({
   );
 }
 
-const tieOutLines: readonly Line<TieOut>[] = [
-  { name: "Opening balance", value: (each) => each.opening_minor },
-  { name: "Payments, gross", value: (each) => each.gross_minor },
-  { name: "Refunds", value: (each) => each.refunds_minor },
-  { name: "Disputes", value: (each) => each.disputes_minor },
-  { name: "Reversals", value: (each) => each.reversals_minor },
-  { name: "Stripe's fees", value: (each) => each.fees_minor },
-  { name: "Payouts", value: (each) => each.payouts_minor },
-  { name: "Other", value: (each) => each.other_minor },
-  { name: "Movement", value: (each) => each.net_minor, kind: "sum" },
-  { name: "Closing balance", value: (each) => each.closing_minor },
-  { name: "Unexplained", value: (each) => each.unexplained_minor, kind: "check" },
-];
-
-const rollLines: readonly Line<RollForwardCheck>[] = [
-  { name: "Opening", value: (each) => each.opening_tokens },
-  { name: "Purchased", value: (each) => each.purchased_tokens },
-  { name: "Promotional", value: (each) => each.promotional_tokens },
-  { name: "Restored", value: (each) => each.restored_tokens },
-  { name: "Consumed", value: (each) => -each.consumed_tokens },
-  { name: "Refunded", value: (each) => -each.refunded_tokens },
-  { name: "Disputed", value: (each) => -each.disputed_tokens },
-  { name: "Expired", value: (each) => -each.expired_tokens },
-  { name: "Adjusted", value: (each) => each.adjusted_tokens },
-  { name: "Closing", value: (each) => each.closing_tokens, kind: "sum" },
-  { name: "The ledger's own sum", value: (each) => each.ledger_tokens },
-  { name: "Unexplained", value: (each) => each.unexplained_tokens, kind: "check" },
-  { name: "Drift", value: (each) => each.drift_tokens, kind: "check" },
-];
-
-const deferredLines: readonly Line<RollForwardCheck>[] = [
-  { name: "Opening", value: (each) => each.opening_deferred_minor },
-  { name: "Sold", value: (each) => each.sold_minor },
-  { name: "Recognised", value: (each) => -each.recognised_minor },
-  { name: "Refunded", value: (each) => -each.refunded_minor },
-  { name: "Closing", value: (each) => each.closing_deferred_minor, kind: "sum" },
-  { name: "Unexplained", value: (each) => each.unexplained_deferred_minor, kind: "check" },
-];
-
 const rollHeading = (each: RollForwardCheck): string =>
   capitalise(each.kind) + (each.currency ? `, ${each.currency.toUpperCase()}` : "");
 
@@ -141,8 +101,8 @@ export function ReportSummary({
               heading={(each) => each.currency.toUpperCase()}
               lines={
                 report.tie_out.some((each) => each.source === "balance")
-                  ? tieOutLines
-                  : tieOutLines.filter(
+                  ? TIE_OUT_LINES
+                  : TIE_OUT_LINES.filter(
                       (line) =>
                         line.name !== "Opening balance" &&
                         line.name !== "Closing balance" &&
@@ -174,7 +134,7 @@ export function ReportSummary({
               label="Tokens, from opening to closing"
               columns={report.roll_forward}
               heading={rollHeading}
-              lines={rollLines}
+              lines={ROLL_FORWARD_LINES}
               format={(value) => formatTokens(value)}
             />
           </Section>
@@ -184,7 +144,7 @@ export function ReportSummary({
                 label="Deferred revenue"
                 columns={paid}
                 heading={rollHeading}
-                lines={deferredLines}
+                lines={DEFERRED_LINES}
                 format={(value, each) => minorMoney(value, each.currency)}
               />
             </Section>
