@@ -6,6 +6,7 @@
  * Expected failures are values: every operation answers a {@link Result}.
  */
 import { z } from "zod";
+import * as finance from "./finance.ts";
 import * as records from "./records.ts";
 
 /** Why something could not be done, for a person: one sentence, and what to do. */
@@ -124,6 +125,8 @@ export const reconciliationRun = z.object({
   to: z.string().nullable(),
   differences: records.whole.nullable(),
   tied_out: z.boolean().nullable(),
+  /** The project's own time as of which the ledger was read. */
+  ledger_read_at: records.instant.nullish(),
   failure: failure.nullable(),
 });
 export type ReconciliationRun = z.infer<typeof reconciliationRun>;
@@ -324,8 +327,140 @@ export const operations = {
     z.object({ differences: z.array(z.unknown()), total: records.whole }),
   ),
   "reconciliation.export": operation(
-    z.object({ run_id: z.string(), format: z.enum(["csv", "json"]) }).strict(),
-    z.object({ file_name: z.string(), media_type: z.string(), text: z.string() }),
+    z.object({ run_id: z.string(), format: z.enum(["csv", "json", "xlsx", "html"]) }).strict(),
+    /** A workbook's bytes come as base64. */
+    z.object({
+      file_name: z.string(),
+      media_type: z.string(),
+      text: z.string(),
+      encoding: z.enum(["utf8", "base64"]),
+    }),
+  ),
+
+  // Runs that the project keeps, and what people do with their differences until the period is closed.
+  "finance.counts": operation(nothing, finance.financeCounts),
+  /** Sends some pages of a finished run; called again until `is_complete`. Goes on where it stopped. */
+  "finance.keep_run": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    finance.keepOutcome.extend({ total: records.whole }),
+  ),
+  "finance.kept_runs": operation(
+    nothing,
+    z.object({ runs: z.array(finance.keptRun), as_of: records.instant.nullable() }),
+  ),
+  "finance.kept_run": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    z.object({ run: finance.keptRun, report: z.unknown(), as_of: records.instant.nullable() }),
+  ),
+  "finance.compare_runs": operation(
+    z.object({ run_id: z.string().max(255), other_run_id: z.string().max(255) }).strict(),
+    finance.runComparison,
+  ),
+  /** In order of id. */
+  "finance.cases": operation(
+    z
+      .object({
+        filter: finance.caseFilter,
+        after: finance.differenceId.nullable(),
+        limit: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    finance.casePage.extend({ as_of: records.instant.nullable() }),
+  ),
+  /** With both sides, as the last run told them (Difference of shared/governance/reconciliation). */
+  "finance.case": operation(
+    z.object({ difference_id: finance.differenceId }).strict(),
+    z.object({ case: finance.financeCase, difference: z.unknown(), as_of: records.instant.nullable() }),
+  ),
+  /** All of them or none. `versions` are those that were looked at: a case changed since is refused. */
+  "finance.act": operation(
+    z
+      .object({
+        command_id: commandId,
+        difference_ids: z.array(finance.differenceId).min(1).max(1000),
+        versions: z.record(z.string(), records.whole),
+        action: finance.caseAction,
+        reason: z.string().trim().max(2000).nullable(),
+        assigned_to: z.string().trim().max(255).nullish(),
+        correction: finance.correctionPatch.nullish(),
+      })
+      .strict(),
+    z.looseObject({ cases: z.array(finance.financeCase) }),
+  ),
+  /** What an action on many cases would touch. */
+  "finance.preview_act": operation(
+    z
+      .object({
+        difference_ids: z.array(finance.differenceId).min(1).max(1000),
+        action: z.enum([...finance.caseAction.options, "post"]),
+      })
+      .strict(),
+    finance.bulkPreview,
+  ),
+  "finance.preview_post": operation(
+    z.object({ difference_id: finance.differenceId }).strict(),
+    finance.postPreview,
+  ),
+  /** Each by itself and once; where the connection breaks, `unsent` says how many were not tried. */
+  "finance.post": operation(
+    z
+      .object({
+        difference_ids: z.array(finance.differenceId).min(1).max(1000),
+        versions: z.record(z.string(), records.whole),
+      })
+      .strict(),
+    z.object({
+      posted: z.array(finance.posted),
+      refused: z.array(z.object({ difference_id: z.string(), failure })),
+      unsent: records.whole,
+    }),
+  ),
+  "finance.closing": operation(z.object({ run_id: z.string().max(255) }).strict(), finance.closing),
+  "finance.close_period": operation(
+    z
+      .object({
+        command_id: commandId,
+        run_id: z.string().max(255),
+        sign_off: z.string().trim().min(3, "Sign off in at least 3 letters.").max(2000),
+      })
+      .strict(),
+    finance.closedNow,
+  ),
+  "finance.closed_periods": operation(
+    nothing,
+    z.object({ periods: z.array(finance.closedPeriod), as_of: records.instant.nullable() }),
+  ),
+  /** The sealed text itself; `is_right`: this console worked out the same SHA-256. */
+  "finance.sealed_period": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    z.object({ file_name: z.string(), text: z.string(), seal: z.string(), is_right: z.boolean() }),
+  ),
+  "finance.stripe_events": operation(
+    nothing,
+    z.object({
+      waiting: records.whole,
+      events: z.array(finance.stripeEvent),
+      packs: z.array(finance.packPrice),
+      as_of: records.instant.nullable(),
+    }),
+  ),
+  /** Lets a quarantined event through; what the event does not tell is named here. */
+  "finance.release_event": operation(
+    z
+      .object({
+        command_id: commandId,
+        event_id: z.string().min(1).max(255),
+        reason,
+        user_id: userId.nullable(),
+        pack_id: z.string().min(1).max(255).nullable(),
+        tokens: z.number().int().min(1).max(100_000_000).nullable(),
+      })
+      .strict(),
+    z.looseObject({ status: z.string(), effects: z.array(finance.effect) }),
+  ),
+  "finance.dismiss_event": operation(
+    z.object({ command_id: commandId, event_id: z.string().min(1).max(255), reason }).strict(),
+    done,
   ),
 
   "sync.intents": operation(nothing, z.array(intent)),

@@ -15,6 +15,7 @@ import { accountHandlers } from "./accounts/accounts.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
 import type { Desk } from "./desk.ts";
 import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
+import { financeHandlers } from "./reconciliation/finance.ts";
 import { createReconciliation } from "./reconciliation/reconciliation.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { readSettings, writeSettings } from "./settings/settings.ts";
@@ -162,6 +163,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (profileId === null) return ok([]);
       const resolved = await outbox.resolve(profileId, connection.backend(), commandId, choice);
       if (resolved.ok) connection.wake();
+    ...financeHandlers(desk, () => rail.refreshSoon()),
       return resolved;
     },
     "settings.get": () => ok(readSettings(store)),

@@ -146,6 +146,17 @@ export function createReconciliation(options: ReconciliationOptions) {
         to: job.to,
         differences: null,
         tied_out: null,
+  /** Before the ledger is read: a correction that is posted later was not seen. */
+  async function readProjectTime(): Promise<string | null> {
+    const info = await connection.rpc(
+      "console_project_info",
+      {},
+      z.looseObject({ server_time: z.string() }),
+      { retries: 1 },
+    );
+    return info.ok ? info.value.server_time : null;
+  }
+
         failure: null,
       },
     };
@@ -235,6 +246,7 @@ export function createReconciliation(options: ReconciliationOptions) {
       const { differences } = store.pageDifferences(runId, null, offset, 1_000);
       yield* differences as Difference[];
       if (differences.length < 1_000) return;
+            ledger_read_at: await readProjectTime(),
     }
   }
 

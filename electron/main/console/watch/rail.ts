@@ -1,6 +1,12 @@
 /** The counts beside the desks' names, and the notices that come of their change. */
 import { z } from "zod";
-import { type Failure, type Notice, type RailCounts, railCounts } from "../../../../shared/contract/index.ts";
+import {
+  type Failure,
+  financeCounts,
+  type Notice,
+  type RailCounts,
+  railCounts,
+} from "../../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import type { Desk } from "../desk.ts";
@@ -9,15 +15,18 @@ import type { Feed } from "./feed.ts";
 import { eventsBefore } from "./watch.ts";
 
 const remoteCounts = railCounts.pick({ open_alerts: true, flagged: true, blocked: true }).loose();
-type RemoteCounts = Pick<RailCounts, "open_alerts" | "flagged" | "blocked">;
-const noCounts: RemoteCounts = { open_alerts: 0, flagged: 0, blocked: 0 };
+interface RemoteCounts extends Pick<RailCounts, "open_alerts" | "flagged" | "blocked"> {
+  /** Null where the project keeps no reconciliation: then those of the last run here count. */
+  readonly undecided: number | null;
+}
+const noCounts: RemoteCounts = { open_alerts: 0, flagged: 0, blocked: 0, undecided: null };
 /** Counting reads indexes, but not for nothing: this often at most. */
 const refreshMs = 2_000;
 
 export interface RailOptions {
   readonly desk: Desk;
   readonly notices: Topic<Notice>;
-  /** Differences of the last reconciliation that are still open. */
+  /** Differences of the last reconciliation made here. */
   readonly differences: () => number;
 }
 
@@ -36,7 +45,7 @@ export function createRail({ desk, notices, differences }: RailOptions) {
       blocked: remote.blocked,
       pending: waiting.filter(({ status }) => status === "pending").length,
       conflicts: waiting.filter(({ status }) => status === "conflict" || status === "failed").length,
-      differences: differences(),
+      differences: remote.undecided ?? differences(),
     };
   }
   const topic = createTopic<RailCounts>(counts);
@@ -50,16 +59,20 @@ export function createRail({ desk, notices, differences }: RailOptions) {
   }
 
   async function refresh(): Promise<void> {
-    const answer = await desk.connection.rpc("console_rail_counts", {}, remoteCounts);
+    const [answer, finance] = await Promise.all([
+      desk.connection.rpc("console_rail_counts", {}, remoteCounts),
+      desk.connection.rpc("console_finance_counts", {}, financeCounts),
+    ]);
     if (!answer.ok) return;
     const { open_alerts, flagged, blocked } = answer.value;
-    if (!isFirst) tellWhatIsNew({ open_alerts, flagged, blocked });
+    if (!isFirst) tellWhatIsNew({ open_alerts, flagged });
     isFirst = false;
-    remote = { open_alerts, flagged, blocked };
+    const undecided = finance.ok && finance.value.keeps_runs ? finance.value.undecided : null;
+    remote = { open_alerts, flagged, blocked, undecided };
     publish();
   }
 
-  function tellWhatIsNew(now: RemoteCounts): void {
+  function tellWhatIsNew(now: Pick<RailCounts, "open_alerts" | "flagged">): void {
     const alerts = now.open_alerts - remote.open_alerts;
     if (alerts > 0) {
       notices.publish({
