@@ -20,6 +20,7 @@ export interface StripeAccountRecords {
   readonly livemode: boolean;
   readonly balance_transactions: () => Iterable<BalanceTransactionRecord>;
   readonly charges: () => Iterable<ChargeRecord>;
+  readonly charge: (id: string) => ChargeRecord | null;
   readonly refunds: () => Iterable<RefundRecord>;
   readonly disputes: () => Iterable<DisputeRecord>;
   readonly checkout_sessions: () => Iterable<CheckoutSessionRecord>;
@@ -46,23 +47,14 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
   yield "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Currency,Fee,Status,Customer ID,Invoice ID,PaymentIntent ID,Checkout Session ID,Client Reference ID,Disputed Amount,Dispute Status,livemode,account_id,user_id (metadata),order_id (metadata),pack_id (metadata)".split(
     ",",
   );
-  const invoices = new Map<string, string>();
-  for (const { id, payments } of records.invoices())
-    for (const payment of payments) invoices.set(payment, id);
-  const sessions = new Map<string, CheckoutSessionRecord>();
-  for (const session of records.checkout_sessions()) {
-    if (session.intent !== null) sessions.set(session.intent, session);
-    // A subscription's first payment belongs to the invoice, and the invoice to the session.
-    if (session.invoice !== null) sessions.set(session.invoice, session);
-  }
+  const linksOf = createLinks(records);
   const disputes = new Map<string, DisputeRecord>();
   for (const dispute of records.disputes())
     if (dispute.charge !== null) disputes.set(dispute.charge, dispute);
 
   for (const charge of records.charges()) {
-    const { id, currency, intent, settled } = charge;
-    const invoice = charge.invoice ?? invoices.get(intent ?? "") ?? invoices.get(id) ?? null;
-    const session = sessions.get(intent ?? "") ?? sessions.get(invoice ?? "");
+    const { id, currency, settled } = charge;
+    const links = linksOf(charge);
     const dispute = disputes.get(id);
     yield [
       id,
@@ -76,55 +68,83 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       settled && formatMinor(settled.fee, settled.currency),
       charge.status,
       charge.customer,
-      invoice,
-      intent,
-      session?.id,
-      session?.reference,
+      links.invoice,
+      charge.intent,
+      links.session,
+      links.reference,
       dispute && formatMinor(dispute.amount, dispute.currency),
       dispute?.status,
       charge.livemode,
       records.account_id,
-      charge.user ?? session?.user,
-      charge.order ?? session?.order,
-      charge.pack ?? session?.pack,
+      links.user,
+      links.order,
+      links.pack,
     ];
   }
 }
 
+/** What else is known of a payment: its checkout, its invoice, and the metadata of either. */
+function createLinks(records: StripeAccountRecords) {
+  const invoices = new Map<string, string>();
+  for (const { id, payments } of records.invoices())
+    for (const payment of payments) invoices.set(payment, id);
+  const sessions = new Map<string, CheckoutSessionRecord>();
+  for (const session of records.checkout_sessions()) {
+    if (session.intent !== null) sessions.set(session.intent, session);
+    // A subscription's first payment belongs to the invoice, and the invoice to the session.
+    if (session.invoice !== null) sessions.set(session.invoice, session);
+  }
+  return (charge: ChargeRecord) => {
+    const { id, intent } = charge;
+    const invoice = charge.invoice ?? invoices.get(intent ?? "") ?? invoices.get(id) ?? null;
+    const session = sessions.get(intent ?? "") ?? sessions.get(invoice ?? "");
+    return {
+      invoice,
+      session: session?.id,
+      reference: session?.reference,
+      user: charge.user ?? session?.user,
+      order: charge.order ?? session?.order,
+      pack: charge.pack ?? session?.pack,
+    };
+  };
+}
+
 function* balanceRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
-  yield "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id,livemode,connected_account_id".split(
+  yield "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id,checkout_session_id,client_reference_id,invoice_id,customer_id,livemode,connected_account_id,user_id (metadata),order_id (metadata),pack_id (metadata)".split(
     ",",
   );
-  // A charge's own row meets its payment by id; these two must be told which payment they belong to.
-  const sources = new Map<string, RefundRecord>();
-  for (const refund of records.refunds()) sources.set(refund.id, refund);
-  for (const dispute of records.disputes()) sources.set(dispute.id, dispute);
-  for (const {
-    id,
-    created,
-    currency,
-    amount,
-    fee,
-    net,
-    category,
-    source,
-  } of records.balance_transactions()) {
-    const of = sources.get(source ?? "");
+  const linksOf = createLinks(records);
+  const returns = new Map<string, RefundRecord>();
+  for (const refund of records.refunds()) returns.set(refund.id, refund);
+  for (const dispute of records.disputes()) returns.set(dispute.id, dispute);
+  for (const moved of records.balance_transactions()) {
+    const { currency, source } = moved;
+    const returned = returns.get(source ?? "");
+    const charge = records.charge(returned?.charge ?? source ?? "");
+    const facing = returned ?? charge;
+    const links = charge && linksOf(charge);
     yield [
-      id,
-      utc(created),
+      moved.id,
+      utc(moved.created),
       currency,
-      formatMinor(amount, currency),
-      formatMinor(fee, currency),
-      formatMinor(net, currency),
-      category,
+      formatMinor(moved.amount, currency),
+      formatMinor(moved.fee, currency),
+      formatMinor(moved.net, currency),
+      moved.category,
       source,
-      of && formatMinor(of.amount, of.currency),
-      of?.currency,
-      of?.charge,
-      of?.intent,
-      records.livemode,
+      facing && formatMinor(facing.amount, facing.currency),
+      facing?.currency,
+      returned?.charge ?? charge?.id,
+      returned?.intent ?? charge?.intent,
+      links?.session,
+      links?.reference,
+      links?.invoice,
+      charge?.customer,
+      charge?.livemode ?? records.livemode,
       records.account_id,
+      links?.user,
+      links?.order,
+      links?.pack,
     ];
   }
 }

@@ -80,6 +80,7 @@ export function openStripeCache(path: string) {
        changed_at = case when record = :record then changed_at else :now end`,
   );
   const setReading = database.prepare("insert or replace into readings values (?, ?, ?, ?, ?, ?)");
+  const getRecord = database.prepare("select record from objects where resource = ? and id = ?");
   const getReading = database.prepare("select * from readings where resource = ?");
 
   function inTransaction(work: () => void): void {
@@ -167,6 +168,11 @@ export function openStripeCache(path: string) {
       database.prepare("update followed set through = ?").run(through);
     },
 
+    record<R extends StripeResource>(resource: R, id: string): StripeRecords[R] | null {
+      const row = getRecord.get(resource, id);
+      return row ? (JSON.parse(String(row["record"])) as StripeRecords[R]) : null;
+    },
+
     /**
      * All that was created from `since` on, and what is older but was spoken of since: disputes and refunds that moved
      * money, and the charges that they belong to. In order of `created`, then id.
@@ -227,6 +233,7 @@ export function stripeAccountRecords(
     ...account,
     balance_transactions: () => cache.records("balance_transactions", since),
     charges: () => cache.records("charges", since),
+    charge: (id) => cache.record("charges", id),
     refunds: () => cache.records("refunds", since),
     disputes: () => cache.records("disputes", since),
     checkout_sessions: () => cache.records("checkout_sessions", since - 2 * 86_400),

@@ -328,7 +328,7 @@ describe("what may still change", () => {
     // The refund of before the period fails within it.
     move("txn_failed", begin + day, 100, 0, "refund_failure", "re_older");
     await read();
-    expect(await lineOf("txn_failed")).toContain("re_older,1.00,usd,ch_000001,pi_000001");
+    expect(await lineOf("txn_failed")).toContain("re_older,1.00,usd,ch_000001,pi_000001,");
     expect(await lineOf("ch_000001")).toBeDefined();
     expect(asked()).toContain("refunds/re_older");
     // A dispute that was lost is won after all: its money comes back, and so it is looked at.
