@@ -10,8 +10,9 @@ import { startLocalProject } from "../../local-project/index.ts";
 import { readMigrations } from "../../local-project/migrations.ts";
 import { type SampleData, startSampleData } from "../../local-project/sample-data/index.ts";
 import type { LocalProject } from "./console/connection/connection.ts";
-import { type Console, createConsole } from "./console/console.ts";
+import { type Console, type ConsoleOptions, createConsole } from "./console/console.ts";
 import type { Log } from "./console/dispatch.ts";
+import { stripeEndpoint } from "./console/reconciliation/stripe-source-client.ts";
 
 export interface ComposeOptions {
   readonly dataDir: string;
@@ -39,7 +40,13 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
     ...(options.workerUrls ? { reconciliationWorkerUrl: options.workerUrls.reconciliation } : {}),
     startLocalProject: () => startLocal(options, supabaseDir),
+    ...stripeEndpointOf(process.env),
   });
+}
+
+function stripeEndpointOf(environment: NodeJS.ProcessEnv): Pick<ConsoleOptions, "stripeEndpoint"> {
+  const { endpoint } = stripeEndpoint(environment);
+  return endpoint ? { stripeEndpoint: endpoint } : {};
 }
 
 async function startLocal(options: ComposeOptions, supabaseDir: string): Promise<LocalProject> {

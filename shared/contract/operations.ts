@@ -131,6 +131,27 @@ export const reconciliationRun = z.object({
 });
 export type ReconciliationRun = z.infer<typeof reconciliationRun>;
 
+/** A permission of a restricted key of Stripe's: as the dashboard's form and as the API calls it. */
+export const stripePermission = z.object({ row: z.string(), name: z.string(), is_granted: z.boolean() });
+/** What Stripe says of a key. */
+export const stripeKeyCheck = z.object({
+  account_id: z.string(),
+  account_name: z.string().nullable(),
+  mode: z.enum(["live", "test"]),
+  permissions: z.array(stripePermission),
+});
+export type StripeKeyCheck = z.infer<typeof stripeKeyCheck>;
+/** The Stripe account that a project is reconciled with by the API. The key itself never comes here. */
+export const stripeConnection = stripeKeyCheck.omit({ permissions: true }).extend({
+  key_storage: z.enum(["keychain", "session", "missing"]),
+  connected_at: records.instant,
+  /** Until when everything was read; null before the first time. */
+  data_through: records.instant.nullable(),
+  /** Objects kept here. */
+  objects: records.whole,
+});
+export type StripeConnection = z.infer<typeof stripeConnection>;
+
 /** Something worth interrupting a person for. */
 export const notice = z.object({
   level: z.enum(["info", "warning", "error"]),
@@ -301,13 +322,35 @@ export const operations = {
   "reconciliation.start": operation(
     z
       .object({
-        upload_ids: z.array(z.string()).min(1).max(50),
+        upload_ids: z.array(z.string()).max(50),
+        /** Also reads the connected Stripe account; it needs both ends of the period. */
+        stripe_api: z.boolean().optional(),
         from: z.iso.date().nullable(),
         to: z.iso.date().nullable(),
       })
       .strict(),
     reconciliationRun,
   ),
+  "reconciliation.stripe": operation(
+    nothing,
+    z.object({
+      connection: stripeConnection.nullable(),
+      api_version: z.string(),
+      /** Which permissions a key needs, each to read. */
+      permissions: z.array(stripePermission.omit({ is_granted: true })),
+      /** Stripe's form for a restricted key with these permissions ticked. */
+      create_key_url: z.string(),
+    }),
+  ),
+  /** Asks Stripe about a key; keeps nothing. */
+  "reconciliation.stripe_check": operation(z.object({ key: z.string().max(500) }).strict(), stripeKeyCheck),
+  /** Keeps the key in the keychain, or for this session where there is none. */
+  "reconciliation.stripe_connect": operation(
+    z.object({ key: z.string().max(500) }).strict(),
+    stripeConnection,
+  ),
+  /** Forgets the key; with `forget_data` also what was read. */
+  "reconciliation.stripe_disconnect": operation(z.object({ forget_data: z.boolean() }).strict(), done),
   "reconciliation.cancel": operation(z.object({ run_id: z.string() }).strict(), reconciliationRun),
   "reconciliation.runs": operation(nothing, z.array(reconciliationRun)),
   /** The report of shared/governance/reconciliation without its difference rows. */

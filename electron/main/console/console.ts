@@ -17,6 +17,7 @@ import type { Desk } from "./desk.ts";
 import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
 import { financeHandlers } from "./reconciliation/finance.ts";
 import { createReconciliation } from "./reconciliation/reconciliation.ts";
+import type { StripeEndpoint } from "./reconciliation/stripe-source-client.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { readSettings, writeSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -38,6 +39,8 @@ export interface ConsoleOptions {
   readonly log: Log;
   readonly now?: () => Date;
   readonly openKeychain?: typeof openKeychain;
+  /** For tests: a Stripe on this machine. */
+  readonly stripeEndpoint?: StripeEndpoint;
 }
 
 export interface Console {
@@ -129,6 +132,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     desk,
     dataDir: options.dataDir,
     workerUrl: options.reconciliationWorkerUrl ?? null,
+    keychain: getKeychain,
+    ...(options.stripeEndpoint ? { stripeEndpoint: options.stripeEndpoint } : {}),
     log,
     onChange: () => rail.refreshLocal(),
     notices,
@@ -149,6 +154,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     "connection.select": ({ profile_id: profileId }) => connection.choose(profileId),
     "connection.remove": async ({ profile_id: profileId }) => {
       const removed = await connection.remove(profileId);
+      if (removed.ok) await reconciliation.forgetProject(profileId);
       return removed.ok ? ok({}) : removed;
     },
     "connection.retry": () => connection.retry(),
@@ -157,13 +163,13 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...accountHandlers(desk),
     ...ruleHandlers(desk),
     ...reconciliation.handlers,
+    ...financeHandlers(desk, () => rail.refreshSoon()),
     "sync.intents": () => ok(currentIntents()),
     "sync.resolve": async ({ command_id: commandId, choice }) => {
       const profileId = connection.profileId();
       if (profileId === null) return ok([]);
       const resolved = await outbox.resolve(profileId, connection.backend(), commandId, choice);
       if (resolved.ok) connection.wake();
-    ...financeHandlers(desk, () => rail.refreshSoon()),
       return resolved;
     },
     "settings.get": () => ok(readSettings(store)),

@@ -9,16 +9,30 @@ import type {
   Report,
   RollForwardLine,
 } from "../../../../shared/governance/reconciliation/index.ts";
+import type { StripeInput } from "./stripe-source-desk.ts";
 import type { UploadedFile } from "./uploads.ts";
 
 export interface Job {
   readonly files: readonly UploadedFile[];
+  /** What was read from Stripe's API, and until when; null where the files are all. */
+  readonly stripe: (StripeInput & { readonly data_through: string }) | null;
   /** Null ends mean: as far as the files go. */
   readonly from: string | null;
   readonly to: string | null;
 }
 
-export type ReportHead = Omit<Report, "differences"> & { readonly differences_total: number };
+export type ReportHead = Omit<Report, "differences"> & {
+  readonly differences_total: number;
+  /** How Stripe was read, where its API was a source. */
+  readonly stripe_api?: {
+    readonly account_id: string;
+    readonly mode: "live" | "test";
+    readonly api_version: string;
+    readonly data_through: string;
+    readonly objects_read: number;
+    readonly requests: number;
+  };
+};
 
 export type FromWorker =
   | { readonly type: "progress"; readonly progress: ReconcileProgress }

@@ -15,11 +15,18 @@ import {
 } from "../../../../shared/governance/reconciliation/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { redact } from "../../backend/redact.ts";
+import type { Keychain } from "../../keychain/keychain.ts";
 import { notConnected } from "../connection/connection.ts";
 import type { Desk } from "../desk.ts";
 import type { Handlers, Log } from "../dispatch.ts";
 import type { Topic } from "../topic.ts";
+import { reportPage } from "./exports-page.ts";
+import { type ClosedPeriod, reportSheets } from "./exports-report.ts";
+import { writeWorkbook } from "./exports-workbook.ts";
 import type { FromWorker, Job, ReportHead, ToWorker } from "./messages.ts";
+import type { StripeEndpoint } from "./stripe-source-client.ts";
+import { createStripeDesk } from "./stripe-source-desk.ts";
+import type { StripeProgress, StripeReading } from "./stripe-source.ts";
 import { createUploads } from "./uploads.ts";
 
 export interface ReconciliationOptions {
@@ -27,6 +34,9 @@ export interface ReconciliationOptions {
   readonly dataDir: string;
   /** The worker's entry where the program is bundled. */
   readonly workerUrl: URL | null;
+  readonly keychain: () => Promise<Keychain>;
+  /** For tests: a Stripe on this machine. */
+  readonly stripeEndpoint?: StripeEndpoint;
   readonly log: Log;
   readonly onChange: () => void;
   readonly notices: Topic<Notice>;
@@ -37,15 +47,29 @@ type ReconciliationHandlers = Pick<Handlers, Extract<keyof Handlers, `reconcilia
 interface RunningRun {
   run: ReconciliationRun;
   readonly profileId: string;
-  readonly worker: Worker;
-  isCancelled: boolean;
+  /** Null while Stripe is read: the thread has no network. */
+  worker: Worker | null;
+  readonly stop: AbortController;
+}
+
+/** What a run was asked for. */
+interface Wish extends Pick<Job, "files" | "from" | "to"> {
+  readonly isStripeRead: boolean;
 }
 
 const ledgerPage = z.looseObject({
   records: z.array(z.looseObject({ transaction_id: z.number().int() })),
   next_cursor: z.string().nullable(),
 });
+const closedPeriod = z.looseObject({
+  run_id: z.string(),
+  seal: z.string(),
+  closed_at: z.string(),
+  closed_by: z.string(),
+  sign_off: z.string().nullable(),
+});
 const ledgerPageSize = 5_000;
+const workbookType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 /** Matching does not look at messages: after this the thread is ended from outside. */
 const cancelPatienceMs = 2_000;
 
@@ -53,6 +77,14 @@ export function createReconciliation(options: ReconciliationOptions) {
   const { desk, log, onChange, notices } = options;
   const { store, connection, now } = desk;
   const uploads = createUploads(options.dataDir);
+  const stripe = createStripeDesk({
+    store,
+    keychain: options.keychain,
+    profileId: connection.profileId,
+    dataDir: options.dataDir,
+    now,
+    ...(options.stripeEndpoint ? { endpoint: options.stripeEndpoint } : {}),
+  });
   const running = new Map<string, RunningRun>();
   const followers = new Map<string, Set<(run: ReconciliationRun) => void>>();
 
@@ -69,7 +101,7 @@ export function createReconciliation(options: ReconciliationOptions) {
     if (!running.delete(active.run.run_id)) return;
     publish(active, { ...change, finished_at: now().toISOString() });
     store.putRun(active.profileId, { run: active.run, report });
-    void active.worker.terminate();
+    void active.worker?.terminate();
     onChange();
   }
 
@@ -81,6 +113,14 @@ export function createReconciliation(options: ReconciliationOptions) {
       ledger_rows: ledger_records,
       // Reading the files is what can be foreseen; the ledger's length is not known.
       progress: stage === "reading_stripe" && bytes_total ? Math.min(1, bytes_read / bytes_total) : null,
+    });
+  }
+
+  function onStripeProgress(active: RunningRun, { resource, objects, fraction }: StripeProgress): void {
+    publish(active, {
+      phase: `reading_stripe: ${resource.replaceAll("_", " ")}`,
+      stripe_rows: objects,
+      progress: fraction,
     });
   }
 
@@ -106,6 +146,17 @@ export function createReconciliation(options: ReconciliationOptions) {
     }
   }
 
+  /** Before the ledger is read: a correction that is posted later was not seen. */
+  async function readProjectTime(): Promise<string | null> {
+    const info = await connection.rpc(
+      "console_project_info",
+      {},
+      z.looseObject({ server_time: z.string() }),
+      { retries: 1 },
+    );
+    return info.ok ? info.value.server_time : null;
+  }
+
   /** Facts that make the report fuller; a project that cannot tell them is reconciled without. */
   async function readFacts(
     period: Period,
@@ -124,14 +175,12 @@ export function createReconciliation(options: ReconciliationOptions) {
     };
   }
 
-  function start(profileId: string, job: Job): ReconciliationRun {
-    const worker = new Worker(options.workerUrl ?? new URL("./worker.ts", import.meta.url), {
-      workerData: job,
-    });
+  function start(profileId: string, wish: Wish): ReconciliationRun {
+    const account = wish.isStripeRead ? stripe.connection(profileId) : null;
     const active: RunningRun = {
       profileId,
-      worker,
-      isCancelled: false,
+      worker: null,
+      stop: new AbortController(),
       run: {
         run_id: randomUUID(),
         started_at: now().toISOString(),
@@ -141,27 +190,50 @@ export function createReconciliation(options: ReconciliationOptions) {
         stripe_rows: 0,
         ledger_rows: 0,
         progress: 0,
-        file_names: job.files.map(({ name }) => name),
-        from: job.from,
-        to: job.to,
+        file_names: [
+          ...(account ? [`Stripe API (${account.account_id}, ${account.mode} mode)`] : []),
+          ...wish.files.map(({ name }) => name),
+        ],
+        from: wish.from,
+        to: wish.to,
         differences: null,
         tied_out: null,
-  /** Before the ledger is read: a correction that is posted later was not seen. */
-  async function readProjectTime(): Promise<string | null> {
-    const info = await connection.rpc(
-      "console_project_info",
-      {},
-      z.looseObject({ server_time: z.string() }),
-      { retries: 1 },
-    );
-    return info.ok ? info.value.server_time : null;
-  }
-
         failure: null,
       },
     };
     running.set(active.run.run_id, active);
     store.putRun(profileId, { run: active.run, report: null });
+    if (!wish.isStripeRead) launch(active, { ...wish, stripe: null }, null);
+    else readStripe(active, wish).catch((error: unknown) => broke(active, error));
+    return active.run;
+  }
+
+  async function readStripe(active: RunningRun, wish: Wish): Promise<void> {
+    const read = await stripe.read(active.profileId, wish.from ?? "", active.stop.signal, (progress) =>
+      onStripeProgress(active, progress),
+    );
+    if (!running.has(active.run.run_id)) return;
+    if (!read.ok)
+      return finish(
+        active,
+        read.error.code === "cancelled" ? { status: "cancelled" } : { status: "failed", failure: read.error },
+      );
+    const { input, reading } = read.value;
+    const through = new Date(reading.through * 1000).toISOString();
+    launch(active, { ...wish, stripe: { ...input, data_through: through } }, reading);
+  }
+
+  function broke(active: RunningRun, error: unknown): void {
+    log(redact(`error in a reconciliation: ${(error as Error).stack ?? String(error)}`));
+    finish(active, { status: "failed", failure: crashed(redact((error as Error).message)) });
+  }
+
+  /** Gives the job to a thread of its own. */
+  function launch(active: RunningRun, job: Job, reading: StripeReading | null): void {
+    const worker = new Worker(options.workerUrl ?? new URL("./worker.ts", import.meta.url), {
+      workerData: job,
+    });
+    active.worker = worker;
     const tell = (message: ToWorker): void => worker.postMessage(message);
     let ledger: ReturnType<typeof readLedger> | null = null;
 
@@ -174,6 +246,7 @@ export function createReconciliation(options: ReconciliationOptions) {
             phase: "reading_ledger",
             from: message.period.from.slice(0, 10),
             to: lastDay(message.period.to),
+            ledger_read_at: await readProjectTime(),
           });
           ledger = readLedger(message.period);
           return tell({ type: "facts", ...(await readFacts(message.period)) });
@@ -195,7 +268,20 @@ export function createReconciliation(options: ReconciliationOptions) {
         case "cancelled":
           return finish(active, { status: "cancelled" });
         case "done": {
-          const { report } = message;
+          const report: ReportHead =
+            reading && job.stripe
+              ? {
+                  ...message.report,
+                  stripe_api: {
+                    account_id: job.stripe.account_id,
+                    mode: job.stripe.mode,
+                    api_version: reading.api_version,
+                    data_through: job.stripe.data_through,
+                    objects_read: reading.objects,
+                    requests: reading.requests,
+                  },
+                }
+              : message.report;
           finish(
             active,
             {
@@ -218,23 +304,18 @@ export function createReconciliation(options: ReconciliationOptions) {
       }
     }
     worker.on("message", (message: FromWorker) => {
-      onMessage(message).catch((error: unknown) => broke(error));
+      onMessage(message).catch((error: unknown) => broke(active, error));
     });
-    worker.on("error", broke);
+    worker.on("error", (error) => broke(active, error));
     worker.on("exit", (code) => {
       if (code !== 0)
         finish(
           active,
-          active.isCancelled
+          active.stop.signal.aborted
             ? { status: "cancelled" }
             : { status: "failed", failure: crashed(`exit ${code}`) },
         );
     });
-    function broke(error: unknown): void {
-      log(redact(`error in a reconciliation: ${(error as Error).stack ?? String(error)}`));
-      finish(active, { status: "failed", failure: crashed(redact((error as Error).message)) });
-    }
-    return active.run;
   }
 
   function findRun(runId: string): ReconciliationRun | null {
@@ -246,28 +327,36 @@ export function createReconciliation(options: ReconciliationOptions) {
       const { differences } = store.pageDifferences(runId, null, offset, 1_000);
       yield* differences as Difference[];
       if (differences.length < 1_000) return;
-            ledger_read_at: await readProjectTime(),
     }
   }
 
+  /** The period that was closed with a run; null where there is none, or the project cannot be asked now. */
+  async function closedBy(runId: string): Promise<ClosedPeriod | null> {
+    const periods = await connection.rpc("console_closed_periods", {}, z.array(closedPeriod));
+    return (periods.ok && periods.value.find((period) => period.run_id === runId)) || null;
+  }
+
   const handlers: ReconciliationHandlers = {
+    ...stripe.handlers,
     "reconciliation.open_upload": ({ file_name: name, size_bytes: size }) => uploads.open(name, size),
     "reconciliation.upload_chunk": ({ upload_id: id, offset_bytes: offset, base64 }) =>
       uploads.append(id, offset, base64),
-    "reconciliation.start": ({ upload_ids: ids, from, to }) => {
+    "reconciliation.start": ({ upload_ids: ids, stripe_api: isStripeRead = false, from, to }) => {
       const profileId = connection.profileId();
       if (profileId === null || !connection.backend())
         return fail(connection.state().failure ?? notConnected);
       if (from !== null && to !== null && to < from) return fail(badPeriod);
+      if (isStripeRead && (from === null || to === null)) return fail(openPeriod);
+      if (!isStripeRead && ids.length === 0) return fail(noSource);
       if ([...running.values()].some((one) => one.profileId === profileId)) return fail(oneAtATime);
       const files = uploads.take(ids);
-      return files.ok ? ok(start(profileId, { files: files.value, from, to })) : files;
+      return files.ok ? ok(start(profileId, { files: files.value, from, to, isStripeRead })) : files;
     },
     "reconciliation.cancel": ({ run_id: runId }) => {
       const active = running.get(runId);
       if (active) {
-        active.isCancelled = true;
-        active.worker.postMessage({ type: "cancel" } satisfies ToWorker);
+        active.stop.abort(new Error("cancelled"));
+        active.worker?.postMessage({ type: "cancel" } satisfies ToWorker);
         setTimeout(() => finish(active, { status: "cancelled" }), cancelPatienceMs).unref();
         publish(active, { phase: "cancelling" });
       }
@@ -283,21 +372,32 @@ export function createReconciliation(options: ReconciliationOptions) {
     },
     "reconciliation.differences": ({ run_id: runId, difference_class: name, offset, limit }) =>
       findRun(runId) ? ok(store.pageDifferences(runId, name, offset, limit)) : fail(noRun),
-    "reconciliation.export": ({ run_id: runId, format }) => {
+    "reconciliation.export": async ({ run_id: runId, format }) => {
       const stored = store.getRun(runId);
       if (!stored) return fail(noRun);
       if (stored.run.status !== "finished") return fail(notFinished);
+      const report = stored.report as ReportHead;
+      const differences = (): Generator<Difference> => allDifferences(runId);
       const name = `reconciliation-${stored.run.from ?? "start"}-${stored.run.to ?? "end"}`;
-      if (format === "csv") {
-        const text = [...differencesCsv([...allDifferences(runId)])].join("");
-        return ok({ file_name: `${name}.csv`, media_type: "text/csv", text });
+      const file = (ending: string, type: string, text: string, encoding: "utf8" | "base64" = "utf8") =>
+        ok({ file_name: `${name}.${ending}`, media_type: type, text, encoding });
+      switch (format) {
+        case "csv":
+          return file("csv", "text/csv", [...differencesCsv(differences())].join(""));
+        case "json":
+          return file(
+            "json",
+            "application/json",
+            JSON.stringify({ ...report, differences: [...differences()] }, null, 2),
+          );
+        case "html":
+        case "xlsx": {
+          const exported = { run: stored.run, report, differences, closed: await closedBy(runId) };
+          if (format === "html") return file("html", "text/html", reportPage(exported));
+          const bytes = await writeWorkbook(reportSheets(exported));
+          return file("xlsx", workbookType, bytes.toString("base64"), "base64");
+        }
       }
-      const report = { ...(stored.report as object), differences: [...allDifferences(runId)] };
-      return ok({
-        file_name: `${name}.json`,
-        media_type: "application/json",
-        text: JSON.stringify(report, null, 2),
-      });
     },
   };
 
@@ -317,8 +417,13 @@ export function createReconciliation(options: ReconciliationOptions) {
         if (set.size === 0) followers.delete(runId);
       };
     },
+    /** The key and what was read of a project that is removed. */
+    forgetProject: (profileId: string): Promise<void> => stripe.forget(profileId, true),
     async close(): Promise<void> {
-      for (const active of running.values()) finish(active, { status: "cancelled" });
+      for (const active of running.values()) {
+        active.stop.abort(new Error("closed"));
+        finish(active, { status: "cancelled" });
+      }
       uploads.close();
     },
   };
@@ -351,6 +456,18 @@ const badPeriod: Failure = {
   code: "invalid_argument",
   message: "The period ends before it begins.",
   advice: "Choose a last day not before the first.",
+  details: null,
+};
+const openPeriod: Failure = {
+  code: "invalid_argument",
+  message: "To read Stripe's API, the period needs a first and a last day.",
+  advice: "Choose a month, or both days.",
+  details: null,
+};
+const noSource: Failure = {
+  code: "invalid_argument",
+  message: "There is nothing to reconcile with.",
+  advice: "Bring an export from Stripe, or connect Stripe.",
   details: null,
 };
 const oneAtATime: Failure = {

@@ -8,8 +8,10 @@ import {
   type Period,
   reconcile,
   type ReconcileProgress,
+  stripeApiFiles,
 } from "../../../../shared/governance/reconciliation/index.ts";
 import type { FromWorker, Job, ToWorker } from "./messages.ts";
+import { openStripeCache, stripeAccountRecords } from "./stripe-source-cache.ts";
 
 const port = parentPort;
 if (!port) throw new Error("worker.ts runs in a worker thread only.");
@@ -36,12 +38,21 @@ async function receive<T extends ToWorker["type"]>(type: T): Promise<Extract<ToW
   }
 }
 
-const openFiles = (): InputFile[] =>
-  job.files.map(({ name, path, size_bytes }) => ({
+const cache = job.stripe && openStripeCache(job.stripe.path);
+
+function openFiles(): InputFile[] {
+  const files: InputFile[] = job.files.map(({ name, path, size_bytes }) => ({
     name,
     size_bytes,
     chunks: createReadStream(path, { highWaterMark: 1024 * 1024 }),
   }));
+  if (!job.stripe || !cache) return files;
+  const { account_id, mode, since } = job.stripe;
+  return [
+    ...files,
+    ...stripeApiFiles(stripeAccountRecords(cache, { account_id, livemode: mode === "live" }, since)),
+  ];
+}
 
 async function* readLedger(): AsyncGenerator<readonly LedgerRecord[]> {
   for (;;) {
@@ -110,6 +121,7 @@ async function run(): Promise<void> {
     period,
     options: {
       create_sha256: () => createHash("sha256"),
+      ...(job.stripe ? { account_id: job.stripe.account_id, data_through: job.stripe.data_through } : {}),
       ...(facts.packs ? { packs: facts.packs } : {}),
       ...(facts.roll_forward ? { roll_forward: facts.roll_forward } : {}),
     },
@@ -129,4 +141,5 @@ async function run(): Promise<void> {
 }
 
 await run();
+cache?.close();
 port.close();
