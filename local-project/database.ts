@@ -141,12 +141,18 @@ export function postgresDatabase(
   async function withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = await pool.connect();
     let broken = false;
+    // The pool listens to idle connections alone: one that breaks between two statements would end the process.
+    const onError = (): void => {
+      broken = true;
+    };
+    client.on("error", onError);
     try {
       return await work(client);
     } catch (error) {
-      broken = !isPostgresError(error) || error.code.startsWith("57P");
+      broken ||= !isPostgresError(error) || error.code.startsWith("57P");
       throw error;
     } finally {
+      client.off("error", onError);
       client.release(broken);
     }
   }
