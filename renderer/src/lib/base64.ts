@@ -10,3 +10,7 @@ export async function toBase64(part: Blob): Promise<string> {
     reader.readAsDataURL(part);
   });
 }
+
+export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

@@ -16,12 +16,26 @@ function csvCell(value: CsvValue): string {
   return /[",\r\n;]/.test(safe) || safe !== safe.trim() ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** Hands a text to the person as a file. */
-export function saveFile(fileName: string, mediaType: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: `${mediaType};charset=utf-8` }));
+/** Hands a text, or bytes, to the person as a file. */
+export function saveFile(
+  fileName: string,
+  mediaType: string,
+  content: string | Uint8Array<ArrayBuffer>,
+): void {
   const link = document.createElement("a");
-  link.href = url;
+  link.href = addressOf(mediaType, content);
   link.download = fileName;
   link.click();
+}
+
+/** Shows a page in a tab of its own; false where there is none to open. */
+export function openPage(mediaType: string, text: string): boolean {
+  return window.open(addressOf(mediaType, text)) !== null;
+}
+
+function addressOf(mediaType: string, content: string | Uint8Array<ArrayBuffer>): string {
+  const type = typeof content === "string" ? `${mediaType};charset=utf-8` : mediaType;
+  const url = URL.createObjectURL(new Blob([content], { type }));
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  return url;
 }

@@ -1,11 +1,16 @@
 import { Button, Menu, Progress } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useState } from "react";
-import type { ReconciliationRun } from "../../../../shared/contract/operations.ts";
+import type {
+  OperationInput,
+  OperationOutput,
+  ReconciliationRun,
+} from "../../../../shared/contract/operations.ts";
 import type { Report } from "../../../../shared/governance/reconciliation/types.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { saveFile } from "../../lib/csv.ts";
+import { fromBase64 } from "../../lib/base64.ts";
+import { openPage, saveFile } from "../../lib/csv.ts";
 import { formatDuration } from "../../lib/format.ts";
 import { placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -276,16 +281,30 @@ function Finished({ runId }: { readonly runId: string }): ReactNode {
   );
 }
 
+type ExportFormat = OperationInput<"reconciliation.export">["format"];
+
 function Export({ runId }: { readonly runId: string }): ReactNode {
   const client = useConsole();
   const [busy, setBusy] = useState(false);
-  const save = async (format: "csv" | "json"): Promise<void> => {
+  const make = async (
+    format: ExportFormat,
+    hand: (file: OperationOutput<"reconciliation.export">) => void,
+  ): Promise<void> => {
     setBusy(true);
     const result = await client.call("reconciliation.export", { run_id: runId, format });
     setBusy(false);
-    if (result.ok) saveFile(result.value.file_name, result.value.media_type, result.value.text);
+    if (result.ok) hand(result.value);
     else showFailure("Not exported", result.error);
   };
+  const save = (format: ExportFormat): void =>
+    void make(format, ({ file_name: name, media_type: type, text, encoding }) =>
+      saveFile(name, type, encoding === "base64" ? fromBase64(text) : text),
+    );
+  const show = (): void =>
+    void make("html", ({ file_name: name, media_type: type, text }) => {
+      // A browser shows it in a tab of its own, ready to print; a window that opens none saves it.
+      if (!openPage(type, text)) saveFile(name, type, text);
+    });
   return (
     <Menu position="bottom-end">
       <Menu.Target>
@@ -298,8 +317,10 @@ function Export({ runId }: { readonly runId: string }): ReactNode {
         </Button>
       </Menu.Target>
       <Menu.Dropdown>
-        <Menu.Item onClick={() => void save("csv")}>Differences as CSV</Menu.Item>
-        <Menu.Item onClick={() => void save("json")}>Whole report as JSON</Menu.Item>
+        <Menu.Item onClick={show}>Page to print and sign</Menu.Item>
+        <Menu.Item onClick={() => save("xlsx")}>Workbook (XLSX)</Menu.Item>
+        <Menu.Item onClick={() => save("csv")}>Differences as CSV</Menu.Item>
+        <Menu.Item onClick={() => save("json")}>Whole report as JSON</Menu.Item>
       </Menu.Dropdown>
     </Menu>
   );

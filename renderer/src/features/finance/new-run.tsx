@@ -1,7 +1,8 @@
 import { ActionIcon, Button, Progress, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useRef, useState } from "react";
-import { useConsole } from "../../lib/console.tsx";
+import { useNow } from "../../lib/clock.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatBytes } from "../../lib/format.ts";
 import { useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
@@ -11,31 +12,43 @@ import { Section } from "../../ui/parts.tsx";
 import { FailureLine } from "../../ui/states.tsx";
 import type { Failure } from "../../../../shared/contract/operations.ts";
 import css from "./finance.module.css";
+import own from "./new-run.module.css";
+import { type Days, daysOf, PERIOD_CHOICES, type PeriodChoice, periodProblem } from "./period.ts";
+import { StripeAccount } from "./stripe-account.tsx";
 import { type FileInHand, useUploads } from "./uploads.ts";
 
-/** Bring exports, say the period, start. */
+/** Choose where Stripe's side comes from, say the period, start. */
 export function NewRun(): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const { files, add, drop, clear } = useUploads();
-  const sampleFolder = useLive((state) => state.connection?.sample_traffic?.stripe_folder);
-  const [isOver, setOver] = useState(false);
-  const [from, setFrom] = useState("");
-  const [to, setTo] = useState("");
+  const { files, clear } = useUploads();
+  const stripe = useCall("reconciliation.stripe", {});
+  const [wish, setWish] = useState<boolean | null>(null);
+  const [choice, setChoice] = useState<PeriodChoice | null>(null);
+  const [custom, setCustom] = useState<Days>({ from: "", to: "" });
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure | null>(null);
-  const chooser = useRef<HTMLInputElement>(null);
+  const closedTo = useLastClose();
+  const now = useNow(60_000);
+
+  const connection = stripe.data?.connection ?? null;
+  const canRead = connection !== null && connection.key_storage !== "missing";
+  // A connected account is used unless the person brought files instead.
+  const isStripeRead = canRead && (wish ?? files.length === 0);
+  const period = choice ?? (isStripeRead ? "last_month" : "files");
+  const days = daysOf(period, now, closedTo, custom);
+  const problem = periodProblem(days, isStripeRead);
   const ready = files.filter((file) => file.status === "ready");
-  const sending = files.some((file) => file.status === "sending");
-  const badPeriod = from !== "" && to !== "" && from > to ? "The end is before the start." : null;
+  const isSending = files.some((file) => file.status === "sending");
 
   const start = async (): Promise<void> => {
     setBusy(true);
     setFailure(null);
     const result = await client.call("reconciliation.start", {
       upload_ids: ready.flatMap((file) => file.uploadId ?? []),
-      from: from || null,
-      to: to || null,
+      stripe_api: isStripeRead,
+      from: days.from || null,
+      to: days.to || null,
     });
     setBusy(false);
     if (!result.ok) return setFailure(result.error);
@@ -47,91 +60,192 @@ export function NewRun(): ReactNode {
     <div className={css.scroll}>
       <div className={css.page}>
         <h1>Reconcile Stripe against the ledger</h1>
-        <section
-          className={css.drop}
-          aria-label="Files"
-          data-over={isOver || undefined}
-          onDragOver={(event) => {
-            event.preventDefault();
-            setOver(true);
-          }}
-          onDragLeave={() => setOver(false)}
-          onDrop={(event) => {
-            event.preventDefault();
-            setOver(false);
-            void add(client, [...event.dataTransfer.files]);
-          }}
-        >
-          <UploadIcon size={22} />
-          <b>Drop Stripe exports here</b>
-          <span className={css.quiet}>
-            Payments, balance history, itemized balance change, payout reconciliation or disputes, as Stripe
-            gives them. Several at once are taken together.
-          </span>
-          {sampleFolder ? (
-            <span className={css.quiet}>
-              Exports for the sample data, with one difference of every class in them:{" "}
-              <code>{sampleFolder}</code>
-            </span>
-          ) : null}
-          <Button
-            variant={files.length === 0 ? "filled" : "default"}
-            onClick={() => chooser.current?.click()}
-          >
-            Choose files
-          </Button>
-          <input
-            ref={chooser}
-            type="file"
-            hidden
-            multiple
-            accept=".csv,text/csv,text/plain"
-            data-testid="stripe-files"
-            onChange={(event) => {
-              void add(client, [...(event.currentTarget.files ?? [])]);
-              event.currentTarget.value = "";
+        <div className={own.sources}>
+          <StripeAccount isUsed={isStripeRead} onUse={setWish} />
+          <Exports />
+        </div>
+        <FileList />
+        <Section title="Period">
+          <PeriodPicker
+            choice={period}
+            days={days}
+            canUse={(one) =>
+              one === "files" ? !isStripeRead : one === "since_close" ? closedTo !== null : true
+            }
+            onChoose={setChoice}
+            onDays={(next) => {
+              setCustom(next);
+              setChoice("custom");
             }}
           />
-        </section>
-        {files.length > 0 ? (
-          <div className={css.files}>
-            {files.map((file) => (
-              <FileLine key={file.key} file={file} onDrop={() => drop(file.key)} />
-            ))}
-          </div>
-        ) : null}
-        <Section title="Period">
-          <div className={css.period}>
-            <TextInput
-              type="date"
-              label="From"
-              value={from}
-              onChange={(event) => setFrom(event.currentTarget.value)}
-            />
-            <TextInput
-              type="date"
-              label="To, included"
-              value={to}
-              error={badPeriod}
-              onChange={(event) => setTo(event.currentTarget.value)}
-            />
-            <span className={css.quiet}>
-              Days in UTC. Left empty, the period is what the files cover; what lies outside it stays unknown.
+          {problem ? (
+            <span className={own.problem} role="alert">
+              {problem}
             </span>
-          </div>
+          ) : (
+            <span className={css.quiet}>
+              Days in UTC, both included.{" "}
+              {days.from === "" || days.to === ""
+                ? "The days left empty are those that the files cover; what lies outside stays unknown."
+                : null}
+            </span>
+          )}
         </Section>
         {failure ? <FailureLine failure={failure} onRetry={() => void start()} /> : null}
         <div>
           <Button
             variant="filled"
             loading={busy}
-            disabled={ready.length === 0 || sending || badPeriod !== null}
+            disabled={(ready.length === 0 && !isStripeRead) || isSending || problem !== null}
             onClick={() => void start()}
           >
-            {ready.length === 0 ? "Start" : `Start with ${counted(ready.length, "file")}`}
+            {startWords(isStripeRead, ready.length)}
           </Button>
         </div>
       </div>
+    </div>
+  );
+}
+
+function startWords(isStripeRead: boolean, files: number): string {
+  if (files === 0) return isStripeRead ? "Read Stripe and start" : "Start";
+  const withFiles = `with ${counted(files, "file")}`;
+  return isStripeRead ? `Read Stripe and start, ${withFiles} too` : `Start ${withFiles}`;
+}
+
+/** Where the last closed period ends; null where none is, or it is not known yet. */
+function useLastClose(): string | null {
+  const { data } = useCall("finance.closed_periods", {}, { staleMs: 60_000 });
+  return (
+    data?.periods
+      .map((period) => period.period_to)
+      .toSorted()
+      .at(-1) ?? null
+  );
+}
+
+const choiceWords: Readonly<Record<PeriodChoice, string>> = {
+  this_month: "This month",
+  last_month: "Last month",
+  since_close: "Since the last close",
+  files: "As the files cover",
+  custom: "Other days",
+};
+
+function PeriodPicker({
+  choice,
+  days,
+  canUse,
+  onChoose,
+  onDays,
+}: {
+  readonly choice: PeriodChoice;
+  readonly days: Days;
+  readonly canUse: (choice: PeriodChoice) => boolean;
+  readonly onChoose: (choice: PeriodChoice) => void;
+  readonly onDays: (days: Days) => void;
+}): ReactNode {
+  return (
+    <>
+      <div className={own.presets} role="radiogroup" aria-label="Period">
+        {PERIOD_CHOICES.map((one) => (
+          <Button
+            key={one}
+            role="radio"
+            aria-checked={one === choice}
+            variant={one === choice ? "light" : "default"}
+            disabled={!canUse(one)}
+            title={
+              canUse(one)
+                ? undefined
+                : one === "files"
+                  ? "Stripe's API has no days of its own: choose which to read."
+                  : "No period has been closed yet."
+            }
+            onClick={() => onChoose(one)}
+          >
+            {choiceWords[one]}
+          </Button>
+        ))}
+      </div>
+      <div className={own.days}>
+        <TextInput
+          type="date"
+          label="From"
+          value={days.from}
+          onChange={(event) => onDays({ ...days, from: event.currentTarget.value })}
+        />
+        <TextInput
+          type="date"
+          label="To, included"
+          value={days.to}
+          onChange={(event) => onDays({ ...days, to: event.currentTarget.value })}
+        />
+      </div>
+    </>
+  );
+}
+
+function Exports(): ReactNode {
+  const client = useConsole();
+  const { files, add } = useUploads();
+  const sampleFolder = useLive((state) => state.connection?.sample_traffic?.stripe_folder);
+  const [isOver, setOver] = useState(false);
+  const chooser = useRef<HTMLInputElement>(null);
+  return (
+    <section
+      className={css.drop}
+      aria-label="Files"
+      data-over={isOver || undefined}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        void add(client, [...event.dataTransfer.files]);
+      }}
+    >
+      <UploadIcon size={22} />
+      <b>Drop Stripe exports here</b>
+      <span className={css.quiet}>
+        Payments, balance history, itemized balance change, payout reconciliation or disputes, as Stripe gives
+        them. Several at once are taken together.
+      </span>
+      {sampleFolder ? (
+        <span className={css.quiet}>
+          Exports for the sample data, with one difference of every class in them: <code>{sampleFolder}</code>
+        </span>
+      ) : null}
+      <Button variant={files.length === 0 ? "filled" : "default"} onClick={() => chooser.current?.click()}>
+        Choose files
+      </Button>
+      <input
+        ref={chooser}
+        type="file"
+        hidden
+        multiple
+        accept=".csv,text/csv,text/plain"
+        data-testid="stripe-files"
+        onChange={(event) => {
+          void add(client, [...(event.currentTarget.files ?? [])]);
+          event.currentTarget.value = "";
+        }}
+      />
+    </section>
+  );
+}
+
+function FileList(): ReactNode {
+  const { files, drop } = useUploads();
+  if (files.length === 0) return null;
+  return (
+    <div className={css.files}>
+      {files.map((file) => (
+        <FileLine key={file.key} file={file} onDrop={() => drop(file.key)} />
+      ))}
     </div>
   );
 }

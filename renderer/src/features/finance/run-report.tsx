@@ -384,9 +384,37 @@ function Rows({ title, counts }: { readonly title: string; readonly counts: RowC
   );
 }
 
-export function ReportInputs({ report }: { readonly report: Report }): ReactNode {
+/** How Stripe's API was read, where it was a source. */
+interface ReadByApi {
+  readonly stripe_api?: {
+    readonly account_id: string;
+    readonly mode: string;
+    readonly api_version: string;
+    readonly data_through: string;
+    readonly objects_read: number;
+    readonly requests: number;
+  };
+}
+
+export function ReportInputs({ report }: { readonly report: Report & ReadByApi }): ReactNode {
+  const { stripe_api: api } = report;
   return (
     <div className={css.page}>
+      {api ? (
+        <Section title="Stripe's API">
+          <Facts
+            rows={[
+              ["Account", `${cleanText(api.account_id)}, ${cleanText(api.mode)} mode`],
+              ["Complete through", <Time key="t" at={api.data_through} form="full" />],
+              [
+                "Read for this run",
+                `${counted(api.objects_read, "object")} in ${counted(api.requests, "request")}; the rest was here`,
+              ],
+              ["API version", cleanText(api.api_version)],
+            ]}
+          />
+        </Section>
+      ) : null}
       {report.inputs.map((input) => (
         <Section key={`${input.name} ${input.sha256}`} title={<bdi>{clip(cleanText(input.name), 120)}</bdi>}>
           <Facts
