@@ -422,7 +422,6 @@ table governance.purchase_records
   period_start timestamp with time zone
   period_end timestamp with time zone
   difference_id text
-  CHECK ((record_type = ANY (ARRAY['grant'::text, 'refund'::text, 'restoration'::text, 'dispute_hold'::text, 'dispute_release'::text, 'dispute_clawback'::text, 'adjustment'::text, 'promotional'::text, 'relabel'::text])))
   PRIMARY KEY (transaction_id)
   INDEX purchase_records_lot ON governance.purchase_records USING btree (lot_id)
   UNIQUE INDEX purchase_records_pkey ON governance.purchase_records USING btree (transaction_id)
@@ -697,13 +696,7 @@ table governance.stripe_lots with (fillfactor=80)
   owed bigint not null default 0
   dispute_state text not null default 'none'::text
   is_void boolean not null default false
-  CHECK (((reversed + clawed) <= tokens))
-  CHECK ((clawed >= 0))
-  CHECK ((dispute_state = ANY (ARRAY['none'::text, 'held'::text, 'released'::text, 'clawed'::text])))
-  CHECK ((owed <= (reversed + clawed)))
-  CHECK ((owed >= 0))
-  CHECK ((reversed >= 0))
-  CHECK ((tokens >= 0))
+  CHECK ((LEAST(reversed, clawed, owed, ((tokens - reversed) - clawed), ((reversed + clawed) - owed)) >= 0))
   PRIMARY KEY (lot_id)
   INDEX stripe_lots_payment ON governance.stripe_lots USING btree (payment_id)
   UNIQUE INDEX stripe_lots_pkey ON governance.stripe_lots USING btree (lot_id)
@@ -727,10 +720,6 @@ table governance.stripe_payments with (fillfactor=80)
   refunded_override_minor bigint
   refunded_override_at timestamp with time zone
   created_at timestamp with time zone not null
-  CHECK ((amount_minor >= 0))
-  CHECK ((currency ~ '^[a-z]{3}$'::text))
-  CHECK ((refunded_minor >= 0))
-  CHECK ((refunded_override_minor >= 0))
   PRIMARY KEY (payment_id)
   UNIQUE INDEX stripe_payments_charge ON governance.stripe_payments USING btree (charge_id) WHERE (charge_id IS NOT NULL)
   UNIQUE INDEX stripe_payments_intent ON governance.stripe_payments USING btree (payment_intent_id) WHERE (payment_intent_id IS NOT NULL)
@@ -884,7 +873,6 @@ table governance.webhook_events_processed with (fillfactor=90)
   decided_at timestamp with time zone
   decided_by text
   decided_reason text
-  CHECK ((status = ANY (ARRAY['processed'::text, 'quarantined'::text, 'dismissed'::text])))
   PRIMARY KEY (event_id)
   INDEX webhook_events_processed_quarantined ON governance.webhook_events_processed USING btree (received_at) WHERE (status = 'quarantined'::text)
   INDEX webhook_events_processed_time ON governance.webhook_events_processed USING brin (received_at)
@@ -909,6 +897,7 @@ function governance.balance_json(p_subscription bigint, p_purchased bigint, p_pr
 function public.begin_checkout(p_user_id text, p_pack_id text) returns jsonb security definer to service_role
 function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
 function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
+function governance.book_lot(p_lot_id bigint, p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone, p_reference text, p_description text, p_metadata jsonb) returns governance.granted
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
 function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer) returns governance.refusal stable
@@ -1018,6 +1007,7 @@ function governance.give_up_notifications(p_now timestamp with time zone) return
 function governance.grant_allowance(p_account governance.accounts, p_month date, p_tokens bigint, p_now timestamp with time zone, p_rollover_months integer) returns void
 function governance.grant_invoice_line(p_now timestamp with time zone, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text, p_tokens bigint, p_amount bigint, p_currency text, p_from timestamp with time zone, p_to timestamp with time zone, p_subscription text) returns jsonb
 function governance.grant_pack(p_now timestamp with time zone, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint, p_currency text, p_paid_at timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
+function governance.grant_paid(p_now timestamp with time zone, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
 function governance.grant_tokens(p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_reference text DEFAULT NULL::text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb, p_source jsonb DEFAULT '{}'::jsonb) returns governance.granted
 function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
@@ -1054,7 +1044,7 @@ function governance.now() returns timestamp with time zone stable
 function governance.on_charge(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_checkout(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_invoice(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
-function governance.on_paid_order(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, p_object jsonb, p_payment governance.stripe_payments, p_amount bigint, p_currency text) returns governance.stripe_outcome
+function governance.on_paid_order(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text, p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount bigint) returns governance.stripe_outcome
 function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_subscription(p_event_id text, p_type text, p_now timestamp with time zone, o jsonb) returns governance.stripe_outcome
 function governance.outcome(p_status text, p_reason text DEFAULT NULL::text, p_effects jsonb DEFAULT '[]'::jsonb, p_payment_id bigint DEFAULT NULL::bigint, p_waits_for text DEFAULT NULL::text) returns governance.stripe_outcome immutable
@@ -1110,7 +1100,7 @@ function governance.stripe_object(p_value jsonb) returns jsonb immutable
 function governance.stripe_time(p_value jsonb) returns timestamp with time zone immutable
 function governance.stripe_whole(p_value jsonb) returns bigint immutable
 function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamp with time zone, p_reference text, p_description text, p_metadata jsonb) returns governance.lot_taking
-function governance.take_event(p_event_id text, p_event jsonb, p_now timestamp with time zone) returns jsonb
+function governance.take_event(p_event_id text, p_event jsonb, p_now timestamp with time zone, p_is_new boolean DEFAULT false) returns jsonb
 function governance.thaw_lot(p_lot_id bigint, p_tokens bigint, p_now timestamp with time zone, p_reference text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb) returns governance.lot_taking
 function governance.token_count(p_value jsonb) returns bigint immutable
 function governance.token_part(p_metadata jsonb, p_key text) returns bigint immutable
@@ -1121,5 +1111,7 @@ function public.upsert_account(p_user_id text, p_plan_id text DEFAULT NULL::text
 function public.usage_events_since(p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 500, p_filter jsonb DEFAULT '{}'::jsonb) returns jsonb stable security definer to service_role
 function public.user_token_usage(p_user_id text, p_period text DEFAULT 'day'::text, p_start date DEFAULT NULL::date, p_end date DEFAULT NULL::date) returns TABLE(user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint, total_tokens bigint, message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamp with time zone) stable security definer to service_role
 function public.verify_ledger(p_user_id text DEFAULT NULL::text) returns jsonb stable security definer to service_role
+function public.verify_purchases() returns jsonb stable security definer to service_role
 function governance.why_approver(c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamp with time zone, p_more_tokens numeric DEFAULT 0, p_more_minor numeric DEFAULT 0) returns text stable
 function governance.with_separators(p_number bigint) returns text immutable
+function governance.write_payment(p_pay governance.stripe_payments, p_now timestamp with time zone, p_intent text, p_charge text, p_session text, p_invoice text, p_customer text, p_livemode boolean, p_order text, p_account_id bigint DEFAULT NULL::bigint, p_amount bigint DEFAULT NULL::bigint, p_currency text DEFAULT NULL::text, p_paid_at timestamp with time zone DEFAULT NULL::timestamp with time zone) returns governance.stripe_payments
