@@ -12,6 +12,8 @@
  * Set GOVERNANCE_ALLOWED_ORIGIN to let one web app's pages call this; without it no page may.
  */
 
+import { sameText } from "../_shared/same-text.ts";
+
 interface Caller {
   /** What goes to the database as Authorization. */
   readonly bearer: string;
@@ -40,14 +42,6 @@ function setting(name: string): string {
   const value = Deno.env.get(name);
   if (!value) throw new HttpError(500, "not_configured", `The function lacks its setting ${name}.`);
   return value;
-}
-
-function sameText(a: string, b: string): boolean {
-  const [left, right] = [new TextEncoder().encode(a), new TextEncoder().encode(b)];
-  // Every byte is compared, so that the time taken tells nothing about the key.
-  let difference = left.length ^ right.length;
-  for (let at = 0; at < right.length; at += 1) difference |= (left[at] ?? 0) ^ (right[at] ?? 0);
-  return difference === 0;
 }
 
 async function ask(url: string, init: RequestInit): Promise<{ status: number; body: unknown }> {

@@ -1,0 +1,136 @@
+/** What a message says. Names, rules and alerts are other people's texts: none of them may become a header or a link. */
+
+/** A message as `claim_notifications` gives it. */
+export interface Notification {
+  readonly notification_id: number;
+  readonly channel: string;
+  readonly audience: "operators" | "user";
+  /** Addresses; empty where none is known. */
+  readonly recipients: readonly string[];
+  readonly subject: string;
+  readonly body: string;
+  readonly payload: {
+    readonly kind?: string;
+    readonly severity?: string;
+    readonly threshold?: number | null;
+    readonly value?: number | null;
+    readonly user_id?: string | null;
+    readonly display_name?: string | null;
+    readonly details?: Readonly<Record<string, unknown>> | null;
+    /** When the alert was raised. */
+    readonly at?: string;
+    readonly upgrade?: { readonly plan_id: string; readonly name: string } | null;
+  };
+  /** ISO instant. */
+  readonly created_at: string;
+}
+
+/** One line: no line breaks, no control or invisible characters, no half of a surrogate pair. */
+export function oneLine(text: string, length = 200): string {
+  const clean = text
+    .replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ")
+    .replace(/\s+/g, " ")
+    .trim();
+  return Array.from(clean).slice(0, length).join("");
+}
+
+/** A value of a record as text; anything that is none reads "?". */
+const text = (value: unknown): string =>
+  typeof value === "string" || typeof value === "number" ? oneLine(String(value)) : "?";
+
+const count = (value: unknown): string =>
+  typeof value === "number" ? value.toLocaleString("en") : text(value);
+
+/** What a user is told about their own account; the alert's own words for a kind this version does not know. */
+function userSentence({ payload, body }: Notification): string {
+  const { kind = "", threshold, value, details } = payload;
+  const limit = /^(daily_limit|monthly_limit|allowance)_\d+$/.exec(kind)?.[1];
+  if (limit) {
+    const whose = limit === "daily_limit" ? "today's" : "this month's";
+    return `You have used ${threshold} % of ${whose} tokens.`;
+  }
+  switch (kind) {
+    case "low_balance":
+      return `You have ${count(value)} tokens left.`;
+    case "high_usage":
+      return `One of your requests used ${count(value)} tokens.`;
+    case "negative_balance":
+      return `Your last request used ${count(Math.abs(value ?? 0))} tokens more than you had. The next tokens you get pay for them first.`;
+    case "usage_spike":
+      return `You used ${count(value)} tokens within an hour; ${count(details?.["usual_tokens"])} is usual for you.`;
+    default:
+      return oneLine(body, 500);
+  }
+}
+
+/** Money from micro-units, tokens as they are. */
+function amount(value: unknown, details: Readonly<Record<string, unknown>>): string {
+  if (details["metric"] !== "cost_micros" || typeof value !== "number") return `${count(value)} tokens`;
+  return `${(value / 1e6).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${text(details["currency"]).toUpperCase()}`;
+}
+
+/** The facts of an alert, a line each, for operators. */
+function factLines({ payload }: Notification): readonly string[] {
+  const { details, user_id: userId, display_name: name, severity, at } = payload;
+  const lines: (string | null)[] = [
+    severity ? `Severity: ${oneLine(severity)}` : null,
+    at ? `At: ${oneLine(at)}` : null,
+    userId ? `User: ${name ? `${oneLine(name, 100)} (${oneLine(userId)})` : oneLine(userId)}` : null,
+  ];
+  if (details?.["budget"] !== undefined && details["budget"] !== null)
+    lines.push(`Used: ${amount(details["amount"], details)} of ${amount(details["budget"], details)}`);
+  for (const [name, label] of [
+    ["decision_id", "Decision"],
+    ["request_id", "Request"],
+    ["event_id", "Stripe event"],
+    ["charge_id", "Charge"],
+  ] as const)
+    if (details?.[name] !== undefined && details[name] !== null)
+      lines.push(`${label}: ${text(details[name])}`);
+  return lines.filter((line) => line !== null);
+}
+
+export interface Mail {
+  readonly subject: string;
+  readonly text: string;
+}
+
+/** `appUrl`: where users manage their account, in mails to them; null for none. */
+export function mailOf(notification: Notification, appUrl: string | null): Mail {
+  const { payload } = notification;
+  if (notification.audience === "operators") {
+    const said = oneLine(notification.body, 500);
+    return {
+      subject: oneLine(`[${payload.severity ?? "alert"}] ${notification.subject}`),
+      text: `${[said, "", ...factLines(notification)].join("\n")}\n`,
+    };
+  }
+  const sentence = userSentence(notification);
+  const name = oneLine(payload.display_name ?? "", 80);
+  const upgrade = payload.upgrade
+    ? `The plan ${oneLine(payload.upgrade.name, 80)} gives you more${appUrl ? `: ${appUrl}` : "."}`
+    : null;
+  return {
+    subject: oneLine(sentence.replace(/\.$/, "")),
+    text: `${[
+      name ? `Hello ${name},` : "Hello,",
+      "",
+      sentence,
+      ...(upgrade ? ["", upgrade] : []),
+      "",
+      "You get this because warnings by e-mail are on for your account; you can turn them off there.",
+    ].join("\n")}\n`,
+  };
+}
+
+/** Slack reads `&`, `<` and `>` as its own signs: mentions, channels and links cannot be made of what is escaped. */
+export function slackEscape(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+export function slackText(notification: Notification): string {
+  const head = `[${oneLine(notification.payload.severity ?? "alert")}] ${oneLine(notification.body, 500)}`;
+  return slackEscape(
+    [head, ...factLines(notification).filter((line) => !line.startsWith("Severity"))].join("\n"),
+  );
+}
