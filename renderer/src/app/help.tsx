@@ -35,6 +35,7 @@ export function Help({
         [["End"], "Last loaded"],
         [["[", "]"], "Page before, next page"],
         [["Enter"], "Open"],
+        [["x"], "Select, for many at once"],
         [["Esc"], "Back"],
       ],
     },
@@ -51,6 +52,20 @@ export function Help({
       keys: [
         [["p"], "Pause or go on"],
         [["t"], "Back to the newest"],
+      ],
+    },
+    {
+      title: "On a difference",
+      keys: [
+        [["p"], "Propose its correction"],
+        [["a"], "Approve"],
+        [["b"], "Book it: preview and post"],
+        [["i"], "Investigate"],
+        [["m"], "Assign"],
+        [["n"], "Note"],
+        [["c"], "Carry forward"],
+        [["w"], "Write off"],
+        [["r"], "Reopen"],
       ],
     },
     {

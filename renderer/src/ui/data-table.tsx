@@ -44,6 +44,8 @@ export interface DataTableProps<T> {
   readonly onSort?: (key: string, descending: boolean) => void;
   readonly empty?: ReactNode;
   readonly footer?: ReactNode;
+  /** x on the row under the cursor. */
+  readonly onPick?: (row: T) => void;
   /** j, k, arrows and Enter; one table on a screen has them. */
   readonly keys?: boolean;
   /** Called when the person comes near the end. */
@@ -170,6 +172,12 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
         const row = rows[cursor];
         if (!row || !onOpen) return false;
         onOpen(row);
+        return true;
+      },
+      x: () => {
+        const row = rows[cursor];
+        if (!row || !props.onPick) return false;
+        props.onPick(row);
         return true;
       },
     },

@@ -208,18 +208,12 @@ function DifferenceDetail({
   readonly address: string;
   readonly onClose: () => void;
 }): ReactNode {
-  const [copied, setCopied] = useState<string | null>(null);
-  const copy = (what: string, text: string): void => {
-    void copyText(text);
-    setCopied(what);
-    setTimeout(() => setCopied(null), 1200);
-  };
   const { correction } = difference;
   return (
     <>
       <DetailBar
         title={
-          <span style={{ display: "flex", gap: 8, alignItems: "center" }}>
+          <span className={css.detailTitle}>
             {className(difference.class)}
             <Tag meaning={difference.blocks ? "red" : "grey"}>
               {difference.blocks ? "to resolve" : "listed"}
@@ -241,71 +235,99 @@ function DifferenceDetail({
             )}
             {correction.books ? null : <span className={css.quiet}> Nothing is booked.</span>}
           </Note>
-          <div className={css.sides}>
-            <div className={css.side}>
-              <h3>Stripe</h3>
-              {difference.stripe ? (
-                <StripeFacts side={difference.stripe} />
-              ) : (
-                <span className={css.quiet}>Nothing there.</span>
-              )}
-            </div>
-            <div className={css.side}>
-              <h3>Ledger</h3>
-              {difference.ledger ? (
-                <LedgerFacts side={difference.ledger} />
-              ) : (
-                <span className={css.quiet}>Nothing there.</span>
-              )}
-            </div>
-          </div>
-          <Facts
-            rows={[
-              ["Money at stake", minorMoney(difference.amount_minor, difference.currency)],
-              ["Tokens at stake", difference.tokens === 0 ? "—" : formatChange(difference.tokens)],
-              [
-                "User",
-                difference.user_id ? (
-                  <a key="u" href={`#${placeAddress(["users", difference.user_id])}`}>
-                    <SafeText text={difference.user_id} length={60} />
-                  </a>
-                ) : (
-                  "not known"
-                ),
-              ],
-              ["Difference", <Id key="d" value={difference.difference_id} head={30} tail={8} />],
-            ]}
-          />
-          {difference.trail.length > 0 ? (
-            <Section title="What ties the two, or was tried">
-              <ol className={css.trail}>
-                {difference.trail.map((step) => (
-                  <li key={step}>{clip(cleanText(step), 300)}</li>
-                ))}
-              </ol>
-            </Section>
-          ) : null}
-          {difference.suggestion ? (
-            <Note meaning="amber">
-              Perhaps: <SafeText text={difference.suggestion.words} length={500} />
-            </Note>
-          ) : null}
-          <div style={{ display: "flex", gap: 6 }}>
-            <Button
-              leftSection={copied === "ticket" ? <CheckIcon size={14} /> : <CopyIcon size={14} />}
-              onClick={() => copy("ticket", differenceText(difference))}
-            >
-              {copied === "ticket" ? "Copied" : "Copy for ticket"}
-            </Button>
-            <Button
-              leftSection={copied === "link" ? <CheckIcon size={14} /> : <LinkIcon size={14} />}
-              onClick={() => copy("link", absoluteAddress(address))}
-            >
-              {copied === "link" ? "Copied" : "Copy link"}
-            </Button>
-          </div>
+          <BothSides difference={difference} />
+          <CopyDifference difference={difference} address={address} />
         </div>
       </DetailScroll>
+    </>
+  );
+}
+
+/** Buttons that give a ticket what it needs. */
+export function CopyDifference({
+  difference,
+  address,
+}: {
+  readonly difference: Difference;
+  readonly address: string;
+}): ReactNode {
+  const [copied, setCopied] = useState<string | null>(null);
+  const copy = (what: string, text: string): void => {
+    void copyText(text);
+    setCopied(what);
+    setTimeout(() => setCopied(null), 1200);
+  };
+  return (
+    <div className={css.buttons}>
+      <Button
+        leftSection={copied === "ticket" ? <CheckIcon size={14} /> : <CopyIcon size={14} />}
+        onClick={() => copy("ticket", differenceText(difference))}
+      >
+        {copied === "ticket" ? "Copied" : "Copy for ticket"}
+      </Button>
+      <Button
+        leftSection={copied === "link" ? <CheckIcon size={14} /> : <LinkIcon size={14} />}
+        onClick={() => copy("link", absoluteAddress(address))}
+      >
+        {copied === "link" ? "Copied" : "Copy link"}
+      </Button>
+    </div>
+  );
+}
+
+/** Stripe's side and the ledger's, what is at stake, and what ties the two. */
+export function BothSides({ difference }: { readonly difference: Difference }): ReactNode {
+  return (
+    <>
+      <div className={css.sides}>
+        <div className={css.side}>
+          <h3>Stripe</h3>
+          {difference.stripe ? (
+            <StripeFacts side={difference.stripe} />
+          ) : (
+            <span className={css.quiet}>Nothing there.</span>
+          )}
+        </div>
+        <div className={css.side}>
+          <h3>Ledger</h3>
+          {difference.ledger ? (
+            <LedgerFacts side={difference.ledger} />
+          ) : (
+            <span className={css.quiet}>Nothing there.</span>
+          )}
+        </div>
+      </div>
+      <Facts
+        rows={[
+          ["Money at stake", minorMoney(difference.amount_minor, difference.currency)],
+          ["Tokens at stake", difference.tokens === 0 ? "—" : formatChange(difference.tokens)],
+          [
+            "User",
+            difference.user_id ? (
+              <a key="u" href={`#${placeAddress(["users", difference.user_id])}`}>
+                <SafeText text={difference.user_id} length={60} />
+              </a>
+            ) : (
+              "not known"
+            ),
+          ],
+          ["Difference", <Id key="d" value={difference.difference_id} head={30} tail={8} />],
+        ]}
+      />
+      {difference.trail.length > 0 ? (
+        <Section title="What ties the two, or was tried">
+          <ol className={css.trail}>
+            {difference.trail.map((step) => (
+              <li key={step}>{clip(cleanText(step), 300)}</li>
+            ))}
+          </ol>
+        </Section>
+      ) : null}
+      {difference.suggestion ? (
+        <Note meaning="amber">
+          Perhaps: <SafeText text={difference.suggestion.words} length={500} />
+        </Note>
+      ) : null}
     </>
   );
 }

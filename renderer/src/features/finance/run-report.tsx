@@ -20,6 +20,7 @@ import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.
 import { CheckIcon, WarningIcon } from "../../ui/icons.tsx";
 import { Facts, Note, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
+import { Standing } from "./closing.tsx";
 import css from "./finance.module.css";
 import { classMeans, className, minorMoney } from "./words.ts";
 
@@ -81,14 +82,18 @@ const rollHeading = (each: RollForwardCheck): string =>
 export function ReportSummary({
   report,
   runId,
+  isKept,
 }: {
   readonly report: Report;
   readonly runId: string;
+  /** Kept in the project: what was decided counts too. */
+  readonly isKept: boolean;
 }): ReactNode {
   const paid = report.roll_forward.filter((each) => each.currency !== null);
   return (
     <div className={css.page}>
       <Verdict report={report} />
+      {isKept ? <Standing runId={runId} /> : null}
       <Section title="Differences by class">
         <ClassTable classes={report.classes} runId={runId} />
       </Section>

@@ -1,8 +1,10 @@
+import type { CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
 import { CLASS_WORDS } from "../../../../shared/governance/reconciliation/statements.ts";
 import type { DifferenceClass, Difference } from "../../../../shared/governance/reconciliation/types.ts";
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import { formatMinorMoney } from "../../lib/format.ts";
 import { codeWords, capitalise } from "../../lib/text.ts";
+import type { Meaning } from "../../ui/theme.ts";
 
 export function className(code: string): string {
   return CLASS_WORDS[code as DifferenceClass]?.[0] ?? capitalise(codeWords(code.toLowerCase()));
@@ -19,6 +21,67 @@ export function minorMoney(
   if (amountMinor === null || amountMinor === undefined) return "—";
   if (!currency) return amountMinor === 0 ? "—" : String(amountMinor);
   return formatMinorMoney(amountMinor, currency, currencyExponent(currency));
+}
+
+const statusWords: Readonly<Record<CaseStatus, readonly [meaning: Meaning, word: string, means: string]>> = {
+  open: ["red", "open", "Nobody has decided yet."],
+  investigating: ["amber", "investigating", "Somebody looks into it."],
+  proposed: ["amber", "proposed", "Waits to be posted, or for a second person."],
+  approved: ["blue", "approved", "A second person agreed: it can be posted."],
+  posted: ["blue", "posted", "Booked. A run of the same files will verify it."],
+  verified: ["green", "verified", "Gone in a later run."],
+  carried_forward: ["violet", "carried forward", "Comes back as a late item of the next period."],
+  written_off: ["grey", "written off", "Left as it is, with a reason."],
+};
+export const caseStatuses = Object.keys(statusWords) as readonly CaseStatus[];
+export const undecidedStatuses: readonly CaseStatus[] = [
+  "open",
+  "investigating",
+  "proposed",
+  "approved",
+  "posted",
+];
+
+export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "blocks">): {
+  readonly meaning: Meaning;
+  readonly word: string;
+  readonly means: string;
+} {
+  const [meaning, word, means] = statusWords[of.status];
+  if (of.status === "proposed" && of.resolution === "write_off")
+    return { meaning, word: "write-off proposed", means: "Waits for a second person." };
+  if (!of.blocks && of.status === "open")
+    return { meaning: "grey", word: "listed", means: "To know: it does not keep the period open." };
+  return { meaning, word, means };
+}
+export const statusName = (status: CaseStatus): string => capitalise(statusWords[status][1]);
+
+/** What an entry of a case's history says. */
+const entryWords: Readonly<Record<string, string>> = {
+  investigate: "began to investigate",
+  assign: "assigned it",
+  note: "noted",
+  propose: "proposed the correction",
+  propose_write_off: "proposed to write it off",
+  approve: "approved",
+  posted: "posted the correction",
+  carry_forward: "carried it forward",
+  write_off: "wrote it off",
+  reopen: "opened it again",
+  reopened: "kept a run in which it is still there",
+  verified: "kept a run in which it is gone",
+  gone: "kept a run in which it is gone by itself",
+  carried_over: "closed the period: it came over as a late item",
+};
+export const entryText = (action: string): string => entryWords[action] ?? codeWords(action);
+
+/** Sums of several currencies, in one text. */
+export function moneyList(
+  list: readonly { readonly currency: string; readonly amount_minor: number }[],
+): string {
+  return list.length === 0
+    ? "no money"
+    : list.map((of) => minorMoney(of.amount_minor, of.currency)).join(", ");
 }
 
 /** What a ticket needs to know about one difference. */

@@ -1,0 +1,362 @@
+/** What a person does with one difference: each act a button where the eye is, its form where the button is. */
+import { Button, NumberInput, Popover, Textarea, TextInput } from "@mantine/core";
+import { useQueryClient } from "@tanstack/react-query";
+import { type ReactNode, useState } from "react";
+import type { CaseAction, FinanceCase } from "../../../../shared/contract/finance.ts";
+import type { OperationInput } from "../../../../shared/contract/operations.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
+import { useKeys } from "../../lib/keys.ts";
+import { useIsLive } from "../../lib/live.ts";
+import { counted } from "../../lib/text.ts";
+import { showDone, showFailure } from "../../ui/notices.tsx";
+import { Kbd, Note } from "../../ui/parts.tsx";
+import { UserPicker } from "../../ui/user-picker.tsx";
+import css from "./finance.module.css";
+
+type ActInput = OperationInput<"finance.act">;
+
+export const actionWords: Readonly<
+  Record<CaseAction | "post", readonly [act: string, done: string, key: string]>
+> = {
+  investigate: ["Investigate", "Under investigation", "i"],
+  assign: ["Assign", "Assigned", "m"],
+  note: ["Note", "Noted", "n"],
+  propose: ["Propose", "Proposed", "p"],
+  approve: ["Approve", "Approved", "a"],
+  carry_forward: ["Carry forward", "Carried forward", "c"],
+  write_off: ["Write off", "Written off", "w"],
+  reopen: ["Reopen", "Open again", "r"],
+  post: ["Post", "Posted", "b"],
+};
+
+export function versionsOf(cases: readonly FinanceCase[]): Record<string, number> {
+  return Object.fromEntries(cases.map((each) => [each.difference_id, each.version]));
+}
+
+/** After anything that changed cases: whatever the desk shows is asked for anew. */
+export function useFinanceRefresh(): () => void {
+  const queries = useQueryClient();
+  return () =>
+    void queries.invalidateQueries({
+      predicate: ({ queryKey: [name] }) => typeof name === "string" && name.startsWith("finance."),
+    });
+}
+
+/** Sends an act; says what came of it. True when it was done. */
+export function useCaseAct(): (input: ActInput) => Promise<boolean> {
+  const client = useConsole();
+  const refresh = useFinanceRefresh();
+  return async (input) => {
+    const result = await client.call("finance.act", input);
+    // Also after a refusal: somebody else may have changed what is shown.
+    refresh();
+    if (!result.ok) {
+      showFailure(`Not done: ${actionWords[input.action][0].toLowerCase()}`, result.error);
+      return false;
+    }
+    const [first] = result.value.cases;
+    const waits = result.value.cases.filter(
+      (each) => input.action === "write_off" && each.status === "proposed",
+    ).length;
+    const done = actionWords[input.action][1];
+    showDone(
+      (result.value.cases.length === 1 && first
+        ? done
+        : `${done}: ${counted(result.value.cases.length, "difference")}`) +
+        (waits > 0 ? `; ${waits === 1 ? "it waits" : `${waits} wait`} for a second person` : ""),
+    );
+    return true;
+  };
+}
+
+/** Whether a correction still lacks what only a person can say. */
+function isLacking(of: FinanceCase): { readonly user: boolean; readonly tokens: boolean } {
+  const { correction } = of;
+  const books = correction.books === true;
+  return {
+    user: books && correction.action === "grant" && typeof correction["user_id"] !== "string",
+    tokens:
+      books &&
+      ["grant", "reverse", "adjust"].includes(correction.action ?? "") &&
+      typeof correction["tokens"] !== "number",
+  };
+}
+
+/** The acts that a case in this status allows, the likeliest first. */
+export function actsOn(of: FinanceCase): readonly (CaseAction | "post")[] {
+  const books = of.correction.books === true;
+  switch (of.status) {
+    case "open":
+      return [
+        ...(books ? (["propose"] as const) : []),
+        "investigate",
+        "assign",
+        "note",
+        "carry_forward",
+        "write_off",
+      ];
+    case "investigating":
+      return [...(books ? (["propose"] as const) : []), "assign", "note", "carry_forward", "write_off"];
+    case "proposed":
+      return of.resolution === "write_off"
+        ? ["approve", "reopen", "assign", "note", "carry_forward"]
+        : ["approve", "post", "propose", "reopen", "assign", "note", "carry_forward", "write_off"];
+    case "approved":
+      return ["post", "reopen", "assign", "note"];
+    case "carried_forward":
+    case "written_off":
+      return ["reopen", "assign", "note"];
+    case "posted":
+    case "verified":
+      return ["note", "assign"];
+  }
+}
+
+export function CaseActs({
+  of,
+  operator,
+  assignees,
+  onPost,
+}: {
+  readonly of: FinanceCase;
+  readonly operator: string;
+  readonly assignees: readonly string[];
+  readonly onPost: () => void;
+}): ReactNode {
+  const act = useCaseAct();
+  const isLive = useIsLive();
+  const [opened, setOpened] = useState<CaseAction | null>(null);
+  const acts = actsOn(of);
+  const run = (action: CaseAction | "post"): boolean => {
+    if (!isLive || !acts.includes(action)) return false;
+    if (action === "post") onPost();
+    else if (action === "investigate")
+      void act({
+        command_id: crypto.randomUUID(),
+        difference_ids: [of.difference_id],
+        versions: versionsOf([of]),
+        action,
+        reason: null,
+      });
+    else setOpened(action);
+    return true;
+  };
+  useKeys(
+    Object.fromEntries(
+      (Object.keys(actionWords) as (keyof typeof actionWords)[]).map((action) => [
+        actionWords[action][2],
+        () => run(action),
+      ]),
+    ),
+  );
+  return (
+    <div className={css.buttons} role="group" aria-label="What to do">
+      {acts.map((action, index) => {
+        const [name, , key] = actionWords[action];
+        const button = (
+          <Button
+            variant={index === 0 && action !== "note" ? "filled" : "default"}
+            disabled={!isLive}
+            title={`${name} (${key})`}
+            aria-haspopup={action === "investigate" || action === "post" ? undefined : "dialog"}
+            onClick={() => (opened === action ? setOpened(null) : void run(action))}
+          >
+            {name}
+            {action === "post" || isFormed(action) ? "…" : ""}
+          </Button>
+        );
+        if (action === "investigate" || action === "post") return <span key={action}>{button}</span>;
+        return (
+          <Popover
+            key={action}
+            opened={opened === action}
+            onChange={(open) => setOpened(open ? action : null)}
+            position="bottom-start"
+            trapFocus
+            returnFocus
+          >
+            <Popover.Target>{button}</Popover.Target>
+            <Popover.Dropdown>
+              {opened === action ? (
+                <ActForm
+                  action={action}
+                  of={of}
+                  operator={operator}
+                  assignees={assignees}
+                  onDone={() => setOpened(null)}
+                />
+              ) : null}
+            </Popover.Dropdown>
+          </Popover>
+        );
+      })}
+    </div>
+  );
+}
+
+const isFormed = (action: CaseAction): boolean => action !== "investigate" && action !== "approve";
+
+const needsReason: ReadonlySet<CaseAction> = new Set(["note", "carry_forward", "write_off", "reopen"]);
+const reasonSays: Partial<Record<CaseAction, string>> = {
+  carry_forward: "Kept with the case. It comes back as a late item of the next period.",
+  write_off: "Kept with the case and in the audit.",
+};
+
+function ActForm({
+  action,
+  of,
+  operator,
+  assignees,
+  onDone,
+}: {
+  readonly action: CaseAction;
+  readonly of: FinanceCase;
+  readonly operator: string;
+  readonly assignees: readonly string[];
+  readonly onDone: () => void;
+}): ReactNode {
+  const act = useCaseAct();
+  // One id for one form: sent again after a lost answer it is done once.
+  const [commandId] = useState(() => crypto.randomUUID());
+  const [reason, setReason] = useState("");
+  const [assignee, setAssignee] = useState(of.assigned_to ?? operator);
+  const [userId, setUserId] = useState<string | null>(null);
+  const [tokens, setTokens] = useState<number | null>(null);
+  const [says, setSays] = useState<string | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [name] = actionWords[action];
+  const lacks = isLacking(of);
+
+  const submit = async (assignTo: string = assignee): Promise<void> => {
+    const words = reason.trim();
+    if (needsReason.has(action) && words.length < 3) return setSays("Say why, in three letters or more.");
+    if (action === "propose" && ((lacks.user && !userId) || (lacks.tokens && !tokens)))
+      return setSays("Name what the report could not tell.");
+    setBusy(true);
+    const done = await act({
+      command_id: commandId,
+      difference_ids: [of.difference_id],
+      versions: versionsOf([of]),
+      action,
+      reason: words || null,
+      ...(action === "assign" ? { assigned_to: assignTo || null } : {}),
+      ...(action === "propose" && (userId || tokens)
+        ? { correction: { ...(userId ? { user_id: userId } : {}), ...(tokens ? { tokens } : {}) } }
+        : {}),
+    });
+    setBusy(false);
+    if (done) onDone();
+  };
+  return (
+    <form
+      className={css.form}
+      aria-label={name}
+      onSubmit={(event) => {
+        event.preventDefault();
+        void submit();
+      }}
+    >
+      {action === "propose" ? (
+        <>
+          {lacks.user ? (
+            <div className={css.field}>
+              <span>The user who paid</span>
+              <UserPicker userId={userId} onChange={setUserId} />
+            </div>
+          ) : null}
+          {lacks.tokens ? (
+            <NumberInput
+              label="Tokens"
+              description="More (+) or less (−) for the user"
+              allowDecimal={false}
+              min={-100_000_000}
+              max={100_000_000}
+              thousandSeparator=","
+              onChange={(value) => setTokens(typeof value === "number" ? value : null)}
+            />
+          ) : null}
+          {of.needs_approver ? (
+            <Note meaning="amber">
+              It is above the limit: a second person must approve it before it is posted.
+            </Note>
+          ) : null}
+        </>
+      ) : null}
+      {action === "approve" ? (
+        <span>
+          {of.resolution === "write_off"
+            ? `${of.proposed_by ?? "Somebody"} proposed to write this off. Approving writes it off.`
+            : `${of.proposed_by ?? "Somebody"} proposed it. You approve as ${operator}.`}
+        </span>
+      ) : null}
+      {action === "write_off" && of.needs_approver ? (
+        <Note meaning="amber">
+          It is above the limit: it is only proposed, until a second person approves it.
+        </Note>
+      ) : null}
+      {action === "assign" ? (
+        <>
+          <TextInput
+            label="To"
+            data-autofocus
+            maxLength={255}
+            value={assignee}
+            onChange={(event) => setAssignee(event.currentTarget.value)}
+          />
+          <div className={css.presets}>
+            {[...new Set([operator, ...assignees])].slice(0, 8).map((each) => (
+              <button key={each} type="button" className={css.preset} onClick={() => void submit(each)}>
+                <bdi>{each}</bdi>
+              </button>
+            ))}
+            {of.assigned_to ? (
+              <button type="button" className={css.preset} onClick={() => void submit("")}>
+                nobody
+              </button>
+            ) : null}
+          </div>
+        </>
+      ) : (
+        <Textarea
+          label={needsReason.has(action) ? (action === "note" ? "Note" : "Reason") : "Note, if there is one"}
+          description={reasonSays[action]}
+          data-autofocus
+          autosize
+          minRows={2}
+          maxRows={6}
+          maxLength={2000}
+          value={reason}
+          onChange={(event) => {
+            setReason(event.currentTarget.value);
+            setSays(null);
+          }}
+          onKeyDown={(event) => {
+            if (event.key === "Enter" && !event.shiftKey) {
+              event.preventDefault();
+              void submit();
+            }
+          }}
+        />
+      )}
+      {says ? (
+        <span className={css.bad} role="alert">
+          {says}
+        </span>
+      ) : null}
+      <div className={css.formButtons}>
+        <Button onClick={onDone}>Cancel</Button>
+        <Button type="submit" variant="filled" loading={busy}>
+          {action === "write_off" && of.needs_approver ? "Propose to write off" : name}
+        </Button>
+      </div>
+      <span className={css.quiet}>
+        <Kbd>Enter</Kbd> sends, <Kbd>Esc</Kbd> closes
+      </span>
+    </form>
+  );
+}
+
+/** The name under which this console acts. */
+export function useOperator(): string {
+  return useCall("settings.get", {}, { staleMs: 60_000 }).data?.operator ?? "";
+}

@@ -1,0 +1,347 @@
+/** Differences that the project keeps, of one run or of all: filter, select, read and decide side by side. */
+import { Checkbox, Select } from "@mantine/core";
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { type ReactNode, useMemo, useState } from "react";
+import type { CaseFilter, CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
+import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
+import { formatChange, formatTokens } from "../../lib/format.ts";
+import { useKeys } from "../../lib/keys.ts";
+import { currentPlace, navigate, placeAddress } from "../../lib/router.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { type Column, DataTable } from "../../ui/data-table.tsx";
+import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { Id, Tag, UserName } from "../../ui/parts.tsx";
+import { SideDetail } from "../../ui/side-detail.tsx";
+import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { BulkBar } from "./bulk.tsx";
+import { CaseDetail } from "./case-detail.tsx";
+import css from "./finance.module.css";
+import {
+  caseStatuses,
+  className,
+  minorMoney,
+  moneyList,
+  statusName,
+  statusSign,
+  undecidedStatuses,
+} from "./words.ts";
+
+const PAGE = 200;
+/** What one bulk act takes. */
+const MOST_SELECTED = 1000;
+const TO_DECIDE = "to_decide";
+const NOBODY = "nobody";
+const ages = [
+  { value: "7", label: "Older than a week" },
+  { value: "30", label: "Older than 30 days" },
+  { value: "90", label: "Older than 90 days" },
+];
+
+function columnsFor(
+  picked: ReadonlySet<string>,
+  onPick: (of: FinanceCase) => void,
+): readonly Column<FinanceCase>[] {
+  return [
+    {
+      id: "pick",
+      header: "",
+      width: 34,
+      fixed: true,
+      cell: (each) => (
+        <span className={css.pick} onClick={(event) => event.stopPropagation()}>
+          <Checkbox
+            aria-label={`Select ${className(each.class)}`}
+            tabIndex={-1}
+            checked={picked.has(each.difference_id)}
+            onChange={() => onPick(each)}
+          />
+        </span>
+      ),
+    },
+    {
+      id: "class",
+      header: "Class",
+      width: 150,
+      grow: 0.8,
+      fixed: true,
+      cell: (each) => className(each.class),
+    },
+    {
+      id: "status",
+      header: "Status",
+      width: 128,
+      fixed: true,
+      cell: (each) => {
+        const sign = statusSign(each);
+        return (
+          <Tag meaning={sign.meaning} title={sign.means} dot plain>
+            {sign.word}
+          </Tag>
+        );
+      },
+    },
+    {
+      id: "money",
+      header: "Money",
+      width: 90,
+      align: "right",
+      hint: "Stripe's side less the ledger's",
+      cell: (each) => minorMoney(each.amount_minor, each.currency),
+    },
+    {
+      id: "tokens",
+      header: "Tokens",
+      width: 96,
+      align: "right",
+      hint: "What the ledger has too many (+) or too few (−)",
+      cell: (each) => (each.tokens === 0 ? "—" : formatChange(each.tokens)),
+    },
+    {
+      id: "user",
+      header: "User",
+      width: 104,
+      grow: 0.5,
+      cell: (each) => (each.user_id ? <Id value={each.user_id} head={10} copy={false} /> : "—"),
+    },
+    {
+      id: "age",
+      header: "Age",
+      width: 56,
+      align: "right",
+      hint: "Days since it happened",
+      cell: (each) => `${each.age_days} d`,
+    },
+    {
+      id: "assignee",
+      header: "Assigned to",
+      width: 96,
+      grow: 0.4,
+      cell: (each) => (each.assigned_to ? <UserName name={each.assigned_to} /> : "—"),
+    },
+    {
+      id: "correction",
+      header: "Correction",
+      width: 104,
+      grow: 0.5,
+      cell: (each) => capitalise(codeWords(each.correction.action ?? "—")),
+    },
+  ];
+}
+
+/** Which filter an address asks for. */
+export function readFilter(query: URLSearchParams, runId: string | null): CaseFilter {
+  const status = query.get("status") ?? TO_DECIDE;
+  const age = Number(query.get("age") ?? "");
+  const assignee = query.get("assignee");
+  return {
+    run_id: runId,
+    status:
+      status === TO_DECIDE
+        ? [...undecidedStatuses]
+        : caseStatuses.includes(status as CaseStatus)
+          ? [status as CaseStatus]
+          : null,
+    class: query.get("class"),
+    assigned_to: assignee === null ? null : assignee === NOBODY ? "" : assignee.replace(/^=/, ""),
+    older_than_days: Number.isInteger(age) && age > 0 ? age : null,
+  };
+}
+
+export function Cases({
+  runId,
+  base,
+  query: place,
+  openId,
+}: {
+  /** Null: of the whole project. */
+  readonly runId: string | null;
+  /** Where the list lives; a difference's address is below it. */
+  readonly base: readonly string[];
+  readonly query: URLSearchParams;
+  readonly openId: string | null;
+}): ReactNode {
+  const client = useConsole();
+  const text = place.toString();
+  const filter = useMemo(() => readFilter(new URLSearchParams(text), runId), [text, runId]);
+  const query = useInfiniteQuery({
+    queryKey: ["finance.cases", filter],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "finance.cases", { filter, after: pageParam, limit: PAGE }),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) =>
+      page.cases.length < PAGE ? null : (page.cases.at(-1)?.difference_id ?? null),
+    staleTime: 2000,
+  });
+  const rows = query.data?.pages.flatMap((page) => page.cases) ?? [];
+  const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
+  const [firstPage] = query.data?.pages ?? [];
+  const shown = new Set(rows.map((each) => each.difference_id));
+  // What a filter hides is not acted on.
+  const selected = rows.filter((each) => picked.has(each.difference_id) && shown.has(each.difference_id));
+  const pick = (of: FinanceCase): void =>
+    setPicked((before) => {
+      const next = new Set(before);
+      if (!next.delete(of.difference_id) && next.size < MOST_SELECTED) next.add(of.difference_id);
+      return next;
+    });
+  const params = Object.fromEntries(place);
+  const address = (id: string | null): string => placeAddress([...base, ...(id ? [id] : [])], params);
+  const choose = (change: Readonly<Record<string, string | null>>): void => {
+    setPicked(new Set());
+    navigate(placeAddress(base, { ...params, ...change }));
+  };
+  const close = (): void => navigate(address(null));
+  useKeys({ Escape: () => (picked.size === 0 ? false : setPicked(new Set())) }, openId === null);
+
+  if (!query.data || !firstPage)
+    return query.error ? (
+      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+    ) : (
+      <Skeleton lines={10} />
+    );
+  const columns = columnsFor(picked, pick);
+  const isFiltered = filter.class !== null || filter.assigned_to !== null || filter.older_than_days !== null;
+  return (
+    <SideDetail
+      id="cases"
+      initialWidth={600}
+      minListWidth={360}
+      detailLabel="Difference"
+      onClose={close}
+      list={
+        <>
+          <DeskBar title="">
+            <Select
+              aria-label="Status"
+              w={openId ? 120 : 170}
+              allowDeselect={false}
+              data={[
+                { value: TO_DECIDE, label: `To decide (${firstPage.undecided.toLocaleString("en")})` },
+                { value: "all", label: "All" },
+                ...caseStatuses.map((status) => ({
+                  value: status as string,
+                  label: `${statusName(status)} (${(firstPage.counts[status] ?? 0).toLocaleString("en")})`,
+                })),
+              ]}
+              value={place.get("status") ?? TO_DECIDE}
+              onChange={(value) => choose({ status: value === TO_DECIDE ? null : value })}
+            />
+            <Select
+              aria-label="Class"
+              placeholder="All classes"
+              w={openId ? 130 : 190}
+              clearable
+              searchable
+              data={Object.entries(firstPage.classes).map(([code, count]) => ({
+                value: code,
+                label: `${className(code)} (${count.toLocaleString("en")})`,
+              }))}
+              value={filter.class}
+              onChange={(value) => choose({ class: value })}
+            />
+            {openId ? null : (
+              <>
+                <Select
+                  aria-label="Assigned to"
+                  placeholder="Anybody"
+                  w={130}
+                  clearable
+                  searchable
+                  data={[
+                    { value: NOBODY, label: "Nobody" },
+                    ...firstPage.assignees.map((name) => ({
+                      value: `=${name}`,
+                      label: clip(cleanText(name), 40),
+                    })),
+                  ]}
+                  value={place.get("assignee")}
+                  onChange={(value) => choose({ assignee: value })}
+                />
+                <Select
+                  aria-label="Age"
+                  placeholder="Any age"
+                  w={160}
+                  clearable
+                  data={ages}
+                  value={place.get("age")}
+                  onChange={(value) => choose({ age: value })}
+                />
+              </>
+            )}
+            <Grow />
+          </DeskBar>
+          {firstPage.as_of ? <StaleLine asOf={firstPage.as_of} /> : null}
+          {query.error ? (
+            <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
+          ) : null}
+          <DataTable
+            id={openId ? "cases-narrow" : "cases"}
+            label="Differences"
+            columns={openId ? columns.slice(0, 5) : columns}
+            rows={rows}
+            rowKey={(each) => each.difference_id}
+            keys
+            openKey={openId}
+            onOpen={(each) =>
+              navigate(
+                placeAddress([...base, each.difference_id], Object.fromEntries(currentPlace().query)),
+                {
+                  replace: openId !== null,
+                },
+              )
+            }
+            onPick={pick}
+            onEnd={() => {
+              if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
+            }}
+            columnMenu={!openId}
+            empty={
+              isFiltered || filter.status === null || filter.status.length === 1 ? (
+                <EmptyView title="None like this">Choose another status, class, person or age.</EmptyView>
+              ) : (
+                <EmptyView title="Nothing to decide">
+                  Every difference is verified, carried forward or written off.
+                </EmptyView>
+              )
+            }
+            footer={
+              selected.length > 0 ? (
+                <BulkBar cases={selected} onClear={() => setPicked(new Set())} />
+              ) : (
+                <>
+                  <span>
+                    {rows.length < firstPage.total ? `${rows.length.toLocaleString("en")} of ` : ""}
+                    {counted(firstPage.total, "difference")}: {moneyList(firstPage.money)},{" "}
+                    {formatTokens(firstPage.tokens)} tokens at stake
+                  </span>
+                  {rows.length > 0 ? (
+                    <button
+                      type="button"
+                      className={css.linkButton}
+                      onClick={() =>
+                        setPicked(new Set(rows.slice(0, MOST_SELECTED).map((each) => each.difference_id)))
+                      }
+                    >
+                      Select {rows.length < firstPage.total ? "those shown" : "all"}
+                    </button>
+                  ) : null}
+                </>
+              )
+            }
+          />
+        </>
+      }
+      detail={
+        openId === null ? null : (
+          <CaseDetail
+            key={openId}
+            id={openId}
+            address={address(openId)}
+            assignees={firstPage.assignees}
+            onClose={close}
+          />
+        )
+      }
+    />
+  );
+}

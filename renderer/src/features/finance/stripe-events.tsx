@@ -1,0 +1,336 @@
+/** Stripe events that could not be acted on: a person lets them through, with what was missing, or sets them aside. */
+import { Button, NumberInput, Select, Textarea } from "@mantine/core";
+import { type ReactNode, useState } from "react";
+import type { OperationOutput } from "../../../../shared/contract/operations.ts";
+import type { StripeEvent } from "../../../../shared/contract/finance.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
+import { formatTokens } from "../../lib/format.ts";
+import { useIsLive } from "../../lib/live.ts";
+import { navigate, placeAddress } from "../../lib/router.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { type Column, DataTable } from "../../ui/data-table.tsx";
+import { DeskBar } from "../../ui/desk.tsx";
+import { showDone, showFailure } from "../../ui/notices.tsx";
+import { Facts, Id, Note, SafeText, Section, Time } from "../../ui/parts.tsx";
+import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
+import { EmptyView, QueryView, StaleLine } from "../../ui/states.tsx";
+import { UserPicker } from "../../ui/user-picker.tsx";
+import { useFinanceRefresh } from "./case-acts.tsx";
+import css from "./finance.module.css";
+import { minorMoney } from "./words.ts";
+
+type Pack = OperationOutput<"finance.stripe_events">["packs"][number];
+
+interface Told {
+  readonly amount_minor: number | null;
+  readonly currency: string | null;
+  readonly customer: string | null;
+  readonly email: string | null;
+  readonly user_id: string | null;
+  readonly pack_id: string | null;
+  readonly tokens: string | null;
+  readonly metadata: readonly (readonly [string, string])[];
+}
+
+const textOf = (value: unknown): string | null =>
+  typeof value === "string" && value.trim() !== "" ? value : null;
+const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {};
+
+/** What an event tells, whatever it was sent with: metadata is anybody's. */
+export function readEvent(payload: unknown): Told {
+  const object = objectOf(objectOf(objectOf(payload)["data"])["object"]);
+  const metadata = objectOf(object["metadata"]);
+  const amount =
+    object["amount_total"] ?? object["amount_received"] ?? object["amount_paid"] ?? object["amount"];
+  const named = (...names: readonly string[]): string | null =>
+    names.map((name) => textOf(metadata[name])).find((value) => value !== null) ?? null;
+  return {
+    amount_minor: typeof amount === "number" && Number.isSafeInteger(amount) ? amount : null,
+    currency: textOf(object["currency"]),
+    customer: textOf(object["customer"]),
+    email: textOf(objectOf(object["customer_details"])["email"]) ?? textOf(object["customer_email"]),
+    user_id: named("user_id", "userId", "userid") ?? textOf(object["client_reference_id"]),
+    pack_id: named("pack_id", "packId", "packid"),
+    tokens: named("tokens"),
+    metadata: Object.entries(metadata)
+      .slice(0, 50)
+      .map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)] as const),
+  };
+}
+
+/** Only these can be let through with what a person names; the others wait for what they lack. */
+const isOrder = (type: string): boolean =>
+  [
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "payment_intent.succeeded",
+  ].includes(type);
+
+const columns: readonly Column<StripeEvent>[] = [
+  {
+    id: "why",
+    header: "Why it waits",
+    width: 170,
+    grow: 1,
+    cell: (each) => capitalise(codeWords(each.reason ?? "not told")),
+  },
+  {
+    id: "type",
+    header: "Event",
+    width: 190,
+    grow: 0.8,
+    cell: (each) => clip(cleanText(each.event_type), 60),
+  },
+  {
+    id: "amount",
+    header: "Amount",
+    width: 96,
+    align: "right",
+    cell: (each) => {
+      const told = readEvent(each.payload);
+      return minorMoney(told.amount_minor, told.currency);
+    },
+  },
+  { id: "at", header: "Received", width: 96, cell: (each) => <Time at={each.received_at} form="short" /> },
+  {
+    id: "tries",
+    header: "Deliveries",
+    width: 76,
+    align: "right",
+    cell: (each) => formatTokens(each.attempts),
+  },
+  {
+    id: "id",
+    header: "Id",
+    width: 130,
+    grow: 0.4,
+    cell: (each) => <Id value={each.event_id} head={10} copy={false} />,
+  },
+];
+
+export function StripeEvents({ openId }: { readonly openId: string | null }): ReactNode {
+  const query = useCall("finance.stripe_events", {}, { refetchMs: 15_000 });
+  const address = (id: string | null): string => placeAddress(["finance", "events", ...(id ? [id] : [])]);
+  const close = (): void => navigate(address(null));
+  return (
+    <QueryView query={query}>
+      {({ events, packs, waiting, as_of: asOf }) => {
+        const open = openId ? events.find((each) => each.event_id === openId) : undefined;
+        return (
+          <SideDetail
+            id="stripe-events"
+            initialWidth={520}
+            detailLabel="Stripe event"
+            onClose={close}
+            list={
+              <>
+                <DeskBar title="Stripe events that wait for a person" />
+                {asOf ? <StaleLine asOf={asOf} /> : null}
+                <DataTable
+                  id={openId ? "stripe-events-narrow" : "stripe-events"}
+                  label="Stripe events"
+                  columns={openId ? columns.slice(0, 3) : columns}
+                  rows={events}
+                  rowKey={(each) => each.event_id}
+                  keys
+                  openKey={openId}
+                  onOpen={(each) => navigate(address(each.event_id), { replace: openId !== null })}
+                  empty={
+                    <EmptyView title="No event waits">
+                      Every event that Stripe sent was acted on, or needed nothing.
+                    </EmptyView>
+                  }
+                  footer={
+                    <span>
+                      {events.length < waiting ? `The newest ${events.length.toLocaleString("en")} of ` : ""}
+                      {counted(waiting, "event")}
+                    </span>
+                  }
+                />
+              </>
+            }
+            detail={
+              openId === null ? null : open ? (
+                <EventDetail key={open.event_id} event={open} packs={packs} onClose={close} />
+              ) : (
+                <>
+                  <DetailBar title="Stripe event" onClose={close} />
+                  <EmptyView title="This event does not wait any more">
+                    Somebody decided it, or Stripe sent what it lacked.
+                  </EmptyView>
+                </>
+              )
+            }
+          />
+        );
+      }}
+    </QueryView>
+  );
+}
+
+function EventDetail({
+  event,
+  packs,
+  onClose,
+}: {
+  readonly event: StripeEvent;
+  readonly packs: readonly Pack[];
+  readonly onClose: () => void;
+}): ReactNode {
+  const told = readEvent(event.payload);
+  const text = (value: string | null): ReactNode =>
+    value ? <SafeText text={value} length={80} /> : "not told";
+  return (
+    <>
+      <DetailBar title={capitalise(codeWords(event.reason ?? "Waits"))} onClose={onClose} />
+      <DetailScroll>
+        <div className={css.detail}>
+          <Facts
+            rows={[
+              ["Event", <code key="t">{clip(cleanText(event.event_type), 80)}</code>],
+              ["Amount", minorMoney(told.amount_minor, told.currency)],
+              ["User", text(told.user_id)],
+              ["Pack", text(told.pack_id)],
+              ["Tokens", text(told.tokens)],
+              ["Customer", text(told.customer)],
+              ["E-mail", text(told.email)],
+              ["Received", <Time key="r" at={event.received_at} form="full" />],
+              ["Id", <Id key="i" value={event.event_id} head={24} tail={6} />],
+            ]}
+          />
+          <Decide event={event} told={told} packs={packs} onDone={onClose} />
+          {told.metadata.length > 0 ? (
+            <Section title="Metadata, as it was sent">
+              <Facts
+                rows={told.metadata.map(
+                  ([name, value]) =>
+                    [
+                      clip(cleanText(name), 60) || "(no name)",
+                      <SafeText key={name} text={value} length={300} />,
+                    ] as const,
+                )}
+              />
+            </Section>
+          ) : null}
+          <details className={css.raw}>
+            <summary>The whole event</summary>
+            <pre>{clip(JSON.stringify(event.payload, null, 2) ?? "", 20_000)}</pre>
+          </details>
+        </div>
+      </DetailScroll>
+    </>
+  );
+}
+
+function Decide({
+  event,
+  told,
+  packs,
+  onDone,
+}: {
+  readonly event: StripeEvent;
+  readonly told: Told;
+  readonly packs: readonly Pack[];
+  readonly onDone: () => void;
+}): ReactNode {
+  const client = useConsole();
+  const isLive = useIsLive();
+  const refresh = useFinanceRefresh();
+  const [commands] = useState(() => ({ release: crypto.randomUUID(), dismiss: crypto.randomUUID() }));
+  const [reason, setReason] = useState("");
+  const [userId, setUserId] = useState<string | null>(null);
+  const [packId, setPackId] = useState<string | null>(null);
+  const [tokens, setTokens] = useState<number | null>(null);
+  const [busy, setBusy] = useState<"release" | "dismiss" | null>(null);
+  const words = reason.trim();
+  const can = isLive && words.length >= 3;
+  // The price of a pack in force is its latest.
+  const choices = [...new Map(packs.map((pack) => [pack.pack_id, pack])).values()];
+  const release = async (): Promise<void> => {
+    setBusy("release");
+    const result = await client.call("finance.release_event", {
+      command_id: commands.release,
+      event_id: event.event_id,
+      reason: words,
+      user_id: userId,
+      pack_id: packId,
+      tokens,
+    });
+    setBusy(null);
+    refresh();
+    if (!result.ok) return showFailure("Not released", result.error);
+    const given = result.value.effects.reduce((sum, each) => sum + each.tokens, 0);
+    showDone(`Released: ${formatTokens(given)} tokens`);
+    onDone();
+  };
+  const dismiss = async (): Promise<void> => {
+    setBusy("dismiss");
+    const result = await client.call("finance.dismiss_event", {
+      command_id: commands.dismiss,
+      event_id: event.event_id,
+      reason: words,
+    });
+    setBusy(null);
+    refresh();
+    if (!result.ok) return showFailure("Not dismissed", result.error);
+    showDone("Dismissed: nothing was credited");
+    onDone();
+  };
+  return (
+    <div className={css.panel} role="region" aria-label="Decide">
+      {isOrder(event.event_type) ? (
+        <>
+          <div className={css.field}>
+            <span>User {told.user_id ? "(instead of the one that it names)" : "(the event names none)"}</span>
+            <UserPicker userId={userId} onChange={setUserId} />
+          </div>
+          <Select
+            label="Pack"
+            placeholder={told.pack_id ? "As the event says" : "The event names none"}
+            clearable
+            searchable
+            data={choices.map((pack) => ({
+              value: pack.pack_id,
+              label: `${pack.pack_id}: ${formatTokens(pack.tokens)} tokens, ${minorMoney(pack.price_minor, pack.currency)}`,
+            }))}
+            value={packId}
+            onChange={setPackId}
+          />
+          <NumberInput
+            label="Tokens, if not the pack's"
+            allowDecimal={false}
+            allowNegative={false}
+            min={1}
+            max={100_000_000}
+            thousandSeparator=","
+            value={tokens ?? ""}
+            onChange={(value) => setTokens(typeof value === "number" && value > 0 ? value : null)}
+          />
+        </>
+      ) : (
+        <Note meaning="grey">Put right what is missing, then release it: it is acted on as it stands.</Note>
+      )}
+      <Textarea
+        label="Reason"
+        description="Kept in the audit."
+        autosize
+        minRows={2}
+        maxLength={1000}
+        value={reason}
+        onChange={(change) => setReason(change.currentTarget.value)}
+      />
+      {isLive ? null : <Note meaning="amber">Offline: deciding needs the project.</Note>}
+      <div className={css.buttons}>
+        <Button variant="filled" disabled={!can} loading={busy === "release"} onClick={() => void release()}>
+          Release
+        </Button>
+        <Button disabled={!can} loading={busy === "dismiss"} onClick={() => void dismiss()}>
+          Dismiss
+        </Button>
+      </div>
+    </div>
+  );
+}
