@@ -84,8 +84,15 @@ export type FeedFilter = z.infer<typeof feedFilter>;
 /** An operator's act, kept durably until the project has acknowledged it. */
 export const intent = z.object({
   command_id: z.string(),
-  kind: z.enum(["flag_user", "block_user", "unblock_user", "set_rule_mode", "save_rule"]),
-  /** User id or rule name. */
+  kind: z.enum([
+    "flag_user",
+    "block_user",
+    "unblock_user",
+    "set_rule_mode",
+    "save_rule",
+    "acknowledge_alert",
+  ]),
+  /** User id, rule name or the alert's number. */
   subject: z.string(),
   summary: z.string(),
   status: z.enum(["pending", "acknowledged", "conflict", "failed", "expired"]),
@@ -240,6 +247,33 @@ export const operations = {
     z.object({ events: z.array(records.usageEvent), next_before_event_id: records.whole.nullable() }),
   ),
   "decisions.explain": operation(z.object({ decision_id: records.whole }).strict(), records.receipt),
+
+  /** A page of alerts that were raised, newest first. */
+  "alerts.list": operation(
+    z
+      .object({
+        /** open: nobody has seen to them yet. undelivered: a message about them was given up. */
+        show: z.enum(["open", "all", "undelivered"]),
+        before_id: records.whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    records.alertPage.extend({ as_of: records.instant.nullable() }),
+  ),
+  /** The alerts that are set, with how far each has come. */
+  "alerts.set": operation(
+    nothing,
+    z.object({ alerts: z.array(records.costAlert), as_of: records.instant.nullable() }),
+  ),
+  "alerts.acknowledge": operation(
+    z.object({ command_id: commandId, alert_event_id: records.whole }).strict(),
+    z.object({ intent }),
+  ),
+  /** Has a message that was given up sent again. */
+  "alerts.send_again": operation(
+    z.object({ command_id: commandId, notification_id: records.whole }).strict(),
+    done,
+  ),
 
   "accounts.search": operation(
     z

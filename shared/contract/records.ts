@@ -305,6 +305,76 @@ export const overview = z.looseObject({
   top_users: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable(), tokens })),
 });
 
+/** A message about an alert, on its way to somebody. */
+export const notification = z.looseObject({
+  notification_id: whole,
+  channel: z.string(),
+  audience: z.enum(["operators", "user"]),
+  /** Addresses; null for a channel that needs none, and where none is known yet. */
+  recipient: z.string().nullable(),
+  /** failed: given up, until a person has it sent again. */
+  status: z.enum(["queued", "sent", "failed"]),
+  attempts: whole,
+  created_at: instant,
+  /** When it is tried next, while queued. */
+  due_at: instant,
+  sent_at: instant.nullable(),
+  last_error: z.string().nullable(),
+});
+
+/** An alert that was raised. */
+export const alert = z.looseObject({
+  alert_event_id: whole,
+  /** The alert that is set; null for what the database notices by itself. */
+  alert_name: z.string().nullable(),
+  kind: z.string(),
+  severity: z.enum(["info", "warning", "critical"]),
+  message: z.string(),
+  user_id: z.string().nullable(),
+  display_name: z.string().nullable(),
+  threshold: z.number().nullable(),
+  value: z.number().nullable(),
+  period: z.string(),
+  details: z.record(z.string(), z.unknown()),
+  /** The call that raised it. */
+  decision_id: whole.nullable(),
+  created_at: instant,
+  acknowledged_at: instant.nullable(),
+  acknowledged_by: z.string().nullable(),
+  notifications: z.array(notification),
+});
+
+export const alertPage = z.looseObject({
+  alerts: z.array(alert),
+  next_before_id: whole.nullable(),
+  /** How delivery stands in the whole project. */
+  delivery: z.looseObject({
+    queued: whole,
+    /** Since when a message waits that is due: nobody takes it. */
+    overdue_since: instant.nullable(),
+    failed: whole,
+  }),
+});
+
+/** An alert that is set: what to watch, and when to say so. */
+export const costAlert = z.looseObject({
+  alert_name: z.string(),
+  /** cost_micros, tokens, balance, operation_tokens, debt or spike. */
+  metric: z.string(),
+  /** all, user, plan:x, scope:x or model:x. */
+  scope: z.string(),
+  period: z.string(),
+  /** In the metric's unit; null: thresholds are amounts, else percents. */
+  budget: whole.nullable(),
+  thresholds: z.array(z.number()),
+  channels: z.array(z.string()),
+  is_active: z.boolean(),
+  last_triggered_at: instant.nullable(),
+  value: z.number().nullable(),
+  percent: z.number().nullable(),
+  currency: z.string(),
+});
+
 export const projectInfo = z.looseObject({
   /** Version of the newest migration applied, and how many. */
   schema_version: z.string(),
@@ -349,5 +419,9 @@ export type RuleRecord = z.infer<typeof rule>;
 export type Receipt = z.infer<typeof receipt>;
 export type Overview = z.infer<typeof overview>;
 export type MinuteBucket = z.infer<typeof minuteBucket>;
+export type Alert = z.infer<typeof alert>;
+export type AlertPage = z.infer<typeof alertPage>;
+export type CostAlert = z.infer<typeof costAlert>;
+export type Notification = z.infer<typeof notification>;
 export type ProjectInfo = z.infer<typeof projectInfo>;
 export type SearchHit = z.infer<typeof searchHit>;

@@ -12,6 +12,7 @@ import { redact } from "../backend/redact.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
 import { openStore } from "../store/store.ts";
 import { accountHandlers } from "./accounts/accounts.ts";
+import { alertHandlers } from "./alerts/alerts.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
 import type { Desk } from "./desk.ts";
 import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
@@ -160,6 +161,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     "connection.retry": () => connection.retry(),
     "connection.sample_traffic": ({ running }) => connection.setSampleTraffic(running),
     ...watchHandlers(desk),
+    ...alertHandlers(desk),
     ...accountHandlers(desk),
     ...ruleHandlers(desk),
     ...reconciliation.handlers,

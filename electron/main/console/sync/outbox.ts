@@ -96,7 +96,7 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
     const tried = { ...entry, attempts: entry.attempts + 1 };
     store.putIntent(tried);
     const result = await backend.rpc(
-      entry.kind === "set_rule_mode" ? "save_rule" : entry.kind,
+      functionOf(entry.kind),
       { p_command_id: entry.command_id, ...entry.payload },
       z.unknown(),
     );
@@ -234,6 +234,11 @@ function onTopOf(
   return { ...rule, mode: mine.mode, is_active: mine.is_active };
 }
 
+function functionOf(kind: Intent["kind"]): string {
+  if (kind === "set_rule_mode") return "save_rule";
+  return kind === "acknowledge_alert" ? "console_acknowledge_alert" : kind;
+}
+
 /** What each kind changes, and so what must not have been changed by others. */
 function relevantFields(kind: Intent["kind"]): readonly string[] {
   switch (kind) {
@@ -245,6 +250,9 @@ function relevantFields(kind: Intent["kind"]): readonly string[] {
     case "set_rule_mode":
     case "save_rule":
       // The database compares a rule's version itself, in the same transaction.
+      return [];
+    case "acknowledge_alert":
+      // Who saw to it first stays in the record, whatever comes later.
       return [];
     default:
       return assertNever(kind);

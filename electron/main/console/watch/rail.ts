@@ -12,6 +12,7 @@ import type { Backend } from "../../backend/backend.ts";
 import type { Desk } from "../desk.ts";
 import { createTopic, type Topic } from "../topic.ts";
 import type { Feed } from "./feed.ts";
+import { createNews } from "./news.ts";
 import { eventsBefore } from "./watch.ts";
 
 const remoteCounts = railCounts.pick({ open_alerts: true, flagged: true, blocked: true }).loose();
@@ -35,6 +36,7 @@ export function createRail({ desk, notices, differences }: RailOptions) {
   let isFirst = true;
   let timer: NodeJS.Timeout | null = null;
   let last = "";
+  const news = createNews({ tell: (notice) => notices.publish(notice), now: desk.now });
 
   function counts(): RailCounts {
     const profileId = desk.connection.profileId();
@@ -65,30 +67,15 @@ export function createRail({ desk, notices, differences }: RailOptions) {
     ]);
     if (!answer.ok) return;
     const { open_alerts, flagged, blocked } = answer.value;
-    if (!isFirst) tellWhatIsNew({ open_alerts, flagged });
+    if (!isFirst)
+      news.add({
+        alerts: Math.max(0, open_alerts - remote.open_alerts),
+        flagged: Math.max(0, flagged - remote.flagged),
+      });
     isFirst = false;
     const undecided = finance.ok && finance.value.keeps_runs ? finance.value.undecided : null;
     remote = { open_alerts, flagged, blocked, undecided };
     publish();
-  }
-
-  function tellWhatIsNew(now: Pick<RailCounts, "open_alerts" | "flagged">): void {
-    const alerts = now.open_alerts - remote.open_alerts;
-    if (alerts > 0) {
-      notices.publish({
-        level: "warning",
-        title: alerts === 1 ? "A new alert" : `${alerts} new alerts`,
-        body: "See Watch.",
-      });
-    }
-    const flagged = now.flagged - remote.flagged;
-    if (flagged > 0) {
-      notices.publish({
-        level: "info",
-        title: flagged === 1 ? "A user was flagged" : `${flagged} users were flagged`,
-        body: "See Users, filter Flagged.",
-      });
-    }
   }
 
   return {
@@ -104,9 +91,11 @@ export function createRail({ desk, notices, differences }: RailOptions) {
     reset(): void {
       remote = noCounts;
       isFirst = true;
+      news.clear();
       publish();
     },
     close(): void {
+      news.clear();
       if (timer) clearTimeout(timer);
     },
   };
