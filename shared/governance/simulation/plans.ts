@@ -1,6 +1,6 @@
 import { currencyExponent, type MicroUnits, type MinorUnits, microUnits } from "../money/index.ts";
-import type { Plan } from "../plans/plan.ts";
 import { costOfCall, type PriceBook } from "../pricing/prices.ts";
+import type { Facts, PlanNumbers } from "../rules/types.ts";
 import { makeCounts } from "../usage/counts.ts";
 import { isReplayEvent, type ReplayEvent } from "./events.ts";
 
@@ -11,14 +11,28 @@ export interface PlanRevenue {
   readonly currency: string;
 }
 
-/** One way things could be. */
+/** One way things could be. What is left out stays as it was. */
 export interface Scenario {
-  readonly plans: readonly Plan[];
-  readonly revenue: Readonly<Record<string, PlanRevenue>>;
-  /** Costs by these prices instead of the recorded ones. */
+  /** New numbers by plan id; each call's own plan says those that are not named. Tokens; null for no limit. */
+  readonly plans?: Readonly<Record<string, Partial<PlanNumbers>>>;
+  /** What plans cost their customers now, and what they would; the latter is the former where it is left out. */
+  readonly revenue_now?: Readonly<Record<string, PlanRevenue>>;
+  readonly revenue?: Readonly<Record<string, PlanRevenue>>;
+  /** Prices of models now and as they would be; needed for routes and for other prices. */
+  readonly prices_now?: PriceBook;
   readonly prices?: PriceBook;
-  /** Calls of a model go to another one; needs prices. */
+  /** Calls of a model go to another one. */
   readonly routes?: Readonly<Record<string, string>>;
+}
+
+/** A plan's usage and money over the events. Money in micro-units. */
+export interface PlanSide {
+  readonly tokens_used: number;
+  readonly cost_micros: MicroUnits;
+  /** Null where nothing is said of what the plan costs. */
+  readonly revenue_micros: MicroUnits | null;
+  /** Null without a revenue, or where it is in another currency than the cost. */
+  readonly margin_micros: MicroUnits | null;
 }
 
 export interface PlanOutcome {
@@ -26,12 +40,15 @@ export interface PlanOutcome {
   readonly accounts: number;
   /** Account-months with a call in them: what revenue is counted by. */
   readonly active_months: number;
-  readonly tokens_used: number;
-  /** Tokens that the plan would not have covered: beyond allowance or limit. */
+  readonly now: PlanSide;
+  readonly would_be: PlanSide;
+  /** Calls that were made and would be refused, and their tokens. */
+  readonly calls_refused: number;
   readonly tokens_refused: number;
-  readonly cost_micros: MicroUnits;
-  readonly revenue_micros: MicroUnits;
-  readonly margin_micros: MicroUnits;
+  /** Calls that were refused and would be made, and the tokens expected of them (they count as used in `would_be`). */
+  readonly calls_gained: number;
+  readonly tokens_gained: number;
+  /** Accounts that are refused a call which they could make in fact. */
   readonly accounts_running_out: number;
 }
 
@@ -39,9 +56,9 @@ export interface PlanOutcome {
 export interface RunsOut {
   readonly user_id: string;
   readonly plan_id: string;
-  /** Instant of the first call that would not be covered. */
+  /** Instant of the first call that would be refused. */
   readonly at: string;
-  readonly why: "allowance" | "daily_limit" | "monthly_limit";
+  readonly why: "insufficient_tokens" | "daily_limit" | "monthly_limit";
 }
 
 export interface PlanSimulation {
@@ -49,156 +66,282 @@ export interface PlanSimulation {
   readonly runs_out: readonly RunsOut[];
   readonly runs_out_total: number;
   readonly currency: string | null;
-  /** Settled calls whose plan is not in the scenario, or that had no plan. */
-  readonly calls_of_other_plans: number;
-  /** Settled calls whose cost is not known. */
+  /** Calls of accounts without a plan, or without facts: they cannot be judged. */
+  readonly calls_not_judged: number;
+  /** Settled calls whose cost is not known, now or then. */
   readonly calls_without_cost: number;
 }
 
 export interface PlanSimulator {
-  /** Takes an event, in order of the feed; only `settled` ones matter. */
+  /** Takes an event, in order of the feed, with its facts. */
   push(event: ReplayEvent): void;
   report(): PlanSimulation;
 }
 
-interface AccountMonth {
+/** How an account fares under the scenario, beside how it fared. Tokens more are tokens used less. */
+interface Fortune {
   day: string;
   month: string;
-  dayTokens: number;
-  monthTokens: number;
+  /** Tokens that the scenario used less than was used in fact, this day and this month. */
+  savedToday: number;
+  savedThisMonth: number;
+  /** Allowances of the month, in fact and in the scenario, and what was used of them in fact. */
+  allowance: number;
+  newAllowance: number;
+  used: number;
+  /** Bought and given tokens that the scenario has left over from earlier months, more than in fact. */
+  carried: number;
   ranOut: boolean;
 }
 
 interface Sums {
-  accounts: number;
-  activeMonths: number;
+  readonly planId: string;
+  accounts: Set<string>;
+  months: number;
   used: number;
-  refused: number;
   cost: number;
+  newUsed: number;
+  newCost: number;
+  refused: number;
+  refusedTokens: number;
+  gained: number;
+  gainedTokens: number;
   runningOut: number;
 }
 
+/** A call that was made in fact, until its settlement tells what it used. */
+interface Pending {
+  readonly fortune: Fortune;
+  readonly sums: Sums;
+  readonly refused: boolean;
+  readonly day: string;
+}
+
+/** Holds end within days; one that never does must not be waited for. */
+const maximalPending = 200_000;
+const shortOfTokens: ReadonlySet<string> = new Set(["insufficient_tokens", "daily_limit", "monthly_limit"]);
+
 /**
- * Replays real usage under a scenario: what each plan would cost and bring in, and which accounts would run out and
- * when. Usage stays as it was, except that what a plan does not cover is refused. Bought tokens are not known here, so
- * an account without an allowance is bound by its limits alone. Memory grows with accounts, not with events.
+ * Replays real usage under a scenario: what each plan would use, cost and bring in, and which accounts would run out
+ * and when. A call is judged by what the account had in fact (bought tokens included), corrected by what the scenario
+ * changed before. Nothing changed means nothing refused. What it cannot know: who would leave, buy more or ask less.
+ * A call that was refused and would be made is taken to use its estimate, at its plan's mean cost. Cached input is not
+ * in events: another price or model scales the recorded cost. Memory grows with accounts, not with events.
  */
 export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator {
-  const plans = new Map(scenario.plans.map((plan) => [plan.plan_id, plan]));
-  const sums = new Map<string, Sums>(
-    scenario.plans.map((plan) => [
-      plan.plan_id,
-      { accounts: 0, activeMonths: 0, used: 0, refused: 0, cost: 0, runningOut: 0 },
-    ]),
-  );
-  const accounts = new Map<string, AccountMonth>();
+  const plans = new Map<string, Sums>();
+  const fortunes = new Map<string, Fortune>();
+  const pending = new Map<string, Pending>();
   const runsOut: RunsOut[] = [];
   let runsOutTotal = 0;
-  let others = 0;
+  let notJudged = 0;
   let withoutCost = 0;
   let currency: string | null = null;
 
-  function costOfEvent(event: ReplayEvent): number | null {
+  function sumsOf(planId: string): Sums {
+    let sums = plans.get(planId);
+    if (!sums) {
+      sums = {
+        planId,
+        accounts: new Set(),
+        months: 0,
+        used: 0,
+        cost: 0,
+        newUsed: 0,
+        newCost: 0,
+        refused: 0,
+        refusedTokens: 0,
+        gained: 0,
+        gainedTokens: 0,
+        runningOut: 0,
+      };
+      plans.set(planId, sums);
+    }
+    return sums;
+  }
+
+  function fortuneOf(event: ReplayEvent, facts: Facts, plan: PlanNumbers, sums: Sums): Fortune {
+    const day = event.local_day ?? event.at.slice(0, 10);
+    const month = day.slice(0, 7);
+    let fortune = fortunes.get(event.user_id);
+    if (!fortune) {
+      fortune = {
+        day: "",
+        month: "",
+        savedToday: 0,
+        savedThisMonth: 0,
+        allowance: 0,
+        newAllowance: 0,
+        used: 0,
+        carried: 0,
+        ranOut: false,
+      };
+      fortunes.set(event.user_id, fortune);
+    }
+    sums.accounts.add(event.user_id);
+    if (fortune.day !== day) {
+      fortune.day = day;
+      fortune.savedToday = 0;
+    }
+    if (fortune.month !== month) {
+      // What was used beyond an allowance came out of bought tokens: those stay, an allowance does not.
+      const beyond = Math.max(0, fortune.used - fortune.allowance);
+      const newBeyond = Math.max(0, fortune.used - fortune.savedThisMonth - fortune.newAllowance);
+      fortune.carried += beyond - newBeyond;
+      fortune.month = month;
+      fortune.savedThisMonth = 0;
+      sums.months++;
+    }
+    fortune.allowance = plan.monthly_allowance ?? 0;
+    fortune.newAllowance = scenario.plans?.[sums.planId]?.monthly_allowance ?? plan.monthly_allowance ?? 0;
+    fortune.used = facts.tokens_this_month ?? 0;
+    return fortune;
+  }
+
+  /** Why the scenario would refuse a call, or null. */
+  function refusal(
+    facts: Facts,
+    plan: PlanNumbers,
+    planId: string,
+    fortune: Fortune,
+    need: number,
+  ): RunsOut["why"] | null {
+    const changed = scenario.plans?.[planId] ?? {};
+    const daily = changed.daily_limit === undefined ? plan.daily_limit : changed.daily_limit;
+    const monthly = changed.monthly_limit === undefined ? plan.monthly_limit : changed.monthly_limit;
+    if (daily !== null && (facts.tokens_today ?? 0) - fortune.savedToday + need > daily) return "daily_limit";
+    if (monthly !== null && (facts.tokens_this_month ?? 0) - fortune.savedThisMonth + need > monthly)
+      return "monthly_limit";
+    const available =
+      (facts.available_tokens ?? 0) +
+      fortune.newAllowance -
+      fortune.allowance +
+      fortune.savedThisMonth +
+      fortune.carried;
+    return need > available ? "insufficient_tokens" : null;
+  }
+
+  function judge(event: ReplayEvent): void {
+    const { facts, plan, plan_id } = event;
+    const wasMade = event.kind === "authorized";
+    if (!facts || !plan || plan_id === null) {
+      notJudged++;
+      return;
+    }
+    if (!wasMade && !shortOfTokens.has(event.reason ?? "")) return;
+    const sums = sumsOf(plan_id);
+    const fortune = fortuneOf(event, facts, plan, sums);
+    const need = wasMade ? event.tokens : (facts.estimated_tokens ?? event.tokens);
+    const why = refusal(facts, plan, plan_id, fortune, need);
+    if (!wasMade) {
+      if (why !== null) return;
+      sums.gained++;
+      sums.gainedTokens += need;
+      fortune.savedToday -= need;
+      fortune.savedThisMonth -= need;
+      return;
+    }
+    pending.set(event.request_id, { fortune, sums, refused: why !== null, day: fortune.day });
+    if (pending.size > maximalPending) {
+      const oldest = pending.keys().next();
+      if (!oldest.done) pending.delete(oldest.value);
+    }
+    if (why === null) return;
+    sums.refused++;
+    if (fortune.ranOut) return;
+    fortune.ranOut = true;
+    sums.runningOut++;
+    runsOutTotal++;
+    if (runsOut.length < examples) runsOut.push({ user_id: event.user_id, plan_id, at: event.at, why });
+  }
+
+  /** What a settled call would cost: its recorded cost, scaled by what other prices or another model make of it. */
+  function newCostOf(event: ReplayEvent): number | null {
+    const recorded = event.cost_micros ?? null;
     const model = event.model ?? "";
     const routed = scenario.routes?.[model] ?? model;
-    if (
-      !scenario.prices ||
-      (routed === model &&
-        event.cost_micros !== null &&
-        event.cost_micros !== undefined &&
-        !scenario.prices.byModel.has(model))
-    )
-      return event.cost_micros ?? null;
+    const prices = scenario.prices ?? scenario.prices_now;
+    if (!prices || (routed === model && prices === scenario.prices_now)) return recorded;
     const counts = makeCounts({ input: event.input_tokens ?? 0, output: event.output_tokens ?? 0 });
-    const cost = counts.ok ? costOfCall(scenario.prices, routed, counts.value, Date.parse(event.at)) : null;
-    return cost?.ok ? cost.value.cost_micros : (event.cost_micros ?? null);
+    if (!counts.ok) return recorded;
+    const atMs = Date.parse(event.at);
+    const then = costOfCall(prices, routed, counts.value, atMs);
+    if (!then.ok) return routed === model ? recorded : null;
+    const now = scenario.prices_now ? costOfCall(scenario.prices_now, model, counts.value, atMs) : null;
+    if (recorded === null || !now?.ok || now.value.cost_micros === 0) return then.value.cost_micros;
+    return Math.round((recorded * then.value.cost_micros) / now.value.cost_micros);
+  }
+
+  function settle(event: ReplayEvent, call: Pending): void {
+    const { fortune, sums } = call;
+    const cost = event.cost_micros ?? null;
+    sums.used += event.tokens;
+    sums.cost += cost ?? 0;
+    if (fortune.month === call.day.slice(0, 7)) fortune.used += event.tokens;
+    if (call.refused) {
+      sums.refusedTokens += event.tokens;
+      if (fortune.day === call.day) fortune.savedToday += event.tokens;
+      if (fortune.month === call.day.slice(0, 7)) fortune.savedThisMonth += event.tokens;
+      else fortune.carried += event.tokens;
+      return;
+    }
+    const newCost = newCostOf(event);
+    if (cost === null || newCost === null) withoutCost++;
+    sums.newUsed += event.tokens;
+    sums.newCost += newCost ?? 0;
+  }
+
+  function sideOf(used: number, cost: number, months: number, paid: PlanRevenue | undefined): PlanSide {
+    // A minor unit is 10^(6 − exponent) micro-units.
+    const revenue = paid
+      ? months * paid.monthly_price_minor * 10 ** (6 - currencyExponent(paid.currency))
+      : null;
+    const comparable = currency === null || paid?.currency.toLowerCase() === currency.toLowerCase();
+    return {
+      tokens_used: used,
+      cost_micros: microUnits(cost),
+      revenue_micros: revenue === null ? null : microUnits(revenue),
+      margin_micros: revenue === null || !comparable ? null : microUnits(revenue - cost),
+    };
   }
 
   return {
     push(event) {
-      if (!isReplayEvent(event) || event.kind !== "settled") return;
-      const plan = plans.get(event.plan_id ?? "");
-      const sum = sums.get(event.plan_id ?? "");
-      if (!plan || !sum) {
-        others++;
-        return;
-      }
+      if (!isReplayEvent(event)) return;
       currency ??= event.currency ?? null;
-      const day = event.local_day ?? event.at.slice(0, 10);
-      const month = day.slice(0, 7);
-      let account = accounts.get(event.user_id);
-      if (!account) {
-        account = { day: "", month: "", dayTokens: 0, monthTokens: 0, ranOut: false };
-        accounts.set(event.user_id, account);
-        sum.accounts++;
-      }
-      if (account.month !== month) {
-        account.month = month;
-        account.monthTokens = 0;
-        sum.activeMonths++;
-      }
-      if (account.day !== day) {
-        account.day = day;
-        account.dayTokens = 0;
-      }
-      const tokens = event.tokens;
-      const why =
-        plan.daily_limit !== null && account.dayTokens + tokens > plan.daily_limit
-          ? "daily_limit"
-          : plan.monthly_limit !== null && account.monthTokens + tokens > plan.monthly_limit
-            ? "monthly_limit"
-            : plan.monthly_allowance > 0 && account.monthTokens + tokens > plan.monthly_allowance
-              ? "allowance"
-              : null;
-      if (why) {
-        sum.refused += tokens;
-        if (!account.ranOut) {
-          account.ranOut = true;
-          sum.runningOut++;
-          runsOutTotal++;
-          if (runsOut.length < examples)
-            runsOut.push({ user_id: event.user_id, plan_id: plan.plan_id, at: event.at, why });
-        }
-        return;
-      }
-      account.dayTokens += tokens;
-      account.monthTokens += tokens;
-      sum.used += tokens;
-      const cost = costOfEvent(event);
-      if (cost === null) withoutCost++;
-      else sum.cost += cost;
+      if (event.kind === "authorized" || event.kind === "blocked") return judge(event);
+      const call = pending.get(event.request_id);
+      if (!call) return;
+      // An expired hold may still be settled.
+      if (event.kind !== "expired") pending.delete(event.request_id);
+      if (event.kind === "settled") settle(event, call);
     },
     report: () => ({
-      plans: scenario.plans.map((plan) => {
-        const sum = sums.get(plan.plan_id) ?? {
-          accounts: 0,
-          activeMonths: 0,
-          used: 0,
-          refused: 0,
-          cost: 0,
-          runningOut: 0,
-        };
-        const paid = scenario.revenue[plan.plan_id];
-        // A minor unit is 10^(6 − exponent) micro-units.
-        const revenue = paid
-          ? sum.activeMonths * paid.monthly_price_minor * 10 ** (6 - currencyExponent(paid.currency))
-          : 0;
+      plans: [...plans.values()].map((sums) => {
+        const meanCost = sums.newUsed > 0 ? sums.newCost / sums.newUsed : 0;
+        const paid = scenario.revenue_now?.[sums.planId];
         return {
-          plan_id: plan.plan_id,
-          accounts: sum.accounts,
-          active_months: sum.activeMonths,
-          tokens_used: sum.used,
-          tokens_refused: sum.refused,
-          cost_micros: microUnits(sum.cost),
-          revenue_micros: microUnits(revenue),
-          margin_micros: microUnits(revenue - sum.cost),
-          accounts_running_out: sum.runningOut,
+          plan_id: sums.planId,
+          accounts: sums.accounts.size,
+          active_months: sums.months,
+          now: sideOf(sums.used, sums.cost, sums.months, paid),
+          would_be: sideOf(
+            sums.newUsed + sums.gainedTokens,
+            sums.newCost + Math.round(meanCost * sums.gainedTokens),
+            sums.months,
+            scenario.revenue?.[sums.planId] ?? paid,
+          ),
+          calls_refused: sums.refused,
+          tokens_refused: sums.refusedTokens,
+          calls_gained: sums.gained,
+          tokens_gained: sums.gainedTokens,
+          accounts_running_out: sums.runningOut,
         };
       }),
       runs_out: [...runsOut],
       runs_out_total: runsOutTotal,
       currency,
-      calls_of_other_plans: others,
+      calls_not_judged: notJudged,
       calls_without_cost: withoutCost,
     }),
   };

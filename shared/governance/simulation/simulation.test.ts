@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   AccountModel,
@@ -5,6 +6,7 @@ import {
   type Condition,
   compileRules,
   type Facts,
+  localDay,
   makeCounts,
   minorUnits,
   type Plan,
@@ -13,6 +15,7 @@ import {
   type ReplayEvent,
   type Rule,
   runBacktest,
+  type Scenario,
   simulatePlans,
   startBacktest,
 } from "../index.ts";
@@ -277,7 +280,7 @@ describe("a backtest", () => {
   });
 });
 
-const plan = (changes: Partial<Plan>): Plan => ({
+const goldPlan = (changes: Partial<Plan>): Plan => ({
   plan_id: "gold",
   name: "Gold",
   monthly_allowance: 0,
@@ -292,66 +295,203 @@ const plan = (changes: Partial<Plan>): Plan => ({
 });
 
 describe("a plan simulation", () => {
+  const numbers = (monthly_allowance: number, daily_limit: number | null = null) => ({
+    monthly_allowance,
+    daily_limit,
+    monthly_limit: null,
+  });
+  const priceList = (input: number) => {
+    const book = parsePrices(
+      ["gpt-4o", "mini"].map((model) => ({
+        provider: "openai",
+        model,
+        input_micros_per_million: model === "mini" ? input / 4 : input,
+        output_micros_per_million: 0,
+        currency: "usd",
+        effective_from: "2024-01-01",
+      })),
+    );
+    if (!book.ok) throw new Error("prices");
+    return book.value;
+  };
+  /** Two calls of ann's, 600 tokens each out of an allowance of 2,000; one of bob's; one that fell short. */
   const events = [
-    ...call("1", 0, 600, {}),
-    ...call("2", 2, 600, {}),
-    ...call("3", 4, 100, {}, { user_id: "bob" }),
-    ...call("4", 6, 9, {}, { plan_id: "other" }),
+    ...call("1", 0, 600, { available_tokens: 2_000 }, { plan: numbers(2_000) }),
+    ...call("2", 2, 600, { available_tokens: 1_400, tokens_this_month: 600 }, { plan: numbers(2_000) }),
+    ...call("3", 4, 100, { available_tokens: 2_000 }, { user_id: "bob", plan: numbers(2_000) }),
+    ...call(
+      "4",
+      6,
+      0,
+      { available_tokens: 50, tokens_this_month: 1_950, estimated_tokens: 100 },
+      { user_id: "cid", kind: "blocked", reason: "insufficient_tokens", plan: numbers(2_000) },
+    ),
+    ...call("5", 8, 9, {}, { plan_id: null }),
   ];
+  const simulate = (scenario: Scenario, given = events) => {
+    const simulator = simulatePlans(scenario);
+    for (const event of given) simulator.push(event);
+    return simulator.report();
+  };
 
-  it("tells margin, and who runs out and when", () => {
-    const simulator = simulatePlans({
-      plans: [plan({ monthly_allowance: 1_000 })],
-      revenue: { gold: { monthly_price_minor: minorUnits(10), currency: "usd" } },
+  it("tells margin now and then, who is refused, and who runs out and when", () => {
+    const paid = (monthly_price_minor: number) => ({
+      gold: { monthly_price_minor: minorUnits(monthly_price_minor), currency: "usd" },
     });
-    for (const event of events) simulator.push(event);
-    expect(simulator.report()).toEqual({
+    expect(
+      simulate({
+        plans: { gold: { monthly_allowance: 600 } },
+        revenue_now: paid(10),
+        revenue: paid(20),
+      }),
+    ).toEqual({
       plans: [
         {
           plan_id: "gold",
-          accounts: 2,
-          active_months: 2,
-          tokens_used: 700,
+          accounts: 3,
+          active_months: 3,
+          // Three customers at 10 cents are 300,000 micro-units.
+          now: { tokens_used: 1_300, cost_micros: 2_600, revenue_micros: 300_000, margin_micros: 297_400 },
+          would_be: {
+            tokens_used: 700,
+            cost_micros: 1_400,
+            revenue_micros: 600_000,
+            margin_micros: 598_600,
+          },
+          calls_refused: 1,
           tokens_refused: 600,
-          cost_micros: 1_400,
-          // Two customers at 10 cents: 200,000 micro-units.
-          revenue_micros: 200_000,
-          margin_micros: 198_600,
+          calls_gained: 0,
+          tokens_gained: 0,
           accounts_running_out: 1,
         },
       ],
-      runs_out: [{ user_id: "ann", plan_id: "gold", at: at(3), why: "allowance" }],
+      runs_out: [{ user_id: "ann", plan_id: "gold", at: at(2), why: "insufficient_tokens" }],
       runs_out_total: 1,
       currency: "usd",
-      calls_of_other_plans: 1,
+      calls_not_judged: 1,
       calls_without_cost: 0,
     });
   });
 
-  it("prices the same usage on other routes", () => {
-    const prices = parsePrices([
-      {
-        provider: "openai",
-        model: "mini",
-        input_micros_per_million: 500_000,
-        output_micros_per_million: 0,
-        currency: "usd",
-        effective_from: "2024-01-01",
-      },
-    ]);
-    if (!prices.ok) throw new Error("prices");
-    const simulator = simulatePlans({
-      plans: [plan({})],
-      revenue: {},
-      prices: prices.value,
-      routes: { "gpt-4o": "mini" },
+  it("counts what a more generous plan would cost: calls that fell short are made at the plan's mean cost", () => {
+    expect(simulate({ plans: { gold: { monthly_allowance: 5_000 } } }).plans[0]).toMatchObject({
+      calls_gained: 1,
+      tokens_gained: 100,
+      calls_refused: 0,
+      would_be: { tokens_used: 1_400, cost_micros: 2_800, revenue_micros: null, margin_micros: null },
     });
-    for (const event of events) simulator.push(event);
-    expect(simulator.report().plans[0]).toMatchObject({
-      tokens_used: 1_300,
-      cost_micros: 650,
-      margin_micros: -650,
+  });
+
+  it("bounds the day and the month by new limits, and says which", () => {
+    expect(simulate({ plans: { gold: { daily_limit: 150 } } })).toMatchObject({ runs_out_total: 0 });
+    const used = [
+      ...call("1", 0, 100, { tokens_today: 0 }),
+      ...call("2", 2, 100, { tokens_today: 100 }),
+      ...call("3", 4, 100, { tokens_today: 200, tokens_this_month: 900 }),
+    ];
+    expect(simulate({ plans: { gold: { daily_limit: 150 } } }, used)).toMatchObject({
+      // The second call is refused; by the third, 100 of the day's 200 were never used.
+      plans: [{ calls_refused: 2 }],
+      runs_out: [{ why: "daily_limit", at: at(2) }],
     });
+    expect(simulate({ plans: { gold: { monthly_limit: 950 } } }, used)).toMatchObject({
+      runs_out: [{ why: "monthly_limit", at: at(4) }],
+    });
+  });
+
+  it("prices the same usage by other prices and on other routes, in proportion to what it cost", () => {
+    const scenario = { prices_now: priceList(4_000_000) };
+    const costOf = (changes: Scenario) =>
+      simulate({ ...scenario, ...changes }).plans[0]?.would_be.cost_micros;
+    expect(costOf({})).toBe(2_600);
+    expect(costOf({ routes: { "gpt-4o": "mini" } })).toBe(650);
+    expect(costOf({ prices: priceList(8_000_000) })).toBe(5_200);
+    expect(costOf({ prices: priceList(8_000_000), routes: { "gpt-4o": "mini" } })).toBe(1_300);
+  });
+
+  it("does not take a price in another currency for a margin", () => {
+    const revenue_now = { gold: { monthly_price_minor: minorUnits(500), currency: "gbp" } };
+    expect(simulate({ revenue_now }).plans[0]?.now).toMatchObject({
+      revenue_micros: 15_000_000,
+      margin_micros: null,
+    });
+  });
+
+  it("refuses and gains just the calls that the account itself would, over days and months, with bought tokens", () => {
+    const policy: Policy = { rules: compileRules([]), settings: {}, estimates: [], prices: priceList(4) };
+    const arbitraryPlan = fc.record({
+      monthly_allowance: fc.integer({ min: 0, max: 3_000 }),
+      daily_limit: fc.option(fc.integer({ min: 100, max: 2_000 })),
+      monthly_limit: fc.option(fc.integer({ min: 500, max: 5_000 })),
+    });
+    const arbitraryStep = fc.record({
+      hours: fc.constantFrom(1, 5, 30, 400),
+      tokens: fc.integer({ min: 1, max: 900 }),
+      bought: fc.option(fc.integer({ min: 1, max: 2_000 }), { freq: 6 }),
+    });
+    const seen = { refused: 0, gained: 0, same: 0 };
+    fc.assert(
+      fc.property(
+        arbitraryPlan,
+        arbitraryPlan,
+        fc.array(arbitraryStep, { maxLength: 40 }),
+        (now, then, steps) => {
+          const start = Date.UTC(2026, 0, 10);
+          const [fact, scenario] = [now, then].map(
+            (plan) => new AccountModel(policy, goldPlan(plan), "Asia/Kolkata", start),
+          ) as [AccountModel, AccountModel];
+          const simulator = simulatePlans({ plans: { gold: then } });
+          let atMs = start;
+          const expected = { calls_refused: 0, tokens_refused: 0, calls_gained: 0, tokens_gained: 0 };
+          for (const [index, { hours, tokens, bought }] of steps.entries()) {
+            atMs += hours * 3_600_000;
+            const id = String(index);
+            const request = { request_id: id, at_ms: atMs, model: "gpt-4o", estimated_tokens: tokens };
+            const used = makeCounts({ input: tokens, output: 0 });
+            if (!used.ok) throw new Error("counts");
+            for (const account of [fact, scenario]) {
+              account.roll(atMs);
+              if (bought !== null) account.grant(bought, "purchased", atMs);
+            }
+            const facts = fact.facts(request);
+            const [was, would] = [fact, scenario].map((account) => {
+              const isMade = account.authorize(request).decision !== "block";
+              if (isMade) account.settle(id, used.value, atMs);
+              return isMade;
+            });
+            const event = {
+              ...(call(id, 0, tokens, facts)[0] as ReplayEvent),
+              at: new Date(atMs).toISOString(),
+              local_day: localDay(atMs, "Asia/Kolkata"),
+              plan: now,
+              tokens,
+              facts,
+            };
+            if (was) {
+              simulator.push(event);
+              simulator.push({ ...event, kind: "settled", facts: null });
+            } else
+              simulator.push({
+                ...event,
+                kind: "blocked",
+                reason: facts.available_tokens === 0 ? "insufficient_tokens" : "daily_limit",
+              });
+            if (was && !would) {
+              expected.calls_refused++;
+              expected.tokens_refused += tokens;
+              seen.refused++;
+            } else if (!was && would) {
+              expected.calls_gained++;
+              expected.tokens_gained += tokens;
+              seen.gained++;
+            } else seen.same++;
+          }
+          if (steps.length > 0) expect(simulator.report().plans[0]).toMatchObject(expected);
+        },
+      ),
+      { numRuns: 500 },
+    );
+    for (const [kind, count] of Object.entries(seen)) expect(count, kind).toBeGreaterThan(100);
   });
 });
 
@@ -369,7 +509,7 @@ describe("an account without a database", () => {
   it("gives its daily limit anew at its own midnight, also where the day has 23 hours", () => {
     const account = new AccountModel(
       policy,
-      plan({ daily_limit: 1_000 }),
+      goldPlan({ daily_limit: 1_000 }),
       "Europe/London",
       ms("2026-03-28T12:00:00Z"),
     );
@@ -384,7 +524,7 @@ describe("an account without a database", () => {
   });
 
   it("pays debt out of the next grant, and charges a settlement that comes after its hold expired", () => {
-    const account = new AccountModel(policy, plan({}), "UTC", ms("2026-06-01T00:00:00Z"));
+    const account = new AccountModel(policy, goldPlan({}), "UTC", ms("2026-06-01T00:00:00Z"));
     account.grant(100, "purchased", account.created_ms);
     account.authorize({ request_id: "1", at_ms: account.created_ms, model: "m", estimated_tokens: 100 });
     expect(account.available).toBe(0);
