@@ -351,7 +351,8 @@ function makeFrame(
       ),
     );
   else {
-    if (first > from + 24 * HOUR)
+    const since = options.data_from ? parseTime(options.data_from) : Number.NaN;
+    if (first > from + 24 * HOUR && !(since <= from))
       warn(
         problem(
           "starts_late",

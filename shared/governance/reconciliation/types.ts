@@ -126,6 +126,8 @@ export interface ReconcileOptions {
   readonly ledger_through?: string;
   /** Until when the Stripe files are complete, where the person knows: what was granted later is TIMING. */
   readonly data_through?: string;
+  /** From when they are complete, where that is known. */
+  readonly data_from?: string;
   /** Prices of packs over time; without them amounts and tokens are compared with the ledger alone. */
   readonly packs?: readonly PackPrice[];
   /** Decimal sign of the files, where a spreadsheet made it ambiguous. */

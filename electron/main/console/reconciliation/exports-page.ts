@@ -116,7 +116,7 @@ ${section(
   "Differences by class",
   html`<table><thead><tr><th>Class</th><th>What it means</th><th class="n">Count</th><th class="n">At stake</th><th class="n">Tokens</th><th>Oldest</th></tr></thead><tbody>${report.classes.map(
     (one) =>
-      html`<tr><td>${CLASS_WORDS[one.class][0]}${one.blocks ? null : html` <small>(listed)</small>`}</td><td>${CLASS_WORDS[one.class][1]}</td><td class="n">${count(one.count)}</td><td class="n">${one.at_stake.map(({ amount_minor, currency }) => html`<div>${formatMoney(amount_minor, currency)}</div>`)}</td><td class="n">${count(one.tokens_at_stake)}</td><td>${one.oldest_at ? day(one.oldest_at) : ""}</td></tr>`,
+      html`<tr><td>${CLASS_WORDS[one.class][0]}${one.blocks ? null : html` <small>(listed)</small>`}</td><td>${CLASS_WORDS[one.class][1]}</td><td class="n">${count(one.count)}</td><td class="n">${one.at_stake.map(({ amount_minor, currency }) => html`<div>${formatMoney(amount_minor, currency)}</div>`)}</td><td class="n">${count(one.tokens_at_stake)}</td><td class="d">${one.oldest_at ? day(one.oldest_at) : ""}</td></tr>`,
   )}</tbody></table>`,
 )}
 <section class="signatures"><h2>Sign-off</h2>
@@ -128,7 +128,7 @@ ${section(
   <div class="lines"><div><span>Prepared by</span></div><div><span>Date</span></div><div><span>Approved by</span></div><div><span>Date</span></div></div>
 </section>
 ${section(report.differences_total > 0, "The differences", differences(exported), "break")}
-<section class="break"><h2>What went in</h2>${inputs(exported)}</section>
+<section><h2>What went in</h2>${inputs(exported)}</section>
 ${section(
   report.warnings.length > 0,
   "To know",
@@ -201,7 +201,7 @@ function differenceRow(one: Difference): Html {
 function inputs({ report }: Exported): Html {
   return html`<table><thead><tr><th>Input</th><th class="n">Rows</th><th>From – to (UTC)</th></tr></thead><tbody>${report.inputs.map(
     (one) =>
-      html`<tr><td>${one.name}<div class="id">SHA-256 ${one.sha256 ?? "not known"}</div></td><td class="n">${count(one.rows)}</td><td>${one.window ? `${time(one.window.from)} – ${time(one.window.to)}` : "no rows"}</td></tr>`,
+      html`<tr><td>${one.name}<div class="id hash">SHA-256 ${one.sha256 ?? "not known"}</div></td><td class="n">${count(one.rows)}</td><td>${one.window ? `${time(one.window.from)} – ${time(one.window.to)}` : "no rows"}</td></tr>`,
   )}<tr><td>Ledger</td><td class="n">${count(report.ledger_input.records)}</td><td>${report.ledger_input.window ? `${time(report.ledger_input.window.from)} – ${time(report.ledger_input.window.to)}` : "no records"}</td></tr></tbody></table>`;
 }
 
@@ -232,6 +232,8 @@ th { text-align: left; font-weight: 600; border-bottom: 1px solid #111; padding:
 td { border-bottom: 1px solid #ddd; padding: 1mm 2mm 1mm 0; vertical-align: top; overflow-wrap: anywhere }
 th:last-child, td:last-child { padding-right: 0 }
 .n { text-align: right; white-space: nowrap; overflow-wrap: normal }
+.d { white-space: nowrap; overflow-wrap: normal }
+.hash { font-size: 7.2pt; white-space: nowrap }
 .statement { break-inside: avoid }
 .sum td { border-top: 1px solid #111; font-weight: 600 }
 .check td { font-weight: 600 }

@@ -118,7 +118,7 @@ export function createReconciliation(options: ReconciliationOptions) {
 
   function onStripeProgress(active: RunningRun, { resource, objects, fraction }: StripeProgress): void {
     publish(active, {
-      phase: `reading_stripe: ${resource.replaceAll("_", " ")}`,
+      phase: `reading ${resource.replaceAll("_", " ")} from Stripe`,
       stripe_rows: objects,
       progress: fraction,
     });

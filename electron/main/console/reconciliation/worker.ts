@@ -121,7 +121,13 @@ async function run(): Promise<void> {
     period,
     options: {
       create_sha256: () => createHash("sha256"),
-      ...(job.stripe ? { account_id: job.stripe.account_id, data_through: job.stripe.data_through } : {}),
+      ...(job.stripe
+        ? {
+            account_id: job.stripe.account_id,
+            data_from: new Date(job.stripe.since * 1000).toISOString(),
+            data_through: job.stripe.data_through,
+          }
+        : {}),
       ...(facts.packs ? { packs: facts.packs } : {}),
       ...(facts.roll_forward ? { roll_forward: facts.roll_forward } : {}),
     },

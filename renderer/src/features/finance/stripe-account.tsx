@@ -11,7 +11,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { cleanText, clip } from "../../lib/text.ts";
 import { CheckIcon, CloseIcon, LinkIcon, PlugIcon, TrashIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { CopyButton, Id, Note, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { CopyButton, copyText, Id, Note, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { failureText, QueryView, Skeleton } from "../../ui/states.tsx";
 import css from "./new-run.module.css";
 
@@ -19,7 +19,7 @@ type StripeSource = OperationOutput<"reconciliation.stripe">;
 
 const keyWords: Readonly<Record<StripeConnection["key_storage"], string>> = {
   keychain: "Key in this machine's keychain",
-  session: "Key kept until the console ends: no keychain here",
+  session: "Key kept until the console ends (there is no keychain here)",
   missing: "Key missing",
 };
 
@@ -66,7 +66,7 @@ export function StripeAccount({
                 With a restricted key that can only read. The first time everything of the period is read,
                 then only what is new. No export to download, nothing to forget.
               </span>
-              <div className={`${css.row} ${css.end}`}>
+              <div className={css.row}>
                 <Button leftSection={<PlugIcon size={14} />} onClick={() => setConnecting(true)}>
                   Connect Stripe
                 </Button>
@@ -101,7 +101,7 @@ function Connected({
         <Id value={connection.account_id} head={12} tail={4} />
       </div>
       <span className={css.quiet}>
-        {keyWords[connection.key_storage]}, connected <Time at={connection.connected_at} />.{" "}
+        {keyWords[connection.key_storage]}. Connected <Time at={connection.connected_at} />.{" "}
         {connection.data_through ? (
           <>
             <Tokens value={connection.objects} /> objects are kept here, complete through{" "}
@@ -134,7 +134,7 @@ function Connected({
           read, and connect again. Cards, addresses and names are not kept.
         </p>
       </details>
-      <div className={`${css.row} ${css.end}`}>
+      <div className={css.row}>
         {isMissing ? (
           <Button leftSection={<PlugIcon size={14} />} onClick={onConnect}>
             Connect again
@@ -254,11 +254,12 @@ function ConnectForm({
         <h2>Connect Stripe</h2>
       </div>
       <span className={css.quiet}>
-        In Stripe, make a restricted key with these permissions, each set to Read, and nothing else.{" "}
-        <a href={source.create_key_url} target="_blank" rel="noreferrer">
-          <LinkIcon size={13} /> Open Stripe's form with them ticked
-        </a>
+        In Stripe&apos;s dashboard, under Developers, API keys, make a restricted key with these permissions,
+        each set to Read, and nothing else.
       </span>
+      <div className={css.row}>
+        <CopyLink address={source.create_key_url} />
+      </div>
       <dl className={css.permissions}>
         {source.permissions.map((permission) => (
           <Permission
@@ -339,6 +340,24 @@ function Found({
         </Note>
       ) : null}
     </>
+  );
+}
+
+/** The desktop window opens no pages: the address goes to the person's own browser by hand. */
+function CopyLink({ address }: { readonly address: string }): ReactNode {
+  const [isDone, setDone] = useState(false);
+  const copy = async (): Promise<void> => {
+    await copyText(address);
+    setDone(true);
+    setTimeout(() => setDone(false), 2_000);
+  };
+  return (
+    <Button
+      leftSection={isDone ? <CheckIcon size={14} /> : <LinkIcon size={14} />}
+      onClick={() => void copy()}
+    >
+      {isDone ? "Copied: paste it into your browser" : "Copy the address of Stripe's form with them ticked"}
+    </Button>
   );
 }
 
