@@ -1,8 +1,8 @@
 import { costOfCall, type PriceBook, providerOf } from "../pricing/prices.ts";
 import { type Decision, decide, usagePercent } from "../rules/decide.ts";
-import { type CompiledRules, multiplyTokens } from "../rules/evaluate.ts";
+import { type CompiledRules, factsOf, multiplyTokens } from "../rules/evaluate.ts";
 import { describeReason } from "../rules/receipt.ts";
-import type { Facts } from "../rules/types.ts";
+import type { FactName, Facts } from "../rules/types.ts";
 import { makeCounts } from "../usage/counts.ts";
 import { isReplayEvent, planOfEvent, type ReplayEvent, wasWarnedByRule } from "./events.ts";
 
@@ -60,6 +60,12 @@ export interface BacktestReport {
   readonly stopped_by_operator: number;
   /** Rows that are no events. */
   readonly malformed: number;
+  /**
+   * Facts that the draft reads and that were not recorded, with the judged calls that lack them: `message` is never
+   * kept, others are worked out only where a rule in force reads them. A condition on them matches nothing here, so a
+   * rule with one shows fewer hits than it would have.
+   */
+  readonly facts_missing: Readonly<Partial<Record<FactName, number>>>;
   /** Warnings by rules alone, on both sides: a plan's warnings are no matter of rules. */
   readonly was: Readonly<Record<"allow" | "warn" | "block", number>>;
   readonly would_be: Readonly<Record<"allow" | "warn" | "block", number>>;
@@ -149,6 +155,7 @@ interface DayRow {
 
 /** Holds end within days; one that never does must not be waited for. */
 const maximalOpen = 200_000;
+const workedOutOnDemand: ReadonlySet<FactName> = new Set(["identical_messages", "complexity", "topic"]);
 const noPlan = planOfEvent({} as ReplayEvent);
 
 /**
@@ -182,6 +189,9 @@ export function startBacktest(options: BacktestOptions): Backtest {
       },
     ]),
   );
+  const factsRead = [...new Set(draft.rules.flatMap((rule) => factsOf(rule.conditions)))];
+  const factsMissing = new Map<FactName, number>();
+  let topicsSeen = 0;
   const was = { allow: 0, warn: 0, block: 0 };
   const wouldBe = { allow: 0, warn: 0, block: 0 };
   const paying = new Set<string>();
@@ -316,7 +326,19 @@ export function startBacktest(options: BacktestOptions): Backtest {
       }
   }
 
+  /** A fact that is null because nobody worked it out, rather than because there was none. */
+  function noteMissing(facts: Facts): void {
+    const hasMessage = typeof facts.message_words === "number";
+    if (typeof facts.topic === "string") topicsSeen++;
+    for (const fact of factsRead) {
+      const value = facts[fact];
+      if (value === undefined || (value === null && hasMessage && workedOutOnDemand.has(fact)))
+        if (fact !== "message" || hasMessage) factsMissing.set(fact, (factsMissing.get(fact) ?? 0) + 1);
+    }
+  }
+
   function judge(event: ReplayEvent, facts: Facts): void {
+    noteMissing(facts);
     const day = dayOfEvent(event.at);
     const drift = driftOf(event.user_id);
     const localDay = event.local_day ?? event.at.slice(0, 10);
@@ -486,6 +508,10 @@ export function startBacktest(options: BacktestOptions): Backtest {
       without_facts: withoutFacts,
       stopped_by_operator: byOperator,
       malformed,
+      // A message may well have no topic; where none ever had one, none was looked for.
+      facts_missing: Object.fromEntries(
+        [...factsMissing].filter(([fact]) => fact !== "topic" || topicsSeen === 0),
+      ),
       was: { ...was },
       would_be: { ...wouldBe },
       newly_stopped: newlyStopped,

@@ -271,6 +271,31 @@ describe("a backtest", () => {
     expect(report.newly_stopped).toBe(2);
   });
 
+  it("says which facts of the draft were never recorded, so that no hits are not taken for none", () => {
+    const draft = draftOf(
+      rule("spam", { fact: "identical_messages", op: ">=", value: 3 }, { warn: { message: "w" } }),
+      rule("off", { fact: "topic", op: "=", value: "x" }, { warn: { message: "w" } }),
+      rule("text", { fact: "message", op: "contains", value: "x" }, { warn: { message: "w" } }),
+      rule("many", { fact: "messages_today", op: ">", value: 3 }, { warn: { message: "w" } }),
+    );
+    const missing = (...facts: Facts[]) => {
+      const backtest = startBacktest({ draft });
+      for (const [index, each] of facts.entries())
+        for (const event of call(String(index), index, 1, { messages_today: 1, ...each }))
+          backtest.push(event);
+      return backtest.report().facts_missing;
+    };
+    const message = { message_words: 3, topic: null };
+    expect(missing({ ...message, identical_messages: null }, { ...message, identical_messages: 2 })).toEqual({
+      identical_messages: 1,
+      topic: 2,
+      message: 2,
+    });
+    expect(missing({ ...message, identical_messages: 1, topic: "y" })).toEqual({ message: 1 });
+    // A call without a message has none of these facts, and lacks none.
+    expect(missing({ message_words: null, topic: null, identical_messages: 0 })).toEqual({});
+  });
+
   it("says how many rows were no events or had no facts, and never throws on them", () => {
     const backtest = startBacktest({ draft: draftOf() });
     for (const row of [null, 3, {}, { kind: "settled" }, { ...call("1", 0, 1, {})[0], tokens: "1" }])
