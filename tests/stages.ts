@@ -38,10 +38,11 @@ export async function runTool(
   return { exitCode, seconds: (performance.now() - startedAt) / 1000 };
 }
 
-/** The static checks: types and zone boundaries, lint, format. */
+/** The static checks: types and zone boundaries, lint, SQL lint, format. */
 export const staticChecks: readonly { name: string; tool: string; args: readonly string[] }[] = [
   { name: "types and zone boundaries (tsc -b)", tool: "tsc", args: ["-b"] },
   { name: "lint and import rules (oxlint)", tool: "oxlint", args: ["--type-aware", "--deny-warnings"] },
+  { name: "lint of the migrations (squawk)", tool: "squawk", args: ["supabase/migrations/*.sql"] },
   { name: "format (biome)", tool: "biome", args: ["format"] },
 ];
 

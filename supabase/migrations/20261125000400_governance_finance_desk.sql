@@ -14,6 +14,8 @@ alter table governance.reconciliation_runs
   -- What keeping it did, answered again when its last page comes again.
   add column outcome jsonb not null default '{}';
 update governance.reconciliation_runs set ledger_read_at = created_at;
+-- People's work is few rows: read in a moment.
+-- squawk-ignore adding-not-nullable-field
 alter table governance.reconciliation_runs alter column ledger_read_at set not null, alter column is_complete set default false;
 
 create table governance.reconciliation_run_differences (
@@ -52,6 +54,8 @@ update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id
   posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end,
   posted_tokens = case when c.posted_at is not null then (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e) end,
   posted_minor = case when c.posted_at is not null then abs(c.amount_minor) end;
+-- People's work is few rows: read in a moment.
+-- squawk-ignore adding-not-nullable-field
 alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null;
 insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
 select distinct r.run_id, c.difference_id, c.class, c.amount_minor, c.currency, c.tokens
@@ -354,7 +358,7 @@ grant execute on function public.console_compare_reconciliations(text, text, int
 drop function public.console_reconciliation_cases(text[], text[], int, text);
 create function public.console_reconciliation_cases(
   p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500, p_after text default null,
-  p_run_id text default null, p_class text default null, p_assigned_to text default null, p_older_than_days int default null
+  p_run_id text default null, p_class text default null, p_assigned_to text default null, p_older_than_days int default null, p_undecided boolean default null
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -367,7 +371,7 @@ begin
     with scope as (
       select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id, governance.is_undecided(c) as is_undecided,
         (p_status is null or c.status = any (p_status)) and (p_difference_ids is null or c.difference_id = any (p_difference_ids))
-        and (p_class is null or c.class = p_class)
+        and (p_class is null or c.class = p_class) and (p_undecided is null or governance.is_undecided(c) = p_undecided)
         and (p_assigned_to is null or coalesce(c.assigned_to, '') = p_assigned_to)
         and (p_older_than_days is null or coalesce(c.occurred_at, c.opened_at) <= governance.now() - p_older_than_days * interval '1 day') as fits
       from governance.reconciliation_cases c
@@ -388,10 +392,10 @@ begin
         join governance.reconciliation_cases c using (difference_id))));
 end
 $$;
-comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) is
-  'Cases in order of id, p_after being the last id of the page before; of one run, or all. p_assigned_to '''' means nobody. Cases asked for by id come with both sides. counts, undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. Errors: invalid_argument.';
-revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) from public, anon, authenticated;
-grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int) to service_role;
+comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean) is
+  'Cases in order of id, p_after being the last id of the page before; of one run, or all. p_assigned_to '''' means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. Errors: invalid_argument.';
+revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean) from public, anon, authenticated;
+grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean) to service_role;
 
 create type governance.refusal as (sqlstate text, hint text, message text);
 
