@@ -85,7 +85,6 @@ table governance.accounts with (fillfactor=50)
   promotional_tokens bigint not null default 0
   reserved_tokens bigint not null default 0
   debt_tokens bigint not null default 0
-  CHECK ((LEAST(subscription_tokens, purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens, day_tokens, month_tokens, (((subscription_tokens + purchased_tokens) + promotional_tokens) - reserved_tokens)) >= 0))
   FOREIGN KEY (plan_id) REFERENCES governance.plans(plan_id)
   PRIMARY KEY (account_id)
   UNIQUE (user_id)
@@ -115,6 +114,9 @@ table governance.active_config
   test_clock_offset interval
   test_clock_at timestamp with time zone
   updated_at timestamp with time zone not null default now()
+  rules_read_identical boolean not null default false
+  rules_read_words boolean not null default false
+  rules_read_provider boolean not null default false
   CHECK (((hold_minutes >= 1) AND (hold_minutes <= 10080)))
   CHECK (((identical_window_minutes >= 1) AND (identical_window_minutes <= 10080)))
   CHECK (((signal_interval_ms >= 50) AND (signal_interval_ms <= 60000)))
@@ -282,7 +284,6 @@ table governance.lots with (fillfactor=70)
   spent bigint not null default 0
   expired bigint not null default 0
   clawed_back bigint not null default 0
-  CHECK (((kind = ANY (ARRAY['subscription'::text, 'purchased'::text, 'promotional'::text])) AND (granted > 0) AND (LEAST(remaining, frozen, spent, expired, clawed_back) >= 0) AND (granted = ((((remaining + frozen) + spent) + expired) + clawed_back)) AND (is_open OR ((remaining + frozen) = 0))))
   FOREIGN KEY (account_id) REFERENCES governance.accounts(account_id)
   PRIMARY KEY (lot_id)
   INDEX lots_account ON governance.lots USING btree (account_id, lot_id)
@@ -401,7 +402,7 @@ table governance.prices
   CHECK (((reasoning_micros_per_million >= 0) AND (reasoning_micros_per_million <= '1000000000000000'::bigint)))
   CHECK ((currency ~ '^[a-z]{3}$'::text))
   PRIMARY KEY (price_id)
-  INDEX prices_model ON governance.prices USING btree (model, effective_from DESC)
+  INDEX prices_by_moment ON governance.prices USING btree (model, effective_from DESC, created_at, provider COLLATE "C")
   UNIQUE INDEX prices_in_force ON governance.prices USING btree (model, effective_from, provider) WHERE (retired_at IS NULL)
   UNIQUE INDEX prices_pkey ON governance.prices USING btree (price_id)
   row level security
@@ -522,7 +523,9 @@ table governance.request_keys
   decision_id bigint not null
   account_id bigint not null
   lock_key bigint not null
+  message_hash bigint
   PRIMARY KEY (request_id)
+  INDEX request_keys_identical ON governance.request_keys USING btree (account_id, message_hash, created_at) WHERE (message_hash IS NOT NULL)
   UNIQUE INDEX request_keys_pkey ON governance.request_keys USING btree (request_id)
   row level security
 table governance.requests partition by RANGE (created_at)
@@ -605,7 +608,6 @@ table governance.requests partition by RANGE (created_at)
   PRIMARY KEY (decision_id, created_at)
   INDEX requests_account_time ON ONLY governance.requests USING btree (account_id, created_at)
   INDEX requests_conversation ON ONLY governance.requests USING btree (account_id, conversation_id, created_at) WHERE (conversation_id IS NOT NULL)
-  INDEX requests_identical ON ONLY governance.requests USING btree (account_id, message_hash, created_at) WHERE (message_hash IS NOT NULL)
   INDEX requests_refused ON ONLY governance.requests USING btree (created_at) WHERE (decision = 'block'::text)
   INDEX requests_refused_by_reason ON ONLY governance.requests USING btree (reason, decision_id) WHERE (decision = 'block'::text)
   UNIQUE INDEX requests_pkey ON ONLY governance.requests USING btree (decision_id, created_at)
@@ -900,7 +902,7 @@ function public.block_user(p_command_id text, p_user_id text, p_reason text, p_u
 function governance.book_lot(p_lot_id bigint, p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone, p_reference text, p_description text, p_metadata jsonb) returns governance.granted
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
-function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer) returns governance.refusal stable
+function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer DEFAULT NULL::integer, p_named jsonb DEFAULT '{}'::jsonb) returns governance.refusal stable
 function governance.check_action(p_action jsonb) returns jsonb immutable
 function governance.check_authorize(p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text, p_task_type text, p_scope_id text, p_complexity numeric) returns void immutable
 function governance.check_event_filter(p_filter jsonb) returns void immutable
@@ -972,7 +974,7 @@ function governance.create_account(p_user_id text, p_now timestamp with time zon
 function governance.current_account(p_user_id text, p_create boolean DEFAULT false) returns governance.accounts
 function governance.decision_answer(q governance.requests) returns jsonb stable
 function governance.decision_json(r governance.requests) returns jsonb stable
-function governance.define_evaluate_rules(p_body text) returns void
+function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
 function governance.dispatch_event(p_event_id text, p_type text, p_told_at timestamp with time zone, p_event jsonb, p_now timestamp with time zone) returns governance.stripe_outcome
 function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb stable
 function governance.end_answer(q governance.requests) returns jsonb stable
@@ -984,12 +986,13 @@ function governance.entry_hash(p_previous_hash bytea, p_payload text) returns by
 function governance.entry_payload(p_transaction_id bigint, p_created_at timestamp with time zone, p_type text, p_amount bigint, p_previous_balance bigint, p_new_balance bigint, p_debt_after bigint, p_lot_changes bigint[], p_decision_id bigint, p_user_id text, p_reference text, p_description text, p_metadata jsonb) returns text stable
 function governance.estimate_rows(p_query text) returns bigint
 function governance.evaluate_alerts(p_now timestamp with time zone) returns integer
-function governance.evaluate_rules(f_at timestamp with time zone, f_timezone text, f_account_created_at timestamp with time zone, f_account_id bigint, f_message_hash bigint, f_identical_since timestamp with time zone, f_message text, f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today integer, f_seconds_since_last_message numeric, f_rapid_messages integer, f_conversation_messages integer, f_message_words integer, f_message_characters integer, f_estimated_tokens bigint, f_complexity numeric, f_plan text, f_model text, f_task_type text, f_scope_id text, f_available_tokens bigint, f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean, f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint) returns governance.verdict stable
+function governance.evaluate_rules(f_at timestamp with time zone, f_timezone text, f_account_created_at timestamp with time zone, f_message text, f_message_phrases text, f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today integer, f_identical_messages integer, f_seconds_since_last_message numeric, f_rapid_messages integer, f_conversation_messages integer, f_message_words integer, f_message_characters integer, f_estimated_tokens bigint, f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text, f_available_tokens bigint, f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean, f_topic text, f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint) returns governance.verdict stable
 function governance.expire_account_holds(p_account_id bigint, p_now timestamp with time zone) returns integer
 function public.explain_decision(p_decision_id bigint) returns jsonb stable security definer to service_role
 function governance.fact_type(p_fact text) returns text immutable
 function governance.facts_json(q governance.requests, a governance.accounts) returns jsonb stable
 function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text DEFAULT NULL::text) returns void
+function governance.fail_books(p_account_id bigint) returns void stable
 function governance.feed_low_id(p_since timestamp with time zone) returns bigint stable
 function governance.find_accounts_condition(p_query text) returns text immutable
 function governance.find_payment(p_intent text, p_charge text, p_session text, p_invoice text) returns governance.stripe_payments
@@ -1076,6 +1079,9 @@ function governance.roll_due_accounts(p_now timestamp with time zone, p_limit in
 function governance.rule_condition(p_rule jsonb) returns text stable
 function governance.rule_json(r governance.rules) returns jsonb stable
 function governance.rule_names(p_version_ids bigint[], p_mode text DEFAULT NULL::text) returns jsonb stable
+function governance.rules_complexity(f_complexity numeric, f_message_phrases text, f_message_characters integer) returns numeric immutable
+function governance.rules_match(f_at timestamp with time zone, f_timezone text, f_account_created_at timestamp with time zone, f_message text, f_message_phrases text, f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today integer, f_identical_messages integer, f_seconds_since_last_message numeric, f_rapid_messages integer, f_conversation_messages integer, f_message_words integer, f_message_characters integer, f_estimated_tokens bigint, f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text, f_available_tokens bigint, f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean, f_topic text, f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint) returns boolean stable
+function governance.rules_topic(f_message_phrases text) returns text immutable
 function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean immutable
 function governance.run_json(r governance.reconciliation_runs) returns jsonb stable
 function public.run_maintenance() returns jsonb security definer to service_role

@@ -48,7 +48,7 @@ export const caseEntry = z.looseObject({
   by: z.string(),
   action: z.string(),
   reason: z.string().nullish(),
-  details: z.unknown(),
+  details: z.unknown().optional(),
 });
 
 export const financeCase = z.looseObject({
@@ -84,6 +84,8 @@ export type FinanceCase = z.infer<typeof financeCase>;
 export const caseFilter = z
   .object({
     run_id: z.string().max(255).nullable(),
+    /** True: what still keeps a period open. */
+    undecided: z.boolean().nullable(),
     status: z.array(caseStatus).max(8).nullable(),
     class: z.string().max(100).nullable(),
     /** Empty: nobody. */

@@ -399,11 +399,15 @@ grant execute on function public.console_reconciliation_cases(text[], text[], in
 
 create type governance.refusal as (sqlstate text, hint text, message text);
 
-create function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version int) returns governance.refusal
+create function governance.case_refusal(
+  c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version int default null, p_named jsonb default '{}'
+) returns governance.refusal
   language plpgsql stable set search_path = '' as $$
 declare
   v_name text := left(p_id, 100);
   v_by text := coalesce(c.history -> -1 ->> 'by', 'somebody');
+  -- With what the proposer names.
+  v_correction jsonb := c.correction || p_named;
 begin
   if c.difference_id is null then
     return row('PT404', 'not_found', format('There is no case "%s"', v_name))::governance.refusal;
@@ -421,11 +425,16 @@ begin
     return row('PT409', 'not_proposed', format('%s is %s: only what was proposed can be approved', v_name, replace(c.status, '_', ' ')))::governance.refusal;
   elsif p_action = 'approve' and governance.is_same_person(c.proposed_by, p_operator) then
     return row('PT403', 'same_person', 'Somebody else must approve what you proposed')::governance.refusal;
+  elsif p_action = 'propose' and coalesce(v_correction ->> 'action', '') not in ('grant', 'reverse', 'adjust', 'claw_back', 'restore', 'hold', 'release', 'finalise_dispute', 'relabel', 'promotional') then
+    return row('PT409', 'nothing_to_post', format('%s has no correction that books anything: decide it, or mend it in Stripe', v_name))::governance.refusal;
+  elsif p_action = 'propose' and v_correction ->> 'action' = 'grant' and not exists (select from governance.accounts a where a.user_id = v_correction ->> 'user_id')
+      and not exists (select from governance.stripe_customers k where k.customer_id = v_correction ->> 'customer_id') then
+    return row('PT404', 'unknown_user', format('%s names no known user: say who paid', v_name))::governance.refusal;
   end if;
   return null;
 end
 $$;
-comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, int) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
+comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, int, jsonb) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
 
 drop function public.console_case_action(text, text[], text, text, text, jsonb);
 create function public.console_case_action(
@@ -461,7 +470,7 @@ begin
   if v_answer is not null then return v_answer; end if;
   for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
-    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id)::int);
+    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id)::int, governance.stripe_object(p_details -> 'correction'));
     if v_refusal.hint is not null then
       perform governance.fail(v_refusal.sqlstate, v_refusal.hint, v_refusal.message, case v_refusal.hint when 'version_conflict' then governance.case_json(c)::text end);
     end if;
@@ -489,7 +498,7 @@ begin
 end
 $$;
 comment on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) is
-  'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off (above the limit only proposed, until somebody else approves), reopen; all of them or none. p_expected_versions names the versions that were looked at. Audited. Errors: invalid_argument, not_found, version_conflict, already_decided, not_proposed, same_person, idempotency_conflict.';
+  'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off (above the limit only proposed, until somebody else approves), reopen; all of them or none. p_expected_versions names the versions that were looked at. Audited. Errors: invalid_argument, not_found, version_conflict, already_decided, not_proposed, same_person, nothing_to_post, unknown_user, idempotency_conflict.';
 revoke all on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) from public, anon, authenticated;
 grant execute on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) to service_role;
 
@@ -631,7 +640,7 @@ begin
     v_refusal := null;
     v_effects := '[]';
     if p_action <> 'post' then
-      v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, null);
+      v_refusal := governance.case_refusal(c, v_id, p_action, p_operator);
       if v_refusal.hint is null and p_action = 'write_off' and governance.needs_approver(c) then
         v_waits := v_waits + 1;
       end if;
@@ -666,7 +675,8 @@ begin
     if v_refusal.hint is not null then
       v_excluded := v_excluded || jsonb_build_object('difference_id', v_id, 'code', v_refusal.hint, 'message', v_refusal.message);
     else
-      v_included := v_included || jsonb_build_object('difference_id', v_id, 'version', c.version, 'user_id', c.user_id, 'currency', c.currency, 'amount_minor', c.amount_minor, 'tokens', c.tokens);
+      v_included := v_included || jsonb_build_object('difference_id', v_id, 'version', c.version,
+        'users', case p_action when 'post' then (select coalesce(jsonb_agg(distinct e -> 'user_id'), '[]') from jsonb_array_elements(v_effects) e) else jsonb_build_array(c.user_id) end, 'currency', c.currency, 'amount_minor', c.amount_minor, 'tokens', c.tokens);
       select v_tokens_added + coalesce(sum(e.tokens) filter (where e.tokens > 0), 0), v_tokens_taken - coalesce(sum(e.tokens) filter (where e.tokens < 0), 0)
       into v_tokens_added, v_tokens_taken from jsonb_to_recordset(v_effects) e(tokens bigint);
     end if;
@@ -674,7 +684,7 @@ begin
   return jsonb_build_object('action', p_action,
     'included', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', i ->> 'difference_id', 'version', i -> 'version')), '[]') from jsonb_array_elements(v_included) i),
     'excluded', v_excluded, 'waits_for_approval', v_waits,
-    'users', (select count(distinct i ->> 'user_id') from jsonb_array_elements(v_included) i),
+    'users', (select count(distinct u) from jsonb_array_elements(v_included) i cross join lateral jsonb_array_elements_text(i -> 'users') u),
     'tokens', (select coalesce(sum(abs((i ->> 'tokens')::bigint)), 0) from jsonb_array_elements(v_included) i),
     'tokens_added', v_tokens_added, 'tokens_taken', v_tokens_taken,
     'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount) order by s.currency), '[]')

@@ -469,11 +469,23 @@ for (const version of [18, 15] as const) {
         const all = [...fits, tooMuch, unknown, books, open];
         const ids = all.map((each) => each.difference_id);
         await keep("run", all);
+        type Refused = { included: unknown[]; excluded: { difference_id: string; code: string }[] };
+        const proposing = await one<Refused>("select console_preview_cases($1, 'propose', 'fay')", [ids]);
+        expect(Object.fromEntries(proposing.excluded.map((each) => [each.difference_id, each.code]))).toEqual(
+          {
+            [unknown.difference_id]: "unknown_user",
+            [books.difference_id]: "nothing_to_post",
+          },
+        );
+        await expect(act([unknown.difference_id], "propose", "fay")).rejects.toMatchObject({
+          hint: "unknown_user",
+        });
         await act(
-          ids.filter((id) => id !== open.difference_id),
+          [...fits, tooMuch].map((each) => each.difference_id),
           "propose",
           "fay",
         );
+        await act([unknown.difference_id], "propose", "fay", null, { correction: { user_id: "other" } });
         const before = Number(await one("select get_user_token_balance('payer')"));
         const preview = await one<{
           included: { difference_id: string }[];
@@ -484,18 +496,17 @@ for (const version of [18, 15] as const) {
           money: unknown;
         }>("select console_preview_cases($1, 'post', 'fay')", [[...ids, "NONE/such"]]);
         expect(preview.included.map((each) => each.difference_id)).toEqual(
-          fits.map((each) => each.difference_id),
+          [...fits, unknown].map((each) => each.difference_id).toSorted(),
         );
         expect(preview).toMatchObject({
-          users: 1,
-          tokens_added: 7_000,
+          users: 2,
+          tokens_added: 8_000,
           tokens_taken: 0,
-          money: [{ currency: "gbp", amount_minor: 400 }],
+          money: [{ currency: "gbp", amount_minor: 600 }],
         });
         expect(Object.fromEntries(preview.excluded.map((each) => [each.difference_id, each.code]))).toEqual({
           [tooMuch.difference_id]: "approval_needed",
-          [unknown.difference_id]: "unknown_user",
-          [books.difference_id]: "not_found",
+          [books.difference_id]: "not_proposed",
           [open.difference_id]: "not_proposed",
           "NONE/such": "not_found",
         });

@@ -31,6 +31,8 @@ function keyName(event: KeyboardEvent): string {
 
 function dispatch(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.altKey || event.isComposing) return;
+  // It closed what it was pressed in, a form in a popover: that was its meaning.
+  if (event.target instanceof Node && !event.target.isConnected) return;
   const name = keyName(event);
   const typing = isTyping(event.target);
   // While typing only chords and Escape are ours; inside a dialog only chords.

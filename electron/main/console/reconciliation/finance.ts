@@ -128,6 +128,7 @@ export function financeHandlers(desk: Desk, onChange: () => void): FinanceHandle
         "console_reconciliation_cases",
         {
           p_status: filter.status,
+          p_undecided: filter.undecided,
           p_run_id: filter.run_id,
           p_class: filter.class,
           p_assigned_to: filter.assigned_to,

@@ -100,7 +100,15 @@ export function actsOn(of: FinanceCase): readonly (CaseAction | "post")[] {
     case "proposed":
       return of.resolution === "write_off"
         ? ["approve", "reopen", "assign", "note", "carry_forward"]
-        : ["approve", "post", "propose", "reopen", "assign", "note", "carry_forward", "write_off"];
+        : [
+            ...(of.needs_approver ? (["approve", "post"] as const) : (["post", "approve"] as const)),
+            "propose",
+            "reopen",
+            "assign",
+            "note",
+            "carry_forward",
+            "write_off",
+          ];
     case "approved":
       return ["post", "reopen", "assign", "note"];
     case "carried_forward":

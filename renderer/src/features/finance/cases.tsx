@@ -16,15 +16,7 @@ import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui
 import { BulkBar } from "./bulk.tsx";
 import { CaseDetail } from "./case-detail.tsx";
 import css from "./finance.module.css";
-import {
-  caseStatuses,
-  className,
-  minorMoney,
-  moneyList,
-  statusName,
-  statusSign,
-  undecidedStatuses,
-} from "./words.ts";
+import { caseStatuses, className, minorMoney, moneyList, statusName, statusSign } from "./words.ts";
 
 const PAGE = 200;
 /** What one bulk act takes. */
@@ -61,15 +53,15 @@ function columnsFor(
     {
       id: "class",
       header: "Class",
-      width: 150,
+      width: 120,
       grow: 0.8,
       fixed: true,
-      cell: (each) => className(each.class),
+      cell: (each) => <span title={className(each.class)}>{className(each.class)}</span>,
     },
     {
       id: "status",
       header: "Status",
-      width: 128,
+      width: 108,
       fixed: true,
       cell: (each) => {
         const sign = statusSign(each);
@@ -86,7 +78,7 @@ function columnsFor(
       width: 90,
       align: "right",
       hint: "Stripe's side less the ledger's",
-      cell: (each) => minorMoney(each.amount_minor, each.currency),
+      cell: (each) => (each.amount_minor === 0 ? "—" : minorMoney(each.amount_minor, each.currency)),
     },
     {
       id: "tokens",
@@ -135,12 +127,8 @@ export function readFilter(query: URLSearchParams, runId: string | null): CaseFi
   const assignee = query.get("assignee");
   return {
     run_id: runId,
-    status:
-      status === TO_DECIDE
-        ? [...undecidedStatuses]
-        : caseStatuses.includes(status as CaseStatus)
-          ? [status as CaseStatus]
-          : null,
+    undecided: status === TO_DECIDE ? true : null,
+    status: caseStatuses.includes(status as CaseStatus) ? [status as CaseStatus] : null,
     class: query.get("class"),
     assigned_to: assignee === null ? null : assignee === NOBODY ? "" : assignee.replace(/^=/, ""),
     older_than_days: Number.isInteger(age) && age > 0 ? age : null,
@@ -204,7 +192,7 @@ export function Cases({
   return (
     <SideDetail
       id="cases"
-      initialWidth={600}
+      initialWidth={540}
       minListWidth={360}
       detailLabel="Difference"
       onClose={close}
@@ -213,7 +201,7 @@ export function Cases({
           <DeskBar title="">
             <Select
               aria-label="Status"
-              w={openId ? 120 : 170}
+              w={openId ? 146 : 170}
               allowDeselect={false}
               data={[
                 { value: TO_DECIDE, label: `To decide (${firstPage.undecided.toLocaleString("en")})` },
@@ -277,7 +265,7 @@ export function Cases({
           <DataTable
             id={openId ? "cases-narrow" : "cases"}
             label="Differences"
-            columns={openId ? columns.slice(0, 5) : columns}
+            columns={openId ? columns.slice(0, 4) : columns}
             rows={rows}
             rowKey={(each) => each.difference_id}
             keys
@@ -296,7 +284,7 @@ export function Cases({
             }}
             columnMenu={!openId}
             empty={
-              isFiltered || filter.status === null || filter.status.length === 1 ? (
+              isFiltered || filter.undecided === null ? (
                 <EmptyView title="None like this">Choose another status, class, person or age.</EmptyView>
               ) : (
                 <EmptyView title="Nothing to decide">
@@ -311,8 +299,10 @@ export function Cases({
                 <>
                   <span>
                     {rows.length < firstPage.total ? `${rows.length.toLocaleString("en")} of ` : ""}
-                    {counted(firstPage.total, "difference")}: {moneyList(firstPage.money)},{" "}
-                    {formatTokens(firstPage.tokens)} tokens at stake
+                    {counted(firstPage.total, "difference")}
+                    {openId
+                      ? ""
+                      : `: ${moneyList(firstPage.money)}, ${formatTokens(firstPage.tokens)} tokens at stake`}
                   </span>
                   {rows.length > 0 ? (
                     <button

@@ -210,11 +210,14 @@ function SignOff({ closing, runId }: { readonly closing: Closing; readonly runId
 }
 
 /** Where a kept run stands on its way to a closed period, in one line. */
-export function Standing({ runId }: { readonly runId: string }): ReactNode {
-  const query = useCall("finance.closing", { run_id: runId });
+export function Standing({
+  runId,
+  closing: { run, checks, can_close: canClose, decided },
+}: {
+  readonly runId: string;
+  readonly closing: Closing;
+}): ReactNode {
   const address = placeAddress(["finance", "runs", runId, "close"]);
-  if (!query.data) return null;
-  const { run, checks, can_close: canClose, decided } = query.data;
   if (run.is_closed)
     return (
       <Note meaning="green">

@@ -14,6 +14,7 @@ import type {
   RollForwardCheck,
   RowCounts,
 } from "../../../../shared/governance/reconciliation/types.ts";
+import { useCall } from "../../lib/console.tsx";
 import { formatBytes, formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -64,7 +65,11 @@ function Statement<T>({
                     key={heading(column)}
                     className={isCheck ? (value === 0 ? css.good : css.bad) : undefined}
                   >
-                    {value === null ? <span className={css.quiet}>not known</span> : format(value, column)}
+                    {value === null ? (
+                      <span className={css.quiet}>not known</span>
+                    ) : (
+                      format(value === 0 ? 0 : value, column)
+                    )}
                   </td>
                 );
               })}
@@ -92,8 +97,7 @@ export function ReportSummary({
   const paid = report.roll_forward.filter((each) => each.currency !== null);
   return (
     <div className={css.page}>
-      <Verdict report={report} />
-      {isKept ? <Standing runId={runId} /> : null}
+      {isKept ? <KeptVerdict report={report} runId={runId} /> : <Verdict report={report} isSettled={false} />}
       <Section title="Differences by class">
         <ClassTable classes={report.classes} runId={runId} />
       </Section>
@@ -193,29 +197,54 @@ export function ReportSummary({
   );
 }
 
-function Verdict({ report }: { readonly report: Report }): ReactNode {
+/** Of a kept run: what people decided counts beside what the rows say. */
+function KeptVerdict({ report, runId }: { readonly report: Report; readonly runId: string }): ReactNode {
+  const closing = useCall("finance.closing", { run_id: runId }).data ?? null;
+  return (
+    <>
+      <Verdict report={report} isSettled={closing !== null && (closing.can_close || closing.run.is_closed)} />
+      {closing ? <Standing runId={runId} closing={closing} /> : null}
+    </>
+  );
+}
+
+function Verdict({
+  report,
+  isSettled,
+}: {
+  readonly report: Report;
+  /** Every difference is decided and nothing is unexplained. */
+  readonly isSettled: boolean;
+}): ReactNode {
   const blocking = report.classes.filter((each) => each.blocks).reduce((sum, each) => sum + each.count, 0);
   const listed = report.classes.filter((each) => !each.blocks).reduce((sum, each) => sum + each.count, 0);
   const matched = report.matched_by_pass.reduce((sum, each) => sum + each.count, 0);
   return (
     <div style={{ display: "flex", flexDirection: "column", gap: 8 }}>
       <div className={css.verdict}>
-        <span className={css.verdictWord} data-tied={report.tied_out ? "yes" : "no"}>
-          {report.tied_out ? <CheckIcon size={20} /> : <WarningIcon size={20} />}
-          {report.tied_out ? "Tied out" : "Not tied out"}
+        <span className={css.verdictWord} data-tied={report.tied_out || isSettled ? "yes" : "no"}>
+          {report.tied_out || isSettled ? <CheckIcon size={20} /> : <WarningIcon size={20} />}
+          {report.tied_out ? "Tied out" : isSettled ? "Tied out, but for what was decided" : "Not tied out"}
         </span>
         <span>
-          {counted(matched, "match", "matches")}, {counted(blocking, "difference")} to resolve
+          {counted(matched, "match", "matches")}, {counted(blocking, "difference")}{" "}
+          {isSettled ? "decided" : "to resolve"}
           {listed > 0 ? `, ${listed.toLocaleString("en")} only listed` : ""}
         </span>
         {report.tie_out.map((each) => {
           const bridge = report.bridge.find((of) => of.currency === each.currency);
-          const open = (each.unexplained_minor ?? 0) !== 0 || (bridge?.unexplained_minor ?? 0) !== 0;
-          const ties = !open && (bridge?.lines.length ?? 0) === 0;
+          // A row whose net does not add up is a difference of its own: it explains what it leaves over.
+          const explained =
+            report.classes
+              .find((of) => of.class === "FEE_VARIANCE")
+              ?.at_stake.find((of) => of.currency === each.currency)?.amount_minor ?? 0;
+          const rest = Math.abs(each.unexplained_minor ?? 0);
+          const open = (rest !== 0 && rest !== explained) || (bridge?.unexplained_minor ?? 0) !== 0;
+          const ties = !open && rest === 0 && (bridge?.lines.length ?? 0) === 0;
           return (
-            <Tag key={each.currency} meaning={open ? "red" : ties ? "green" : "amber"}>
+            <Tag key={each.currency} meaning={open ? "red" : ties || isSettled ? "green" : "amber"}>
               {each.currency.toUpperCase()}:{" "}
-              {open ? "unexplained rest" : ties ? "tied out" : "explained, open"}
+              {open ? "unexplained rest" : ties ? "tied out" : isSettled ? "explained" : "explained, open"}
             </Tag>
           );
         })}

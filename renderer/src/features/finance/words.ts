@@ -34,14 +34,6 @@ const statusWords: Readonly<Record<CaseStatus, readonly [meaning: Meaning, word:
   written_off: ["grey", "written off", "Left as it is, with a reason."],
 };
 export const caseStatuses = Object.keys(statusWords) as readonly CaseStatus[];
-export const undecidedStatuses: readonly CaseStatus[] = [
-  "open",
-  "investigating",
-  "proposed",
-  "approved",
-  "posted",
-];
-
 export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "blocks">): {
   readonly meaning: Meaning;
   readonly word: string;
