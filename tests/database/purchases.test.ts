@@ -81,8 +81,11 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
   });
   const paid = (p: Purchase): StripeEvent => event("checkout.session.completed", checkoutSession(p));
   const sound = async (): Promise<void> => {
-    const { v } = await one<{ v: { problems: unknown[] } }>("select verify_ledger() v");
-    expect(v.problems).toEqual([]);
+    const { ledger, purchases } = await one<Record<string, { problems: unknown[] }>>(
+      "select verify_ledger() ledger, verify_purchases() purchases",
+    );
+    expect(ledger?.problems).toEqual([]);
+    expect(purchases?.problems).toEqual([]);
   };
 
   describe("a paid checkout", () => {
@@ -450,4 +453,41 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
   });
 
   it("leaves books that verify", sound);
+
+  it.each([
+    ["lot_mismatch", "update governance.stripe_lots set reversed = reversed + 1 where lot_id = $1"],
+    ["lot_mismatch", "update governance.lots set frozen = 1, remaining = remaining - 1 where lot_id = $1"],
+    ["payment_mismatch", "update governance.stripe_payments set currency = 'GBP' where payment_id = $2"],
+    [
+      "account_mismatch",
+      "update governance.stripe_payments set account_id = account_id + 1 where payment_id = $2",
+    ],
+    [
+      "record_missing",
+      "insert into governance.stripe_lots (lot_id, payment_id, tokens) values (-$1::bigint, $2, 1)",
+    ],
+    [
+      "event_mismatch",
+      "update governance.webhook_events_processed set status = 'lost' where payment_id = $2",
+    ],
+  ])("proves that nobody touched the books of payments: %s after %s", async (problem, tamper) => {
+    const p = await topUp();
+    await send(paid(p));
+    const client = await db.connect();
+    try {
+      await client.query("begin");
+      const { rows } = await client.query(
+        "select s.lot_id, s.payment_id from governance.stripe_lots s join governance.stripe_payments p using (payment_id) where p.checkout_session_id = $1",
+        [`cs_live_${p.name}`],
+      );
+      const values = [rows[0].lot_id, rows[0].payment_id];
+      await client.query(tamper.replaceAll(/\$([12])/g, (_, n) => String(values[Number(n) - 1])));
+      const found = await client.query("select verify_purchases() -> 'problems' as problems");
+      expect(found.rows[0].problems.map((one: { problem: string }) => one.problem)).toContain(problem);
+    } finally {
+      await client.query("rollback");
+      client.release();
+    }
+    await sound();
+  });
 });

@@ -272,8 +272,7 @@ describe("from planted differences to a closed period", () => {
       "insert into governance.settings (key, value) values ('approval_above_tokens', '100000') on conflict do nothing",
     );
     await one("select console_case_action('c1', $1, 'propose', 'fay')", [ids]);
-    const verified = await one<{ problems: unknown[] }>("select verify_ledger()");
-    expect(verified.problems).toEqual([]);
+    expect((await one<{ problems: unknown[] }>("select verify_ledger()")).problems).toEqual([]);
     const preview = await one<{ effects: unknown[]; needs_approver: boolean }>(
       "select console_post_correction($1, 'fay', true)",
       [first],
@@ -296,7 +295,8 @@ describe("from planted differences to a closed period", () => {
       const again = await one<{ effects: unknown[] }>("select console_post_correction($1, 'fay')", [id]);
       expect(again.effects).toEqual(posted.effects);
     }
-    expect((await one<{ problems: unknown[] }>("select verify_ledger()")).problems).toEqual([]);
+    for (const proof of ["verify_ledger", "verify_purchases"])
+      expect((await one<{ problems: unknown[] }>(`select ${proof}()`)).problems, proof).toEqual([]);
   });
 
   it("ties out in the next run but for what is a matter for Stripe, and verifies the posted ones", async () => {
