@@ -259,8 +259,8 @@ describe("a guarded call", () => {
 
   it("holds what calls of its task and model were learnt to use, unless the caller says or repeats a key", async () => {
     const database = scriptedDatabase();
-    const learner = learnEstimates();
-    const { guard } = makeGuard(database, { learner, learnerQuantile: 0.9 });
+    const learner = learnEstimates({ quantile: 0.9 });
+    const { guard } = makeGuard(database, { learner });
     for (let call = 1; call <= 20; call++)
       await guard.run({ user: "ann", model: "m", task: "t" }, async () => completion(call * 50, 0));
     await guard.run({ user: "ann", model: "m", task: "t" }, async () => ({ text: "unreadable" }));
@@ -274,12 +274,12 @@ describe("a guarded call", () => {
     await guard.run({ user: "ann", model: "m", task: "new" }, async () => completion(1, 1));
     const asked = database.asked.filter(({ name }) => name === "authorize_usage");
     expect(asked.map(({ args }) => args["p_estimated_tokens"])).toEqual([
-      learner.estimate("t", "m", 0.9)?.tokens,
+      learner.estimate("t", "m")?.tokens,
       7,
       undefined,
       undefined,
     ]);
-    expect(learner.estimate("t", "m", 0.9)?.tokens).toBeGreaterThanOrEqual(900);
+    expect(learner.estimate("t", "m")?.tokens).toBeGreaterThanOrEqual(900);
   });
 
   it("takes a reader for answers of one's own", async () => {

@@ -186,11 +186,7 @@ export function createGuard(options: GuardOptions): Guard {
     ];
     for (const [name, value] of given) if (value !== undefined) args[name] = value;
     if (request.estimated_tokens === undefined && request.request_id === undefined) {
-      const learnt = options.learner?.estimate(
-        request.task ?? null,
-        request.model,
-        options.learnerQuantile ?? 0.95,
-      );
+      const learnt = options.learner?.estimate(request.task ?? null, request.model);
       if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
     }
     const asked = await ask(options, "authorize_usage", args);

@@ -199,8 +199,6 @@ export interface GuardOptions {
    * `request_id` (a repeated key must repeat its parameters). Without it the database's own estimates hold.
    */
   readonly learner?: EstimateLearner;
-  /** Share of calls that a learnt hold should cover, 0 to 1. Default 0.95. */
-  readonly learnerQuantile?: number;
 }
 
 /** How to read counts from a result that is not a provider's own response. */

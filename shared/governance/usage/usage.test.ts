@@ -525,16 +525,33 @@ describe("estimates", () => {
     expect(estimateCall({ task_type: "other" }, settings)).toEqual({ tokens: 300, source: "default" });
   });
 
+  it("are what was learnt, where a call of its task and model was seen often enough", () => {
+    const learner = learnEstimates({ minimum_calls: 2 });
+    for (const used of [90, 100]) learner.learn({ task_type: "chat", model: "m", expected: null, used });
+    const settings = { estimates: [{ task_type: "chat", tokens: 2500 }], learner };
+    expect(estimateCall({ task_type: "chat", model: "m" }, settings)).toMatchObject({
+      source: "history",
+      calls: 2,
+    });
+    expect(estimateCall({ task_type: "chat", model: "other" }, settings)).toEqual({
+      tokens: 2500,
+      source: "task",
+    });
+    expect(estimateCall({ task_type: "chat", model: "m", estimated_tokens: 7 }, settings).source).toBe(
+      "given",
+    );
+  });
+
   it("learn a quantile that covers the calls it promises, at most 10 % too high", () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 0, max: 200_000 }), { minLength: 20, maxLength: 300 }),
         fc.double({ min: 0.5, max: 1, noNaN: true }),
         (used, quantile) => {
-          const learner = learnEstimates();
+          const learner = learnEstimates({ quantile });
           for (const tokens of used)
             learner.learn({ task_type: "t", model: "m", expected: null, used: tokens });
-          const estimate = learner.estimate("t", "m", quantile)?.tokens ?? -1;
+          const estimate = learner.estimate("t", "m")?.tokens ?? -1;
           const sorted = used.toSorted((a, b) => a - b);
           const exact = sorted[Math.ceil(used.length * quantile) - 1] ?? 0;
           return estimate >= exact && estimate <= Math.max(1, exact * 1.1);
@@ -543,19 +560,43 @@ describe("estimates", () => {
     );
   });
 
-  it("say how wrong they were, and nothing before enough calls were seen", () => {
+  it("say the error that expectations had, and nothing before enough calls were seen", () => {
     const learner = learnEstimates();
     learner.learn({ task_type: null, model: "m", expected: 150, used: 100 });
-    learner.learn({ task_type: null, model: "m", expected: 100, used: 100 });
-    expect(learner.error(null, "m")).toEqual({ calls: 2, mean_relative_error: 0.25 });
-    expect(learner.estimate(null, "m", 0.9)).toBeNull();
+    learner.learn({ task_type: null, model: "m", expected: 80, used: 100 });
+    expect(learner.error(null, "m")).toEqual({
+      expected: { calls: 2, covered: 0.5, mean_relative_error: 0.35 },
+      learnt: null,
+    });
+    expect(learner.estimate(null, "m")).toBeNull();
+  });
+
+  it("are judged by calls they had not seen, keep their promise on them, and follow when use changes", () => {
+    const learner = learnEstimates({ quantile: 0.9 });
+    // A fixed sequence over 100 to 1,099 that repeats nothing soon: 617 is prime to 1,000.
+    const used = (index: number): number => 100 + ((index * 617) % 1_000);
+    for (let index = 0; index < 2_000; index++)
+      learner.learn({ task_type: "t", model: "m", expected: 300, used: used(index) });
+    const { expected, learnt } = learner.error("t", "m");
+    expect(expected?.covered).toBeCloseTo(0.2, 1);
+    expect(learnt?.calls).toBe(1_980);
+    expect(learnt?.covered).toBeGreaterThan(0.89);
+    expect(learnt?.covered).toBeLessThan(0.97);
+    expect(learner.estimate("t", "m")?.tokens).toBeLessThan(1_100);
+    for (let index = 0; index < 20_000; index++)
+      learner.learn({ task_type: "t", model: "m", expected: null, used: 10 * used(index) });
+    const now = learner.estimate("t", "m")?.tokens ?? 0;
+    expect(now).toBeGreaterThanOrEqual(9_900);
+    expect(now).toBeLessThan(11_000);
   });
 
   it("forget the pair that was unused longest rather than grow", () => {
-    const learner = learnEstimates(2);
+    const learner = learnEstimates({ maximal_pairs: 2 });
     for (const model of ["a", "b", "a", "c"]) learner.learn({ task_type: null, model, expected: 1, used: 1 });
     expect(
-      [learner.error(null, "a"), learner.error(null, "b"), learner.error(null, "c")].map((e) => e?.calls),
+      [learner.error(null, "a"), learner.error(null, "b"), learner.error(null, "c")].map(
+        (e) => e.expected?.calls,
+      ),
     ).toEqual([2, undefined, 1]);
   });
 });
