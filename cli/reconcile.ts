@@ -1,4 +1,4 @@
-/** `npm run reconcile`: reconciles Stripe's exports with a project's ledger, without a screen, for a nightly job. */
+/** `npm run reconcile`: reconciles Stripe's exports or its API with a project's ledger, without a screen, for a nightly job. */
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream, mkdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -18,19 +18,42 @@ import {
   type Report,
   reconcile,
   type RollForwardLine,
+  stripeApiFiles,
 } from "../shared/governance/reconciliation/index.ts";
 import { formatMoney } from "../shared/governance/money/index.ts";
+import {
+  openStripeCache,
+  type StripeCache,
+  stripeAccountRecords,
+} from "../electron/main/console/reconciliation/stripe-source-cache.ts";
+import {
+  type StripeClientOptions,
+  stripeEndpoint,
+} from "../electron/main/console/reconciliation/stripe-source-client.ts";
+import {
+  checkStripeKey,
+  lookBackSeconds,
+  readStripe,
+  stripeCachePath,
+} from "../electron/main/console/reconciliation/stripe-source.ts";
+import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
+import type { Failure } from "../shared/contract/index.ts";
 
 const HELP = `npm run reconcile -- --stripe FILE… --url URL [--from D --to D] [--out DIR]
+npm run reconcile -- --stripe-api --url URL --from D --to D [--out DIR]
 
-Reconciles Stripe's CSV exports with the ledger of a project and writes report.json and differences.csv.
+Reconciles Stripe's CSV exports, or its API, with the ledger of a project and writes report.json and differences.csv.
 
   --stripe FILE…      exports from Stripe: payments, balance history, balance change itemized,
                       payout reconciliation itemized, disputes; several at once
+  --stripe-api        read Stripe itself, with a restricted key from STRIPE_API_KEY that may read balance transaction
+                      sources, charges and refunds, disputes, checkout sessions and invoices; files may come beside
   --url URL           the project's address; its service-role key is read from GOVERNANCE_SERVICE_ROLE_KEY
   --from D, --to D    the period, days (the last one included) or moments (the last one not); UTC.
-                      Without them: the days that the files cover
+                      Without them: the days that the files cover. --stripe-api needs both
   --out DIR           where to write (default: this directory)
+  --cache DIR         where what was read of Stripe is kept, so that the next run reads only what is new
+                      (default: ${conventionalDataDir()}); the key is never in it
   --data-through D    until when the exports are complete, where you know it
   --account acct_…    sets rows of other Stripe accounts aside
   --decimal . or ,    the decimal sign, where a spreadsheet made it ambiguous
@@ -44,6 +67,8 @@ class BadCall extends Error {}
 
 interface Call {
   readonly paths: readonly string[];
+  /** Null where the files are all. */
+  readonly stripe: { readonly key: string; readonly cacheDir: string } | null;
   readonly url: URL;
   readonly key: string;
   readonly from: string | null;
@@ -72,6 +97,8 @@ function readCall(): Call | null {
     parsed = parseArgs({
       options: {
         stripe: { type: "string", multiple: true },
+        "stripe-api": { type: "boolean" },
+        cache: text,
         url: text,
         from: text,
         to: text,
@@ -90,7 +117,19 @@ function readCall(): Call | null {
   const { values, positionals } = parsed;
   if (values.help) return null;
   const paths = [...(values.stripe ?? []), ...positionals];
-  if (paths.length === 0) throw new BadCall("--stripe is missing: name at least one export.");
+  const isApi = values["stripe-api"] === true;
+  if (paths.length === 0 && !isApi)
+    throw new BadCall(
+      "--stripe is missing: name at least one export, or read Stripe itself with --stripe-api.",
+    );
+  if (values.cache !== undefined && !isApi) throw new BadCall("--cache goes with --stripe-api.");
+  if (isApi && (values.from === undefined || values.to === undefined))
+    throw new BadCall("--stripe-api needs --from and --to: an API has no days of its own.");
+  const stripeKey = process.env["STRIPE_API_KEY"]?.trim() ?? "";
+  if (isApi && stripeKey === "")
+    throw new BadCall(
+      "Stripe's key is missing: set STRIPE_API_KEY in the environment, to a restricted key (rk_…).",
+    );
   if (values.url === undefined) throw new BadCall("--url is missing.");
   if (!/^https?:\/\//.test(values.url) || !URL.canParse(values.url))
     throw new BadCall(`--url "${values.url}" is not an address like https://project.supabase.co.`);
@@ -104,6 +143,7 @@ function readCall(): Call | null {
   const dataThrough = moment(values["data-through"], "data-through", true);
   return {
     paths,
+    stripe: isApi ? { key: stripeKey, cacheDir: values.cache ?? conventionalDataDir() } : null,
     url: new URL(values.url.endsWith("/") ? values.url : `${values.url}/`),
     key,
     from: moment(values.from, "from", false),
@@ -197,6 +237,64 @@ async function* readLedger(call: Call, period: Period): AsyncGenerator<readonly 
   }
 }
 
+/** What was read of Stripe, and until when. */
+interface StripeRead {
+  readonly cache: StripeCache;
+  readonly files: () => InputFile[];
+  readonly options: Pick<ReconcileOptions, "account_id" | "data_from" | "data_through">;
+}
+
+/** Stripe would not, or could not, be read. */
+class StripeFailed extends Error {
+  constructor({ message, advice, details }: Failure) {
+    super([message, advice, details && `(${details})`].filter(Boolean).join(" "));
+  }
+}
+
+async function readStripeApi(call: Call, stripe: NonNullable<Call["stripe"]>): Promise<StripeRead> {
+  const client: StripeClientOptions = { key: stripe.key, ...stripeEndpoint(process.env) };
+  const checked = await checkStripeKey(client);
+  if (!checked.ok) throw new StripeFailed(checked.error);
+  const { account_id: accountId, mode, permissions } = checked.value;
+  if (call.options.account_id !== undefined && call.options.account_id !== accountId)
+    throw new BadCall(`The key is of ${accountId}, --account says ${call.options.account_id}.`);
+  const lacking = permissions.filter((one) => !one.is_granted).map(({ row }) => `"${row}"`);
+  if (lacking.length > 0)
+    throw new BadCall(`The key lacks ${lacking.join(", ")}: in Stripe's dashboard, set each to Read.`);
+  if (mode === "test")
+    process.stderr.write(
+      "warning: the key is of test mode; in a live project each of its payments is a leak.\n",
+    );
+  const since = Math.floor(Date.parse(call.from as string) / 1000) - lookBackSeconds;
+  const cache = openStripeCache(
+    stripeCachePath(stripe.cacheDir, call.url.host.replaceAll(":", "-"), checked.value),
+  );
+  const read = await readStripe({
+    ...client,
+    cache,
+    account_id: accountId,
+    from: since,
+    now: () => new Date(),
+  });
+  if (!read.ok) {
+    cache.close();
+    throw new StripeFailed(read.error);
+  }
+  const iso = (seconds: number): string => new Date(seconds * 1000).toISOString();
+  const { objects, requests, through, api_version: version } = read.value;
+  process.stdout.write(
+    `Stripe ${accountId}, ${mode} mode: ${objects} objects read in ${requests} requests (API ${version}), complete through ${iso(through)}.\n`,
+  );
+  return {
+    cache,
+    files: () =>
+      stripeApiFiles(
+        stripeAccountRecords(cache, { account_id: accountId, livemode: mode === "live" }, since),
+      ),
+    options: { account_id: accountId, data_from: iso(since), data_through: iso(through) },
+  };
+}
+
 /** The period asked for; where an end is open, the days that the files cover. */
 async function findPeriod(call: Call): Promise<Period | readonly InputProblem[]> {
   if (call.from !== null && call.to !== null) return { from: call.from, to: call.to };
@@ -267,18 +365,21 @@ async function main(): Promise<0 | 1 | 2> {
     rpc<PackPrice[]>(call, "console_pack_prices", {}),
     rpc<RollForwardLine[]>(call, "console_token_roll_forward", { p_from: period.from, p_to: period.to }),
   ]);
+  const stripe = call.stripe && (await readStripeApi(call, call.stripe));
   const result = await reconcile({
-    stripeFiles: openFiles(call.paths),
+    stripeFiles: [...(stripe?.files() ?? []), ...openFiles(call.paths)],
     ledger: readLedger(call, period),
     period,
     options: {
       ...call.options,
+      ...stripe?.options,
       packs,
       roll_forward: rollForward,
       // The project answers with what came up to three days late.
       ledger_through: new Date(Math.min(Date.now(), Date.parse(period.to) + 3 * 86_400_000)).toISOString(),
     },
   });
+  stripe?.cache.close();
   if (!result.ok) {
     showProblems(result.error.problems, "error");
     return 2;
@@ -292,7 +393,7 @@ async function main(): Promise<0 | 1 | 2> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  if (!(error instanceof BadCall || error instanceof ProjectFailed)) {
+  if (!(error instanceof BadCall || error instanceof ProjectFailed || error instanceof StripeFailed)) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
     process.stderr.write(`${message}\n`);

@@ -116,6 +116,10 @@ function createStore(database: DatabaseSync) {
       );
     },
 
+    removeSetting(key: string): void {
+      run("delete from settings where key = ?", key);
+    },
+
     listProfiles: (): Profile[] =>
       all("select * from profiles order by added_at").map(
         (row) => ({ ...row, is_production: row.is_production === 1 }) as unknown as Profile,

@@ -29,17 +29,19 @@ export interface StripeAccountRecords {
 
 type Cell = string | number | boolean | null | undefined;
 
-/** Three inputs in the form of the exports "payments" (all columns), "balance change itemized" and "disputes". */
+/** Inputs in the form of the exports "payments" (all columns), "balance change itemized" and "disputes". */
 export function stripeApiFiles(records: StripeAccountRecords): InputFile[] {
   const file = (name: string, rows: () => Iterable<readonly Cell[]>): InputFile => ({
     name: `Stripe API: ${name}`,
     size_bytes: null,
     chunks: encodeRows(rows),
   });
+  const hasDisputes = !records.disputes()[Symbol.iterator]().next().done;
   return [
     file("payments", () => paymentRows(records)),
     file("balance", () => balanceRows(records)),
-    file("disputes", () => disputeRows(records)),
+    // An export without rows is worth a warning; an account without disputes is not.
+    ...(hasDisputes ? [file("disputes", () => disputeRows(records))] : []),
   ];
 }
 

@@ -29,7 +29,7 @@ export interface Sheet {
 const maxRows = 1_048_576;
 const maxText = 32_767;
 /** Rows written before others may have the thread for a while. */
-const rowsAtOnce = 500;
+const rowsAtOnce = 200;
 
 /** The file's bytes, in pieces. */
 export async function writeWorkbook(sheets: readonly Sheet[]): Promise<Buffer> {

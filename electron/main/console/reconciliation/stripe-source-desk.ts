@@ -96,7 +96,7 @@ export function createStripeDesk(options: StripeDeskOptions) {
     sessionKeys.delete(profileId);
     const former = connected(profileId);
     if (former) await (await options.keychain()).remove(settingOf(profileId));
-    store.setSetting(settingOf(profileId), null);
+    store.removeSetting(settingOf(profileId));
     if (isDataForgotten) rmSync(join(dataDir, "stripe", profileId), { recursive: true, force: true });
   }
 
