@@ -105,7 +105,12 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     const seen = new Map<string, number>();
     const faults: string[] = [];
     for (const called of await publicFunctions(client)) {
-      const calls = [...hostileCalls(called, count, version)];
+      // Few parameters have few values: what was generated twice is tried once.
+      const calls = [
+        ...new Map(
+          [...hostileCalls(called, count, version)].map((call) => [JSON.stringify(call), call]),
+        ).values(),
+      ];
       for (let at = 0; at < calls.length; at += batchSize) {
         const batch = calls.slice(at, at + batchSize);
         const before = await fingerprint(client);
@@ -145,5 +150,5 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     );
     await expectSoundBooks(project);
     await project.close();
-  });
+  }, 1_200_000);
 });
