@@ -4,7 +4,7 @@ import { countWords, foldText, identityText, phraseText } from "../rules/text.ts
 export interface AbuseSignals {
   /** Same folded, space-collapsed text within the window; at most 1,000. */
   readonly identical_messages: number;
-  /** Nearly the same text (identical ones included) among the latest 64 messages of the window. */
+  /** Nearly the same text (identical ones included) among the latest 32 messages of the window, this one included. */
   readonly near_identical_messages: number;
   /** To the millisecond; null for the account's first message. */
   readonly seconds_since_last_message: number | null;
@@ -34,65 +34,82 @@ export function hashText(text: string): number {
   return 4294967296 * (2097151 & low) + (high >>> 0);
 }
 
-/** 64 bits of which similar texts share most: two halves of a simhash over the text's three-letter pieces. */
-export interface Likeness {
-  readonly high: number;
-  readonly low: number;
-  readonly length: number;
-}
+/** What of a message is compared for likeness: the 64 smallest hashes of its distinct three-letter pieces, ascending. */
+export type Likeness = Uint32Array;
 
-/** The likeness of a message. Digits, separators and case do not count, so that "buy 1!" and "BUY 2" are alike. */
+const sketchSize = 64;
+/** A longer message is as alike as its beginning. */
+const comparedCharacters = 10_000;
+
+/**
+ * The likeness of a message. Case and separators do not count, nor do words with a digit in them (numbers, codes, the
+ * ends of short links), so that "buy 1!" and "BUY 2" are alike. Empty for a message of nothing else.
+ */
 export function likenessOf(message: string): Likeness {
-  const text = phraseText(foldText(message)).replace(/[0-9 ]+/g, " ");
-  const votes = new Int32Array(64);
-  for (let index = 0; index + 3 <= text.length; index++) {
-    const hash = hashText(text.slice(index, index + 3));
-    const low = hash >>> 0;
-    const high = Math.imul(low ^ (hash / 4294967296), 2654435761);
-    for (let bit = 0; bit < 32; bit++) {
-      votes[bit] = (votes[bit] ?? 0) + ((low >>> bit) & 1 ? 1 : -1);
-      votes[bit + 32] = (votes[bit + 32] ?? 0) + ((high >>> bit) & 1 ? 1 : -1);
-    }
-  }
-  let low = 0;
-  let high = 0;
-  for (let bit = 0; bit < 32; bit++) {
-    if ((votes[bit] ?? 0) > 0) low |= 1 << bit;
-    if ((votes[bit + 32] ?? 0) > 0) high |= 1 << bit;
-  }
-  return { high, low, length: text.length };
-}
-
-function bitCount(bits: number): number {
-  let rest = bits - ((bits >>> 1) & 0x55555555);
-  rest = (rest & 0x33333333) + ((rest >>> 2) & 0x33333333);
-  return Math.imul((rest + (rest >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-}
-
-/** True for texts of which nearly all three-letter pieces are shared. Short texts must be alike in every one. */
-export function isNearlyIdentical(a: Likeness, b: Likeness): boolean {
-  const apart = bitCount(a.high ^ b.high) + bitCount(a.low ^ b.low);
-  return (
-    apart <= (Math.min(a.length, b.length) < 40 ? 0 : 8) &&
-    Math.abs(a.length - b.length) <= Math.max(a.length, b.length) * 0.2
+  const text = phraseText(foldText(message.slice(0, comparedCharacters))).replace(
+    / [^ ]*[0-9][^ ]*(?= )/g,
+    "",
   );
+  const pieces = new Set<number>();
+  for (let index = 0; index + 3 <= text.length; index++) {
+    let hash = Math.imul(text.charCodeAt(index) ^ 0x9e3779b9, 0x85ebca6b);
+    hash = Math.imul(hash ^ (hash >>> 15) ^ text.charCodeAt(index + 1), 0xc2b2ae35);
+    hash = Math.imul(hash ^ (hash >>> 13) ^ text.charCodeAt(index + 2), 0x27d4eb2f);
+    pieces.add((hash ^ (hash >>> 16)) >>> 0);
+  }
+  return Uint32Array.from(pieces).sort().slice(0, sketchSize);
 }
 
-/** Messages of one account, as far as they are needed: at most 1,000 in the window. */
+/**
+ * True for texts that share at least 7 in 10 of all their three-letter pieces: exact for short texts, and for long ones
+ * an estimate from 64 pieces. A text without words is like no other. (Bottom-k sketch of the Jaccard index: Broder, "On
+ * the resemblance and containment of documents", 1997.)
+ */
+export function isNearlyIdentical(a: Likeness, b: Likeness): boolean {
+  let inA = 0;
+  let inB = 0;
+  let looked = 0;
+  let shared = 0;
+  for (; looked < sketchSize && (inA < a.length || inB < b.length); looked++) {
+    const left = a[inA] ?? Number.POSITIVE_INFINITY;
+    const right = b[inB] ?? Number.POSITIVE_INFINITY;
+    if (left === right) shared++;
+    if (left <= right) inA++;
+    if (right <= left) inB++;
+  }
+  return looked > 0 && shared >= 0.7 * looked;
+}
+
+/** Messages that are compared word for word, and those that are compared for likeness, at most. */
+const maximalIdentical = 1_000;
+const maximalNear = 32;
+
+/** Messages of one account, as far as they are needed: lists of plain numbers, for there may be many accounts. */
 class MessageHistory {
   lastAtMs: number | null = null;
   rapid = 0;
-  readonly recent: {
-    readonly atMs: number;
-    readonly identity: number;
-    readonly likeness: Likeness | null;
-  }[] = [];
+  readonly #times: number[] = [];
+  readonly #identities: number[] = [];
+  /** Of the latest messages alone, the latest last. */
+  readonly #likenesses: Likeness[] = [];
 
-  /** Messages that cannot change a count any more are dropped. */
-  trim(fromMs: number): void {
-    let drop = Math.max(0, this.recent.length - 1_000);
-    while (drop < this.recent.length && (this.recent[drop]?.atMs ?? 0) <= fromMs) drop++;
-    if (drop > 0) this.recent.splice(0, drop);
+  /** Counts what the window holds of the same and of nearly the same text, and remembers the message. */
+  add(atMs: number, fromMs: number, identity: number, likeness: Likeness): { same: number; near: number } {
+    let old = Math.max(0, this.#times.length + 1 - maximalIdentical);
+    while (old < this.#times.length && (this.#times[old] ?? 0) <= fromMs) old++;
+    this.#times.splice(0, old);
+    this.#identities.splice(0, old);
+    this.#likenesses.splice(0, this.#likenesses.length - Math.min(this.#times.length, maximalNear - 1));
+    this.#times.push(atMs);
+    this.#identities.push(identity);
+    this.#likenesses.push(likeness);
+    let same = 0;
+    for (const other of this.#identities) if (other === identity) same++;
+    let near = 0;
+    const first = this.#identities.length - this.#likenesses.length;
+    for (const [index, other] of this.#likenesses.entries())
+      if (this.#identities[first + index] === identity || isNearlyIdentical(other, likeness)) near++;
+    return { same, near };
   }
 }
 
@@ -124,25 +141,14 @@ export function watchAbuse(settings: AbuseSettings = {}): AbuseWatch {
       const since = history.lastAtMs === null ? null : at_ms - history.lastAtMs;
       history.rapid = since !== null && since < rapidMs ? history.rapid + 1 : 1;
       history.lastAtMs = at_ms;
-      history.trim(at_ms - windowMs);
-      const identity = hashText(identityText(message));
-      const likeness = likenessOf(message);
-      let identical = 1;
-      let near = 1;
-      for (let index = history.recent.length - 1, looked = 0; index >= 0; index--, looked++) {
-        const earlier = history.recent[index];
-        if (!earlier) continue;
-        const same = earlier.identity === identity;
-        if (same) identical++;
-        if (
-          looked < 64 &&
-          (same || (earlier.likeness !== null && isNearlyIdentical(earlier.likeness, likeness)))
-        )
-          near++;
-      }
-      history.recent.push({ atMs: at_ms, identity, likeness });
+      const { same, near } = history.add(
+        at_ms,
+        at_ms - windowMs,
+        hashText(identityText(message)),
+        likenessOf(message),
+      );
       return {
-        identical_messages: Math.min(1_000, identical),
+        identical_messages: same,
         near_identical_messages: near,
         seconds_since_last_message: since === null ? null : since / 1000,
         rapid_messages: history.rapid,
