@@ -52,6 +52,7 @@ export function Help({
       keys: [
         [["p"], "Pause or go on"],
         [["t"], "Back to the newest"],
+        [["a"], "Acknowledge the open alert"],
       ],
     },
     {

@@ -70,6 +70,12 @@ export function Shell(): ReactNode {
             run: () => void setTheme("system"),
           },
           {
+            id: "alerts",
+            label: "Show open alerts",
+            words: "warnings budget acknowledge delivery",
+            run: () => navigate("/watch/alerts"),
+          },
+          {
             id: "flagged",
             label: "Show flagged users",
             words: "abuse review",

@@ -50,7 +50,7 @@ export function startLive(
       const settled = (list: readonly Intent[]): string =>
         list.map((each) => `${each.command_id}${each.status}`).join();
       if (settled(intents) !== settled(useLive.getState().intents)) {
-        for (const key of ["accounts.get", "accounts.search", "rules.list"])
+        for (const key of ["accounts.get", "accounts.search", "rules.list", "alerts.list"])
           void queries.invalidateQueries({ queryKey: [key] });
       }
       useLive.setState({ intents });

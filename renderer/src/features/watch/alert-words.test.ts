@@ -1,0 +1,184 @@
+import { describe, expect, it } from "vitest";
+import type { Alert, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import {
+  alertSentence,
+  alertThreshold,
+  alertTitle,
+  deliverySign,
+  notificationTarget,
+  thresholdWords,
+  watchedWords,
+} from "./alert-words.ts";
+
+const alert = (change: Partial<Alert>): Alert => ({
+  alert_event_id: 1,
+  alert_name: null,
+  kind: "low_balance",
+  severity: "warning",
+  message: "as the database says it",
+  user_id: "ann",
+  display_name: "Ann",
+  threshold: null,
+  value: null,
+  period: "",
+  details: {},
+  decision_id: null,
+  created_at: "2026-11-25T12:00:00Z",
+  acknowledged_at: null,
+  acknowledged_by: null,
+  notifications: [],
+  ...change,
+});
+
+describe("an alert reads", () => {
+  it.each<[string, string, string, Partial<Alert>]>([
+    [
+      "80 % of the day's limit",
+      "82 % of the day's tokens are used.",
+      "80 %",
+      { kind: "daily_limit_80", threshold: 80, value: 82 },
+    ],
+    [
+      "95 % of the allowance",
+      "104 % of the month's tokens are used.",
+      "95 %",
+      { kind: "allowance_95", threshold: 95, value: 104 },
+    ],
+    [
+      "Balance is low",
+      "420 tokens are left, less than 1,000.",
+      "1,000",
+      { kind: "low_balance", threshold: 1_000, value: 420 },
+    ],
+    [
+      "Large call",
+      "One call used 61,000 tokens, more than 50,000.",
+      "50,000",
+      { kind: "high_usage", threshold: 50_000, value: 61_000 },
+    ],
+    [
+      "Used beyond the balance",
+      "1,234 tokens were used beyond the balance; the next grant pays them first.",
+      "0",
+      { kind: "negative_balance", threshold: 0, value: -1_234 },
+    ],
+    [
+      "Sudden use",
+      "335,392 tokens in an hour; 2,000 is usual.",
+      "5 times",
+      { kind: "usage_spike", threshold: 5, value: 335_392, details: { usual_tokens: 2_000 } },
+    ],
+    [
+      "Monthly budget",
+      "$455.10 of $500.00 used in 2026-11: 91 %.",
+      "90 %",
+      {
+        kind: "budget",
+        alert_name: "monthly_budget",
+        threshold: 90,
+        value: 91,
+        period: "2026-11",
+        user_id: null,
+        details: { metric: "cost_micros", amount: 455_100_000, budget: 500_000_000, currency: "usd" },
+      },
+    ],
+    [
+      "Dear user",
+      "$12.50 used in 2026-11-25.",
+      "$10.00",
+      {
+        kind: "user_budget",
+        alert_name: "dear_user",
+        threshold: 10_000_000,
+        value: 12_500_000,
+        period: "2026-11-25",
+        details: { metric: "cost_micros" },
+      },
+    ],
+    ["Upkeep failed", "as the database says it", "—", { kind: "maintenance_failed" }],
+    ["Something new", "as the database says it", "—", { kind: "something_new" }],
+  ])("%s: %s", (title, sentence, threshold, change) => {
+    const one = alert(change);
+    const plain = (text: string): string => text.replaceAll("US$", "$");
+    expect([alertTitle(one), plain(alertSentence(one, "usd")), plain(alertThreshold(one, "usd"))]).toEqual([
+      title,
+      sentence,
+      threshold,
+    ]);
+  });
+});
+
+const message = (change: Partial<Notification>): Notification => ({
+  notification_id: 1,
+  channel: "email",
+  audience: "user",
+  recipient: "ann@example.com",
+  status: "sent",
+  attempts: 1,
+  created_at: "2026-11-25T12:00:00Z",
+  due_at: "2026-11-25T12:00:00Z",
+  sent_at: null,
+  last_error: null,
+  ...change,
+});
+
+describe("the messages of an alert", () => {
+  it.each<[string, Partial<Notification>[]]>([
+    ["nobody to tell", []],
+    ["sent", [{}, {}]],
+    ["queued", [{}, { status: "queued" }]],
+    ["trying again", [{ status: "queued" }, { status: "queued", last_error: "450" }]],
+    ["not delivered", [{}, { status: "queued", last_error: "450" }, { status: "failed" }]],
+  ])("are together: %s", (word, changes) => {
+    expect(deliverySign(changes.map(message)).word).toBe(word);
+  });
+
+  it("say where they go", () => {
+    expect(notificationTarget(message({}))).toBe("ann@example.com");
+    expect(notificationTarget(message({ channel: "slack", audience: "operators", recipient: null }))).toBe(
+      "Slack channel",
+    );
+    expect(notificationTarget(message({ audience: "operators", recipient: null }))).toBe(
+      "operators (no address is set)",
+    );
+  });
+});
+
+describe("an alert that is set", () => {
+  const set = (change: Partial<CostAlert>): CostAlert => ({
+    alert_name: "x",
+    metric: "cost_micros",
+    scope: "all",
+    period: "month",
+    budget: 500_000_000,
+    thresholds: [50, 75, 90],
+    channels: [],
+    is_active: true,
+    last_triggered_at: null,
+    value: null,
+    percent: null,
+    currency: "gbp",
+    ...change,
+  });
+
+  it.each<[string, string, Partial<CostAlert>]>([
+    ["cost of all, a month", "50, 75, 90 % of £500.00", {}],
+    [
+      "tokens of plan gold_plus, a day",
+      "1,000, 20,000",
+      { metric: "tokens", scope: "plan:gold_plus", period: "day", budget: null, thresholds: [1_000, 20_000] },
+    ],
+    [
+      "sudden use of each user, an hour",
+      "5 times the usual",
+      { metric: "spike", scope: "user", period: "hour", budget: null, thresholds: [5] },
+    ],
+    [
+      "cost of each user, a day",
+      "£0.50",
+      { scope: "user", period: "day", budget: null, thresholds: [500_000] },
+    ],
+  ])("watches %s, and says so at %s", (watches, at, change) => {
+    expect([watchedWords(set(change)), thresholdWords(set(change))]).toEqual([watches, at]);
+  });
+});

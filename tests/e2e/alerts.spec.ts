@@ -1,0 +1,75 @@
+import { authorize, expect, makeUser, test } from "./console.ts";
+
+test("an operator works through the open alerts by keyboard, sees who was told, and sends again what was not", async ({
+  page,
+  workshop: { project },
+}) => {
+  const userId = `alerted-${Date.now()}`;
+  const ask = async (name: string, parameters: Record<string, unknown> = {}): Promise<unknown> => {
+    const { data, error } = await project.client.rpc(name, parameters);
+    if (error) throw new Error(`${name}: ${error.message}`);
+    return data;
+  };
+  await makeUser(project, userId, "Alma Alert");
+  // A large call, and one so large that a person must look at it: operators are to be told of that by e-mail.
+  for (const tokens of [60_000, 20_000_000]) {
+    const { request_id: requestId } = await authorize(project, userId, `a large call of ${tokens}`);
+    await ask("settle_usage", { p_request_id: requestId, p_input_tokens: tokens, p_output_tokens: 0 });
+  }
+  await ask("run_maintenance");
+  const queued = (await ask("claim_notifications", { p_channel: "email" })) as { notification_id: number }[];
+  expect(queued.length).toBeGreaterThan(0);
+  for (const { notification_id: id } of queued)
+    await ask("finish_notification", {
+      p_notification_id: id,
+      p_error: "550 5.1.1 no such mailbox",
+      p_is_final: true,
+    });
+
+  // The count has its list behind it.
+  const origin = page.url().replace(/#.*/, "");
+  await page.goto(`${origin}#/watch`);
+  await page.getByRole("link", { name: /Open alerts/ }).click();
+  const rows = page.getByRole("grid", { name: /Alerts/ }).locator("[role=row][aria-rowindex]");
+  const mine = rows.filter({ hasText: "Alma Alert" });
+  const settlement = mine.filter({ hasText: "Settlement waits for a decision" });
+  const largeCall = mine.filter({ hasText: "Large call" });
+  await expect(settlement).toContainText("not delivered");
+  await expect(largeCall).toContainText("60,000");
+  await expect(page.getByText(/message.? could not be delivered/)).toBeVisible();
+
+  // Read on with j and k; follow an alert to its decision, and come back.
+  await largeCall.click();
+  const detail = page.getByRole("complementary", { name: "Alert" });
+  await expect(detail.getByText("One call used 60,000 tokens, more than 50,000.")).toBeVisible();
+  await page.keyboard.press("k");
+  await expect(detail.getByText("550 5.1.1 no such mailbox")).toBeVisible();
+  await detail.getByRole("link", { name: "Open decision" }).click();
+  await expect(page.getByText(/Allowed/)).toBeVisible();
+  await page.goBack();
+
+  // Send again, then acknowledge: the list goes on to the next one.
+  await detail.getByRole("button", { name: "Send again" }).click();
+  await expect(page.getByText("Queued again: the next deliverer sends it")).toBeVisible();
+  await expect(detail.getByText(/next try/)).toBeVisible();
+  await page.keyboard.press("a");
+  await expect(settlement).toHaveCount(0);
+  await expect(detail.getByText(/more than 50,000/)).toBeVisible();
+  await page.keyboard.press("a");
+  await expect(largeCall).toHaveCount(0);
+  await page.keyboard.press("Escape");
+  await expect(detail).toHaveCount(0);
+
+  // They stay in the record, with the name of who saw to them; the act is in the user's audit.
+  await page.getByText("All", { exact: true }).click();
+  await expect(settlement).toHaveCount(1);
+  await expect(largeCall).toHaveCount(1);
+  await page.goto(`${origin}#/users/${userId}/audit`);
+  await expect(page.getByRole("table", { name: /Audit/ }).getByText("Acknowledge alert")).toHaveCount(2);
+
+  // What is watched stands beside it.
+  await page.goto(`${origin}#/watch/alerts?show=set`);
+  await expect(page.getByRole("table", { name: "Alerts that are set" })).toContainText("Monthly budget");
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("grid", { name: "Calls, newest first" })).toBeVisible();
+});
