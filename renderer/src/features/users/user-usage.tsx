@@ -148,72 +148,76 @@ export function UserUsage({
           </div>
           {breakdown ? (
             <div className={css.two}>
-              <Section title="By model">
-                <PlainTable
-                  label="By model"
-                  rows={usage.by_model}
-                  rowKey={(row) => row.model ?? ""}
-                  empty="Nothing used in this time."
-                  columns={[
-                    {
-                      id: "model",
-                      header: "Model",
-                      width: 90,
-                      grow: 1,
-                      cell: (row) => (row.model ? clip(cleanText(row.model), 60) : "not said"),
-                    },
-                    {
-                      id: "tokens",
-                      header: "Tokens",
-                      width: 70,
-                      align: "right",
-                      cell: (row) => <Tokens value={row.total_tokens} />,
-                    },
-                    {
-                      id: "cost",
-                      header: "Cost",
-                      width: 60,
-                      align: "right",
-                      cell: (row) => <Cost micros={row.cost_micros} currency={money} />,
-                    },
-                  ]}
-                />
-              </Section>
-              <Section title="By task">
-                <PlainTable
-                  label="By task"
-                  rows={usage.by_task_type}
-                  rowKey={(row) => row.task_type ?? ""}
-                  empty="Nothing used in this time."
-                  columns={[
-                    {
-                      id: "task",
-                      header: "Task",
-                      width: 90,
-                      grow: 1,
-                      cell: (row) => (row.task_type ? codeWords(row.task_type) : "not said"),
-                    },
-                    {
-                      id: "tokens",
-                      header: "Tokens",
-                      width: 70,
-                      align: "right",
-                      cell: (row) => <Tokens value={row.total_tokens} />,
-                    },
-                    {
-                      id: "cost",
-                      header: "Cost",
-                      width: 60,
-                      align: "right",
-                      cell: (row) => <Cost micros={row.cost_micros} currency={money} />,
-                    },
-                  ]}
-                />
-              </Section>
+              <UsageBreakdown
+                title="By model"
+                header="Model"
+                currency={money}
+                rows={usage.by_model.map((row) => ({
+                  ...row,
+                  name: row.model ? clip(cleanText(row.model), 60) : null,
+                }))}
+              />
+              <UsageBreakdown
+                title="By task"
+                header="Task"
+                currency={money}
+                rows={usage.by_task_type.map((row) => ({
+                  ...row,
+                  name: row.task_type ? codeWords(row.task_type) : null,
+                }))}
+              />
             </div>
           ) : null}
         </>
       )}
     </QueryView>
+  );
+}
+
+interface Used {
+  /** null: the calls did not say. */
+  readonly name: string | null;
+  readonly total_tokens: number;
+  readonly cost_micros: number;
+}
+
+/** Tokens and cost of each part of the whole. */
+function UsageBreakdown({
+  title,
+  header,
+  rows,
+  currency,
+}: {
+  readonly title: string;
+  readonly header: string;
+  readonly rows: readonly Used[];
+  readonly currency: string;
+}): ReactNode {
+  return (
+    <Section title={title}>
+      <PlainTable
+        label={title}
+        rows={rows}
+        rowKey={(row) => row.name ?? ""}
+        empty="Nothing used in this time."
+        columns={[
+          { id: "name", header, width: 90, grow: 1, cell: (row) => row.name ?? "not said" },
+          {
+            id: "tokens",
+            header: "Tokens",
+            width: 70,
+            align: "right",
+            cell: (row) => <Tokens value={row.total_tokens} />,
+          },
+          {
+            id: "cost",
+            header: "Cost",
+            width: 60,
+            align: "right",
+            cell: (row) => <Cost micros={row.cost_micros} currency={currency} />,
+          },
+        ]}
+      />
+    </Section>
   );
 }
