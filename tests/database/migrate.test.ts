@@ -458,6 +458,30 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
       expect(await theirs(owner)).toEqual(before);
     });
 
+    it("stop whole in `supabase db push` where a function of the project's is in the way, leave it as it is, and go on once it is not", async () => {
+      const owner = await makeSupabaseLike(await createEmptyDatabase(server));
+      await withClient(owner, (c) =>
+        c.query(
+          "create function public.run_maintenance() returns text language sql as $$ select 'theirs' $$",
+        ),
+      );
+      await expect(supabasePush(owner)).rejects.toThrow('function "run_maintenance" already exists');
+      await withClient(owner, async (c) => {
+        const { rows } = await c.query(
+          "select public.run_maintenance() as answer, to_regproc('governance.schedule_maintenance') as of_the_same_file",
+        );
+        expect(rows).toEqual([{ answer: "theirs", of_the_same_file: null }]);
+        await c.query("alter function public.run_maintenance() rename to run_their_maintenance");
+      });
+      expect(await supabasePush(owner)).toContain("Applying migration");
+      await withClient(owner, async (c) => {
+        const { rows } = await c.query(
+          "select public.run_their_maintenance() as theirs, public.run_maintenance() ? 'expired_reservations' as ours",
+        );
+        expect(rows).toEqual([{ theirs: "theirs", ours: true }]);
+      });
+    });
+
     it("bring a living database of the first release up to date: nothing is lost, open holds still settle, the proof is whole", async () => {
       const superuser = await createEmptyDatabase(server);
       const owner = await makeSupabaseLike(superuser);
@@ -525,6 +549,16 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
     });
   },
 );
+
+it("no migration replaces a function in public that none before it has made: it could be the project's", () => {
+  const made = new Set<string>();
+  for (const { version, sql } of readMigrations()) {
+    for (const [, name] of sql.matchAll(/create or replace (?:function|view) public\.(\w+)/g))
+      expect([version, name, made.has(name ?? "")]).toEqual([version, name, true]);
+    for (const [, name] of sql.matchAll(/create (?:function|view) public\.(\w+)/g)) made.add(name ?? "");
+  }
+  expect(made.size).toBeGreaterThan(40);
+});
 
 interface Events {
   readonly events: readonly { readonly event_id: number }[];
