@@ -341,6 +341,8 @@ export const alert = z.looseObject({
   created_at: instant,
   acknowledged_at: instant.nullable(),
   acknowledged_by: z.string().nullable(),
+  /** When upkeep queued its messages; null: not yet. */
+  considered_at: instant.nullable(),
   notifications: z.array(notification),
 });
 
@@ -352,7 +354,10 @@ export const alertPage = z.looseObject({
     queued: whole,
     /** Since when a message waits that is due: nobody takes it. */
     overdue_since: instant.nullable(),
+    /** Given up, and nobody has seen to the alert. */
     failed: whole,
+    /** When upkeep last looked for what there is to alert of; null: never. */
+    upkeep_at: instant.nullable(),
   }),
 });
 

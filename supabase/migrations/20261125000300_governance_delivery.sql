@@ -277,17 +277,20 @@ begin
       'alerts', coalesce(jsonb_agg(jsonb_build_object('alert_event_id', p.alert_event_id, 'alert_name', k.alert_name, 'kind', p.kind, 'severity', p.severity,
         'message', p.message, 'user_id', a.user_id, 'display_name', a.display_name, 'threshold', p.threshold, 'value', p.value, 'period', p.period_key,
         'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by', p.acknowledged_by,
-        'decision_id', case when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
+        'considered_at', p.considered_at, 'decision_id', case when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
         'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel', n.channel, 'audience', n.audience,
             'recipient', n.recipient, 'status', n.status, 'attempts', n.attempts, 'created_at', n.created_at, 'due_at', n.due_at, 'sent_at', n.sent_at,
             'last_error', n.last_error) order by n.notification_id), '[]')
           from governance.notifications n where n.alert_event_id = p.alert_event_id)) order by p.n) filter (where p.n <= p_limit), '[]'),
       'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
-      -- How delivery stands: what waits although it is due is what nobody takes.
+      -- How delivery stands: what waits although it is due is what nobody takes; what was given up is said until somebody has
+      -- seen to its alert. And when alerts were last looked for at all.
       'delivery', jsonb_build_object(
         'queued', (select count(*) from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
         'overdue_since', (select min(q.due_at) from governance.notifications q where q.status = 'queued' and q.due_at < v_now - interval '5 minutes'),
-        'failed', (select count(*) from (select from governance.notifications f where f.status = 'failed' and f.alert_event_id is not null limit 10000) x)))
+        'failed', (select count(*) from (select from governance.notifications f join governance.alert_events e using (alert_event_id)
+          where f.status = 'failed' and e.acknowledged_at is null limit 10000) x),
+        'upkeep_at', (select s.value -> 'at' from governance.maintenance_state s where s.key = 'allowance_warnings')))
     from page p
     left join governance.cost_alerts k on k.alert_id = p.alert_id
     left join governance.accounts a on a.account_id = p.account_id);

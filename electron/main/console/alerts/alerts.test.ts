@@ -143,7 +143,7 @@ test("the alerts that are set say how far they have come", async () => {
 
 test("a message that was given up is listed with why, and sent again when a person says so", async () => {
   await project.run(`insert into governance.notifications (alert_event_id, channel, audience, recipient, subject, body, status, attempts, due_at, created_at, last_error)
-    select max(alert_event_id), 'email', 'operators', 'ops@example.com', 's', 'b', 'failed', 3, now(), now(), '550 no such user' from governance.alert_events`);
+    select min(alert_event_id), 'email', 'operators', 'ops@example.com', 's', 'b', 'failed', 3, now(), now(), '550 no such user' from governance.alert_events where acknowledged_at is null`);
   const page = await list("undelivered");
   expect(page.delivery).toMatchObject({ failed: 1 });
   expect(page.alerts).toMatchObject([
@@ -152,6 +152,9 @@ test("a message that was given up is listed with why, and sent again when a pers
   const id = page.alerts[0]?.notifications[0]?.notification_id ?? 0;
   await value("alerts.send_again", { command_id: randomUUID(), notification_id: id });
   expect(await list("undelivered")).toMatchObject({ alerts: [], delivery: { failed: 0, queued: 1 } });
+  expect(page.delivery.upkeep_at).toBeNull();
+  await project.run("select public.run_maintenance()");
+  expect(Date.parse((await list()).delivery.upkeep_at ?? "")).toBeGreaterThan(Date.now() - 60_000);
   expect(
     await console_.dispatcher.call("alerts.send_again", { command_id: randomUUID(), notification_id: id }),
   ).toMatchObject({

@@ -26,6 +26,7 @@ const alert = (change: Partial<Alert>): Alert => ({
   created_at: "2026-11-25T12:00:00Z",
   acknowledged_at: null,
   acknowledged_by: null,
+  considered_at: "2026-11-25T12:01:00Z",
   notifications: [],
   ...change,
 });
@@ -33,13 +34,13 @@ const alert = (change: Partial<Alert>): Alert => ({
 describe("an alert reads", () => {
   it.each<[string, string, string, Partial<Alert>]>([
     [
-      "80 % of the day's limit",
+      "Daily limit at 80 %",
       "82 % of the day's tokens are used.",
       "80 %",
       { kind: "daily_limit_80", threshold: 80, value: 82 },
     ],
     [
-      "95 % of the allowance",
+      "Allowance at 95 %",
       "104 % of the month's tokens are used.",
       "95 %",
       { kind: "allowance_95", threshold: 95, value: 104 },
@@ -130,7 +131,11 @@ describe("the messages of an alert", () => {
     ["trying again", [{ status: "queued" }, { status: "queued", last_error: "450" }]],
     ["not delivered", [{}, { status: "queued", last_error: "450" }, { status: "failed" }]],
   ])("are together: %s", (word, changes) => {
-    expect(deliverySign(changes.map(message)).word).toBe(word);
+    expect(deliverySign(alert({ notifications: changes.map(message) })).word).toBe(word);
+  });
+
+  it("are not there yet while upkeep has not seen the alert", () => {
+    expect(deliverySign(alert({ considered_at: null })).word).toBe("not yet");
   });
 
   it("say where they go", () => {

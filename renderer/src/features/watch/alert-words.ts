@@ -29,9 +29,7 @@ const kindNames: Readonly<Record<string, string>> = {
 export function alertTitle({ kind, alert_name: name, threshold }: Alert): string {
   if (name && (kind === "budget" || kind === "user_budget")) return capitalise(codeWords(name));
   const limit = limitKind.exec(kind)?.[1];
-  if (limit === "daily_limit") return `${threshold ?? 0} % of the day's limit`;
-  if (limit === "monthly_limit") return `${threshold ?? 0} % of the month's limit`;
-  if (limit === "allowance") return `${threshold ?? 0} % of the allowance`;
+  if (limit) return `${capitalise(codeWords(limit))} at ${threshold ?? 0} %`;
   return kindNames[kind] ?? capitalise(codeWords(kind));
 }
 
@@ -96,9 +94,13 @@ export function alertSentence(alert: Alert, currency: string): string {
 }
 
 /** How the messages of an alert stand, taken together: what went wrong first. */
-export function deliverySign(notifications: readonly Notification[]): Sign {
+export function deliverySign({
+  notifications,
+  considered_at: consideredAt,
+}: Pick<Alert, "notifications" | "considered_at">): Sign {
   const has = (status: Notification["status"]): boolean =>
     notifications.some((each) => each.status === status);
+  if (consideredAt === null) return { meaning: "grey", word: "not yet" };
   if (notifications.length === 0) return { meaning: "grey", word: "nobody to tell" };
   if (has("failed")) return { meaning: "red", word: "not delivered" };
   if (notifications.some((each) => each.status === "queued" && each.last_error !== null))

@@ -4,7 +4,7 @@ import { answering, show } from "../../../test-render.tsx";
 import { navigate } from "../../lib/router.ts";
 import { AlertsView } from "./alerts.tsx";
 
-const delivery = { queued: 0, overdue_since: null, failed: 0 };
+const delivery = { queued: 0, overdue_since: null, failed: 0, upkeep_at: new Date().toISOString() };
 const page = (change: object) => ({
   ok: true,
   value: { alerts: [], next_before_id: null, delivery, as_of: null, ...change },
@@ -24,10 +24,11 @@ it("says that nothing is open, and asks for open alerts alone", async () => {
 
 it("says that nobody delivers, and what could not be delivered, with the way there", async () => {
   navigate("/watch/alerts");
-  const overdue = { queued: 12, overdue_since: "2026-11-25T09:12:00Z", failed: 1 };
+  const overdue = { queued: 12, overdue_since: "2026-11-25T09:12:00Z", failed: 1, upkeep_at: null };
   show(answering({ "alerts.list": () => page({ delivery: overdue }) }), <AlertsView />);
   expect(await screen.findByText(/12 messages wait/)).toBeTruthy();
   expect(screen.getByText(/1 message could not be delivered/)).toBeTruthy();
+  expect(screen.getByText(/Upkeep has never run/)).toBeTruthy();
   expect(screen.getByRole("link", { name: "See which" }).getAttribute("href")).toBe(
     "#/watch/alerts?show=undelivered",
   );

@@ -1,7 +1,8 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { Alert, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import type { Alert, AlertPage, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { formatCost, formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
@@ -31,6 +32,8 @@ import {
 import css from "./watch.module.css";
 
 const PAGE = 100;
+/** Upkeep runs every minute. */
+const UPKEEP_LATE_MS = 10 * 60_000;
 const shows = ["open", "all", "undelivered", "set"] as const;
 type Show = (typeof shows)[number];
 
@@ -127,8 +130,8 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
       header: "Told",
       width: 118,
       hint: "Whether the people to be told have heard of it",
-      cell: ({ notifications }) => {
-        const sign = deliverySign(notifications);
+      cell: (alert) => {
+        const sign = deliverySign(alert);
         return (
           <Tag meaning={sign.meaning} dot plain>
             {sign.word}
@@ -325,21 +328,31 @@ function NoAlerts({ show }: { readonly show: Show }): ReactNode {
   );
 }
 
-/** What stands in the way of people hearing of alerts, if anything does. */
+/** What stands in the way of alerts being raised and heard of, if anything does. */
 function DeliveryLine({
   delivery,
   isSample,
   show,
 }: {
-  readonly delivery: {
-    readonly queued: number;
-    readonly overdue_since: string | null;
-    readonly failed: number;
-  };
+  readonly delivery: AlertPage["delivery"];
   readonly isSample: boolean;
   readonly show: Show;
 }): ReactNode {
+  const now = useNow(60_000);
   const parts: ReactNode[] = [];
+  if (!delivery.upkeep_at || Date.parse(delivery.upkeep_at) < now - UPKEEP_LATE_MS)
+    parts.push(
+      <Note key="upkeep" meaning="amber" role="status">
+        {delivery.upkeep_at ? (
+          <>
+            Upkeep last ran <Time at={delivery.upkeep_at} />
+          </>
+        ) : (
+          "Upkeep has never run"
+        )}
+        : budgets, sudden use and expired holds are not looked at. Have run_maintenance called every minute.
+      </Note>,
+    );
   if (delivery.overdue_since && !isSample)
     parts.push(
       <Note key="overdue" meaning="amber" role="status">
@@ -459,7 +472,9 @@ function AlertDetail({
       <Section title="Who was told">
         {alert.notifications.length === 0 ? (
           <p className={css.quiet}>
-            Nobody: no channel is set for this alert, or the user wants no such messages.
+            {alert.considered_at === null
+              ? "Nobody yet: upkeep queues the messages, within a minute."
+              : "Nobody: no channel is set for this alert, or the user has no address or wants no such messages."}
           </p>
         ) : (
           <div className={css.messages}>
