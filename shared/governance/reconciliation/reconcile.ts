@@ -1,7 +1,7 @@
 import { proRata } from "../money/index.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { Currencies, isoTime, parseTime } from "./cells.ts";
-import { type Classified, classify, type Frame } from "./classify.ts";
+import { type Classified, classify, type Frame } from "./classify/index.ts";
 import { Interner } from "./interner.ts";
 import {
   addLedgerRecord,
