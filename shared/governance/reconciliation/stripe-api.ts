@@ -135,14 +135,15 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
     const authorised = whole(object["amount"]);
     const refunded = whole(object["amount_refunded"]);
     if (currency === null || status === null || authorised === null || refunded === null) return null;
-    const amount = (captured ? whole(object["amount_captured"]) : null) ?? authorised;
+    const isPaid = captured && status === "succeeded";
+    const amount = (isPaid ? whole(object["amount_captured"]) : null) ?? authorised;
     const settled = settlement(object["balance_transaction"]);
     const isExpired = !captured && object["refunded"] === true;
     const billing = isObject(object["billing_details"]) ? object["billing_details"] : {};
     return {
       id,
       created,
-      is_final: status === "failed" || isExpired || (status === "succeeded" && captured && settled !== null),
+      is_final: status === "failed" || isExpired || (isPaid && settled !== null),
       amount,
       // Stripe counts what a partial capture let go as refunded.
       refunded: Math.max(0, refunded - (authorised - amount)),

@@ -26,13 +26,13 @@ export interface Sheet {
 }
 
 /** Excel's own limits. */
-const maxRows = 1_048_576;
+const rowsOfExcel = 1_048_576;
 const maxText = 32_767;
 /** Rows written before others may have the thread for a while. */
 const rowsAtOnce = 200;
 
 /** The file's bytes, in pieces. */
-export async function writeWorkbook(sheets: readonly Sheet[]): Promise<Buffer> {
+export async function writeWorkbook(sheets: readonly Sheet[], maxRows = rowsOfExcel): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let failure: Error | null = null;
   const zip = new Zip((error, piece) => {
@@ -45,7 +45,7 @@ export async function writeWorkbook(sheets: readonly Sheet[]): Promise<Buffer> {
     entry.push(strToU8(text), true);
   };
   const names: string[] = [];
-  for (const sheet of sheets) await addSheet(zip, sheet, names);
+  for (const sheet of sheets) await addSheet(zip, sheet, names, maxRows);
   add("[Content_Types].xml", contentTypes(names.length));
   add("_rels/.rels", rootRelations);
   add("xl/workbook.xml", workbook(names));
@@ -57,7 +57,7 @@ export async function writeWorkbook(sheets: readonly Sheet[]): Promise<Buffer> {
 }
 
 /** One sheet, or several where one cannot hold the rows. */
-async function addSheet(zip: Zip, sheet: Sheet, names: string[]): Promise<void> {
+async function addSheet(zip: Zip, sheet: Sheet, names: string[], maxRows: number): Promise<void> {
   const rows = sheet.rows()[Symbol.iterator]();
   let next = rows.next();
   for (let part = 1; part === 1 || !next.done; part++) {

@@ -31,7 +31,7 @@ const schema = `
   ) strict, without rowid;
   create index objects_created on objects (resource, created, id);
   create index objects_open on objects (resource, created) where is_final = 0;
-  create index objects_changed on objects (resource, changed_at) where about is not null;
+  create index objects_read on objects (resource, read_at) where about is not null;
   create table readings (
     resource text primary key,
     -- All that was created from here to there is here.
@@ -42,7 +42,7 @@ const schema = `
     open_through integer,
     open_after text
   ) strict;
-  -- Until when (milliseconds) all that speaks of an older object has led to its being read again.
+  -- What was read until then (milliseconds) and speaks of another object has led to that being read again.
   create table followed (through integer not null) strict;
   insert into followed values (0);
 `;
@@ -157,13 +157,13 @@ export function openStripeCache(path: string) {
         .prepare(
           `select distinct s.about as id from objects s left join objects o on o.resource = :resource and o.id = s.about
            where s.resource in (${speakers.map((name) => `'${name}'`).join(", ")}) and s.about is not null
-             and s.changed_at > (select through from followed) and (${form}) and (o.id is null or o.read_at <= s.changed_at)
+             and s.read_at > (select through from followed) and (${form}) and (o.id is null or o.read_at <= s.changed_at)
            order by 1`,
         )
         .all({ resource })
         .map((row) => String(row["id"]));
     },
-    /** All that was spoken of until then has been read. */
+    /** All that was read until then has been followed. */
     setFollowed(through: number): void {
       database.prepare("update followed set through = ?").run(through);
     },

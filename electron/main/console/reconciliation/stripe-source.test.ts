@@ -342,6 +342,29 @@ describe("what may still change", () => {
     expect(await lineOf("du_ch_000002")).toContain(",won,");
   });
 
+  test("an earlier period brings the older payments that its refunds speak of, too", async () => {
+    pay(1, begin - 40 * day);
+    pay(2);
+    refund("ch_000001", "earlier", begin - 20 * day, 200);
+    await read();
+    expect(await lineOf("ch_000001")).toBeUndefined();
+    now += day;
+    await read({ from: begin - 30 * day });
+    const text = await rows(begin - 30 * day);
+    expect(text).toMatch(/^ch_000001,.*,5\.00,2\.00,usd/m);
+    expect(text).toMatch(/^txn_re_earlier,.*,re_earlier,2\.00,usd,ch_000001,/m);
+  });
+
+  test("a payment that failed or is on its way is told with what was asked for, though nothing was captured", async () => {
+    pay(1);
+    pay(2);
+    change("charges", "ch_000001", { status: "failed", amount_captured: 0, balance_transaction: null });
+    change("charges", "ch_000002", { status: "pending", amount_captured: 0, balance_transaction: null });
+    await read();
+    expect(await lineOf("ch_000001")).toContain(",5.00,0.00,usd,true,,,,failed,");
+    expect(await lineOf("ch_000002")).toContain(",5.00,0.00,usd,true,,,,pending,");
+  });
+
   test("what an interruption left unread of the changed ones is read the next time", async () => {
     for (let n = 0; n < 3; n++) pay(n);
     await read();

@@ -212,7 +212,7 @@ export async function readStripe(options: ReadStripeOptions): Promise<Result<Str
   fraction = 0.95;
   const failure = await readChanged();
   if (failure) return fail(failure);
-  cache.setFollowed(startedAt - overlapSeconds * 1_000);
+  cache.setFollowed(now().getTime());
   return ok({ through, objects, requests, api_version: stripeApiVersion });
 }
 
