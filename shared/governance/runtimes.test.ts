@@ -6,8 +6,10 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { createContext, Script } from "node:vm";
+import { chromium } from "@playwright/test";
 import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import browserConfig from "../../playwright.config.ts";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -85,7 +87,7 @@ describe("the core", () => {
     expect(stdout.trim()).toBe(fromNode);
   });
 
-  it("runs bundled for a browser, where there is nothing of Node", async () => {
+  it("runs bundled for a browser: where there is nothing of Node, and in a real one", async () => {
     writeFileSync(join(folder, "browser.ts"), program(fileURLToPath(core)));
     await build({
       root: folder,
@@ -109,5 +111,14 @@ describe("the core", () => {
     const context = createContext({ TextDecoder, TextEncoder });
     new Script(`${bundle}\nglobalThis.core = core;`).runInContext(context);
     expect(await (context as { core: { answer: Promise<string> } }).core.answer).toBe(fromNode);
+
+    const browser = await chromium.launch(browserConfig.use?.launchOptions);
+    try {
+      const page = await browser.newPage();
+      await page.addScriptTag({ content: `${bundle}\nglobalThis.core = core;` });
+      expect(await page.evaluate("core.answer")).toBe(fromNode);
+    } finally {
+      await browser.close();
+    }
   });
 });

@@ -13,6 +13,7 @@ export interface AbuseSignals {
   readonly message_words: number;
 }
 
+/** How far a watch looks back, and how many accounts it remembers. */
 export interface AbuseSettings {
   /** Minutes within which messages are compared. Default 60. */
   readonly identical_window_minutes?: number;

@@ -10,6 +10,10 @@ export interface Watched {
   readonly budget?: number | null;
 }
 
+/**
+ * A threshold that was reached. `threshold` is a percent of the budget where there is one, else an amount of the
+ * metric; `value` is in the metric's unit.
+ */
 export interface AlertDue {
   readonly alert_name: string;
   readonly threshold: number;

@@ -21,7 +21,7 @@ import type {
   SettlementOutcome,
 } from "./types.ts";
 
-/** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. */
+/** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {
   /**
    * Authorises, makes the call, settles what it used. The value's tokens are read by `readUsage` unless told otherwise;
@@ -69,7 +69,10 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
   );
 }
 
-/** Makes a guard. It keeps no state that matters outside the given store. */
+/**
+ * Makes a guard. It keeps no state that matters outside the given store. Throws nothing itself: a stream that breaks
+ * throws to its reader.
+ */
 export function createGuard(options: GuardOptions): Guard {
   /** The backend's own functions may throw; a guarded call must not end for that. */
   function safely<R>(run: () => R): R | undefined {

@@ -57,6 +57,7 @@ export function within<T, L>(
   });
 }
 
+/** Waits for so many ms. */
 export function pause(ms: number, timer: GuardOptions["timer"]): Promise<void> {
   return new Promise((resolve) => void timer(resolve, ms));
 }

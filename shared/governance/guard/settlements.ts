@@ -34,6 +34,7 @@ export interface Settlements {
 const longestPauseMs = 60_000;
 const hung = Symbol("hung");
 
+/** Makes the keeper of a guard's settlements, over its store. Its `drain` rejects when the store cannot be read. */
 export function keepSettlements(options: GuardOptions, report: (problem: GuardProblem) => void): Settlements {
   const waiting = new Set<string>();
   const running = new Set<Promise<unknown>>();

@@ -8,6 +8,7 @@ export interface RpcClient {
   rpc(name: string, args: Record<string, unknown>): PromiseLike<RpcReply>;
 }
 
+/** What supabase-js answers. */
 export interface RpcReply {
   readonly data: unknown;
   readonly error: RpcError | null;
@@ -15,6 +16,7 @@ export interface RpcReply {
   readonly status?: number;
 }
 
+/** An error as PostgREST tells it: SQLSTATE or its own code, and our word in `hint`. */
 export interface RpcError {
   readonly message: string;
   readonly code?: string | null;
@@ -122,6 +124,7 @@ export type SettlementOutcome =
   /** Refused for good (see `parked`): a person must look. */
   | { readonly status: "parked"; readonly reason: string };
 
+/** A call that was made. Its settlement is on its way. */
 export interface Guarded<T> {
   readonly value: T;
   readonly request_id: string;
@@ -131,6 +134,7 @@ export interface Guarded<T> {
   readonly settlement: Promise<SettlementOutcome>;
 }
 
+/** A guarded call, or why it was not made or did not end well. */
 export type GuardResult<T> = Result<Guarded<T>, GuardFailure>;
 
 /** One settlement that is still owed to the database. Plain JSON. */
@@ -170,6 +174,7 @@ export interface GuardProblem {
   readonly message: string;
 }
 
+/** What a guard is made of: the database, a store, and the runtime's clock, timer and ids. Times are ms. */
 export interface GuardOptions {
   readonly client: RpcClient;
   readonly store: SettlementStore;

@@ -40,6 +40,7 @@ export interface LedgerProblem {
   readonly message: string;
 }
 
+/** What a check of a statement found. Balances and debt are tokens. */
 export interface StatementReport {
   readonly user_id: string | null;
   readonly entries_checked: number;
@@ -59,7 +60,7 @@ function wholeNumber(text: string | undefined): number {
   return Number.isSafeInteger(value) ? value : Number.NaN;
 }
 
-/** Reads the text that a hash covers. The texts in it carry their length in bytes, so nothing in them can be mistaken. */
+/** Reads the text that a hash covers; fails with a sentence. The texts in it carry their length in bytes, so nothing in them can be mistaken. */
 export function parsePayload(payload: string): Result<LedgerEntry, string> {
   const parts: string[] = [];
   let at = 0;

@@ -1,6 +1,6 @@
 import { fail, ok, type Result } from "../result.ts";
 import { currencyExponent, normalizeCurrency } from "./currency.ts";
-import type { MicroUnits, MinorUnits } from "./units.ts";
+import type { In, MicroUnits, MinorUnits } from "./units.ts";
 
 /** Why a text is not an exact amount. `message` is for people and says what to do. */
 export interface AmountProblem {
@@ -15,6 +15,7 @@ export interface AmountProblem {
   readonly message: string;
 }
 
+/** What is known of the file that an amount stands in. */
 export interface ParseMajorOptions {
   /** The file's decimal sign, where it is known; settles "1,234" and "1.234". Without it these are refused where they can mean two amounts. */
   readonly decimal?: "." | ",";
@@ -130,19 +131,19 @@ function parseDecimal(
 }
 
 /** Minor units as a decimal with a point and no grouping: 123450 usd → "1234.50". For files and exact text. */
-export function formatMinor(amountMinor: MinorUnits | number, currency: string): string {
+export function formatMinor<T extends number>(amountMinor: T & In<MinorUnits, T>, currency: string): string {
   return withPoint(amountMinor, currencyExponent(currency));
 }
 
 /** Minor units for people: 123450 usd → "1,234.50 USD". */
-export function formatMoney(amountMinor: MinorUnits | number, currency: string): string {
-  const [head = "", tail] = formatMinor(amountMinor, currency).split(".");
+export function formatMoney<T extends number>(amountMinor: T & In<MinorUnits, T>, currency: string): string {
+  const [head = "", tail] = withPoint(amountMinor, currencyExponent(currency)).split(".");
   const grouped = head.replace(/\B(?=(\d{3})+$)/g, ",");
   return `${tail === undefined ? grouped : `${grouped}.${tail}`} ${currency.toUpperCase()}`;
 }
 
 /** Micro-units as a decimal with a point, without needless zeros but with at least two decimals: 2500000 → "2.50". */
-export function formatMicro(amountMicros: MicroUnits | number): string {
+export function formatMicro<T extends number>(amountMicros: T & In<MicroUnits, T>): string {
   return withPoint(amountMicros, 6).replace(/0{1,4}$/, "");
 }
 

@@ -6,6 +6,7 @@ import {
   formatMinor,
   formatMoney,
   type MicroUnits,
+  microUnits,
   type MinorUnits,
   minorUnits,
   normalizeCurrency,
@@ -15,6 +16,9 @@ import {
   type Tokens,
   tokens,
 } from "./index.ts";
+import type { CallCost } from "../pricing/index.ts";
+import type { PlanRevenue } from "../simulation/index.ts";
+import type { UsageCounts } from "../usage/index.ts";
 
 const value = (text: string, currency = "usd", decimal?: "." | ","): number | string => {
   const result = parseMajor(text, currency, decimal ? { decimal } : {});
@@ -135,6 +139,27 @@ describe("units", () => {
     expectTypeOf<MinorUnits>().not.toEqualTypeOf<Tokens>();
     expectTypeOf<MinorUnits>().not.toExtend<MicroUnits>();
     expectTypeOf<number>().not.toExtend<Tokens>();
+    // Each line below must not compile; what must, does.
+    // @ts-expect-error tokens are no money
+    formatMoney(tokens(1), "usd");
+    // @ts-expect-error micro-units are no minor units
+    formatMinor(microUnits(1), "usd");
+    // @ts-expect-error minor units are no micro-units
+    formatMicro(minorUnits(1));
+    // @ts-expect-error a plan's price is in minor units
+    const revenue: PlanRevenue = { monthly_price_minor: microUnits(1), currency: "usd" };
+    // @ts-expect-error counts are tokens, not money
+    const counts: Pick<UsageCounts, "input_tokens"> = { input_tokens: microUnits(1) };
+    // @ts-expect-error a cost is in micro-units
+    const cost: MinorUnits = ({ cost_micros: microUnits(1) } as CallCost).cost_micros;
+    // @ts-expect-error a sum has lost its unit, and must be said to be tokens again
+    const sum: Tokens = tokens(1) + tokens(2);
+    expect([
+      formatMoney(minorUnits(100), "usd"),
+      formatMinor(100, "usd"),
+      formatMicro(microUnits(10_000)),
+    ]).toEqual(["1.00 USD", "1.00", "0.01"]);
+    expect([revenue, cost, sum, counts]).toHaveLength(4);
   });
 
   it("share a whole pro rata, rounded down and exact beyond 2^53", () => {

@@ -11,6 +11,13 @@ export type MicroUnits = number & { readonly [unit]: "micro-units" };
 /** AI tokens. */
 export type Tokens = number & { readonly [unit]: "tokens" };
 
+/** A number of this unit, or a plain one as records have it: one that carries another unit does not compile. */
+export type In<U extends MinorUnits | MicroUnits | Tokens, T extends number> = T extends U
+  ? T
+  : T extends { readonly [unit]: string }
+    ? never
+    : T;
+
 function whole(value: number, name: string): number {
   if (!Number.isSafeInteger(value))
     throw new RangeError(`${name} must be a whole number below 2^53, not ${value}`);

@@ -5,6 +5,7 @@
 import type { Rule } from "../rules/types.ts";
 import type { Topic } from "../rules/text.ts";
 
+/** What an account may use. Tokens are whole. */
 export interface Plan {
   readonly plan_id: string;
   readonly name: string;
@@ -27,6 +28,7 @@ export interface Plan {
   readonly upgrade_to: string | null;
 }
 
+/** Tokens for sale, at a price in minor units of `currency`. */
 export interface Pack {
   readonly pack_id: string;
   readonly tokens: number;
@@ -53,11 +55,13 @@ export interface Price {
   readonly effective_from: string;
 }
 
+/** Tokens expected of a call of a task. */
 export interface TaskEstimate {
   readonly task_type: string;
   readonly tokens: number;
 }
 
+/** When somebody is to be told of a metric. `threshold` and `budget` are in the metric's unit. */
 export interface Alert {
   readonly alert_name: string;
   readonly metric: string;

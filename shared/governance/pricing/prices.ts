@@ -14,6 +14,7 @@ export interface PriceBook {
   readonly byModel: ReadonlyMap<string, readonly DatedPrice[]>;
 }
 
+/** A price with its start as an instant, in ms. */
 export interface DatedPrice extends Price {
   readonly effectiveFromMs: number;
 }

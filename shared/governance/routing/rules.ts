@@ -24,7 +24,10 @@ function routingRule(options: RoutingOptions, conditions: Condition): Rule {
   };
 }
 
-/** True in whole hours from `fromHour` until `untilHour` (not included), over midnight where it is the smaller. */
+/**
+ * True in whole hours from `fromHour` until `untilHour` (not included), over midnight where it is the smaller. Throws
+ * RangeError for what is no hour.
+ */
 export function hoursBetween(
   fact: "hour_utc" | "hour_local",
   fromHour: number,

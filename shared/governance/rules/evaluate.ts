@@ -11,6 +11,7 @@ export interface RuleContext {
   readonly providerOf?: (model: string) => string | null;
 }
 
+/** What the user is warned of, and by which rule. */
 export interface RuleWarning {
   readonly rule_name: string;
   readonly message: string;

@@ -1,5 +1,6 @@
 import type { BooleanFact, FactName, NumberFact, Operator, PlanKey, TextFact } from "./types.ts";
 
+/** Facts that are numbers. */
 export const numberFacts = [
   "tokens_today",
   "tokens_this_month",
@@ -22,6 +23,7 @@ export const numberFacts = [
   "account_age_days",
 ] as const satisfies readonly NumberFact[];
 
+/** Facts that are text. */
 export const textFacts = [
   "message",
   "plan",
@@ -32,11 +34,13 @@ export const textFacts = [
   "topic",
 ] as const satisfies readonly TextFact[];
 
+/** Facts that are true or false. */
 export const booleanFacts = ["is_flagged"] as const satisfies readonly BooleanFact[];
 
 /** Every fact a rule may read. */
 export const factNames: readonly FactName[] = [...numberFacts, ...textFacts, ...booleanFacts];
 
+/** Numbers of a plan that a leaf may compare with. */
 export const planKeys = [
   "monthly_allowance",
   "daily_limit",

@@ -106,6 +106,7 @@ export function scoreComplexity(message: string, complexityWords: readonly strin
   return Math.min(1000, 200 * phrases + forLength) / 1000;
 }
 
+/** A topic, and the words and phrases that make a message one of it. */
 export interface Topic {
   readonly topic: string;
   readonly words: readonly string[];

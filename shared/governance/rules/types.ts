@@ -25,10 +25,13 @@ export type NumberFact =
 /** Facts that are text. `message` is the folded message (see `foldText`). */
 export type TextFact = "message" | "plan" | "model" | "provider" | "task_type" | "scope_id" | "topic";
 
+/** Facts that are true or false. */
 export type BooleanFact = "is_flagged";
 
+/** Everything that a rule may read. */
 export type FactName = NumberFact | TextFact | BooleanFact;
 
+/** A fact as it was; null where there was none. */
 export type FactValue = number | string | boolean | null;
 
 /** What was true when a call was judged. A fact that is absent or null matches nothing. */
@@ -36,6 +39,7 @@ export type Facts = { readonly [F in NumberFact]?: number | null } & {
   readonly [F in TextFact]?: string | null;
 } & { readonly [F in BooleanFact]?: boolean | null };
 
+/** How a leaf compares (docs/RULES.md, "Leaves"). */
 export type Operator =
   | "="
   | "!="
@@ -52,6 +56,7 @@ export type Operator =
 /** A number of the plan that a leaf may compare with. */
 export type PlanKey = "monthly_allowance" | "daily_limit" | "monthly_limit";
 
+/** What a leaf compares with. */
 export type LeafValue =
   | number
   | string
@@ -60,19 +65,21 @@ export type LeafValue =
   | readonly number[]
   | readonly string[];
 
+/** One comparison of a fact with a value. */
 export interface Leaf {
   readonly fact: FactName;
   readonly op: Operator;
   readonly value: LeafValue;
 }
 
+/** When a rule matches: groups of leaves, at most 20 deep. */
 export type Condition =
   | { readonly all: readonly Condition[] }
   | { readonly any: readonly Condition[] }
   | { readonly not: Condition }
   | Leaf;
 
-/** One or more effects; `block` and `deflect` exclude each other. */
+/** One or more effects; `block` and `deflect` exclude each other. Minutes and words are whole numbers. */
 export interface Action {
   readonly block?: { readonly reason: string; readonly message?: string; readonly minutes?: number };
   readonly warn?: { readonly message: string };
@@ -87,6 +94,7 @@ export interface Action {
 /** enforce: changes decisions. shadow: evaluated and recorded, changes nothing. off: not looked at. */
 export type RuleMode = "enforce" | "shadow" | "off";
 
+/** A rule as the database keeps it. */
 export interface Rule {
   readonly rule_name: string;
   readonly rule_type: string;
@@ -102,7 +110,7 @@ export interface Rule {
   readonly version: number;
 }
 
-/** The numbers of a plan that rules and limits read; null means none. */
+/** The numbers of a plan that rules and limits read, in tokens; null means none. */
 export interface PlanNumbers {
   readonly monthly_allowance: number | null;
   readonly daily_limit: number | null;

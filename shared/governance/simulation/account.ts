@@ -26,6 +26,7 @@ export interface ModelCall {
   readonly conversation_id?: string | null;
   readonly task_type?: string | null;
   readonly scope_id?: string | null;
+  /** 0 to 1. */
   readonly complexity?: number | null;
 }
 

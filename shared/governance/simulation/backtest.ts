@@ -6,6 +6,7 @@ import type { FactName, Facts } from "../rules/types.ts";
 import { makeCounts } from "../usage/counts.ts";
 import { isReplayEvent, planOfEvent, type ReplayEvent, wasWarnedByRule } from "./events.ts";
 
+/** What a backtest replays under, and what it lists. */
 export interface BacktestOptions {
   /** The rules as they would be: all of them, not the changed one alone. */
   readonly draft: CompiledRules;
@@ -34,6 +35,7 @@ export interface ChangedDecision {
   readonly words: string;
 }
 
+/** What one rule of the draft would have done. Counts are calls unless named otherwise. */
 export interface RuleImpact {
   readonly rule_name: string;
   readonly mode: "enforce" | "shadow";
@@ -50,6 +52,7 @@ export interface RuleImpact {
   readonly overlap: Readonly<Record<string, number>>;
 }
 
+/** What a draft would have changed. Counts are calls or users, as named; cost is in micro-units of `currency`. */
 export interface BacktestReport {
   readonly from: string | null;
   readonly to: string | null;
@@ -100,6 +103,7 @@ export interface BacktestReport {
   readonly changed_total: number;
 }
 
+/** A replay under way. */
 export interface Backtest {
   /** Takes an event, in order of the feed. */
   push(event: ReplayEvent): void;

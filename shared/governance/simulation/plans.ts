@@ -35,6 +35,7 @@ export interface PlanSide {
   readonly margin_micros: MicroUnits | null;
 }
 
+/** What a scenario makes of one plan. Counts are calls, accounts or tokens, as named. */
 export interface PlanOutcome {
   readonly plan_id: string;
   readonly accounts: number;
@@ -61,9 +62,11 @@ export interface RunsOut {
   readonly why: "insufficient_tokens" | "daily_limit" | "monthly_limit";
 }
 
+/** What a scenario makes of all plans. Counts are accounts or calls, as named. */
 export interface PlanSimulation {
   readonly plans: readonly PlanOutcome[];
   readonly runs_out: readonly RunsOut[];
+  /** Accounts, also those that are not listed. */
   readonly runs_out_total: number;
   readonly currency: string | null;
   /** Calls of accounts without a plan, or without facts: they cannot be judged. */
@@ -72,6 +75,7 @@ export interface PlanSimulation {
   readonly calls_without_cost: number;
 }
 
+/** A replay under way. */
 export interface PlanSimulator {
   /** Takes an event, in order of the feed, with its facts. */
   push(event: ReplayEvent): void;

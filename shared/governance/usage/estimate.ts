@@ -4,6 +4,7 @@ import { estimateFromLength } from "../rules/text.ts";
 /** Where an estimate came from. */
 export type EstimateSource = "given" | "history" | "task" | "length" | "default";
 
+/** Tokens to hold, and why so many. */
 export interface Estimate {
   readonly tokens: number;
   readonly source: EstimateSource;
@@ -12,6 +13,7 @@ export interface Estimate {
   readonly covered?: number;
 }
 
+/** What estimates are made of, beside the call. */
 export interface EstimateSettings {
   readonly estimates?: readonly TaskEstimate[];
   /** Tokens expected of a reply. Default 500. */
@@ -57,7 +59,7 @@ export interface EstimateError {
   readonly mean_relative_error: number;
 }
 
-/** Learns what calls of a task on a model really use. Bounded: a fixed number of counters for each pair. */
+/** Learns what calls of a task on a model really use, in tokens. Bounded: a fixed number of counters for each pair. */
 export interface EstimateLearner {
   /** Takes a finished call: what was expected (null if nothing was) and what was used, in tokens. */
   learn(call: {
@@ -78,6 +80,7 @@ export interface EstimateLearner {
   ): { readonly expected: EstimateError | null; readonly learnt: EstimateError | null };
 }
 
+/** How a learner promises and forgets. */
 export interface LearnerOptions {
   /** Share of calls that an estimate should cover, 0 to 1. Default 0.95. */
   readonly quantile?: number;

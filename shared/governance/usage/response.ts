@@ -11,6 +11,7 @@ export type UsageShape =
   | "perplexity_chat"
   | "tokens_used";
 
+/** Counts read from a response, in whose shape, of which model. */
 export interface ReadUsage {
   readonly counts: UsageCounts;
   readonly shape: UsageShape;

@@ -2,7 +2,7 @@ import { fail, type Result } from "../result.ts";
 import type { UsageProblem } from "./counts.ts";
 import { readAnthropicUsage, type ReadUsage, readUsage } from "./response.ts";
 
-/** What is known of a stream that broke off. */
+/** What is known of a stream that broke off. Lengths are UTF-16 units; chunks are counted. */
 export interface PartialUsage {
   /** The provider's last word on counts (cumulative), null if it had not said anything. */
   readonly reported: ReadUsage | null;
