@@ -1,6 +1,6 @@
 /** `npm run reconcile`: reconciles Stripe's exports or its API with a project's ledger, without a screen, for a nightly job. */
 import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream, mkdirSync, statSync } from "node:fs";
+import { createWriteStream, mkdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
@@ -21,6 +21,7 @@ import {
   stripeApiFiles,
 } from "../shared/governance/reconciliation/index.ts";
 import { formatMoney } from "../shared/governance/money/index.ts";
+import { readChunks } from "../electron/main/console/reconciliation/read-chunks.ts";
 import {
   openStripeCache,
   type StripeCache,
@@ -163,7 +164,7 @@ const openFiles = (paths: readonly string[]): InputFile[] =>
   paths.map((path) => ({
     name: basename(path),
     size_bytes: statSync(path).size,
-    chunks: createReadStream(path, { highWaterMark: 1 << 18 }),
+    chunks: readChunks(path),
   }));
 
 function checkFiles(paths: readonly string[]): void {

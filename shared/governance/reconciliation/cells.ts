@@ -66,6 +66,10 @@ function daysFromCivil(year: number, month: number, day: number): number {
   return era * 146_097 + dayOfEra - 719_468;
 }
 
+/** The day asked for last, as yyyymmdd: rows that follow one another are mostly of one day. */
+let lastDay = 0;
+let lastDayIs = 0;
+
 function epochSeconds(
   year: number,
   month: number,
@@ -76,11 +80,16 @@ function epochSeconds(
 ): number {
   if (month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60)
     return Number.NaN;
-  const days = daysFromCivil(year, month, day);
-  // 31 April would roll over into May: refuse it.
-  if (day > 28 && daysFromCivil(month === 12 ? year + 1 : year, month === 12 ? 1 : month + 1, 1) <= days)
-    return Number.NaN;
-  return days * 86_400 + hour * 3600 + minute * 60 + second;
+  const named = year * 10_000 + month * 100 + day;
+  if (named !== lastDay) {
+    const days = daysFromCivil(year, month, day);
+    // 31 April would roll over into May: refuse it.
+    if (day > 28 && daysFromCivil(month === 12 ? year + 1 : year, month === 12 ? 1 : month + 1, 1) <= days)
+      return Number.NaN;
+    lastDay = named;
+    lastDayIs = days;
+  }
+  return lastDayIs * 86_400 + hour * 3600 + minute * 60 + second;
 }
 
 const digits2 = (bytes: Uint8Array, at: number): number => {

@@ -65,36 +65,57 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
 
 const QUEUE_LENGTH = 4096;
 
+/** A text column of a table by its place in the list that a key queue was made with. */
+export type QueuedColumn = number;
+
 /**
- * Ids on their way into a table: kept at once, looked up 4,096 at a time. Until `flush` their column holds a number
- * that has the text, but equals no other.
+ * Ids on their way into columns of a table: kept at once, looked up 4,096 at a time. Until `flush` their column holds a
+ * number that has the text, but equals no other.
  */
-export function createKeyQueue<S extends ColumnSpec>(interner: Interner, table: Table<S>) {
+export function createKeyQueue<S extends ColumnSpec>(
+  interner: Interner,
+  table: Table<S>,
+  names: readonly (keyof S & string)[],
+) {
   const ids = new Uint32Array(QUEUE_LENGTH);
   const hashes = new Uint32Array(QUEUE_LENGTH);
   const rows = new Uint32Array(QUEUE_LENGTH);
-  const names: string[] = Array.from({ length: QUEUE_LENGTH }, () => "");
+  const which = new Uint8Array(QUEUE_LENGTH);
   let length = 0;
+  let columns: Columns<S> | null = null;
+  let arrays: Uint32Array[] = [];
+  /** The columns as they are now: a table that grew has others. By number, as looking one up by its name costs more. */
+  function current(): Uint32Array[] {
+    if (columns !== table.columns) {
+      columns = table.columns;
+      arrays = names.map((name) => table.columns[name] as Uint32Array);
+    }
+    return arrays;
+  }
   function flush(): void {
     interner.resolve(ids, hashes, length);
-    const columns = table.columns as unknown as Record<string, Uint32Array>;
+    const targets = current();
     for (let i = 0; i < length; i++)
-      (columns[names[i] as string] as Uint32Array)[rows[i] as number] = ids[i] as number;
+      (targets[which[i] as number] as Uint32Array)[rows[i] as number] = ids[i] as number;
     length = 0;
   }
   return {
-    /** Puts the id into column `name` of a row; answers its number for the time being, 0 for none. */
-    push(name: keyof S & string, row: number, source: Bytes, start: number, end: number): number {
+    /** Puts the id into a column of a row; answers its number for the time being, 0 for none. */
+    push(column: QueuedColumn, row: number, source: Bytes, start: number, end: number): number {
       const id = interner.keep(source, start, end);
       if (id === 0) return 0;
       if (length === QUEUE_LENGTH) flush();
       ids[length] = id;
       hashes[length] = hashOf(source, start, Math.min(end - start, 0xffff));
       rows[length] = row;
-      names[length] = name;
+      which[length] = column;
       length++;
-      (table.columns[name] as Uint32Array)[row] = id;
+      (current()[column] as Uint32Array)[row] = id;
       return id;
+    },
+    /** Puts a number that needs no looking up. */
+    set(column: QueuedColumn, row: number, id: number): void {
+      (current()[column] as Uint32Array)[row] = id;
     },
     flush,
   };

@@ -1,5 +1,5 @@
 import { type Currencies, parseTime, readTime } from "./cells.ts";
-import { createKeyQueue, createTable, type Table } from "./columns.ts";
+import { createKeyQueue, createTable, type QueuedColumn, type Table } from "./columns.ts";
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import type { Interner } from "./interner.ts";
 import { BadInput } from "./problem.ts";
@@ -159,7 +159,11 @@ export function readLedgerFile(
   unmatchable: ReadonlySet<keyof LedgerRecord>,
   warn: (problem: InputProblem) => void,
 ): { push(chunk: Uint8Array): void; finish(): void; readonly rows: number } {
-  const queue = createKeyQueue(interner, table);
+  const queue = createKeyQueue(
+    interner,
+    table,
+    TEXT_FIELDS.map(([column]) => column),
+  );
   const at: Record<string, number> = {};
   const types = new Map<number, number>();
   const kinds = new Map<number, number>();
@@ -219,7 +223,8 @@ export function readLedgerFile(
   };
 
   let textColumns: {
-    name: (typeof TEXT_FIELDS)[number][0];
+    /** Its place in the queue's list. */
+    into: QueuedColumn;
     index: number;
     isKept: boolean;
     isDistinct: boolean;
@@ -243,8 +248,8 @@ export function readLedgerFile(
           column: absent[0] as string,
           message: `A ledger export needs the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}.`,
         });
-      textColumns = TEXT_FIELDS.map(([name, field]) => ({
-        name,
+      textColumns = TEXT_FIELDS.map(([name, field], into) => ({
+        into,
         index: columnOf(field),
         isKept: SHOWN.has(name) || unmatchable.has(field),
         isDistinct: DISTINCT.has(name),
@@ -312,13 +317,13 @@ export function readLedgerFile(
         const start = row.starts[column.index] as number;
         const end = row.ends[column.index] as number;
         if (start === end) continue;
-        if (column.isKept) c[column.name][record] = interner.keep(row, start, end);
-        else if (column.isDistinct) queue.push(column.name, record, row, start, end);
+        if (column.isKept) queue.set(column.into, record, interner.keep(row, start, end));
+        else if (column.isDistinct) queue.push(column.into, record, row, start, end);
         else {
           // Packs, and whatever else is mostly the same as in the record before.
           if (column.last === 0 || !interner.is(column.last, row, start, end - start))
             column.last = interner.intern(row, start, end);
-          c[column.name][record] = column.last;
+          queue.set(column.into, record, column.last);
         }
       }
       const told = col.livemode < 0 ? 0 : (row.bytes[row.starts[col.livemode] as number] as number) | 0x20;

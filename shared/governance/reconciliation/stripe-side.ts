@@ -1,5 +1,5 @@
 import { amountProblem, Currencies, isoTime, readAmount, readTime } from "./cells.ts";
-import { createKeyQueue, createTable, type Table } from "./columns.ts";
+import { createKeyQueue, createTable, type QueuedColumn, type Table } from "./columns.ts";
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import { type ExportLayout, type Field, recogniseExport } from "./exports.ts";
 import type { Interner } from "./interner.ts";
@@ -226,6 +226,12 @@ function vocabulary(interner: Interner, map: Readonly<Record<string, number>>): 
   };
 }
 
+/** Columns that are looked up many at a time, as the queue numbers them. */
+const OBJECT: QueuedColumn = 0;
+const INTENT: QueuedColumn = 1;
+const SESSION: QueuedColumn = 2;
+const TRANSACTION: QueuedColumn = 3;
+
 /** Zero is there already, and memory that nobody wrote to costs nothing. */
 function set(column: Uint8Array | Uint32Array | Float64Array, row: number, value: number): void {
   if (value !== 0) column[row] = value;
@@ -249,7 +255,7 @@ export function readStripeFile(
 ): StripeFileReader {
   const { table } = side;
   const fileIndex = side.files.length;
-  const queue = createKeyQueue(interner, table);
+  const queue = createKeyQueue(interner, table, ["object", "intent", "session", "transaction"]);
   const { decimal, date_order: dateOrder } = options;
   const accountPart = options.account_id ? options.account_id.slice(-10) : null;
   const paymentStatus = vocabulary(interner, PAYMENT_STATUS);
@@ -327,18 +333,13 @@ export function readStripeFile(
     return interner.keep(row, start, end);
   };
   /** As id, for ids of which nearly every row has its own: looked up many at a time. */
-  const ownId = (
-    row: CsvRow,
-    column: number,
-    event: number,
-    name: "object" | "intent" | "session" | "transaction",
-  ): number => {
+  const ownId = (row: CsvRow, column: number, event: number, into: QueuedColumn): number => {
     if (column < 0) return 0;
     let start = row.starts[column] as number;
     let end = row.ends[column] as number;
     while (start < end && (row.bytes[start] as number) <= 0x20) start++;
     while (end > start && (row.bytes[end - 1] as number) <= 0x20) end--;
-    return queue.push(name, event, row, start, end);
+    return queue.push(into, event, row, start, end);
   };
   /** Whether a cell begins so. */
   const begins = (row: CsvRow, column: number, prefix: string): boolean => {
@@ -470,10 +471,10 @@ export function readStripeFile(
     c.cashCurrency[event] = settled > 0 ? settled : code;
     // A blank or pi_ id is a PaymentIntent without a charge.
     const isIntent = begins(row, at.id, "pi_");
-    const object = isIntent ? 0 : ownId(row, at.id, event, "object");
-    const intent = ownId(row, at.intent, event, "intent");
+    const object = isIntent ? 0 : ownId(row, at.id, event, OBJECT);
+    const intent = ownId(row, at.intent, event, INTENT);
     if (intent === 0 && isIntent) c.intent[event] = id(row, at.id);
-    const session = ownId(row, at.session, event, "session");
+    const session = ownId(row, at.session, event, SESSION);
     set(c.order, event, id(row, at.order));
     set(c.reference, event, id(row, at.client_reference));
     set(c.invoice, event, id(row, at.invoice));
@@ -523,7 +524,7 @@ export function readStripeFile(
     const c = table.columns;
     c.category[event] = type;
     c.created[event] = created;
-    ownId(row, at.id, event, "transaction");
+    ownId(row, at.id, event, TRANSACTION);
     set(c.object, event, source);
     set(
       c.charge,
@@ -531,8 +532,8 @@ export function readStripeFile(
       id(row, at.charge) ||
         (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0),
     );
-    ownId(row, at.intent, event, "intent");
-    const session = ownId(row, at.session, event, "session");
+    ownId(row, at.intent, event, INTENT);
+    const session = ownId(row, at.session, event, SESSION);
     set(c.order, event, id(row, at.order));
     set(c.reference, event, id(row, at.client_reference));
     set(c.invoice, event, id(row, at.invoice));

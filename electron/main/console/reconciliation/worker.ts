@@ -1,6 +1,5 @@
 /** One reconciliation in a thread of its own, so that the console stays responsive. It has no key and no network. */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import {
   type InputFile,
@@ -11,6 +10,7 @@ import {
   stripeApiFiles,
 } from "../../../../shared/governance/reconciliation/index.ts";
 import type { FromWorker, Job, ToWorker } from "./messages.ts";
+import { readChunks } from "./read-chunks.ts";
 import { openStripeCache, stripeAccountRecords } from "./stripe-source-cache.ts";
 
 const port = parentPort;
@@ -44,7 +44,7 @@ function openFiles(): InputFile[] {
   const files: InputFile[] = job.files.map(({ name, path, size_bytes }) => ({
     name,
     size_bytes,
-    chunks: createReadStream(path, { highWaterMark: 1024 * 1024 }),
+    chunks: readChunks(path),
   }));
   if (!job.stripe || !cache) return files;
   const { account_id, mode, since } = job.stripe;
