@@ -7,6 +7,7 @@ import {
   costOfCall,
   describeReceipt,
   makeCounts,
+  parseRule,
   parsePrices,
   parseRules,
   type ReceiptFacts,
@@ -15,6 +16,7 @@ import {
   verifyStatement,
 } from "../../shared/governance/index.ts";
 import { createProjectDatabase } from "../support/database.ts";
+import { Dice, ruleSet } from "./core-cases.ts";
 
 interface PresetFile {
   readonly currency: string;
@@ -203,6 +205,97 @@ describe("a statement", () => {
       const report = verifyStatement(text(records));
       expect(report.problems.length > 0 || report.last_hash !== head.rows[0]?.hash, what).toBe(true);
     }
+  });
+});
+
+describe("a rule", () => {
+  /** Values that belong nowhere, or only in some places. */
+  const odd: readonly unknown[] = [
+    null,
+    "",
+    " ",
+    "daily_limit",
+    "messages_today",
+    "Größe 😀",
+    "x".repeat(1_001),
+    0,
+    -1,
+    1.5,
+    0.1234,
+    500,
+    2 ** 53,
+    -(2 ** 31) - 1,
+    1e300,
+    true,
+    false,
+    [],
+    ["a"],
+    [1, 2],
+    [1, "a"],
+    [null],
+    {},
+    { plan: "daily_limit" },
+    { plan: "x" },
+    { all: [] },
+    { fact: "plan", op: "=", value: "gold" },
+    { message: "m" },
+    { reason: "r" },
+    { reason: "Not a code" },
+    { words: 0 },
+    { model: "" },
+    { by: 1.5 },
+    "!!!",
+  ];
+
+  /** A valid rule with one thing changed, removed or added somewhere. */
+  function spoil(dice: Dice, value: unknown, depth = 0): unknown {
+    const isList = Array.isArray(value);
+    const entries = typeof value === "object" && value !== null ? Object.entries(value) : [];
+    if (entries.length === 0 || (depth > 0 && dice.chance(0.25))) return dice.pick(odd);
+    const change = dice.next();
+    if (!isList && change < 0.05)
+      return {
+        ...(value as object),
+        [dice.pick(["fact", "all", "not", "extra", "minutes"])]: dice.pick(odd),
+      };
+    const at = dice.whole(0, entries.length - 1);
+    const changed = entries.flatMap(([key, child], index) =>
+      index !== at ? [[key, child]] : change < 0.15 ? [] : [[key, spoil(dice, child, depth + 1)]],
+    );
+    return isList ? changed.map(([, child]) => child) : Object.fromEntries(changed as [string, unknown][]);
+  }
+
+  it("is taken or refused by the core as by the database, whatever is wrong with it", async () => {
+    const dice = new Dice(Number(process.env["CORE_SEED"] ?? 20261122));
+    const rules: unknown[] = [];
+    while (rules.length < 4_000) {
+      // The version is the database's own to give.
+      const set = ruleSet(dice).map(({ version: _, ...rule }) => rule);
+      rules.push(...set.slice(0, 1), ...set.flatMap((rule) => [spoil(dice, rule), spoil(dice, rule)]));
+    }
+    await client.query(`create function pg_temp.takes(p_rule jsonb) returns text language plpgsql as $$
+      begin
+        perform governance.check_rule(p_rule);
+        return null;
+      exception when others then
+        if sqlstate !~ '^PT4' then raise; end if;
+        return sqlerrm;
+      end $$`);
+    const { rows } = await client.query<{ refused: string | null }>(
+      "select pg_temp.takes(r) as refused from jsonb_array_elements($1::jsonb) with ordinality x(r, n) order by n",
+      [JSON.stringify(rules)],
+    );
+    const differing = rules.flatMap((rule, index) => {
+      const parsed = parseRule(JSON.parse(JSON.stringify(rule)));
+      const refused = rows[index]?.refused ?? null;
+      return parsed.ok === (refused === null)
+        ? []
+        : [{ rule: JSON.stringify(rule).slice(0, 600), refused, core: parsed.ok ? null : parsed.error }];
+    });
+    expect(differing.slice(0, 5), `${differing.length} of ${rules.length}`).toEqual([]);
+    const taken = rows.filter(({ refused }) => refused === null).length;
+    expect(taken).toBeGreaterThan(500);
+    expect(rows.length - taken).toBeGreaterThan(500);
   });
 });
 

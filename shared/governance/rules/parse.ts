@@ -295,9 +295,8 @@ class Reader {
     const deflect = part("deflect", ["message", "reason"], '{"message":"…"}');
     if (deflect) {
       const words = message(deflect["message"], "action.deflect.message");
-      const reason = isGiven(deflect["reason"])
-        ? this.reason(deflect["reason"], "action.deflect.reason")
-        : undefined;
+      const reason =
+        deflect["reason"] === undefined ? undefined : this.reason(deflect["reason"], "action.deflect.reason");
       if (words !== undefined) read.deflect = { message: words, ...(reason === undefined ? {} : { reason }) };
     }
     if (block && deflect)
