@@ -270,7 +270,10 @@ describe("a rule", () => {
     const rules: unknown[] = [];
     while (rules.length < 4_000) {
       // The version is the database's own to give.
-      const set = ruleSet(dice).map(({ version: _, ...rule }) => rule);
+      const set = ruleSet(dice).map((rule) => {
+        const { version: _, ...rest } = rule;
+        return rest;
+      });
       rules.push(...set.slice(0, 1), ...set.flatMap((rule) => [spoil(dice, rule), spoil(dice, rule)]));
     }
     await client.query(`create function pg_temp.takes(p_rule jsonb) returns text language plpgsql as $$
