@@ -1,6 +1,12 @@
 /** What the database writes, the core reads: prices, receipts, statements and events, on a real PostgreSQL. */
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { startLocalProject } from "../../local-project/index.ts";
 import { listPresets, readPreset } from "../../local-project/migrations.ts";
 import {
   compileRules,
@@ -25,9 +31,11 @@ interface PresetFile {
 }
 
 let client: pg.Client;
+let ownerUrl: string;
 
 beforeAll(async () => {
   const database = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  ownerUrl = database.ownerUrl;
   client = new pg.Client({ connectionString: database.url });
   await client.connect();
 });
@@ -204,6 +212,45 @@ describe("a statement", () => {
     for (const [what, records] of planted) {
       const report = verifyStatement(text(records));
       expect(report.problems.length > 0 || report.last_hash !== head.rows[0]?.hash, what).toBe(true);
+    }
+
+    // The same from the command line: exported over the project's API, checked with neither network nor key.
+    const project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
+    const folder = mkdtempSync(join(tmpdir(), "statement-"));
+    const run = (args: readonly string[], env: Record<string, string> = {}) =>
+      new Promise<{ code: number; stdout: string }>((resolve) => {
+        execFile(
+          process.execPath,
+          [fileURLToPath(new URL("../../cli/statement.ts", import.meta.url)), ...args],
+          { env: { ...process.env, GOVERNANCE_SERVICE_ROLE_KEY: "", ...env } },
+          (error, stdout, stderr) =>
+            resolve({ code: error ? Number(error.code) : 0, stdout: stdout + stderr }),
+        );
+      });
+    try {
+      const exported = await run(["--user", "statement", "--url", project.url], {
+        GOVERNANCE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+      });
+      expect(
+        exported.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line) as unknown),
+      ).toEqual(lines);
+      const file = join(folder, "statement.ndjson");
+      const check = (records: readonly unknown[]) => {
+        writeFileSync(file, text(records));
+        return run(["--check", file, "--last-hash", head.rows[0]?.hash ?? ""]);
+      };
+      expect(await check(lines)).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^Sound: \d+ entries of "statement", from 0 to \d+ tokens/) as string,
+      });
+      for (const [what, records] of planted) expect((await check(records)).code, what).toBe(1);
+      expect((await run(["--check", join(folder, "nowhere")])).code).toBe(2);
+    } finally {
+      await project.stop();
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 });
