@@ -85,6 +85,7 @@ table governance.accounts with (fillfactor=50)
   promotional_tokens bigint not null default 0
   reserved_tokens bigint not null default 0
   debt_tokens bigint not null default 0
+  CHECK ((LEAST(subscription_tokens, purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens, day_tokens, month_tokens, (((subscription_tokens + purchased_tokens) + promotional_tokens) - reserved_tokens)) >= 0))
   FOREIGN KEY (plan_id) REFERENCES governance.plans(plan_id)
   PRIMARY KEY (account_id)
   UNIQUE (user_id)
@@ -284,6 +285,7 @@ table governance.lots with (fillfactor=70)
   spent bigint not null default 0
   expired bigint not null default 0
   clawed_back bigint not null default 0
+  CHECK (((kind = ANY (ARRAY['subscription'::text, 'purchased'::text, 'promotional'::text])) AND (granted > 0) AND (LEAST(remaining, frozen, spent, expired, clawed_back) >= 0) AND (granted = ((((remaining + frozen) + spent) + expired) + clawed_back)) AND (is_open OR ((remaining + frozen) = 0))))
   FOREIGN KEY (account_id) REFERENCES governance.accounts(account_id)
   PRIMARY KEY (lot_id)
   INDEX lots_account ON governance.lots USING btree (account_id, lot_id)
@@ -424,6 +426,7 @@ table governance.purchase_records
   period_end timestamp with time zone
   difference_id text
   PRIMARY KEY (transaction_id)
+  INDEX purchase_records_difference ON governance.purchase_records USING btree (difference_id) WHERE (difference_id IS NOT NULL)
   INDEX purchase_records_lot ON governance.purchase_records USING btree (lot_id)
   UNIQUE INDEX purchase_records_pkey ON governance.purchase_records USING btree (transaction_id)
   trigger purchase_records_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON governance.purchase_records FOR EACH STATEMENT EXECUTE FUNCTION governance.refuse_change()
@@ -992,7 +995,6 @@ function public.explain_decision(p_decision_id bigint) returns jsonb stable secu
 function governance.fact_type(p_fact text) returns text immutable
 function governance.facts_json(q governance.requests, a governance.accounts) returns jsonb stable
 function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text DEFAULT NULL::text) returns void
-function governance.fail_books(p_account_id bigint) returns void stable
 function governance.feed_low_id(p_since timestamp with time zone) returns bigint stable
 function governance.find_accounts_condition(p_query text) returns text immutable
 function governance.find_payment(p_intent text, p_charge text, p_session text, p_invoice text) returns governance.stripe_payments

@@ -698,6 +698,66 @@ revoke all on function public.console_preview_cases(text[], text, text) from pub
 grant execute on function public.console_preview_cases(text[], text, text) to service_role;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- The ledger's side of a run that verifies
+-- ---------------------------------------------------------------------------------------------------------------
+
+create index purchase_records_difference on governance.purchase_records (difference_id) where difference_id is not null;
+
+create or replace function public.console_ledger_purchases_since(
+  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_records jsonb;
+  v_count int;
+  v_last bigint;
+  v_corrected bigint[] := '{}';
+begin
+  if p_limit is null or p_limit not between 1 and 20000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  if p_from is not null or p_to is not null then
+    -- A correction is booked when it is booked, which may be long after the period that it puts right.
+    select coalesce(array_agg(distinct x.lot_id), '{}') into v_corrected
+    from governance.reconciliation_cases c join governance.purchase_records x on x.difference_id = c.difference_id
+    where c.posted_at is not null and (p_to is null or c.period_from < p_to) and (p_from is null or c.period_to > p_from);
+  end if;
+  with page as (
+    select r.* from governance.purchase_records r
+    where r.transaction_id > coalesce(p_cursor, '0')::bigint
+      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
+      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected) or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+    order by r.transaction_id limit p_limit
+  )
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens, 'created_at', r.created_at,
+      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
+      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type when 'grant' then l.remaining + l.frozen end,
+      'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id,
+      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id, 'invoice_line_id', r.invoice_line_id,
+      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id', r.refund_id, 'dispute_id', r.dispute_id,
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*), max(r.transaction_id)
+  into v_records, v_count, v_last
+  from page r
+  join governance.accounts a on a.account_id = r.account_id
+  join governance.lots l on l.lot_id = r.lot_id
+  left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more', v_count = p_limit);
+end
+$$;
+comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this day, of the lots that were touched in it or within three days after, or by a correction of one of its differences. Errors: invalid_argument.';
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- Closing
 -- ---------------------------------------------------------------------------------------------------------------
 

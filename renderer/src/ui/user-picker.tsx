@@ -8,9 +8,12 @@ import { cleanText, clip } from "../lib/text.ts";
 export function UserPicker({
   userId,
   onChange,
+  isForm = false,
 }: {
   readonly userId: string | null;
   readonly onChange: (userId: string | null) => void;
+  /** In a form, where one user is asked for: its choices stay inside, so that choosing does not leave the form. */
+  readonly isForm?: boolean;
 }): ReactNode {
   const [text, setText] = useState("");
   const [settled] = useDebouncedValue(text.trim(), 250);
@@ -36,8 +39,9 @@ export function UserPicker({
   return (
     <Select
       aria-label="User"
-      placeholder="Any user"
-      w={150}
+      placeholder={isForm ? "Name, e-mail or id" : "Any user"}
+      w={isForm ? "100%" : 150}
+      {...(isForm ? { comboboxProps: { withinPortal: false } } : {})}
       clearable
       searchable
       data={[...named].map(([value, label]) => ({ value, label }))}

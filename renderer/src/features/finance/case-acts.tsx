@@ -157,6 +157,8 @@ export function CaseActs({
       ]),
     ),
   );
+  // The form first, then the detail behind it.
+  useKeys({ Escape: () => setOpened(null) }, opened !== null);
   return (
     <div className={css.buttons} role="group" aria-label="What to do">
       {acts.map((action, index) => {
@@ -269,7 +271,7 @@ function ActForm({
           {lacks.user ? (
             <div className={css.field}>
               <span>The user who paid</span>
-              <UserPicker userId={userId} onChange={setUserId} />
+              <UserPicker userId={userId} onChange={setUserId} isForm />
             </div>
           ) : null}
           {lacks.tokens ? (

@@ -285,7 +285,7 @@ function Decide({
         <>
           <div className={css.field}>
             <span>User {told.user_id ? "(instead of the one that it names)" : "(the event names none)"}</span>
-            <UserPicker userId={userId} onChange={setUserId} />
+            <UserPicker userId={userId} onChange={setUserId} isForm />
           </div>
           <Select
             label="Pack"
