@@ -198,66 +198,70 @@ export function Cases({
       onClose={close}
       list={
         <>
-          <DeskBar title="">
-            <Select
-              aria-label="Status"
-              w={openId ? 146 : 170}
-              allowDeselect={false}
-              data={[
-                { value: TO_DECIDE, label: `To decide (${firstPage.undecided.toLocaleString("en")})` },
-                { value: "all", label: "All" },
-                ...caseStatuses.map((status) => ({
-                  value: status as string,
-                  label: `${statusName(status)} (${(firstPage.counts[status] ?? 0).toLocaleString("en")})`,
-                })),
-              ]}
-              value={place.get("status") ?? TO_DECIDE}
-              onChange={(value) => choose({ status: value === TO_DECIDE ? null : value })}
-            />
-            <Select
-              aria-label="Class"
-              placeholder="All classes"
-              w={openId ? 130 : 190}
-              clearable
-              searchable
-              data={Object.entries(firstPage.classes).map(([code, count]) => ({
-                value: code,
-                label: `${className(code)} (${count.toLocaleString("en")})`,
-              }))}
-              value={filter.class}
-              onChange={(value) => choose({ class: value })}
-            />
-            {openId ? null : (
-              <>
-                <Select
-                  aria-label="Assigned to"
-                  placeholder="Anybody"
-                  w={130}
-                  clearable
-                  searchable
-                  data={[
-                    { value: NOBODY, label: "Nobody" },
-                    ...firstPage.assignees.map((name) => ({
-                      value: `=${name}`,
-                      label: clip(cleanText(name), 40),
-                    })),
-                  ]}
-                  value={place.get("assignee")}
-                  onChange={(value) => choose({ assignee: value })}
-                />
-                <Select
-                  aria-label="Age"
-                  placeholder="Any age"
-                  w={160}
-                  clearable
-                  data={ages}
-                  value={place.get("age")}
-                  onChange={(value) => choose({ age: value })}
-                />
-              </>
-            )}
-            <Grow />
-          </DeskBar>
+          {selected.length > 0 ? (
+            <BulkBar cases={selected} onClear={() => setPicked(new Set())} />
+          ) : (
+            <DeskBar title="">
+              <Select
+                aria-label="Status"
+                w={openId ? 146 : 170}
+                allowDeselect={false}
+                data={[
+                  { value: TO_DECIDE, label: `To decide (${firstPage.undecided.toLocaleString("en")})` },
+                  { value: "all", label: "All" },
+                  ...caseStatuses.map((status) => ({
+                    value: status as string,
+                    label: `${statusName(status)} (${(firstPage.counts[status] ?? 0).toLocaleString("en")})`,
+                  })),
+                ]}
+                value={place.get("status") ?? TO_DECIDE}
+                onChange={(value) => choose({ status: value === TO_DECIDE ? null : value })}
+              />
+              <Select
+                aria-label="Class"
+                placeholder="All classes"
+                w={openId ? 130 : 190}
+                clearable
+                searchable
+                data={Object.entries(firstPage.classes).map(([code, count]) => ({
+                  value: code,
+                  label: `${className(code)} (${count.toLocaleString("en")})`,
+                }))}
+                value={filter.class}
+                onChange={(value) => choose({ class: value })}
+              />
+              {openId ? null : (
+                <>
+                  <Select
+                    aria-label="Assigned to"
+                    placeholder="Anybody"
+                    w={130}
+                    clearable
+                    searchable
+                    data={[
+                      { value: NOBODY, label: "Nobody" },
+                      ...firstPage.assignees.map((name) => ({
+                        value: `=${name}`,
+                        label: clip(cleanText(name), 40),
+                      })),
+                    ]}
+                    value={place.get("assignee")}
+                    onChange={(value) => choose({ assignee: value })}
+                  />
+                  <Select
+                    aria-label="Age"
+                    placeholder="Any age"
+                    w={160}
+                    clearable
+                    data={ages}
+                    value={place.get("age")}
+                    onChange={(value) => choose({ age: value })}
+                  />
+                </>
+              )}
+              <Grow />
+            </DeskBar>
+          )}
           {firstPage.as_of ? <StaleLine asOf={firstPage.as_of} /> : null}
           {query.error ? (
             <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
@@ -293,30 +297,26 @@ export function Cases({
               )
             }
             footer={
-              selected.length > 0 ? (
-                <BulkBar cases={selected} onClear={() => setPicked(new Set())} />
-              ) : (
-                <>
-                  <span>
-                    {rows.length < firstPage.total ? `${rows.length.toLocaleString("en")} of ` : ""}
-                    {counted(firstPage.total, "difference")}
-                    {openId
-                      ? ""
-                      : `: ${moneyList(firstPage.money)}, ${formatTokens(firstPage.tokens)} tokens at stake`}
-                  </span>
-                  {rows.length > 0 ? (
-                    <button
-                      type="button"
-                      className={css.linkButton}
-                      onClick={() =>
-                        setPicked(new Set(rows.slice(0, MOST_SELECTED).map((each) => each.difference_id)))
-                      }
-                    >
-                      Select {rows.length < firstPage.total ? "those shown" : "all"}
-                    </button>
-                  ) : null}
-                </>
-              )
+              <>
+                <span>
+                  {rows.length < firstPage.total ? `${rows.length.toLocaleString("en")} of ` : ""}
+                  {counted(firstPage.total, "difference")}
+                  {openId
+                    ? ""
+                    : `: ${moneyList(firstPage.money)}, ${formatTokens(firstPage.tokens)} tokens at stake`}
+                </span>
+                {rows.length > 0 ? (
+                  <button
+                    type="button"
+                    className={css.linkButton}
+                    onClick={() =>
+                      setPicked(new Set(rows.slice(0, MOST_SELECTED).map((each) => each.difference_id)))
+                    }
+                  >
+                    Select {rows.length < firstPage.total ? "those shown" : "all"}
+                  </button>
+                ) : null}
+              </>
             }
           />
         </>
