@@ -177,6 +177,39 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect((await send(sent)).status).toBe("quarantined");
     });
 
+    it("takes no harm from metadata: 50 keys, long values, names of prototypes, huge texts", async () => {
+      const p = await topUp();
+      const full = Object.fromEntries(Array.from({ length: 46 }, (_, i) => [`key${i}`, "x".repeat(500)]));
+      const good = { ...full, user_id: p.userId, pack_id: "top-up", tokens: " 320000 ", toString: "top-up" };
+      const metadata = JSON.parse(
+        `{"__proto__": {"user_id": "eve"}, "constructor": "eve", ${JSON.stringify(good).slice(1)}`,
+      );
+      expect(
+        (await send(event("checkout.session.completed", checkoutSession(p, { metadata })))).effects,
+      ).toMatchObject([{ type: "grant", user_id: p.userId, tokens: 320_000 }]);
+      for (const [reason, hostile] of [
+        ["unknown_user", { user_id: "__proto__", pack_id: "top-up" }],
+        ["unknown_user", { user_id: "u".repeat(500), pack_id: "top-up" }],
+        ["unknown_user", { user_id: { id: p.userId }, pack_id: "top-up" }],
+        ["unknown_pack", { user_id: p.userId, pack_id: "constructor" }],
+        ["unknown_pack", { user_id: p.userId, pack_id: "p".repeat(500), tokens: "320000" }],
+        ["invalid_tokens", { user_id: p.userId, pack_id: "top-up", tokens: "３２００００" }],
+        ["invalid_tokens", { user_id: p.userId, pack_id: "top-up", tokens: "1e5" }],
+        ["invalid_tokens", { user_id: p.userId, pack_id: "top-up", tokens: "0".repeat(500) }],
+      ] as const) {
+        const session = checkoutSession(await topUp({ userId: p.userId }), { metadata: hostile as never });
+        expect(
+          await send(event("checkout.session.completed", session)),
+          JSON.stringify(hostile),
+        ).toMatchObject({
+          status: "quarantined",
+          reason,
+          effects: [],
+        });
+      }
+      expect(await balance(p.userId)).toMatchObject({ purchased: 320_000 });
+    });
+
     it("is ignored where it sells something else", async () => {
       const p = await topUp();
       const answer = await send(
@@ -385,6 +418,54 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       await send(event("invoice_payment.paid", invoicePayment(period)));
       const after = await balance(userId);
       expect((after["subscription"] ?? 0) - (before["subscription"] ?? 0)).toBe(-45_000);
+    });
+
+    it("grants all lines of an invoice or none", async () => {
+      const userId = await newUser("free");
+      const period = { ...month, name: `${userId}_lines`, userId, planId: null, tokens: 10_000 };
+      const invoice = invoiceSinceBasil(period) as { lines: { data: Record<string, unknown>[] } };
+      const [line = {}] = invoice.lines.data;
+      const second = (tokens: string) => ({ ...line, id: `il_${userId}_second`, metadata: { tokens } });
+      const before = await balance(userId);
+      const sent = event("invoice.paid", {
+        ...invoice,
+        lines: { ...invoice.lines, data: [line, second("many")] },
+      });
+      expect(await send(sent)).toMatchObject({
+        status: "quarantined",
+        reason: "invalid_tokens",
+        effects: [],
+      });
+      expect(await balance(userId)).toEqual(before);
+      const mended = event("invoice.paid", {
+        ...invoice,
+        lines: { ...invoice.lines, data: [line, second("5000")] },
+      });
+      expect((await send(mended)).effects.map((effect) => effect.tokens)).toEqual([10_000, 5_000]);
+      expect((await send({ ...mended, id: `${mended.id}_again` })).effects).toEqual([]);
+    });
+
+    it.each([
+      ["keep", { subscription: 1_000_000, purchased: 0 }],
+      ["convert", { subscription: 0, purchased: 1_000_000 }],
+      ["expire", { subscription: 0, purchased: 0 }],
+    ])("that ends does with its tokens what the plan says: %s", async (onCancel, left) => {
+      const userId = await newUser("lite");
+      const planId = `ends_${onCancel}`;
+      await db.query(
+        "insert into governance.plans select p.* from governance.plans q cross join lateral jsonb_populate_record(q, jsonb_build_object('plan_id', $1::text, 'on_cancel', $2::text)) p where q.plan_id = 'lite' on conflict do nothing",
+        [planId, onCancel],
+      );
+      await db.query("select upsert_account($1, $2)", [userId, planId]);
+      await send(event("invoice.paid", invoiceSinceBasil({ ...month, name: `${userId}_e`, userId, planId })));
+      const answer = await send(
+        event(
+          "customer.subscription.deleted",
+          subscription(`${userId}_e`, { status: "canceled", metadata: { user_id: userId, plan_id: planId } }),
+        ),
+      );
+      expect(answer.effects).toMatchObject([{ type: `subscription_${onCancel}` }]);
+      expect(await balance(userId)).toMatchObject({ ...left, debt: 0 });
     });
 
     it("that ends expires its tokens and puts the account back, where the plan says so", async () => {

@@ -168,6 +168,30 @@ describe("the Stripe webhook", () => {
     expect(await balance()).toBe(320_000);
   });
 
+  it("keeps an event with characters that no database holds for a person, and loses nothing of the others", async () => {
+    for (const [name, userId] of [
+      ["nul", "ed\0na"],
+      ["half a pair", "ed\ud800na"],
+    ] as const) {
+      const hostile = JSON.stringify(
+        event("checkout.session.completed", checkoutSession({ ...purchase, name, userId })),
+      );
+      expect(await post(hostile, sign(hostile)), name).toEqual({
+        status: 200,
+        body: { received: true, status: "quarantined", reason: "unknown_user" },
+      });
+    }
+    const { rows } = await db.query(
+      "select w.payload #>> '{data,object,metadata,user_id}' u from governance.webhook_events_processed w where w.status = 'quarantined' and w.reason = 'unknown_user'",
+    );
+    expect(rows).toEqual([{ u: "ed\ufffdna" }, { u: "ed\ufffdna" }]);
+    const odd = JSON.stringify(
+      event("checkout.session.completed", checkoutSession({ ...purchase, name: "emoji 💥 é" })),
+    );
+    expect(await post(odd, sign(odd))).toMatchObject({ status: 200, body: { status: "processed" } });
+    expect(await balance()).toBe(640_000);
+  });
+
   it("takes what can never be acted on, so that Stripe stops sending it, and never tells a secret", async () => {
     const odd = JSON.stringify({
       id: "evt_odd",

@@ -81,6 +81,17 @@ async function verify(
   return null;
 }
 
+/**
+ * A database's text holds neither U+0000 nor half a surrogate pair: both become U+FFFD. So the event is there for a
+ * person to decide on, rather than refused and sent again for days.
+ */
+function storable(value: unknown): unknown {
+  if (typeof value === "string") return value.toWellFormed().replaceAll("\0", "\ufffd");
+  if (Array.isArray(value)) return value.map(storable);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [storable(key), storable(inner)]));
+}
+
 export async function handle(request: Request, environment: Environment): Promise<Response> {
   if (request.method !== "POST") return answer(405, { error: "method_not_allowed" });
   if (!environment.webhookSecrets || !environment.supabaseUrl || !environment.serviceRoleKey) {
@@ -110,7 +121,7 @@ export async function handle(request: Request, environment: Environment): Promis
           authorization: `Bearer ${environment.serviceRoleKey}`,
           "content-type": "application/json",
         },
-        body: JSON.stringify({ p_event: event }),
+        body: JSON.stringify({ p_event: storable(event) }),
         signal: AbortSignal.timeout(20_000),
       },
     );
