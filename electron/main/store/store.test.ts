@@ -90,7 +90,7 @@ test("the lock goes with the process, however it ends", async () => {
   const script = `import { openStore } from ${JSON.stringify(join(import.meta.dirname, "store.ts"))};
     const opened = openStore(${JSON.stringify(folder)});
     opened.value.store.setSetting("from", "child");
-    console.log("open"); setInterval(() => {}, 1000);`;
+    console.log("open"); setInterval(() => opened, 1000); // held, or its lock goes with the collector`;
   const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],
   });
