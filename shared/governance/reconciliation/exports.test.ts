@@ -248,6 +248,99 @@ describe("currencies", () => {
   });
 });
 
+describe("the same payments in every form that Stripe and spreadsheets give them", () => {
+  // Amounts without a pattern, in currencies of two, no and three decimals; a fee that Stripe gave back is negative.
+  const payments = Array.from({ length: 300 }, (_, i) => {
+    const [currency, decimals] =
+      (
+        [
+          ["gbp", 2],
+          ["jpy", 0],
+          ["kwd", 3],
+        ] as const
+      )[i % 3] ?? (["gbp", 2] as const);
+    const amount = (i * 7_919_317) % 2_500_000;
+    return { id: `ch_${i}`, currency, decimals, amount, fee: i % 50 === 7 ? -31 : Math.floor(amount / 40) };
+  });
+  /** By hand, without any of the code that reads it. */
+  const major = (minor: number, decimals: number, point = ".", thousands = ""): string => {
+    const digits = String(Math.abs(minor)).padStart(decimals + 1, "0");
+    const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, thousands);
+    return `${minor < 0 ? "-" : ""}${whole}${decimals > 0 ? point + digits.slice(-decimals) : ""}`;
+  };
+  type Payment = (typeof payments)[number];
+  const form = (header: string, line: (p: Payment) => string, end = "\n", start = ""): string =>
+    `${start}${[header, ...payments.map(line)].join(end)}${end}`;
+  const day = "2026-10-10 09:00:00";
+  const forms: Record<string, string> = {
+    "default columns": form(
+      "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Amount Refunded,Converted Currency,Decline Reason,Description,Fee,Refunded date (UTC),Statement Descriptor,Status,Seller Message,Taxes On Fee,Card ID,Customer ID,Customer Description,Customer Email,Invoice ID,Transfer",
+      (p) =>
+        `${p.id},${day},${major(p.amount, p.decimals)},0.00,${p.currency},true,${major(p.amount, p.decimals)},0.00,${p.currency},,"Top-up, 320,000 tokens",${major(p.fee, p.decimals)},,EXAMPLE,Paid,Payment complete.,0.00,card_1,cus_1,,a@example.com,,`,
+    ),
+    "all columns": form(
+      "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Amount Refunded,Converted Currency,Decline Reason,Description,Fee,Is Link,Link Funding,Mode,PaymentIntent ID,Payment Source Type,Refunded date (UTC),Statement Descriptor,Status,Seller Message,Taxes On Fee,Card ID,Card Last4,Card Brand,Customer ID,Customer Email,Disputed Amount,Dispute Status,Invoice ID,Invoice Number,Checkout Session ID,Client Reference ID,Transfer,user_id (metadata)",
+      (p) =>
+        `${p.id},${day},${major(p.amount, p.decimals)},0.00,${p.currency},true,${major(p.amount, p.decimals)},0.00,${p.currency},,,${major(p.fee, p.decimals)},false,,Live,pi_${p.id},card,,,Paid,,0.00,card_1,4242,Visa,cus_1,,,,,,cs_live_${p.id},,,u1`,
+    ),
+    "saved again by a spreadsheet": form(
+      "id;Created date (UTC);Amount;Amount Refunded;Currency;Captured;Fee;Status",
+      (p) =>
+        `${p.id};10.10.2026 09:00;${major(p.amount, p.decimals, ",", ".")};0;${p.currency.toUpperCase()};TRUE;${major(p.fee, p.decimals, ",", ".")};Paid`,
+      "\r\n",
+      "\ufeff",
+    ),
+    itemized: form(
+      "balance_transaction_id,created,available_on,currency,gross,fee,net,reporting_category,description,charge_id",
+      (p) =>
+        `txn_${p.id},${day},2026-10-12,${p.currency},${major(p.amount, p.decimals)},${major(p.fee, p.decimals)},${major(p.amount - p.fee, p.decimals)},charge,x,${p.id}`,
+    ),
+    "balance history": form(
+      HISTORY,
+      (p) =>
+        `txn_${p.id},charge,${p.id},"${major(p.amount, p.decimals, ".", ",")}",${major(p.fee, p.decimals)},"${major(p.amount - p.fee, p.decimals, ".", ",")}",${p.currency},2026-10-10 09:00,2026-10-12 00:00,x,,,,,,`,
+    ),
+  };
+  const of = (currency: string): Payment[] => payments.filter((p) => p.currency === currency);
+  const sum = (list: readonly Payment[], what: (p: Payment) => number): number =>
+    list.reduce((total, p) => total + what(p), 0);
+
+  it.each(Object.entries(forms))("%s: every amount right to the minor unit", async (name, text) => {
+    const ledger = payments.map((p, i) =>
+      grant({
+        transaction_id: i + 1,
+        lot_id: i + 1,
+        charge_id: p.id,
+        amount_minor: p.amount,
+        currency: p.currency,
+        pack_id: null,
+      }),
+    );
+    const options = name.includes("spreadsheet") ? { decimal: "," as const } : {};
+    const report = await run({ "x.csv": text }, ledger, options);
+    expect(found(report)).toEqual([]);
+    expect(report.stripe_rows).toMatchObject({ rows: 300, matched: 300 });
+    const currencies = ["gbp", "jpy", "kwd"];
+    expect(report.bridge).toMatchObject(
+      currencies.map((currency) => ({
+        currency,
+        stripe_gross_minor: sum(of(currency), (p) => p.amount),
+        ledger_minor: sum(of(currency), (p) => p.amount),
+        unexplained_minor: 0,
+      })),
+    );
+    expect(report.tie_out).toMatchObject(
+      currencies.map((currency) => ({
+        currency,
+        gross_minor: sum(of(currency), (p) => p.amount),
+        fees_minor: -sum(of(currency), (p) => p.fee),
+        net_minor: sum(of(currency), (p) => p.amount - p.fee),
+      })),
+    );
+    expect(report.tied_out).toBe(true);
+  });
+});
+
 describe("what spreadsheets and people do to files", () => {
   it("is read through: semicolons, CRLF, a byte order mark, TRUE, decimal commas, sep=, quotes and reordered columns", async () => {
     const text =
@@ -375,6 +468,8 @@ describe("what spreadsheets and people do to files", () => {
   ])("is refused with row and what to do: %s", async (_name, data, code, row) => {
     const problem = await refusal({ "x.csv": data });
     expect(problem).toMatchObject({ code, row });
+    // A row is never named without its column.
+    if (row === 2) expect(problem.column).toEqual(expect.any(String));
     expect(problem.message.length).toBeGreaterThan(20);
   });
 

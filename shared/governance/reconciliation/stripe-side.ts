@@ -525,13 +525,12 @@ export function readStripeFile(
     c.category[event] = type;
     c.created[event] = created;
     ownId(row, at.id, event, TRANSACTION);
-    set(c.object, event, source);
-    set(
-      c.charge,
-      event,
+    const charge =
       id(row, at.charge) ||
-        (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0),
-    );
+      (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0);
+    // An export may name the charge without the column of sources.
+    set(c.object, event, source || (kind === CHARGE ? charge : 0));
+    set(c.charge, event, charge);
     ownId(row, at.intent, event, INTENT);
     const session = ownId(row, at.session, event, SESSION);
     set(c.order, event, id(row, at.order));
