@@ -79,7 +79,7 @@ begin
     select v_event.alert_event_id, t.channel, t.audience, case t.audience when 'user' then a.email end, v_event.account_id,
       left(v_event.message, 200), v_event.message,
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value', v_event.value,
-        'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at, 'timezone', a.timezone,
+        'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
         'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans p join governance.plans u on u.plan_id = p.upgrade_to
           where p.plan_id = a.plan_id and t.audience = 'user')),
       p_now, p_now

@@ -16,6 +16,7 @@ import {
   smtpSender,
 } from "../../supabase/functions/deliver-notifications/senders.ts";
 import { createRedactor, readSettings } from "../../supabase/functions/deliver-notifications/settings.ts";
+import { oneLine } from "../../supabase/functions/deliver-notifications/words.ts";
 import { createProjectDatabase } from "../support/database.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
@@ -578,6 +579,12 @@ describe("other people's texts", () => {
     expect(await deliver(smtpTo(mail.port))).toMatchObject({ sent: 0, failed: 1 });
     expect(await states()).toMatchObject([{ error: expect.stringContaining("is not one e-mail address") }]);
     expect(mail.connections()).toBe(0);
+  });
+
+  it("keep what people's own scripts need", () => {
+    expect(oneLine("می\u200cخواهم \u{1F468}\u200d\u{1F469}\u200d\u{1F467}\u202e\u0007 x")).toBe(
+      "می\u200cخواهم \u{1F468}\u200d\u{1F469}\u200d\u{1F467} x",
+    );
   });
 
   it("mention and link nobody in Slack", async () => {

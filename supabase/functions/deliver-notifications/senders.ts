@@ -139,7 +139,7 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
 
 /** Seconds of a Retry-After header; its form with a date is not one that Slack uses. */
 function retryAfter(response: Response): number {
-  const seconds = Number(response.headers.get("retry-after") ?? "");
+  const seconds = Number(response.headers.get("retry-after") ?? "60");
   return Number.isFinite(seconds) ? Math.min(86_400, Math.max(1, Math.ceil(seconds))) : 60;
 }
 

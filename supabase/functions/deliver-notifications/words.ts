@@ -25,10 +25,13 @@ export interface Notification {
   readonly created_at: string;
 }
 
-/** One line: no line breaks, no control or invisible characters, no half of a surrogate pair. */
+/**
+ * One line: no line breaks, no control or invisible characters (but the joiners that scripts and emoji need), no half of
+ * a surrogate pair.
+ */
 export function oneLine(text: string, length = 200): string {
   const clean = text
-    .replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ")
+    .replace(/(?:(?![\u200c\u200d])[\p{C}\p{Zl}\p{Zp}])+/gu, " ")
     .replace(/\s+/g, " ")
     .trim();
   return Array.from(clean).slice(0, length).join("");
