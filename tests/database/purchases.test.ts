@@ -228,6 +228,104 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     });
   });
 
+  describe("a quarantined event", () => {
+    const release = (
+      command: string,
+      eventId: string,
+      more: Record<string, unknown> = {},
+    ): Promise<Answer> => {
+      const { user_id: userId = null, pack_id: packId = null, tokens = null } = more;
+      return one<{ a: Answer }>(
+        "select console_release_stripe_event($1, $2, 'fay', 'Checked with Stripe', $3, $4, $5) a",
+        [command, eventId, userId, packId, tokens],
+      ).then(({ a }) => a);
+    };
+    const waiting = async (): Promise<{ event_id: string; reason: string }[]> =>
+      (
+        await one<{ w: { events: { event_id: string; reason: string }[] } }>(
+          "select console_stripe_events() w",
+        )
+      ).w.events;
+
+    it("is let through by a person as it stands, once what was missing is there", async () => {
+      const p = await topUp({ userId: `released${++names}` });
+      const sent = paid(p);
+      expect((await send(sent)).reason).toBe("unknown_user");
+      expect(await waiting()).toContainEqual(
+        expect.objectContaining({ event_id: sent.id, reason: "unknown_user" }),
+      );
+      await expect(release(`r${++names}`, sent.id)).rejects.toMatchObject({ hint: "unknown_user" });
+      await db.query("select upsert_account($1, 'full')", [p.userId]);
+      const command = `r${++names}`;
+      const released = await release(command, sent.id);
+      expect(released.effects).toMatchObject([{ type: "grant", user_id: p.userId, tokens: 320_000 }]);
+      expect(await release(command, sent.id)).toEqual(released);
+      await expect(release(`r${++names}`, sent.id)).rejects.toMatchObject({ hint: "already_decided" });
+      expect((await send(sent)).status).toBe("duplicate");
+      expect(await balance(p.userId)).toMatchObject({ purchased: 320_000 });
+      expect(await waiting()).not.toContainEqual(expect.objectContaining({ event_id: sent.id }));
+      const audited = await one<{ n: number }>(
+        "select count(*)::int n from governance.audit_log where action = 'release_stripe_event' and details ->> 'event_id' = $1",
+        [sent.id],
+      );
+      expect(audited.n).toBe(1);
+    });
+
+    it("is let through with the user and tokens that a person gives, once for the payment", async () => {
+      const userId = await newUser();
+      const p = await topUp({ userId });
+      const sent = event("checkout.session.completed", checkoutSession(p, { amount_total: 150 }));
+      expect((await send(sent)).reason).toBe("amount_mismatch");
+      const released = await release(`r${++names}`, sent.id, {
+        user_id: userId,
+        pack_id: "top-up",
+        tokens: 240_000,
+      });
+      expect(released.effects).toMatchObject([{ type: "grant", user_id: userId, tokens: 240_000 }]);
+      // A refund of it is in proportion to what was really paid and granted.
+      expect((await send(event("refund.created", refund(p, 1, 75)))).effects).toMatchObject([
+        { tokens: -120_000 },
+      ]);
+      expect((await send(event("checkout.session.async_payment_succeeded", checkoutSession(p)))).reason).toBe(
+        "already_granted",
+      );
+      expect(await balance(userId)).toMatchObject({ purchased: 120_000 });
+    });
+
+    it("is not let through where Stripe has not said that it was paid, and changes nothing", async () => {
+      const p = await topUp();
+      const sent = event(
+        "checkout.session.completed",
+        checkoutSession(p, { payment_status: "perhaps" as never }),
+      );
+      await send(sent);
+      await expect(release(`r${++names}`, sent.id)).rejects.toMatchObject({
+        code: "PT409",
+        hint: "not_paid",
+      });
+      const refundless = event("refund.created", { ...refund(p, 1, 50), charge: null, payment_intent: null });
+      expect((await send(refundless)).reason).toBe("malformed");
+      await expect(release(`r${++names}`, refundless.id)).rejects.toMatchObject({
+        hint: "still_quarantined",
+      });
+      expect(await balance(p.userId)).toMatchObject({ purchased: 0 });
+    });
+
+    it("set aside credits nothing, also when it is delivered again", async () => {
+      const p = await topUp();
+      const sent = event("checkout.session.completed", checkoutSession(p, { amount_total: 1 }));
+      await send(sent);
+      const { d } = await one<{ d: { status: string } }>(
+        "select console_dismiss_stripe_event($1, $2, 'fay', 'A test of ours') d",
+        [`d${++names}`, sent.id],
+      );
+      expect(d.status).toBe("dismissed");
+      expect((await send(sent)).status).toBe("duplicate");
+      await expect(release(`r${++names}`, sent.id)).rejects.toMatchObject({ hint: "already_decided" });
+      expect(await balance(p.userId)).toMatchObject({ purchased: 0 });
+    });
+  });
+
   describe("a refund", () => {
     it("takes back in proportion, in the shapes of before and after 2022-11-15", async () => {
       const old = await topUp();
