@@ -466,14 +466,16 @@ table governance.reconciliation_cases
   checked_at timestamp with time zone not null
   resolution text not null default 'correct'::text
   posted_by text
-  posted_tokens bigint
-  posted_minor bigint
+  alone_at timestamp with time zone
+  alone_by text
+  alone_tokens bigint
+  alone_minor bigint
   times_carried integer not null default 0
   CHECK (((difference_id <> ''::text) AND (length(difference_id) <= 512)))
   CHECK ((resolution = ANY (ARRAY['correct'::text, 'write_off'::text])))
   CHECK ((status = ANY (ARRAY['open'::text, 'investigating'::text, 'proposed'::text, 'approved'::text, 'posted'::text, 'verified'::text, 'carried_forward'::text, 'written_off'::text])))
   PRIMARY KEY (difference_id)
-  INDEX reconciliation_cases_posted ON governance.reconciliation_cases USING btree (posted_at) WHERE (posted_at IS NOT NULL)
+  INDEX reconciliation_cases_alone ON governance.reconciliation_cases USING btree (alone_at) WHERE (alone_at IS NOT NULL)
   INDEX reconciliation_cases_status ON governance.reconciliation_cases USING btree (status, updated_at DESC)
   UNIQUE INDEX reconciliation_cases_pkey ON governance.reconciliation_cases USING btree (difference_id)
   row level security
@@ -1031,6 +1033,7 @@ function public.list_rules() returns jsonb stable security definer to service_ro
 function governance.lock_account(p_user_id text, p_create boolean DEFAULT false) returns governance.accounts
 function governance.lock_account_id(p_account_id bigint) returns governance.accounts
 function governance.lock_key(p_user_id text) returns bigint immutable
+function governance.lock_person(p_operator text) returns void
 function governance.lock_stripe_ids(p_one text, p_two text DEFAULT NULL::text, p_three text DEFAULT NULL::text, p_four text DEFAULT NULL::text) returns void
 function governance.maintenance_answer(p_counts jsonb) returns jsonb immutable
 function governance.merge_payments(p_into bigint, p_from bigint) returns void

@@ -43,24 +43,25 @@ alter table governance.reconciliation_cases
   -- What was proposed: to post the correction, or to write the difference off.
   add column resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
   add column posted_by text,
-  -- Sizes of what was posted, for the limit of what one person may do alone.
-  add column posted_tokens bigint,
-  add column posted_minor bigint,
+  -- Posted or written off by one person alone: when, by whom, and how much counts against that person's limit.
+  add column alone_at timestamptz,
+  add column alone_by text,
+  add column alone_tokens bigint,
+  add column alone_minor bigint,
   -- How many closes it was carried over.
   add column times_carried int not null default 0;
 update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id', blocks = c.class not in ('TIMING', 'FX_ROUNDING'),
   opened_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.first_run_id), c.updated_at),
   checked_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.last_run_id), c.updated_at),
-  posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end,
-  posted_tokens = case when c.posted_at is not null then (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e) end,
-  posted_minor = case when c.posted_at is not null then abs(c.amount_minor) end;
--- People's work is few rows: read in a moment.
--- squawk-ignore adding-not-nullable-field
+  posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end;
+update governance.reconciliation_cases c set alone_at = c.posted_at, alone_by = c.posted_by, alone_minor = abs(c.amount_minor),
+  alone_tokens = (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e)
+where c.posted_at is not null and c.approved_by is null;
 alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null;
 insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
 select distinct r.run_id, c.difference_id, c.class, c.amount_minor, c.currency, c.tokens
 from governance.reconciliation_cases c join governance.reconciliation_runs r on r.run_id in (c.first_run_id, c.last_run_id);
-create index reconciliation_cases_posted on governance.reconciliation_cases (posted_at) where posted_at is not null;
+create index reconciliation_cases_alone on governance.reconciliation_cases (alone_at) where alone_at is not null;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Small parts
@@ -94,30 +95,38 @@ create function governance.why_approver(
 declare
   v_limit_tokens bigint := governance.setting_number('approval_above_tokens', 1000000);
   v_limit_minor bigint := governance.setting_number('approval_above_minor', 10000);
-  v_tokens numeric;
+  v_tokens numeric := abs(c.tokens);
   v_minor numeric := abs(c.amount_minor);
   v_alone_tokens numeric;
   v_alone_minor numeric;
 begin
-  -- What is booked counts, not what was written beside it.
-  select coalesce(sum(abs(e.tokens)), 0) into v_tokens from jsonb_to_recordset(p_effects) e(tokens bigint);
-  if governance.needs_approver(c) or v_tokens > v_limit_tokens then
-    return format('A correction of this size (more than %s tokens or %s minor units) needs the approval of a second person', v_limit_tokens, v_limit_minor);
+  if p_effects is not null then
+    -- What is booked counts, not what was written beside it.
+    select coalesce(sum(abs(e.tokens)), 0) into v_tokens from jsonb_to_recordset(p_effects) e(tokens bigint);
   end if;
-  select coalesce(sum(x.posted_tokens), 0), coalesce(sum(x.posted_minor) filter (where x.currency is not distinct from c.currency), 0) into v_alone_tokens, v_alone_minor
+  if governance.needs_approver(c) or v_tokens > v_limit_tokens then
+    return format('A decision of this size (more than %s tokens or %s minor units) needs the approval of a second person', v_limit_tokens, v_limit_minor);
+  end if;
+  select coalesce(sum(x.alone_tokens), 0), coalesce(sum(x.alone_minor) filter (where x.currency is not distinct from c.currency), 0) into v_alone_tokens, v_alone_minor
   from governance.reconciliation_cases x
-  where x.posted_at > p_now - interval '24 hours' and x.approved_by is null and x.difference_id <> c.difference_id and governance.is_same_person(x.posted_by, p_operator);
+  where x.alone_at > p_now - interval '24 hours' and x.difference_id <> c.difference_id and governance.is_same_person(x.alone_by, p_operator);
   v_tokens := v_tokens + v_alone_tokens + p_more_tokens;
   v_minor := v_minor + v_alone_minor + p_more_minor;
   if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
-    return format('With this one you would have booked %s tokens and %s minor units alone within 24 hours: above %s tokens or %s minor units a second person must approve',
+    return format('With this one you would have decided %s tokens and %s minor units alone within 24 hours: above %s tokens or %s minor units a second person must approve',
       v_tokens, v_minor, v_limit_tokens, v_limit_minor);
   end if;
   return null;
 end
 $$;
 comment on function governance.why_approver(governance.reconciliation_cases, text, jsonb, timestamptz, numeric, numeric) is
-  'Why a second person must approve before this is booked, in a sentence; null where one is enough. Splitting a sum over many corrections does not get round the limit.';
+  'Why a second person must approve before this is booked (p_effects) or written off (null), in a sentence; null where one is enough. Splitting a sum over many cases does not get round the limit: what one person decided alone within 24 hours is added up.';
+
+create function governance.lock_person(p_operator text) returns void
+  language sql set search_path = '' as $$
+  select pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(normalize(p_operator, NFKC), '[[:space:]]+', '', 'g')), 7254102))
+$$;
+comment on function governance.lock_person(text) is 'What one person decides alone is added up: one decision at a time for each. Taken before any case and account.';
 
 create or replace function governance.case_json(c governance.reconciliation_cases) returns jsonb
   language sql stable set search_path = '' as $$
@@ -449,6 +458,7 @@ declare
   v_refusal governance.refusal;
   v_status text;
   v_waits boolean;
+  v_is_alone boolean;
   v_cases jsonb := '[]';
 begin
   perform governance.check_id('p_command_id', p_command_id);
@@ -468,6 +478,9 @@ begin
   end if;
   v_answer := governance.begin_command('case_action', p_command_id, row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));
   if v_answer is not null then return v_answer; end if;
+  if p_action = 'write_off' then
+    perform governance.lock_person(p_operator);
+  end if;
   for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
     v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id)::int, governance.stripe_object(p_details -> 'correction'));
@@ -475,7 +488,8 @@ begin
       perform governance.fail(v_refusal.sqlstate, v_refusal.hint, v_refusal.message, case v_refusal.hint when 'version_conflict' then governance.case_json(c)::text end);
     end if;
     -- Above the limit one person can only propose to write off.
-    v_waits := p_action = 'write_off' and governance.needs_approver(c);
+    v_waits := p_action = 'write_off' and c.blocks and governance.why_approver(c, p_operator, null, v_now) is not null;
+    v_is_alone := p_action = 'write_off' and c.blocks and not v_waits;
     v_status := case p_action when 'investigate' then 'investigating' when 'propose' then 'proposed'
       when 'approve' then case c.resolution when 'write_off' then 'written_off' else 'approved' end
       when 'carry_forward' then 'carried_forward' when 'write_off' then case when v_waits then 'proposed' else 'written_off' end when 'reopen' then 'open' else c.status end;
@@ -487,6 +501,10 @@ begin
       resolution = case when p_action = 'write_off' then 'write_off' when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
       proposed_by = case when p_action in ('propose', 'write_off') then p_operator when p_action in ('note', 'assign', 'approve') then x.proposed_by end,
       approved_by = case when p_action = 'approve' then p_operator when p_action in ('note', 'assign') then x.approved_by end,
+      alone_at = case when v_is_alone then v_now when p_action in ('note', 'assign') then x.alone_at end,
+      alone_by = case when v_is_alone then p_operator when p_action in ('note', 'assign') then x.alone_by end,
+      alone_tokens = case when v_is_alone then abs(x.tokens) when p_action in ('note', 'assign') then x.alone_tokens end,
+      alone_minor = case when v_is_alone then abs(x.amount_minor) when p_action in ('note', 'assign') then x.alone_minor end,
       history = x.history || jsonb_strip_nulls(jsonb_build_object('at', v_now, 'by', p_operator, 'action', case when v_waits then 'propose_write_off' else p_action end,
         'reason', p_reason, 'details', nullif(p_details, '{}')))
     where x.difference_id = v_id returning * into c;
@@ -563,8 +581,7 @@ begin
   perform governance.check_id('p_difference_id', p_difference_id, 512);
   perform governance.check_id('p_operator', p_operator);
   if not coalesce(p_dry_run, false) then
-    -- What one person books alone is added up: one at a time for each. Before any account's lock.
-    perform pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(p_operator, '\s', '', 'g')), 7254102));
+    perform governance.lock_person(p_operator);
   end if;
   select * into c from governance.reconciliation_cases x where x.difference_id = p_difference_id for update;
   if c.difference_id is null then
@@ -594,7 +611,9 @@ begin
     end if;
   end if;
   update governance.reconciliation_cases x set status = 'posted', posted_at = v_now, posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
-    posted_tokens = (select coalesce(sum(abs(e.tokens)), 0) from jsonb_to_recordset(v_effects) e(tokens bigint)), posted_minor = abs(x.amount_minor),
+    alone_at = case when c.status = 'proposed' then v_now end, alone_by = case when c.status = 'proposed' then p_operator end,
+    alone_minor = case when c.status = 'proposed' then abs(x.amount_minor) end,
+    alone_tokens = case when c.status = 'proposed' then (select coalesce(sum(abs(e.tokens)), 0) from jsonb_to_recordset(v_effects) e(tokens bigint)) end,
     history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
   where x.difference_id = p_difference_id;
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
@@ -605,7 +624,7 @@ begin
 end
 $$;
 comment on function public.console_post_correction(text, text, boolean, int) is
-  'Books the correction of a proposed case, approved by a second person above the limit (settings approval_above_tokens, approval_above_minor: of one correction, and of all that one person books alone within 24 hours); once, however often it is called. p_dry_run answers effects, entries, lots and balances before and after, and changes nothing. Audited. Errors: invalid_argument, not_found, version_conflict, not_proposed, approval_needed, already_granted, unknown_user, more_than_left, nothing_to_post.';
+  'Books the correction of a proposed case, approved by a second person above the limit (settings approval_above_tokens, approval_above_minor: of one correction, and of all that one person decides alone within 24 hours); once, however often it is called. p_dry_run answers effects, entries, lots and balances before and after, and changes nothing. Audited. Errors: invalid_argument, not_found, version_conflict, not_proposed, approval_needed, already_granted, unknown_user, more_than_left, nothing_to_post.';
 revoke all on function public.console_post_correction(text, text, boolean, int) from public, anon, authenticated;
 grant execute on function public.console_post_correction(text, text, boolean, int) to service_role;
 
@@ -641,8 +660,13 @@ begin
     v_effects := '[]';
     if p_action <> 'post' then
       v_refusal := governance.case_refusal(c, v_id, p_action, p_operator);
-      if v_refusal.hint is null and p_action = 'write_off' and governance.needs_approver(c) then
-        v_waits := v_waits + 1;
+      if v_refusal.hint is null and p_action = 'write_off' and c.blocks then
+        if governance.why_approver(c, p_operator, null, v_now, v_more_tokens, coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0)) is not null then
+          v_waits := v_waits + 1;
+        else
+          v_more_tokens := v_more_tokens + abs(c.tokens);
+          v_more_minor := v_more_minor || jsonb_build_object(coalesce(c.currency, ''), coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + abs(c.amount_minor));
+        end if;
       end if;
     elsif c.difference_id is null then
       v_refusal := row('PT404', 'not_found', 'There is no such case');

@@ -257,9 +257,7 @@ for (const version of [18, 15] as const) {
     describe("what one person may do alone", () => {
       beforeEach(async () => {
         await setLimit(10_000, 100_000);
-        await db.query(
-          "update governance.reconciliation_cases set posted_at = posted_at - interval '2 days'",
-        );
+        await db.query("update governance.reconciliation_cases set alone_at = alone_at - interval '2 days'");
       });
 
       it("approving takes another person, whatever the case and spaces of the name", async () => {
@@ -339,6 +337,27 @@ for (const version of [18, 15] as const) {
         });
         const approved = await act([large.difference_id], "approve", "moe");
         expect(approved.cases[0]?.status).toBe("written_off");
+      });
+
+      it("many small write-offs do not get round it either, and count together with what was posted", async () => {
+        const all = ["one", "two", "three"].map((name) => paid(name, 4_000));
+        const ids = all.map((each) => each.difference_id).toSorted();
+        await keep("run", all);
+        await act([ids[0] ?? ""], "propose", "fay");
+        await post(ids[0] ?? "", "fay");
+        const preview = await one<{ included: unknown[]; waits_for_approval: number }>(
+          "select console_preview_cases($1, 'write_off', 'fay')",
+          [ids.slice(1)],
+        );
+        expect(preview).toMatchObject({ waits_for_approval: 1 });
+        const { cases } = await act(ids.slice(1), "write_off", "fay", "Too small");
+        expect(cases.map((each) => each.status).toSorted()).toEqual(["proposed", "written_off"]);
+        // Taken back, it counts no more.
+        const alone = cases.find((each) => each.status === "written_off")?.difference_id ?? "";
+        const waiting = cases.find((each) => each.status === "proposed")?.difference_id ?? "";
+        await act([alone], "reopen", "fay", "Thought again");
+        const second = await act([waiting], "write_off", "fay", "Too small");
+        expect(second.cases[0]?.status).toBe("written_off");
       });
     });
 
@@ -452,9 +471,7 @@ for (const version of [18, 15] as const) {
 
       it("of many say how many, whose, how much, and which cannot be included and why", async () => {
         await setLimit(10_000, 100_000);
-        await db.query(
-          "update governance.reconciliation_cases set posted_at = posted_at - interval '2 days'",
-        );
+        await db.query("update governance.reconciliation_cases set alone_at = alone_at - interval '2 days'");
         const fits = [paid("one", 3_000), paid("two", 4_000)];
         const tooMuch = paid("xthird", 5_000);
         const unknown = paid("unknown", 10, {

@@ -9,7 +9,7 @@ import { counted } from "../../lib/text.ts";
 import { showDone, showFailure, showNotice } from "../../ui/notices.tsx";
 import { Facts, Id, Note, Section } from "../../ui/parts.tsx";
 import { QueryView } from "../../ui/states.tsx";
-import { actionWords, useFinanceRefresh, useOperator } from "./case-acts.tsx";
+import { actionWords, doneText, useFinanceRefresh, useOperator } from "./case-acts.tsx";
 import css from "./finance.module.css";
 import { moneyList } from "./words.ts";
 
@@ -116,7 +116,7 @@ function Radius({
   const [assignee, setAssignee] = useState(operator);
   const [busy, setBusy] = useState(false);
   const { included, excluded } = radius;
-  const [name, done] = actionWords[action];
+  const [name] = actionWords[action];
   const isReady = included.length > 0 && (!asksWhy.has(action) || reason.trim().length >= 3);
 
   const run = async (): Promise<void> => {
@@ -154,7 +154,7 @@ function Radius({
     setBusy(false);
     refresh();
     if (!result.ok) return showFailure(`Not done: ${name.toLowerCase()}`, result.error);
-    showDone(`${done}: ${counted(result.value.cases.length, "difference")}`);
+    showDone(doneText(action, result.value.cases));
     onDone();
   };
   return (
@@ -181,8 +181,8 @@ function Radius({
       />
       {radius.waits_for_approval > 0 ? (
         <Note meaning="amber">
-          {counted(radius.waits_for_approval, "write-off")} above the limit: only proposed, until a second
-          person approves.
+          {counted(radius.waits_for_approval, "write-off")} above what one person may decide alone: only
+          proposed, until a second person approves.
         </Note>
       ) : null}
       {excluded.length > 0 ? (

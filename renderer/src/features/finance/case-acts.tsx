@@ -54,19 +54,22 @@ export function useCaseAct(): (input: ActInput) => Promise<boolean> {
       showFailure(`Not done: ${actionWords[input.action][0].toLowerCase()}`, result.error);
       return false;
     }
-    const [first] = result.value.cases;
-    const waits = result.value.cases.filter(
-      (each) => input.action === "write_off" && each.status === "proposed",
-    ).length;
-    const done = actionWords[input.action][1];
-    showDone(
-      (result.value.cases.length === 1 && first
-        ? done
-        : `${done}: ${counted(result.value.cases.length, "difference")}`) +
-        (waits > 0 ? `; ${waits === 1 ? "it waits" : `${waits} wait`} for a second person` : ""),
-    );
+    showDone(doneText(input.action, result.value.cases));
     return true;
   };
+}
+
+/** What came of an act, in a line. */
+export function doneText(action: CaseAction, cases: readonly FinanceCase[]): string {
+  const waits = action === "write_off" ? cases.filter((each) => each.status === "proposed").length : 0;
+  const done = actionWords[action][1];
+  if (cases.length === 1)
+    return waits === 1 ? "Proposed to write it off: it waits for a second person" : done;
+  const rest = cases.length - waits;
+  return (
+    `${done}: ${counted(rest, "difference")}` +
+    (waits > 0 ? `; ${counted(waits, "other")} for a second person` : "")
+  );
 }
 
 /** Whether a correction still lacks what only a person can say. */

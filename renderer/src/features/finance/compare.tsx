@@ -37,7 +37,7 @@ const columns: readonly Column<Row>[] = [
     header: "Difference",
     width: 160,
     grow: 1,
-    cell: (row) => <Id value={row.difference_id} head={26} copy={false} />,
+    cell: (row) => <Id value={row.difference_id.replace(/^[A-Z_]+\//, "")} head={14} copy={false} />,
   },
   {
     id: "money",
@@ -96,7 +96,7 @@ export function Compare({
         <span className={css.quiet}>This run against</span>
         <Select
           aria-label="The other run"
-          w={340}
+          w={480}
           allowDeselect={false}
           data={others.map((run) => ({
             value: run.run_id,

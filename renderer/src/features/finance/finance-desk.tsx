@@ -502,7 +502,7 @@ function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: b
         reopened > 0 || skipped > 0 ? "warning" : "info",
         `Kept with ${counted(kept, "difference")}`,
         [
-          `${counted(verified, "posted correction")} verified`,
+          verified > 0 ? `${counted(verified, "posted correction")} verified` : null,
           gone > 0 ? `${gone.toLocaleString("en")} gone by themselves` : null,
           reopened > 0 ? `${reopened.toLocaleString("en")} posted and still there, open again` : null,
           skipped > 0
@@ -510,7 +510,7 @@ function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: b
             : null,
         ]
           .filter((line) => line !== null)
-          .join("; "),
+          .join("; ") || "Decide them, then close the period.",
       );
     }
   };

@@ -95,11 +95,15 @@ export function ReportSummary({
   readonly isKept: boolean;
 }): ReactNode {
   const paid = report.roll_forward.filter((each) => each.currency !== null);
+  // Of a kept run, what people decided counts beside what the rows say.
+  const closing = useCall("finance.closing", { run_id: runId }, { enabled: isKept }).data ?? null;
+  const isSettled = closing !== null && (closing.can_close || closing.run.is_closed);
   return (
     <div className={css.page}>
-      {isKept ? <KeptVerdict report={report} runId={runId} /> : <Verdict report={report} isSettled={false} />}
+      <Verdict report={report} isSettled={isSettled} />
+      {closing ? <Standing runId={runId} closing={closing} /> : null}
       <Section title="Differences by class">
-        <ClassTable classes={report.classes} runId={runId} />
+        <ClassTable classes={report.classes} runId={runId} isSettled={isSettled} />
       </Section>
       <div className={css.statements}>
         {report.tie_out.length > 0 ? (
@@ -197,17 +201,6 @@ export function ReportSummary({
   );
 }
 
-/** Of a kept run: what people decided counts beside what the rows say. */
-function KeptVerdict({ report, runId }: { readonly report: Report; readonly runId: string }): ReactNode {
-  const closing = useCall("finance.closing", { run_id: runId }).data ?? null;
-  return (
-    <>
-      <Verdict report={report} isSettled={closing !== null && (closing.can_close || closing.run.is_closed)} />
-      {closing ? <Standing runId={runId} closing={closing} /> : null}
-    </>
-  );
-}
-
 function Verdict({
   report,
   isSettled,
@@ -279,9 +272,11 @@ function Verdict({
 function ClassTable({
   classes,
   runId,
+  isSettled,
 }: {
   readonly classes: readonly ClassSummary[];
   readonly runId: string;
+  readonly isSettled: boolean;
 }): ReactNode {
   const address = (code: string): string =>
     placeAddress(["finance", "runs", runId, "differences"], { class: code });
@@ -335,7 +330,13 @@ function ClassTable({
           header: "",
           width: 70,
           cell: (each) =>
-            each.blocks ? <Tag meaning="red">to resolve</Tag> : <Tag meaning="grey">listed</Tag>,
+            !each.blocks ? (
+              <Tag meaning="grey">listed</Tag>
+            ) : isSettled ? (
+              <Tag meaning="green">decided</Tag>
+            ) : (
+              <Tag meaning="red">to resolve</Tag>
+            ),
         },
       ]}
     />

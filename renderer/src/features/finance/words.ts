@@ -41,7 +41,7 @@ export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "bloc
 } {
   const [meaning, word, means] = statusWords[of.status];
   if (of.status === "proposed" && of.resolution === "write_off")
-    return { meaning, word: "write-off proposed", means: "Waits for a second person." };
+    return { meaning, word: "to write off", means: "Proposed to be written off: waits for a second person." };
   if (!of.blocks && of.status === "open")
     return { meaning: "grey", word: "listed", means: "To know: it does not keep the period open." };
   return { meaning, word, means };
