@@ -63,6 +63,9 @@ const screens: readonly Screen[] = [
   { name: "rules", address: "/rules" },
   { name: "rule", address: "/rules/offpeak_routing" },
   { name: "finance-new", address: "/finance/new" },
+  { name: "finance-differences", address: "/finance/cases" },
+  { name: "finance-events", address: "/finance/events" },
+  { name: "finance-periods", address: "/finance/periods" },
   { name: "settings-connections", address: "/settings/connections" },
   {
     name: "settings-add",

@@ -31,6 +31,7 @@ const adviceByWord: Readonly<Record<string, string>> = {
   version_conflict: "Somebody changed it in the meantime: compare, then decide.",
   idempotency_conflict: "This command was sent before with other content. Start the action anew.",
   insufficient_tokens: "Take less, or wait until more is free.",
+  approval_needed: "Ask somebody else to approve it.",
 };
 
 const networkSentences: Readonly<Record<string, readonly [code: string, message: string, advice: string]>> = {

@@ -70,21 +70,19 @@ class Desk {
     );
     return id;
   }
+  page(filter: Partial<CaseFilter> = {}): Promise<OperationOutput<"finance.cases">> {
+    const everything = {
+      run_id: null,
+      undecided: null,
+      status: null,
+      class: null,
+      assigned_to: null,
+      older_than_days: null,
+    };
+    return this.value("finance.cases", { filter: { ...everything, ...filter }, after: null, limit: 500 });
+  }
   async cases(filter: Partial<CaseFilter> = {}): Promise<readonly FinanceCase[]> {
-    const page = await this.value("finance.cases", {
-      filter: {
-        run_id: null,
-        undecided: null,
-        status: null,
-        class: null,
-        assigned_to: null,
-        older_than_days: null,
-        ...filter,
-      },
-      after: null,
-      limit: 500,
-    });
-    return page.cases;
+    return (await this.page(filter)).cases;
   }
   async case(id: string): Promise<FinanceCase> {
     return (await this.value("finance.case", { difference_id: id })).case;
@@ -420,18 +418,7 @@ test.each([
 test("offline the desk reads what it read before, and nothing waits to be sent", async () => {
   const before = await fay.cases();
   await proxy.stop();
-  const read = await fay.value("finance.cases", {
-    filter: {
-      run_id: null,
-      undecided: null,
-      status: null,
-      class: null,
-      assigned_to: null,
-      older_than_days: null,
-    },
-    after: null,
-    limit: 500,
-  });
+  const read = await fay.page();
   expect(read.cases).toEqual(before);
   expect(read.as_of).not.toBeNull();
   const [first] = before;
