@@ -289,11 +289,8 @@ table governance.lots with (fillfactor=70)
   FOREIGN KEY (account_id) REFERENCES governance.accounts(account_id)
   PRIMARY KEY (lot_id)
   INDEX lots_account ON governance.lots USING btree (account_id, lot_id)
-  INDEX lots_charge ON governance.lots USING btree (stripe_charge_id) WHERE (stripe_charge_id IS NOT NULL)
-  INDEX lots_checkout_session ON governance.lots USING btree (stripe_checkout_session_id) WHERE (stripe_checkout_session_id IS NOT NULL)
   INDEX lots_expiring ON governance.lots USING btree (expires_at) WHERE (is_open AND (expires_at IS NOT NULL))
   INDEX lots_open ON governance.lots USING btree (account_id) WHERE is_open
-  INDEX lots_payment_intent ON governance.lots USING btree (stripe_payment_intent_id) WHERE (stripe_payment_intent_id IS NOT NULL)
   UNIQUE INDEX lots_invoice_line ON governance.lots USING btree (stripe_invoice_line_id) WHERE (stripe_invoice_line_id IS NOT NULL)
   UNIQUE INDEX lots_pkey ON governance.lots USING btree (lot_id)
   row level security
@@ -881,9 +878,8 @@ table governance.webhook_events_processed with (fillfactor=90)
   decided_by text
   decided_reason text
   PRIMARY KEY (event_id)
-  INDEX webhook_events_processed_quarantined ON governance.webhook_events_processed USING btree (received_at) WHERE (status = 'quarantined'::text)
   INDEX webhook_events_processed_time ON governance.webhook_events_processed USING brin (received_at)
-  INDEX webhook_events_processed_waiting ON governance.webhook_events_processed USING btree (waits_for_customer) WHERE ((status = 'quarantined'::text) AND (waits_for_customer IS NOT NULL))
+  INDEX webhook_events_processed_waiting ON governance.webhook_events_processed USING btree (waits_for_customer, received_at) WHERE (status = 'quarantined'::text)
   UNIQUE INDEX webhook_events_processed_pkey ON governance.webhook_events_processed USING btree (event_id)
   row level security
 function governance.account_books(p_user_ids text[]) returns jsonb stable

@@ -70,6 +70,66 @@ revoke all on function public.verify_purchases() from public, anon, authenticate
 grant execute on function public.verify_purchases() to service_role;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Indexes: each is locked and written to for every payment. Payments are found by their ids in their own table; events
+-- that wait are few, and one index is enough for them.
+-- ---------------------------------------------------------------------------------------------------------------
+
+drop index governance.lots_charge;
+drop index governance.lots_payment_intent;
+drop index governance.lots_checkout_session;
+drop index governance.webhook_events_processed_quarantined;
+drop index governance.webhook_events_processed_waiting;
+create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer, received_at) where status = 'quarantined';
+
+create or replace function public.console_search(p_query text, p_limit int default 20) returns jsonb
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
+declare
+  v_query text := btrim(coalesce(p_query, ''));
+  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  v_id bigint := case when btrim(coalesce(p_query, '')) ~ '^\d{1,18}$' then btrim(p_query)::bigint end;
+  v_ids bigint[];
+  v_more bigint[];
+begin
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  if v_lower = '' then return '[]'; end if;
+  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
+  select array_agg(a.account_id) into v_ids from governance.accounts a where a.user_id = v_query;
+  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
+    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x', governance.like_pattern(v_lower) || '%', p_limit) into v_more;
+  v_ids := v_ids || v_more;
+  if coalesce(cardinality(v_ids), 0) < p_limit then
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where %s limit %s) x',
+      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
+    v_ids := v_ids || v_more;
+  end if;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
+      select * from (
+        -- A whole id of a request, decision or payment is meant exactly.
+        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
+          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
+        from governance.requests r join governance.accounts a using (account_id)
+        where r.decision_id = v_id or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
+        union all
+        (select 1, 2, 'payment', v_query, v_query, concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
+          a.user_id, null
+        from (
+          select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
+          where v_query in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id)
+          union select x.lot_id from governance.lots x where x.stripe_invoice_line_id = v_query) found
+        join governance.lots l using (lot_id) join governance.accounts a using (account_id) limit 5)
+        union all
+        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id), concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
+        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id) group by a.account_id
+        union all
+        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name, concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
+        from governance.rules u where u.retired_at is null and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+      ) every order by rank, n limit p_limit) h);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- What every path uses
 -- ---------------------------------------------------------------------------------------------------------------
 

@@ -119,6 +119,16 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       });
     });
 
+    it("is found by each id that Stripe gives it", async () => {
+      const p = await topUp();
+      await sendAll([paid(p), event("charge.succeeded", charge(p))]);
+      for (const id of [`ch_${p.name}`, `pi_${p.name}`, `cs_live_${p.name}`]) {
+        const { hits } = await one<{ hits: object[] }>("select console_search($1) hits", [id]);
+        expect(hits, id).toEqual([expect.objectContaining({ kind: "payment", id, user_id: p.userId })]);
+      }
+      expect(await one("select console_search('ch_nobody') hits")).toEqual({ hits: [] });
+    });
+
     it("answers duplicate to the same event", async () => {
       const sent = paid(await topUp());
       expect((await send(sent)).status).toBe("processed");
