@@ -1,12 +1,9 @@
-import type { Currencies } from "../cells.ts";
-import type { Interner } from "../interner.ts";
-import type { LedgerTable } from "../ledger-side.ts";
-import { IN_DIFFERENCE, type Links, PENDING_ROW } from "../match.ts";
-import { DISPUTE, DISPUTE_REVERSAL, REFUND, REFUND_FAILURE, type StripeSide } from "../stripe-side.ts";
-import type { Difference, ReconcileOptions } from "../types.ts";
+import { IN_DIFFERENCE, PENDING_ROW } from "../match.ts";
+import { DISPUTE, DISPUTE_REVERSAL, REFUND, REFUND_FAILURE } from "../stripe-side.ts";
+import type { Difference } from "../types.ts";
 import { writeDifferences } from "./differences.ts";
 import { disputeClasses } from "./disputes.ts";
-import { createFindings, type Frame, type Sums } from "./findings.ts";
+import { createFindings, type Sums } from "./findings.ts";
 import { grantClasses } from "./grants.ts";
 import { placeFollowers, setAside } from "./housekeeping.ts";
 import { classifyPayments } from "./payments.ts";
@@ -21,17 +18,9 @@ export interface Classified {
 }
 
 /** Gives every row of both sides its place: matched, in a difference of one class, or excluded with a reason. */
-export function classify(
-  side: StripeSide,
-  ledger: LedgerTable,
-  links: Links,
-  interner: Interner,
-  currencies: Currencies,
-  frame: Frame,
-  options: ReconcileOptions,
-): Classified {
-  const findings = createFindings(side, ledger, links, interner, currencies, frame, options);
-  const { s, stripe } = findings;
+export function classify(...sides: Parameters<typeof createFindings>): Classified {
+  const findings = createFindings(...sides);
+  const { side, links, s, stripe } = findings;
   const refunds = refundClasses(findings);
   const disputes = disputeClasses(findings);
   const grants = grantClasses(findings);
