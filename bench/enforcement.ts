@@ -166,7 +166,7 @@ async function addHistory(url: string, events: number): Promise<void> {
       `with calls as (
         select nextval('governance.event_ids') as decision_id, now() - (random() * interval '20 days') as at, a.account_id, 'old-' || ($1::bigint + i) as request_id, i
         from generate_series(1, $2::int) i join governance.accounts a on a.user_id = 'user-' || (1 + i % 10000)),
-       keys as (insert into governance.request_keys select request_id, at, decision_id, account_id, 0 from calls)
+       keys as (insert into governance.request_keys select request_id, at, decision_id, account_id, 0, hashtextextended(request_id, 0) from calls)
        insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, message_hash, message_words, decision, http_status, model,
          plan_id, rule_set_id, estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros, seen_messages_today,
          seen_rapid_messages, seen_flagged, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status, charged_tokens)

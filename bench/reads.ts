@@ -56,7 +56,7 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
       case when i % 50 = 0 then 'blocked' else 'settled' end, t.at + interval '2 s', 'gpt-4o-mini', 300, 150, case when i % 50 > 0 then 450 end, case when i % 50 > 0 then 120 end, 'usd', i, 12
     from generate_series(1, ${calls}) i cross join lateral (select ${at} as at) t`);
   await sql.query(
-    "insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key) select r.request_id, r.created_at, r.decision_id, r.account_id, 0 from governance.requests r",
+    "insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash) select r.request_id, r.created_at, r.decision_id, r.account_id, 0, r.message_hash from governance.requests r",
   );
   await sql.query(`insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after, lot_changes, reference, decision_id, hash, xid)
     select 2 * i + 1, 1 + (i::bigint * 7919) % ${accounts}, ${at} + interval '2 s', 'usage', -450, 1000, 550, 0, '{1,-450}', 'req-' || i, 2 * i, '\\x00', '1'

@@ -274,8 +274,8 @@ begin
       sum(c.input_tokens + c.output_tokens), sum(c.cost_micros), max(c.ended_at)
     from calls c where c.status = 'settled' group by 2, 3, 4
   ), keys as (
-    insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key)
-    select c.request_id, c.created_at, c.decision_id, v_account.account_id, governance.lock_key(v_account.user_id) from calls c
+    insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash)
+    select c.request_id, c.created_at, c.decision_id, v_account.account_id, governance.lock_key(v_account.user_id), c.message_hash from calls c
   )
   insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type,
     scope_id, conversation_id, message_hash, message_words, message_characters, decision, reason, http_status, message,
