@@ -148,6 +148,14 @@ const rowOf = (page: Page, name: string): Locator =>
     .filter({ has: page.getByRole("gridcell", { name, exact: true }) });
 const detailOf = (page: Page): Locator => page.getByRole("complementary", { name: "Difference" });
 
+/** Opens a difference and waits until its own detail, as it is now, is there to take keys. */
+async function openCase(page: Page, name: string, status: string): Promise<void> {
+  await rowOf(page, name).click();
+  await expect(
+    detailOf(page).getByRole("heading", { level: 2, name: new RegExp(`^${name}\\s*${status}$`) }),
+  ).toBeVisible();
+}
+
 async function becomeOperator(page: Page, name: string): Promise<void> {
   const back = page.url();
   await page.goto(back.replace(/#.*/, "#/settings/preferences"));
@@ -247,7 +255,7 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
       ["Paid, not granted", null],
       ["Period not granted", "500000"],
     ] as const) {
-      await rowOf(page, name).click();
+      await openCase(page, name, "open");
       await expect(detailOf(page).getByText("Nobody has done anything yet")).toBeVisible();
       await page.keyboard.press("p");
       const form = page.getByRole("dialog");
@@ -259,14 +267,14 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
     }
 
     // The exact effect, then the entry; and what one person may not do alone is refused by the project.
-    await rowOf(page, "Granted twice").click();
+    await openCase(page, "Granted twice", "proposed");
     await page.keyboard.press("b");
     const preview = page.getByRole("region", { name: "What posting does" });
     await expect(preview.getByRole("table", { name: "Entries" })).toContainText("−500,000");
     await expect(preview.getByRole("list", { name: "Lots" })).toContainText("clawed back 0 → 500,000");
     await preview.getByRole("button", { name: "Post to the ledger" }).click();
     await expect(detailOf(page).getByText("posted the correction")).toBeVisible();
-    await rowOf(page, "Dispute won, still held").click();
+    await openCase(page, "Dispute won, still held", "proposed");
     await page.keyboard.press("b");
     await expect(preview).toContainText("needs the approval of a second person");
     await expect(preview.getByRole("button", { name: "Post to the ledger" })).toBeDisabled();
@@ -284,7 +292,7 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
     expect(posted).toBe(proposed + 1);
 
     // What is no matter for the ledger: one waits for Stripe, the others are not worth more work.
-    await rowOf(page, "Charged twice").click();
+    await openCase(page, "Charged twice", "open");
     await page.keyboard.press("c");
     await page.getByRole("dialog").getByLabel("Reason").fill("Refunded in Stripe on Monday");
     await page.keyboard.press("Enter");
@@ -345,7 +353,7 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
     // Carried forward came over: it is what the next period begins with.
     await page.goto(firstRun.replace(/#.*/, "#/finance/cases"));
     await expect(grid(page).locator("[role=row][aria-rowindex]")).toHaveCount(1);
-    await rowOf(page, "Charged twice").click();
+    await openCase(page, "Charged twice", "open");
     await expect(detailOf(page)).toContainText("it came over as a late item");
   } finally {
     await console_.stop();

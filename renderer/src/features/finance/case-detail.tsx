@@ -107,7 +107,13 @@ function Shown({
             </div>
           ) : null}
           <Note meaning={correction.books ? "blue" : "grey"}>
-            <b>{of.resolution === "write_off" ? "Proposed: write it off. " : "Correction: "}</b>
+            <b>
+              {of.status === "written_off"
+                ? "Written off, instead of: "
+                : of.resolution === "write_off"
+                  ? "Proposed to be written off, instead of: "
+                  : "Correction: "}
+            </b>
             <SafeText text={words || "not told"} length={1000} />
             {tokens === null || tokens === 0 ? null : (
               <span className={css.quiet}> ({formatChange(tokens)} tokens)</span>

@@ -279,7 +279,10 @@ function ClassTable({
   readonly isSettled: boolean;
 }): ReactNode {
   const address = (code: string): string =>
-    placeAddress(["finance", "runs", runId, "differences"], { class: code });
+    placeAddress(["finance", "runs", runId, "differences"], {
+      class: code,
+      status: isSettled ? "all" : null,
+    });
   return (
     <PlainTable
       label="Differences by class"
