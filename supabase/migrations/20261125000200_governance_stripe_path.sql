@@ -726,6 +726,7 @@ begin
   elsif p_type like 'charge.%' then return governance.on_charge(p_event_id, p_type, p_now, coalesce(p_told_at, p_now), o, v_live);
   elsif p_type in ('invoice.paid', 'invoice.payment_succeeded') then return governance.on_invoice(p_event_id, p_now, p_told_at, o, v_live);
   elsif p_type = 'invoice_payment.paid' then
+    if governance.stripe_id(o -> 'invoice') is null then return governance.outcome('quarantined', 'malformed'); end if;
     -- From 2025-03-31: the only thing that ties an invoice to its payment.
     v_payment_id := (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'), governance.stripe_id(o #> '{payment,charge}'), null,
       governance.stripe_id(o -> 'invoice'))).payment_id;
