@@ -116,7 +116,7 @@ test("finance connects Stripe, reconciles without a file, prints the result and 
     expect(
       await page.evaluate(() => JSON.stringify({ ...localStorage }) + document.body.innerHTML),
     ).not.toContain(key);
-    await card.getByRole("button", { name: "Remove key" }).click();
+    await card.getByRole("button", { name: "Remove the key of Example AI Ltd" }).click();
     await page.getByRole("checkbox", { name: "Also forget what was read with it" }).check();
     await page.getByRole("button", { name: "Remove", exact: true }).click();
     await expect(card.getByRole("button", { name: "Connect Stripe" })).toBeVisible();

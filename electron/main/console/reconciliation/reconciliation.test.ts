@@ -7,15 +7,10 @@ import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../../local-project/index.ts";
 import { readMigrations } from "../../../../local-project/migrations.ts";
-import type {
-  OperationInput,
-  OperationName,
-  OperationOutput,
-  ReconciliationRun,
-  Result,
-} from "../../../../shared/contract/index.ts";
+import type { OperationInput, OperationName, ReconciliationRun } from "../../../../shared/contract/index.ts";
 import type { Difference, PackPrice, Report } from "../../../../shared/governance/reconciliation/index.ts";
 import { checkoutSession, event, type Purchase } from "../../../../tests/fixtures/stripe/events.ts";
+import { call as callConsole, endOfRun, value as valueOf } from "../../../../tests/support/console-calls.ts";
 import { type Console, createConsole } from "../console.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-finance-"));
@@ -24,20 +19,9 @@ let project: LocalProject;
 let backend: SupabaseClient;
 let console_: Console;
 
-async function call<N extends OperationName>(
-  name: N,
-  input: OperationInput<N>,
-): Promise<Result<OperationOutput<N>>> {
-  return (await console_.dispatcher.call(name, input)) as Result<OperationOutput<N>>;
-}
-async function value<N extends OperationName>(
-  name: N,
-  input: OperationInput<N>,
-): Promise<OperationOutput<N>> {
-  const result = await call(name, input);
-  if (!result.ok) throw new Error(`${name}: ${result.error.message} ${result.error.details}`);
-  return result.value;
-}
+const call = <N extends OperationName>(name: N, input: OperationInput<N>) =>
+  callConsole(console_, name, input);
+const value = <N extends OperationName>(name: N, input: OperationInput<N>) => valueOf(console_, name, input);
 
 const chunkBytes = 300_000;
 
@@ -62,13 +46,7 @@ async function reconcileFiles(
   to: string | null = null,
 ): Promise<ReconciliationRun> {
   const { run_id } = await value("reconciliation.start", { upload_ids: ids, from, to });
-  const seen: ReconciliationRun[] = [];
-  const stop = console_.dispatcher.follow("reconciliation", { run_id }, (item) =>
-    seen.push(item as ReconciliationRun),
-  );
-  await expect.poll(() => seen.at(-1)?.status, { timeout: 60_000 }).not.toBe("running");
-  if (stop.ok) stop.value();
-  return seen.at(-1) as ReconciliationRun;
+  return await endOfRun(console_, run_id);
 }
 
 const header =

@@ -6,15 +6,10 @@ import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../../local-project/index.ts";
 import { readMigrations } from "../../../../local-project/migrations.ts";
-import type {
-  OperationInput,
-  OperationName,
-  OperationOutput,
-  ReconciliationRun,
-  Result,
-} from "../../../../shared/contract/index.ts";
+import type { ReconciliationRun, Result } from "../../../../shared/contract/index.ts";
 import type { PackPrice, Report } from "../../../../shared/governance/reconciliation/index.ts";
 import { checkoutSession, event, type Purchase } from "../../../../tests/fixtures/stripe/events.ts";
+import { call, endOfRun, value } from "../../../../tests/support/console-calls.ts";
 import {
   emptyAccount,
   type StripeAccount,
@@ -79,22 +74,6 @@ async function start(name: string, kept: Keychain = keychain): Promise<Console> 
   );
   return opened.value;
 }
-async function call<N extends OperationName>(
-  console_: Console,
-  name: N,
-  input: OperationInput<N>,
-): Promise<Result<OperationOutput<N>>> {
-  return (await console_.dispatcher.call(name, input)) as Result<OperationOutput<N>>;
-}
-async function value<N extends OperationName>(
-  console_: Console,
-  name: N,
-  input: OperationInput<N>,
-): Promise<OperationOutput<N>> {
-  const result = await call(console_, name, input);
-  if (!result.ok) throw new Error(`${name}: ${result.error.message} ${result.error.details}`);
-  return result.value;
-}
 async function reconcile(console_: Console): Promise<ReconciliationRun> {
   const { run_id } = await value(console_, "reconciliation.start", {
     upload_ids: [],
@@ -102,18 +81,8 @@ async function reconcile(console_: Console): Promise<ReconciliationRun> {
     from,
     to,
   });
-  return await ended(console_, run_id);
+  return await endOfRun(console_, run_id);
 }
-async function ended(console_: Console, runId: string): Promise<ReconciliationRun> {
-  let last: ReconciliationRun | null = null;
-  const follow = console_.dispatcher.follow("reconciliation", { run_id: runId }, (item) => {
-    last = item as ReconciliationRun;
-  });
-  await expect.poll(() => last?.status, { timeout: 60_000 }).not.toBe("running");
-  if (follow.ok) follow.value();
-  return last as unknown as ReconciliationRun;
-}
-
 /** A purchase as Stripe has it. */
 function pay(name: string): Purchase {
   const p: Purchase = {
@@ -221,7 +190,7 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
     stripe_api: true,
     from,
     to: dayOf(today),
-  }).then(({ run_id }) => ended(console_, run_id));
+  }).then(({ run_id }) => endOfRun(console_, run_id));
   expect(second).toMatchObject({ status: "finished" });
   expect(server.requests).toHaveLength(7);
   const state = await value(console_, "reconciliation.stripe", {});
@@ -301,7 +270,7 @@ test("a run is cancelled while Stripe is read, and goes on from there the next t
   server.requests.length = 0;
   await expect.poll(() => server.requests.some(({ path }) => path === "charges")).toBe(true);
   await value(console_, "reconciliation.cancel", { run_id });
-  expect(await ended(console_, run_id)).toMatchObject({ status: "cancelled", failure: null });
+  expect(await endOfRun(console_, run_id)).toMatchObject({ status: "cancelled", failure: null });
   server.onRequest(() => null);
   server.requests.length = 0;
   expect((await reconcile(console_)).status).toBe("finished");

@@ -1,4 +1,4 @@
-import { Button, Checkbox, PasswordInput, Popover } from "@mantine/core";
+import { Button, Checkbox, PasswordInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type {
@@ -9,7 +9,8 @@ import type {
 } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { cleanText, clip } from "../../lib/text.ts";
-import { CheckIcon, CloseIcon, LinkIcon, PlugIcon, TrashIcon } from "../../ui/icons.tsx";
+import { RemoveButton } from "../../ui/ask.tsx";
+import { CheckIcon, CloseIcon, LinkIcon, PlugIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { CopyButton, copyText, Id, Note, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { failureText, QueryView, Skeleton } from "../../ui/states.tsx";
@@ -167,10 +168,8 @@ function Remove({
 }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const [isAsking, setAsking] = useState(false);
   const [isDataForgotten, setDataForgotten] = useState(false);
   const remove = async (): Promise<void> => {
-    setAsking(false);
     const result = await client.call("reconciliation.stripe_disconnect", { forget_data: isDataForgotten });
     if (!result.ok) return showFailure("Not removed", result.error);
     showDone(`Removed the key of ${accountName(connection)}${isDataForgotten ? " and what was read" : ""}`);
@@ -178,31 +177,21 @@ function Remove({
     void queries.invalidateQueries({ queryKey: ["reconciliation.stripe"] });
   };
   return (
-    <Popover opened={isAsking} onChange={setAsking} position="bottom-end" trapFocus>
-      <Popover.Target>
-        <Button variant="subtle" leftSection={<TrashIcon size={14} />} onClick={() => setAsking(true)}>
-          Remove key
-        </Button>
-      </Popover.Target>
-      <Popover.Dropdown>
-        <div className={css.ask}>
-          <span>
-            Forget this key on this machine? Nothing at Stripe changes; revoke it there if nobody needs it.
-          </span>
-          <Checkbox
-            label="Also forget what was read with it"
-            checked={isDataForgotten}
-            onChange={(event) => setDataForgotten(event.currentTarget.checked)}
-          />
-          <div className={css.row} style={{ justifyContent: "flex-end" }}>
-            <Button onClick={() => setAsking(false)}>Cancel</Button>
-            <Button variant="filled" color="danger" onClick={() => void remove()}>
-              Remove
-            </Button>
-          </div>
-        </div>
-      </Popover.Dropdown>
-    </Popover>
+    <RemoveButton
+      label="Remove key"
+      name={`Remove the key of ${accountName(connection)}`}
+      variant="subtle"
+      onRemove={() => void remove()}
+    >
+      <span>
+        Forget this key on this machine? Nothing at Stripe changes; revoke it there if nobody needs it.
+      </span>
+      <Checkbox
+        label="Also forget what was read with it"
+        checked={isDataForgotten}
+        onChange={(event) => setDataForgotten(event.currentTarget.checked)}
+      />
+    </RemoveButton>
   );
 }
 

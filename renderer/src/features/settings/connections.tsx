@@ -1,11 +1,12 @@
-import { Button, Checkbox, PasswordInput, Popover, Progress, Switch, TextInput } from "@mantine/core";
+import { Button, Checkbox, PasswordInput, Progress, Switch, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Failure, OperationOutput, Profile } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useLive } from "../../lib/live.ts";
 import { cleanText, clip, counted } from "../../lib/text.ts";
-import { PlusIcon, TrashIcon } from "../../ui/icons.tsx";
+import { RemoveButton } from "../../ui/ask.tsx";
+import { PlusIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { CopyButton, Note, Section, Tag, Tokens } from "../../ui/parts.tsx";
 import { failureText, QueryView } from "../../ui/states.tsx";
@@ -78,7 +79,6 @@ function ProfileRow({
   const client = useConsole();
   const queries = useQueryClient();
   const [busy, setBusy] = useState(false);
-  const [asking, setAsking] = useState(false);
   const select = async (): Promise<void> => {
     setBusy(true);
     const result = await client.call("connection.select", { profile_id: profile.profile_id });
@@ -86,7 +86,6 @@ function ProfileRow({
     if (!result.ok) showFailure(`${cleanText(profile.name)} was not opened`, result.error);
   };
   const remove = async (): Promise<void> => {
-    setAsking(false);
     const result = await client.call("connection.remove", { profile_id: profile.profile_id });
     if (result.ok) showDone(`Removed ${clip(cleanText(profile.name), 60)} and its key`);
     else showFailure("Not removed", result.error);
@@ -110,31 +109,16 @@ function ProfileRow({
           </Button>
         )}
         {profile.kind === "local" ? null : (
-          <Popover opened={asking} onChange={setAsking} position="bottom-end" trapFocus>
-            <Popover.Target>
-              <Button
-                leftSection={<TrashIcon size={14} />}
-                aria-label={`Remove ${cleanText(profile.name)}`}
-                onClick={() => setAsking(true)}
-              >
-                Remove
-              </Button>
-            </Popover.Target>
-            <Popover.Dropdown>
-              <div style={{ width: 280, display: "flex", flexDirection: "column", gap: 10 }}>
-                <span>
-                  Forget this connection and its key on this machine? Nothing in the project changes. Changes
-                  of yours that wait to be sent to it are lost.
-                </span>
-                <div className={css.buttons} style={{ justifyContent: "flex-end" }}>
-                  <Button onClick={() => setAsking(false)}>Cancel</Button>
-                  <Button variant="filled" color="danger" onClick={() => void remove()}>
-                    Remove
-                  </Button>
-                </div>
-              </div>
-            </Popover.Dropdown>
-          </Popover>
+          <RemoveButton
+            label="Remove"
+            name={`Remove ${cleanText(profile.name)}`}
+            onRemove={() => void remove()}
+          >
+            <span>
+              Forget this connection and its key on this machine? Nothing in the project changes. Changes of
+              yours that wait to be sent to it are lost.
+            </span>
+          </RemoveButton>
         )}
       </div>
     </div>
