@@ -425,6 +425,27 @@ describe("both shapes of the API", () => {
 });
 
 describe("when it does not go smoothly", () => {
+  test("begins a list anew where the object that it would go on from was deleted", async () => {
+    for (let n = 0; n < 250; n++)
+      account.lists.invoices.push({
+        id: `in_${n}`,
+        object: "invoice",
+        created: begin + n * 60,
+        status: "draft",
+      });
+    server.onRequest(({ path, query }) =>
+      path === "invoices" && query.has("starting_after") ? rateLimited : null,
+    );
+    expect(await read()).toMatchObject({ ok: false, error: { code: "rate_limited" } });
+    const { after } = cache.reading("invoices").open ?? {};
+    account.lists.invoices = account.lists.invoices.filter(({ id }) => id !== after);
+    server.onRequest(() => null);
+    now += 60;
+    expect((await read()).ok).toBe(true);
+    expect(cache.reading("invoices")).toMatchObject({ open: null, covered: { through: now } });
+    expect(cache.counts().invoices).toBe(250);
+  });
+
   test("waits where Stripe asks for fewer requests, and loses nothing", async () => {
     for (let n = 0; n < 300; n++) pay(n);
     server.onRequest((_request, number) => (number % 3 === 0 ? rateLimited : null));

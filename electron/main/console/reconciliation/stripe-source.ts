@@ -134,7 +134,12 @@ export async function readStripe(options: ReadStripeOptions): Promise<Result<Str
     const begun = fraction;
     for (let cursor = after; ; ) {
       const page = await client.page(resource, { ...span, after: cursor });
-      if (!page.ok) return page.error;
+      if (!page.ok) {
+        // The object that the reading goes on from may be gone: a draft of an invoice can be deleted.
+        if (page.error.code !== "refused" || cursor === null) return page.error;
+        cursor = null;
+        continue;
+      }
       const { records, has_more: hasMore } = page.value;
       const last = records.at(-1);
       const isDone = !hasMore || last === undefined;
