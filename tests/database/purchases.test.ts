@@ -129,6 +129,34 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect(await one("select console_search('ch_nobody') hits")).toEqual({ hits: [] });
     });
 
+    it("is checked against the price of its day, whichever prices came since", async () => {
+      const packId = `priced${++names}`;
+      const now = Math.floor(Date.now() / 1000);
+      await db.query(
+        `insert into governance.packs (pack_id, tokens, price_minor, currency, effective_from, retired_at) values
+          ($1, 1000, 100, 'gbp', to_timestamp($2::bigint - 20000), to_timestamp($2::bigint - 10000)),
+          ($1, 2000, 150, 'gbp', to_timestamp($2::bigint - 10000), null)`,
+        [packId, now],
+      );
+      const buy = async (ago: number, amountMinor: number): Promise<number | string | null | undefined> => {
+        const p = await topUp({ packId, tokens: 0, amountMinor, created: now - ago });
+        const metadata = { user_id: p.userId, pack_id: packId };
+        const answer = await send(event("checkout.session.completed", checkoutSession(p, { metadata })));
+        return answer.effects[0]?.tokens ?? answer.reason;
+      };
+      expect(await buy(15_000, 100)).toBe(1_000);
+      expect(await buy(15_000, 150)).toBe("amount_mismatch");
+      expect(await buy(5_000, 150)).toBe(2_000);
+      expect(await buy(5_000, 100)).toBe("amount_mismatch");
+      // From before its first price: against the first.
+      expect(await buy(50_000, 100)).toBe(1_000);
+      await db.query(
+        "update governance.packs set retired_at = now() where pack_id = $1 and retired_at is null",
+        [packId],
+      );
+      expect(await buy(5_000, 150)).toBe(2_000);
+    });
+
     it("answers duplicate to the same event", async () => {
       const sent = paid(await topUp());
       expect((await send(sent)).status).toBe("processed");
