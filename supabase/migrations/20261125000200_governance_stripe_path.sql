@@ -193,7 +193,7 @@ create function governance.book_lot(
   p_lot_id bigint, p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz, p_expires_at timestamptz, p_reference text,
   p_description text, p_metadata jsonb
 ) returns governance.granted
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_entry governance.token_transactions;
   v_spent governance.lot_spending;
@@ -236,8 +236,8 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Reading what Stripe sends. In plpgsql, so that a transaction sets each up once, however often it asks. These and all on
--- the path below have no search_path of their own: whoever calls them has set it, and setting it again costs.
+-- Reading what Stripe sends. In plpgsql, so that a transaction sets each up once, however often it asks; without
+-- search_path, as their callers have set it and they use built-in functions alone.
 -- ---------------------------------------------------------------------------------------------------------------
 
 create or replace function governance.stripe_id(p_value jsonb) returns text
@@ -301,7 +301,7 @@ $$;
 
 drop function governance.lock_stripe_ids(text[]);
 create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null, p_four text default null) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_first bigint := hashtextextended(coalesce(p_one, p_two, p_three, p_four), 7255);
   v_last bigint := hashtextextended(coalesce(p_four, p_three, p_two, p_one), 7255);
@@ -318,7 +318,7 @@ $$;
 comment on function governance.lock_stripe_ids(text, text, text, text) is 'Lets one transaction at a time work on what these ids of Stripe''s name.';
 
 create function governance.find_payment(p_intent text, p_charge text, p_session text, p_invoice text) returns governance.stripe_payments
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_pay governance.stripe_payments;
   v_id bigint;
@@ -348,7 +348,7 @@ create function governance.write_payment(
   p_pay governance.stripe_payments, p_now timestamptz, p_intent text, p_charge text, p_session text, p_invoice text, p_customer text, p_livemode boolean,
   p_order text, p_account_id bigint default null, p_amount bigint default null, p_currency text default null, p_paid_at timestamptz default null
 ) returns governance.stripe_payments
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 begin
   if p_pay.payment_id is null then
     insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id, customer_id, livemode, order_id,
@@ -400,7 +400,7 @@ $$;
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text default null
 ) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_description text := 'Pack ' || p_pack_id;
   v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id', p_pay.charge_id,
@@ -454,7 +454,7 @@ create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount bigint
 ) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_invoice text := governance.stripe_id(o -> 'invoice');
   v_customer text := governance.stripe_id(o -> 'customer');
@@ -537,7 +537,7 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
   'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise it waits for a person.';
 
 create or replace function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_metadata jsonb := governance.stripe_object(o -> 'metadata');
   v_user_id text := coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'), governance.stripe_id(o -> 'client_reference_id'));
@@ -577,7 +577,7 @@ end
 $$;
 
 create or replace function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_intent text := governance.stripe_id(o -> 'id');
   v_charge text := coalesce(governance.stripe_id(o -> 'latest_charge'), governance.stripe_id(o #> '{charges,data,0,id}'));
@@ -706,7 +706,7 @@ $$;
 -- ---------------------------------------------------------------------------------------------------------------
 
 create or replace function governance.dispatch_event(p_event_id text, p_type text, p_told_at timestamptz, p_event jsonb, p_now timestamptz) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   o jsonb := p_event #> '{data,object}';
   v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
@@ -742,7 +742,7 @@ $$;
 
 drop function governance.take_event(text, jsonb, timestamptz);
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz, p_is_new boolean default false) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
   v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
