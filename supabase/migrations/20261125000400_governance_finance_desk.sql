@@ -181,6 +181,8 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_report.bridge, tie_out and roll_forward are lists of lines');
   elsif pg_column_size(p_report) > 8388608 then
     perform governance.fail('PT400', 'invalid_argument', 'p_report is larger than 8 MB');
+  elsif p_is_last is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_is_last is true or false');
   elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
   elsif exists (select from jsonb_array_elements(p_differences) d where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
