@@ -15,6 +15,7 @@ import {
   heldCalls,
   hostileCalls,
   installAttack,
+  keptRun,
   type Outcome,
   publicFunctions,
   tryCalls,
@@ -60,27 +61,8 @@ async function furnish(project: Project): Promise<void> {
     "process_stripe_event",
     event("checkout.session.completed", checkoutSession(bought), { id: "evt_quarantined" }),
   );
-  const correction = {
-    action: "grant",
-    user_id: "user-1",
-    tokens: 5_000,
-    charge_id: "ch_h1",
-    amount_minor: 500,
-    currency: "usd",
-  };
-  const differences = ["d-1", "d-2"].map((difference_id) => ({
-    difference_id,
-    class: "PAID_NOT_GRANTED",
-    tokens: 5_000,
-    correction,
-  }));
-  await project.call(
-    "console_keep_reconciliation",
-    "run-1",
-    "ann",
-    { tied_out: false, period: { from: "2026-01-01", to: "2026-02-01" } },
-    JSON.stringify(differences),
-  );
+  const { report, differences } = keptRun;
+  await project.call("console_keep_reconciliation", "run-1", "ann", report, JSON.stringify(differences));
   await project.call("console_case_action", "propose-1", ["d-1"], "propose", "ann", "paid", {});
   await project.pool.query(`
     create table public.chat_messages (id bigint primary key, user_id text, created_at timestamptz, metadata jsonb);

@@ -316,6 +316,27 @@ function bent(document: Json, random: Random): Json {
   return copy;
 }
 
+/** A reconciliation as the desk keeps it. */
+export const keptRun = {
+  report: { tied_out: false, period: { from: "2026-01-01", to: "2026-02-01" } },
+  differences: ["d-1", "d-2"].map((difference_id) => ({
+    difference_id,
+    class: "PAID_NOT_GRANTED",
+    amount_minor: 500,
+    currency: "usd",
+    tokens: 5_000,
+    occurred_at: "2026-01-05T00:00:00Z",
+    correction: {
+      action: "grant",
+      user_id: "user-1",
+      tokens: 5_000,
+      charge_id: "ch_h1",
+      amount_minor: 500,
+      currency: "usd",
+    },
+  })),
+};
+
 const documents: Readonly<Record<string, (random: Random) => Json>> = {
   p_rule: (random) => ({
     ...(plainRule as Record<string, Json>),
@@ -338,30 +359,8 @@ const documents: Readonly<Record<string, (random: Random) => Json>> = {
   }),
   p_columns: () => ({ id: "id", user_id: "user_id", created_at: "created_at", metadata: "metadata" }),
   p_details: () => ({ tokens: 5, resolution: "grant", assignee: "ann", until: "2026-12-01" }),
-  p_report: () => ({
-    run_id: "r",
-    from: "2026-01-01",
-    to: "2026-02-01",
-    totals: { usd: { gross_minor: 1 } },
-  }),
-  p_differences: (random) => [
-    {
-      difference_id: from(["d-1", "d-2"], random),
-      class: "PAID_NOT_GRANTED",
-      amount_minor: 500,
-      currency: "usd",
-      tokens: 5_000,
-      occurred_at: "2026-01-05T00:00:00Z",
-      correction: {
-        action: "grant",
-        user_id: "user-1",
-        tokens: 5_000,
-        charge_id: "ch_h1",
-        amount_minor: 500,
-        currency: "usd",
-      },
-    },
-  ],
+  p_report: () => keptRun.report,
+  p_differences: (random) => [from(keptRun.differences, random)],
 };
 
 const leaf = '{"fact":"model","op":"=","value":"m"}';
