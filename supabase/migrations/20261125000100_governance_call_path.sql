@@ -246,8 +246,14 @@ begin
           where r.account_id = a.account_id and r.status = 'held' and r.created_at >= coalesce(a.holds_from, '-infinity')) end)
     ) p(problem, found, expected)
     where (v_account_id is null or a.account_id = v_account_id) and p.found is distinct from p.expected
+  ), orphans as (
+    -- Books whose account was deleted: no join with accounts would show them.
+    select x.account_id from (select t.account_id from governance.token_transactions t union select l.account_id from governance.lots l) x
+    where v_account_id is null and not exists (select from governance.accounts a where a.account_id = x.account_id)
   ), problems as (
-    select jsonb_build_object('problem', e.problem, 'user_id', e.user_id, 'transaction_id', e.transaction_id) as problem, 1 as rank, e.transaction_id as n from entry_problems e
+    select jsonb_build_object('problem', 'account_missing', 'account_id', o.account_id) as problem, 0 as rank, o.account_id as n from orphans o
+    union all
+    select jsonb_build_object('problem', e.problem, 'user_id', e.user_id, 'transaction_id', e.transaction_id), 1, e.transaction_id from entry_problems e
     union all
     select jsonb_build_object('problem', 'lot_mismatch', 'user_id', l.user_id, 'grant_id', l.lot_id, 'found', l.remaining, 'expected', l.net), 2, l.lot_id from lot_problems l
     union all

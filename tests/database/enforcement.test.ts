@@ -527,6 +527,22 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectClean(desk);
   });
 
+  it("finds books whose account was deleted", async () => {
+    const user = fresh("user");
+    await authorize(desk, user, { p_request_id: fresh("call"), p_estimated_tokens: 50 });
+    await desk.sql.query("begin");
+    await desk.sql.query("set local session_replication_role = replica");
+    await desk.sql.query("delete from governance.accounts where user_id = $1", [user]);
+    const { problems } = (
+      await desk.one<{ answer: { problems: { problem: string }[] } }>(
+        "select public.verify_ledger() as answer",
+      )
+    ).answer;
+    await desk.sql.query("rollback");
+    expect(problems.map(({ problem }) => problem)).toContain("account_missing");
+    await expectClean(desk);
+  });
+
   it("leaves other people's tables alone and takes no permission from an error", async () => {
     expect(
       await desk.rpc("record_token_usage", {
