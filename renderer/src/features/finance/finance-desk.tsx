@@ -259,7 +259,10 @@ function Run({
     () =>
       client.follow("reconciliation", { run_id: runId }, (item) => {
         setLive(item);
-        if (item.status !== "running") void queries.invalidateQueries({ queryKey: ["reconciliation.runs"] });
+        if (item.status === "running") return;
+        // A finished run is in the list, and what it read of Stripe is kept.
+        for (const name of ["reconciliation.runs", "reconciliation.stripe"])
+          void queries.invalidateQueries({ queryKey: [name] });
       }),
     [client, queries, runId],
   );
