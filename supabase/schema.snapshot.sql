@@ -85,7 +85,7 @@ table governance.accounts with (fillfactor=50)
   promotional_tokens bigint not null default 0
   reserved_tokens bigint not null default 0
   debt_tokens bigint not null default 0
-  CHECK ((LEAST(subscription_tokens, purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens, day_tokens, month_tokens, (((subscription_tokens + purchased_tokens) + promotional_tokens) - reserved_tokens)) >= 0))
+  CHECK (governance.is_never_negative(accounts.*))
   FOREIGN KEY (plan_id) REFERENCES governance.plans(plan_id)
   PRIMARY KEY (account_id)
   UNIQUE (user_id)
@@ -285,7 +285,7 @@ table governance.lots with (fillfactor=70)
   spent bigint not null default 0
   expired bigint not null default 0
   clawed_back bigint not null default 0
-  CHECK (((kind = ANY (ARRAY['subscription'::text, 'purchased'::text, 'promotional'::text])) AND (granted > 0) AND (LEAST(remaining, frozen, spent, expired, clawed_back) >= 0) AND (granted = ((((remaining + frozen) + spent) + expired) + clawed_back)) AND (is_open OR ((remaining + frozen) = 0))))
+  CHECK (governance.adds_up(lots.*))
   FOREIGN KEY (account_id) REFERENCES governance.accounts(account_id)
   PRIMARY KEY (lot_id)
   INDEX lots_account ON governance.lots USING btree (account_id, lot_id)
@@ -887,6 +887,7 @@ function governance.account_json(a governance.accounts) returns jsonb stable
 function governance.account_rows(p_account_ids bigint[]) returns jsonb stable
 function governance.account_usage(p_account_id bigint, p_start timestamp with time zone, p_end timestamp with time zone) returns TABLE(day date, model text, task_type text, scope_id text, calls bigint, messages bigint, input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint, last_activity_at timestamp with time zone) stable
 function governance.account_usage_json(p_account_id bigint, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable
+function governance.adds_up(l governance.lots) returns boolean immutable
 function governance.adopt_purchases() returns bigint
 function governance.aggregate_days(p_limit integer DEFAULT 40) returns integer
 function governance.alert_period(p_period text, p_now timestamp with time zone, OUT from_day date, OUT to_day date, OUT key text) returns record immutable
@@ -1018,6 +1019,7 @@ function governance.invalid_preset(p_path text, p_problem text) returns void
 function governance.invalid_rule(p_path text, p_problem text) returns void
 function governance.is_closed_with(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
 function governance.is_in_close(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
+function governance.is_never_negative(a governance.accounts) returns boolean immutable
 function governance.is_same_person(p_one text, p_other text) returns boolean immutable
 function governance.is_token_order(p_metadata jsonb) returns boolean immutable
 function governance.is_undecided(c governance.reconciliation_cases) returns boolean immutable
@@ -1031,6 +1033,7 @@ function governance.lock_account_id(p_account_id bigint) returns governance.acco
 function governance.lock_key(p_user_id text) returns bigint immutable
 function governance.lock_person(p_operator text) returns void
 function governance.lock_stripe_ids(p_one text, p_two text DEFAULT NULL::text, p_three text DEFAULT NULL::text, p_four text DEFAULT NULL::text) returns void
+function governance.lot_seal(l governance.lots) returns text stable
 function governance.maintenance_answer(p_counts jsonb) returns jsonb immutable
 function governance.merge_payments(p_into bigint, p_from bigint) returns void
 function governance.metadata_text(p_metadata jsonb, VARIADIC p_keys text[]) returns text immutable
@@ -1088,6 +1091,7 @@ function governance.run_json(r governance.reconciliation_runs) returns jsonb sta
 function public.run_maintenance() returns jsonb security definer to service_role
 function public.save_rule(p_command_id text, p_rule jsonb, p_expected_version integer DEFAULT NULL::integer, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.schedule_maintenance() returns boolean
+function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean immutable
 function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text immutable
 function governance.set_test_clock(p_at timestamp with time zone, p_frozen boolean DEFAULT false) returns timestamp with time zone
 function governance.setting_number(p_key text, p_default bigint) returns bigint stable

@@ -134,6 +134,30 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- The two checks that keep tokens from going negative, as functions of the row: PostgreSQL reads the text of a check
+-- anew at every statement, and a call of one name is quickly read.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.is_never_negative(a governance.accounts) returns boolean
+  language plpgsql immutable as $$
+begin
+  return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens, a.day_tokens, a.month_tokens,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens) >= 0;
+end
+$$;
+comment on function governance.is_never_negative(governance.accounts) is 'The check of accounts: no counter below zero, nothing reserved that is not there.';
+create function governance.adds_up(l governance.lots) returns boolean
+  language plpgsql immutable as $$
+begin
+  return l.kind in ('subscription', 'purchased', 'promotional') and l.granted > 0 and least(l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0
+    and l.granted = l.remaining + l.frozen + l.spent + l.expired + l.clawed_back and (l.is_open or l.remaining + l.frozen = 0);
+end
+$$;
+comment on function governance.adds_up(governance.lots) is 'The check of lots: granted is what remains, is frozen, was spent, expired or was clawed back; none of it below zero.';
+alter table governance.accounts drop constraint accounts_never_negative, add constraint accounts_never_negative check (governance.is_never_negative(accounts));
+alter table governance.lots drop constraint lots_add_up, add constraint lots_add_up check (governance.adds_up(lots));
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- Identical messages are counted beside the partitions: one index to look into, not one a month.
 -- ---------------------------------------------------------------------------------------------------------------
 
@@ -277,7 +301,8 @@ create or replace function public.authorize_usage(
   p_conversation_id text default null, p_task_type text default null, p_scope_id text default null, p_complexity numeric default null
 ) returns jsonb
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune partitions.
-  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
+  -- And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
   -- Whole rows into typed variables: cheaper than wide select lists, which PostgreSQL sets up anew for each call.
   a governance.accounts;
@@ -555,7 +580,7 @@ $$;
 create or replace function governance.settle_request(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean
 ) returns jsonb
-  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
   k governance.request_keys;
   a governance.accounts;
