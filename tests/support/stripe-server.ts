@@ -90,6 +90,7 @@ export const emptyAccount = (id: string, name: string): StripeAccount => ({
 export async function startStripeServer(keys: Readonly<Record<string, StripeKey>>) {
   const requests: StripeRequest[] = [];
   let decide: (request: StripeRequest, number: number) => Fault | null = () => null;
+  let clock: () => number = Date.now;
 
   function answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? "/", "http://stripe.test");
@@ -104,6 +105,7 @@ export async function startStripeServer(keys: Readonly<Record<string, StripeKey>
       response.writeHead(status, {
         "content-type": "application/json",
         "request-id": `req_${requests.length}`,
+        date: new Date(clock()).toUTCString(),
         ...headers,
       });
       response.end(JSON.stringify(body));
@@ -182,6 +184,10 @@ export async function startStripeServer(keys: Readonly<Record<string, StripeKey>
     /** Decides what goes wrong; requests are numbered from 1. */
     onRequest(next: typeof decide): void {
       decide = next;
+    },
+    /** Stripe's own clock, in milliseconds. */
+    setClock(next: typeof clock): void {
+      clock = next;
     },
     async stop(): Promise<void> {
       server.closeAllConnections();

@@ -72,6 +72,7 @@ const maxPauseMs = 60_000;
 
 export function createStripeClient(options: StripeClientOptions) {
   const { key, signal, backoffMs = 1_000, timeoutMs = 30_000 } = options;
+  let answeredAt: number | null = null;
   const stripe = new Stripe(key, {
     ...options.endpoint,
     maxNetworkRetries: 3,
@@ -79,12 +80,15 @@ export function createStripeClient(options: StripeClientOptions) {
     telemetry: false,
     appInfo: { name: "Token Governance" },
     // A fetch of our own, because a cancelled reading must not wait for an answer that is on its way.
-    httpClient: Stripe.createFetchHttpClient(((url: string, init: RequestInit) => {
+    httpClient: Stripe.createFetchHttpClient((async (url: string, init: RequestInit) => {
       options.onRequest?.();
-      return fetch(url, {
+      const response = await fetch(url, {
         ...init,
         signal: AbortSignal.any([signal, init.signal].filter((one) => one !== undefined && one !== null)),
       });
+      const date = Date.parse(response.headers.get("date") ?? "");
+      if (!Number.isNaN(date)) answeredAt = date / 1000;
+      return response;
     }) as typeof fetch),
   });
 
@@ -129,6 +133,9 @@ export function createStripeClient(options: StripeClientOptions) {
   }
 
   return {
+    /** The moment of the last answer by Stripe's own clock, in seconds since 1970; null before there was one. */
+    answeredAt: (): number | null => answeredAt,
+
     /** One page of a list, the newest first, as Stripe gives it. */
     async page<R extends StripeResource>(
       resource: R,

@@ -43,6 +43,7 @@ beforeEach(async () => {
   cache = openStripeCache(join(folder, "one.sqlite"));
   now = begin + 40 * day;
   ticks = 0;
+  server.setClock(() => now * 1000);
 });
 afterEach(async () => {
   cache.close();
@@ -255,6 +256,16 @@ describe("reading an account", () => {
       ].toSorted(),
     );
     expect(await lineOf("ch_001000")).toContain("cs_live_001000");
+  });
+
+  test("misses nothing on a machine whose clock is an hour ahead", async () => {
+    const ahead = { now: () => new Date((now + 3_600) * 1000 + ticks++) };
+    pay(0, now - 60);
+    expect(await read(ahead)).toMatchObject({ ok: true, value: { through: now } });
+    now += 1_800;
+    pay(1, now - 600);
+    expect(await read(ahead)).toMatchObject({ ok: true });
+    expect(await lineOf("ch_000001")).toContain("cs_live_000001");
   });
 
   test("reads further back when an earlier period is asked for, and not again what is there", async () => {
