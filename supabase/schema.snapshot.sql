@@ -95,6 +95,7 @@ table governance.accounts with (fillfactor=50)
   UNIQUE INDEX accounts_user_id_key ON governance.accounts USING btree (user_id)
   trigger account_listings_changed AFTER UPDATE OF display_name, email, plan_id, flagged_at, blocked_at, blocked_until ON governance.accounts FOR EACH ROW WHEN (((((((old.display_name IS DISTINCT FROM new.display_name) OR (old.email IS DISTINCT FROM new.email)) OR (old.plan_id IS DISTINCT FROM new.plan_id)) OR (old.flagged_at IS DISTINCT FROM new.flagged_at)) OR (old.blocked_at IS DISTINCT FROM new.blocked_at)) OR (old.blocked_until IS DISTINCT FROM new.blocked_until))) EXECUTE FUNCTION governance.follow_account()
   trigger account_listings_made AFTER INSERT ON governance.accounts FOR EACH ROW EXECUTE FUNCTION governance.follow_account()
+  trigger accounts_keep_lots BEFORE DELETE ON governance.accounts FOR EACH ROW EXECUTE FUNCTION governance.refuse_orphans()
   row level security
 table governance.active_config
   only_row boolean not null default true
@@ -286,7 +287,6 @@ table governance.lots with (fillfactor=70)
   expired bigint not null default 0
   clawed_back bigint not null default 0
   CHECK (governance.adds_up(lots.*))
-  FOREIGN KEY (account_id) REFERENCES governance.accounts(account_id)
   PRIMARY KEY (lot_id)
   INDEX lots_account ON governance.lots USING btree (account_id, lot_id)
   INDEX lots_expiring ON governance.lots USING btree (expires_at) WHERE (is_open AND (expires_at IS NOT NULL))
@@ -901,7 +901,6 @@ function governance.balance_json(p_subscription bigint, p_purchased bigint, p_pr
 function public.begin_checkout(p_user_id text, p_pack_id text) returns jsonb security definer to service_role
 function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
 function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
-function governance.book_lot(p_lot_id bigint, p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone, p_reference text, p_description text, p_metadata jsonb) returns governance.granted
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
 function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer DEFAULT NULL::integer, p_named jsonb DEFAULT '{}'::jsonb) returns governance.refusal stable
@@ -977,7 +976,6 @@ function governance.current_account(p_user_id text, p_create boolean DEFAULT fal
 function governance.decision_answer(q governance.requests) returns jsonb stable
 function governance.decision_json(r governance.requests) returns jsonb stable
 function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
-function governance.dispatch_event(p_event_id text, p_type text, p_told_at timestamp with time zone, p_event jsonb, p_now timestamp with time zone) returns governance.stripe_outcome
 function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb stable
 function governance.end_answer(q governance.requests) returns jsonb stable
 function governance.end_command(p_kind text, p_command_id text, p_answer jsonb) returns jsonb
@@ -1011,7 +1009,7 @@ function governance.give_up_notifications(p_now timestamp with time zone) return
 function governance.grant_allowance(p_account governance.accounts, p_month date, p_tokens bigint, p_now timestamp with time zone, p_rollover_months integer) returns void
 function governance.grant_invoice_line(p_now timestamp with time zone, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text, p_tokens bigint, p_amount bigint, p_currency text, p_from timestamp with time zone, p_to timestamp with time zone, p_subscription text) returns jsonb
 function governance.grant_pack(p_now timestamp with time zone, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint, p_currency text, p_paid_at timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
-function governance.grant_paid(p_now timestamp with time zone, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
+function governance.grant_paid(p_now timestamp with time zone, p_pay governance.stripe_payments, p_user_id text, p_last_hash bytea, p_balance bigint, p_debt bigint, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
 function governance.grant_tokens(p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_reference text DEFAULT NULL::text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb, p_source jsonb DEFAULT '{}'::jsonb) returns governance.granted
 function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
@@ -1051,7 +1049,7 @@ function governance.now() returns timestamp with time zone stable
 function governance.on_charge(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_checkout(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_invoice(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
-function governance.on_paid_order(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text, p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount bigint) returns governance.stripe_outcome
+function governance.on_paid_order(p_event_id text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text, p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb) returns governance.stripe_outcome
 function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamp with time zone, p_told_at timestamp with time zone, o jsonb, p_livemode boolean) returns governance.stripe_outcome
 function governance.on_subscription(p_event_id text, p_type text, p_now timestamp with time zone, o jsonb) returns governance.stripe_outcome
 function governance.outcome(p_status text, p_reason text DEFAULT NULL::text, p_effects jsonb DEFAULT '[]'::jsonb, p_payment_id bigint DEFAULT NULL::bigint, p_waits_for text DEFAULT NULL::text) returns governance.stripe_outcome immutable
@@ -1075,6 +1073,7 @@ function governance.record_purchase(p_transaction_id bigint, p_type text, p_lot_
 function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric DEFAULT NULL::numeric, p_model text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.recover_debt(p_account_id bigint, p_now timestamp with time zone, p_reference text) returns bigint
 function governance.refuse_change() returns trigger
+function governance.refuse_orphans() returns trigger
 function public.release_usage(p_request_id text, p_reason text DEFAULT NULL::text) returns jsonb security definer to service_role
 function governance.ring(p_topic text, p_now timestamp with time zone) returns void
 function governance.ring_feed(p_now timestamp with time zone, p_interval_ms integer) returns void
@@ -1099,6 +1098,7 @@ function governance.setting_texts(p_key text, p_otherwise text[]) returns text[]
 function governance.settle_payment(p_payment_id bigint, p_now timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
 function governance.settle_request(p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb, p_above_ceiling boolean) returns jsonb
 function public.settle_usage(p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) returns jsonb security definer to service_role
+function governance.settled(p_payment_id bigint, p_now timestamp with time zone, p_cause text) returns governance.stripe_outcome
 function governance.settlement_alerts(p_account_id bigint, p_now timestamp with time zone, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint, p_low bigint, p_high bigint, p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint, p_month_before bigint, p_warn_at integer[], p_day date, p_details jsonb) returns jsonb
 function governance.sort_name(p_user_id text, p_display_name text) returns text immutable
 function governance.space_phrases(p_folded text) returns text immutable

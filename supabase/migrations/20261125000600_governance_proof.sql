@@ -132,12 +132,222 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- A month that turns takes its day along
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  v_plan governance.plans;
+  v_lot governance.lots;
+  v_take bigint;
+  v_day date;
+  v_month date;
+  v_grant_month date;
+  v_result governance.rolled := row(0, 0, 0);
+begin
+  select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  if a.holds_check_at <= p_now then
+    v_result.expired_holds := governance.expire_account_holds(p_account_id, p_now);
+    select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  end if;
+
+  if a.lots_check_at <= p_now then
+    for v_lot in
+      select * from governance.lots l
+      where l.account_id = p_account_id and l.is_open and l.expires_at <= p_now and l.remaining > 0
+      order by l.expires_at, l.lot_id
+    loop
+      -- Tokens held for calls under way outlive their lot until those calls end.
+      v_take := least(v_lot.remaining, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens);
+      exit when v_take = 0;
+      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take, is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take],
+        case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take else 0 end,
+        case v_lot.kind when 'promotional' then -v_take else 0 end, 0, null, 'Expired');
+      v_result.expired_lots := v_result.expired_lots + 1;
+      select * into strict a from governance.accounts x where x.account_id = p_account_id;
+    end loop;
+    update governance.accounts x set lots_check_at = (
+      select min(l.expires_at) from governance.lots l where l.account_id = p_account_id and l.is_open and l.remaining > 0)
+    where x.account_id = p_account_id;
+  end if;
+
+  -- A new time zone may leave the end of the day behind that of its month: what a month counts is what its days have.
+  if a.day_ends_at <= p_now or a.month_ends_at <= p_now then
+    v_day := (p_now at time zone a.timezone)::date;
+    update governance.accounts x set
+      local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone a.timezone,
+      day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = p_account_id;
+  end if;
+  if a.month_ends_at <= p_now then
+    v_month := date_trunc('month', p_now at time zone a.timezone)::date;
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set
+      local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone a.timezone,
+      month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0, month_allowance = v_plan.monthly_allowance
+    where x.account_id = p_account_id;
+    if v_plan.monthly_allowance > 0 then
+      -- Months that passed unseen are granted only as far as their tokens would still be there.
+      v_grant_month := greatest((a.local_month + interval '1 month')::date, (v_month - v_plan.rollover_months * interval '1 month')::date);
+      while v_grant_month <= v_month loop
+        perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+        v_result.allowances := v_result.allowances + 1;
+        v_grant_month := (v_grant_month + interval '1 month')::date;
+      end loop;
+    end if;
+  end if;
+  return v_result;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- A refund that failed, or a dispute that was won after all, once the tokens were spent: the debt for them is struck
+-- before the payment's row says that nothing is taken back. The other way round the row's check refused it, and the
+-- event waited for a person as malformed.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text, p_difference_id text default null) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_pay governance.stripe_payments;
+  v_account governance.accounts;
+  v_refunded bigint;
+  v_refund_id text;
+  v_lost bigint;
+  v_open boolean;
+  v_dispute_id text;
+  v_disputed bigint;
+  v_lot record;
+  v_due_reversed bigint;
+  v_due_clawed bigint;
+  v_move bigint;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_reference text;
+  v_metadata jsonb;
+  v_effects jsonb := '[]';
+  v_moved boolean := false;
+begin
+  select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
+  if v_pay.account_id is null then return v_effects; end if;
+  -- Nothing was refunded or disputed: the common case.
+  if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
+    and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
+    return v_effects;
+  end if;
+  v_account := governance.lock_account_id(v_pay.account_id);
+
+  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
+      v_pay.refunded_minor - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
+    case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
+  into v_refunded, v_refund_id
+  from governance.stripe_refunds r where r.payment_id = p_payment_id;
+  if v_pay.refunded_override_at is not null
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id and r.told_at > v_pay.refunded_override_at)
+    and coalesce(v_pay.refunded_at, '-infinity') <= v_pay.refunded_override_at then
+    v_refunded := v_pay.refunded_override_minor;
+  end if;
+  select coalesce(sum(d.amount_minor) filter (where d.stage = 3 and d.is_lost), 0), coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
+    max(d.dispute_id), coalesce(max(d.amount_minor), 0)
+  into v_lost, v_open, v_dispute_id, v_disputed
+  from governance.stripe_disputes d where d.payment_id = p_payment_id;
+  v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
+  v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id, 'payment_intent_id', v_pay.payment_intent_id,
+    'invoice_id', v_pay.invoice_id, 'difference_id', p_difference_id));
+
+  for v_lot in
+    select s.*, l.remaining, l.frozen from governance.stripe_lots s join governance.lots l using (lot_id)
+    where s.payment_id = p_payment_id and not s.is_void order by s.lot_id
+  loop
+    v_due_reversed := governance.pro_rata(v_lot.tokens, v_refunded, v_pay.amount_minor);
+    if v_refunded = 0 then v_due_reversed := 0; end if;
+    v_due_clawed := case when v_lost = 0 then 0
+      else least(governance.pro_rata(v_lot.tokens, v_lost, v_pay.amount_minor), v_lot.tokens - v_due_reversed) end;
+
+    -- Given back first, so that the sums never pass what was bought; and what is owed for it struck before it is no longer taken.
+    if v_due_clawed < v_lot.clawed then
+      v_move := v_lot.clawed - v_due_clawed;
+      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Dispute won: given back', v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      update governance.stripe_lots s set clawed = v_due_clawed where s.lot_id = v_lot.lot_id;
+      update governance.stripe_lots s set dispute_state = 'released' where s.lot_id = v_lot.lot_id and v_due_clawed = 0 and v_lost = 0;
+      perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_move, 0, v_disputed, v_pay.currency, null, v_dispute_id,
+        p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_move, v_entry);
+      v_moved := true;
+    end if;
+    if v_due_reversed < v_lot.reversed then
+      v_move := v_lot.reversed - v_due_reversed;
+      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Refund failed: given back', v_metadata);
+      update governance.stripe_lots s set reversed = v_due_reversed where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_entry, 'restoration', v_lot.lot_id, p_payment_id, v_move, 0, v_refunded, v_pay.currency,
+        p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('restoration', v_account.user_id, v_move, v_entry);
+      v_moved := true;
+    end if;
+    if v_due_reversed > v_lot.reversed then
+      v_move := v_due_reversed - v_lot.reversed;
+      v_taking := governance.take_back(v_lot.lot_id, v_move, 'refund', p_now, v_reference, 'Refund', v_metadata || jsonb_strip_nulls(jsonb_build_object('refund_id', v_refund_id, 'refunded_minor', v_refunded)));
+      update governance.stripe_lots s set reversed = v_due_reversed, owed = s.owed + v_taking.debt where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_taking.transaction_id, 'refund', v_lot.lot_id, p_payment_id, -v_move, v_taking.debt, v_refunded, v_pay.currency,
+        v_refund_id, p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('refund', v_account.user_id, -v_move, v_taking.transaction_id);
+      v_moved := true;
+    end if;
+    if v_due_clawed > v_lot.clawed then
+      v_move := v_due_clawed - v_lot.clawed;
+      v_taking := governance.take_back(v_lot.lot_id, v_move, 'reversal', p_now, v_reference, 'Dispute lost', v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      update governance.stripe_lots s set clawed = v_due_clawed, owed = s.owed + v_taking.debt, dispute_state = 'clawed' where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_taking.transaction_id, 'dispute_clawback', v_lot.lot_id, p_payment_id, -v_move, v_taking.debt, v_disputed, v_pay.currency,
+        null, v_dispute_id, p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('dispute_clawback', v_account.user_id, -v_move, v_taking.transaction_id);
+      v_moved := true;
+    end if;
+
+    select l.remaining, l.frozen into strict v_lot.remaining, v_lot.frozen from governance.lots l where l.lot_id = v_lot.lot_id;
+    if v_open and (v_lot.dispute_state <> 'held' or v_lot.remaining > 0) then
+      v_taking := governance.freeze_lot(v_lot.lot_id, v_lot.remaining, p_now, v_reference, 'Dispute opened: frozen', v_metadata || jsonb_build_object('dispute_id', v_dispute_id));
+      if v_taking.taken > 0 or v_lot.dispute_state <> 'held' then
+        -- Nothing may be left to freeze; that it was tried is on record all the same.
+        v_entry := coalesce(v_taking.transaction_id, (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
+          'Dispute opened: nothing left to freeze', v_metadata || jsonb_build_object('dispute_id', v_dispute_id))).transaction_id);
+        update governance.stripe_lots s set dispute_state = 'held' where s.lot_id = v_lot.lot_id;
+        perform governance.record_purchase(v_entry, 'dispute_hold', v_lot.lot_id, p_payment_id, -v_taking.taken, 0, v_disputed, v_pay.currency, null, v_dispute_id,
+          p_difference_id => p_difference_id);
+        v_effects := v_effects || governance.effect('dispute_hold', v_account.user_id, -v_taking.taken, v_entry);
+      end if;
+    elsif not v_open and (v_lot.dispute_state = 'held' or v_lot.frozen > 0) then
+      v_taking := governance.thaw_lot(v_lot.lot_id, v_lot.frozen, p_now, v_reference, 'Dispute decided: thawed', v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      if v_due_clawed = 0 then
+        v_entry := coalesce(v_taking.transaction_id, (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
+          'Dispute decided: nothing was frozen', v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)))).transaction_id);
+        update governance.stripe_lots s set dispute_state = 'released' where s.lot_id = v_lot.lot_id;
+        perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_taking.taken, 0, v_disputed, v_pay.currency, null, v_dispute_id,
+          p_difference_id => p_difference_id);
+        v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_taking.taken, v_entry);
+      end if;
+      v_moved := true;
+    end if;
+  end loop;
+  if v_moved then
+    perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
+    perform governance.ring('accounts', p_now);
+  end if;
+  return v_effects;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- The proof
 -- ---------------------------------------------------------------------------------------------------------------
 
 create or replace function public.verify_ledger(p_user_id text default null) returns jsonb
   -- Estimates of what unnest answers are wild: compiling for them took longer than the work.
-  language plpgsql stable security definer set search_path = '' set jit = off as $$
+  language plpgsql stable security definer set search_path = '' set jit = off set plan_cache_mode = force_custom_plan as $$
 declare
   v_account_id bigint;
   v_accounts bigint;
