@@ -420,13 +420,13 @@ begin
     from (select x.account_id, x.decision_id, x.transaction_id, x.amount, x.reference, x.created_at from governance.token_transactions x
       where x.transaction_type = 'usage' and x.decision_id is not null and (v_account_id is null or x.account_id = v_account_id)) t
     full join (select y.account_id, y.decision_id, y.status, y.request_id, y.transaction_id, y.charged_tokens, y.unpaid_tokens, y.ended_at
-      from governance.requests y where y.status not in ('blocked', 'held') and (v_account_id is null or y.account_id = v_account_id)) r
+      from governance.requests y where v_account_id is null or y.account_id = v_account_id) r
       on r.decision_id = t.decision_id
-    left join governance.hold_events h on h.decision_id = r.decision_id and h.kind = r.status and r.status <> 'settled'
+    left join governance.hold_events h on h.decision_id = r.decision_id and h.kind = r.status
     left join governance.request_keys k on k.request_id = t.reference and k.decision_id = t.decision_id and r.decision_id is null
     where case
       when r.decision_id is null then k.decision_id is not null
-      when t.transaction_id is null then r.status = 'settled' or h.decision_id is null
+      when t.transaction_id is null then r.status = 'settled' or (r.status not in ('blocked', 'held') and h.decision_id is null)
       else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id is distinct from t.reference or r.transaction_id is distinct from t.transaction_id
         or r.charged_tokens - r.unpaid_tokens is distinct from -t.amount or r.ended_at is distinct from t.created_at end
   ), calls as (
@@ -497,9 +497,9 @@ begin
       ('day_cost_mismatch', a.day_cost_micros, coalesce(u.day_cost, 0)),
       ('month_cost_mismatch', a.month_cost_micros, coalesce(u.month_cost, 0)),
       ('day_messages_mismatch', a.day_messages, case when c.day_messages is not null then c.day_messages when a.day_messages > 0 then
-        -- No call since the day turned, or since a new time zone moved its end and left its count.
-        coalesce((select r.seen_messages_today from governance.requests r where r.account_id = a.account_id
-          order by r.decision_id desc limit 1), 0) else 0 end)
+        -- No call since the day turned; or since a new time zone moved its end, by at most a day and two hours, and left its count.
+        coalesce((select case when r.day_ends_at >= a.day_ends_at - interval '26 hours' then r.seen_messages_today else 0 end
+          from governance.requests r where r.account_id = a.account_id order by r.decision_id desc limit 1), 0) else 0 end)
     ) p(problem, found, expected)
     where (v_account_id is null or a.account_id = v_account_id) and p.found is distinct from p.expected
     union all
