@@ -82,7 +82,7 @@ export interface Payment {
   readonly amount_minor: number;
   readonly currency: string;
   readonly at: number;
-  /** What the ledger got wrong about it, on purpose. */
+  /** What a reconciliation is to find about it. */
   readonly plant: Plant | null;
 }
 
@@ -764,8 +764,9 @@ class Life {
       const payment = this.#pay(pack, paidAt);
       const lot = this.#grantPaid(payment, paidAt);
       const fate = random.next();
-      if (fate < 0.05) this.#planRefund(payment, lot, pack.price_minor);
-      else if (fate < 0.08) this.#planRefund(payment, lot, Math.round(pack.price_minor / 2));
+      const refundAt = paidAt + random.whole(DAY_MS, 5 * DAY_MS);
+      if (fate < 0.05) this.#planRefund(payment, lot, pack.price_minor, refundAt);
+      else if (fate < 0.08) this.#planRefund(payment, lot, Math.round(pack.price_minor / 2), refundAt);
       else if (fate < 0.14) this.#planDispute(payment, lot);
     });
   }
@@ -803,27 +804,32 @@ class Life {
     return this.#grant("purchased", tokens, at, null, `Pack ${payment.pack_id}`, { reference, payment });
   }
 
-  /** Payments that the ledger has wrong, one of a kind: a reconciliation has to find them. */
+  /** A payment for a reconciliation to find, and what the ledger has wrong about it or had done about it by then. */
   #planPlant(plant: Plant): void {
-    const pack = this.#catalogue.packs[0] ?? null;
+    const { packs } = this.#catalogue;
+    // The tokens held for a dispute are many: enough that one person alone may not give them back.
+    const pack = (plant === "DISPUTE_WON_NOT_RESTORED" ? packs.at(-1) : packs[0]) ?? null;
+    const isSubscription = plant === "SUB_PERIOD_OVERLAP";
+    if (!isSubscription && !pack) return;
+    // Stripe's reports do not reach the latest moments yet.
     const at =
       this.#options.endsAt -
-      (plant === "late_grant" ? 25 * MINUTE_MS : this.#random.whole(3 * DAY_MS, 9 * DAY_MS));
+      (plant === "TIMING" ? 25 * MINUTE_MS : this.#random.whole(3 * DAY_MS, 9 * DAY_MS));
     this.#at(at, () => {
-      if (plant === "subscription_overlap" || !pack) {
-        const payment = this.#pay(null, at, plant);
-        this.#grantPaid(payment, at);
-        this.#grantPaid(payment, at);
-        return;
-      }
-      const payment = this.#pay(pack, at, plant);
-      this.#grantPaid(payment, at, plant === "wrong_quantity" ? pack.tokens + 50_000 : pack.tokens);
-      if (plant === "duplicate_grant") this.#grantPaid(payment, at);
+      const payment = this.#pay(isSubscription ? null : pack, at, plant);
+      const lot = this.#grantPaid(
+        payment,
+        at,
+        payment.tokens + (plant === "TOKEN_QTY_MISMATCH" ? 50_000 : 0),
+      );
+      if (plant === "DUPLICATE_GRANT" || plant === "SUB_PERIOD_OVERLAP") this.#grantPaid(payment, at);
+      if (plant === "REFUND_AFTER_SPEND") this.#at(at + HOUR_MS, () => this.#moveAway(at + HOUR_MS, 100));
+      if (plant === "REFUND_OVER_REVERSED") this.#planRefund(payment, lot, payment.amount_minor, at + DAY_MS);
+      if (plant === "DISPUTE_WON_NOT_RESTORED") this.#planFreeze(lot, at + DAY_MS, this.#newDisputeId());
     });
   }
 
-  #planRefund(payment: Payment, lot: Lot, amount_minor: number): void {
-    const at = payment.at + this.#random.whole(DAY_MS, 5 * DAY_MS);
+  #planRefund(payment: Payment, lot: Lot, amount_minor: number, at: number): void {
     const refund_id = `re_${this.#random.id().slice(0, 24)}`;
     this.#at(at, () => {
       this.#roll(at);
@@ -836,11 +842,8 @@ class Life {
     const at = payment.at + this.#random.whole(2 * DAY_MS, 8 * DAY_MS);
     const closedAt = at + this.#random.whole(4 * DAY_MS, 14 * DAY_MS);
     const outcome = this.#random.pick(["won", "lost"] as const);
-    const dispute_id = `du_${this.#random.id().slice(0, 24)}`;
-    this.#at(at, () => {
-      this.#roll(at);
-      this.#freeze(lot, at, dispute_id);
-    });
+    const dispute_id = this.#newDisputeId();
+    this.#planFreeze(lot, at, dispute_id);
     this.#at(closedAt, () => {
       this.#roll(closedAt);
       if (outcome === "won") this.#thaw(lot, closedAt, dispute_id);
@@ -848,6 +851,17 @@ class Life {
         const tokens = payment.tokens - lot.clawed_back;
         this.#clawBack(lot, tokens, closedAt, "reversal", `Dispute lost: ${payment.charge_id}`, dispute_id);
       }
+    });
+  }
+
+  #newDisputeId(): string {
+    return `du_${this.#random.id().slice(0, 24)}`;
+  }
+
+  #planFreeze(lot: Lot, at: number, dispute_id: string): void {
+    this.#at(at, () => {
+      this.#roll(at);
+      this.#freeze(lot, at, dispute_id);
     });
   }
 

@@ -1,4 +1,5 @@
 /** The sample's users: who they are, where they live, what they pay and how they behave. */
+import type { DifferenceClass } from "../../shared/governance/reconciliation/index.ts";
 import { type Random, seedRandom } from "./random.ts";
 
 /** What a person does, in the history and in live traffic. */
@@ -19,14 +20,33 @@ export type Habit =
   /** Came once, and seldom since. */
   | "dormant";
 
-/** A payment that the ledger has wrong, on purpose, for a reconciliation to find. */
-export type Plant =
-  | "duplicate_grant"
-  | "wrong_quantity"
-  | "subscription_overlap"
-  /** Granted moments before the history ends: Stripe's reports do not reach it yet. */
-  | "late_grant";
-const plants: readonly Plant[] = ["duplicate_grant", "wrong_quantity", "subscription_overlap", "late_grant"];
+/**
+ * A payment on which the ledger and Stripe disagree, on purpose, for a reconciliation to find: named for what it will
+ * be found as. The other two classes are rows of Stripe's that belong to no payment.
+ */
+export type Plant = Exclude<DifferenceClass, "ORPHAN" | "UNKNOWN_CATEGORY">;
+/** Each has a user of its own, so that every class is there whatever else the history invents. */
+const plants: readonly Plant[] = [
+  "DUPLICATE_GRANT",
+  "TOKEN_QTY_MISMATCH",
+  "SUB_PERIOD_OVERLAP",
+  "TIMING",
+  "DISPUTE_WON_NOT_RESTORED",
+  "DISPUTE_NOT_HELD",
+  "DISPUTE_LOST_NOT_CHARGED",
+  "REFUND_OVER_REVERSED",
+  "REFUND_AFTER_SPEND",
+  "REFUND_NOT_REVERSED",
+  "AMOUNT_MISMATCH",
+  "CURRENCY_MISMATCH",
+  "FX_ROUNDING",
+  "FEE_VARIANCE",
+  "GRANTED_NOT_PAID",
+  "DUPLICATE_CHARGE",
+  "PAID_NOT_GRANTED",
+  "SUB_PERIOD_GAP",
+  "TEST_MODE_LEAK",
+];
 
 export interface Person {
   readonly user_id: string;
@@ -218,11 +238,14 @@ export function inventPeople(seed: number, count: number, days: number): Person[
   const used = new Set<string>();
   return Array.from({ length: count }, (_, index) => {
     const random = seedRandom(seed, "person", index);
-    // The last few serve finance; whoever else they are, they have been there for long and are nothing special.
+    // The last few serve finance; whoever else they are, they have been there for long, are nothing special, and use
+    // less than their plan gives: what they bought is spent only where that is the plant.
     const plant = plants[count - 1 - index] ?? null;
     const habit = (plant ? "ordinary" : roles[index]) ?? (random.chance(0.14) ? "dormant" : "ordinary");
     const person = inventPerson(random, index, habit, days, used);
-    return plant ? { ...person, plant, plan_rank: 1, joined_days_ago: days + 30 } : person;
+    return plant
+      ? { ...person, plant, plan_rank: 1, joined_days_ago: days + 30, conversations_per_day: 0.5 }
+      : person;
   });
 }
 

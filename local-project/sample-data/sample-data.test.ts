@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { DIFFERENCE_CLASSES, type DifferenceClass } from "../../shared/governance/reconciliation/index.ts";
 import { localDay } from "../../shared/governance/time/index.ts";
-import { type Catalogue, DAY_MS, type History, inventHistory } from "./history.ts";
+import { type Catalogue, DAY_MS, type History, inventHistory, type Lot } from "./history.ts";
 import { inventPeople } from "./people.ts";
 
 const catalogue: Catalogue = {
@@ -170,6 +171,44 @@ describe("the invented history", () => {
     const types = new Set(sample.flatMap((history) => history.entries.map((entry) => entry.type)));
     for (const type of ["subscription_grant", "purchase", "bonus", "usage", "expiry", "refund", "reversal"]) {
       expect(types.has(type as never), type).toBe(true);
+    }
+  });
+
+  it.each([
+    "2026-11-25T15:56:00Z",
+    "2026-12-31T23:59:58Z",
+    "2027-01-01T00:00:03Z",
+    "2027-02-28T23:50:00Z",
+    "2028-02-29T12:00:00Z",
+    "2028-03-01T00:12:00Z",
+    // Clocks change in America, in Europe and back.
+    "2027-03-14T07:00:01Z",
+    "2027-03-28T00:59:59Z",
+    "2027-10-31T01:00:00Z",
+  ])("has, at %s, a payment of each kind that finance is to find, as large as it is to be", (moment) => {
+    const options = { seed: 20_260, days: 45, endsAt: Date.parse(moment) };
+    const bought = new Map(
+      inventPeople(20_260, 500, 45)
+        .filter(({ plant }) => plant)
+        .map((person) => {
+          const { lots } = inventHistory(person, catalogue, options);
+          return [person.plant, lots.filter(({ payment }) => payment?.plant === person.plant)] as const;
+        }),
+    );
+    expect(bought.size).toBe(DIFFERENCE_CLASSES.length - 2);
+    const whole = ({ remaining, granted }: Lot): boolean => remaining === granted;
+    const isAs: Partial<Record<DifferenceClass, (lot: Lot) => boolean>> = {
+      DISPUTE_WON_NOT_RESTORED: ({ frozen, granted }) => frozen === granted && granted === 5_000_000,
+      REFUND_OVER_REVERSED: ({ clawed_back, granted }) => clawed_back === granted,
+      REFUND_AFTER_SPEND: ({ remaining }) => remaining <= 100,
+    };
+    for (const [plant, lots] of bought) {
+      expect(lots.length, `${plant}`).toBe(
+        plant === "DUPLICATE_GRANT" || plant === "SUB_PERIOD_OVERLAP" ? 2 : 1,
+      );
+      // A subscription's lot is spent with the allowance, and ends with the month.
+      if (plant && plant !== "SUB_PERIOD_OVERLAP")
+        expect(lots.every(isAs[plant] ?? whole), `${plant} ${JSON.stringify(lots)}`).toBe(true);
     }
   });
 });

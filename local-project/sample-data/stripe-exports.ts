@@ -32,13 +32,10 @@ export async function writeStripeExports(run: RunSql, folder: string): Promise<r
 
 /** A lot that money bought, as the database tells it. Times are seconds since 1970. */
 interface PaidLot {
-  readonly kind: "purchased" | "subscription";
   readonly display_name: string;
   readonly email: string;
   readonly amount_minor: number;
   readonly currency: string;
-  readonly granted: number;
-  readonly remaining: number;
   readonly at: number;
   readonly charge_id: string;
   readonly payment_intent_id: string;
@@ -47,7 +44,6 @@ interface PaidLot {
   readonly customer_id: string;
   readonly invoice_id: string | null;
   readonly plant: Plant | null;
-  readonly dispute_state: "none" | "held" | "released" | "clawed";
   readonly refunds: readonly {
     readonly refund_id: string;
     readonly amount_minor: number;
@@ -65,31 +61,30 @@ type DisputeStatus = "needs_response" | "won" | "lost";
 
 /** A charge as Stripe has it. */
 interface Charge {
-  readonly lot: PaidLot | null;
   readonly id: string;
   readonly transaction: string;
   readonly intent: string;
-  session: string | null;
+  readonly session: string | null;
   readonly invoice: string | null;
   readonly order: string;
   readonly customer: string;
   readonly name: string;
   readonly email: string;
   readonly created: number;
-  amount: number;
-  currency: string;
-  status: "Paid" | "Failed";
+  readonly amount: number;
+  readonly currency: string;
+  readonly status: "Paid" | "Failed";
   /** In another currency than the customer's, where Stripe converted it. */
-  settled: { readonly amount: number; readonly currency: string } | null;
-  refunds: { readonly id: string; readonly amount: number; readonly at: number }[];
-  dispute: {
+  readonly settled: { readonly amount: number; readonly currency: string } | null;
+  readonly refunds: readonly { readonly id: string; readonly amount: number; readonly at: number }[];
+  readonly dispute: {
     readonly id: string;
     readonly status: DisputeStatus;
     readonly opened: number;
     readonly closed: number | null;
   } | null;
   /** Missing from the net of its row. */
-  netOff: number;
+  readonly netOff: number;
 }
 
 const HOUR = 3600;
@@ -99,17 +94,18 @@ export async function makeStripeExports(run: RunSql): Promise<StripeExports> {
   const lots = await readPaidLots(run);
   const last = lots.reduce((latest, lot) => Math.max(latest, lot.at), 0);
   const random = seedRandom(last, "stripe");
+  const newId = (): string => random.id().slice(0, 24);
   const planted: Planted[] = [];
-  const made = new Map<string, Charge>();
+  const charges: Charge[] = [];
+  const made = new Set<string>();
   for (const lot of lots) {
+    if (made.has(lot.charge_id)) continue;
+    made.add(lot.charge_id);
     // Granted after the files were made.
-    if (lot.plant === "late_grant") planted.push({ class: "TIMING", about: lot.charge_id });
-    else if (!made.has(lot.charge_id)) made.set(lot.charge_id, chargeOf(lot));
+    if (lot.plant === "TIMING") planted.push({ class: "TIMING", about: lot.charge_id });
+    else charges.push(...chargesOf(lot, planted, newId));
   }
-  const charges = [...made.values()];
-  plantByLedger(charges, planted);
-  plantInCharges(charges, planted, last);
-  const extra = plantInRows(planted, last, () => random.id());
+  const extra = plantInRows(planted, last, newId);
   const byTime = charges.sort((one, other) => one.created - other.created);
   return {
     files: {
@@ -123,11 +119,11 @@ export async function makeStripeExports(run: RunSql): Promise<StripeExports> {
 
 async function readPaidLots(run: RunSql): Promise<PaidLot[]> {
   const rows = await run(`
-    select jsonb_build_object('kind', l.kind, 'display_name', a.display_name, 'email', a.email, 'amount_minor', l.amount_minor,
-      'currency', l.currency, 'granted', l.granted, 'remaining', l.remaining, 'at', floor(extract(epoch from l.created_at)),
+    select jsonb_build_object('display_name', a.display_name, 'email', a.email, 'amount_minor', l.amount_minor,
+      'currency', l.currency, 'at', floor(extract(epoch from l.created_at)),
       'charge_id', l.stripe_charge_id, 'payment_intent_id', l.stripe_payment_intent_id, 'checkout_session_id', l.stripe_checkout_session_id,
       'balance_transaction_id', l.metadata -> 'balance_transaction_id', 'customer_id', l.metadata -> 'customer_id',
-      'invoice_id', l.metadata -> 'invoice_id', 'plant', l.metadata -> 'plant', 'dispute_state', s.dispute_state,
+      'invoice_id', l.metadata -> 'invoice_id', 'plant', l.metadata -> 'plant',
       'refunds', (select coalesce(jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
         'at', floor(extract(epoch from r.told_at))) order by r.told_at), '[]') from governance.stripe_refunds r where r.payment_id = s.payment_id),
       'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
@@ -144,7 +140,6 @@ async function readPaidLots(run: RunSql): Promise<PaidLot[]> {
 function chargeOf(lot: PaidLot): Charge {
   const [dispute] = lot.disputes;
   return {
-    lot,
     id: lot.charge_id,
     transaction: lot.balance_transaction_id,
     intent: lot.payment_intent_id,
@@ -177,138 +172,79 @@ function chargeOf(lot: PaidLot): Charge {
   };
 }
 
-/** What the ledger itself has wrong: the charges are right, and the classes are named for what will be found. */
-function plantByLedger(charges: readonly Charge[], planted: Planted[]): void {
-  const classes: Partial<Record<Plant, DifferenceClass>> = {
-    duplicate_grant: "DUPLICATE_GRANT",
-    wrong_quantity: "TOKEN_QTY_MISMATCH",
-    subscription_overlap: "SUB_PERIOD_OVERLAP",
-  };
-  for (const { id, lot } of charges) {
-    const name = lot?.plant ? classes[lot.plant] : undefined;
-    if (name) planted.push({ class: name, about: id });
-  }
-}
+type Another = (fields: Partial<Charge> & Pick<Charge, "created">) => Charge;
 
-/** Differences made by telling Stripe's side otherwise, each on a charge of its own. */
-function plantInCharges(charges: Charge[], planted: Planted[], last: number): void {
-  const free = charges
-    .filter(({ lot }) => lot && lot.plant === null && lot.kind === "purchased")
-    // The latest first: whatever period a person chooses is likely to hold them. Not so late as to be within the grace time.
-    .filter(({ created }) => created < last - 2 * DAY)
-    .reverse();
-  const take = (fits: (lot: PaidLot) => boolean): Charge | null => {
-    const place = free.findIndex(({ lot }) => lot !== null && fits(lot));
-    return place < 0 ? null : (free.splice(place, 1)[0] ?? null);
-  };
-  const isPlain = (lot: PaidLot): boolean => lot.refunds.length === 0 && lot.disputes.length === 0;
-  const plant = (
-    name: DifferenceClass,
-    fits: (lot: PaidLot) => boolean,
-    change: (charge: Charge) => void,
-  ): void => {
-    const charge = take(fits);
-    if (!charge) return;
-    change(charge);
-    planted.push({ class: name, about: charge.id });
-  };
-  const refund = (charge: Charge, amount: number): void => {
-    charge.refunds = [{ id: `re_${charge.id.slice(3)}`, amount, at: charge.created + DAY }];
-  };
-  const dispute = (charge: Charge, status: DisputeStatus): void => {
-    const opened = charge.dispute?.opened ?? charge.created + DAY;
-    const closed = status === "needs_response" ? null : opened + 12 * HOUR;
-    charge.dispute = { id: charge.dispute?.id ?? `du_${charge.id.slice(3)}`, status, opened, closed };
-  };
-
-  // The scarce ones first.
-  plant(
-    "DISPUTE_WON_NOT_RESTORED",
-    (lot) => lot.dispute_state === "held" || lot.dispute_state === "clawed",
-    (charge) => dispute(charge, "won"),
-  );
-  plant(
-    "REFUND_OVER_REVERSED",
-    (lot) => lot.refunds.length === 1 && lot.refunds[0]?.amount_minor === lot.amount_minor,
-    (charge) => {
-      charge.refunds = charge.refunds.map((one) => ({ ...one, amount: Math.floor(one.amount / 2) }));
-    },
-  );
-  plant(
-    "REFUND_AFTER_SPEND",
-    (lot) => isPlain(lot) && lot.remaining < lot.granted / 2,
-    (charge) => refund(charge, charge.amount),
-  );
-  plant(
-    "REFUND_NOT_REVERSED",
-    (lot) => isPlain(lot) && lot.remaining > lot.granted * 0.8,
-    (charge) => refund(charge, Math.floor(charge.amount / 2)),
-  );
-  plant(
-    "DISPUTE_NOT_HELD",
-    (lot) => isPlain(lot) && lot.remaining > lot.granted * 0.5,
-    (charge) => dispute(charge, "needs_response"),
-  );
-  plant("DISPUTE_LOST_NOT_CHARGED", isPlain, (charge) => dispute(charge, "lost"));
-  plant("AMOUNT_MISMATCH", isPlain, (charge) => {
-    charge.amount -= Math.max(1, Math.floor(charge.amount / 5));
-  });
-  plant("CURRENCY_MISMATCH", isPlain, (charge) => {
-    charge.currency = charge.currency === "eur" ? "usd" : "eur";
-  });
-  plant("FX_ROUNDING", isPlain, (charge) => {
-    charge.amount += 1;
-    charge.settled = {
-      amount: Math.round(charge.amount * 0.87),
+/**
+ * How Stripe tells it otherwise than the ledger: by a change to the charge, or by another charge of the same customer.
+ * Where the ledger is what is wrong, Stripe's side is left as it is.
+ */
+const tellOtherwise: Readonly<
+  Record<Exclude<Plant, "TIMING">, (charge: Charge, another: Another) => Charge>
+> = {
+  DUPLICATE_GRANT: (charge) => charge,
+  TOKEN_QTY_MISMATCH: (charge) => charge,
+  SUB_PERIOD_OVERLAP: (charge) => charge,
+  DISPUTE_WON_NOT_RESTORED: (charge) => disputed(charge, "won"),
+  DISPUTE_NOT_HELD: (charge) => disputed(charge, "needs_response"),
+  DISPUTE_LOST_NOT_CHARGED: (charge) => disputed(charge, "lost"),
+  REFUND_OVER_REVERSED: (charge) => ({
+    ...charge,
+    refunds: charge.refunds.map((one) => ({ ...one, amount: Math.floor(one.amount / 2) })),
+  }),
+  REFUND_AFTER_SPEND: (charge) => refunded(charge, charge.amount),
+  REFUND_NOT_REVERSED: (charge) => refunded(charge, Math.floor(charge.amount / 2)),
+  AMOUNT_MISMATCH: (charge) => ({
+    ...charge,
+    amount: charge.amount - Math.max(1, Math.floor(charge.amount / 5)),
+  }),
+  CURRENCY_MISMATCH: (charge) => ({ ...charge, currency: charge.currency === "eur" ? "usd" : "eur" }),
+  FX_ROUNDING: (charge) => ({
+    ...charge,
+    amount: charge.amount + 1,
+    settled: {
+      amount: Math.round((charge.amount + 1) * 0.87),
       currency: charge.currency === "chf" ? "usd" : "chf",
-    };
-  });
-  plant("FEE_VARIANCE", isPlain, (charge) => {
-    charge.netOff = 10;
-  });
-  plant("GRANTED_NOT_PAID", isPlain, (charge) => {
-    charge.status = "Failed";
-  });
-  const twice = take(isPlain);
-  if (twice) {
-    const twin = copyOf(twice, "2", twice.created + 95);
-    charges.push({ ...twin, order: twice.order });
-    planted.push({ class: "DUPLICATE_CHARGE", about: twin.id });
-  }
-  const model = take(isPlain);
-  if (model) {
-    const unknown = copyOf(model, "3", model.created + 5 * HOUR);
-    const invoiced: Charge = {
-      ...copyOf(model, "4", model.created + 6 * HOUR),
-      invoice: `in_${model.id.slice(3)}`,
-      session: null,
-      amount: 2_000,
-    };
-    const test: Charge = {
-      ...copyOf(model, "5", model.created + 7 * HOUR),
-      session: `cs_test_${model.id.slice(3)}`,
-    };
-    charges.push(unknown, invoiced, test);
-    planted.push({ class: "PAID_NOT_GRANTED", about: unknown.id });
-    planted.push({ class: "SUB_PERIOD_GAP", about: invoiced.id });
-    planted.push({ class: "TEST_MODE_LEAK", about: test.id });
-  }
+    },
+  }),
+  FEE_VARIANCE: (charge) => ({ ...charge, netOff: 10 }),
+  GRANTED_NOT_PAID: (charge) => ({ ...charge, status: "Failed" }),
+  DUPLICATE_CHARGE: ({ order, created }, another) => another({ order, created: created + 95 }),
+  PAID_NOT_GRANTED: ({ created }, another) => another({ created: created + 5 * HOUR }),
+  SUB_PERIOD_GAP: ({ id, created }, another) =>
+    another({ invoice: `in_${id.slice(3)}`, session: null, amount: 2_000, created: created + 6 * HOUR }),
+  TEST_MODE_LEAK: ({ id, created }, another) =>
+    another({ session: `cs_test_${id.slice(3)}`, created: created + 7 * HOUR }),
+};
+
+/** The charge that paid for a lot as Stripe tells it, and the one that a planted difference adds. */
+function chargesOf(lot: PaidLot, planted: Planted[], newId: () => string): Charge[] {
+  const charge = chargeOf(lot);
+  // A sample that was begun by a former version names its plants otherwise: nothing is told of those.
+  const tell = lot.plant && lot.plant !== "TIMING" ? tellOtherwise[lot.plant] : undefined;
+  if (!lot.plant || !tell) return [charge];
+  const told = tell(charge, (fields) => ({
+    ...charge,
+    id: `ch_${newId()}`,
+    transaction: `txn_${newId()}`,
+    intent: `pi_${newId()}`,
+    session: `cs_live_${newId()}`,
+    order: `order-${newId()}`,
+    ...fields,
+  }));
+  planted.push({ class: lot.plant, about: told.id });
+  return told.id === charge.id ? [told] : [charge, told];
 }
 
-/** Another payment of the same customer, with ids of its own. */
-function copyOf(charge: Charge, mark: string, created: number): Charge {
-  const other = (id: string): string => `${id.slice(0, -2)}${mark}${mark}`;
+function refunded(charge: Charge, amount: number): Charge {
+  return { ...charge, refunds: [{ id: `re_${charge.id.slice(3)}`, amount, at: charge.created + DAY }] };
+}
+
+function disputed(charge: Charge, status: DisputeStatus): Charge {
+  const opened = charge.dispute?.opened ?? charge.created + DAY;
+  const closed = status === "needs_response" ? null : opened + 12 * HOUR;
   return {
     ...charge,
-    lot: null,
-    id: other(charge.id),
-    transaction: other(charge.transaction),
-    intent: other(charge.intent),
-    session: charge.session ? other(charge.session) : null,
-    order: `order-${mark}${charge.order.slice(-7)}`,
-    created,
-    refunds: [],
-    dispute: null,
+    dispute: { id: charge.dispute?.id ?? `du_${charge.id.slice(3)}`, status, opened, closed },
   };
 }
 
@@ -316,19 +252,19 @@ type BalanceRow = Readonly<Record<(typeof BALANCE_COLUMNS)[number], string>>;
 
 /** Rows of the balance that belong to nothing, or to nothing that is known. */
 function plantInRows(planted: Planted[], last: number, newId: () => string): BalanceRow[] {
-  const orphan = `re_${newId().slice(0, 24)}`;
-  const strange = `txn_${newId().slice(0, 24)}`;
+  const orphan = `re_${newId()}`;
+  const strange = `txn_${newId()}`;
   planted.push({ class: "ORPHAN", about: orphan }, { class: "UNKNOWN_CATEGORY", about: strange });
   return [
     balanceRow({
-      id: `txn_${newId().slice(0, 24)}`,
+      id: `txn_${newId()}`,
       at: last - 4 * DAY,
       currency: "usd",
       gross: -700,
       fee: 0,
       category: "refund",
       source: orphan,
-      charge: `ch_${newId().slice(0, 24)}`,
+      charge: `ch_${newId()}`,
       description: "REFUND FOR CHARGE",
     }),
     balanceRow({

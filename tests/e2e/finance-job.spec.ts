@@ -165,14 +165,23 @@ async function becomeOperator(page: Page, name: string): Promise<void> {
   await page.goto(back);
 }
 
-/** Drops the sample's files for the period that ended yesterday, and waits for the result. */
-async function reconcileSample(page: Page, folder: string): Promise<void> {
-  const day = (daysAgo: number): string =>
-    new Date(Date.now() - daysAgo * 86_400_000).toISOString().slice(0, 10);
+/** Days from the first to the last, both included, of a sample that ended at this moment; its last hour is not among them. */
+function periodOf(endsAt: number): readonly [from: string, to: string] {
+  const day = (hoursAgo: number): string =>
+    new Date(endsAt - hoursAgo * 3_600_000).toISOString().slice(0, 10);
+  return [day(46 * 24), day(25)];
+}
+
+/** Drops the sample's files for a period, and waits for the result. */
+async function reconcileSample(
+  page: Page,
+  folder: string,
+  [from, to]: readonly [from: string, to: string],
+): Promise<void> {
   await page.goto(page.url().replace(/#.*/, "#/finance/new"));
   await page.getByTestId("stripe-files").setInputFiles(readdirSync(folder).map((name) => join(folder, name)));
-  await page.getByLabel("From", { exact: true }).fill(day(46));
-  await page.getByLabel("To, included").fill(day(1));
+  await page.getByLabel("From", { exact: true }).fill(from);
+  await page.getByLabel("To, included").fill(to);
   await page.getByRole("button", { name: "Start with 3 files" }).click();
   await expect(page.getByText(/^(Not tied out|Tied out)$/)).toBeVisible({ timeout: 60_000 });
 }
@@ -211,13 +220,14 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
   const client = createClient(url, serviceRoleKey, { auth: { persistSession: false } });
   const console_ = await startConsole(join(folder, "console"), "--no-sample-data");
   const files = join(folder, "project", "sample-stripe");
+  const period = periodOf(Date.now());
   try {
     await enter(page, console_.ready[1] ?? "");
     await connectProject(page, { url, serviceRoleKey, client }, "Sample shop");
     await expect.poll(() => existsSync(join(files, "disputes.csv")), { timeout: 300_000 }).toBe(true);
     await becomeOperator(page, "Fay");
 
-    await reconcileSample(page, files);
+    await reconcileSample(page, files, period);
     await keepRun(page);
     await page.getByRole("link", { name: /^Differences \(\d+\)$/ }).click();
     const toDecide = await page.getByRole("combobox", { name: "Status" }).inputValue();
@@ -310,7 +320,7 @@ plainTest("a finance person goes from a dropped export to a closed period", asyn
     await expect(page.getByRole("button", { name: "Close the period…" })).toBeDisabled();
     const firstRun = page.url();
     await checklist.getByRole("link", { name: "Reconcile again" }).click();
-    await reconcileSample(page, files);
+    await reconcileSample(page, files, period);
     await keepRun(page);
     await expect(page.getByText(`${posted + 1} posted corrections verified`)).toBeVisible();
     await expect(page.getByText("Tied out, but for what was decided")).toBeVisible();
