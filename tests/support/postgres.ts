@@ -203,12 +203,19 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
  * API roles. Answers the owner's URL.
  */
 export async function makeSupabaseLike(superuserUrl: string): Promise<string> {
+  const server = new URL(superuserUrl);
+  server.pathname = "/postgres";
+  // Roles are the server's, and locks a database's: who makes them at the same time waits in the one database of all.
+  const queue = new pg.Client({ connectionString: server.toString() });
   const client = new pg.Client({ connectionString: superuserUrl });
-  await client.connect();
+  await queue.connect();
   try {
+    await queue.query("select pg_advisory_lock(7254004)");
+    await client.connect();
     await client.query(readFileSync(join(repository, "local-project/bootstrap.sql"), "utf8"));
   } finally {
     await client.end();
+    await queue.end();
   }
   const owner = new URL(superuserUrl);
   owner.username = "project_owner";

@@ -183,7 +183,7 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
       one.id.endsWith(lost.name) ? { ...one, created: now } : one,
     );
   // A second that was read to its end is not asked for again.
-  await expect.poll(() => Math.floor(Date.now() / 1000)).toBeGreaterThan(now);
+  await vi.waitFor(() => expect(Math.floor(Date.now() / 1000)).toBeGreaterThan(now), { timeout: 30_000 });
   server.requests.length = 0;
   const second = await value(console_, "reconciliation.start", {
     upload_ids: [],
@@ -235,11 +235,14 @@ test("says which permission is missing, and does not keep such a key", async () 
     await call(console_, "reconciliation.start", { upload_ids: [], stripe_api: true, from, to }),
   ).toMatchObject({ ok: true });
   // Nothing was connected, so the run says so.
-  const runs = await vi.waitFor(async () => {
-    const list = await value(console_, "reconciliation.runs", {});
-    expect(list[0]?.status).toBe("failed");
-    return list;
-  });
+  const runs = await vi.waitFor(
+    async () => {
+      const list = await value(console_, "reconciliation.runs", {});
+      expect(list[0]?.status).toBe("failed");
+      return list;
+    },
+    { timeout: 30_000 },
+  );
   expect(runs[0]?.failure?.code).toBe("not_connected");
 });
 
@@ -261,14 +264,16 @@ test("a run is cancelled while Stripe is read, and goes on from there the next t
   const console_ = await start("five");
   await value(console_, "reconciliation.stripe_connect", { key });
   server.onRequest(({ path, query }) => (path === "charges" && query.get("limit") === "100" ? "hang" : null));
+  server.requests.length = 0;
   const { run_id } = await value(console_, "reconciliation.start", {
     upload_ids: [],
     stripe_api: true,
     from,
     to,
   });
-  server.requests.length = 0;
-  await expect.poll(() => server.requests.some(({ path }) => path === "charges")).toBe(true);
+  await expect
+    .poll(() => server.requests.some(({ path }) => path === "charges"), { timeout: 30_000 })
+    .toBe(true);
   await value(console_, "reconciliation.cancel", { run_id });
   expect(await endOfRun(console_, run_id)).toMatchObject({ status: "cancelled", failure: null });
   server.onRequest(() => null);
