@@ -29,16 +29,16 @@ const users = Array.from({ length: 40 }, (_, index) =>
 /** Settlements on disk, in the runtime's own SQLite: what a backend on one machine would use (docs/guides). */
 function sqliteStore(database: DatabaseSync): SettlementStore {
   database.exec(
-    "create table if not exists settlements (request_id text primary key, queued_at integer, entry text)",
+    "create table if not exists settlements (id text primary key, queued_at integer, entry text)",
   );
   return {
     async put(entry) {
       database
         .prepare("insert or replace into settlements values (?, ?, ?)")
-        .run(entry.request_id, entry.queued_at_ms, JSON.stringify(entry));
+        .run(entry.id, entry.queued_at_ms, JSON.stringify(entry));
     },
-    async remove(requestId) {
-      database.prepare("delete from settlements where request_id = ?").run(requestId);
+    async remove(id) {
+      database.prepare("delete from settlements where id = ?").run(id);
     },
     async list() {
       return database

@@ -16,6 +16,8 @@ import {
 function scriptedDatabase() {
   const asked: { name: string; args: Record<string, unknown> }[] = [];
   const held = new Map<string, string>();
+  /** The parameters that a settlement was made with: others under its key are a conflict. */
+  const parameters = new Map<string, string>();
   let fault: ((name: string) => RpcReply | "lost" | "silent" | "throws" | null) | null = null;
   const allow = (args: Record<string, unknown>): Record<string, unknown> => ({
     request_id: args["p_request_id"],
@@ -48,9 +50,11 @@ function scriptedDatabase() {
     if (!state) return refusal(404, "unknown_request");
     if (name === "settle_usage") {
       if (state === "released") return refusal(409, "already_released");
-      const settled = `settled ${Number(args["p_input_tokens"]) + Number(args["p_output_tokens"])}`;
-      if (state.startsWith("settled") && state !== settled) return refusal(409, "idempotency_conflict");
-      held.set(id, settled);
+      const given = JSON.stringify(args);
+      if (state.startsWith("settled") && parameters.get(id) !== given)
+        return refusal(409, "idempotency_conflict");
+      parameters.set(id, given);
+      held.set(id, `settled ${Number(args["p_input_tokens"]) + Number(args["p_output_tokens"])}`);
       return { data: { status: "settled" }, error: null, status: 200 };
     }
     if (state.startsWith("settled")) return refusal(409, "already_settled");
@@ -233,6 +237,22 @@ describe("a guarded call", () => {
     expect(database.asked.at(-1)?.args["p_metadata"]).toMatchObject({ repeat_of: "mine" });
   });
 
+  it("ends well though the backend's own functions reject", async () => {
+    // What nobody handles ends a process, and fails this test's run.
+    const database = scriptedDatabase();
+    const boom = async () => Promise.reject(new Error("boom"));
+    const { guard } = makeGuard(database, { onProblem: boom });
+    await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "no usage" }));
+    await guard.run(request, async (context) => {
+      context.onAbort(boom);
+      await wait(90);
+      return completion(1, 1);
+    });
+    await wait(60);
+    await guard.idle();
+    expect([...database.held.values()]).toEqual(["settled 500", "settled 2"]);
+  });
+
   it("ends well though the backend's own functions throw, and does not wait for a store that hangs", async () => {
     const database = scriptedDatabase();
     const boom = () => {
@@ -255,6 +275,172 @@ describe("a guarded call", () => {
     expect(settled.ok && (await settled.value.settlement)).toMatchObject({ status: "settled" });
     expect(problems.map((problem) => problem.kind)).toEqual(["store_failed", "store_failed"]);
     await expect(other.drain()).rejects.toThrow("did not answer in time");
+  });
+
+  it("under a key that comes twice is two uses, also where both used the same, and also while the database is away", async () => {
+    const database = scriptedDatabase();
+    const { guard, store } = makeGuard(database);
+    const twice = { ...request, request_id: "mine" };
+    await guard.run(twice, async () => completion(3, 4));
+    await guard.run(twice, async () => completion(3, 4));
+    await guard.idle();
+    expect([...database.held.values()]).toEqual(["settled 7", "settled 7"]);
+
+    let isAway = false;
+    database.failWith(() => (isAway ? "throws" : null));
+    const owed = { ...request, request_id: "owed" };
+    isAway = true;
+    for (const output of [1, 2]) await guard.run(owed, async () => completion(10, output));
+    expect(await store.list()).toHaveLength(2);
+    isAway = false;
+    await guard.idle();
+    expect([...database.held.values()].slice(2).toSorted()).toEqual(["settled 11", "settled 12"]);
+  });
+
+  it("is still owed when its key is refused an answer the next time", async () => {
+    const database = scriptedDatabase();
+    database.answerWith((args) => ({ ...database.allow(args), fail_mode: "closed" }));
+    const { guard } = makeGuard(database);
+    let isAway = false;
+    database.failWith(() => (isAway ? "throws" : null));
+    const mine = { ...request, request_id: "mine" };
+    const first = await guard.run(mine, async () => {
+      isAway = true;
+      return completion(20, 1);
+    });
+    expect(first.ok && (await first.value.settlement)).toEqual({ status: "queued" });
+    // Nobody could be asked: what the question may hold is given back, but not what the first call owes.
+    expect(await guard.run(mine, async () => completion(1, 1))).toMatchObject({
+      error: { kind: "unavailable" },
+    });
+    await wait(20);
+    isAway = false;
+    await guard.idle();
+    expect(database.held.get("mine")).toBe("settled 21");
+  });
+
+  it("that throws after its provider had answered is charged what the thrown tells of it", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.run({ ...request, request_id: "agent" }, async () => {
+      throw Object.assign(new Error("the second step failed"), { usage: completion(30, 12).usage });
+    });
+    expect(result).toMatchObject({ ok: false, error: { kind: "call_failed" } });
+    await guard.idle();
+    expect(database.held.get("agent")).toBe("settled 42");
+    expect(database.asked.at(-1)?.args["p_metadata"]).toMatchObject({
+      call_failed: "the second step failed",
+    });
+  });
+
+  it("hands on what was thrown as it was", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const thrown = { status: 429, body: "slow down" };
+    const result = await guard.run(request, async () => Promise.reject(thrown as unknown as Error));
+    expect(result.ok || (result.error.kind === "call_failed" && result.error.cause)).toBe(thrown);
+  });
+
+  it("is told of its time-out also where it asks to be told only after it", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    let aborted = false;
+    await guard.run(request, async (context) => {
+      await wait(90); // for a free place in a pool, say
+      context.onAbort(() => {
+        aborted = true;
+      });
+      return completion(1, 1);
+    });
+    await wait(60);
+    expect(aborted).toBe(true);
+    await guard.idle();
+  });
+
+  it("without a time-out has one that setTimeout can count", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { callTimeoutMs: Number.POSITIVE_INFINITY });
+    const result = await guard.run(request, async () => {
+      await wait(20);
+      return completion(1, 1);
+    });
+    expect(result.ok).toBe(true);
+    await guard.idle();
+  });
+
+  it("whose usage cannot be read is charged its estimate, not the hold, which has a rule's factor in it", async () => {
+    const database = scriptedDatabase();
+    // multiply_cost by 2: the database holds twice the estimate, and will charge twice what is settled.
+    database.answerWith((args) => ({ ...database.allow(args), estimated_tokens: 250 }));
+    const { guard } = makeGuard(database);
+    await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "hello" }));
+    await guard.idle();
+    expect(database.held.get("odd")).toBe("settled 250");
+  });
+
+  it("whose usage cannot be read, and which nobody authorised, is charged an estimate rather than nothing", async () => {
+    const database = scriptedDatabase();
+    let isAway = true;
+    database.failWith(() => (isAway ? "throws" : null));
+    const { guard } = makeGuard(database, { failMode: () => "open" });
+    await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "hello" }));
+    isAway = false;
+    await guard.idle();
+    // ⌈18 characters ÷ 4⌉ and 500 for the reply.
+    expect(database.held.get("odd")).toBe("settled 505");
+  });
+
+  it.each([
+    ["is no whole number", { input_tokens: 1.5 }, "input_tokens"],
+    ["is negative", { input_tokens: -1 }, "input_tokens"],
+    ["is no number", { estimated_tokens: Number.NaN }, "estimated_tokens"],
+    ["is nothing", { estimated_tokens: 0 }, "estimated_tokens"],
+  ])("is not made where a count of its request %s", async (_, counts, name) => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { failMode: () => "open" });
+    const call = vi.fn();
+    const result = await guard.run({ ...request, ...counts }, call);
+    expect(result).toMatchObject({ ok: false, error: { kind: "misuse", http_status: 400 } });
+    expect(result.ok || result.error.reason).toContain(name);
+    expect(call).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    ["a fraction", () => ({ ok: true, value: { counts: { input_tokens: 1.5, output_tokens: 1 } } })],
+    ["a promise", async () => ({ ok: true })],
+    ["nothing", () => undefined],
+  ])("whose own reader answers %s is one whose usage is unknown", async (_, readUsage) => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database, { learner: learnEstimates() });
+    const result = await guard.run({ ...request, request_id: "odd" }, async () => "answer", {
+      readUsage: readUsage as never,
+    });
+    expect(result.ok && result.value.value).toBe("answer");
+    await guard.idle();
+    expect(database.held.get("odd")).toBe("settled 500");
+    expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("keeps of what went wrong only what a database can keep", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const message = `${"x".repeat(199)}\u{1f600}\0`;
+    await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "hello" }), {
+      readUsage: () => {
+        throw new Error(message);
+      },
+    });
+    await guard.run({ ...request, request_id: "model" }, async () => ({
+      ...completion(1, 1),
+      model: `m\0${"x".repeat(20_000)}`,
+    }));
+    await guard.run({ ...request, request_id: "failed" }, async () => {
+      throw new Error(`${"y".repeat(499)}\u{1f600}`);
+    });
+    await guard.idle();
+    const sent = JSON.stringify(database.asked);
+    expect(sent).not.toMatch(/\\u0000|\\ud83d(?!\\ude00)/);
+    expect(sent.length).toBeLessThan(5_000);
   });
 
   it("holds what calls of its task and model were learnt to use, unless the caller says or repeats a key", async () => {
@@ -280,6 +466,8 @@ describe("a guarded call", () => {
       undefined,
     ]);
     expect(learner.estimate("t", "m")?.tokens).toBeGreaterThanOrEqual(900);
+    // The learner's own estimate says nothing of how wrong the database's are: 20, and the two after it.
+    expect(learner.error("t", "m").expected?.calls).toBe(22);
   });
 
   it("takes a reader for answers of one's own", async () => {
@@ -404,6 +592,100 @@ describe("a database that misbehaves", () => {
     expect(calls(database).filter((name) => name === "settle_usage")).toHaveLength(1);
   });
 
+  it("is not there behind a gateway that finds nothing, and settles when it is back", async () => {
+    const database = scriptedDatabase();
+    // What supabase-js makes of a 404 without a body, and of one with a page in it.
+    const nothing: RpcReply = { data: null, error: null, status: 204 };
+    const page: RpcReply = { data: null, error: { message: "<html>Not Found</html>" }, status: 404 };
+    const { guard, store, problems } = makeGuard(database);
+    for (const reply of [nothing, page]) {
+      let isBack = false;
+      database.failWith((name) => (name === "settle_usage" && !isBack ? reply : null));
+      const result = await guard.run({ ...request, request_id: `r${reply.status}` }, async () =>
+        completion(4, 4),
+      );
+      expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+      expect(await store.list()).toHaveLength(1);
+      isBack = true;
+      await guard.idle();
+      expect(database.held.get(`r${reply.status}`)).toBe("settled 8");
+    }
+    expect(new Set(problems.map((problem) => problem.kind))).toEqual(new Set(["malformed_answer"]));
+    database.failWith(() => page);
+    expect(await guard.run({ user: "new", model: "m" }, async () => completion(1, 1))).toMatchObject({
+      error: { kind: "unavailable", http_status: 503 },
+    });
+    database.failWith(null);
+    await guard.idle();
+  });
+
+  it.each([
+    // With advice in the hint, as PostgREST gives where another function has a name like it.
+    ["PGRST202", 404, "Perhaps you meant to call the function public.settle_usages"],
+    ["42883", 404, "No function matches the given name and argument types."],
+    ["42501", 403, null],
+  ])(
+    "that lacks a function or a grant (%s) is owed the settlement until a person has mended it",
+    async (code, status, hint) => {
+      const database = scriptedDatabase();
+      const { guard } = makeGuard(database);
+      let isMended = false;
+      const lacking: RpcReply = { data: null, error: { code, message: "no", hint }, status };
+      database.failWith((name) => (name === "settle_usage" && !isMended ? lacking : null));
+      const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+      expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+      isMended = true;
+      await guard.idle();
+      expect(database.held.get("r")).toBe("settled 8");
+      database.failWith(() => lacking);
+      expect(await guard.run({ user: "new", model: "m" }, async () => completion(1, 1))).toMatchObject({
+        error: { kind: "unavailable", http_status: 503 },
+      });
+      database.failWith(null);
+      await guard.idle();
+    },
+  );
+
+  it("that is away when a process starts gets what waits as soon as it is back", async () => {
+    const database = scriptedDatabase();
+    const store = memoryStore();
+    const first = makeGuard(database, { store, timer: () => () => undefined });
+    database.failWith((name) => (name === "settle_usage" ? database.refusal(503, "away") : null));
+    for (const id of ["a", "b"])
+      void first.guard.run({ ...request, request_id: id }, async () => completion(4, 4));
+    await vi.waitFor(async () => expect(await store.list()).toHaveLength(2));
+    // That process is dead; the next one finds the database away as well.
+    database.failWith(() => "throws");
+    const second = makeGuard(database, { store });
+    expect(await second.guard.drain()).toEqual({ sent: 0, waiting: 2, parked: 0 });
+    expect(second.guard.queueLength).toBe(2);
+    database.failWith(null);
+    await second.guard.idle();
+    expect([...database.held.values()]).toEqual(["settled 8", "settled 8"]);
+    expect(second.guard.queueLength).toBe(0);
+  });
+
+  it("that cannot take one settlement gets those behind it", async () => {
+    const database = scriptedDatabase();
+    const { guard, store } = makeGuard(database);
+    let stuck: string | null = "all";
+    const answer = database.client.rpc.bind(database.client);
+    database.client.rpc = async (name, args) =>
+      name === "settle_usage" && (stuck === "all" || args["p_request_id"] === stuck)
+        ? { data: null, error: { code: "57014", message: "statement timeout" }, status: 500 }
+        : answer(name, args);
+    for (const id of ["locked", "b", "c"]) {
+      const result = await guard.run({ ...request, request_id: id }, async () => completion(4, 4));
+      expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+    }
+    stuck = "locked";
+    await vi.waitFor(async () => expect(await store.list()).toHaveLength(1));
+    expect(database.held.get("c")).toBe("settled 8");
+    stuck = null;
+    await guard.idle();
+    expect(database.held.get("locked")).toBe("settled 8");
+  });
+
   it("says misuse for what the caller did wrong, without asking again", async () => {
     const database = scriptedDatabase();
     database.failWith(() => database.refusal(400, "invalid_argument"));
@@ -426,6 +708,38 @@ describe("a database that misbehaves", () => {
     const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
     expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "settled" });
     expect(problems).toMatchObject([{ kind: "store_failed", message: "disk full" }]);
+
+    // Both are away: the settlement is in this process alone, and not lost while it lives.
+    let isAway = true;
+    database.failWith((name) => (isAway && name === "settle_usage" ? "throws" : null));
+    const both = await guard.run({ ...request, request_id: "both" }, async () => completion(4, 4));
+    expect(both.ok && (await both.value.settlement)).toEqual({ status: "queued" });
+    await wait(20);
+    expect(guard.queueLength).toBe(1);
+    isAway = false;
+    await guard.idle();
+    expect(database.held.get("both")).toBe("settled 8");
+    expect(guard.queueLength).toBe(0);
+  });
+
+  it("keeps what it owes in a store that comes back before the database does", async () => {
+    const database = scriptedDatabase();
+    const memory = memoryStore();
+    let isFull = true;
+    const { guard } = makeGuard(database, {
+      store: {
+        ...memory,
+        put: async (entry) => (isFull ? Promise.reject(new Error("disk full")) : memory.put(entry)),
+      },
+    });
+    database.failWith((name) => (name === "settle_usage" ? "throws" : null));
+    await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+    await wait(20);
+    isFull = false;
+    await vi.waitFor(async () => expect(await memory.list()).toMatchObject([{ request_id: "r" }]));
+    database.failWith(null);
+    await guard.idle();
+    expect(await memory.list()).toEqual([]);
   });
 });
 
@@ -589,6 +903,84 @@ describe("a guarded stream", () => {
     expect(await result.value.settlement).toMatchObject({ status: "settled" });
     expect(database.held.get("s")).toBe("settled 6");
     await expect(iterator.next()).rejects.toThrow("given up");
+  });
+
+  it("of plain text, as libraries give it, is charged by its length, and reported", async () => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s", input_tokens: 100 }, async () =>
+      chunksOf(["1234", "5678"]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await collect(result.value.value);
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 102");
+    expect(problems).toMatchObject([{ kind: "usage_unknown" }]);
+  });
+
+  it("that is left while a chunk is on its way leaves no timer behind", async () => {
+    const database = scriptedDatabase();
+    const timers = new Set<unknown>();
+    const { guard } = makeGuard(database, {
+      timer: (run, ms) => {
+        const timer = setTimeout(() => {
+          timers.delete(timer);
+          run();
+        }, ms);
+        timers.add(timer);
+        return () => {
+          timers.delete(timer);
+          clearTimeout(timer);
+        };
+      },
+    });
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([delta("four"), delta("more")], 10),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    const reader = result.value.value[Symbol.asyncIterator]();
+    await reader.next();
+    const onItsWay = reader.next();
+    await reader.return?.();
+    expect(await onItsWay).toEqual({ done: true, value: undefined });
+    expect(await result.value.settlement).toMatchObject({ status: "settled" });
+    expect(timers.size).toBe(0);
+
+    // A provider that is told to stop breaks off; nobody is there to be told of it.
+    const broken = await guard.stream({ ...request, request_id: "b" }, async (context) => {
+      const stop = new AbortController();
+      context.onAbort(() => stop.abort());
+      return (async function* () {
+        await new Promise((_, reject) =>
+          stop.signal.addEventListener("abort", () => reject(new Error("aborted"))),
+        );
+        yield delta("never");
+      })();
+    });
+    if (!broken.ok) throw new Error(broken.error.kind);
+    const leaver = broken.value.value[Symbol.asyncIterator]();
+    const pending = leaver.next();
+    await leaver.return?.();
+    expect(await pending).toEqual({ done: true, value: undefined });
+  });
+
+  it("that is left before it was begun lets go of its connection", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    let cancelled = false;
+    const result = await guard.stream(
+      request,
+      async () =>
+        new ReadableStream({
+          cancel() {
+            cancelled = true;
+          },
+        }),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    await result.value.value[Symbol.asyncIterator]().return?.();
+    await result.value.settlement;
+    expect(cancelled).toBe(true);
   });
 
   it("that does not start gives its tokens back", async () => {

@@ -2,10 +2,11 @@ import { fail, ok, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { countCharacters, truncateToWords } from "../rules/text.ts";
 import { tokens } from "../money/index.ts";
-import { totalTokens, type UsageCounts } from "../usage/counts.ts";
+import { makeCounts, totalTokens, type UsageCounts } from "../usage/counts.ts";
+import { estimateCall } from "../usage/estimate.ts";
 import { type ReadUsage, readUsage } from "../usage/response.ts";
 import { readUsageStream } from "../usage/stream.ts";
-import { ask, within } from "./rpc.ts";
+import { ask, reasonOf, within } from "./rpc.ts";
 import { keepSettlements } from "./settlements.ts";
 import type {
   AuthorizeAnswer,
@@ -20,6 +21,10 @@ import type {
   QueuedSettlement,
   SettlementOutcome,
 } from "./types.ts";
+
+/** A text as PostgreSQL can keep it: without NUL and halves of pairs, and no longer than so many characters. */
+const storable = (text: string, longest: number): string =>
+  text.slice(0, longest).replace(/[\0\p{Cs}]/gu, "\ufffd");
 
 /** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {
@@ -42,7 +47,10 @@ export interface Guard {
   ): Promise<GuardResult<AsyncIterable<C>>>;
   /** Settlements owed to the database that this process knows of: watch it. */
   readonly queueLength: number;
-  /** Sends what waits in the store; call it at start-up, for what an earlier process left. */
+  /**
+   * Sends what waits in the store, and goes on trying where it cannot: call it at start-up, for what an earlier process
+   * left. Rejects when the store cannot be read.
+   */
   drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
   /** Settlements that a person must look at. */
   parked(): Promise<readonly QueuedSettlement[]>;
@@ -50,10 +58,17 @@ export interface Guard {
   idle(): Promise<void>;
 }
 
-type Admission =
-  | { readonly answer: AuthorizeAnswer; readonly args: Readonly<Record<string, unknown>> }
-  /** Nobody could be asked, and the plan lets calls through. */
-  | { readonly answer: null; readonly args: Readonly<Record<string, unknown>> };
+interface Admission {
+  /** null: nobody could be asked, and the plan lets calls through. */
+  readonly answer: AuthorizeAnswer | null;
+  readonly args: Readonly<Record<string, unknown>>;
+  /** What the call is charged, before any factor, where nobody can tell what it used. */
+  readonly expected_tokens: number;
+  /** The estimate is the learner's: it tells nothing of how wrong the others are. */
+  readonly is_learnt: boolean;
+  /** The key is the caller's, so others may come under it. */
+  readonly is_repeatable: boolean;
+}
 
 const rememberedUsers = 10_000;
 const maximalDoubtfulReleases = 1_000;
@@ -74,10 +89,12 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
  * throws to its reader.
  */
 export function createGuard(options: GuardOptions): Guard {
-  /** The backend's own functions may throw; a guarded call must not end for that. */
+  /** The backend's own functions may throw or reject; a guarded call, or the process, must not end for that. */
   function safely<R>(run: () => R): R | undefined {
     try {
-      return run();
+      const answer = run();
+      void Promise.resolve(answer).catch(() => undefined);
+      return answer;
     } catch {
       return undefined;
     }
@@ -103,17 +120,19 @@ export function createGuard(options: GuardOptions): Guard {
     metadata: Record<string, unknown>,
     admission: Admission,
   ): Promise<SettlementOutcome> {
-    const { p_message: _, p_task_type: task, p_model: model, ...rest } = admission.args;
-    const estimate = admission.answer?.["estimated_tokens"];
+    const { p_message: _, ...callArgs } = admission.args;
+    const { p_task_type: task, p_model: model } = callArgs;
+    const id = options.newId();
     // Only what a provider counted to the end is worth learning from.
     if (metadata["usage_shape"] !== undefined)
       options.learner?.learn({
         task_type: typeof task === "string" ? task : null,
         model: String(model),
-        expected: typeof estimate === "number" ? estimate : null,
+        expected: admission.answer && !admission.is_learnt ? admission.expected_tokens : null,
         used: totalTokens(usage),
       });
     return settlements.submit({
+      id,
       request_id: requestId,
       function: "settle_usage",
       args: {
@@ -124,15 +143,14 @@ export function createGuard(options: GuardOptions): Guard {
           ...(usage.cached_input_tokens > 0 ? { cached_input_tokens: usage.cached_input_tokens } : {}),
           ...(usage.cache_write_tokens > 0 ? { cache_write_tokens: usage.cache_write_tokens } : {}),
           ...(usage.reasoning_tokens > 0 ? { reasoning_tokens: usage.reasoning_tokens } : {}),
+          // Two uses under one key are two also where they used the same.
+          ...(admission.is_repeatable ? { use_id: id } : {}),
           ...metadata,
         },
       },
       queued_at_ms: options.now(),
       // The message is not kept, not even while the database is away.
-      call: {
-        args: { ...rest, p_model: model, ...(task === undefined ? {} : { p_task_type: task }) },
-        own_id: options.newId(),
-      },
+      call_args: callArgs,
     });
   }
 
@@ -166,14 +184,27 @@ export function createGuard(options: GuardOptions): Guard {
     if (!admission && settlements.length >= maximalDoubtfulReleases)
       return Promise.resolve({ status: "released", answer: {} });
     return settlements.submit({
+      id: options.newId(),
       request_id: requestId,
       function: "release_usage",
-      args: { p_request_id: requestId, p_reason: reason.slice(0, 500) },
+      args: { p_request_id: requestId, p_reason: storable(reason, 500) },
       queued_at_ms: options.now(),
     });
   }
 
   async function admit(requestId: string, request: GuardRequest): Promise<Result<Admission, GuardFailure>> {
+    for (const [name, least] of [
+      ["estimated_tokens", 1],
+      ["input_tokens", 0],
+    ] as const) {
+      const count = request[name] ?? least;
+      if (!Number.isSafeInteger(count) || count < least)
+        return fail({
+          kind: "misuse",
+          http_status: 400,
+          reason: `invalid_argument: ${name} is a whole number of tokens from ${least} up to 2^53 - 1, not ${count}`,
+        });
+    }
     const args: Record<string, unknown> = {
       p_request_id: requestId,
       p_user_id: request.user,
@@ -188,10 +219,13 @@ export function createGuard(options: GuardOptions): Guard {
       ["p_complexity", request.complexity],
     ];
     for (const [name, value] of given) if (value !== undefined) args[name] = value;
-    if (request.estimated_tokens === undefined && request.request_id === undefined) {
-      const learnt = options.learner?.estimate(request.task ?? null, request.model);
-      if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
-    }
+    const isRepeatable = request.request_id !== undefined;
+    const learnt =
+      request.estimated_tokens === undefined && !isRepeatable
+        ? options.learner?.estimate(request.task ?? null, request.model)
+        : null;
+    if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
+    const admission = { args, is_learnt: Boolean(learnt), is_repeatable: isRepeatable };
     const asked = await ask(options, "authorize_usage", args);
     if (asked.ok && isAnswer(asked.value)) {
       const answer = asked.value;
@@ -203,15 +237,12 @@ export function createGuard(options: GuardOptions): Guard {
           reason: answer.reason ?? "blocked",
           answer,
         });
-      return ok({ answer, args });
+      // What is held has a rule's factor in it already, which settling would put in once more.
+      const estimate = answer["estimated_tokens"];
+      const expected = typeof estimate === "number" ? estimate : answer.reserved_tokens;
+      return ok({ ...admission, answer, expected_tokens: expected });
     }
-    if (
-      !asked.ok &&
-      asked.error.kind === "refused" &&
-      asked.error.http_status !== 401 &&
-      asked.error.http_status !== 403 &&
-      !asked.error.reason.startsWith("PGRST")
-    )
+    if (!asked.ok && asked.error.kind === "refused")
       return fail({
         kind: "misuse",
         http_status: asked.error.http_status,
@@ -222,7 +253,17 @@ export function createGuard(options: GuardOptions): Guard {
     const mode = safely(() => options.failMode?.(request.user)) ?? failModes.get(request.user) ?? "closed";
     if (mode === "open") {
       report({ kind: "ran_unauthorized", request_id: requestId, message: why });
-      return ok({ answer: null, args });
+      const { task, message, estimated_tokens, model } = request;
+      const estimate = estimateCall(
+        {
+          ...(estimated_tokens ? { estimated_tokens } : {}),
+          ...(task ? { task_type: task } : {}),
+          model,
+          message,
+        },
+        options.learner ? { learner: options.learner } : {},
+      );
+      return ok({ ...admission, answer: null, expected_tokens: estimate.tokens });
     }
     // The question may have been heard, its answer lost: give back what it may hold.
     void release(requestId, "no answer to authorize_usage", null);
@@ -235,6 +276,7 @@ export function createGuard(options: GuardOptions): Guard {
     admission: Admission,
   ): { context: CallContext; abort: () => void } {
     const handlers: (() => void)[] = [];
+    let isAborted = false;
     const words = admission.answer?.truncate_to_words ?? null;
     return {
       context: {
@@ -245,15 +287,44 @@ export function createGuard(options: GuardOptions): Guard {
             ? truncateToWords(request.message, words)
             : request.message,
         truncate_to_words: words,
-        onAbort: (run) => void handlers.push(run),
+        onAbort(run) {
+          if (isAborted) safely(run);
+          else handlers.push(run);
+        },
       },
       abort() {
+        isAborted = true;
         for (const handler of handlers.splice(0)) safely(handler);
       },
     };
   }
 
-  const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+  /** The counts of a value, and never an exception: the reader may be the caller's own. */
+  function countsOf<T>(
+    value: T,
+    read: NonNullable<CallOptions<T>["readUsage"]>,
+  ): Result<ReadUsage, { readonly message: string }> {
+    try {
+      const usage = read(value);
+      if (!usage.ok) return fail({ message: usage.error.message });
+      const { counts } = usage.value;
+      const checked = makeCounts({
+        input: counts.input_tokens,
+        output: counts.output_tokens,
+        cached: counts.cached_input_tokens,
+        cacheWrite: counts.cache_write_tokens,
+        reasoning: counts.reasoning_tokens,
+      });
+      return checked.ok ? ok({ ...usage.value, counts: checked.value }) : checked;
+    } catch (error) {
+      return fail({ message: reasonOf(error) });
+    }
+  }
+
+  const described = ({ shape, model }: ReadUsage): Record<string, unknown> => ({
+    usage_shape: shape,
+    ...(model ? { provider_model: storable(model, 200) } : {}),
+  });
 
   function settleValue<T>(
     requestId: string,
@@ -261,30 +332,24 @@ export function createGuard(options: GuardOptions): Guard {
     admission: Admission,
     callOptions: CallOptions<T> | undefined,
   ): Promise<SettlementOutcome> {
-    let usage: Result<ReadUsage, { message: string }>;
-    try {
-      usage = (callOptions?.readUsage ?? readUsage)(value);
-    } catch (error) {
-      usage = fail({ message: reasonOf(error) });
-    }
-    if (usage.ok)
-      return settle(
-        requestId,
-        usage.value.counts,
-        {
-          usage_shape: usage.value.shape,
-          ...(usage.value.model ? { provider_model: usage.value.model } : {}),
-        },
-        admission,
-      );
+    const usage = countsOf(value, callOptions?.readUsage ?? readUsage);
+    if (usage.ok) return settle(requestId, usage.value.counts, described(usage.value), admission);
     report({ kind: "usage_unknown", request_id: requestId, message: usage.error.message });
     return settleUnknown(requestId, usage.error.message, admission);
   }
 
-  /** Charges what was held for a call whose usage nobody can tell. */
+  /** What threw is given back, but for usage that it tells of itself: the provider may have answered before. */
+  function endFailed(requestId: string, cause: unknown, what: string, admission: Admission): void {
+    const told = countsOf(cause, readUsage);
+    void (told.ok
+      ? settle(requestId, told.value.counts, { call_failed: storable(reasonOf(cause), 200) }, admission)
+      : release(requestId, `${what}: ${reasonOf(cause)}`, admission));
+  }
+
+  /** Charges what was expected of a call whose usage nobody can tell. */
   function settleUnknown(requestId: string, why: string, admission: Admission): Promise<SettlementOutcome> {
-    const held = admission.answer?.reserved_tokens ?? Number(admission.args["p_estimated_tokens"] ?? 0);
-    return settleEstimate(requestId, held, 0, null, { usage_unknown: why.slice(0, 200) }, admission);
+    const metadata = { usage_unknown: storable(why, 200) };
+    return settleEstimate(requestId, admission.expected_tokens, 0, null, metadata, admission);
   }
 
   async function run<T>(
@@ -297,12 +362,7 @@ export function createGuard(options: GuardOptions): Guard {
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
     const { context, abort } = contextOf(requestId, request, admission);
-    let pending: Promise<T>;
-    try {
-      pending = call(context);
-    } catch (cause) {
-      pending = Promise.reject(cause instanceof Error ? cause : new Error(String(cause)));
-    }
+    const pending = (async () => call(context))();
     try {
       const value = await within(pending, options.callTimeoutMs ?? 300_000, options.timer, timedOut);
       if (value !== timedOut)
@@ -313,13 +373,13 @@ export function createGuard(options: GuardOptions): Guard {
           settlement: settleValue(requestId, value, admission, callOptions),
         });
     } catch (cause) {
-      void release(requestId, `call failed: ${reasonOf(cause)}`, admission);
+      endFailed(requestId, cause, "call failed", admission);
       return fail({ kind: "call_failed", http_status: 502, reason: reasonOf(cause), cause });
     }
     // What a late answer used is charged when it comes. One that never comes leaves its hold to expire.
     const late = pending.then(
       (value) => settleValue(requestId, value, admission, callOptions),
-      (cause: unknown) => release(requestId, `call failed after its time-out: ${reasonOf(cause)}`, admission),
+      (cause: unknown) => endFailed(requestId, cause, "call failed after its time-out", admission),
     );
     safely(() => options.waitUntil?.(late));
     abort();
@@ -362,15 +422,7 @@ export function createGuard(options: GuardOptions): Guard {
       if (broken === null) {
         const result = usage.result();
         if (result.ok) {
-          const { counts, shape, model } = result.value;
-          settled(
-            settle(
-              requestId,
-              counts,
-              { usage_shape: shape, ...(model ? { provider_model: model } : {}) },
-              admission,
-            ),
-          );
+          settled(settle(requestId, result.value.counts, described(result.value), admission));
           return;
         }
         report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
@@ -387,7 +439,9 @@ export function createGuard(options: GuardOptions): Guard {
         return;
       }
       const metadata =
-        broken === null ? { usage_unknown: "stream without usage" } : { stream_broken: broken.slice(0, 200) };
+        broken === null
+          ? { usage_unknown: "stream without usage" }
+          : { stream_broken: storable(broken, 200) };
       if (reported && spoken === 0) {
         settled(settle(requestId, reported, metadata, admission));
         return;
@@ -411,8 +465,11 @@ export function createGuard(options: GuardOptions): Guard {
     let iterator: AsyncIterator<C> | null = null;
     /** Not awaited: a provider that never answers must not hold up the reader. */
     function leave(): void {
-      const left = iterator?.return?.();
-      if (left) void Promise.resolve(left).catch(() => undefined);
+      void safely(() => {
+        // Also a stream that nobody has begun to read holds its connection.
+        iterator ??= source[Symbol.asyncIterator]();
+        return iterator.return?.();
+      });
     }
     // Not a generator: one that is left before its first chunk, or while it waits for one, could not settle.
     const value: AsyncIterableIterator<C> = {
@@ -429,6 +486,8 @@ export function createGuard(options: GuardOptions): Guard {
             options.timer,
             timedOut,
           );
+          // The reader has left while this chunk was on its way.
+          if (ended) return { done: true, value: undefined };
           if (step === timedOut)
             throw new Error(`The stream was silent for ${options.chunkTimeoutMs ?? 60_000} ms.`);
           if (step.done) {
@@ -439,6 +498,7 @@ export function createGuard(options: GuardOptions): Guard {
           waitForReader();
           return { done: false, value: step.value };
         } catch (cause) {
+          if (ended) return { done: true, value: undefined };
           end(reasonOf(cause));
           leave();
           throw cause;
@@ -464,17 +524,12 @@ export function createGuard(options: GuardOptions): Guard {
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
     const { context, abort } = contextOf(requestId, request, admission);
-    let pending: Promise<AsyncIterable<C>>;
-    try {
-      pending = call(context);
-    } catch (cause) {
-      pending = Promise.reject(cause instanceof Error ? cause : new Error(String(cause)));
-    }
+    const pending = (async () => call(context))();
     try {
       const source = await within(pending, options.callTimeoutMs ?? 300_000, options.timer, timedOut);
       if (source !== timedOut) return ok(passOn(requestId, request, source, admission, abort));
     } catch (cause) {
-      void release(requestId, `call failed: ${reasonOf(cause)}`, admission);
+      endFailed(requestId, cause, "call failed", admission);
       return fail({ kind: "call_failed", http_status: 502, reason: reasonOf(cause), cause });
     }
     abort();

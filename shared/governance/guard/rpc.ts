@@ -3,39 +3,50 @@ import type { GuardOptions, RpcReply } from "./types.ts";
 
 /** Why a question has no answer. */
 export type RpcFailure =
-  /** The database said no: asking again gives the same. */
+  /** The database said no to what was asked: asking again gives the same. */
   | {
       readonly kind: "refused";
       readonly http_status: number;
       readonly reason: string;
       readonly message: string;
     }
+  /** The project is not set up for the question (wrong key, missing migration): a person mends that, not the caller. */
+  | { readonly kind: "misconfigured"; readonly message: string }
   /** Nobody knows whether it was done: ask again with the same key. */
   | { readonly kind: "unknown"; readonly message: string };
 
 /** SQLSTATEs that mean "not done, try again": conflicts, too many connections, shutting down, cancelled. */
 const transient = /^(40001|40P01|55P03|57014|57P0[1-5]|53\d{3}|08\d{3}|58\d{3}|PGRST00[0-3])$/;
+/** Errors of ours, which name themselves in `hint`, and PostgreSQL's own about the data of a question. */
+const ours = /^PT4\d\d$/;
+const aboutData = /^2[23]/;
 
 function judge(reply: RpcReply): Result<unknown, RpcFailure> {
   const { error, status = 0 } = reply;
   if (!error) return ok(reply.data);
   const code = error.code ?? "";
   const definite = status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429;
-  // A refusal of ours names itself in `hint`, whatever status a gateway made of it.
-  const ours = /^PT4\d\d$/.test(code);
-  if (!transient.test(code) && (ours || definite))
+  // Whatever status a gateway made of it.
+  if (ours.test(code) || (aboutData.test(code) && definite))
     return fail({
       kind: "refused",
       http_status: definite ? status : Number(code.slice(2)) || 400,
-      reason: error.hint ?? (code || "refused"),
+      reason: (ours.test(code) && error.hint) || code,
       message: error.message,
     });
-  return fail({ kind: "unknown", message: error.message || "The database did not answer." });
+  // An error without a code is not the database's: a gateway that does not find it says 404 as well.
+  return fail({
+    kind: definite && code !== "" && !transient.test(code) ? "misconfigured" : "unknown",
+    message: error.message || "The database did not answer.",
+  });
 }
 
 type Timing = Pick<GuardOptions, "timer" | "rpcTimeoutMs" | "rpcRetries" | "retryDelayMs">;
 
-/** The promise, or `late` after so many ms. The timer never outlives the promise. */
+/** What setTimeout can count: more, Infinity too, it would take for nothing at all. */
+const longestMs = 2 ** 31 - 1;
+
+/** The promise, or `late` after so many ms. The timer never outlives the promise; what it rejects with is passed on. */
 export function within<T, L>(
   promise: PromiseLike<T>,
   ms: number,
@@ -43,7 +54,7 @@ export function within<T, L>(
   late: L,
 ): Promise<T | L> {
   return new Promise((resolve, reject) => {
-    const cancel = timer(() => resolve(late), ms);
+    const cancel = timer(() => resolve(late), Math.min(ms, longestMs));
     promise.then(
       (value) => {
         cancel();
@@ -51,11 +62,14 @@ export function within<T, L>(
       },
       (error: unknown) => {
         cancel();
-        reject(error instanceof Error ? error : new Error(String(error)));
+        reject(error);
       },
     );
   });
 }
+
+/** What was thrown, in words. */
+export const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
 
 /** Waits for so many ms. */
 export function pause(ms: number, timer: GuardOptions["timer"]): Promise<void> {
@@ -85,9 +99,9 @@ export async function ask(
       answer =
         reply === null ? fail({ kind: "unknown", message: `${name} did not answer in time.` }) : judge(reply);
     } catch (error) {
-      answer = fail({ kind: "unknown", message: error instanceof Error ? error.message : String(error) });
+      answer = fail({ kind: "unknown", message: reasonOf(error) });
     }
-    if (answer.ok || answer.error.kind === "refused" || attempt >= retries) return answer;
+    if (answer.ok || answer.error.kind !== "unknown" || attempt >= retries) return answer;
     await pause(delayMs, options.timer);
     delayMs *= 2;
   }

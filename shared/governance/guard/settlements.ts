@@ -1,6 +1,6 @@
 import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
-import { ask, pause, type RpcFailure, within } from "./rpc.ts";
+import { ask, pause, reasonOf, type RpcFailure, within } from "./rpc.ts";
 import type {
   GuardOptions,
   GuardProblem,
@@ -13,8 +13,8 @@ import type {
 export function memoryStore(): SettlementStore {
   const entries = new Map<string, QueuedSettlement>();
   return {
-    put: async (entry) => void entries.set(entry.request_id, entry),
-    remove: async (requestId) => void entries.delete(requestId),
+    put: async (entry) => void entries.set(entry.id, entry),
+    remove: async (id) => void entries.delete(id),
     list: async () => [...entries.values()],
   };
 }
@@ -23,7 +23,10 @@ export function memoryStore(): SettlementStore {
 export interface Settlements {
   /** Writes the settlement down, then sends it. Never rejects. */
   submit(entry: QueuedSettlement): Promise<SettlementOutcome>;
-  /** Tries everything that waits, oldest first, stopping at the first that still cannot be sent. */
+  /**
+   * Tries everything that waits, oldest first, until several in a row cannot be sent; goes on trying later by itself.
+   * Rejects when the store cannot be read, after what is in memory was tried.
+   */
   drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
   /** Settlements that wait, by this process's knowledge; `drain` looks at the store. */
   readonly length: number;
@@ -32,11 +35,14 @@ export interface Settlements {
 }
 
 const longestPauseMs = 60_000;
+/** One that cannot be sent must not keep the others waiting; many in a row are a database that is away. */
+const failuresInARow = 3;
 const hung = Symbol("hung");
 
 /** Makes the keeper of a guard's settlements, over its store. Its `drain` rejects when the store cannot be read. */
 export function keepSettlements(options: GuardOptions, report: (problem: GuardProblem) => void): Settlements {
-  const waiting = new Set<string>();
+  /** What waits, by id: the entry itself where the store does not have it. */
+  const waiting = new Map<string, QueuedSettlement | null>();
   const running = new Set<Promise<unknown>>();
   let retryLoop: Promise<void> | null = null;
 
@@ -54,31 +60,33 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
     return answer;
   }
 
-  /** A store that fails must not lose the settlement: it is still sent from memory. */
+  const reportStore = (requestId: string, error: unknown): void =>
+    report({ kind: "store_failed", request_id: requestId, message: reasonOf(error) });
+
+  /** A store that fails must not lose the settlement: it is still sent, and kept, from memory. */
   async function store(requestId: string, write: () => Promise<void>): Promise<boolean> {
     try {
       await inTime(write());
       return true;
     } catch (error) {
-      report({
-        kind: "store_failed",
-        request_id: requestId,
-        message: error instanceof Error ? error.message : String(error),
-      });
+      reportStore(requestId, error);
       return false;
     }
   }
 
+  const keep = (entry: QueuedSettlement): Promise<boolean> =>
+    store(entry.request_id, () => options.store.put(entry));
+
   async function park(entry: QueuedSettlement, reason: string): Promise<SettlementOutcome> {
-    waiting.delete(entry.request_id);
-    await store(entry.request_id, () => options.store.put({ ...entry, parked: reason }));
+    waiting.delete(entry.id);
+    await keep({ ...entry, parked: reason });
     report({ kind: "settlement_parked", request_id: entry.request_id, message: reason });
     return { status: "parked", reason };
   }
 
   async function done(entry: QueuedSettlement, outcome: SettlementOutcome): Promise<SettlementOutcome> {
-    waiting.delete(entry.request_id);
-    await store(entry.request_id, () => options.store.remove(entry.request_id));
+    waiting.delete(entry.id);
+    await store(entry.request_id, () => options.store.remove(entry.id));
     return outcome;
   }
 
@@ -86,16 +94,16 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
   async function chargeAs(
     requestId: string,
     entry: QueuedSettlement,
-    call: NonNullable<QueuedSettlement["call"]>,
+    callArgs: NonNullable<QueuedSettlement["call_args"]>,
     retries: number | undefined,
   ): Promise<Result<unknown, RpcFailure>> {
     const authorized = await ask(
       options,
       "authorize_usage",
-      { ...call.args, p_request_id: requestId, p_estimated_tokens: 1 },
+      { ...callArgs, p_request_id: requestId, p_estimated_tokens: 1 },
       retries,
     );
-    if (!authorized.ok && authorized.error.kind === "unknown") return authorized;
+    if (!authorized.ok && authorized.error.kind !== "refused") return authorized;
     const answer = authorized.ok && isRecord(authorized.value) ? authorized.value : {};
     if (answer["decision"] === "block")
       return fail({
@@ -122,15 +130,25 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
 
   async function send(entry: QueuedSettlement, retries?: number): Promise<SettlementOutcome> {
     let answer = await ask(options, entry.function, entry.args, retries);
-    if (!answer.ok && answer.error.kind === "refused" && entry.call) {
+    if (!answer.ok && answer.error.kind === "refused" && entry.call_args) {
       const { reason } = answer.error;
-      if (reason === "unknown_request") answer = await chargeAs(entry.request_id, entry, entry.call, retries);
+      if (reason === "unknown_request")
+        answer = await chargeAs(entry.request_id, entry, entry.call_args, retries);
       else if (reason === "already_released" || reason === "idempotency_conflict")
-        answer = await chargeAs(entry.call.own_id, entry, entry.call, retries);
+        answer = await chargeAs(entry.id, entry, entry.call_args, retries);
     }
     if (answer.ok) {
       const record = isRecord(answer.value) ? answer.value : {};
       const status = record["status"];
+      // A gateway's empty page is no word of the database: supabase-js takes a 404 without a body for success.
+      if (typeof status !== "string") {
+        report({
+          kind: "malformed_answer",
+          request_id: entry.request_id,
+          message: `The answer is not one that ${entry.function} gives.`,
+        });
+        return { status: "queued" };
+      }
       if (status === "quarantined")
         report({
           kind: "settlement_quarantined",
@@ -147,62 +165,62 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
         answer: record,
       });
     }
-    if (answer.error.kind === "unknown") return { status: "queued" };
+    // What is not set up is mended by a person: keep trying rather than lose what is owed.
+    if (answer.error.kind !== "refused") return { status: "queued" };
     // Nothing was held under this key, or it has ended already: then there is nothing to give back.
-    if (
-      entry.function === "release_usage" &&
-      answer.error.http_status !== 401 &&
-      answer.error.http_status !== 403
-    )
-      return done(entry, { status: "released", answer: {} });
-    // A wrong key or missing migration is mended by a person: keep trying rather than lose what is owed.
-    if (
-      answer.error.http_status === 401 ||
-      answer.error.http_status === 403 ||
-      answer.error.reason.startsWith("PGRST")
-    )
-      return { status: "queued" };
+    if (entry.function === "release_usage") return done(entry, { status: "released", answer: {} });
     return park(entry, `${answer.error.reason}: ${answer.error.message}`);
   }
 
-  async function sendSafely(entry: QueuedSettlement, retries?: number): Promise<SettlementOutcome> {
-    const outcome = await send(entry, retries);
-    if (outcome.status === "queued") waiting.add(entry.request_id);
-    return outcome;
-  }
-
   async function drain(): Promise<{ sent: number; waiting: number; parked: number }> {
-    let sent = 0;
+    const before = [...waiting.keys()];
+    const owed = new Map<string, QueuedSettlement>();
     let parked = 0;
-    const entries = await inTime(options.store.list());
-    const open = entries.filter((entry) => entry.parked === undefined);
-    for (const entry of open) {
-      const outcome = await sendSafely(entry, 0);
-      if (outcome.status === "queued") break;
-      if (outcome.status === "parked") parked++;
+    let unreadable: { readonly error: unknown } | null = null;
+    try {
+      for (const entry of await inTime(options.store.list()))
+        if (entry.parked === undefined) owed.set(entry.id, entry);
+        else parked++;
+    } catch (error) {
+      unreadable = { error };
+    }
+    for (const entry of waiting.values()) if (entry) owed.set(entry.id, entry);
+    // What another process has sent meanwhile is in the store no more.
+    if (!unreadable) for (const id of before) if (!owed.has(id)) waiting.delete(id);
+    for (const id of owed.keys()) if (!waiting.has(id)) waiting.set(id, null);
+    let sent = 0;
+    let newlyParked = 0;
+    let failures = 0;
+    for (const entry of owed.values()) {
+      if (!unreadable && waiting.get(entry.id) && (await keep(entry))) waiting.set(entry.id, null);
+      const outcome = await send(entry, 0);
+      if (outcome.status === "queued") {
+        if (++failures === failuresInARow) break;
+        continue;
+      }
+      failures = 0;
+      if (outcome.status === "parked") newlyParked++;
       else sent++;
     }
-    return { sent, waiting: open.length - sent - parked, parked: entries.length - open.length + parked };
+    if (waiting.size > 0) retryLater();
+    if (unreadable) throw unreadable.error;
+    return { sent, waiting: owed.size - sent - newlyParked, parked: parked + newlyParked };
   }
 
   /** One loop at a time, while something waits. */
   function retryLater(): void {
     retryLoop ??= track(
       (async () => {
-        let delayMs = Math.max(1, options.retryDelayMs ?? 100);
+        const firstMs = Math.max(1, options.retryDelayMs ?? 100);
+        let delayMs = firstMs;
         while (waiting.size > 0) {
           await pause(delayMs, options.timer);
           delayMs = Math.min(longestPauseMs, delayMs * 2);
           try {
-            const { sent, waiting: left } = await drain();
-            if (left === 0) waiting.clear();
-            if (sent > 0) delayMs = Math.max(1, options.retryDelayMs ?? 100);
+            const { sent } = await drain();
+            if (sent > 0) delayMs = firstMs;
           } catch (error) {
-            report({
-              kind: "store_failed",
-              request_id: "",
-              message: error instanceof Error ? error.message : String(error),
-            });
+            reportStore("", error);
           }
         }
         retryLoop = null;
@@ -211,10 +229,10 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
   }
 
   async function submit(entry: QueuedSettlement): Promise<SettlementOutcome> {
-    const kept = await store(entry.request_id, () => options.store.put(entry));
-    const outcome = await sendSafely(entry);
+    const isKept = await keep(entry);
+    const outcome = await send(entry);
     if (outcome.status === "queued") {
-      if (!kept) await store(entry.request_id, () => options.store.put(entry));
+      waiting.set(entry.id, isKept || (await keep(entry)) ? null : entry);
       retryLater();
     }
     return outcome;

@@ -86,7 +86,10 @@ export interface CallContext {
   /** The message, shortened where a rule says so; undefined without one. */
   readonly message: string | undefined;
   readonly truncate_to_words: number | null;
-  /** Runs when the call takes too long or nobody reads its stream any more: stop the provider there. */
+  /**
+   * Runs when the call takes too long or nobody reads its stream any more: stop the provider there. Given later than
+   * that, it runs at once.
+   */
   onAbort(run: () => void): void;
 }
 
@@ -103,7 +106,7 @@ export type GuardFailure =
   | { readonly kind: "unavailable"; readonly http_status: 503; readonly reason: string }
   /** The database refused the question: a mistake of the caller's. */
   | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
-  /** The provider's call threw; its tokens were given back. */
+  /** The provider's call threw; its tokens were given back, but for usage that what it threw tells. */
   | {
       readonly kind: "call_failed";
       readonly http_status: 502;
@@ -139,24 +142,30 @@ export type GuardResult<T> = Result<Guarded<T>, GuardFailure>;
 
 /** One settlement that is still owed to the database. Plain JSON. */
 export interface QueuedSettlement {
+  /**
+   * Names the entry in its store: a request id does not, for a key that is repeated may owe twice. A repeat of a key
+   * that had ended already (the provider was asked twice, so it was used twice) is charged under it.
+   */
+  readonly id: string;
   readonly request_id: string;
   readonly function: "settle_usage" | "release_usage";
   readonly args: Readonly<Record<string, unknown>>;
   readonly queued_at_ms: number;
   /**
-   * On settlements: how the call was asked for, without its message, and a key of its own. A call that the database
-   * never heard of is authorised now; one that repeated a key which had ended already (the provider was asked twice,
-   * so it was used twice) is charged under `own_id`.
+   * On settlements: how the call was asked for, without its message. A call that the database never heard of is
+   * authorised by it now.
    */
-  readonly call?: { readonly args: Readonly<Record<string, unknown>>; readonly own_id: string };
+  readonly call_args?: Readonly<Record<string, unknown>>;
   /** Why it can never be sent; such entries are kept for a person and not tried again. */
   readonly parked?: string;
 }
 
-/** Where settlements wait, one for each request id. Must survive a restart to keep the promise that none is lost. */
+/** Where settlements wait, by their `id`. Must survive a restart to keep the promise that none is lost. */
 export interface SettlementStore {
+  /** Adds the entry, or replaces the one of the same `id`. */
   put(entry: QueuedSettlement): Promise<void>;
-  remove(requestId: string): Promise<void>;
+  /** Removes the entry of this `id`; nothing where there is none. */
+  remove(id: string): Promise<void>;
   /** All entries, oldest first. */
   list(): Promise<readonly QueuedSettlement[]>;
 }

@@ -15,7 +15,10 @@ export interface PartialUsage {
 
 /** Reads usage from a stream's chunks as they pass by, in constant memory. */
 export interface UsageStream {
-  /** Takes one chunk: the provider's parsed JSON, in order. Unknown chunks are let pass. */
+  /**
+   * Takes one chunk: the provider's parsed JSON, in order. A string is text that a library has taken out of its chunks:
+   * it tells no usage, but how much there was. Unknown chunks are let pass.
+   */
   push(chunk: unknown): void;
   /** The counts, once the stream has ended by itself. */
   result(): Result<ReadUsage, UsageProblem>;
@@ -136,8 +139,12 @@ export function readUsageStream(): UsageStream {
 
   return {
     push(given) {
-      if (typeof given !== "object" || given === null) return;
+      if (given === undefined || given === null) return;
       chunks++;
+      if (typeof given !== "object") {
+        length += textLength(given);
+        return;
+      }
       const chunk = given as Chunk;
       const type = chunk.type;
       if (typeof type === "string") {
