@@ -87,7 +87,6 @@ const screens: readonly Screen[] = [
       await page.keyboard.press("Control+k");
       await page.keyboard.type("ma");
       await expect(page.getByText("Users", { exact: true }).last()).toBeVisible();
-      await page.waitForTimeout(400);
     },
   },
   {
@@ -162,6 +161,29 @@ async function faintTexts(page: Page): Promise<string[]> {
   });
 }
 
+/**
+ * Waits until nothing loads or moves, and the page has stayed as it is for a tenth of a second: half a second at most,
+ * since a desk that shows live traffic never rests.
+ */
+async function settle(page: Page): Promise<void> {
+  await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 60_000 });
+  await page.evaluate(async () => {
+    const moves = document
+      .getAnimations()
+      .filter((each) => each.effect?.getComputedTiming().endTime !== Number.POSITIVE_INFINITY);
+    await Promise.allSettled(moves.map(({ finished }) => finished));
+    await new Promise<void>((resolve) => {
+      let rest = setTimeout(resolve, 100);
+      setTimeout(resolve, 500);
+      new MutationObserver(() => {
+        clearTimeout(rest);
+        rest = setTimeout(resolve, 100);
+      }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+    });
+  });
+  await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 60_000 });
+}
+
 let folder = "";
 let console_: Awaited<ReturnType<typeof startConsole>> | null = null;
 let page: Page;
@@ -218,10 +240,9 @@ for (const theme of ["light", "dark"] as const) {
         await expect(page.getByRole("heading", { name: "Settings" })).toBeVisible({ timeout: 60_000 });
         await page.goto(`${origin}#${screen.address}`);
         await expect(page.locator("main h1, main h2").first()).toBeVisible({ timeout: 60_000 });
-        await page.waitForTimeout(500);
-        await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 60_000 });
+        await settle(page);
         await screen.before?.(page);
-        await page.waitForTimeout(300);
+        await settle(page);
         const name = `${screen.name}-${theme}-${size.width}`;
         await page.screenshot({ path: `${PICTURES}/${name}.png` });
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
