@@ -404,6 +404,20 @@ begin
     full join moved m on m.lot_id = l.lot_id and m.account_id = l.account_id
     where coalesce(l.remaining, -1) <> coalesce(m.net, -1) or l.granted <> l.remaining + l.frozen + l.spent + l.expired + l.clawed_back
       or substr(m.seal, 20) <> governance.lot_seal(l) or (not l.is_open and l.remaining + l.frozen > 0)
+  ), source_problems as (
+    -- Where a lot's money came from: as its payment is called, and as the last record of its price says, which says what its entry says.
+    select x.account_id, x.lot_id
+    from (
+      select distinct on (l.lot_id) l.account_id, l.lot_id,
+        l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
+        l.amount_minor is distinct from r.amount_minor or l.currency is distinct from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
+          or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
+      from governance.lots l join governance.stripe_lots s using (lot_id) join governance.stripe_payments p using (payment_id)
+      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel')
+      left join governance.token_transactions t on t.transaction_id = r.transaction_id
+      where v_account_id is null or l.account_id = v_account_id
+      order by l.lot_id, r.transaction_id desc) x
+    where x.is_renamed or x.is_repriced
   ), live as (
     select l.account_id,
       coalesce(sum(l.remaining) filter (where l.kind = 'subscription'), 0) as subscription,
@@ -525,6 +539,8 @@ begin
       then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected', l.expected)
       else jsonb_build_object('problem', 'lot_mismatch', 'grant_id', l.lot_id, 'found', l.remaining, 'expected', l.net) end, 2, l.lot_id
     from lot_problems l
+    union all
+    select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'grant_id', x.lot_id), 2, x.lot_id from source_problems x
     union all
     select p.account_id, jsonb_build_object('problem', p.problem, 'found', p.found, 'expected', p.expected), 3, 0 from account_problems p
     union all

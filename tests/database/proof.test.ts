@@ -499,6 +499,26 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
     "seal_mismatch",
     lotWith("frozen = l.frozen - 1, clawed_back = l.clawed_back + 1", "x.frozen > 0"),
   ],
+  "what a lot cost": [
+    "source_mismatch",
+    lotWith("amount_minor = l.amount_minor + 1", "x.amount_minor is not null"),
+  ],
+  "the currency of a lot": ["source_mismatch", lotWith("currency = 'usd'", "x.currency is not null")],
+  "the pack of a lot": [
+    "source_mismatch",
+    lotWith("pack_id = 'gold'", "x.pack_id is not null and x.amount_minor = 200"),
+  ],
+  "the charge of a lot": [
+    "source_mismatch",
+    lotWith("stripe_charge_id = l.stripe_charge_id || '.'", "x.stripe_charge_id is not null"),
+  ],
+  "the checkout of a lot": [
+    "source_mismatch",
+    lotWith(
+      "stripe_checkout_session_id = l.stripe_checkout_session_id || '.'",
+      "x.stripe_checkout_session_id is not null",
+    ),
+  ],
   "a frozen lot closed": ["lot_mismatch", lotWith("is_open = false", "x.frozen > 0")],
   // Calls
   "what a call was charged": ["request_mismatch", call("settled", "charged_tokens = r.charged_tokens + $3")],
@@ -593,7 +613,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
   "a day of another scope": ["usage_mismatch", used("scope_id = d.scope_id || '.'")],
   "today's usage on another day": [
     "day_tokens_mismatch",
-    `update governance.usage_daily d set day = d.day - 40 from governance.accounts a where a.account_id = $1 and d.account_id = $1 and d.day = a.local_day and d.charged_tokens > 0`,
+    `update governance.usage_daily d set day = d.day - 4000 from governance.accounts a where a.account_id = $1 and d.account_id = $1 and d.day = a.local_day and d.charged_tokens > 0`,
   ],
   "a day deleted": ["usage_mismatch", `delete from governance.usage_daily d where ${oneDay}`],
   "a day nobody had": [
