@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -201,6 +201,28 @@ describe("npm run backtest", () => {
     expect(asked.at(-1)?.cursor).not.toBe("120");
   });
 
+  it("keeps the events it reads, whole or not at all, also over the file that it reads", async () => {
+    const from = join(folder, "events.ndjson");
+    const kept = join(folder, "kept.ndjson");
+    const events = (text: string) => text.split("\n").filter((line) => line.startsWith("{"));
+    await run("--rules", "draft.yaml", "--events", "events.ndjson", "--save-events", "kept.ndjson");
+    expect(events(readFileSync(kept, "utf8"))).toEqual(events(readFileSync(from, "utf8")));
+    const again = await run(
+      "--rules",
+      "draft.yaml",
+      "--events",
+      "kept.ndjson",
+      "--save-events",
+      "kept.ndjson",
+    );
+    expect(again.stdout).toMatch(/3 calls of 2 users judged/);
+    expect(events(readFileSync(kept, "utf8"))).toEqual(events(readFileSync(from, "utf8")));
+
+    const failed = await run("--rules", "draft.yaml", "--events", ".", "--save-events", "kept.ndjson");
+    expect([failed.code, readdirSync(folder).filter((name) => name.includes("part"))]).toEqual([1, []]);
+    expect(events(readFileSync(kept, "utf8"))).toHaveLength(6);
+  });
+
   it.each<[string, string[], number, RegExp]>([
     ["no draft", ["--events", "events.ndjson"], 2, /--rules or --plans is missing/],
     [
@@ -235,6 +257,12 @@ describe("npm run backtest", () => {
     ],
     ["no key", ["--rules", "draft.yaml", "--url", "http://127.0.0.1:1"], 2, /service-role key is missing/],
     ["an unknown option", ["--rule", "x"], 2, /Unknown option/],
+    [
+      "a place that cannot be written",
+      ["--rules", "draft.yaml", "--events", "events.ndjson", "--save-events", "nowhere/events.ndjson"],
+      2,
+      /--save-events: nowhere\/events\.ndjson cannot be written/,
+    ],
   ])("says what is wrong with %s", async (_name, args, expected, message) => {
     const { code, stderr } = await run(...args);
     expect(stderr).toMatch(message);

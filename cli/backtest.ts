@@ -2,8 +2,8 @@
  * `npm run backtest`: replays draft rules or plans over a project's past calls, and says whom they would have hit and
  * what they would have cost.
  */
-import { createReadStream, createWriteStream, existsSync, readFileSync } from "node:fs";
-import { once } from "node:events";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { open, rename, rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
@@ -336,6 +336,33 @@ async function* fileEvents(path: string): AsyncGenerator<unknown> {
   }
 }
 
+/** Keeps events in a file that is there only when it is whole: an earlier one, even the one being read, stays till then. */
+async function keepEvents(path: string) {
+  const part = `${path}.part`;
+  const file = await open(part, "w").catch((error: Error) => {
+    throw new BadCall(`--save-events: ${path} cannot be written (${error.message}).`);
+  });
+  let lines: string[] = [];
+  const flush = async (): Promise<void> => {
+    await file.appendFile(lines.join(""));
+    lines = [];
+  };
+  return {
+    async write(event: ReplayEvent): Promise<void> {
+      if (lines.push(`${JSON.stringify(event)}\n`) >= 1_000) await flush();
+    },
+    async finish(): Promise<void> {
+      await flush();
+      await rename(part, path);
+    },
+    /** What is not finished is nothing. */
+    async close(): Promise<void> {
+      await file.close();
+      await rm(part, { force: true });
+    },
+  };
+}
+
 async function rulesInForce(call: Call): Promise<readonly Rule[]> {
   if (call.alone) return [];
   if (call.current !== null) return readRules(call.current);
@@ -591,15 +618,16 @@ async function main(): Promise<number> {
           ...(prices === null ? {} : { prices: bookOf(prices, "the preset") }),
           ...(call.paying === null ? {} : { paying_plans: call.paying }),
         });
-  const save = call.saveEvents === null ? null : createWriteStream(call.saveEvents);
-  for await (const event of call.events === null ? projectEvents(call) : fileEvents(call.events)) {
-    backtest?.push(event as ReplayEvent);
-    plans?.push(event as ReplayEvent);
-    if (save && isReplayEvent(event) && !save.write(`${JSON.stringify(event)}\n`)) await once(save, "drain");
-  }
-  if (save) {
-    save.end();
-    await once(save, "close");
+  const save = call.saveEvents === null ? null : await keepEvents(call.saveEvents);
+  try {
+    for await (const event of call.events === null ? projectEvents(call) : fileEvents(call.events)) {
+      backtest?.push(event as ReplayEvent);
+      plans?.push(event as ReplayEvent);
+      if (save && isReplayEvent(event)) await save.write(event);
+    }
+    await save?.finish();
+  } finally {
+    await save?.close();
   }
   const report = backtest?.report();
   const simulation = plans?.report();

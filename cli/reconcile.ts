@@ -142,13 +142,17 @@ function readCall(): Call | null {
   if (dateOrder !== undefined && dateOrder !== "dmy" && dateOrder !== "mdy")
     throw new BadCall("--date-order is dmy or mdy");
   const dataThrough = moment(values["data-through"], "data-through", true);
+  const from = moment(values.from, "from", false);
+  const to = moment(values.to, "to", true);
+  if (from !== null && to !== null && from >= to)
+    throw new BadCall(`--from "${values.from}" is not before --to "${values.to}".`);
   return {
     paths,
     stripe: isApi ? { key: stripeKey, cacheDir: values.cache ?? conventionalDataDir() } : null,
     url: new URL(values.url.endsWith("/") ? values.url : `${values.url}/`),
     key,
-    from: moment(values.from, "from", false),
-    to: moment(values.to, "to", true),
+    from,
+    to,
     outDir: values.out ?? ".",
     options: {
       create_sha256: () => createHash("sha256"),

@@ -148,6 +148,8 @@ async function main(): Promise<number> {
       values["previous-hash"] ?? null,
       values.json ?? false,
     );
+  if (values["last-hash"] !== undefined || values["previous-hash"] !== undefined)
+    throw new BadCall("--last-hash and --previous-hash go with --check FILE.");
   if (values.user === undefined || values.url === undefined)
     throw new BadCall("Say what to do: --user and --url to export, or --check FILE.");
   return exportStatement(values.user, values.url);

@@ -249,6 +249,15 @@ describe("a statement", () => {
       expect((await check(planted[0]?.[1] ?? [])).stdout).toMatch(/^Entry 4 .*amount is shown as 1/);
       expect(await check(lines.slice(0, -1))).toMatchObject({ code: 1 });
       expect((await run(["--check", join(folder, "nowhere")])).code).toBe(2);
+      const unchecked = await run([
+        "--user",
+        "statement",
+        "--url",
+        project.url,
+        "--last-hash",
+        "0".repeat(64),
+      ]);
+      expect([unchecked.code, unchecked.stdout]).toEqual([2, expect.stringContaining("go with --check")]);
     } finally {
       await project.stop();
       rmSync(folder, { recursive: true, force: true });

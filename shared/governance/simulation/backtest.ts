@@ -1,9 +1,9 @@
-import { costOfCall, type PriceBook, providerOf } from "../pricing/prices.ts";
+import { type PriceBook, providerOf } from "../pricing/prices.ts";
 import { type Decision, decide, usagePercent } from "../rules/decide.ts";
 import { type CompiledRules, factsOf, multiplyTokens } from "../rules/evaluate.ts";
 import { describeReason } from "../rules/receipt.ts";
 import type { FactName, Facts } from "../rules/types.ts";
-import { makeCounts } from "../usage/counts.ts";
+import { costInstead } from "./cost-instead.ts";
 import { isReplayEvent, planOfEvent, type ReplayEvent, wasWarnedByRule } from "./events.ts";
 
 /** What a backtest replays under, and what it lists. */
@@ -451,10 +451,9 @@ export function startBacktest(options: BacktestOptions): Backtest {
           : event.tokens - multiplyTokens(used, call.factors);
       saved = 0;
       if (prices && call.model !== null && call.model !== event.model) {
-        const counts = makeCounts({ input: event.input_tokens ?? 0, output: event.output_tokens ?? 0 });
-        const other = counts.ok ? costOfCall(prices, call.model, counts.value, call.atMs) : null;
-        if (other?.ok && event.cost_micros !== null && event.cost_micros !== undefined)
-          saved = cost - other.value.cost_micros;
+        const would = costInstead(event, call.model, prices, prices, call.atMs);
+        if (would !== null && event.cost_micros !== null && event.cost_micros !== undefined)
+          saved = cost - would;
       }
     }
     if (tokens === 0 && saved === 0) return;

@@ -36,7 +36,9 @@ export interface ReplayEvent {
 
 const kinds: readonly string[] = ["authorized", "blocked", "settled", "released", "expired", "quarantined"];
 
-/** True for an object that can be replayed: kind, time, request and user are there, tokens are a number. */
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** True for an object that can be replayed: kind, time, request and user are there; tokens and a cost are whole. */
 export function isReplayEvent(value: unknown): value is ReplayEvent {
   if (typeof value !== "object" || value === null) return false;
   const event = value as Record<string, unknown>;
@@ -44,9 +46,11 @@ export function isReplayEvent(value: unknown): value is ReplayEvent {
     typeof event["kind"] === "string" &&
     kinds.includes(event["kind"]) &&
     typeof event["at"] === "string" &&
+    !Number.isNaN(Date.parse(event["at"])) &&
     typeof event["request_id"] === "string" &&
     typeof event["user_id"] === "string" &&
-    typeof event["tokens"] === "number"
+    isCount(event["tokens"]) &&
+    isCount(event["cost_micros"] ?? 0)
   );
 }
 

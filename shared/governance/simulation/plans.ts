@@ -1,7 +1,7 @@
 import { currencyExponent, type MicroUnits, type MinorUnits, microUnits } from "../money/index.ts";
-import { costOfCall, type PriceBook } from "../pricing/prices.ts";
+import type { PriceBook } from "../pricing/prices.ts";
 import type { Facts, PlanNumbers } from "../rules/types.ts";
-import { makeCounts } from "../usage/counts.ts";
+import { costInstead } from "./cost-instead.ts";
 import { isReplayEvent, type ReplayEvent } from "./events.ts";
 
 /** What a month of a plan brings in. */
@@ -266,14 +266,8 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
     const routed = scenario.routes?.[model] ?? model;
     const prices = scenario.prices ?? scenario.prices_now;
     if (!prices || (routed === model && prices === scenario.prices_now)) return recorded;
-    const counts = makeCounts({ input: event.input_tokens ?? 0, output: event.output_tokens ?? 0 });
-    if (!counts.ok) return recorded;
-    const atMs = Date.parse(event.at);
-    const then = costOfCall(prices, routed, counts.value, atMs);
-    if (!then.ok) return routed === model ? recorded : null;
-    const now = scenario.prices_now ? costOfCall(scenario.prices_now, model, counts.value, atMs) : null;
-    if (recorded === null || !now?.ok || now.value.cost_micros === 0) return then.value.cost_micros;
-    return Math.round((recorded * then.value.cost_micros) / now.value.cost_micros);
+    const instead = costInstead(event, routed, prices, scenario.prices_now ?? null, Date.parse(event.at));
+    return instead ?? (routed === model ? recorded : null);
   }
 
   function settle(event: ReplayEvent, call: Pending): void {

@@ -256,6 +256,36 @@ describe("a backtest", () => {
     });
     expect(report.rules[0]).toMatchObject({ rule_name: "cheap", cost_saved_micros: 1_500 });
     expect(report.rules[1]).toMatchObject({ rule_name: "shadow", mode: "shadow", matched: 1, stopped: 0 });
+
+    // Most of the input came from a cache: a quarter of the price is a quarter of what was paid.
+    const cached = call("2", 0, 1_000, {}).map((event) =>
+      event.kind === "settled" ? { ...event, cost_micros: 400 } : event,
+    );
+    const cheap = { draft: draftOf(rule("cheap", { all: [] }, { route: { model: "mini" } })) };
+    expect((await runBacktest(cached, { ...cheap, prices: prices.value })).cost_saved_micros).toBe(300);
+
+    // Prices in another currency than the cost's say how much less, not how much.
+    const pounds = parsePrices(
+      [...prices.value.byModel.values()].flat().map((price) => ({ ...price, currency: "gbp" })),
+    );
+    if (!pounds.ok) throw new Error("prices");
+    expect((await runBacktest(cached, { ...cheap, prices: pounds.value })).cost_saved_micros).toBe(300);
+  });
+
+  it("counts as malformed what has no time, or tokens or a cost that are not whole", async () => {
+    const [good] = call("1", 0, 10, {});
+    const bad = [
+      { ...good, at: "some day" },
+      { ...good, tokens: 1.5 },
+      { ...good, tokens: -1 },
+      { ...good, cost_micros: 0.5 },
+      { ...good, cost_micros: "5" },
+    ] as ReplayEvent[];
+    const report = await runBacktest(bad, { draft: draftOf() });
+    expect(report).toMatchObject({ malformed: 5, calls: 0 });
+    const plans = simulatePlans({});
+    for (const event of bad) plans.push(event);
+    expect(plans.report().plans).toEqual([]);
   });
 
   it("stops the calls after one that a rule blocked for minutes", async () => {
