@@ -1,20 +1,22 @@
 /**
- * The programs of docs/guides/guard.md, run as they stand: Express and Hono in Node, the Edge Function in Deno, in
+ * The programs of docs/guides/guard.md, compiled strictly and run as they stand: Express and Hono in Node, the Edge Function in Deno, in
  * front of a real project on PostgreSQL and a scripted provider over HTTP. The guide's `openai` and `userOf`, which are
  * the reader's own, are put before them.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../local-project/index.ts";
 import { createProjectDatabase } from "../support/database.ts";
 
+const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const core = new URL("../../shared/governance/index.ts", import.meta.url).href;
 const guide = readFileSync(join(repository, "docs/guides/guard.md"), "utf8");
@@ -52,6 +54,30 @@ globalThis.fetch = (input, init) =>
   realFetch(typeof input === "string" ? input.replace("https://api.anthropic.com", Deno.env.get("PROVIDER_URL")) : input, init);
 `;
 
+/** What the compiler is told of the reader's own, and of Express, which has no types of its own. */
+const nodeTypes = `
+declare const userOf: (given: unknown) => string;
+interface ChatUsage { prompt_tokens: number; completion_tokens: number; total_tokens: number }
+interface ChatBody { model: string; messages: { role: "user"; content: string }[]; stream_options?: { include_usage?: boolean } }
+interface ChatOptions { signal?: AbortSignal | null }
+interface Chat { choices: { message: { content: string | null } }[]; usage?: ChatUsage }
+interface ChatChunk { choices: { delta: { content?: string | null } }[]; usage?: ChatUsage | null }
+declare const openai: { chat: { completions: {
+  create(body: ChatBody & { stream?: false }, options?: ChatOptions): Promise<Chat>;
+  create(body: ChatBody & { stream: true }, options?: ChatOptions): Promise<AsyncIterable<ChatChunk>>;
+} } };
+declare module "express" {
+  interface Request { body: any; get(name: string): string | undefined }
+  interface Response { status(code: number): this; set(headers: Record<string, string>): this; json(body: unknown): this }
+  interface App { use(handler: unknown): void; post(path: string, handler: (req: Request, res: Response) => unknown): void; listen(port?: string): import("node:http").Server }
+  function express(): App;
+  namespace express { function json(): unknown }
+  export default express;
+}
+`;
+const denoTypes = "declare const userOf: (given: unknown) => Promise<string>;\n";
+const deno = join(repository, "node_modules/deno/bin.cjs");
+
 interface Backend {
   readonly program: string;
   readonly file: string;
@@ -74,7 +100,7 @@ const backends: Readonly<Record<"Express" | "Hono" | "Edge Function", Backend>> 
     file: "edge.ts",
     command: (file) => [
       process.execPath,
-      join(repository, "node_modules/deno/bin.cjs"),
+      deno,
       "run",
       "--no-check",
       "--no-prompt",
@@ -118,6 +144,7 @@ async function provide(body: string, _request: IncomingMessage, response: Server
   const { messages, stream } = JSON.parse(body) as { messages: { content: string }[]; stream?: boolean };
   const text = messages[0]?.content ?? "";
   if (text === "fail") return void response.writeHead(500).end();
+  if (text === "slow") await pause(1_000);
   const usage = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
   if (stream !== true) {
     const answer = {
@@ -255,6 +282,45 @@ async function settles(user: string, expected: Partial<Account>): Promise<void> 
     .toMatchObject({ reserved: 0, ...expected });
 }
 
+describe("the guide's programs", () => {
+  const compile = (...args: string[]): Promise<string> =>
+    run(process.execPath, args, { cwd: folder, env: { ...process.env, NO_COLOR: "1" } }).then(
+      () => "",
+      (error: { stdout: string; stderr: string }) => error.stdout + error.stderr,
+    );
+
+  it("compile in Node under strict", async () => {
+    writeFileSync(join(folder, "types.d.ts"), nodeTypes);
+    for (const name of ["Express", "Hono"]) {
+      const program = [store, once, ...programsUnder(name)].join("\n");
+      // The compiler knows paths, no addresses.
+      writeFileSync(join(folder, `${name}.ts`), program.replaceAll(core, fileURLToPath(core)));
+    }
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({
+        compilerOptions: {
+          strict: true,
+          noEmit: true,
+          module: "nodenext",
+          target: "es2024",
+          types: ["node"],
+          skipLibCheck: true,
+          allowImportingTsExtensions: true,
+        },
+        files: ["types.d.ts", "Express.ts", "Hono.ts"],
+      }),
+    );
+    expect(await compile(join(repository, "node_modules/typescript/bin/tsc"), "-p", ".")).toBe("");
+  });
+
+  it("compile in Deno", async () => {
+    const program = `${denoTypes}${programsUnder("Supabase Edge Function").join("\n")}`;
+    writeFileSync(join(folder, "edge-types.ts"), program);
+    expect(await compile(deno, "check", "--quiet", "--node-modules-dir=manual", "edge-types.ts")).toBe("");
+  });
+});
+
 describe.each(Object.keys(backends) as (keyof typeof backends)[])("the guide's %s backend", (name) => {
   const backend = backends[name];
   const user = name.toLowerCase().replace(" ", "-");
@@ -307,6 +373,15 @@ describe.each(Object.keys(backends) as (keyof typeof backends)[])("the guide's %
     isAway = () => false;
     await settles(user, { charged: 2 * (input + output) });
 
+    if (name === "Express") {
+      // Asked to end while a call is under way: it is answered, and what it used is charged.
+      const last = server.chat(user, "slow");
+      await expect.poll(() => accountOf(user), { timeout: 60_000 }).toMatchObject({ calls: 5 });
+      await server.stop("SIGTERM");
+      expect((await last).status).toBe(200);
+      await settles(user, { charged: 3 * (input + output) });
+      return;
+    }
     if (name === "Hono") {
       // The provider breaks off after three words; the message "break" is two tokens.
       await (await server.chat(user, "break")).text().catch(() => "");
