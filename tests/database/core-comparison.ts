@@ -57,7 +57,8 @@ begin
         when 'authorize' then
           a := authorize_usage(s ->> 'request_id', c ->> 'user_id', s ->> 'model', (s ->> 'estimated_tokens')::bigint, s ->> 'message',
             s ->> 'conversation_id', s ->> 'task_type', s ->> 'scope_id', (s ->> 'complexity')::numeric);
-          a := a || jsonb_build_object('matched', (select to_jsonb(governance.rule_names(r.matched_version_ids)) from governance.requests r where r.request_id = s ->> 'request_id'));
+          a := a || jsonb_build_object('matched', (select to_jsonb(governance.rule_names(r.matched_version_ids)) from governance.request_keys k
+            join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at where k.request_id = s ->> 'request_id'));
         when 'settle' then
           a := settle_usage(s ->> 'request_id', (s ->> 'input')::bigint, (s ->> 'output')::bigint, null, jsonb_build_object(
             'cached_input_tokens', s -> 'cached', 'cache_write_tokens', s -> 'cache_write', 'reasoning_tokens', s -> 'reasoning'));
