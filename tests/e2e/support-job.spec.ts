@@ -37,7 +37,7 @@ test("support finds a stopped user, understands why, blocks until a time, sees i
   // Why: the receipt says the rule, its version, and when it clears.
   await detail.getByRole("row").filter({ hasText: "blocked" }).first().click();
   await expect(detail.getByText(/Stopped by/)).toContainText(/Stopped by spam identical \(v\d+\)/);
-  await expect(detail.getByText(/Clears at \d\d:\d\d Europe\/London/)).toBeVisible();
+  await expect(detail.getByText(/Clears at (\d{4}-\d\d-\d\d )?\d\d:\d\d Europe\/London/)).toBeVisible();
   await page.keyboard.press("Escape");
 
   // Block for a day, with a reason.
@@ -45,7 +45,7 @@ test("support finds a stopped user, understands why, blocks until a time, sees i
   await page.getByRole("textbox", { name: "Reason" }).fill("Spam");
   await page.getByRole("button", { name: "24 hours" }).click();
   await page.getByRole("form", { name: "Block" }).getByRole("button", { name: "Block", exact: true }).click();
-  await expect(detail.getByText(/for another 23 h 59 m|for another 1 d|for another 24 h/)).toBeVisible();
+  await expect(detail.getByText(/for another (23 h 5\d m|1 d|24 h)/)).toBeVisible();
   expect(await authorize(project, userId, "another text")).toMatchObject({
     decision: "block",
     reason: "user_blocked",
