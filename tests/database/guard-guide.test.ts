@@ -1,7 +1,7 @@
 /**
- * The programs of docs/guides/guard.md, compiled strictly and run as they stand: Express and Hono in Node, the Edge Function in Deno, in
- * front of a real project on PostgreSQL and a scripted provider over HTTP. The guide's `openai` and `userOf`, which are
- * the reader's own, are put before them.
+ * The programs of docs/guides/integrate.md and guard.md, compiled strictly and run as they stand: Express and Hono in Node, the Edge Function in Deno, in
+ * front of a real project on PostgreSQL and a scripted provider over HTTP. What is the reader's own (`openai`, `userOf`,
+ * `callModel` …) is put before them.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -20,11 +20,15 @@ const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 const core = new URL("../../shared/governance/index.ts", import.meta.url).href;
 const guide = readFileSync(join(repository, "docs/guides/guard.md"), "utf8");
+const page = readFileSync(join(repository, "docs/guides/integrate.md"), "utf8");
+
+const programsOn = (text: string): string[] =>
+  [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1] as string);
 
 /** The code blocks below a heading of the guide. */
 function programsUnder(heading: string): string[] {
   const section = guide.split(/^## /m).find((part) => part.startsWith(heading)) ?? "";
-  const blocks = [...section.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1] as string);
+  const blocks = programsOn(section);
   if (blocks.length === 0) throw new Error(`The guide has no program under "${heading}".`);
   return blocks.map((block) => block.replaceAll(/"[^"]*\/governance\/index\.ts"/g, JSON.stringify(core)));
 }
@@ -62,6 +66,8 @@ interface ChatBody { model: string; messages: { role: "user"; content: string }[
 interface ChatOptions { signal?: AbortSignal | null }
 interface Chat { choices: { message: { content: string | null } }[]; usage?: ChatUsage }
 interface ChatChunk { choices: { delta: { content?: string | null } }[]; usage?: ChatUsage | null }
+declare const callModel: (model: string, text: string) => Promise<{ usage: { input_tokens: number; output_tokens: number } }>;
+declare const settleLater: (settlement: Record<string, unknown>) => Promise<void>;
 declare const openai: { chat: { completions: {
   create(body: ChatBody & { stream?: false }, options?: ChatOptions): Promise<Chat>;
   create(body: ChatBody & { stream: true }, options?: ChatOptions): Promise<AsyncIterable<ChatChunk>>;
@@ -282,6 +288,56 @@ async function settles(user: string, expected: Partial<Account>): Promise<void> 
     .toMatchObject({ reserved: 0, ...expected });
 }
 
+describe("the page for backend engineers", () => {
+  const program = programsOn(page)[0] ?? "";
+  const own = `
+const callModel = async (model, text) => {
+  if (text === "fail") throw new Error("x".repeat(5000));
+  return { text: \`\${model} heard \${text}\`, usage: { input_tokens: ${input}, output_tokens: ${output} } };
+};
+const queue = [];
+const settleLater = async (settlement) => void queue.push(settlement);
+`;
+  const user = "integrated";
+  /** What the program answers to a message, or throws, and what it has left to settle. */
+  async function chat(
+    message: string,
+  ): Promise<{ status?: number; body?: { text: string }; left: object[] }> {
+    const call = `const answer = await chat("${user}", ${JSON.stringify(message)}, "c").catch(() => ({}));
+console.log(JSON.stringify({ ...answer, left: queue }));`;
+    writeFileSync(join(folder, "integrate.ts"), [program, own, call].join("\n"));
+    const env = {
+      ...process.env,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+    };
+    const { stdout } = await run(process.execPath, ["--no-warnings", "integrate.ts"], { cwd: folder, env });
+    return JSON.parse(stdout) as Awaited<ReturnType<typeof chat>>;
+  }
+
+  it("makes the two calls around a model's: charged, given back, or left to be settled", async () => {
+    expect(await chat("hello")).toMatchObject({
+      status: 200,
+      body: { text: "gpt-4o heard hello" },
+      left: [],
+    });
+    await settles(user, { charged: input + output, calls: 1 });
+
+    // A provider's error may be longer than a reason.
+    expect(await chat("fail")).toEqual({ left: [] });
+    await settles(user, { charged: input + output, calls: 2 });
+
+    isAway = (path) => path.endsWith("/settle_usage");
+    const { status, left } = await chat("again");
+    isAway = () => false;
+    expect([status, left]).toMatchObject([200, [{ p_input_tokens: input, p_output_tokens: output }]]);
+    expect((await accountOf(user)).reserved).toBeGreaterThan(0);
+
+    await admin.query("select block_user('b-integrated', $1, 'test', null, 'op')", [user]);
+    expect(await chat("hello")).toMatchObject({ status: 403, body: { reason: "user_blocked" } });
+  });
+});
+
 describe("the guide's programs", () => {
   const compile = (...args: string[]): Promise<string> =>
     run(process.execPath, args, { cwd: folder, env: { ...process.env, NO_COLOR: "1" } }).then(
@@ -291,6 +347,7 @@ describe("the guide's programs", () => {
 
   it("compile in Node under strict", async () => {
     writeFileSync(join(folder, "types.d.ts"), nodeTypes);
+    writeFileSync(join(folder, "page.ts"), programsOn(page)[0] ?? "");
     for (const name of ["Express", "Hono"]) {
       const program = [store, once, ...programsUnder(name)].join("\n");
       // The compiler knows paths, no addresses.
@@ -308,7 +365,7 @@ describe("the guide's programs", () => {
           skipLibCheck: true,
           allowImportingTsExtensions: true,
         },
-        files: ["types.d.ts", "Express.ts", "Hono.ts"],
+        files: ["types.d.ts", "page.ts", "Express.ts", "Hono.ts"],
       }),
     );
     expect(await compile(join(repository, "node_modules/typescript/bin/tsc"), "-p", ".")).toBe("");

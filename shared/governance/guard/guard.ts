@@ -30,7 +30,7 @@ const storable = (text: string, longest: number): string =>
 export interface Guard {
   /**
    * Authorises, makes the call, settles what it used. The value's tokens are read by `readUsage` unless told otherwise;
-   * where they cannot be read, the tokens held are charged and the problem is reported. Never rejects.
+   * where they cannot be read, the tokens estimated are charged and the problem is reported. Never rejects.
    */
   run<T>(
     request: GuardRequest,

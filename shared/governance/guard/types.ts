@@ -122,7 +122,7 @@ export type SettlementOutcome =
       readonly status: "settled" | "released" | "quarantined";
       readonly answer: Readonly<Record<string, unknown>>;
     }
-  /** Kept in the store; sent again when the database is back. */
+  /** Kept in the store (in memory, where the store fails); sent again when the database is back. */
   | { readonly status: "queued" }
   /** Refused for good (see `parked`): a person must look. */
   | { readonly status: "parked"; readonly reason: string };
