@@ -264,6 +264,22 @@ table governance.imported_usage
   INDEX imported_usage_account ON governance.imported_usage USING btree (account_id, at)
   UNIQUE INDEX imported_usage_pkey ON governance.imported_usage USING btree (source, message_key)
   row level security
+table governance.lone_decisions
+  lone_decision_id bigint not null generated always as identity
+  difference_id text not null
+  what text not null
+  decided_at timestamp with time zone not null
+  decided_by text not null
+  tokens bigint not null
+  amount_minor bigint not null
+  currency text
+  CHECK ((what = ANY (ARRAY['posted'::text, 'written_off'::text])))
+  FOREIGN KEY (difference_id) REFERENCES governance.reconciliation_cases(difference_id)
+  PRIMARY KEY (lone_decision_id)
+  INDEX lone_decisions_difference ON governance.lone_decisions USING btree (difference_id)
+  INDEX lone_decisions_time ON governance.lone_decisions USING btree (decided_at)
+  UNIQUE INDEX lone_decisions_pkey ON governance.lone_decisions USING btree (lone_decision_id)
+  row level security
 table governance.lots with (fillfactor=70)
   lot_id bigint not null generated always as identity
   account_id bigint not null
@@ -463,16 +479,11 @@ table governance.reconciliation_cases
   checked_at timestamp with time zone not null
   resolution text not null default 'correct'::text
   posted_by text
-  alone_at timestamp with time zone
-  alone_by text
-  alone_tokens bigint
-  alone_minor bigint
   times_carried integer not null default 0
   CHECK (((difference_id <> ''::text) AND (length(difference_id) <= 512)))
   CHECK ((resolution = ANY (ARRAY['correct'::text, 'write_off'::text])))
   CHECK ((status = ANY (ARRAY['open'::text, 'investigating'::text, 'proposed'::text, 'approved'::text, 'posted'::text, 'verified'::text, 'carried_forward'::text, 'written_off'::text])))
   PRIMARY KEY (difference_id)
-  INDEX reconciliation_cases_alone ON governance.reconciliation_cases USING btree (alone_at) WHERE (alone_at IS NOT NULL)
   INDEX reconciliation_cases_status ON governance.reconciliation_cases USING btree (status, updated_at DESC)
   UNIQUE INDEX reconciliation_cases_pkey ON governance.reconciliation_cases USING btree (difference_id)
   row level security
@@ -700,7 +711,7 @@ table governance.stripe_lots with (fillfactor=80)
   owed bigint not null default 0
   dispute_state text not null default 'none'::text
   is_void boolean not null default false
-  CHECK ((LEAST(reversed, clawed, owed, ((tokens - reversed) - clawed), ((reversed + clawed) - owed)) >= 0))
+  CHECK (governance.is_within_bounds(stripe_lots.*))
   PRIMARY KEY (lot_id)
   INDEX stripe_lots_payment ON governance.stripe_lots USING btree (payment_id)
   UNIQUE INDEX stripe_lots_pkey ON governance.stripe_lots USING btree (lot_id)
@@ -893,6 +904,7 @@ function governance.aggregate_days(p_limit integer DEFAULT 40) returns integer
 function governance.alert_period(p_period text, p_now timestamp with time zone, OUT from_day date, OUT to_day date, OUT key text) returns record immutable
 function governance.alert_retention() returns interval stable
 function governance.alert_value(p_alert governance.cost_alerts, p_now timestamp with time zone) returns numeric stable
+function governance.anchor_ledger(p_now timestamp with time zone) returns void
 function governance.append_entry(p_account_id bigint, p_type text, p_now timestamp with time zone, p_lot_changes bigint[], p_subscription bigint, p_purchased bigint, p_promotional bigint, p_debt bigint, p_reference text DEFAULT NULL::text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb, p_decision_id bigint DEFAULT NULL::bigint) returns governance.token_transactions
 function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamp with time zone) returns jsonb
 function public.apply_preset(p_preset jsonb) returns jsonb security definer to service_role
@@ -903,7 +915,7 @@ function governance.begin_command(p_kind text, p_command_id text, p_parameters t
 function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_operator text DEFAULT NULL::text) returns jsonb security definer to service_role
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
-function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version integer DEFAULT NULL::integer, p_named jsonb DEFAULT '{}'::jsonb) returns governance.refusal stable
+function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version bigint DEFAULT NULL::bigint, p_named jsonb DEFAULT '{}'::jsonb) returns governance.refusal stable
 function governance.check_action(p_action jsonb) returns jsonb immutable
 function governance.check_authorize(p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text, p_task_type text, p_scope_id text, p_complexity numeric) returns void immutable
 function governance.check_event_filter(p_filter jsonb) returns void immutable
@@ -944,7 +956,7 @@ function public.console_finance_counts() returns jsonb stable security definer t
 function public.console_get_account(p_user_id text) returns jsonb security definer to service_role
 function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb, p_differences jsonb DEFAULT '[]'::jsonb, p_is_last boolean DEFAULT true) returns jsonb security definer to service_role
 function public.console_kept_run(p_run_id text) returns jsonb stable security definer to service_role
-function public.console_kept_runs(p_limit integer DEFAULT 50, p_before timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
+function public.console_kept_runs(p_limit integer DEFAULT 50, p_before_run_id text DEFAULT NULL::text) returns jsonb stable security definer to service_role
 function public.console_ledger_purchases_since(p_cursor text DEFAULT NULL::text, p_limit integer DEFAULT 5000, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_to timestamp with time zone DEFAULT NULL::timestamp with time zone) returns jsonb stable security definer to service_role
 function public.console_overview(p_minutes integer DEFAULT 60) returns jsonb security definer to service_role
 function public.console_pack_prices() returns jsonb stable security definer to service_role
@@ -1009,7 +1021,7 @@ function governance.give_up_notifications(p_now timestamp with time zone) return
 function governance.grant_allowance(p_account governance.accounts, p_month date, p_tokens bigint, p_now timestamp with time zone, p_rollover_months integer) returns void
 function governance.grant_invoice_line(p_now timestamp with time zone, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text, p_tokens bigint, p_amount bigint, p_currency text, p_from timestamp with time zone, p_to timestamp with time zone, p_subscription text) returns jsonb
 function governance.grant_pack(p_now timestamp with time zone, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint, p_currency text, p_paid_at timestamp with time zone, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
-function governance.grant_paid(p_now timestamp with time zone, p_pay governance.stripe_payments, p_user_id text, p_last_hash bytea, p_balance bigint, p_debt bigint, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
+function governance.grant_paid(p_now timestamp with time zone, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text DEFAULT NULL::text) returns jsonb
 function governance.grant_tokens(p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_reference text DEFAULT NULL::text, p_description text DEFAULT NULL::text, p_metadata jsonb DEFAULT NULL::jsonb, p_source jsonb DEFAULT '{}'::jsonb) returns governance.granted
 function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
@@ -1021,6 +1033,8 @@ function governance.is_never_negative(a governance.accounts) returns boolean imm
 function governance.is_same_person(p_one text, p_other text) returns boolean immutable
 function governance.is_token_order(p_metadata jsonb) returns boolean immutable
 function governance.is_undecided(c governance.reconciliation_cases) returns boolean immutable
+function governance.is_unexplained(p_figure jsonb, p_explained numeric DEFAULT 0) returns boolean immutable
+function governance.is_within_bounds(s governance.stripe_lots) returns boolean immutable
 function governance.keep_partitions(p_now timestamp with time zone, OUT created integer, OUT dropped integer, OUT is_done boolean) returns record
 function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
 function governance.like_pattern(p_text text) returns text immutable
@@ -1103,6 +1117,7 @@ function governance.settlement_alerts(p_account_id bigint, p_now timestamp with 
 function governance.sort_name(p_user_id text, p_display_name text) returns text immutable
 function governance.space_phrases(p_folded text) returns text immutable
 function governance.spend_lots(p_account_id bigint, p_tokens bigint, p_lot_id bigint DEFAULT NULL::bigint) returns governance.lot_spending
+function governance.stake_of(c governance.reconciliation_cases, p_effects jsonb) returns governance.stake stable
 function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamp with time zone) returns governance.rules
 function governance.stripe_currency(p_value jsonb) returns text immutable
 function governance.stripe_id(p_value jsonb) returns text immutable

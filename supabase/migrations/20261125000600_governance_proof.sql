@@ -342,6 +342,92 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Anchors: a hash over the hashes of all entries, once a day. What happens before an anchor cannot be told otherwise
+-- afterwards, not even by whoever reckons an account's whole chain anew, without all later anchors; and those have left:
+-- PostgreSQL's log has them, and whoever asked public.verify_ledger.
+-- ---------------------------------------------------------------------------------------------------------------
+
+insert into governance.maintenance_state (key, value) values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+
+create function governance.anchor_ledger(p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_day text := (p_now at time zone 'UTC')::date;
+  v_state jsonb;
+  v_upto bigint;
+  v_entries bigint;
+  v_hash text;
+begin
+  select s.value into v_state from governance.maintenance_state s where s.key = 'anchored_ledger' and s.value ->> 'day' is distinct from v_day for update skip locked;
+  -- Up to the entries that were followed when the last anchor was made, once every transaction that can have had an id among them has ended.
+  if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x where x < (v_state ->> 'mark_xid')::xid8) then return; end if;
+  select max(x.transaction_id), count(*), encode(sha256(decode(v_state ->> 'hash', 'hex') || string_agg(x.hash, ''::bytea order by x.transaction_id)), 'hex')
+  into v_upto, v_entries, v_hash
+  from (select t.transaction_id, t.hash from governance.token_transactions t
+    where t.transaction_id > (v_state ->> 'upto')::bigint and t.transaction_id <= (v_state ->> 'mark')::bigint order by t.transaction_id limit 1000000) x;
+  if v_entries > 0 then
+    v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
+    insert into governance.audit_log (created_at, action, details)
+    values (p_now, 'ledger_anchor', jsonb_build_object('upto', v_upto, 'entries', v_entries, 'hash', v_hash));
+    raise log 'governance: ledger anchor % up to entry %', v_hash, v_upto;
+  end if;
+  -- A long history is anchored in several rounds.
+  if v_entries < 1000000 then
+    v_state := v_state || jsonb_build_object('day', v_day, 'mark_xid', pg_current_xact_id(),
+      'mark', (select (f.value ->> 'consumed')::bigint from governance.maintenance_state f where f.key = 'followed_events'));
+  end if;
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp() where s.key = 'anchored_ledger';
+end
+$$;
+comment on function governance.anchor_ledger(timestamptz) is
+  'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
+
+create or replace function public.run_maintenance() returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_now timestamptz := governance.now();
+  v_until timestamptz := clock_timestamp() + interval '2 seconds';
+  v_followed bigint := 0;
+  v_count int := 0;
+  v_months record;
+  v_days int;
+  v_alerts int;
+  v_queued int;
+  v_purged record;
+  v_rolled record;
+  v_problems int;
+begin
+  -- First, while this transaction has written nothing: see follow_events.
+  loop
+    v_count := governance.follow_events(2000);
+    v_followed := v_followed + v_count;
+    exit when v_count = 0 or clock_timestamp() > v_until;
+  end loop;
+  v_days := governance.aggregate_days();
+  select * into v_purged from governance.purge(v_now);
+  v_problems := governance.check_rollups(v_now);
+  perform governance.anchor_ledger(v_now);
+  v_alerts := v_problems + governance.evaluate_alerts(v_now);
+  v_queued := governance.queue_notifications(v_now);
+  if v_alerts > 0 or v_queued > 0 then
+    perform governance.ring('alerts', v_now);
+  end if;
+  -- Last, because the calls of these accounts wait until this round is over.
+  select * into v_rolled from governance.roll_due_accounts(v_now, 1000, interval '500 milliseconds');
+  if v_rolled.expired_holds > 0 then
+    perform governance.ring('feed', v_now);
+  end if;
+  select * into v_months from governance.keep_partitions(v_now);
+  return governance.maintenance_answer(jsonb_build_object(
+    'expired_reservations', v_rolled.expired_holds, 'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
+    'days_aggregated', v_days, 'webhook_events_purged', v_purged.webhook_events_purged, 'alerts_triggered', v_alerts, 'notifications_queued', v_queued,
+    'partitions_created', v_months.created, 'partitions_dropped', v_months.dropped, 'rows_purged', v_purged.rows_purged, 'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
+    'events_followed', v_followed,
+    'more', not v_rolled.is_done or not v_months.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000 or v_purged.webhook_events_purged >= 5000));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- The proof
 -- ---------------------------------------------------------------------------------------------------------------
 
@@ -530,8 +616,23 @@ begin
     select x.account_id from (select t.account_id from governance.token_transactions t union select l.account_id from governance.lots l
       union select u.account_id from governance.usage_daily u) x
     where v_account_id is null and not exists (select from governance.accounts a where a.account_id = x.account_id)
+  ), anchors as (
+    select x.audit_id, (x.details ->> 'upto')::bigint as upto, x.details ->> 'hash' as hash,
+      coalesce(lag((x.details ->> 'upto')::bigint) over w, 0) as after, coalesce(lag(x.details ->> 'hash') over w, '') as hash_before,
+      lead(x.audit_id) over w is null as is_last
+    from governance.audit_log x where x.action = 'ledger_anchor' and v_account_id is null window w as (order by x.audit_id)
+  ), anchor_problems as (
+    select a.upto from anchors a cross join lateral (
+      select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
+      where t.transaction_id > a.after and t.transaction_id <= a.upto) e
+    where a.hash is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    union
+    select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
+    where s.key = 'anchored_ledger' and v_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
   ), problems as (
-    select o.account_id, jsonb_build_object('problem', 'account_missing') as problem, 0 as rank, o.account_id as n from orphans o
+    select null::bigint as account_id, jsonb_build_object('problem', 'anchor_mismatch', 'upto', a.upto) as problem, 0 as rank, a.upto as n from anchor_problems a
+    union all
+    select o.account_id, jsonb_build_object('problem', 'account_missing'), 0, o.account_id from orphans o
     union all
     select g.account_id, e.value, 1, (e.value ->> 'transaction_id')::bigint from ledgers g cross join lateral jsonb_array_elements(g.problems) e
     union all
@@ -554,10 +655,13 @@ begin
     (select count(*) from governance.accounts a where v_account_id is null or a.account_id = v_account_id),
     (select coalesce(sum(g.entries), 0) from ledgers g),
     (select coalesce(jsonb_agg(s.problem), '[]') from (
-      select p.problem || case when a.user_id is not null then jsonb_build_object('user_id', a.user_id) else jsonb_build_object('account_id', p.account_id) end as problem
+      select p.problem || case when a.user_id is not null then jsonb_build_object('user_id', a.user_id)
+        when p.account_id is not null then jsonb_build_object('account_id', p.account_id) else '{}' end as problem
       from problems p left join governance.accounts a using (account_id) order by p.rank, p.n limit 1000) s)
   into v_accounts, v_entries, v_problems;
-  return jsonb_build_object('accounts_checked', v_accounts, 'entries_checked', v_entries, 'problems', v_problems);
+  return jsonb_build_object('accounts_checked', v_accounts, 'entries_checked', v_entries, 'problems', v_problems,
+    'anchor', (select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash') from governance.maintenance_state s
+      where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'));
 end
 $$;
 comment on function public.verify_ledger(text) is
