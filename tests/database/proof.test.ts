@@ -844,4 +844,33 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     expect(await problemsOf(project)).toEqual([]);
     await project.close();
   });
+
+  it("holds where a new time zone turns the month before the day", async () => {
+    const project = await openProject(version, 1);
+    const at = (moment: string): Promise<unknown> =>
+      project.pool.query("select governance.set_test_clock($1, true)", [moment]);
+    const use = async (id: string): Promise<void> => {
+      await project.call("authorize_usage", id, "traveller", "gpt-4o-mini", 50, "Hello");
+      await project.call("settle_usage", id, 20, 10);
+    };
+    // The last evening of November in Los Angeles is December in Tokyo.
+    await at("2028-11-30T20:00:00Z");
+    await project.call("upsert_account", "traveller", "pro", null, null, "America/Los_Angeles");
+    await use("before");
+    await project.call("upsert_account", "traveller", null, null, null, "Asia/Tokyo");
+    await use("after");
+    const counters = await project.one(
+      "select local_day::text, day_tokens::int, month_tokens::int, day_messages from governance.accounts",
+    );
+    expect(counters).toEqual({ local_day: "2028-12-01", day_tokens: 30, month_tokens: 30, day_messages: 1 });
+    expect(await problemsOf(project)).toEqual([]);
+    expect((await project.call("run_maintenance"))["rollup_problems"]).toBe(0);
+    // And back: the day is not had twice.
+    await project.call("upsert_account", "traveller", null, null, null, "America/Los_Angeles");
+    await use("back");
+    await at("2028-12-02T08:00:01Z");
+    await use("tomorrow");
+    expect(await problemsOf(project)).toEqual([]);
+    await project.close();
+  });
 });

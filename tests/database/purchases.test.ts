@@ -412,6 +412,29 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect(await balance(p.userId)).toMatchObject({ purchased: 320_000 });
     });
 
+    it.each([
+      ["refund", "refund.created", "refund.failed"],
+      ["dispute", "charge.dispute.closed", "charge.dispute.closed"],
+    ])(
+      "or dispute (%s) that comes to nothing once the tokens were spent strikes the debt",
+      async (what, taken, undone) => {
+        const p = await topUp();
+        await send(paid(p));
+        await db.query("select update_user_token_balance($1, -1602000 - 320000, 'usage')", [p.userId]);
+        const told = (type: string, status: string) =>
+          send(
+            event(type, what === "refund" ? refund(p, 1, 200, { status }) : dispute(p, status), {
+              created: p.created + (type === undone && status === "won" ? 9 : 5),
+            }),
+          );
+        await told(taken, what === "refund" ? "succeeded" : "lost");
+        expect(await balance(p.userId)).toMatchObject({ purchased: 0, debt: 320_000 });
+        const answer = await told(undone, what === "refund" ? "failed" : "won");
+        expect(answer).toMatchObject({ status: "processed", reason: null });
+        expect(await balance(p.userId)).toMatchObject({ purchased: 0, debt: 0 });
+      },
+    );
+
     it("before its payment takes effect with it", async () => {
       const p = await topUp();
       expect((await send(event("refund.created", refund(p, 1, 100)))).effects).toEqual([]);
