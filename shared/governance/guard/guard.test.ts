@@ -395,7 +395,8 @@ describe("a guarded call", () => {
     ["is negative", { input_tokens: -1 }, "input_tokens"],
     ["is no number", { estimated_tokens: Number.NaN }, "estimated_tokens"],
     ["is nothing", { estimated_tokens: 0 }, "estimated_tokens"],
-  ])("is not made where a count of its request %s", async (_, counts, name) => {
+    ["is an object where a text should be", { message: { $gt: "" } as unknown as string }, "message"],
+  ])("is not made where a part of its request %s", async (_, counts, name) => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database, { failMode: () => "open" });
     const call = vi.fn();

@@ -205,6 +205,14 @@ export function createGuard(options: GuardOptions): Guard {
           reason: `invalid_argument: ${name} is a whole number of tokens from ${least} up to 2^53 - 1, not ${count}`,
         });
     }
+    // What a user sends need not be what its type says.
+    const message: unknown = request.message ?? "";
+    if (typeof message !== "string")
+      return fail({
+        kind: "misuse",
+        http_status: 400,
+        reason: `invalid_argument: message is a text, not of type ${typeof message}`,
+      });
     const args: Record<string, unknown> = {
       p_request_id: requestId,
       p_user_id: request.user,
@@ -253,13 +261,13 @@ export function createGuard(options: GuardOptions): Guard {
     const mode = safely(() => options.failMode?.(request.user)) ?? failModes.get(request.user) ?? "closed";
     if (mode === "open") {
       report({ kind: "ran_unauthorized", request_id: requestId, message: why });
-      const { task, message, estimated_tokens, model } = request;
+      const { task, estimated_tokens, model } = request;
       const estimate = estimateCall(
         {
           ...(estimated_tokens ? { estimated_tokens } : {}),
           ...(task ? { task_type: task } : {}),
           model,
-          message,
+          ...(request.message === undefined ? {} : { message }),
         },
         options.learner ? { learner: options.learner } : {},
       );

@@ -119,7 +119,8 @@ export function readUsageStream(): UsageStream {
         if (chunk.response?.usage) report(chunk.response);
         break;
       default:
-        if (type.endsWith(".delta")) length += textLength(chunk.delta);
+        // Sound comes as text as well, of which a thousand signs may be one token.
+        if (type.endsWith(".delta")) length += type.endsWith("audio.delta") ? 0 : textLength(chunk.delta);
         else if (chunk.usage) report(chunk);
     }
   }
@@ -166,8 +167,8 @@ export function readUsageStream(): UsageStream {
       if (chunk.usageMetadata || chunk.usage) report(chunk);
     },
     result: () =>
-      // What message_start says of the output is only its beginning.
-      anthropic && !anthropicEnded
+      // What message_start says of the output is only its beginning; a placeholder before the text is less than that.
+      (anthropic && !anthropicEnded) || ((anthropic || last !== null) && length > lengthAtReport)
         ? fail({ code: "no_usage", path: "", message: "The stream was cut off before its last count." })
         : read(),
     partial() {

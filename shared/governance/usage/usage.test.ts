@@ -459,6 +459,25 @@ describe("readUsageStream", () => {
     });
   });
 
+  it("does not take a count that text came after for the stream's: a placeholder of zeros, or one that was cut off", () => {
+    const stream = readUsageStream();
+    const usage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
+    stream.push({ ...chat("Hello"), usage });
+    stream.push(chat(" there"));
+    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+    expect(stream.partial()).toMatchObject({ text_since_report: 6 });
+    stream.push({ choices: [], usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11 } });
+    expect(stream.result()).toMatchObject({ ok: true, value: { counts: { output_tokens: 2 } } });
+  });
+
+  it("measures text that a library took out of its chunks, and no sound", () => {
+    const stream = readUsageStream();
+    for (const chunk of ["Hel", "lo", { type: "response.audio.delta", delta: "UklGRg==" }])
+      stream.push(chunk);
+    expect(stream.partial()).toMatchObject({ text_length: 5, chunks: 3 });
+    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+  });
+
   it("counts all that a model says for a stream that may break: tool calls, refusals, thoughts, every choice", () => {
     const lengthOf = (...chunks: unknown[]): number => {
       const stream = readUsageStream();
