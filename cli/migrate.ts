@@ -53,6 +53,8 @@ function readArguments(): Arguments {
   if (!/^postgres(ql)?:\/\//.test(databaseUrl) || !URL.canParse(databaseUrl)) {
     return fail(2, "--database-url is not an address like postgres://user:password@host:port/database.");
   }
+  if (values.preset !== undefined && !listPresets().includes(values.preset))
+    return fail(2, `There is no preset "${values.preset}": ${presetNames()}.`);
   return { databaseUrl, preset: values.preset };
 }
 

@@ -719,6 +719,7 @@ describe("npm run migrate", () => {
     [["--nonsense"], "Unknown option '--nonsense'"],
     [[], "--database-url is missing"],
     [["--database-url", "mysql://x"], "--database-url is not an address like"],
+    [["--database-url", "postgres://127.0.0.1:1/x", "--preset", "nobody"], 'There is no preset "nobody"'],
   ])("ends with 2 on wrong arguments %j", async (args, sentence) => {
     const { code, out, err } = await run(...args);
     expect(code).toBe(2);
