@@ -259,7 +259,9 @@ describe("a guarded call", () => {
       throw new Error("boom");
     };
     const hung = async () => new Promise<never>(() => undefined);
-    const { guard } = makeGuard(database, { onProblem: boom, waitUntil: boom, failMode: boom });
+    const learner = { learn: boom, estimate: boom, error: boom };
+    const { guard } = makeGuard(database, { onProblem: boom, waitUntil: boom, failMode: boom, learner });
+    expect((await guard.run(request, async () => completion(1, 1))).ok).toBe(true);
     const result = await guard.run({ ...request, request_id: "odd" }, async () => ({ text: "no usage" }));
     expect(result.ok && (await result.value.settlement)).toMatchObject({ status: "settled" });
     database.failWith(() => "throws");

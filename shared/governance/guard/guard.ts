@@ -125,12 +125,14 @@ export function createGuard(options: GuardOptions): Guard {
     const id = options.newId();
     // Only what a provider counted to the end is worth learning from.
     if (metadata["usage_shape"] !== undefined)
-      options.learner?.learn({
-        task_type: typeof task === "string" ? task : null,
-        model: String(model),
-        expected: admission.answer && !admission.is_learnt ? admission.expected_tokens : null,
-        used: totalTokens(usage),
-      });
+      safely(() =>
+        options.learner?.learn({
+          task_type: typeof task === "string" ? task : null,
+          model: String(model),
+          expected: admission.answer && !admission.is_learnt ? admission.expected_tokens : null,
+          used: totalTokens(usage),
+        }),
+      );
     return settlements.submit({
       id,
       request_id: requestId,
@@ -230,7 +232,7 @@ export function createGuard(options: GuardOptions): Guard {
     const isRepeatable = request.request_id !== undefined;
     const learnt =
       request.estimated_tokens === undefined && !isRepeatable
-        ? options.learner?.estimate(request.task ?? null, request.model)
+        ? safely(() => options.learner?.estimate(request.task ?? null, request.model))
         : null;
     if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
     const admission = { args, is_learnt: Boolean(learnt), is_repeatable: isRepeatable };
@@ -261,16 +263,8 @@ export function createGuard(options: GuardOptions): Guard {
     const mode = safely(() => options.failMode?.(request.user)) ?? failModes.get(request.user) ?? "closed";
     if (mode === "open") {
       report({ kind: "ran_unauthorized", request_id: requestId, message: why });
-      const { task, estimated_tokens, model } = request;
-      const estimate = estimateCall(
-        {
-          ...(estimated_tokens ? { estimated_tokens } : {}),
-          ...(task ? { task_type: task } : {}),
-          model,
-          ...(request.message === undefined ? {} : { message }),
-        },
-        options.learner ? { learner: options.learner } : {},
-      );
+      const known = request.estimated_tokens ?? learnt?.tokens ?? null;
+      const estimate = estimateCall({ estimated_tokens: known, message: request.message ?? null }, {});
       return ok({ ...admission, answer: null, expected_tokens: estimate.tokens });
     }
     // The question may have been heard, its answer lost: give back what it may hold.
@@ -291,7 +285,7 @@ export function createGuard(options: GuardOptions): Guard {
         request_id: requestId,
         model: admission.answer?.model ?? request.model,
         message:
-          request.message !== undefined && words !== null
+          typeof request.message === "string" && words !== null
             ? truncateToWords(request.message, words)
             : request.message,
         truncate_to_words: words,
