@@ -80,7 +80,9 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
     (value["decision"] === "allow" || value["decision"] === "warn" || value["decision"] === "block") &&
     typeof value["http_status"] === "number" &&
     (value["decision"] === "block" ||
-      (typeof value["model"] === "string" && Number.isSafeInteger(value["reserved_tokens"])))
+      (typeof value["model"] === "string" &&
+        Number.isSafeInteger(value["reserved_tokens"]) &&
+        Number.isSafeInteger(value["estimated_tokens"] ?? 0)))
   );
 }
 
@@ -248,9 +250,11 @@ export function createGuard(options: GuardOptions): Guard {
           answer,
         });
       // What is held has a rule's factor in it already, which settling would put in once more.
-      const estimate = answer["estimated_tokens"];
-      const expected = typeof estimate === "number" ? estimate : answer.reserved_tokens;
-      return ok({ ...admission, answer, expected_tokens: expected });
+      return ok({
+        ...admission,
+        answer,
+        expected_tokens: answer.estimated_tokens ?? answer.reserved_tokens,
+      });
     }
     if (!asked.ok && asked.error.kind === "refused")
       return fail({

@@ -35,7 +35,15 @@ export interface Balance {
   readonly total: number;
 }
 
-/** What `authorize_usage` answers (CONTRACT, "Enforcement"). Tokens are whole. */
+/** A limit of the plan in tokens, with this call; `limit` and `remaining` are null where there is none. */
+export interface LimitState {
+  readonly limit: number | null;
+  readonly used: number;
+  readonly remaining: number | null;
+  readonly resets_at: string;
+}
+
+/** What `authorize_usage` answers (docs/guides/integrate.md, "Every answer"). Tokens are whole. */
 export interface AuthorizeAnswer {
   readonly request_id: string;
   readonly decision: "allow" | "warn" | "block";
@@ -45,11 +53,14 @@ export interface AuthorizeAnswer {
   readonly requested_model: string;
   readonly model: string;
   readonly truncate_to_words: number | null;
+  /** What the call is expected to use; `reserved_tokens` is that with the factors of rules. */
+  readonly estimated_tokens?: number;
   readonly reserved_tokens: number;
   readonly expires_at: string | null;
   readonly retry_after_seconds: number | null;
   readonly upgrade: { readonly plan_id: string; readonly name: string } | null;
   readonly balance: Balance | null;
+  readonly limits?: { readonly daily: LimitState; readonly monthly: LimitState } | null;
   readonly warnings: readonly string[];
   readonly decision_id: number | null;
   readonly [key: string]: unknown;
