@@ -43,27 +43,37 @@ alter table governance.reconciliation_cases
   -- What was proposed: to post the correction, or to write the difference off.
   add column resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
   add column posted_by text,
-  -- Posted or written off by one person alone: when, by whom, and how much counts against that person's limit.
-  add column alone_at timestamptz,
-  add column alone_by text,
-  add column alone_tokens bigint,
-  add column alone_minor bigint,
   -- How many closes it was carried over.
   add column times_carried int not null default 0;
 update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id', blocks = c.class not in ('TIMING', 'FX_ROUNDING'),
   opened_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.first_run_id), c.updated_at),
   checked_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.last_run_id), c.updated_at),
   posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end;
-update governance.reconciliation_cases c set alone_at = c.posted_at, alone_by = c.posted_by, alone_minor = abs(c.amount_minor),
-  alone_tokens = (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e)
-where c.posted_at is not null and c.approved_by is null;
 -- People's work is few rows: read in a moment.
 -- squawk-ignore adding-not-nullable-field
 alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null;
 insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
 select distinct r.run_id, c.difference_id, c.class, c.amount_minor, c.currency, c.tokens
 from governance.reconciliation_cases c join governance.reconciliation_runs r on r.run_id in (c.first_run_id, c.last_run_id);
-create index reconciliation_cases_alone on governance.reconciliation_cases (alone_at) where alone_at is not null;
+
+create table governance.lone_decisions (
+  lone_decision_id bigint generated always as identity primary key,
+  difference_id text not null references governance.reconciliation_cases (difference_id),
+  what text not null check (what in ('posted', 'written_off')),
+  decided_at timestamptz not null,
+  decided_by text not null,
+  tokens bigint not null,
+  amount_minor bigint not null,
+  currency text
+);
+create index lone_decisions_time on governance.lone_decisions (decided_at);
+create index lone_decisions_difference on governance.lone_decisions (difference_id);
+comment on table governance.lone_decisions is
+  'What one person posted or wrote off without a second: added up, it has a limit. Not on the case, which may be opened again and booked again. A write-off that is reopened is taken out.';
+insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)
+select c.difference_id, 'posted', c.posted_at, c.posted_by, (select coalesce(sum(abs((e.value ->> 'tokens')::bigint)), 0) from jsonb_array_elements(c.effects) e),
+  abs(c.amount_minor), c.currency
+from governance.reconciliation_cases c where c.posted_at is not null and c.posted_by is not null and c.approved_by is null;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Small parts
@@ -81,11 +91,25 @@ create function governance.is_undecided(c governance.reconciliation_cases) retur
 $$;
 comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period open: neither verified, carried forward nor written off.';
 
+create type governance.stake as (tokens bigint, amount_minor bigint);
+
+create function governance.stake_of(c governance.reconciliation_cases, p_effects jsonb) returns governance.stake
+  language sql stable set search_path = '' as $$
+  select case when p_effects is null then abs(c.tokens) else greatest(
+      (select coalesce(sum(abs(e.tokens)), 0)::bigint from jsonb_to_recordset(p_effects) e(tokens bigint)),
+      -- Moves no token, and takes the whole grant out of what its payment can take back.
+      case c.correction ->> 'action' when 'promotional' then (select l.granted from governance.lots l where l.lot_id = governance.stripe_whole(c.correction -> 'lot_id')) end) end,
+    greatest(abs(c.amount_minor), case when p_effects is not null and c.correction ->> 'action' in ('grant', 'relabel')
+      then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) end)
+$$;
+comment on function governance.stake_of(governance.reconciliation_cases, jsonb) is
+  'What is decided when a case is booked with these effects, or (null) written off: tokens and minor units. What is booked counts, not what was written beside it.';
+
 create or replace function governance.needs_approver(c governance.reconciliation_cases) returns boolean
   language sql stable set search_path = '' as $$
-  select greatest(abs(c.tokens), abs(coalesce(governance.stripe_whole(c.correction -> 'tokens'), 0))) > governance.setting_number('approval_above_tokens', 1000000)
-    or greatest(abs(c.amount_minor), case when c.correction ->> 'action' in ('grant', 'relabel') then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) else 0 end)
-      > governance.setting_number('approval_above_minor', 10000)
+  select greatest(abs(c.tokens), abs(governance.stripe_whole(c.correction -> 'tokens')), s.tokens) > governance.setting_number('approval_above_tokens', 1000000)
+    or s.amount_minor > governance.setting_number('approval_above_minor', 10000)
+  from governance.stake_of(c, '[]') s
 $$;
 comment on function governance.needs_approver(governance.reconciliation_cases) is
   'Whether a case alone is above the settings approval_above_tokens and approval_above_minor; what it books and what the same person booked that day count too: see governance.why_approver.';
@@ -97,23 +121,17 @@ create function governance.why_approver(
 declare
   v_limit_tokens bigint := governance.setting_number('approval_above_tokens', 1000000);
   v_limit_minor bigint := governance.setting_number('approval_above_minor', 10000);
-  v_tokens numeric := abs(c.tokens);
-  v_minor numeric := abs(c.amount_minor);
-  v_alone_tokens numeric;
-  v_alone_minor numeric;
+  v_stake governance.stake := governance.stake_of(c, p_effects);
+  v_tokens numeric;
+  v_minor numeric;
 begin
-  if p_effects is not null then
-    -- What is booked counts, not what was written beside it.
-    select coalesce(sum(abs(e.tokens)), 0) into v_tokens from jsonb_to_recordset(p_effects) e(tokens bigint);
-  end if;
-  if governance.needs_approver(c) or v_tokens > v_limit_tokens then
+  if governance.needs_approver(c) or v_stake.tokens > v_limit_tokens then
     return format('A decision of this size (more than %s tokens or %s minor units) needs the approval of a second person', v_limit_tokens, v_limit_minor);
   end if;
-  select coalesce(sum(x.alone_tokens), 0), coalesce(sum(x.alone_minor) filter (where x.currency is not distinct from c.currency), 0) into v_alone_tokens, v_alone_minor
-  from governance.reconciliation_cases x
-  where x.alone_at > p_now - interval '24 hours' and x.difference_id <> c.difference_id and governance.is_same_person(x.alone_by, p_operator);
-  v_tokens := v_tokens + v_alone_tokens + p_more_tokens;
-  v_minor := v_minor + v_alone_minor + p_more_minor;
+  select v_stake.tokens + p_more_tokens + coalesce(sum(d.tokens), 0),
+    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency is not distinct from c.currency), 0) into v_tokens, v_minor
+  from governance.lone_decisions d
+  where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
   if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
     return format('With this one you would have decided %s tokens and %s minor units alone within 24 hours: above %s tokens or %s minor units a second person must approve',
       v_tokens, v_minor, v_limit_tokens, v_limit_minor);
@@ -122,7 +140,7 @@ begin
 end
 $$;
 comment on function governance.why_approver(governance.reconciliation_cases, text, jsonb, timestamptz, numeric, numeric) is
-  'Why a second person must approve before this is booked (p_effects) or written off (null), in a sentence; null where one is enough. Splitting a sum over many cases does not get round the limit: what one person decided alone within 24 hours is added up.';
+  'Why a second person must approve before this is booked (p_effects) or written off (null), in a sentence; null where one is enough. Splitting a sum over many cases does not get round the limit, nor does booking one case again: what one person decided alone within 24 hours is added up.';
 
 create function governance.lock_person(p_operator text) returns void
   language sql set search_path = '' as $$
@@ -157,10 +175,11 @@ comment on function governance.run_covers(jsonb, jsonb) is
 create or replace function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb, p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_now timestamptz := governance.now();
+  v_now timestamptz;
   v_from timestamptz;
   v_to timestamptz;
   v_read_at timestamptz;
+  v_sees timestamptz;
   v_run governance.reconciliation_runs;
   v_covered text[];
   v_reopened bigint;
@@ -195,18 +214,24 @@ begin
   begin
     v_from := (p_report #>> '{period,from}')::timestamptz;
     v_to := (p_report #>> '{period,to}')::timestamptz;
-    v_read_at := coalesce((p_report ->> 'ledger_read_at')::timestamptz, v_now);
+    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
   exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+  end;
+  begin
+    perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
   end;
   if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
     perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
   end if;
-  -- Nobody has read the ledger of a moment to come.
-  v_read_at := least(v_read_at, v_now);
 
-  -- Pages, runs and closes one after the other.
+  -- Pages, runs and closes one after the other, and no case changes meanwhile.
   perform pg_advisory_xact_lock(7254101);
+  v_now := governance.now();
+  -- Nobody has read the ledger of a moment to come.
+  v_read_at := least(coalesce(v_read_at, v_now), v_now);
   insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at, created_by, ledger_read_at)
   values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator, v_read_at)
   on conflict (run_id) do nothing;
@@ -217,6 +242,8 @@ begin
     return v_run.outcome;
   end if;
   v_read_at := v_run.ledger_read_at;
+  -- What was posted just before may have been committed just after: better to look again than to book again.
+  v_sees := v_read_at - interval '10 seconds';
 
   with page as (
     select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class, coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
@@ -241,16 +268,24 @@ begin
       period_from = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
       period_to = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
       correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
-      -- Posted or gone, and there again in a ledger that was read after that: it did not help.
-      status = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at) then 'open' else c.status end,
-      resolution = case when c.status in ('posted', 'verified') then 'correct' else c.resolution end,
-      proposed_by = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at) then null else c.proposed_by end,
-      history = case when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_read_at)
-        then c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', 'Still there in run ' || p_run_id) else c.history end
+      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and no longer what
+      -- was written off: nobody has decided that.
+      (status, resolution, proposed_by, approved_by, history) = (select
+        case when x.reason is null then c.status else 'open' end,
+        case when x.reason is null and c.status not in ('posted', 'verified') then c.resolution else 'correct' end,
+        case when x.reason is null then c.proposed_by end,
+        case when x.reason is null then c.approved_by end,
+        case when x.reason is null then c.history
+          else c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', x.reason || p_run_id) end
+        from (select case
+          when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_sees) then 'Still there in run '
+          when c.status = 'written_off' and (c.amount_minor, c.tokens, c.currency) is distinct from (excluded.amount_minor, excluded.tokens, excluded.currency)
+            then 'Other figures than those written off in run ' end as reason) x)
     -- A run that read an older ledger tells nothing new.
     where c.checked_at <= excluded.checked_at
     returning c.history -> -1 as last_entry)
-  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' = 'Still there in run ' || p_run_id) into v_reopened from kept k;
+  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
+    ('Still there in run ' || p_run_id, 'Other figures than those written off in run ' || p_run_id)) into v_reopened from kept k;
   v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
   select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
 
@@ -283,7 +318,7 @@ begin
 end
 $$;
 comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
-  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone are verified, open ones that are gone too (gone), those posted and still there are open again; cases of files that this run did not read are left (not_looked_for). Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so are those written off whose figures changed; cases of files that this run did not read are left (not_looked_for). Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$
@@ -297,19 +332,28 @@ create function governance.run_json(r governance.reconciliation_runs) returns js
 $$;
 comment on function governance.run_json(governance.reconciliation_runs) is 'A kept run as the console lists it.';
 
-create function public.console_kept_runs(p_limit int default 50, p_before timestamptz default null) returns jsonb
+create function public.console_kept_runs(p_limit int default 50, p_before_run_id text default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_before timestamptz;
 begin
   if p_limit is null or p_limit not between 1 and 500 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
   end if;
-  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id), '[]')
-    from (select * from governance.reconciliation_runs x where p_before is null or x.created_at < p_before order by x.created_at desc limit p_limit) r);
+  if p_before_run_id is not null then
+    select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
+    if v_before is null then
+      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
+    end if;
+  end if;
+  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
+    from (select * from governance.reconciliation_runs x where v_before is null or (x.created_at, x.run_id) < (v_before, p_before_run_id)
+      order by x.created_at desc, x.run_id desc limit p_limit) r);
 end
 $$;
-comment on function public.console_kept_runs(int, timestamptz) is 'Kept runs, newest first. Errors: invalid_argument.';
-revoke all on function public.console_kept_runs(int, timestamptz) from public, anon, authenticated;
-grant execute on function public.console_kept_runs(int, timestamptz) to service_role;
+comment on function public.console_kept_runs(int, text) is 'Kept runs, newest first; p_before_run_id is the last one of the page before. Errors: invalid_argument, not_found.';
+revoke all on function public.console_kept_runs(int, text) from public, anon, authenticated;
+grant execute on function public.console_kept_runs(int, text) to service_role;
 
 create function public.console_kept_run(p_run_id text) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -413,7 +457,7 @@ grant execute on function public.console_reconciliation_cases(text[], text[], in
 create type governance.refusal as (sqlstate text, hint text, message text);
 
 create function governance.case_refusal(
-  c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version int default null, p_named jsonb default '{}'
+  c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version bigint default null, p_named jsonb default '{}'
 ) returns governance.refusal
   language plpgsql stable set search_path = '' as $$
 declare
@@ -447,7 +491,7 @@ begin
   return null;
 end
 $$;
-comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, int, jsonb) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
+comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, bigint, jsonb) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
 
 drop function public.console_case_action(text, text[], text, text, text, jsonb);
 create function public.console_case_action(
@@ -455,7 +499,7 @@ create function public.console_case_action(
 ) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_now timestamptz := governance.now();
+  v_now timestamptz;
   v_answer jsonb;
   v_id text;
   c governance.reconciliation_cases;
@@ -475,19 +519,25 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
   elsif p_action in ('note', 'write_off', 'reopen') and coalesce(btrim(p_reason), '') = '' then
     perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
-  elsif p_action = 'assign' and (jsonb_typeof(p_details -> 'assigned_to') not in ('string', 'null') or length(p_details ->> 'assigned_to') > 255) then
+  elsif p_action = 'assign' and (coalesce(jsonb_typeof(p_details -> 'assigned_to'), '') not in ('string', 'null') or length(p_details ->> 'assigned_to') > 255) then
     perform governance.fail('PT400', 'invalid_argument', 'p_details.assigned_to is a name of at most 255 characters, or null for nobody');
   elsif jsonb_typeof(p_expected_versions) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_expected_versions is an object: difference id → version');
+  elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
+    -- A version that cannot be read would be no check at all.
+    perform governance.fail('PT400', 'invalid_argument', 'A version in p_expected_versions is a whole number, as the case was answered with');
   end if;
   v_answer := governance.begin_command('case_action', p_command_id, row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));
   if v_answer is not null then return v_answer; end if;
+  -- Many at once, but not while a run is kept or a period closed: what is closed must be what was decided.
+  perform pg_advisory_xact_lock_shared(7254101);
   if p_action = 'write_off' then
     perform governance.lock_person(p_operator);
   end if;
+  v_now := governance.now();
   for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
-    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id)::int, governance.stripe_object(p_details -> 'correction'));
+    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator, governance.stripe_whole(p_expected_versions -> v_id), governance.stripe_object(p_details -> 'correction'));
     if v_refusal.hint is not null then
       perform governance.fail(v_refusal.sqlstate, v_refusal.hint, v_refusal.message, case v_refusal.hint when 'version_conflict' then governance.case_json(c)::text end);
     end if;
@@ -505,13 +555,15 @@ begin
       resolution = case when p_action = 'write_off' then 'write_off' when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
       proposed_by = case when p_action in ('propose', 'write_off') then p_operator when p_action in ('note', 'assign', 'approve') then x.proposed_by end,
       approved_by = case when p_action = 'approve' then p_operator when p_action in ('note', 'assign') then x.approved_by end,
-      alone_at = case when v_is_alone then v_now when p_action in ('note', 'assign') then x.alone_at end,
-      alone_by = case when v_is_alone then p_operator when p_action in ('note', 'assign') then x.alone_by end,
-      alone_tokens = case when v_is_alone then abs(x.tokens) when p_action in ('note', 'assign') then x.alone_tokens end,
-      alone_minor = case when v_is_alone then abs(x.amount_minor) when p_action in ('note', 'assign') then x.alone_minor end,
       history = x.history || jsonb_strip_nulls(jsonb_build_object('at', v_now, 'by', p_operator, 'action', case when v_waits then 'propose_write_off' else p_action end,
         'reason', p_reason, 'details', nullif(p_details, '{}')))
     where x.difference_id = v_id returning * into c;
+    if v_is_alone then
+      insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)
+      select v_id, 'written_off', v_now, p_operator, s.tokens, s.amount_minor, c.currency from governance.stake_of(c, null) s;
+    elsif p_action = 'reopen' then
+      delete from governance.lone_decisions d where d.difference_id = v_id and d.what = 'written_off';
+    end if;
     v_cases := v_cases || governance.case_json(c);
   end loop;
   insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
@@ -576,7 +628,7 @@ drop function public.console_post_correction(text, text, boolean);
 create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_now timestamptz := governance.now();
+  v_now timestamptz;
   c governance.reconciliation_cases;
   v_effects jsonb;
   v_preview jsonb;
@@ -585,8 +637,10 @@ begin
   perform governance.check_id('p_difference_id', p_difference_id, 512);
   perform governance.check_id('p_operator', p_operator);
   if not coalesce(p_dry_run, false) then
+    perform pg_advisory_xact_lock_shared(7254101);
     perform governance.lock_person(p_operator);
   end if;
+  v_now := governance.now();
   select * into c from governance.reconciliation_cases x where x.difference_id = p_difference_id for update;
   if c.difference_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such case');
@@ -614,10 +668,13 @@ begin
       perform governance.fail('PT403', 'approval_needed', v_why);
     end if;
   end if;
+  -- The clock anew: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
+  v_now := governance.now();
+  if c.status <> 'approved' then
+    insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)
+    select p_difference_id, 'posted', v_now, p_operator, s.tokens, s.amount_minor, c.currency from governance.stake_of(c, v_effects) s;
+  end if;
   update governance.reconciliation_cases x set status = 'posted', posted_at = v_now, posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
-    alone_at = case when c.status = 'proposed' then v_now end, alone_by = case when c.status = 'proposed' then p_operator end,
-    alone_minor = case when c.status = 'proposed' then abs(x.amount_minor) end,
-    alone_tokens = case when c.status = 'proposed' then (select coalesce(sum(abs(e.tokens)), 0) from jsonb_to_recordset(v_effects) e(tokens bigint)) end,
     history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
   where x.difference_id = p_difference_id;
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
@@ -649,6 +706,7 @@ declare
   v_waits bigint := 0;
   v_tokens_added numeric := 0;
   v_tokens_taken numeric := 0;
+  v_stake governance.stake;
   v_more_tokens numeric := 0;
   v_more_minor jsonb := '{}';
 begin
@@ -662,14 +720,14 @@ begin
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id;
     v_refusal := null;
     v_effects := '[]';
+    v_stake := null;
     if p_action <> 'post' then
       v_refusal := governance.case_refusal(c, v_id, p_action, p_operator);
       if v_refusal.hint is null and p_action = 'write_off' and c.blocks then
         if governance.why_approver(c, p_operator, null, v_now, v_more_tokens, coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0)) is not null then
           v_waits := v_waits + 1;
         else
-          v_more_tokens := v_more_tokens + abs(c.tokens);
-          v_more_minor := v_more_minor || jsonb_build_object(coalesce(c.currency, ''), coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + abs(c.amount_minor));
+          v_stake := governance.stake_of(c, null);
         end if;
       end if;
     elsif c.difference_id is null then
@@ -685,10 +743,7 @@ begin
         if c.status <> 'approved' then
           -- Each alone may be within the limit; with those before it, it must be too.
           v_why := governance.why_approver(c, p_operator, v_effects, v_now, v_more_tokens, coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0));
-          if v_why is null then
-            select v_more_tokens + coalesce(sum(abs(e.tokens)), 0) into v_more_tokens from jsonb_to_recordset(v_effects) e(tokens bigint);
-            v_more_minor := v_more_minor || jsonb_build_object(coalesce(c.currency, ''), coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + abs(c.amount_minor));
-          end if;
+          if v_why is null then v_stake := governance.stake_of(c, v_effects); end if;
         end if;
         if v_why is not null then
           v_refusal := row('PT403', 'approval_needed', v_why);
@@ -699,6 +754,10 @@ begin
         if v_state not like 'PT4%' then raise; end if;
         v_refusal := row(v_state, v_hint, v_message);
       end;
+    end if;
+    if v_stake.tokens is not null then
+      v_more_tokens := v_more_tokens + v_stake.tokens;
+      v_more_minor := v_more_minor || jsonb_build_object(coalesce(c.currency, ''), coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + v_stake.amount_minor);
     end if;
     if v_refusal.hint is not null then
       v_excluded := v_excluded || jsonb_build_object('difference_id', v_id, 'code', v_refusal.hint, 'message', v_refusal.message);
@@ -789,6 +848,12 @@ grant execute on function public.console_ledger_purchases_since(text, int, times
 -- Closing
 -- ---------------------------------------------------------------------------------------------------------------
 
+create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce(p_figure, 'null') <> 'null' and coalesce(governance.stripe_whole(p_figure) + coalesce(p_explained, 0) <> 0, true)
+$$;
+comment on function governance.is_unexplained(jsonb, numeric) is 'Whether a figure of a report leaves something unexplained; one that is no whole number does.';
+
 create function governance.closing_checks(r governance.reconciliation_runs, p_now timestamptz) returns jsonb
   language plpgsql stable set search_path = '' as $$
 declare
@@ -800,8 +865,9 @@ declare
 begin
   v_checks := v_checks || jsonb_build_object('check', 'kept_wholly', 'hint', 'incomplete_run', 'ok', r.is_complete, 'blocks', true, 'count', 0,
     'says', case when r.is_complete then 'The run is kept with all its differences' else 'The run is not kept wholly: keep it again' end);
-  v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok', r.period_to <= p_now, 'blocks', true, 'count', 0,
-    'says', case when r.period_to <= p_now then 'The period has ended' else 'The period has not ended yet' end);
+  v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok', r.period_to <= p_now and r.period_to <= r.ledger_read_at, 'blocks', true, 'count', 0,
+    'says', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
+      then 'The period had not ended when the ledger was read: reconcile it again' else 'The period has ended' end);
   select * into v_closed from governance.reconciliation_periods p where p.period_from < r.period_to and p.period_to > r.period_from order by p.period_from limit 1;
   v_checks := v_checks || jsonb_build_object('check', 'not_closed', 'hint', 'already_closed', 'ok', v_closed.run_id is null, 'blocks', true, 'count', 0,
     'says', case when v_closed.run_id is null then 'No part of it is closed' else format('The period, or a part of it, is closed already (by %s)', v_closed.closed_by) end);
@@ -809,19 +875,23 @@ begin
       'says', case when count(*) = 0 then 'It is the newest run of this period' else 'A newer run of this period is kept: close with that one' end)
     from governance.reconciliation_runs n where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
       and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
-  -- What the statements leave unexplained. A row whose net is wrong is a difference of its own, and explains that much.
+  -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
+  -- difference of its own, and explains that much.
   select string_agg(x.says, ', ' order by x.says), count(*) into v_text, v_count from (
     select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor') as says
-    from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b where governance.stripe_whole(b -> 'unexplained_minor') <> 0
+    from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b where governance.is_unexplained(b -> 'unexplained_minor')
     union all
     select format('%s %s minor units in Stripe''s own figures', t ->> 'currency', t ->> 'unexplained_minor')
     from jsonb_array_elements(coalesce(r.report -> 'tie_out', '[]')) t
-    where governance.stripe_whole(t -> 'unexplained_minor') + coalesce((select sum(d.amount_minor) from governance.reconciliation_run_differences d
-      where d.run_id = r.run_id and d.class = 'FEE_VARIANCE' and d.currency = t ->> 'currency'), 0) <> 0
+    where governance.is_unexplained(t -> 'unexplained_minor', (select sum(d.amount_minor) from governance.reconciliation_run_differences d
+      where d.run_id = r.run_id and d.class = 'FEE_VARIANCE' and d.currency = t ->> 'currency'))
     union all
     select format('%s tokens (%s)', coalesce(nullif(f -> 'unexplained_tokens', '0'), f -> 'drift_tokens'), f ->> 'kind')
     from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f
-    where governance.stripe_whole(f -> 'unexplained_tokens') <> 0 or governance.stripe_whole(f -> 'drift_tokens') <> 0 or governance.stripe_whole(f -> 'unexplained_deferred_minor') <> 0) x;
+    where governance.is_unexplained(f -> 'unexplained_tokens') or governance.is_unexplained(f -> 'drift_tokens')
+    union all
+    select format('%s %s minor units of deferred revenue (%s)', f ->> 'currency', f ->> 'unexplained_deferred_minor', f ->> 'kind')
+    from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f where governance.is_unexplained(f -> 'unexplained_deferred_minor')) x;
   v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
     'says', case when v_count = 0 then 'Nothing is unexplained, in money or in tokens' else 'Unexplained: ' || left(v_text, 500) end);
   -- Differences of the run, and what is older and was never decided: a late item belongs to the next period.
@@ -890,7 +960,7 @@ grant execute on function public.console_closing(text) to service_role;
 create or replace function public.console_close_period(p_command_id text, p_run_id text, p_operator text, p_sign_off text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_now timestamptz := governance.now();
+  v_now timestamptz;
   v_answer jsonb;
   v_run governance.reconciliation_runs;
   v_block jsonb;
@@ -905,6 +975,8 @@ begin
   v_answer := governance.begin_command('close_period', p_command_id, row(p_run_id, p_operator, p_sign_off)::text);
   if v_answer is not null then return v_answer; end if;
   perform pg_advisory_xact_lock(7254101);
+  -- After the lock: closes follow each other by the clock, as their seals do.
+  v_now := governance.now();
   select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
   if v_run.run_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
@@ -944,8 +1016,11 @@ comment on function public.console_close_period(text, text, text, text) is
 create or replace function public.console_closed_periods() returns jsonb
   language sql stable security definer set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id', p.run_id, 'seal', encode(p.seal, 'hex'),
-    'is_intact', p.seal = sha256(convert_to(p.sealed::text, 'UTF8'))
-      and (p.sealed ->> 'seal_before' is null or exists (select from governance.reconciliation_periods b where encode(b.seal, 'hex') = p.sealed ->> 'seal_before')),
+    -- What is shown is what was sealed; only a text that fits is read.
+    'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
+      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off) is not distinct from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
+        (p.sealed #>> '{period,to}')::timestamptz, (p.sealed ->> 'closed_at')::timestamptz, p.sealed ->> 'closed_by', p.sealed ->> 'sign_off')
+      and (p.sealed ->> 'seal_before' is null or exists (select from governance.reconciliation_periods b where encode(b.seal, 'hex') = p.sealed ->> 'seal_before')) else false end,
     'seal_before', p.sealed -> 'seal_before', 'cases', jsonb_array_length(p.sealed -> 'cases'),
     'closed_at', p.closed_at, 'closed_by', p.closed_by, 'sign_off', p.sign_off) order by p.period_from desc), '[]')
   from governance.reconciliation_periods p
@@ -984,5 +1059,6 @@ revoke all on function public.console_finance_counts() from public, anon, authen
 grant execute on function public.console_finance_counts() to service_role;
 
 alter table governance.reconciliation_run_differences enable row level security;
-revoke all on governance.reconciliation_run_differences from public;
+alter table governance.lone_decisions enable row level security;
+revoke all on governance.reconciliation_run_differences, governance.lone_decisions from public;
 revoke all on all functions in schema governance from public;

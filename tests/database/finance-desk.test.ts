@@ -6,6 +6,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from "vitest";
 import { defaultResourcesDir, migrate, pgConnection } from "../../local-project/migrations.ts";
@@ -115,6 +116,26 @@ for (const version of [18, 15] as const) {
       const page = await one<{ cases: Case[] }>("select console_reconciliation_cases(null, $1)", [[id]]);
       return page.cases[0] as Case;
     };
+    /** As if two days had passed since anybody decided anything alone. */
+    const forgetLoneDecisions = () =>
+      db.query("update governance.lone_decisions set decided_at = decided_at - interval '2 days'");
+    /** As if some time had passed between a posting and the reading of the ledger. */
+    const postedEarlier = (...ids: string[]) =>
+      db.query(
+        "update governance.reconciliation_cases set posted_at = posted_at - interval '1 minute' where difference_id = any ($1)",
+        [ids],
+      );
+    /** Until somebody waits for a lock. */
+    const waiting = async () => {
+      const count = () =>
+        one<number>(
+          "select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+        );
+      for (let tries = 0; (await count()) === 0; tries += 1) {
+        if (tries === 500) throw new Error("Nobody waits.");
+        await setTimeout(10);
+      }
+    };
     const problems = async (): Promise<unknown[]> =>
       (await one<{ problems: unknown[] }>("select verify_ledger()")).problems;
     const setLimit = (tokens: number, minor: number) =>
@@ -162,6 +183,7 @@ for (const version of [18, 15] as const) {
         await keep("one", [gone, stays]);
         await act(ids, "propose", "fay");
         for (const id of ids) await post(id, "fay");
+        await postedEarlier(...ids);
         expect(await keep("two", [stays])).toMatchObject({ verified: 1, reopened: 1 });
         expect((await caseOf(gone.difference_id)).status).toBe("verified");
         expect(await caseOf(stays.difference_id)).toMatchObject({
@@ -234,6 +256,11 @@ for (const version of [18, 15] as const) {
           '[{"difference_id":"x","class":"X","correction":{},"amount_minor":"7"}]',
         ],
         [
+          "a moment that is none",
+          { tied_out: true, period },
+          '[{"difference_id":"x","class":"X","correction":{},"occurred_at":"2026-13-45T99:00:00Z"}]',
+        ],
+        [
           "an amount beyond exact numbers",
           { tied_out: true, period },
           '[{"difference_id":"x","class":"X","correction":{},"amount_minor":9007199254740993}]',
@@ -254,10 +281,26 @@ for (const version of [18, 15] as const) {
       });
     });
 
+    it("pages kept runs without losing one that was kept in the same moment as another", async () => {
+      await db.query("select governance.set_test_clock('2027-01-01T00:00:00Z', true)");
+      try {
+        for (const run of ["a", "b", "c"]) await keep(`page-${run}`, []);
+      } finally {
+        await db.query("select governance.set_test_clock(null)");
+      }
+      const seen: string[] = [];
+      for (let before: string | null = null; seen.length < 3; ) {
+        const [run] = await one<{ run_id: string }[]>("select console_kept_runs(1, $1)", [before]);
+        seen.push((before = run?.run_id ?? ""));
+      }
+      expect(seen).toEqual(["c", "b", "a"].map((run) => `${prefix}-page-${run}`));
+      await db.query("delete from governance.reconciliation_runs where run_id like $1", [`${prefix}-page-%`]);
+    });
+
     describe("what one person may do alone", () => {
       beforeEach(async () => {
         await setLimit(10_000, 100_000);
-        await db.query("update governance.reconciliation_cases set alone_at = alone_at - interval '2 days'");
+        await forgetLoneDecisions();
       });
 
       it("approving takes another person, whatever the case and spaces of the name", async () => {
@@ -361,6 +404,101 @@ for (const version of [18, 15] as const) {
       });
     });
 
+    describe("what one person may do alone, seen by somebody who wants more", () => {
+      beforeEach(async () => {
+        await setLimit(10_000, 1_000);
+        await forgetLoneDecisions();
+      });
+
+      /** A difference about a grant that is booked already; answers the grant's lot. */
+      const granted = async (name: string, tokens: number): Promise<number> => {
+        const difference = paid(name, tokens);
+        await keep(`grant-${name}`, [difference]);
+        await act([difference.difference_id], "propose", "gil");
+        await act([difference.difference_id], "approve", "moe");
+        await post(difference.difference_id, "gil");
+        return one<number>("select lot_id::int from governance.lots where stripe_charge_id = $1", [
+          `ch_${prefix}_${name}`,
+        ]);
+      };
+      const about = (lot: number, name: string, correction: object, more: object = {}) => ({
+        ...paid(name, 0, more),
+        difference_id: `TOKEN_QTY_MISMATCH/ch_${prefix}_${name}`,
+        class: "TOKEN_QTY_MISMATCH",
+        tokens: 0,
+        correction: { lot_id: lot, books: true, words: "Put it right", ...correction },
+      });
+
+      it("a correction that is opened again and booked again counts both times", async () => {
+        const lot = await granted("base", 1_000);
+        const difference = about(lot, "again", { action: "adjust", tokens: 6_000 });
+        const id = difference.difference_id;
+        await keep("one", [difference]);
+        await act([id], "propose", "fay");
+        await post(id, "fay");
+        await postedEarlier(id);
+        expect(await keep("two", [difference])).toMatchObject({ reopened: 1 });
+        await act([id], "propose", "fay");
+        await expect(post(id, "fay")).rejects.toMatchObject({
+          hint: "approval_needed",
+          message: expect.stringContaining("12000 tokens"),
+        });
+        expect(await problems()).toEqual([]);
+      });
+
+      it("money that the proposer names counts, not only what the difference was about", async () => {
+        const lots = [await granted("first", 1_000), await granted("second", 1_000)];
+        const all = lots.map((lot, n) =>
+          about(
+            lot,
+            `relabel${n}`,
+            { action: "relabel", amount_minor: 600, currency: "gbp" },
+            { amount_minor: 1 },
+          ),
+        );
+        const [first = "", second = ""] = all.map((each) => each.difference_id);
+        await keep("run", all);
+        await act([first, second], "propose", "fay");
+        const preview = await one<{ excluded: { difference_id: string; code: string }[] }>(
+          "select console_preview_cases($1, 'post', 'fay')",
+          [[first, second]],
+        );
+        expect(preview.excluded).toMatchObject([{ difference_id: second, code: "approval_needed" }]);
+        await post(first, "fay");
+        await expect(post(second, "fay")).rejects.toMatchObject({ hint: "approval_needed" });
+      });
+
+      it("giving a large grant away as promotional takes two, though no token moves", async () => {
+        const lot = await granted("whale", 50_000);
+        const difference = about(lot, "minnow", { action: "promotional" }, { amount_minor: 1 });
+        const id = difference.difference_id;
+        await keep("run", [difference]);
+        await act([id], "propose", "fay");
+        expect(await one("select console_post_correction($1, 'fay', true)", [id])).toMatchObject({
+          needs_approver: true,
+        });
+        await expect(post(id, "fay")).rejects.toMatchObject({ hint: "approval_needed" });
+      });
+
+      it("what was written off while it was small is open again when it has grown", async () => {
+        const difference = paid("grows", 500, { amount_minor: 5 });
+        const id = difference.difference_id;
+        await keep("one", [difference]);
+        await act([id], "write_off", "fay", "Not worth a letter");
+        expect(await keep("same", [difference])).toMatchObject({ reopened: 0 });
+        expect((await caseOf(id)).status).toBe("written_off");
+        expect(await keep("two", [{ ...difference, tokens: -500_000, amount_minor: 5_000 }])).toMatchObject({
+          reopened: 1,
+        });
+        expect(await caseOf(id)).toMatchObject({
+          status: "open",
+          proposed_by: null,
+          history: expect.arrayContaining([expect.objectContaining({ action: "reopened" })]),
+        });
+        expect((await act([id], "write_off", "fay", "Not worth a letter")).cases[0]?.status).toBe("proposed");
+      });
+    });
+
     describe("several people", () => {
       it("an action on a version that somebody else changed is refused in one sentence, and changes nothing", async () => {
         const difference = paid("stale");
@@ -418,6 +556,77 @@ for (const version of [18, 15] as const) {
         expect(settled.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
       });
 
+      it("a run that is kept and people who work on its cases do not lock each other up", async () => {
+        const [first, last] = [paid("a-first"), paid("z-last")] as const;
+        await keep("one", [first, last]);
+        const person = await db.connect();
+        try {
+          const investigate = (id: string) =>
+            person.query("select console_case_action($1, $2, 'investigate', 'moe')", [randomUUID(), [id]]);
+          await person.query("begin");
+          await investigate(first.difference_id);
+          // Has the last case, and finds the first gone.
+          const kept = keep("two", [last]);
+          await waiting();
+          await investigate(last.difference_id);
+          await person.query("commit");
+          expect(await kept).toMatchObject({ gone: 1 });
+        } finally {
+          person.release();
+        }
+      });
+
+      it("a correction that waited for its account was posted when it was booked, not when it was sent", async () => {
+        await setLimit(1_000_000, 1_000_000);
+        await forgetLoneDecisions();
+        const difference = paid("slow");
+        const id = difference.difference_id;
+        await keep("one", [difference]);
+        await act([id], "propose", "fay");
+        const call = await db.connect();
+        try {
+          await call.query("begin");
+          await call.query("select pg_advisory_xact_lock(governance.lock_key('payer'))");
+          const posting = post(id, "fay");
+          await waiting();
+          const readAt = await one<Date>("select governance.now()");
+          await call.query("commit");
+          await posting;
+          // The ledger was read before the correction was in it: that it still lacks proves nothing.
+          const report = reportOf({ ledger_read_at: readAt.toISOString() });
+          expect(await keep("two", [difference], { report })).toMatchObject({ reopened: 0 });
+          expect((await caseOf(id)).status).toBe("posted");
+        } finally {
+          call.release();
+        }
+      });
+
+      it.each([
+        ["a version that is a text", "note", {}, '"1"'],
+        ["a version that is no whole number", "note", {}, "1.5"],
+        ["no name to assign it to", "assign", {}, "1"],
+      ])("refuses %s, rather than passing over it", async (_what, action, details, version) => {
+        const difference = paid("refused");
+        const id = difference.difference_id;
+        await keep("run", [difference]);
+        await expect(
+          one("select console_case_action($1, $2, $3, 'fay', 'because', $4, $5)", [
+            randomUUID(),
+            [id],
+            action,
+            JSON.stringify(details),
+            `{${JSON.stringify(id)}: ${version}}`,
+          ]),
+        ).rejects.toMatchObject({ code: "PT400", hint: "invalid_argument" });
+        await expect(
+          one("select console_case_action($1, $2, 'note', 'fay', 'because', '{}', $3)", [
+            randomUUID(),
+            [id],
+            JSON.stringify({ [id]: 3_000_000_000 }),
+          ]),
+        ).rejects.toMatchObject({ hint: "version_conflict" });
+      });
+
       it("a command whose reply was lost is done once", async () => {
         const difference = paid("lost");
         await keep("run", [difference]);
@@ -471,7 +680,7 @@ for (const version of [18, 15] as const) {
 
       it("of many say how many, whose, how much, and which cannot be included and why", async () => {
         await setLimit(10_000, 100_000);
-        await db.query("update governance.reconciliation_cases set alone_at = alone_at - interval '2 days'");
+        await forgetLoneDecisions();
         const fits = [paid("one", 3_000), paid("two", 4_000)];
         const tooMuch = paid("xthird", 5_000);
         const unknown = paid("unknown", 10, {
@@ -616,6 +825,67 @@ for (const version of [18, 15] as const) {
         expect(periods[0]?.seal_before).toBe(periods[1]?.seal);
       });
 
+      it("is refused with a run that read the ledger before the period was over", async () => {
+        await keep("early", [], {
+          report: reportOf({
+            period: month(5),
+            ledger_read_at: new Date(Date.UTC(2025, 5, 15)).toISOString(),
+          }),
+        });
+        expect(await checks("early")).toEqual(["period_over"]);
+        await expect(close("early")).rejects.toMatchObject({
+          hint: "period_not_over",
+          message: expect.stringContaining("reconcile it again"),
+        });
+      });
+
+      it("waits for whoever is deciding, and closes over what they decided", async () => {
+        const difference = inMonth(5, "racing");
+        const id = difference.difference_id;
+        await keep("race", [difference], { report: reportOf({ period: month(5) }) });
+        await act([id], "write_off", "fay", "Too small");
+        const person = await db.connect();
+        try {
+          await person.query("begin");
+          await person.query("select console_case_action($1, $2, 'reopen', 'moe', 'Not so small')", [
+            randomUUID(),
+            [id],
+          ]);
+          const closing = close("race").catch((error: unknown) => error);
+          await waiting();
+          await person.query("commit");
+          expect(await closing).toMatchObject({ hint: "still_open" });
+        } finally {
+          person.release();
+        }
+        await act([id], "write_off", "fay", "Too small after all");
+      });
+
+      it("tells when who closed a period, or what they signed, is no longer what was sealed", async () => {
+        const change = async (column: string, value: string) => {
+          await db.query(
+            "alter table governance.reconciliation_periods disable trigger reconciliation_periods_append_only",
+          );
+          await db.query(
+            `update governance.reconciliation_periods set ${column} = $1 where period_from = $2`,
+            [value, month(1).from],
+          );
+          await db.query(
+            "alter table governance.reconciliation_periods enable trigger reconciliation_periods_append_only",
+          );
+          const [period] = await one<{ is_intact: boolean }[]>("select console_closed_periods()");
+          return period?.is_intact;
+        };
+        for (const [column, right, wrong] of [
+          ["closed_by", "fay", "moe"],
+          ["sign_off", "In order", "Under protest"],
+          ["period_to", month(1).to, month(2).to],
+        ] as const) {
+          expect([column, await change(column, wrong)]).toEqual([column, false]);
+          expect([column, await change(column, right)]).toEqual([column, true]);
+        }
+      });
+
       it("tells a seal that no longer fits, also when somebody with all rights changed the row", async () => {
         await db.query(
           "alter table governance.reconciliation_periods disable trigger reconciliation_periods_append_only",
@@ -659,6 +929,10 @@ for (const version of [18, 15] as const) {
           }),
         });
         expect(await checks("drift")).toEqual(["unexplained"]);
+        await keep("unread", [fee], {
+          report: reportOf({ period: month(2), bridge: [{ currency: "usd", unexplained_minor: "7" }] }),
+        });
+        expect(await checks("unread")).toEqual(["unexplained"]);
       });
     });
 

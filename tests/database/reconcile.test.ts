@@ -309,7 +309,12 @@ describe("from planted differences to a closed period", () => {
 
   it("closes the period with a seal, once all is dealt with, and never twice", async () => {
     await db.query("select governance.set_test_clock(null)");
-    await expect(one("select console_close_period('p1', 'run-2', 'fay')")).rejects.toMatchObject({
+    // Read when the period is over: a run from before its end cannot close it.
+    await expect(one("select console_close_period('p0', 'run-2', 'fay')")).rejects.toMatchObject({
+      hint: "period_not_over",
+    });
+    await keep("run-3", await run());
+    await expect(one("select console_close_period('p1', 'run-3', 'fay')")).rejects.toMatchObject({
       hint: "still_open",
     });
     await one(
@@ -317,11 +322,11 @@ describe("from planted differences to a closed period", () => {
       [["DUPLICATE_CHARGE/ch_twice_again"]],
     );
     const closed = await one<{ seal: string }>(
-      "select console_close_period('p2', 'run-2', 'fay', 'All in order')",
+      "select console_close_period('p2', 'run-3', 'fay', 'All in order')",
     );
     expect(closed.seal).toMatch(/^[0-9a-f]{64}$/);
-    expect(await one("select console_close_period('p2', 'run-2', 'fay', 'All in order')")).toEqual(closed);
-    await expect(one("select console_close_period('p3', 'run-1', 'fay')")).rejects.toMatchObject({
+    expect(await one("select console_close_period('p2', 'run-3', 'fay', 'All in order')")).toEqual(closed);
+    await expect(one("select console_close_period('p3', 'run-3', 'fay')")).rejects.toMatchObject({
       hint: "already_closed",
     });
     const [shown] = await one<{ is_intact: boolean; seal: string }[]>("select console_closed_periods()");

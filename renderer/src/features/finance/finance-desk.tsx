@@ -507,7 +507,7 @@ function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: b
         [
           verified > 0 ? `${counted(verified, "posted correction")} verified` : null,
           gone > 0 ? `${gone.toLocaleString("en")} gone by themselves` : null,
-          reopened > 0 ? `${reopened.toLocaleString("en")} posted and still there, open again` : null,
+          reopened > 0 ? `${reopened.toLocaleString("en")} dealt with and still there, open again` : null,
           skipped > 0
             ? `${skipped.toLocaleString("en")} earlier ones not looked for: this run read fewer files or rows`
             : null,
