@@ -438,6 +438,10 @@ function describe(
     );
   if (!hasPrices && rules.some((rule) => rule.action.route))
     lines.push("What reroutes save is not known: name the prices with --prices.");
+  else if (report.rerouted_without_cost > 0)
+    lines.push(
+      `What ${count(report.rerouted_without_cost)} reroutes save is not known: no price is known for them then.`,
+    );
   lines.push("");
   lines.push(
     table([

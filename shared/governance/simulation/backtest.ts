@@ -76,6 +76,8 @@ export interface BacktestReport {
   readonly newly_allowed: number;
   readonly newly_warned: number;
   readonly rerouted: number;
+  /** Of those, calls of which it cannot be told what they would have cost: they count as saving nothing. */
+  readonly rerouted_without_cost: number;
   readonly truncated: number;
   readonly newly_flagged_users: number;
   /** Tokens charged in fact that the draft would not have charged; negative where it charges more. */
@@ -210,6 +212,7 @@ export function startBacktest(options: BacktestOptions): Backtest {
   let newlyAllowed = 0;
   let newlyWarned = 0;
   let rerouted = 0;
+  let reroutedWithoutCost = 0;
   let truncated = 0;
   let newlyFlagged = 0;
   let tokensSaved = 0;
@@ -450,10 +453,11 @@ export function startBacktest(options: BacktestOptions): Backtest {
           ? 0
           : event.tokens - multiplyTokens(used, call.factors);
       saved = 0;
-      if (prices && call.model !== null && call.model !== event.model) {
-        const would = costInstead(event, call.model, prices, prices, call.atMs);
-        if (would !== null && event.cost_micros !== null && event.cost_micros !== undefined)
-          saved = cost - would;
+      if (call.model !== null && call.model !== event.model) {
+        const would = prices ? costInstead(event, call.model, prices, prices, call.atMs) : null;
+        if (would === null || event.cost_micros === null || event.cost_micros === undefined)
+          reroutedWithoutCost++;
+        else saved = cost - would;
       }
     }
     if (tokens === 0 && saved === 0) return;
@@ -521,6 +525,7 @@ export function startBacktest(options: BacktestOptions): Backtest {
       newly_allowed: newlyAllowed,
       newly_warned: newlyWarned,
       rerouted,
+      rerouted_without_cost: reroutedWithoutCost,
       truncated,
       newly_flagged_users: newlyFlagged,
       tokens_saved: tokensSaved,

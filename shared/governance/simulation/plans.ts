@@ -121,6 +121,10 @@ interface Pending {
   readonly day: string;
 }
 
+/** What a record says of a key of its own: a plan may be called "constructor". */
+const said = <T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined =>
+  record && Object.hasOwn(record, key) ? record[key] : undefined;
+
 /** Holds end within days; one that never does must not be waited for. */
 const maximalPending = 200_000;
 const shortOfTokens: ReadonlySet<string> = new Set(["insufficient_tokens", "daily_limit", "monthly_limit"]);
@@ -197,7 +201,8 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
       sums.months++;
     }
     fortune.allowance = plan.monthly_allowance ?? 0;
-    fortune.newAllowance = scenario.plans?.[sums.planId]?.monthly_allowance ?? plan.monthly_allowance ?? 0;
+    fortune.newAllowance =
+      said(scenario.plans, sums.planId)?.monthly_allowance ?? plan.monthly_allowance ?? 0;
     fortune.used = facts.tokens_this_month ?? 0;
     return fortune;
   }
@@ -210,7 +215,7 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
     fortune: Fortune,
     need: number,
   ): RunsOut["why"] | null {
-    const changed = scenario.plans?.[planId] ?? {};
+    const changed = said(scenario.plans, planId) ?? {};
     const daily = changed.daily_limit === undefined ? plan.daily_limit : changed.daily_limit;
     const monthly = changed.monthly_limit === undefined ? plan.monthly_limit : changed.monthly_limit;
     if (daily !== null && (facts.tokens_today ?? 0) - fortune.savedToday + need > daily) return "daily_limit";
@@ -263,7 +268,7 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
   function newCostOf(event: ReplayEvent): number | null {
     const recorded = event.cost_micros ?? null;
     const model = event.model ?? "";
-    const routed = scenario.routes?.[model] ?? model;
+    const routed = said(scenario.routes, model) ?? model;
     const prices = scenario.prices ?? scenario.prices_now;
     if (!prices || (routed === model && prices === scenario.prices_now)) return recorded;
     const instead = costInstead(event, routed, prices, scenario.prices_now ?? null, Date.parse(event.at));
@@ -317,7 +322,7 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
     report: () => ({
       plans: [...plans.values()].map((sums) => {
         const meanCost = sums.newUsed > 0 ? sums.newCost / sums.newUsed : 0;
-        const paid = scenario.revenue_now?.[sums.planId];
+        const paid = said(scenario.revenue_now, sums.planId);
         return {
           plan_id: sums.planId,
           accounts: sums.accounts.size,
@@ -327,7 +332,7 @@ export function simulatePlans(scenario: Scenario, examples = 100): PlanSimulator
             sums.newUsed + sums.gainedTokens,
             sums.newCost + Math.round(meanCost * sums.gainedTokens),
             sums.months,
-            scenario.revenue?.[sums.planId] ?? paid,
+            said(scenario.revenue, sums.planId) ?? paid,
           ),
           calls_refused: sums.refused,
           tokens_refused: sums.refusedTokens,

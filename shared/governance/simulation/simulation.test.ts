@@ -270,6 +270,14 @@ describe("a backtest", () => {
     );
     if (!pounds.ok) throw new Error("prices");
     expect((await runBacktest(cached, { ...cheap, prices: pounds.value })).cost_saved_micros).toBe(300);
+
+    // A model without a price: its saving is not known, and said to be.
+    const dear = { draft: draftOf(rule("dear", { all: [] }, { route: { model: "unheard-of" } })) };
+    expect(await runBacktest(cached, { ...dear, prices: prices.value })).toMatchObject({
+      rerouted: 1,
+      rerouted_without_cost: 1,
+      cost_saved_micros: 0,
+    });
   });
 
   it("counts as malformed what has no time, or tokens or a cost that are not whole", async () => {
@@ -286,6 +294,15 @@ describe("a backtest", () => {
     const plans = simulatePlans({});
     for (const event of bad) plans.push(event);
     expect(plans.report().plans).toEqual([]);
+  });
+
+  it("takes names of plans and models for names, also those that every object has", () => {
+    const plans = simulatePlans({ plans: {}, revenue_now: {}, revenue: {}, routes: {} });
+    const odd = { plan_id: "constructor", model: "toString", requested_model: "toString" };
+    for (const event of call("1", 0, 10, {}, odd)) plans.push({ ...event, ...odd });
+    expect(plans.report().plans).toMatchObject([
+      { plan_id: "constructor", now: { revenue_micros: null }, would_be: { tokens_used: 10 } },
+    ]);
   });
 
   it("stops the calls after one that a rule blocked for minutes", async () => {
