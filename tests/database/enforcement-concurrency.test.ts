@@ -94,8 +94,9 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  it("200 keys × 50 calls at once: 200 effects, identical answers", async () => {
-    const keys = 200;
+  // The server that we ship gets them all; the other one enough to notice where it differs.
+  const keys = version === 18 ? 200 : 50;
+  it(`${keys} keys × 50 calls at once: ${keys} effects, identical answers`, async () => {
     project = await openProject(version, 50);
     for (const [name, parameters] of [
       ["authorize_usage", (key: string) => [key, "repeated", "gpt-4o-mini", 10, null, "c-1"]],

@@ -33,17 +33,23 @@ export function projectAt(url: string, connections: number): Project {
     url,
     pool,
     async call(name, ...parameters) {
+      // Not the pool's own `query`: it throws a connection away with every refusal, and the next call pays for a new one.
+      const client = await pool.connect();
+      let isSound = false;
       try {
         const places = parameters.map((_, index) => `$${index + 1}`).join(", ");
-        const { rows } = await pool.query<{ answer: Answer }>(
+        const { rows } = await client.query<{ answer: Answer }>(
           `select to_jsonb(public.${name}(${places})) as answer`,
           parameters as unknown[],
         );
+        isSound = true;
         return rows[0]?.answer ?? {};
       } catch (error) {
-        if (error instanceof pg.DatabaseError && error.code?.startsWith("PT4"))
-          return { refused: error.code, hint: error.hint, message: error.message };
-        throw error;
+        if (!(error instanceof pg.DatabaseError && error.code?.startsWith("PT4"))) throw error;
+        isSound = true;
+        return { refused: error.code, hint: error.hint, message: error.message };
+      } finally {
+        client.release(!isSound);
       }
     },
     async one<Row>(text: string, values: readonly unknown[] = []) {
