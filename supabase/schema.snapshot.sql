@@ -477,6 +477,7 @@ table governance.reconciliation_cases
   difference jsonb
   opened_at timestamp with time zone not null
   checked_at timestamp with time zone not null
+  status_at timestamp with time zone not null
   resolution text not null default 'correct'::text
   posted_by text
   times_carried integer not null default 0
@@ -485,6 +486,7 @@ table governance.reconciliation_cases
   CHECK ((status = ANY (ARRAY['open'::text, 'investigating'::text, 'proposed'::text, 'approved'::text, 'posted'::text, 'verified'::text, 'carried_forward'::text, 'written_off'::text])))
   PRIMARY KEY (difference_id)
   INDEX reconciliation_cases_status ON governance.reconciliation_cases USING btree (status, updated_at DESC)
+  INDEX reconciliation_cases_undecided ON governance.reconciliation_cases USING btree (difference_id) WHERE (blocks AND (status = ANY (ARRAY['open'::text, 'investigating'::text, 'proposed'::text, 'approved'::text, 'posted'::text])))
   UNIQUE INDEX reconciliation_cases_pkey ON governance.reconciliation_cases USING btree (difference_id)
   row level security
 table governance.reconciliation_periods
@@ -916,6 +918,8 @@ function public.block_user(p_command_id text, p_user_id text, p_reason text, p_u
 function public.calculate_user_token_usage(p_user_id text, p_start timestamp with time zone, p_end timestamp with time zone) returns jsonb stable security definer to service_role
 function governance.case_json(c governance.reconciliation_cases) returns jsonb stable
 function governance.case_refusal(c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version bigint DEFAULT NULL::bigint, p_named jsonb DEFAULT '{}'::jsonb) returns governance.refusal stable
+function governance.cases_closed_with(r governance.reconciliation_runs) returns SETOF governance.reconciliation_cases stable
+function governance.cases_in_close(r governance.reconciliation_runs) returns SETOF governance.reconciliation_cases stable
 function governance.check_action(p_action jsonb) returns jsonb immutable
 function governance.check_authorize(p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text, p_task_type text, p_scope_id text, p_complexity numeric) returns void immutable
 function governance.check_event_filter(p_filter jsonb) returns void immutable
@@ -1027,8 +1031,6 @@ function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
 function governance.invalid_preset(p_path text, p_problem text) returns void
 function governance.invalid_rule(p_path text, p_problem text) returns void
-function governance.is_closed_with(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
-function governance.is_in_close(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean stable
 function governance.is_never_negative(a governance.accounts) returns boolean immutable
 function governance.is_same_person(p_one text, p_other text) returns boolean immutable
 function governance.is_token_order(p_metadata jsonb) returns boolean immutable

@@ -40,18 +40,20 @@ alter table governance.reconciliation_cases
   add column opened_at timestamptz,
   -- The ledger as of which it was last looked for.
   add column checked_at timestamptz,
+  -- Since when it stands as it does: a note later is no new decision.
+  add column status_at timestamptz,
   -- What was proposed: to post the correction, or to write the difference off.
   add column resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
   add column posted_by text,
   -- How many closes it was carried over.
   add column times_carried int not null default 0;
-update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id', blocks = c.class not in ('TIMING', 'FX_ROUNDING'),
+update governance.reconciliation_cases c set user_id = c.correction ->> 'user_id', status_at = c.updated_at, blocks = c.class not in ('TIMING', 'FX_ROUNDING'),
   opened_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.first_run_id), c.updated_at),
   checked_at = coalesce((select r.created_at from governance.reconciliation_runs r where r.run_id = c.last_run_id), c.updated_at),
   posted_by = case when c.posted_at is not null then (select h.value ->> 'by' from jsonb_array_elements(c.history) with ordinality h where h.value ->> 'action' = 'posted' order by h.ordinality desc limit 1) end;
 -- People's work is few rows: read in a moment.
 -- squawk-ignore adding-not-nullable-field
-alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null;
+alter table governance.reconciliation_cases alter column opened_at set not null, alter column checked_at set not null, alter column status_at set not null;
 insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
 select distinct r.run_id, c.difference_id, c.class, c.amount_minor, c.currency, c.tokens
 from governance.reconciliation_cases c join governance.reconciliation_runs r on r.run_id in (c.first_run_id, c.last_run_id);
@@ -89,6 +91,9 @@ create function governance.is_undecided(c governance.reconciliation_cases) retur
   language sql immutable as $$
   select c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
 $$;
+-- Most cases that there ever were are decided, and the desk asks for the others all the time.
+create index reconciliation_cases_undecided on governance.reconciliation_cases (difference_id)
+  where blocks and status in ('open', 'investigating', 'proposed', 'approved', 'posted');
 comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period open: neither verified, carried forward nor written off.';
 
 create type governance.stake as (tokens bigint, amount_minor bigint);
@@ -255,10 +260,10 @@ begin
     on conflict do nothing returning difference_id
   ), kept as (
     insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at, period_from, period_to,
-      first_run_id, last_run_id, correction, updated_at, user_id, blocks, difference, opened_at, checked_at)
+      first_run_id, last_run_id, correction, updated_at, status_at, user_id, blocks, difference, opened_at, checked_at)
     select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
       case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
-      v_from, v_to, p_run_id, p_run_id, p.d -> 'correction', v_now, coalesce(p.d ->> 'user_id', p.d #>> '{correction,user_id}'),
+      v_from, v_to, p_run_id, p_run_id, p.d -> 'correction', v_now, v_now, coalesce(p.d ->> 'user_id', p.d #>> '{correction,user_id}'),
       coalesce(p.d -> 'blocks' = 'true', p.class not in ('TIMING', 'FX_ROUNDING')), p.d, v_now, v_read_at
     from page p join linked using (difference_id) order by 1
     on conflict (difference_id) do update set
@@ -270,8 +275,9 @@ begin
       correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
       -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and no longer what
       -- was written off: nobody has decided that.
-      (status, resolution, proposed_by, approved_by, history) = (select
+      (status, status_at, resolution, proposed_by, approved_by, history) = (select
         case when x.reason is null then c.status else 'open' end,
+        case when x.reason is null then c.status_at else v_now end,
         case when x.reason is null and c.status not in ('posted', 'verified') then c.resolution else 'correct' end,
         case when x.reason is null then c.proposed_by end,
         case when x.reason is null then c.approved_by end,
@@ -305,7 +311,7 @@ begin
         and not exists (select from governance.reconciliation_run_differences x where x.run_id = p_run_id and x.difference_id = c.difference_id)
       order by c.difference_id for update
     ), verified as (
-      update governance.reconciliation_cases c set status = 'verified', checked_at = v_read_at, updated_at = v_now, version = c.version + 1,
+      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at, updated_at = v_now, version = c.version + 1,
         history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
       from due d where d.difference_id = c.difference_id and d.is_covered
       returning d.status)
@@ -548,7 +554,7 @@ begin
       when 'approve' then case c.resolution when 'write_off' then 'written_off' else 'approved' end
       when 'carry_forward' then 'carried_forward' when 'write_off' then case when v_waits then 'proposed' else 'written_off' end when 'reopen' then 'open' else c.status end;
     update governance.reconciliation_cases x set
-      status = v_status, updated_at = v_now, version = x.version + 1,
+      status = v_status, status_at = case when x.status = v_status then x.status_at else v_now end, updated_at = v_now, version = x.version + 1,
       assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '') else x.assigned_to end,
       -- Whoever proposes may name what the report could not: the user, the tokens, another action.
       correction = case p_action when 'propose' then x.correction || governance.stripe_object(p_details -> 'correction') else x.correction end,
@@ -674,7 +680,7 @@ begin
     insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)
     select p_difference_id, 'posted', v_now, p_operator, s.tokens, s.amount_minor, c.currency from governance.stake_of(c, v_effects) s;
   end if;
-  update governance.reconciliation_cases x set status = 'posted', posted_at = v_now, posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
+  update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now, posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
     history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
   where x.difference_id = p_difference_id;
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
@@ -848,6 +854,25 @@ grant execute on function public.console_ledger_purchases_since(text, int, times
 -- Closing
 -- ---------------------------------------------------------------------------------------------------------------
 
+-- Sets, not questions about one case: a close asks them of every case that there ever was. Inlined: no search_path.
+create function governance.cases_in_close(r governance.reconciliation_runs) returns setof governance.reconciliation_cases
+  language sql stable as $$
+  select c.* from governance.reconciliation_cases c
+  left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
+  where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
+$$;
+comment on function governance.cases_in_close(governance.reconciliation_runs) is
+  'The cases that are a matter of closing with this run: found by it, or of its time or before. Late items of closed periods among them.';
+create function governance.cases_closed_with(r governance.reconciliation_runs) returns setof governance.reconciliation_cases
+  language sql stable as $$
+  select c.* from governance.cases_in_close(r) c
+  left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
+  where d.run_id is not null or c.status = 'carried_forward'
+    or c.status_at > coalesce((select max(p.closed_at) from governance.reconciliation_periods p), '-infinity')
+$$;
+comment on function governance.cases_closed_with(governance.reconciliation_runs) is
+  'The cases that are sealed with this run''s period: found by it, or decided since the last close.';
+
 create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce(p_figure, 'null') <> 'null' and coalesce(governance.stripe_whole(p_figure) + coalesce(p_explained, 0) <> 0, true)
@@ -860,6 +885,7 @@ declare
   v_checks jsonb := '[]';
   v_count bigint;
   v_other bigint;
+  v_posted bigint;
   v_text text;
   v_closed governance.reconciliation_periods;
 begin
@@ -895,16 +921,16 @@ begin
   v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
     'says', case when v_count = 0 then 'Nothing is unexplained, in money or in tokens' else 'Unexplained: ' || left(v_text, 500) end);
   -- Differences of the run, and what is older and was never decided: a late item belongs to the next period.
-  select count(*) filter (where c.status in ('open', 'investigating')), count(*) filter (where c.status in ('proposed', 'approved')) into v_count, v_other
-  from governance.reconciliation_cases c where governance.is_undecided(c) and c.status <> 'posted' and governance.is_in_close(c, r);
+  select count(*) filter (where c.status in ('open', 'investigating')), count(*) filter (where c.status in ('proposed', 'approved')),
+    count(*) filter (where c.status = 'posted') into v_count, v_other, v_posted
+  from governance.cases_in_close(r) c where governance.is_undecided(c);
   v_checks := v_checks || jsonb_build_object('check', 'decided', 'hint', 'still_open', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
     'says', case v_count when 0 then 'Every difference is decided' when 1 then '1 difference is neither corrected, carried forward nor written off'
       else format('%s differences are neither corrected, carried forward nor written off', v_count) end);
   v_checks := v_checks || jsonb_build_object('check', 'posted', 'hint', 'still_open', 'ok', v_other = 0, 'blocks', true, 'count', v_other,
     'says', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted' else format('%s proposals are not posted', v_other) end);
-  select count(*) into v_count from governance.reconciliation_cases c where c.status = 'posted' and c.blocks and governance.is_in_close(c, r);
-  v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
-    'says', case v_count when 0 then 'Every posted correction is verified by a run' else format('%s posted, not verified: reconcile the same files again and keep that run', v_count) end);
+  v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_posted = 0, 'blocks', true, 'count', v_posted,
+    'says', case v_posted when 0 then 'Every posted correction is verified by a run' else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
   -- To know, not to block.
   select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
   if v_closed.run_id is not null then
@@ -918,20 +944,6 @@ begin
 end
 $$;
 
-create function governance.is_in_close(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean
-  language sql stable set search_path = '' as $$
-  select coalesce(c.occurred_at, c.period_from) < r.period_to
-    or exists (select from governance.reconciliation_run_differences d where d.run_id = r.run_id and d.difference_id = c.difference_id)
-$$;
-comment on function governance.is_in_close(governance.reconciliation_cases, governance.reconciliation_runs) is
-  'Whether a case is a matter of closing with this run: found by it, or of its time or before. Late items of closed periods among them.';
-create function governance.is_closed_with(c governance.reconciliation_cases, r governance.reconciliation_runs) returns boolean
-  language sql stable set search_path = '' as $$
-  select exists (select from governance.reconciliation_run_differences d where d.run_id = r.run_id and d.difference_id = c.difference_id)
-    or governance.is_in_close(c, r) and (c.status = 'carried_forward' or c.updated_at > coalesce((select max(p.closed_at) from governance.reconciliation_periods p), '-infinity'))
-$$;
-comment on function governance.is_closed_with(governance.reconciliation_cases, governance.reconciliation_runs) is
-  'Whether a case is sealed with this run''s period: found by it, or decided since the last close.';
 comment on function governance.closing_checks(governance.reconciliation_runs, timestamptz) is 'What closing a period with this run needs, each with whether it is so; closing itself asks the same.';
 
 create function public.console_closing(p_run_id text) returns jsonb
@@ -949,7 +961,7 @@ begin
     'can_close', not exists (select from jsonb_array_elements(v_checks) k where k -> 'blocks' = 'true' and k -> 'ok' = 'false'),
     'decided', (select coalesce(jsonb_agg(jsonb_build_object('status', s.status, 'currency', s.currency, 'count', s.n, 'amount_minor', s.amount, 'tokens', s.tokens) order by s.status, s.currency nulls last), '[]')
       from (select c.status, c.currency, count(*) as n, sum(abs(c.amount_minor)) as amount, sum(abs(c.tokens)) as tokens
-        from governance.reconciliation_cases c where c.blocks and c.status in ('verified', 'carried_forward', 'written_off') and governance.is_closed_with(c, v_run)
+        from governance.cases_closed_with(v_run) c where c.blocks and c.status in ('verified', 'carried_forward', 'written_off')
         group by 1, 2) s));
 end
 $$;
@@ -989,8 +1001,7 @@ begin
   v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period', jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
     'cases', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', c.difference_id, 'class', c.class, 'status', c.status, 'amount_minor', c.amount_minor,
       'currency', c.currency, 'tokens', c.tokens, 'effects', c.effects, 'history', c.history) order by c.difference_id), '[]')
-      from governance.reconciliation_cases c
-      where governance.is_closed_with(c, v_run)),
+      from governance.cases_closed_with(v_run) c),
     'closed_at', v_now, 'closed_by', p_operator, 'sign_off', p_sign_off,
     'seal_before', (select encode(p.seal, 'hex') from governance.reconciliation_periods p order by p.closed_at desc, p.period_from desc limit 1));
   v_seal := sha256(convert_to(v_sealed::text, 'UTF8'));
@@ -998,10 +1009,10 @@ begin
   values (v_run.period_from, v_run.period_to, p_run_id, v_seal, v_sealed, v_now, p_operator, p_sign_off);
   -- Carried forward means: into the next period, where somebody must decide again.
   with carried as (
-    update governance.reconciliation_cases c set status = 'open', resolution = 'correct', proposed_by = null, approved_by = null, times_carried = c.times_carried + 1,
+    update governance.reconciliation_cases c set status = 'open', status_at = v_now, resolution = 'correct', proposed_by = null, approved_by = null, times_carried = c.times_carried + 1,
       updated_at = v_now, version = c.version + 1,
       history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'carried_over', 'reason', 'Its period was closed: it is a late item of the next one')
-    where c.status = 'carried_forward' and c.blocks and governance.is_in_close(c, v_run)
+    where c.status = 'carried_forward' and c.blocks and c.difference_id in (select x.difference_id from governance.cases_in_close(v_run) x)
     returning 1)
   select count(*) into v_carried from carried;
   insert into governance.audit_log (created_at, operator, action, reason, command_id, details)

@@ -934,6 +934,30 @@ for (const version of [18, 15] as const) {
         });
         expect(await checks("unread")).toEqual(["unexplained"]);
       });
+
+      it("seals a decision with one period, whatever is noted on it later", async () => {
+        const [old, fresh] = [inMonth(3, "old"), inMonth(4, "fresh")] as const;
+        const sealedWith = async (run: string): Promise<string[]> => {
+          const { sealed } = await one<{ sealed: string }>("select console_sealed_period($1)", [
+            `${prefix}-${run}`,
+          ]);
+          return (JSON.parse(sealed) as { cases: Case[] }).cases.map((each) => each.difference_id);
+        };
+        await keep("apr", [old], { report: reportOf({ period: month(3) }) });
+        await act([old.difference_id], "write_off", "fay", "Too small");
+        await close("apr");
+        expect(await sealedWith("apr")).toContain(old.difference_id);
+        await act([old.difference_id], "note", "fay", "The bank wrote after all");
+        await keep("may", [fresh], { report: reportOf({ period: month(4) }) });
+        await act([fresh.difference_id], "write_off", "fay", "Too small");
+        const { decided } = await one<{ decided: { status: string; count: number }[] }>(
+          "select console_closing($1)",
+          [`${prefix}-may`],
+        );
+        expect(decided).toMatchObject([{ status: "written_off", count: 1 }]);
+        await close("may");
+        expect(await sealedWith("may")).toEqual([fresh.difference_id]);
+      });
     });
 
     it("takes over what an earlier version kept: cases, runs, closed periods", async () => {
