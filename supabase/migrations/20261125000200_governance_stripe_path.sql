@@ -19,10 +19,32 @@ begin
   end loop;
 end
 $$;
+create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
+  language plpgsql immutable as $$
+begin
+  return least(s.reversed, s.clawed, s.owed, s.tokens - s.reversed - s.clawed, s.reversed + s.clawed - s.owed) >= 0;
+end
+$$;
+comment on function governance.is_within_bounds(governance.stripe_lots) is
+  'The check of a payment''s lots: nothing below zero, no more taken back than was bought, no more owed than was taken back.';
 -- A lot a payment: read in a moment, and the checks that it replaces held for each.
 -- squawk-ignore constraint-missing-not-valid
-alter table governance.stripe_lots add constraint stripe_lots_add_up
-  check (least(reversed, clawed, owed, tokens - reversed - clawed, reversed + clawed - owed) >= 0);
+alter table governance.stripe_lots add constraint stripe_lots_within_bounds check (governance.is_within_bounds(stripe_lots));
+
+-- Whoever adds a lot holds its account's lock and writes the account's row: to look the account up for each lot, and lock
+-- it once more, proves nothing. That no account with lots is deleted is asked where one is deleted.
+alter table governance.lots drop constraint lots_account_id_fkey;
+create function governance.refuse_orphans() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if exists (select from governance.lots l where l.account_id = old.account_id) then
+    raise exception using errcode = 'foreign_key_violation', message = format('Account %s has lots: it is never deleted', old.account_id);
+  end if;
+  return old;
+end
+$$;
+comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+create trigger accounts_keep_lots before delete on governance.accounts for each row execute function governance.refuse_orphans();
 
 create function public.verify_purchases() returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -179,59 +201,17 @@ $$;
 
 create or replace function governance.ring(p_topic text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
+declare
+  v_beat text := date_bin('50 milliseconds', p_now, '2000-01-01');
 begin
-  if exists (select from governance.signals s cross join governance.active_config c
-    where s.topic = p_topic and (s.at < p_now - c.signal_interval_ms * interval '1 millisecond' or s.at > p_now)) then
+  -- A connection looks once in the shortest interval that can be set.
+  if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
+    perform set_config('governance.beat_' || p_topic, v_beat, false);
     -- Whoever finds the row busy leaves the ringing to its holder.
     update governance.signals s set at = p_now, beats = s.beats + 1
-    where s.topic = (select t.topic from governance.signals t where t.topic = p_topic for update skip locked);
+    where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
+      where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now) for update of t skip locked);
   end if;
-end
-$$;
-
-create function governance.book_lot(
-  p_lot_id bigint, p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz, p_expires_at timestamptz, p_reference text,
-  p_description text, p_metadata jsonb
-) returns governance.granted
-  language plpgsql set search_path = '' as $$
-declare
-  v_entry governance.token_transactions;
-  v_spent governance.lot_spending;
-  v_debt bigint;
-begin
-  v_entry := governance.append_entry(p_account_id, p_type, p_now, array[p_lot_id, p_tokens],
-    case p_kind when 'subscription' then p_tokens else 0 end, case p_kind when 'purchased' then p_tokens else 0 end,
-    case p_kind when 'promotional' then p_tokens else 0 end, 0, p_reference, p_description, p_metadata);
-  if p_expires_at is not null then
-    update governance.accounts a set lots_check_at = least(a.lots_check_at, p_expires_at) where a.account_id = p_account_id;
-  end if;
-  v_debt := least(v_entry.debt_after, p_tokens);
-  if v_debt > 0 then
-    v_spent := governance.spend_lots(p_account_id, v_debt, p_lot_id);
-    perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription, v_spent.purchased,
-      v_spent.promotional, -v_debt, p_reference, 'Debt of earlier calls paid');
-  end if;
-  return row(p_lot_id, v_entry.transaction_id, v_entry.previous_balance, v_entry.new_balance, v_debt);
-end
-$$;
-comment on function governance.book_lot(bigint, bigint, text, bigint, text, timestamptz, timestamptz, text, text, jsonb) is
-  'Enters a new lot into the ledger; debt is paid out of it first. The caller has made the lot and holds the account''s lock.';
-
-create or replace function governance.grant_tokens(
-  p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz, p_expires_at timestamptz default null,
-  p_reference text default null, p_description text default null, p_metadata jsonb default null, p_source jsonb default '{}'
-) returns governance.granted
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot_id bigint;
-begin
-  insert into governance.lots (account_id, kind, expires_at, created_at, description, pack_id, stripe_charge_id, stripe_payment_intent_id,
-    stripe_invoice_line_id, stripe_checkout_session_id, amount_minor, currency, metadata, granted, remaining)
-  values (p_account_id, p_kind, p_expires_at, p_now, p_description, p_source ->> 'pack_id', p_source ->> 'stripe_charge_id',
-    p_source ->> 'stripe_payment_intent_id', p_source ->> 'stripe_invoice_line_id', p_source ->> 'stripe_checkout_session_id',
-    (p_source ->> 'amount_minor')::bigint, p_source ->> 'currency', coalesce(p_metadata, '{}'), p_tokens, p_tokens)
-  returning lot_id into v_lot_id;
-  return governance.book_lot(v_lot_id, p_account_id, p_kind, p_tokens, p_type, p_now, p_expires_at, p_reference, p_description, p_metadata);
 end
 $$;
 
@@ -270,11 +250,9 @@ $$;
 
 create or replace function governance.stripe_time(p_value jsonb) returns timestamptz
   language plpgsql immutable as $$
-declare
-  v_seconds bigint := governance.stripe_whole(p_value);
 begin
-  if v_seconds between 0 and 253402300799 then return to_timestamp(v_seconds); end if;
-  return null;
+  -- Between two numbers there are only numbers, whatever else a JSON value may be.
+  return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
 end
 $$;
 
@@ -402,29 +380,55 @@ create function governance.grant_paid(
 ) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
+  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
   v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id', p_pay.charge_id,
     'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor', p_pay.amount_minor,
-    'currency', p_pay.currency, 'difference_id', p_difference_id));
+    'currency', p_pay.currency, 'difference_id', p_difference_id,
+    -- As governance.lot_seal writes it of a lot that is new.
+    'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
   v_lot_id bigint;
-  v_entry bigint;
+  v_id bigint;
+  v_last_hash bytea;
+  v_hash bytea;
+  v_balance bigint;
+  v_debt bigint;
+  v_spent governance.lot_spending;
 begin
   insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id, stripe_payment_intent_id, stripe_checkout_session_id,
     amount_minor, currency, metadata, granted, remaining)
   values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id,
     p_pay.amount_minor, p_pay.currency, v_metadata, p_tokens, p_tokens)
   returning lot_id into v_lot_id;
-  v_entry := (governance.book_lot(v_lot_id, p_pay.account_id, 'purchased', p_tokens, 'purchase', p_now, null,
-    coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id), v_description, v_metadata)).transaction_id;
+  -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
+  v_id := nextval('governance.event_ids');
+  -- The entry is put together where the account is: "was" is the same row as it stood before.
+  update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
+    last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens + p_tokens,
+      a.debt_tokens, array[v_lot_id, p_tokens], null, a.user_id, v_reference, v_description, v_metadata))
+  from governance.accounts was
+  where a.account_id = p_pay.account_id and was.account_id = a.account_id
+  returning was.last_hash, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.debt_tokens
+  into strict v_last_hash, v_hash, v_balance, v_debt;
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after,
+    lot_changes, reference, description, metadata, previous_hash, hash)
+  values (v_id, p_pay.account_id, p_now, 'purchase', p_tokens, v_balance - p_tokens, v_balance, v_debt, array[v_lot_id, p_tokens], v_reference, v_description,
+    v_metadata, v_last_hash, v_hash);
   insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id, tokens, amount_minor, currency, difference_id)
-  values (v_entry, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor, p_pay.currency, p_difference_id);
+  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor, p_pay.currency, p_difference_id);
+  if v_debt > 0 then
+    v_spent := governance.spend_lots(p_pay.account_id, least(v_debt, p_tokens), v_lot_id);
+    perform governance.append_entry(p_pay.account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription, v_spent.purchased,
+      v_spent.promotional, -v_spent.taken, v_reference, 'Debt of earlier calls paid');
+  end if;
   perform governance.ring('accounts', p_now);
-  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_entry));
+  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_id));
 end
 $$;
 comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
-  'Grants what a payment paid for and ties the lot to it. The caller holds the locks of the payment and of the account.';
+  'Grants what a payment paid for, ties the lot to it and pays debt out of it. The caller holds the locks of the payment and of the account, and has rolled the account.';
 
 create or replace function governance.grant_pack(
   p_now timestamptz, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint, p_currency text, p_paid_at timestamptz,
@@ -452,16 +456,16 @@ $$;
 drop function governance.on_paid_order(text, timestamptz, timestamptz, jsonb, governance.stripe_payments, bigint, text);
 create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
-  p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount bigint
+  p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
-  v_invoice text := governance.stripe_id(o -> 'invoice');
+  -- Most orders have neither.
+  v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
+  v_order text := case when p_metadata ?| array['order_id', 'orderId'] then governance.metadata_text(p_metadata, 'order_id', 'orderId') end;
   v_customer text := governance.stripe_id(o -> 'customer');
-  v_order text := governance.metadata_text(p_metadata, 'order_id', 'orderId');
   v_tokens text := btrim(p_metadata ->> 'tokens');
   v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_told_at, p_now);
-  v_found governance.stripe_payments := governance.find_payment(p_intent, p_charge, p_session, v_invoice);
   v_pay governance.stripe_payments;
   v_account_id bigint;
   v_needs_roll boolean;
@@ -471,69 +475,78 @@ declare
   v_currency text;
   v_was_sold boolean;
   v_has_checkout boolean;
-  v_customer_known boolean;
+  v_knows_customer boolean;
+  v_fits boolean;
+  v_was_known boolean := false;
   v_reason text;
   v_effects jsonb;
 begin
-  if v_found.account_id is not null and exists (select from governance.stripe_lots s where s.payment_id = v_found.payment_id) then
-    v_pay := governance.write_payment(v_found, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order);
-    return governance.outcome('processed', 'already_granted', governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
-  end if;
-
-  if p_user_id is not null then
-    perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
-    select a.account_id, governance.needs_roll(a, p_now), a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
-    into v_account_id, v_needs_roll, v_balance
-    from governance.accounts a where a.user_id = p_user_id;
-  end if;
+  perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
   -- The pack as it is sold is nearly always the pack as it was sold then.
-  select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
-    exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
+  select a.account_id, governance.needs_roll(a, p_now), a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+    p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    exists (select from governance.checkouts c where c.account_id = a.account_id and c.closed_at is null),
     exists (select from governance.stripe_customers k where k.customer_id = v_customer)
-  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_customer_known
-  from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
+  into v_account_id, v_needs_roll, v_balance, v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  from governance.active_config c left join governance.accounts a on a.user_id = p_user_id
+  left join governance.packs p on p.pack_id = p_pack_id and p.retired_at is null;
   if v_was_sold is not true then
     select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency from governance.pack_at(p_pack_id, v_at) p;
   end if;
+  v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text) and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and v_balance + v_pack_tokens < 9007199254740992;
 
-  if not coalesce(v_account_id is not null and coalesce(v_tokens = v_pack_tokens::text, v_tokens is null) and p_amount = v_price
-      and o ->> 'currency' = v_currency and v_balance + v_pack_tokens < 9007199254740992, false) then
-    v_reason := case
-      when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
-      when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      when v_account_id is null then 'unknown_user'
-      when v_pack_tokens is null then 'unknown_pack'
-      when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
-      when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
-      when p_amount is distinct from v_price then 'amount_mismatch'
-      when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
-    end;
-    if v_reason is not null then
-      v_pay := governance.write_payment(v_found, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order);
-      return governance.outcome('quarantined', v_reason, p_payment_id => v_pay.payment_id);
+  -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
+  if v_fits then
+    insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id, customer_id, livemode, order_id,
+      amount_minor, currency, paid_at, created_at)
+    values (v_account_id, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order, v_price, v_currency, coalesce(p_told_at, p_now), p_now)
+    on conflict do nothing returning * into v_pay;
+  end if;
+  if v_pay.payment_id is null then
+    v_pay := governance.find_payment(p_intent, p_charge, p_session, v_invoice);
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order);
+      return governance.outcome('processed', 'already_granted', governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
     end if;
+    v_was_known := v_pay.payment_id is not null;
+    if v_fits is not true then
+      v_reason := case
+        when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
+        when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
+        when v_account_id is null then 'unknown_user'
+        when v_pack_tokens is null then 'unknown_pack'
+        when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
+        when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
+        when governance.stripe_whole(p_amount) is distinct from v_price then 'amount_mismatch'
+        when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
+      end;
+      if v_reason is not null then
+        v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order);
+        return governance.outcome('quarantined', v_reason, p_payment_id => v_pay.payment_id);
+      end if;
+    end if;
+    v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order,
+      v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
   end if;
 
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
   if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
-  v_pay := governance.write_payment(v_found, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order,
-    v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
   v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
-  if v_has_checkout is not false then
+  if v_has_checkout then
     update governance.checkouts c set closed_at = p_now
     where c.checkout_id = (select o.checkout_id from governance.checkouts o
       where o.account_id = v_account_id and o.closed_at is null order by o.pack_id = p_pack_id desc, o.opened_at limit 1);
   end if;
-  if v_customer_known is not true then
-    perform governance.learn_customer(v_customer, v_account_id);
-  end if;
+  if not v_knows_customer then perform governance.learn_customer(v_customer, v_account_id); end if;
   -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
-  if v_found.payment_id is not null then
+  if v_was_known then
     v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
   end if;
   return governance.outcome('processed', null, v_effects, v_pay.payment_id);
 end
 $$;
-comment on function governance.on_paid_order(text, timestamptz, timestamptz, jsonb, jsonb, text, text, text, text, text, boolean, bigint) is
+comment on function governance.on_paid_order(text, timestamptz, timestamptz, jsonb, jsonb, text, text, text, text, text, boolean, jsonb) is
   'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise it waits for a person.';
 
 create or replace function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_livemode boolean) returns governance.stripe_outcome
@@ -554,9 +567,12 @@ begin
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'), governance.stripe_id(o -> 'customer'), v_account_id,
         governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan')));
-  elsif v_mode = 'setup' or (v_pack_id is null and not governance.is_token_order(v_metadata)) then
+  elsif v_mode = 'setup' then
     return governance.outcome('ignored', 'not_a_token_purchase');
-  elsif p_type in ('checkout.session.expired', 'checkout.session.async_payment_failed') then
+  elsif v_pack_id is null then
+    if not governance.is_token_order(v_metadata) then return governance.outcome('ignored', 'not_a_token_purchase'); end if;
+  end if;
+  if p_type in ('checkout.session.expired', 'checkout.session.async_payment_failed') then
     update governance.checkouts c set closed_at = p_now
     where c.checkout_id = (select x.checkout_id from governance.checkouts x join governance.accounts a using (account_id)
       where a.user_id = v_user_id and x.closed_at is null order by x.pack_id = v_pack_id desc, x.opened_at limit 1);
@@ -566,8 +582,7 @@ begin
   end if;
   v_intent := governance.stripe_id(o -> 'payment_intent');
   if v_status in ('paid', 'no_payment_required') then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id, v_intent, null, v_session, p_livemode,
-      governance.stripe_whole(o -> 'amount_total'));
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id, v_intent, null, v_session, p_livemode, o -> 'amount_total');
   end if;
   return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
     case when v_status = 'unpaid' then 'awaiting_payment' else 'payment_status_unknown' end,
@@ -591,7 +606,7 @@ begin
     return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'), governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
-      coalesce(governance.stripe_whole(o -> 'amount_received'), governance.stripe_whole(o -> 'amount')));
+      coalesce(o -> 'amount_received', o -> 'amount'));
   end if;
   v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
   return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id), v_payment_id);
@@ -705,52 +720,51 @@ $$;
 -- The door
 -- ---------------------------------------------------------------------------------------------------------------
 
-create or replace function governance.dispatch_event(p_event_id text, p_type text, p_told_at timestamptz, p_event jsonb, p_now timestamptz) returns governance.stripe_outcome
+create function governance.settled(p_payment_id bigint, p_now timestamptz, p_cause text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
-declare
-  o jsonb := p_event #> '{data,object}';
-  v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
-  v_payment_id bigint;
 begin
-  if jsonb_typeof(o) is distinct from 'object' then return governance.outcome('quarantined', 'malformed'); end if;
-  if not v_live then
-    if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
-      return governance.outcome('quarantined', 'test_mode');
-    end if;
-  end if;
-  if p_type like 'checkout.session.%' then return governance.on_checkout(p_event_id, p_type, p_now, p_told_at, o, v_live);
-  elsif p_type like 'payment_intent.%' then return governance.on_payment_intent(p_event_id, p_type, p_now, p_told_at, o, v_live);
-  elsif p_type like 'charge.dispute.%' then
-    v_payment_id := governance.note_dispute(p_now, coalesce(p_told_at, p_now), o, p_type);
-    if v_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
-  elsif p_type like 'refund.%' or p_type = 'charge.refund.updated' then
-    v_payment_id := governance.note_refund(p_now, coalesce(p_told_at, p_now), o);
-    if v_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
-  elsif p_type like 'charge.%' then return governance.on_charge(p_event_id, p_type, p_now, coalesce(p_told_at, p_now), o, v_live);
-  elsif p_type in ('invoice.paid', 'invoice.payment_succeeded') then return governance.on_invoice(p_event_id, p_now, p_told_at, o, v_live);
-  elsif p_type = 'invoice_payment.paid' then
-    if governance.stripe_id(o -> 'invoice') is null then return governance.outcome('quarantined', 'malformed'); end if;
-    -- From 2025-03-31: the only thing that ties an invoice to its payment.
-    v_payment_id := (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'), governance.stripe_id(o #> '{payment,charge}'), null,
-      governance.stripe_id(o -> 'invoice'))).payment_id;
-  elsif p_type like 'invoice.%' then return governance.outcome('processed', 'payment_failed');
-  else return governance.on_subscription(p_event_id, p_type, p_now, o);
-  end if;
-  return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id), v_payment_id);
+  if p_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  return governance.outcome('processed', null, governance.settle_payment(p_payment_id, p_now, p_cause), p_payment_id);
 end
 $$;
+comment on function governance.settled(bigint, timestamptz, text) is 'What became of an event that told of this payment; one that names none is for a person.';
 
+drop function governance.dispatch_event(text, text, timestamptz, jsonb, timestamptz);
 drop function governance.take_event(text, jsonb, timestamptz);
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz, p_is_new boolean default false) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
   v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
+  v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
+  o jsonb := p_event #> '{data,object}';
   v_outcome governance.stripe_outcome;
   v_waits boolean;
 begin
   begin
-    v_outcome := governance.dispatch_event(p_event_id, v_type, v_told_at, p_event, p_now);
+    if not v_live then
+      if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
+        v_outcome := governance.outcome('quarantined', 'test_mode');
+      end if;
+    end if;
+    if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
+    elsif v_outcome.status is not null then null;
+    elsif v_type like 'checkout.session.%' then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'payment_intent.%' then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'charge.dispute.%' then
+      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now, p_event_id);
+    elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
+      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
+    elsif v_type like 'charge.%' then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live);
+    elsif v_type in ('invoice.paid', 'invoice.payment_succeeded') then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
+    elsif v_type = 'invoice_payment.paid' then
+      -- From 2025-03-31: the only thing that ties an invoice to its payment.
+      v_outcome := governance.settled(case when governance.stripe_id(o -> 'invoice') is not null then
+        (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'), governance.stripe_id(o #> '{payment,charge}'), null,
+          governance.stripe_id(o -> 'invoice'))).payment_id end, p_now, p_event_id);
+    elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, o);
+    end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
     -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
     v_outcome := governance.outcome('quarantined', 'malformed');
