@@ -1001,7 +1001,7 @@ function governance.ensure_request_partitions(p_from date, p_to date) returns in
 function governance.entry_hash(p_previous_hash bytea, p_payload text) returns bytea stable
 function governance.entry_payload(p_transaction_id bigint, p_created_at timestamp with time zone, p_type text, p_amount bigint, p_previous_balance bigint, p_new_balance bigint, p_debt_after bigint, p_lot_changes bigint[], p_decision_id bigint, p_user_id text, p_reference text, p_description text, p_metadata jsonb) returns text stable
 function governance.estimate_rows(p_query text) returns bigint
-function governance.evaluate_alerts(p_now timestamp with time zone) returns integer
+function governance.evaluate_alerts(p_now timestamp with time zone, p_limit integer DEFAULT 5000) returns integer
 function governance.evaluate_rules(f_at timestamp with time zone, f_timezone text, f_account_created_at timestamp with time zone, f_message text, f_message_phrases text, f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today integer, f_identical_messages integer, f_seconds_since_last_message numeric, f_rapid_messages integer, f_conversation_messages integer, f_message_words integer, f_message_characters integer, f_estimated_tokens bigint, f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text, f_available_tokens bigint, f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean, f_topic text, f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint) returns governance.verdict stable
 function governance.expire_account_holds(p_account_id bigint, p_now timestamp with time zone) returns integer
 function public.explain_decision(p_decision_id bigint) returns jsonb stable security definer to service_role
@@ -1031,6 +1031,7 @@ function governance.http_status(p_reason text) returns integer immutable
 function public.import_usage_history(p_table text, p_columns jsonb DEFAULT '{}'::jsonb, p_batch integer DEFAULT 1000, p_restart boolean DEFAULT false) returns jsonb security definer to service_role
 function governance.invalid_preset(p_path text, p_problem text) returns void
 function governance.invalid_rule(p_path text, p_problem text) returns void
+function governance.is_for_operators(p_kind text) returns boolean immutable
 function governance.is_never_negative(a governance.accounts) returns boolean immutable
 function governance.is_same_person(p_one text, p_other text) returns boolean immutable
 function governance.is_token_order(p_metadata jsonb) returns boolean immutable

@@ -57,6 +57,12 @@ create function governance.setting_texts(p_key text, p_otherwise text[]) returns
 $$;
 comment on function governance.setting_texts(text, text[]) is 'A setting that is a list of texts; p_otherwise where it is not given.';
 
+create function governance.is_for_operators(p_kind text) returns boolean
+  language sql immutable as $$
+  select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined', 'event_quarantined', 'stripe_dispute')
+$$;
+comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they are none of the business of the user whom they are about.';
+
 create or replace function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -94,9 +100,8 @@ begin
       select w, 'user' from unnest(v_user_channels) w
       where v_event.alert_id is null and v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
       union
-      -- Nobody asked for it, but nobody must miss it.
       select w, 'operators' from unnest(v_operator_channels) w
-      where v_event.alert_id is null and v_event.kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined', 'event_quarantined', 'stripe_dispute')
+      where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
     ) t
     left join governance.accounts a on a.account_id = v_event.account_id
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'

@@ -1,3 +1,4 @@
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { z } from "zod";
 import { accountUsage } from "../../shared/contract/records.ts";
@@ -181,6 +182,18 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
     });
   });
 
+  it("tells a user nothing that is for operators", async () => {
+    await desk.sql.query(`insert into governance.alert_events (account_id, kind, severity, message, created_at)
+      select a.account_id, k, 'critical', 'Upkeep failed: duplicate key (user_id)=(somebody else)', governance.now()
+      from governance.accounts a cross join unnest('{maintenance_failed,rollup_mismatch,settlement_quarantined,stripe_dispute}'::text[]) k where a.user_id = 'low'`);
+    expect(
+      (await desk.rpcAs<{ type: string }[]>("authenticated", "low", "my_token_alerts")).map(
+        ({ type }) => type,
+      ),
+    ).toEqual(["low_balance"]);
+    await desk.sql.query("delete from governance.alert_events where message like 'Upkeep failed%'");
+  });
+
   it("totals everybody the same before and after days are aggregated", async () => {
     await desk.setClock("2026-03-12 12:00:00Z", true);
     await desk.rpc("release_usage", { p_request_id: "open" });
@@ -204,6 +217,53 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
     expect(await desk.rpc("console_token_stats")).toMatchObject({
       totalUsersWithTokens: 5,
       lowBalanceUsers: 1,
+    });
+  });
+});
+
+describe("totals of days", () => {
+  let desk: Desk;
+  beforeAll(async () => {
+    desk = await openDesk(18);
+  });
+  afterAll(() => desk?.close());
+  const total = async () =>
+    (await desk.rpc<{ total_tokens: number }>("console_usage_totals", { p_days: 20 })).total_tokens;
+
+  it("wait until a day is over everywhere, whatever the time zone of who runs upkeep", async () => {
+    await desk.setClock("2026-05-05 11:00:00Z", true);
+    await desk.rpc("upsert_account", { p_user_id: "last", p_timezone: "Etc/GMT+12" });
+    await use(desk, "last", 300);
+    await desk.sql.query("set timezone = 'Pacific/Kiritimati'");
+    await desk.sql.query("select public.run_maintenance()");
+    await desk.sql.query("reset timezone");
+    // It is still 4 May there.
+    await use(desk, "last", 600);
+    await desk.setClock("2026-05-06 12:00:00Z", true);
+    await desk.rpc("run_maintenance");
+    expect(await total()).toBe(900);
+  });
+
+  it("have what an import added while they were made", async () => {
+    await desk.setClock("2026-05-12 12:00:00Z", true);
+    await desk.sql.query(`
+      set role project_owner; create table public.old_chat (id int primary key, user_id text, created_at timestamptz, metadata jsonb);
+      insert into public.old_chat values (1, 'last', '2026-05-10 12:00:00Z', '{"total_tokens": 70}'); reset role`);
+    const other = new pg.Client({ connectionString: desk.ownerUrl });
+    await other.connect();
+    await other.query("begin");
+    await other.query("select public.import_usage_history('public.old_chat')");
+    await desk.rpc("run_maintenance");
+    await other.query("commit");
+    await other.end();
+    await desk.rpc("run_maintenance");
+    expect(await total()).toBe(970);
+  });
+
+  it.each([2_147_483_647, -2_147_483_648, 0, 367])("refuse %i days in words", async (days) => {
+    expect(await desk.refusal("console_usage_totals", { p_days: days })).toMatchObject({
+      code: "PT400",
+      hint: "invalid_argument",
     });
   });
 });

@@ -230,6 +230,34 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
     await desk.close();
   });
 
+  it("does not let expired lots that a dispute has frozen stand before those that can be taken out", async () => {
+    const desk = await openDesk(version);
+    await desk.setClock("2026-05-05 12:00:00Z", true);
+    for (const [user, expires] of [
+      ["disputed", "2026-05-06T00:00:00Z"],
+      ["plain", "2026-05-07T00:00:00Z"],
+    ] as const) {
+      await desk.rpc("upsert_account", { p_user_id: user });
+      await desk.rpc("update_user_token_balance", {
+        p_user_id: user,
+        p_amount: 700,
+        p_transaction_type: "bonus",
+        p_expires_at: expires,
+      });
+    }
+    await desk.sql.query(
+      "select governance.freeze_lot(l.lot_id, 700, governance.now(), 'dp_1') from governance.lots l join governance.accounts a using (account_id) where a.user_id = 'disputed' and l.granted = 700",
+    );
+    await desk.setClock("2026-05-08 12:00:00Z", true);
+    const { expired_lots: expired } = await desk.one<{ expired_lots: number }>(
+      "select * from governance.roll_due_accounts(governance.now(), 1, '1 minute')",
+    );
+    expect(expired).toBe(1);
+    expect(await desk.rpc("run_maintenance")).toMatchObject({ expired_grants: 0, more: false });
+    expect(await desk.rpc("verify_ledger")).toMatchObject({ problems: [] });
+    await desk.close();
+  });
+
   it("clears Stripe events after 30 days and keeps quarantined ones", async () => {
     const desk = await openDesk(version);
     await desk.sql.query(`insert into governance.webhook_events_processed (event_id, event_type, received_at, status)
@@ -423,6 +451,46 @@ describe("alerts", () => {
         payload: { upgrade: { plan_id: "gold_plus" } },
       },
     ]);
+  });
+
+  describe("about single users", () => {
+    let many: Desk;
+    const users = ["a", "b", "c", "d", "e"];
+    const told = async (kind: string) => {
+      const { rows } = await many.sql.query<{ user_id: string }>(
+        "select a.user_id from governance.alert_events e join governance.accounts a using (account_id) where e.kind = $1 order by 1",
+        [kind],
+      );
+      return rows.map(({ user_id }) => user_id);
+    };
+    const look = () => many.sql.query("select governance.evaluate_alerts(governance.now(), 2)");
+    beforeAll(async () => {
+      many = await openDesk(18, "default");
+      await many.setClock("2026-09-20 10:00:00Z", true);
+      await many.sql.query(
+        "insert into governance.cost_alerts (alert_name, metric, scope, period, thresholds) values ('much', 'tokens', 'user', 'day', '{1000}')",
+      );
+      await maintain(many);
+      for (const user of users) await use(many, user, 41_000);
+      await many.rpc("console_rail_counts");
+    });
+    afterAll(() => many.close());
+
+    it("are raised for what happened while upkeep was away", async () => {
+      await many.setClock("2026-09-20 11:00:00Z", true);
+      await look();
+      expect(await told("user_budget")).toHaveLength(2);
+      expect(await told("allowance_80")).toHaveLength(2);
+    });
+
+    it("are raised for all in the end, however many a round takes", async () => {
+      for (let round = 0; round < 3; round += 1) {
+        await many.setClock(`2026-09-20 11:2${round}:00Z`, true);
+        await look();
+      }
+      expect(await told("user_budget")).toEqual(users);
+      expect(await told("allowance_80")).toEqual(users);
+    });
   });
 
   it("see a user who suddenly uses many times the usual", async () => {
