@@ -143,6 +143,29 @@ describe("a statement", () => {
     expect(codes([forged[0], row])).toEqual(["negative_lot"]);
   });
 
+  it("shows a lot with more in it than its seal leaves room for", () => {
+    /** Two entries of 100 tokens in and `tokens` out, the second with metadata. */
+    const told = (type: string, tokens: number, metadata: string): string[] => {
+      const [granted = { payload: "", hash: "" }, second = granted] = statement([100, tokens], null);
+      const payload = second.payload
+        .replace(/^(\d+\|\d+)\|\w+\|/, `$1|${type}|`)
+        .replace(/[^|]*\|-\|[^|]*$/, `5:req-1|-|${metadata.length}:${metadata}`);
+      return codes([granted, { payload, hash: entryHash(granted.hash, payload) }]);
+    };
+    const seal = (granted: number): string => `"lot_seal": "purchased|1763800000.000000|-|${granted}|0|0|10"`;
+    // 60 are left and 10 were clawed back.
+    for (const type of ["refund", "reversal", "expiry"]) {
+      expect(told(type, -40, `{${seal(70)}}`)).toEqual([]);
+      expect(told(type, -40, `{${seal(69)}}`)).toEqual(["seal"]);
+    }
+    expect(told("adjustment", -40, `{"difference_id": "d", ${seal(69)}}`)).toEqual(["seal"]);
+    expect(told("adjustment", 0, `{${seal(109)}}`)).toEqual(["seal"]);
+    // What merely spends seals nothing, whatever its caller wrote beside it.
+    expect(told("adjustment", -40, `{${seal(69)}}`)).toEqual([]);
+    for (const odd of ["[1]", "{", '{"lot_seal": 5}', '{"lot_seal": "full"}'])
+      expect(told("refund", -40, odd)).toEqual([]);
+  });
+
   it("can start in the middle when the hash before is known", () => {
     const check = checkStatement(rows[1]?.hash);
     for (const row of rows.slice(2)) check.push(row);

@@ -35,6 +35,7 @@ export interface LedgerProblem {
     | "continuity"
     | "lots"
     | "negative_lot"
+    | "seal"
     | "shown_differs"
     | "truncated";
   readonly message: string;
@@ -164,6 +165,33 @@ const shown = [
 ] as const;
 const maximalProblems = 1_000;
 
+/** What a seal says: kind, created, expires, then tokens granted, frozen, expired and clawed back. */
+const sealText = /^[a-z]+\|[\d.]+\|(?:-|[\d.]+)\|(\d{1,16})\|(\d{1,16})\|(\d{1,16})\|(\d{1,16})$/;
+
+/**
+ * The room that an entry's seal leaves for tokens in the one lot that it names; null where it seals none.
+ * Source: supabase/CONVENTIONS.md, *The proof*; `governance.seals_lot`.
+ */
+function sealedRoom({ transaction_type: type, lot_changes: changes, metadata }: LedgerEntry): number | null {
+  const [change, another] = changes;
+  if (change === undefined || another !== undefined || metadata === null) return null;
+  let given: unknown;
+  try {
+    given = JSON.parse(metadata);
+  } catch {
+    return null;
+  }
+  if (!isRecord(given)) return null;
+  const seals =
+    change.tokens >= 0 ||
+    ["expiry", "refund", "reversal"].includes(type) ||
+    (type === "adjustment" && "difference_id" in given);
+  const sealed = seals ? sealText.exec(String(given["lot_seal"])) : null;
+  if (sealed === null) return null;
+  const [granted = 0, frozen = 0, expired = 0, clawedBack = 0] = sealed.slice(1).map(Number);
+  return granted - frozen - expired - clawedBack;
+}
+
 /**
  * Makes a check. A statement that starts in the middle of a history is checked from there when `previousHash` (of the
  * entry before its first) is given; its lots are then not known to be complete, and are not checked for going negative.
@@ -194,6 +222,15 @@ export function checkStatement(previousHash: string | null = null): StatementChe
     }
     if (sum !== entry.amount)
       problem("lots", entry.transaction_id, `The lots changed by ${sum}, the entry says ${entry.amount}.`);
+    const room = previousHash === null ? sealedRoom(entry) : null;
+    const lotId = entry.lot_changes[0]?.lot_id ?? 0;
+    const left = lots.get(lotId) ?? 0;
+    if (room !== null && left > room)
+      problem(
+        "seal",
+        entry.transaction_id,
+        `Lot ${lotId} has ${left} tokens left, its seal leaves room for ${room}.`,
+      );
   }
 
   return {
