@@ -141,8 +141,8 @@ async function rpc<T>(project: Project, name: string, parameters: Record<string,
       signal: AbortSignal.timeout(20_000),
     });
   } catch (error) {
-    const { name: kind, cause } = error as Error & { cause?: { code?: string } };
-    throw new ProjectError(`${address.origin} cannot be reached (${cause?.code ?? kind}).`);
+    const { name: kind, cause } = error as Error & { cause?: { code?: string; message?: string } };
+    throw new ProjectError(`${address.origin} cannot be reached (${cause?.code ?? cause?.message ?? kind}).`);
   }
   const body: unknown = await response.json().catch(() => null);
   if (response.ok) return body as T;
