@@ -197,7 +197,8 @@ begin
   -- away for hours. What is given up is kept to be seen.
   update governance.notifications x set
     status = case when x.status = 'sent' or p_error is null then 'sent'
-      when p_is_final or (x.attempts >= 8 and x.created_at <= v_now - interval '1 day') then 'failed' else 'queued' end,
+      -- What was given up stays so, whatever a sender still says of an attempt whose lease was over.
+      when x.status = 'failed' or p_is_final or (x.attempts >= 8 and x.created_at <= v_now - interval '1 day') then 'failed' else 'queued' end,
     sent_at = case when x.status = 'sent' then x.sent_at when p_error is null then v_now end,
     last_error = case when x.status = 'sent' then x.last_error else left(p_error, 2000) end,
     due_at = case when x.status = 'sent' or p_error is null then x.due_at

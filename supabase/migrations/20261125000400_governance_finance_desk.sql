@@ -513,7 +513,6 @@ declare
   v_status text;
   v_waits boolean;
   v_is_alone boolean;
-  v_cases jsonb := '[]';
 begin
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_operator', p_operator);
@@ -570,11 +569,11 @@ begin
     elsif p_action = 'reopen' then
       delete from governance.lone_decisions d where d.difference_id = v_id and d.what = 'written_off';
     end if;
-    v_cases := v_cases || governance.case_json(c);
   end loop;
   insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
   values (v_now, p_operator, 'case_' || p_action, p_reason, p_command_id, jsonb_build_object('difference_ids', to_jsonb(p_difference_ids)));
-  return governance.end_command('case_action', p_command_id, jsonb_build_object('cases', v_cases));
+  return governance.end_command('case_action', p_command_id, jsonb_build_object('cases',
+    (select jsonb_agg(governance.case_json(x) order by x.difference_id) from governance.reconciliation_cases x where x.difference_id = any (p_difference_ids))));
 end
 $$;
 comment on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) is
@@ -919,7 +918,8 @@ begin
     select format('%s %s minor units of deferred revenue (%s)', f ->> 'currency', f ->> 'unexplained_deferred_minor', f ->> 'kind')
     from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f where governance.is_unexplained(f -> 'unexplained_deferred_minor')) x;
   v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks', true, 'count', v_count,
-    'says', case when v_count = 0 then 'Nothing is unexplained, in money or in tokens' else 'Unexplained: ' || left(v_text, 500) end);
+    'says', case when v_count = 0 and jsonb_array_length(coalesce(r.report -> 'roll_forward', '[]')) = 0 then 'Nothing is unexplained in money; the report has no statement of tokens'
+      when v_count = 0 then 'Nothing is unexplained, in money or in tokens' else 'Unexplained: ' || left(v_text, 500) end);
   -- Differences of the run, and what is older and was never decided: a late item belongs to the next period.
   select count(*) filter (where c.status in ('open', 'investigating')), count(*) filter (where c.status in ('proposed', 'approved')),
     count(*) filter (where c.status = 'posted') into v_count, v_other, v_posted

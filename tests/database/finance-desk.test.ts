@@ -916,6 +916,14 @@ for (const version of [18, 15] as const) {
         await keep("fee", [fee], { report: tieOut(-10) });
         await act([fee.difference_id], "write_off", "fay", "Export was edited");
         expect(await checks("fee")).toEqual([]);
+        const { checks: all } = await one<{ checks: { check: string; says: string }[] }>(
+          "select console_closing($1)",
+          [`${prefix}-fee`],
+        );
+        // No more is claimed than was looked at.
+        expect(all.find(({ check }) => check === "unexplained")?.says).toBe(
+          "Nothing is unexplained in money; the report has no statement of tokens",
+        );
         await keep("more", [fee], { report: tieOut(-11) });
         expect(await checks("more")).toEqual(["unexplained"]);
         await expect(close("more")).rejects.toMatchObject({

@@ -408,6 +408,18 @@ describe("alerts", () => {
     ).toMatchObject({ status: "failed", attempts: 8 });
   });
 
+  it("queue no message again that was given up, whatever another sender says late", async () => {
+    const [message] = await desk.rpc<{ notification_id: number }[]>("claim_notifications", { p_limit: 1 });
+    const finish = (more: Record<string, unknown>) =>
+      desk.rpc("finish_notification", { p_notification_id: message?.notification_id, ...more });
+    expect(await finish({ p_error: "550 no such user", p_is_final: true })).toMatchObject({
+      status: "failed",
+    });
+    expect(await finish({ p_error: "timed out" })).toMatchObject({ status: "failed" });
+    // It did arrive, then.
+    expect(await finish({})).toMatchObject({ status: "sent" });
+  });
+
   it("are acknowledged by a person, once, and open no more", async () => {
     await desk.setClock("2026-09-12 01:00:00Z", true);
     const { open_alerts } = await desk.rpc<{ open_alerts: number }>("console_rail_counts");
