@@ -129,7 +129,7 @@ export const keepOutcome = z.looseObject({
   run_id: z.string(),
   kept: whole,
   is_complete: z.boolean(),
-  /** Posted and gone; open and gone; posted and still there, or written off with other figures; not found because this run read fewer files. */
+  /** Posted and gone; open and gone; posted and still there, or more than was written off; not found because this run read fewer files. */
   verified: whole,
   gone: whole,
   reopened: whole,

@@ -273,7 +273,7 @@ begin
       period_from = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
       period_to = case when excluded.period_from >= c.period_from and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
       correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
-      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and no longer what
+      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more than
       -- was written off: nobody has decided that.
       (status, status_at, resolution, proposed_by, approved_by, history) = (select
         case when x.reason is null then c.status else 'open' end,
@@ -285,13 +285,13 @@ begin
           else c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', x.reason || p_run_id) end
         from (select case
           when c.status in ('posted', 'verified') and (c.posted_at is null or c.posted_at < v_sees) then 'Still there in run '
-          when c.status = 'written_off' and (c.amount_minor, c.tokens, c.currency) is distinct from (excluded.amount_minor, excluded.tokens, excluded.currency)
-            then 'Other figures than those written off in run ' end as reason) x)
+          when c.status = 'written_off' and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
+            or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
     -- A run that read an older ledger tells nothing new.
     where c.checked_at <= excluded.checked_at
     returning c.history -> -1 as last_entry)
   select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
-    ('Still there in run ' || p_run_id, 'Other figures than those written off in run ' || p_run_id)) into v_reopened from kept k;
+    ('Still there in run ' || p_run_id, 'More than was written off in run ' || p_run_id)) into v_reopened from kept k;
   v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
   select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
 
@@ -324,7 +324,7 @@ begin
 end
 $$;
 comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
-  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so are those written off whose figures changed; cases of files that this run did not read are left (not_looked_for). Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$

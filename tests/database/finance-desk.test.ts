@@ -486,6 +486,8 @@ for (const version of [18, 15] as const) {
         await keep("one", [difference]);
         await act([id], "write_off", "fay", "Not worth a letter");
         expect(await keep("same", [difference])).toMatchObject({ reopened: 0 });
+        const less = { ...difference, tokens: -400, amount_minor: 4 };
+        expect(await keep("less", [less])).toMatchObject({ reopened: 0 });
         expect((await caseOf(id)).status).toBe("written_off");
         expect(await keep("two", [{ ...difference, tokens: -500_000, amount_minor: 5_000 }])).toMatchObject({
           reopened: 1,
