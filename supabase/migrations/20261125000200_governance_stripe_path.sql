@@ -279,7 +279,7 @@ $$;
 
 drop function governance.lock_stripe_ids(text[]);
 create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null, p_four text default null) returns void
-  language plpgsql set search_path = '' as $$
+  language plpgsql as $$
 declare
   v_first bigint := hashtextextended(coalesce(p_one, p_two, p_three, p_four), 7255);
   v_last bigint := hashtextextended(coalesce(p_four, p_three, p_two, p_one), 7255);
@@ -378,7 +378,7 @@ $$;
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text, p_difference_id text default null
 ) returns jsonb
-  language plpgsql set search_path = '' as $$
+  language plpgsql as $$
 declare
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
@@ -424,7 +424,7 @@ begin
       v_spent.promotional, -v_spent.taken, v_reference, 'Debt of earlier calls paid');
   end if;
   perform governance.ring('accounts', p_now);
-  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_id));
+  return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end
 $$;
 comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
@@ -458,7 +458,7 @@ create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
-  language plpgsql set search_path = '' as $$
+  language plpgsql as $$
 declare
   -- Most orders have neither.
   v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
@@ -482,14 +482,15 @@ declare
   v_effects jsonb;
 begin
   perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
+  select a.account_id, governance.needs_roll(a, p_now), a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
+  into v_account_id, v_needs_roll, v_balance
+  from governance.accounts a where a.user_id = p_user_id;
   -- The pack as it is sold is nearly always the pack as it was sold then.
-  select a.account_id, governance.needs_roll(a, p_now), a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
-    p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
-    exists (select from governance.checkouts c where c.account_id = a.account_id and c.closed_at is null),
+  select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
     exists (select from governance.stripe_customers k where k.customer_id = v_customer)
-  into v_account_id, v_needs_roll, v_balance, v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
-  from governance.active_config c left join governance.accounts a on a.user_id = p_user_id
-  left join governance.packs p on p.pack_id = p_pack_id and p.retired_at is null;
+  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
   if v_was_sold is not true then
     select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency from governance.pack_at(p_pack_id, v_at) p;
   end if;
@@ -533,12 +534,12 @@ begin
   perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
   if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
   v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
-  if v_has_checkout then
+  if v_has_checkout is not false then
     update governance.checkouts c set closed_at = p_now
     where c.checkout_id = (select o.checkout_id from governance.checkouts o
       where o.account_id = v_account_id and o.closed_at is null order by o.pack_id = p_pack_id desc, o.opened_at limit 1);
   end if;
-  if not v_knows_customer then perform governance.learn_customer(v_customer, v_account_id); end if;
+  if v_knows_customer is not true then perform governance.learn_customer(v_customer, v_account_id); end if;
   -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
   if v_was_known then
     v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
@@ -550,17 +551,21 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
   'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise it waits for a person.';
 
 create or replace function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql set search_path = '' as $$
+  language plpgsql as $$
 declare
-  v_metadata jsonb := governance.stripe_object(o -> 'metadata');
-  v_user_id text := coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'), governance.stripe_id(o -> 'client_reference_id'));
-  v_pack_id text := governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid');
+  v_metadata jsonb := o -> 'metadata';
+  v_user_id text := nullif(btrim(v_metadata ->> 'user_id'), '');
+  v_pack_id text := nullif(btrim(v_metadata ->> 'pack_id'), '');
   v_session text := governance.stripe_id(o -> 'id');
   v_mode text := o ->> 'mode';
   v_status text := o ->> 'payment_status';
   v_account_id bigint;
-  v_intent text;
 begin
+  -- Most orders have these names; whoever writes others pays for looking for them.
+  if v_user_id is null then
+    v_user_id := coalesce(governance.metadata_text(v_metadata, 'userId', 'userid'), governance.stripe_id(o -> 'client_reference_id'));
+  end if;
+  if v_pack_id is null then v_pack_id := governance.metadata_text(v_metadata, 'packId', 'packid'); end if;
   if v_mode = 'subscription' then
     -- The tokens come with invoice.paid; the session tells whose subscription it is.
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
@@ -580,13 +585,13 @@ begin
   elsif v_session is null then
     return governance.outcome('quarantined', 'malformed');
   end if;
-  v_intent := governance.stripe_id(o -> 'payment_intent');
   if v_status in ('paid', 'no_payment_required') then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id, v_intent, null, v_session, p_livemode, o -> 'amount_total');
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id,
+      governance.stripe_id(o -> 'payment_intent'), null, v_session, p_livemode, o -> 'amount_total');
   end if;
   return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
     case when v_status = 'unpaid' then 'awaiting_payment' else 'payment_status_unknown' end,
-    p_payment_id => (governance.note_payment(p_now, v_intent, null, v_session, governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'),
+    p_payment_id => (governance.note_payment(p_now, governance.stripe_id(o -> 'payment_intent'), null, v_session, governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'),
       p_livemode, governance.metadata_text(v_metadata, 'order_id', 'orderId'))).payment_id);
 end
 $$;
@@ -732,7 +737,7 @@ comment on function governance.settled(bigint, timestamptz, text) is 'What becam
 drop function governance.dispatch_event(text, text, timestamptz, jsonb, timestamptz);
 drop function governance.take_event(text, jsonb, timestamptz);
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz, p_is_new boolean default false) returns jsonb
-  language plpgsql set search_path = '' as $$
+  language plpgsql as $$
 declare
   v_type text := p_event ->> 'type';
   v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
