@@ -459,7 +459,7 @@ begin
   ), ledgers as (
     -- What calls were charged stands in their entries for ever: what left the lots, and what was added to the debt.
     select c.account_id, count(*) as entries, count(c.decision_id) as calls, sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
-      jsonb_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
+      array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
         when c.hash <> c.expected_hash then 'hash_mismatch'
         when c.previous_hash is distinct from c.hash_before then 'chain_broken'
         when c.previous_balance <> c.balance_before or c.new_balance <> c.previous_balance + c.amount then 'balance_discontinuity'
@@ -634,7 +634,7 @@ begin
     union all
     select o.account_id, jsonb_build_object('problem', 'account_missing'), 0, o.account_id from orphans o
     union all
-    select g.account_id, e.value, 1, (e.value ->> 'transaction_id')::bigint from ledgers g cross join lateral jsonb_array_elements(g.problems) e
+    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g cross join lateral unnest(g.problems[:1000]) e(problem)
     union all
     select l.account_id, case when l.found <> l.expected and l.remaining = l.net
       then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected', l.expected)
@@ -665,7 +665,7 @@ begin
 end
 $$;
 comment on function public.verify_ledger(text) is
-  'Checks the proof of one account, or of all: chain of hashes, continuity of balances, lots against entries and their seals, account and counters against both, calls and roll-up against entries. problems is empty when all is sound; at most 1,000 are named (supabase/CONVENTIONS.md lists them). Errors: invalid_argument, unknown_user.';
+  'Checks the proof of one account, or of all: chain of hashes, continuity of balances, lots against entries and their seals, account and counters against both, calls and roll-up against entries, all entries against the daily anchors. problems is empty when all is sound; at most 1,000 are named (supabase/CONVENTIONS.md lists them). anchor is the last one: upto, hash. Errors: invalid_argument, unknown_user.';
 revoke all on function public.verify_ledger(text) from public, anon, authenticated;
 grant execute on function public.verify_ledger(text) to service_role;
 
