@@ -45,7 +45,7 @@ const lints: Readonly<Record<string, string>> = {
       -- Inlined: a setting would make each a call of its own.
       and l.lanname <> 'sql'
       -- Called many times a call, by functions that have set it (three are checks of tables, five the steps of a paid order); a procedure with a
-      // setting may not commit.
+      -- setting may not commit.
       and p.proname not in ('adds_up', 'is_never_negative', 'is_within_bounds', 'evaluate_rules', 'maintain', 'metadata_text', 'stripe_id', 'stripe_time', 'stripe_whole',
         'take_event', 'on_checkout', 'on_paid_order', 'lock_stripe_ids', 'grant_paid')`,
   "something without a comment": `
