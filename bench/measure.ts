@@ -29,6 +29,8 @@ export interface Rounds {
   readonly floor: number;
   /** Median of the rounds' own ratios ours ÷ floor. */
   readonly ratio: number;
+  /** The ratios of all rounds that count. */
+  readonly ratios: readonly number[];
 }
 
 /**
@@ -53,7 +55,12 @@ export async function alternate(
     figures.floor.push(b);
     figures.ratio.push(ourFigure / b);
   }
-  return { ours: median(figures.ours), floor: median(figures.floor), ratio: median(figures.ratio) };
+  return {
+    ours: median(figures.ours),
+    floor: median(figures.floor),
+    ratio: median(figures.ratio),
+    ratios: figures.ratio,
+  };
 }
 
 export function round(value: number, digits = 3): number {

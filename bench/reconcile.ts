@@ -252,15 +252,20 @@ async function benchEvents(): Promise<BenchResult[]> {
     await runFile(pgbench, ["-i", "-q", "-s", "10", floorUrl]);
     const script = join(folder, "event.sql");
     writeFileSync(script, EVENT_SCRIPT);
+    // Of the first second, in which each connection reads its plans, nothing counts.
     const tps = async (args: readonly string[], url: string): Promise<number> => {
-      const { stdout } = await runFile(pgbench, ["-n", "-c", "8", "-j", "2", "-T", "8", ...args, url]);
-      const found = /tps = ([\d.]+) \(without|tps = ([\d.]+)/.exec(stdout);
-      return Number(found?.[1] ?? found?.[2]);
+      const { stderr } = await runFile(pgbench, [
+        ...["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", "5", "-P", "1"],
+        ...args,
+        url,
+      ]);
+      const seconds = [...stderr.matchAll(/^progress: [\d.]+ s, ([\d.]+) tps/gm)].slice(1);
+      return seconds.reduce((sum, [, found]) => sum + Number(found), 0) / seconds.length;
     };
-    const { ours, floor, ratio } = await alternate(
-      3,
-      () => tps(["-M", "prepared", "-f", script], ownerUrl),
-      () => tps(["-M", "prepared", "-N"], floorUrl),
+    const { ours, floor, ratio, ratios } = await alternate(
+      9,
+      () => tps(["-f", script], ownerUrl),
+      () => tps(["-N"], floorUrl),
     );
     await assertGranted(ownerUrl);
     return [
@@ -270,6 +275,7 @@ async function benchEvents(): Promise<BenchResult[]> {
         better: "higher",
         required: 0.3,
         figures: {
+          worst_round: round(Math.min(...ratios)),
           events_per_second: round(ours, 0),
           simple_update_per_second: round(floor, 0),
           postgres: server.version,

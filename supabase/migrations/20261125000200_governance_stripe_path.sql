@@ -611,7 +611,7 @@ begin
     return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'), governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
-      coalesce(o -> 'amount_received', o -> 'amount'));
+      coalesce(nullif(o -> 'amount_received', 'null'), o -> 'amount'));
   end if;
   v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
   return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id), v_payment_id);

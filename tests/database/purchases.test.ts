@@ -692,15 +692,68 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
     });
   });
 
+  it("keeps the account of every lot, for the owner of the database too", async () => {
+    const remove = db.query("delete from governance.accounts where user_id = $1", [(await topUp()).userId]);
+    await expect(remove).rejects.toMatchObject({
+      code: "23503",
+      message: expect.stringMatching(/has lots: it is never deleted/),
+    });
+  });
+
   it("leaves books that verify", sound);
 
+  // The table of records is append-only, for its owner too: the tamperer takes that away first.
+  const record = (change: string): string =>
+    `alter table governance.purchase_records disable trigger purchase_records_append_only; ${change}`;
   it.each([
     ["lot_mismatch", "update governance.stripe_lots set reversed = reversed + 1 where lot_id = $1"],
+    ["lot_mismatch", "update governance.stripe_lots set clawed = clawed + 1 where lot_id = $1"],
+    ["lot_mismatch", "update governance.stripe_lots set tokens = tokens + 1 where lot_id = $1"],
+    ["lot_mismatch", "update governance.stripe_lots set dispute_state = 'lost' where lot_id = $1"],
+    [
+      "lot_mismatch",
+      "update governance.lots set clawed_back = 1, remaining = remaining - 1 where lot_id = $1",
+    ],
     ["lot_mismatch", "update governance.lots set frozen = 1, remaining = remaining - 1 where lot_id = $1"],
+    ["lot_mismatch", "delete from governance.lots where lot_id = $1"],
     ["payment_mismatch", "update governance.stripe_payments set currency = 'GBP' where payment_id = $2"],
+    ["payment_mismatch", "update governance.stripe_payments set amount_minor = -1 where payment_id = $2"],
+    ["payment_mismatch", "update governance.stripe_payments set refunded_minor = -1 where payment_id = $2"],
+    [
+      "payment_mismatch",
+      "update governance.stripe_payments set refunded_override_minor = -1 where payment_id = $2",
+    ],
+    [
+      "payment_mismatch",
+      "update governance.stripe_payments set payment_intent_id = null, charge_id = null, checkout_session_id = null where payment_id = $2",
+    ],
     [
       "account_mismatch",
       "update governance.stripe_payments set account_id = account_id + 1 where payment_id = $2",
+    ],
+    ["account_mismatch", "delete from governance.stripe_payments where payment_id = $2"],
+    [
+      "record_mismatch",
+      record("update governance.purchase_records set account_id = account_id + 1 where lot_id = $1"),
+    ],
+    [
+      "record_mismatch",
+      record(
+        "update governance.purchase_records set created_at = created_at + interval '1 second' where lot_id = $1",
+      ),
+    ],
+    [
+      "record_mismatch",
+      record("update governance.purchase_records set transaction_id = -transaction_id where lot_id = $1"),
+    ],
+    [
+      "record_mismatch",
+      record("update governance.purchase_records set record_type = 'gift' where lot_id = $1"),
+    ],
+    ["record_missing", record("delete from governance.purchase_records where lot_id = $1")],
+    [
+      "record_missing",
+      record("update governance.purchase_records set record_type = 'refund' where lot_id = $1"),
     ],
     [
       "record_missing",
@@ -710,6 +763,11 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       "event_mismatch",
       "update governance.webhook_events_processed set status = 'lost' where payment_id = $2",
     ],
+    [
+      "event_mismatch",
+      "update governance.webhook_events_processed set status = 'quarantined' where payment_id = $2",
+    ],
+    ["event_mismatch", "update governance.webhook_events_processed set payload = '{}' where payment_id = $2"],
   ])("proves that nobody touched the books of payments: %s after %s", async (problem, tamper) => {
     const p = await topUp();
     await send(paid(p));
@@ -723,7 +781,9 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       const values = [rows[0].lot_id, rows[0].payment_id];
       await client.query(tamper.replaceAll(/\$([12])/g, (_, n) => String(values[Number(n) - 1])));
       const found = await client.query("select verify_purchases() -> 'problems' as problems");
-      expect(found.rows[0].problems.map((one: { problem: string }) => one.problem)).toContain(problem);
+      expect(found.rows[0].problems).toContainEqual(
+        expect.objectContaining({ problem, payment_id: Number(rows[0].payment_id) }),
+      );
     } finally {
       await client.query("rollback");
       client.release();
