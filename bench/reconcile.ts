@@ -254,11 +254,8 @@ async function benchEvents(): Promise<BenchResult[]> {
     writeFileSync(script, EVENT_SCRIPT);
     // Of the first second, in which each connection reads its plans, nothing counts.
     const tps = async (args: readonly string[], url: string): Promise<number> => {
-      const { stderr } = await runFile(pgbench, [
-        ...["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", "5", "-P", "1"],
-        ...args,
-        url,
-      ]);
+      const shared = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", "5", "-P", "1"];
+      const { stderr } = await runFile(pgbench, [...shared, ...args, url]);
       const seconds = [...stderr.matchAll(/^progress: [\d.]+ s, ([\d.]+) tps/gm)].slice(1);
       return seconds.reduce((sum, [, found]) => sum + Number(found), 0) / seconds.length;
     };
