@@ -290,8 +290,9 @@ for (const version of [18, 15] as const) {
       }
       const seen: string[] = [];
       for (let before: string | null = null; seen.length < 3; ) {
-        const [run] = await one<{ run_id: string }[]>("select console_kept_runs(1, $1)", [before]);
-        seen.push((before = run?.run_id ?? ""));
+        const page: { run_id: string }[] = await one("select console_kept_runs(1, $1)", [before]);
+        before = page[0]?.run_id ?? "";
+        seen.push(before);
       }
       expect(seen).toEqual(["c", "b", "a"].map((run) => `${prefix}-page-${run}`));
       await db.query("delete from governance.reconciliation_runs where run_id like $1", [`${prefix}-page-%`]);
@@ -421,7 +422,7 @@ for (const version of [18, 15] as const) {
           `ch_${prefix}_${name}`,
         ]);
       };
-      const about = (lot: number, name: string, correction: object, more: object = {}) => ({
+      const about = (lot: number, name: string, correction: object, more: Record<string, unknown> = {}) => ({
         ...paid(name, 0, more),
         difference_id: `TOKEN_QTY_MISMATCH/ch_${prefix}_${name}`,
         class: "TOKEN_QTY_MISMATCH",
