@@ -536,14 +536,14 @@ begin
       sum(r.charged_tokens) as charged_tokens, coalesce(sum(r.cost_micros), 0) as cost_micros,
       sum(r.reserved_tokens) filter (where r.status = 'held') as held, min(r.created_at) filter (where r.status = 'held') as held_from,
       min(r.expires_at) filter (where r.status = 'held') as held_until,
-      -- Counted up by every message of a day: the most that a call of the account's day saw is what the day has.
-      max(r.seen_messages_today) filter (where r.day_ends_at = a.day_ends_at) as day_messages
+      -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter to nobody.
+      max(array[r.decision_id, r.seen_messages_today, (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval '4 days') as last_seen
     from governance.requests r join governance.accounts a using (account_id)
     where v_account_id is null or r.account_id = v_account_id
     group by 1, 2, 3, 4
   ), account_calls as (
     select c.account_id, sum(c.calls) filter (where c.model is not null) as settled, sum(c.held) as held, min(c.held_from) as held_from,
-      min(c.held_until) as held_until, max(c.day_messages) as day_messages
+      min(c.held_until) as held_until, max(c.last_seen) as last_seen
     from calls c group by 1
   ), used as (
     -- What was imported was counted too, and is no call of ours.
@@ -596,10 +596,8 @@ begin
       ('month_tokens_mismatch', a.month_tokens, coalesce(u.month_tokens, 0)),
       ('day_cost_mismatch', a.day_cost_micros, coalesce(u.day_cost, 0)),
       ('month_cost_mismatch', a.month_cost_micros, coalesce(u.month_cost, 0)),
-      ('day_messages_mismatch', a.day_messages, case when c.day_messages is not null then c.day_messages when a.day_messages > 0 then
-        -- No call since the day turned; or since a new time zone moved its end, by at most a day and two hours, and left its count.
-        coalesce((select case when r.day_ends_at >= a.day_ends_at - interval '26 hours' then r.seen_messages_today else 0 end
-          from governance.requests r where r.account_id = a.account_id order by r.decision_id desc limit 1), 0) else 0 end)
+      -- No call since the day turned, or since new time zones moved its end and left its count.
+      ('day_messages_mismatch', a.day_messages, case when a.day_messages = 0 and coalesce(c.last_seen[3], 0) = 0 then 0 else coalesce(c.last_seen[2], 0) end)
     ) p(problem, found, expected)
     where (v_account_id is null or a.account_id = v_account_id) and p.found is distinct from p.expected
     union all

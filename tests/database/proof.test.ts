@@ -551,9 +551,10 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
   "the id of a call": ["request_mismatch", call("settled", "request_id = r.request_id || '.'")],
   "the entry of a call": ["request_mismatch", call("settled", "transaction_id = r.transaction_id + 1")],
   "whose call it is": ["request_mismatch", call("settled", `account_id = ${another}`)],
-  "the messages that a call saw": [
+  "the messages that the last call saw": [
     "day_messages_mismatch",
-    call("held", "seen_messages_today = r.seen_messages_today + 2"),
+    `update governance.requests r set seen_messages_today = r.seen_messages_today + 2
+     where r.decision_id = (select max(x.decision_id) from governance.requests x where x.account_id = $1) and r.day_ends_at = (select a.day_ends_at from governance.accounts a where a.account_id = $1)`,
   ],
   "a settled call deleted": [
     "request_missing",
