@@ -1,5 +1,8 @@
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
+
+// A second, the library's own limit, is what a busy machine may take to draw.
+configure({ asyncUtilTimeout: 30_000 });
 
 // What jsdom lacks and the libraries ask for. Sizes are those of a plausible window, so that virtual lists have rows.
 Object.defineProperty(window, "matchMedia", {

@@ -323,7 +323,7 @@ describe("cursors", () => {
         p_cursor: JSON.stringify(cursor),
         p_limit: "5",
       });
-      const fault = faultOf(reply) ?? (Date.now() - started > 5_000 ? "slow" : null);
+      const fault = faultOf(reply) ?? (Date.now() - started > 30_000 ? "slow" : null);
       if (fault)
         faults.push(`${fault}: ${cursor}: ${reply.status} ${JSON.stringify(reply.body).slice(0, 240)}`);
     }

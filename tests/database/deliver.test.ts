@@ -332,7 +332,7 @@ describe("what was queued", () => {
       stdio: "ignore",
     });
     children.push(dying);
-    await vi.waitFor(() => expect(mail.mails).toHaveLength(1), { timeout: 30_000 });
+    await vi.waitFor(() => expect(mail.mails).toHaveLength(1), { timeout: 60_000 });
     dying.kill("SIGKILL");
     isCut = false;
     // Its lease holds: nobody else takes it meanwhile.
@@ -781,14 +781,14 @@ describe("npm run deliver", () => {
     });
     children.push(child);
     await queue({});
-    await vi.waitFor(() => expect(mail.mails).toHaveLength(1), { timeout: 30_000 });
+    await vi.waitFor(() => expect(mail.mails).toHaveLength(1), { timeout: 60_000 });
     await project.run("alter function public.claim_notifications(int, text, int) rename to away");
     await new Promise((resolve) => setTimeout(resolve, 2_500));
     await project.run(
       "alter function public.away(int, text, int) rename to claim_notifications; notify pgrst",
     );
     await queue({});
-    await vi.waitFor(() => expect(mail.mails).toHaveLength(2), { timeout: 30_000 });
+    await vi.waitFor(() => expect(mail.mails).toHaveLength(2), { timeout: 60_000 });
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGTERM");
     expect(await ended).toBe(0);

@@ -130,7 +130,7 @@ describe("the data folder", () => {
       await startLocalProject(${JSON.stringify({ dataDir, resourcesDir, cacheDir })});`;
     const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "ignore" });
     await expect
-      .poll(() => existsSync(join(dataDir, "postgres/PG_VERSION")), { timeout: 30_000, interval: 20 })
+      .poll(() => existsSync(join(dataDir, "postgres/PG_VERSION")), { timeout: 60_000, interval: 20 })
       .toBe(true);
     child.kill("SIGKILL");
     await exited(child);
@@ -332,7 +332,7 @@ describe("in front of a server", () => {
     });
     await server.restart();
     await expect
-      .poll(() => call(project, "add", { a: 1, b: 2 }), { timeout: 15_000 })
+      .poll(() => call(project, "add", { a: 1, b: 2 }), { timeout: 60_000 })
       .toEqual({ status: 200, body: 3 });
     await project.stop();
     await server.stop();

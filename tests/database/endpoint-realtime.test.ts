@@ -59,7 +59,7 @@ async function subscribe(
     )
     .on("system", {}, (payload) => systems.push(payload as Heard["systems"][number]))
     .subscribe((status) => statuses.push(status));
-  if (until) await vi.waitFor(() => expect(systems.at(-1)?.status).toBe(until), 10_000);
+  if (until) await vi.waitFor(() => expect(systems.at(-1)?.status).toBe(until), 60_000);
   return { channel, changes, statuses, systems };
 }
 
@@ -92,7 +92,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     expect(statuses).toEqual(["SUBSCRIBED"]);
     await service.rpc("wake", { p_topic: "feed", p_secret: "hidden" });
     await service.rpc("wake", { p_topic: "feed" });
-    await vi.waitFor(() => expect(changes).toHaveLength(2), 10_000);
+    await vi.waitFor(() => expect(changes).toHaveLength(2), 60_000);
     expect(
       changes.map(({ eventType, table, new: row, old }) => ({
         eventType,
@@ -119,7 +119,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const { changes } = await subscribe(service, { schema: "*", table: "*" });
     await service.rpc("fail_after_waking", { p_topic: "never" });
     await service.rpc("wake", { p_topic: "after" });
-    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["after"]), 10_000);
+    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["after"]), 60_000);
   });
 
   it("lets a role see only the rows that row level security lets it select", async () => {
@@ -140,7 +140,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     // The row is asked for when it is told: deleted before that, its insert is nobody's to see, as in Supabase.
     await vi.waitFor(
       () => expect([heard[0]?.changes, heard[1]?.changes]).toMatchObject([[{}], [{}]]),
-      10_000,
+      60_000,
     );
     await service.rpc("delete_note", { p_id: 1 });
     const seen = (index: number) =>
@@ -156,7 +156,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
         ["DELETE", {}, { id: 1 }],
       ]);
       expect(seen(2)).toEqual([["DELETE", {}, { id: 1 }]]);
-    }, 10_000);
+    }, 60_000);
   });
 
   it("filters by event and by column", async () => {
@@ -169,7 +169,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await vi.waitFor(() => {
       expect(inserts.changes.map((change) => change.new.id)).toEqual([10, 12]);
       expect(large.changes.map((change) => change.new.id)).toEqual([11, 12]);
-    }, 10_000);
+    }, 60_000);
   });
 
   it("says that a row is too large for a notification, rather than hiding the change", async () => {
@@ -178,7 +178,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await vi.waitFor(() => {
       expect(changes).toHaveLength(1);
       expect(changes[0]).toMatchObject({ errors: ["Error 413: Payload Too Large"] });
-    }, 10_000);
+    }, 60_000);
   });
 
   it.each([
@@ -207,7 +207,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       await project.sign({ role: "service_role" }, "x".repeat(40)),
     );
     const { statuses, channel } = await subscribe(bad, { table: "wake_ups" }, null);
-    await vi.waitFor(() => expect(statuses).toContain("CHANNEL_ERROR"), 10_000);
+    await vi.waitFor(() => expect(statuses).toContain("CHANNEL_ERROR"), 60_000);
     await channel.unsubscribe();
   });
 
@@ -215,18 +215,18 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const client = await clientOf(project, project.anonKey);
     const { changes, systems } = await subscribe(client, { table: "notes" });
     await client.realtime.setAuth(await project.sign({ role: "authenticated", sub: "late" }));
-    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 10_000);
+    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 60_000);
     await service.rpc("write_note", { p_id: 50, p_owner: "late", p_body: "a" });
-    await vi.waitFor(() => expect(changes.map((change) => change.new.id)).toEqual([50]), 10_000);
+    await vi.waitFor(() => expect(changes.map((change) => change.new.id)).toEqual([50]), 60_000);
   });
 
   it("closes a channel when its token expires, and says why", async () => {
-    const soon = await project.sign({ role: "service_role", exp: Math.floor(Date.now() / 1000) + 3 });
+    const soon = await project.sign({ role: "service_role", exp: Math.floor(Date.now() / 1000) + 6 });
     const { systems, statuses } = await subscribe(await clientOf(project, project.anonKey, soon), {
       table: "wake_ups",
     });
-    await vi.waitFor(() => expect(systems.at(-1)?.message).toContain("Token has expired"), 12_000);
-    await vi.waitFor(() => expect(statuses).toContain("CLOSED"), 3000);
+    await vi.waitFor(() => expect(systems.at(-1)?.message).toContain("Token has expired"), 60_000);
+    await vi.waitFor(() => expect(statuses).toContain("CLOSED"), 60_000);
   });
 
   describe("frames", () => {
@@ -369,7 +369,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     }
     await stranger.end();
     await service.rpc("wake", { p_topic: "sound" });
-    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["sound"]), 10_000);
+    await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["sound"]), 60_000);
   });
 
   it.skipIf(server === null)(
@@ -381,9 +381,9 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       await admin.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'local-project realtime' and datname = current_database()",
       );
-      await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 10_000);
+      await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 60_000);
       await service.rpc("wake", { p_topic: "again" });
-      await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["again"]), 10_000);
+      await vi.waitFor(() => expect(changes.map((change) => change.new.topic)).toEqual(["again"]), 60_000);
       await admin.end();
     },
   );
@@ -395,16 +395,16 @@ describe("realtime across a restart of the local project", () => {
     const client = await clientOf(first, first.serviceRoleKey);
     const { changes, systems } = await subscribe(client, { table: "wake_ups" });
     await client.rpc("wake", { p_topic: "before" });
-    await vi.waitFor(() => expect(changes).toHaveLength(1), 10_000);
+    await vi.waitFor(() => expect(changes).toHaveLength(1), 60_000);
     await first.stop();
     const port = Number(new URL(first.url).port);
     const second = await startFixtureProject({ resourcesDir, dataDir: first.dataDir, port });
     expect(second.serviceRoleKey).toBe(first.serviceRoleKey);
-    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 20_000);
+    await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 60_000);
     await client.rpc("wake", { p_topic: "after" });
     await vi.waitFor(
       () => expect(changes.map((change) => change.new.topic)).toEqual(["before", "after"]),
-      5000,
+      60_000,
     );
     await client.removeAllChannels();
     await second.remove();

@@ -244,7 +244,7 @@ describe("live traffic", () => {
     expect(sample.status()).toMatchObject({ running: false, calls });
     sample.resume();
     await expect
-      .poll(() => (sample as SampleData).status().calls, { timeout: 20_000 })
+      .poll(() => (sample as SampleData).status().calls, { timeout: 60_000 })
       .toBeGreaterThan(calls);
     await sample.stop();
     const { answer } = await books.one<{ answer: { problems: unknown[] } }>(

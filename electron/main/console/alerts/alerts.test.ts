@@ -33,7 +33,7 @@ const acknowledge = (id: number, commandId: string = randomUUID()) =>
   value("alerts.acknowledge", { command_id: commandId, alert_event_id: id });
 const untilStatus = (status: string) =>
   vi.waitFor(async () => expect((await value("connection.state", {})).status).toBe(status), {
-    timeout: 30_000,
+    timeout: 60_000,
     interval: 50,
   });
 
@@ -183,7 +183,7 @@ test("without a connection the list is as it was last seen, and an acknowledgeme
   await expect
     .poll(
       async () => (await list("all")).alerts.find((alert) => alert.alert_event_id === id)?.acknowledged_by,
-      { timeout: 30_000 },
+      { timeout: 60_000 },
     )
     .toBe("Ada");
 }, 120_000);

@@ -123,7 +123,7 @@ async function openDesk(name: string): Promise<Desk> {
   const desk = new Desk(opened.value);
   opened.value.start();
   await vi.waitFor(async () => expect((await desk.value("connection.state", {})).status).toBe("live"), {
-    timeout: 30_000,
+    timeout: 60_000,
   });
   await desk.value("settings.set", { operator: name });
   return desk;
@@ -217,7 +217,7 @@ test("an act whose replies are all lost says so; done again with its command it 
       await fay.value("connection.retry", {});
       expect((await fay.value("connection.state", {})).status).toBe("live");
     },
-    { timeout: 30_000 },
+    { timeout: 60_000 },
   );
   expect(await fay.act("note", [seen], "Asked the customer", command)).toMatchObject({ ok: true });
   expect((await fay.case(id)).history).toHaveLength(1);

@@ -69,7 +69,7 @@ async function start(name: string, kept: Keychain = keychain): Promise<Console> 
   await vi.waitFor(
     async () => expect((await value(opened.value, "connection.state", {})).status).toBe("live"),
     {
-      timeout: 30_000,
+      timeout: 60_000,
     },
   );
   return opened.value;
@@ -183,7 +183,7 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
       one.id.endsWith(lost.name) ? { ...one, created: now } : one,
     );
   // A second that was read to its end is not asked for again.
-  await vi.waitFor(() => expect(Math.floor(Date.now() / 1000)).toBeGreaterThan(now), { timeout: 30_000 });
+  await vi.waitFor(() => expect(Math.floor(Date.now() / 1000)).toBeGreaterThan(now), { timeout: 60_000 });
   server.requests.length = 0;
   const second = await value(console_, "reconciliation.start", {
     upload_ids: [],
@@ -241,7 +241,7 @@ test("says which permission is missing, and does not keep such a key", async () 
       expect(list[0]?.status).toBe("failed");
       return list;
     },
-    { timeout: 30_000 },
+    { timeout: 60_000 },
   );
   expect(runs[0]?.failure?.code).toBe("not_connected");
 });
@@ -272,7 +272,7 @@ test("a run is cancelled while Stripe is read, and goes on from there the next t
     to,
   });
   await expect
-    .poll(() => server.requests.some(({ path }) => path === "charges"), { timeout: 30_000 })
+    .poll(() => server.requests.some(({ path }) => path === "charges"), { timeout: 60_000 })
     .toBe(true);
   await value(console_, "reconciliation.cancel", { run_id });
   expect(await endOfRun(console_, run_id)).toMatchObject({ status: "cancelled", failure: null });
