@@ -257,7 +257,9 @@ test("uploads lie in a private folder and are gone when the console ends; a long
   });
   // The console answers while the worker reads: it is still at it afterwards.
   await value("settings.get", {});
-  expect((await value("reconciliation.runs", {})).find((one) => one.run_id === run_id)?.status).toBe("running");
+  expect((await value("reconciliation.runs", {})).find((one) => one.run_id === run_id)?.status).toBe(
+    "running",
+  );
   await value("reconciliation.cancel", { run_id });
   await expect
     .poll(async () => (await value("reconciliation.runs", {})).find((one) => one.run_id === run_id)?.status, {
