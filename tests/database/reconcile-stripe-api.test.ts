@@ -229,7 +229,10 @@ describe("Stripe's API and Stripe's exports", () => {
       server.requests.length = 0;
       const second = await command(args);
       expect(second.code).toBe(1);
-      expect(Number(/: (\d+) objects read/.exec(second.out)?.[1])).toBeLessThan(5);
+      // What Stripe has not finished with is asked for again: as many disputes as happen to be open.
+      const open = exports.files["disputes.csv"]?.match(/,needs_response,/g)?.length ?? 0;
+      expect(open).toBeGreaterThan(0);
+      expect(Number(/: (\d+) objects read/.exec(second.out)?.[1]) - open).toBeLessThan(5);
       const cached = readdirSync(join(folder, "kept"), { recursive: true, encoding: "utf8" });
       const [path] = cached.filter((name) => name.endsWith(`${accountId}-live.sqlite`));
       expect(readFileSync(join(folder, "kept", path ?? "")).includes(key)).toBe(false);
