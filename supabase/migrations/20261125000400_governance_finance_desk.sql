@@ -169,9 +169,14 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
       where n ->> 'sha256' = o ->> 'sha256'
         or (n ->> 'kind' is not distinct from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}', true))))
+    -- One file does not stand for two of its kind.
+    and not exists (
+      select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
+      where k.rows > coalesce((select sum(governance.stripe_whole(n -> 'rows')) from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+        where n ->> 'kind' is not distinct from k.kind), 0))
 $$;
 comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind one with as wide a window and as many rows. Only then is what is gone gone.';
+  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files with as wide windows. Only then is what is gone gone.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Keeping runs

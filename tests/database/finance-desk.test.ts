@@ -227,6 +227,26 @@ for (const version of [18, 15] as const) {
         expect((await caseOf(unseen.difference_id)).status).toBe("open");
       });
 
+      it("does not verify a posted correction by one file of two, though it looks like either", async () => {
+        const file = (sha256: string) => ({
+          name: `${sha256}.csv`,
+          kind: "unified_payments",
+          sha256: sha256.repeat(64),
+          rows: 10,
+          window: { from: period.from, to: period.to },
+        });
+        const difference = paid("in-the-other");
+        const id = difference.difference_id;
+        await keep("both", [difference], { report: reportOf({ inputs: [file("d"), file("e")] }) });
+        await act([id], "propose", "fay");
+        await post(id, "fay");
+        const exportedAgain = reportOf({ inputs: [file("f")] });
+        expect(await keep("one", [], { report: exportedAgain })).toMatchObject({ verified: 0 });
+        expect((await caseOf(id)).status).toBe("posted");
+        const both = reportOf({ inputs: [file("f"), file("e")] });
+        expect(await keep("again", [], { report: both })).toMatchObject({ verified: 1 });
+      });
+
       it("compares two runs: new, gone, changed, the same", async () => {
         const [gone, same, grown, fresh] = ["gone", "same", "grown", "fresh"].map((name) => paid(name));
         await keep("one", [gone, same, grown] as object[]);
