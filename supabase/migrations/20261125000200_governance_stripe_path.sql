@@ -166,40 +166,6 @@ begin
 end
 $$;
 
-create or replace function governance.append_entry(
-  p_account_id bigint, p_type text, p_now timestamptz, p_lot_changes bigint[], p_subscription bigint, p_purchased bigint,
-  p_promotional bigint, p_debt bigint, p_reference text default null, p_description text default null, p_metadata jsonb default null,
-  p_decision_id bigint default null
-) returns governance.token_transactions
-  language plpgsql set search_path = '' as $$
-declare
-  v_entry governance.token_transactions;
-  v_user_id text;
-begin
-  -- The transaction has its number before it draws an id: readers of the feed rely on it.
-  v_entry.xid := pg_current_xact_id();
-  select a.user_id, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.debt_tokens + p_debt
-  into strict v_user_id, v_entry.previous_hash, v_entry.previous_balance, v_entry.debt_after
-  from governance.accounts a where a.account_id = p_account_id;
-  v_entry.transaction_id := nextval('governance.event_ids');
-  v_entry.amount := p_subscription + p_purchased + p_promotional;
-  v_entry.new_balance := v_entry.previous_balance + v_entry.amount;
-  v_entry.hash := governance.entry_hash(v_entry.previous_hash, governance.entry_payload(v_entry.transaction_id, p_now, p_type, v_entry.amount,
-    v_entry.previous_balance, v_entry.new_balance, v_entry.debt_after, p_lot_changes, p_decision_id, v_user_id, p_reference, p_description, p_metadata));
-  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after,
-    lot_changes, reference, decision_id, description, metadata, previous_hash, hash, xid)
-  values (v_entry.transaction_id, p_account_id, p_now, p_type, v_entry.amount, v_entry.previous_balance, v_entry.new_balance, v_entry.debt_after,
-    p_lot_changes, p_reference, p_decision_id, p_description, p_metadata, v_entry.previous_hash, v_entry.hash, v_entry.xid)
-  returning * into v_entry;
-  update governance.accounts a set
-    subscription_tokens = a.subscription_tokens + p_subscription, purchased_tokens = a.purchased_tokens + p_purchased,
-    promotional_tokens = a.promotional_tokens + p_promotional, debt_tokens = a.debt_tokens + p_debt,
-    last_transaction_id = v_entry.transaction_id, last_hash = v_entry.hash
-  where a.account_id = p_account_id;
-  return v_entry;
-end
-$$;
-
 create or replace function governance.ring(p_topic text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 declare
