@@ -615,15 +615,18 @@ begin
       union select u.account_id from governance.usage_daily u) x
     where v_account_id is null and not exists (select from governance.accounts a where a.account_id = x.account_id)
   ), anchors as (
-    select x.audit_id, (x.details ->> 'upto')::bigint as upto, x.details ->> 'hash' as hash,
-      coalesce(lag((x.details ->> 'upto')::bigint) over w, 0) as after, coalesce(lag(x.details ->> 'hash') over w, '') as hash_before,
+    -- A forged one may say anything: what is no number and no hash is a mismatch.
+    select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after, coalesce(lag(x.hash) over w, '') as hash_before,
       lead(x.audit_id) over w is null as is_last
-    from governance.audit_log x where x.action = 'ledger_anchor' and v_account_id is null window w as (order by x.audit_id)
+    from (select y.audit_id, case when y.details ->> 'upto' ~ '^[0-9]{1,18}$' then (y.details ->> 'upto')::bigint end as upto,
+        case when y.details ->> 'hash' ~ '^[0-9a-f]{64}$' then y.details ->> 'hash' end as hash
+      from governance.audit_log y where y.action = 'ledger_anchor' and v_account_id is null) x
+    window w as (order by x.audit_id)
   ), anchor_problems as (
     select a.upto from anchors a cross join lateral (
       select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
       where t.transaction_id > a.after and t.transaction_id <= a.upto) e
-    where a.hash is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    where a.hash is null or a.upto is null or a.hash is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
     union
     select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
     where s.key = 'anchored_ledger' and v_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
