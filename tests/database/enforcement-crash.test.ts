@@ -8,8 +8,6 @@ import { startPostgres } from "../support/postgres.ts";
 import { installedVersions } from "./desk.ts";
 import { expectSoundBooks, projectAt } from "./enforcement-support.ts";
 
-const serverKills = 10;
-const clientKills = 20;
 const clientsAtOnce = 6;
 const connectionsEach = 3;
 
@@ -66,6 +64,9 @@ function startClients(url: string): {
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
+  // The server that we ship dies often; the other one enough to notice where it differs.
+  const serverKills = version === 18 ? 10 : 3;
+  const clientKills = 2 * serverKills;
   it(`${serverKills} kills of the server and ${clientKills} of client processes under load lose no acknowledged effect and double none`, async () => {
     const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });
     const { url } = await createProjectDatabase(server.url(), { preset: "default" });

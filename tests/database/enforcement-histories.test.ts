@@ -7,7 +7,9 @@ import { installedVersions } from "./desk.ts";
 import { type Answer, dice, expectSoundBooks, openProject, type Project } from "./enforcement-support.ts";
 import { LedgerModel } from "./ledger-model.ts";
 
-const histories = Number(process.env["HISTORIES"] ?? 20);
+const asked = process.env["HISTORIES"];
+/** The server that we ship gets them all; the other one enough to notice where it differs. */
+const historiesOn = (version: 15 | 18): number => (asked ? Number(asked) : version === 18 ? 20 : 5);
 const steps = 120;
 const minute = 60_000;
 
@@ -136,6 +138,7 @@ async function tell(project: Project, seed: number, count: number): Promise<void
 }
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
+  const histories = historiesOn(version);
   it(`${histories} random histories say what a model of the books says, at every step and lot by lot`, async () => {
     const project = await openProject(version, 1);
     await tell(project, version, histories);
