@@ -16,6 +16,7 @@ import type {
   UsageEvent,
 } from "../../shared/contract/index.ts";
 import { createProjectDatabase } from "../support/database.ts";
+import { shortestOfFive } from "../support/console-calls.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-pg-"));
 let project: LocalProject;
@@ -85,24 +86,21 @@ const authorize = async (userId: string, message: string) => {
 
 test("a spammer is stopped, seen within a second, blocked by the operator and let go again", async () => {
   let user = "";
-  // The best of five: a busy machine may be late now and then, a feed that is not told always is.
-  const delaysMs: number[] = [];
-  while (delaysMs.length < 5 && !delaysMs.some((ms) => ms < 1_500)) {
-    const spammer = `spammer-${delaysMs.length}`;
-    await backend.rpc("upsert_account", { p_user_id: spammer });
-    let last = await authorize(spammer, "buy now");
-    for (let n = 1; n < 15; n++) last = await authorize(spammer, "buy now");
+  const seenAfterMs = await shortestOfFive(1_500, async () => {
+    user = `spammer-${randomUUID()}`;
+    await backend.rpc("upsert_account", { p_user_id: user });
+    let last = await authorize(user, "buy now");
+    for (let n = 1; n < 15; n++) last = await authorize(user, "buy now");
     const stoppedAt = Date.now();
     expect(last).toMatchObject({ decision: "block", reason: "spam_identical" });
     await expect
-      .poll(() => seen.some((event) => event.user_id === spammer && event.reason === "spam_identical"), {
+      .poll(() => seen.some((one) => one.user_id === user && one.reason === "spam_identical"), {
         interval: 20,
       })
       .toBe(true);
-    delaysMs.push(Date.now() - stoppedAt);
-    user = spammer;
-  }
-  expect(Math.min(...delaysMs)).toBeLessThan(1_500);
+    return Date.now() - stoppedAt;
+  });
+  expect(seenAfterMs).toBeLessThan(1_500);
   const blocked = await value<{ account: AccountState }>("accounts.block", {
     command_id: randomUUID(),
     user_id: user,

@@ -20,6 +20,7 @@ import type {
 } from "../../../shared/contract/index.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { defaultResourcesDir, readMigrations } from "../../../local-project/migrations.ts";
+import { shortestOfFive } from "../../../tests/support/console-calls.ts";
 import { type Console, type ConsoleOptions, createConsole } from "./console.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-core-"));
@@ -201,23 +202,17 @@ test("a spammer shows in the feed within a second, is blocked by the operator, a
   const console_ = await connected();
   const seen = followFeed(console_);
   let user = "";
-  // The best of five: a busy machine may be late now and then, a feed that is not told always is.
-  const delaysMs: number[] = [];
-  while (delaysMs.length < 5 && !delaysMs.some((ms) => ms < 1_500)) {
-    const spammer = await makeUser();
-    let last = await authorize(spammer, "buy now");
-    for (let n = 1; n < 15; n++) last = await authorize(spammer, "buy now");
+  const seenAfterMs = await shortestOfFive(1_500, async () => {
+    user = await makeUser();
+    let last = await authorize(user, "buy now");
+    for (let n = 1; n < 15; n++) last = await authorize(user, "buy now");
     const stoppedAt = Date.now();
     expect(last).toMatchObject({ decision: "block", reason: "spam_identical" });
-    await expect
-      .poll(() => seen.some((event) => event.user_id === spammer && event.reason === "spam_identical"), {
-        interval: 20,
-      })
-      .toBe(true);
-    delaysMs.push(Date.now() - stoppedAt);
-    user = spammer;
-  }
-  expect(Math.min(...delaysMs)).toBeLessThan(1_500);
+    const isSeen = () => seen.some((event) => event.user_id === user && event.reason === "spam_identical");
+    await expect.poll(isSeen, { interval: 20 }).toBe(true);
+    return Date.now() - stoppedAt;
+  });
+  expect(seenAfterMs).toBeLessThan(1_500);
 
   const command = randomUUID();
   const block = { command_id: command, user_id: user, reason: "spamming", until: null };
