@@ -154,8 +154,13 @@ begin
 end
 $$;
 comment on function governance.adds_up(governance.lots) is 'The check of lots: granted is what remains, is frozen, was spent, expired or was clawed back; none of it below zero.';
-alter table governance.accounts drop constraint accounts_never_negative, add constraint accounts_never_negative check (governance.is_never_negative(accounts));
-alter table governance.lots drop constraint lots_add_up, add constraint lots_add_up check (governance.adds_up(lots));
+-- One scan each, of rows that kept the same rule under its former wording.
+alter table governance.accounts drop constraint accounts_never_negative;
+-- squawk-ignore constraint-missing-not-valid
+alter table governance.accounts add constraint accounts_never_negative check (governance.is_never_negative(accounts));
+alter table governance.lots drop constraint lots_add_up;
+-- squawk-ignore constraint-missing-not-valid
+alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Identical messages are counted beside the partitions: one index to look into, not one a month.
