@@ -16,6 +16,6 @@ describe("measuring side by side", () => {
       () => order.push("floor") && 3,
     );
     expect(order).toEqual(["ours", "floor", "ours", "floor", "floor", "ours"]);
-    expect(result).toEqual({ ours: 6, floor: 3, ratio: 2 });
+    expect(result).toEqual({ ours: 6, floor: 3, ratio: 2, ratios: [2, 2] });
   });
 });
