@@ -24,7 +24,7 @@ import type {
 
 /** A text as PostgreSQL can keep it: without NUL and halves of pairs, and no longer than so many characters. */
 const storable = (text: string, longest: number): string =>
-  text.slice(0, longest).replace(/[\0\p{Cs}]/gu, "\ufffd");
+  text.slice(0, longest).toWellFormed().replaceAll("\0", "\ufffd");
 
 /** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {

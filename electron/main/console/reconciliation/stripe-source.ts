@@ -118,7 +118,6 @@ export async function readStripe(options: ReadStripeOptions): Promise<Result<Str
     },
   });
   const startedAt = now().getTime();
-  let through = Math.floor(startedAt / 1000);
   const tell = (resource: StripeResource, read: number): void => {
     objects += read;
     onProgress?.({ resource, objects, requests, fraction: Math.min(1, fraction) });
@@ -210,7 +209,7 @@ export async function readStripe(options: ReadStripeOptions): Promise<Result<Str
   if (!account.ok) return account;
   if (account.value.account_id !== options.account_id) return fail(otherAccount);
   // By Stripe's clock: on a machine whose own is ahead, what is yet to come would count as read.
-  through = Math.min(through, client.answeredAt() ?? through);
+  const through = Math.min(Math.floor(startedAt / 1000), client.answeredAt() ?? Number.POSITIVE_INFINITY);
   for (const [index, resource] of STRIPE_RESOURCES.entries()) {
     fraction = share * index;
     const failure = await readResource(resource);
