@@ -15,7 +15,7 @@ export default defineConfig({
         input: {
           index: "electron/main/index.ts",
           "local-project-worker": "local-project/worker.ts",
-          "reconciliation-worker": "electron/main/console/reconciliation/worker.ts",
+          "reconciliation-worker": "electron/main/console/finance/worker.ts",
         },
         output: { format: "es", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
       },

@@ -19,7 +19,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import Papa from "papaparse";
 import pg from "pg";
-import { readChunks } from "../electron/main/console/reconciliation/read-chunks.ts";
+import { readChunks } from "../electron/main/console/finance/read-chunks.ts";
 import { type InputFile, reconcile } from "../shared/governance/reconciliation/index.ts";
 import { createProjectDatabase } from "../tests/support/database.ts";
 import { findPostgres, startPostgres } from "../tests/support/postgres.ts";

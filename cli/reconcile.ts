@@ -21,22 +21,22 @@ import {
   stripeApiFiles,
 } from "../shared/governance/reconciliation/index.ts";
 import { formatMoney } from "../shared/governance/money/index.ts";
-import { readChunks } from "../electron/main/console/reconciliation/read-chunks.ts";
+import { readChunks } from "../electron/main/console/finance/read-chunks.ts";
 import {
   openStripeCache,
   type StripeCache,
   stripeAccountRecords,
-} from "../electron/main/console/reconciliation/stripe-source-cache.ts";
+} from "../electron/main/console/finance/stripe-source-cache.ts";
 import {
   type StripeClientOptions,
   stripeEndpoint,
-} from "../electron/main/console/reconciliation/stripe-source-client.ts";
+} from "../electron/main/console/finance/stripe-source-client.ts";
 import {
   checkStripeKey,
   lookBackSeconds,
   readStripe,
   stripeCachePath,
-} from "../electron/main/console/reconciliation/stripe-source.ts";
+} from "../electron/main/console/finance/stripe-source.ts";
 import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
 import type { Failure } from "../shared/contract/index.ts";
 

@@ -12,7 +12,7 @@ import { type SampleData, startSampleData } from "../../local-project/sample-dat
 import type { LocalProject } from "./console/connection/connection.ts";
 import { type Console, type ConsoleOptions, createConsole } from "./console/console.ts";
 import type { Log } from "./console/dispatch.ts";
-import { stripeEndpoint } from "./console/reconciliation/stripe-source-client.ts";
+import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";
 
 export interface ComposeOptions {
   readonly dataDir: string;

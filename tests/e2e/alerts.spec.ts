@@ -68,7 +68,7 @@ test("an operator works through the open alerts by keyboard, sees who was told, 
   await expect(page.getByRole("table", { name: /Audit/ }).getByText("Acknowledge alert")).toHaveCount(2);
 
   // What is watched stands beside it.
-  await page.goto(`${origin}#/watch/alerts?show=set`);
+  await page.goto(`${origin}#/alerts?show=set`);
   await expect(page.getByRole("table", { name: "Alerts that are set" })).toContainText("Monthly budget");
   await page.keyboard.press("Escape");
   await expect(page.getByRole("grid", { name: "Calls, newest first" })).toBeVisible();

@@ -2,8 +2,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { charge, checkoutSession, event, type Purchase } from "../fixtures/stripe/events.ts";
-import { emptyAccount, startStripeServer, type StripeAccount } from "../support/stripe-server.ts";
+import { charge, checkoutSession, event, type Purchase } from "../support/stripe/events.ts";
+import { emptyAccount, startStripeServer, type StripeAccount } from "../support/stripe/server.ts";
 import { connectProject, enter, expect, makeUser, startConsole, test } from "./console.ts";
 
 const key = `rk_live_${"a1B2".repeat(8)}`;

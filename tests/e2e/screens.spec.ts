@@ -33,15 +33,15 @@ const screens: readonly Screen[] = [
   },
   {
     name: "alert",
-    address: "/watch/alerts?show=all",
+    address: "/alerts?show=all",
     before: async (page) => {
       // Upkeep raises what the history gives cause for, within its first minutes.
       await firstRow(page).click({ timeout: 180_000 });
       await expect(page.getByRole("button", { name: /Acknowledge/ })).toBeVisible();
     },
   },
-  { name: "alerts-undelivered", address: "/watch/alerts?show=undelivered" },
-  { name: "alerts-set", address: "/watch/alerts?show=set" },
+  { name: "alerts-undelivered", address: "/alerts?show=undelivered" },
+  { name: "alerts-set", address: "/alerts?show=set" },
   { name: "users", address: "/users" },
   { name: "users-flagged", address: "/users?filter=flagged" },
   { name: "user", address: "/users/sample-0007" },

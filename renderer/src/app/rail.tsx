@@ -2,11 +2,11 @@ import type { ComponentType, ReactNode, SVGProps } from "react";
 import { useLive } from "../lib/live.ts";
 import { usePlace } from "../lib/router.ts";
 import { counted } from "../lib/text.ts";
-import { FinanceIcon, RulesIcon, SettingsIcon, UsersIcon, WatchIcon } from "../ui/icons.tsx";
+import { FinanceIcon, RulesIcon, SettingsIcon, UsersIcon, WarningIcon, WatchIcon } from "../ui/icons.tsx";
 import css from "./shell.module.css";
 
 export interface Desk {
-  readonly id: "watch" | "users" | "rules" | "finance" | "settings";
+  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "settings";
   readonly name: string;
   /** The letter after g. */
   readonly key: string;
@@ -15,6 +15,7 @@ export interface Desk {
 
 export const desks: readonly Desk[] = [
   { id: "watch", name: "Watch", key: "w", icon: WatchIcon },
+  { id: "alerts", name: "Alerts", key: "a", icon: WarningIcon },
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
   { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
   { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
@@ -26,7 +27,7 @@ export function Rail(): ReactNode {
   const rail = useLive((state) => state.rail);
   const counts: Partial<Record<Desk["id"], { n: number; meaning: "amber" | "red" | "grey"; says: string }>> =
     {
-      watch: {
+      alerts: {
         n: rail?.open_alerts ?? 0,
         meaning: "red",
         says: counted(rail?.open_alerts ?? 0, "open alert"),

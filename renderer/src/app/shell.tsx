@@ -18,6 +18,9 @@ import { TopBar } from "./top-bar.tsx";
 const WatchDesk = lazy(async () => ({
   default: (await import("../features/watch/watch-desk.tsx")).WatchDesk,
 }));
+const AlertsDesk = lazy(async () => ({
+  default: (await import("../features/alerts/alerts-desk.tsx")).AlertsDesk,
+}));
 const UsersDesk = lazy(async () => ({
   default: (await import("../features/users/users-desk.tsx")).UsersDesk,
 }));
@@ -73,7 +76,7 @@ export function Shell(): ReactNode {
             id: "alerts",
             label: "Show open alerts",
             words: "warnings budget acknowledge delivery",
-            run: () => navigate("/watch/alerts"),
+            run: () => navigate("/alerts"),
           },
           {
             id: "flagged",
@@ -234,7 +237,9 @@ function CurrentDesk(): ReactNode {
   return (
     <ErrorBoundary resetKey={`${project} ${place.parts.join("/")}`}>
       <Suspense fallback={<Skeleton lines={8} />}>
-        {desk === "users" ? (
+        {desk === "alerts" ? (
+          <AlertsDesk key={project} />
+        ) : desk === "users" ? (
           <UsersDesk key={project} />
         ) : desk === "rules" ? (
           <RulesDesk key={project} />

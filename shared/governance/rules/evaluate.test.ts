@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Dice, ruleSet } from "../../../tests/database/core-cases.ts";
+import { Dice, ruleSet } from "../../../tests/support/models/core-cases.ts";
 import {
   compileRules,
   type Condition,

@@ -71,7 +71,7 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       name: "Open alerts",
       value: formatCompact(overview.open_alerts),
       ...(overview.open_alerts > 0 ? { meaning: "red" as const } : {}),
-      href: "#/watch/alerts",
+      href: "#/alerts",
     },
   ];
 }

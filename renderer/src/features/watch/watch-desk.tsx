@@ -18,7 +18,6 @@ import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
-import { AlertsView } from "./alerts.tsx";
 import { useFeed } from "./feed.ts";
 import { Counters, OverviewCharts } from "./overview.tsx";
 import css from "./watch.module.css";
@@ -135,13 +134,8 @@ const columns: readonly Column<UsageEvent>[] = [
 
 const eventKey = (event: UsageEvent): string => String(event.event_id);
 
-/** The live feed, and the alerts that came of it. */
-export function WatchDesk(): ReactNode {
-  return usePlace().parts[1] === "alerts" ? <AlertsView /> : <LiveFeed />;
-}
-
 /** What happens now: figures, the chart, and every call as it is decided. */
-function LiveFeed(): ReactNode {
+export function WatchDesk(): ReactNode {
   const client = useConsole();
   const place = usePlace();
   const project = useLive((state) => state.connection?.profile?.profile_id ?? "");

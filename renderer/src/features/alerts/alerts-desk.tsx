@@ -1,0 +1,608 @@
+import { Button, SegmentedControl } from "@mantine/core";
+import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
+import { type ReactNode, useState } from "react";
+import type { Alert, AlertPage, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import { useNow } from "../../lib/clock.ts";
+import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
+import { formatCost, formatTokens } from "../../lib/format.ts";
+import { useKeys } from "../../lib/keys.ts";
+import { useLive, useProjectCurrency } from "../../lib/live.ts";
+import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { capitalise, codeWords, counted } from "../../lib/text.ts";
+import { type Column, DataTable } from "../../ui/data-table.tsx";
+import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { CheckIcon, RefreshIcon } from "../../ui/icons.tsx";
+import { showDone, showFailure } from "../../ui/notices.tsx";
+import { Facts, Id, Meter, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
+import { PlainTable } from "../../ui/plain-table.tsx";
+import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
+import { EmptyView, ErrorView, FailureLine, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import {
+  alertAmount,
+  alertSentence,
+  alertThreshold,
+  alertTitle,
+  deliverySign,
+  notificationSign,
+  notificationTarget,
+  severitySign,
+  thresholdWords,
+  watchedWords,
+} from "./alert-words.ts";
+import css from "./alerts.module.css";
+
+const PAGE = 100;
+/** Upkeep runs every minute. */
+const UPKEEP_LATE_MS = 10 * 60_000;
+const shows = ["open", "all", "undelivered", "set"] as const;
+type Show = (typeof shows)[number];
+
+const alertsAddress = (show: Show, id?: number): string =>
+  placeAddress(["alerts", ...(id === undefined ? [] : [String(id)])], {
+    show: show === "open" ? null : show,
+  });
+
+/** The list behind the count of open alerts, with what was told to whom; and the alerts that are set. */
+export function AlertsDesk(): ReactNode {
+  const place = usePlace();
+  const asked = place.query.get("show");
+  const show = shows.find((each) => each === asked) ?? "open";
+  const tabs = (
+    <DeskBar title="Alerts">
+      <SegmentedControl
+        aria-label="Which alerts"
+        value={show}
+        onChange={(value) => navigate(alertsAddress(value as Show))}
+        data={[
+          { value: "open", label: "Open" },
+          { value: "all", label: "All" },
+          { value: "undelivered", label: "Not delivered" },
+          { value: "set", label: "Set alerts" },
+        ]}
+      />
+      <Grow />
+    </DeskBar>
+  );
+  if (show === "set")
+    return (
+      <>
+        {tabs}
+        <SetAlerts />
+      </>
+    );
+  return <AlertList key={show} show={show} tabs={tabs} openId={Number(place.parts[1] ?? Number.NaN)} />;
+}
+
+function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show): readonly Column<Alert>[] {
+  return [
+    {
+      id: "severity",
+      header: "Severity",
+      width: 80,
+      fixed: true,
+      cell: ({ severity }) => {
+        const sign = severitySign(severity);
+        return (
+          <Tag meaning={sign.meaning} dot plain>
+            {sign.word}
+          </Tag>
+        );
+      },
+    },
+    { id: "age", header: "Raised", width: 84, fixed: true, cell: ({ created_at: at }) => <Time at={at} /> },
+    {
+      id: "what",
+      header: "What",
+      width: 140,
+      grow: 1.4,
+      fixed: true,
+      cell: (alert) => <SafeText text={alertTitle(alert)} />,
+    },
+    {
+      id: "user",
+      header: "User",
+      width: 100,
+      grow: 1.2,
+      cell: ({ user_id: id, display_name: name }) =>
+        id ? <UserName name={name} id={id} /> : <span className={css.quiet}>everybody</span>,
+    },
+    {
+      id: "value",
+      header: "Value",
+      width: 76,
+      align: "right",
+      cell: (alert) => alertAmount(alert, alert.value, currency),
+    },
+    {
+      id: "threshold",
+      header: "Threshold",
+      width: 76,
+      align: "right",
+      cell: (alert) => alertThreshold(alert, currency),
+    },
+    {
+      id: "delivery",
+      header: "Told",
+      width: 118,
+      hint: "Whether the people to be told have heard of it",
+      cell: (alert) => {
+        const sign = deliverySign(alert);
+        return (
+          <Tag meaning={sign.meaning} dot plain>
+            {sign.word}
+          </Tag>
+        );
+      },
+    },
+    // Of the open ones only those that are on their way have something to say here.
+    ...(show === "open" && waiting.size === 0 ? [] : [acknowledgedColumn(waiting)]),
+  ];
+}
+
+function acknowledgedColumn(waiting: ReadonlySet<string>): Column<Alert> {
+  return {
+    id: "seen",
+    header: "Acknowledged",
+    width: 110,
+    grow: 0.6,
+    cell: (alert) =>
+      waiting.has(String(alert.alert_event_id)) ? (
+        <span className={css.pending}>waits to be sent</span>
+      ) : alert.acknowledged_at ? (
+        <span className={css.quiet}>
+          <SafeText text={alert.acknowledged_by ?? "yes"} length={40} />
+        </span>
+      ) : null,
+  };
+}
+
+function AlertList({
+  show,
+  tabs,
+  openId,
+}: {
+  readonly show: Exclude<Show, "set">;
+  readonly tabs: ReactNode;
+  /** NaN: no detail is open. */
+  readonly openId: number;
+}): ReactNode {
+  const client = useConsole();
+  const queries = useQueryClient();
+  const currency = useProjectCurrency();
+  const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
+  const intents = useLive((state) => state.intents);
+  const waiting = new Set(
+    intents
+      .filter((each) => each.kind === "acknowledge_alert" && each.status === "pending")
+      .map((each) => each.subject),
+  );
+  const query = useInfiniteQuery({
+    queryKey: ["alerts.list", { show }],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "alerts.list", { show, before_id: pageParam, limit: PAGE }),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_before_id,
+    refetchInterval: 5000,
+  });
+  // One that was just acknowledged, or has left the list, stays beside it while it is looked at.
+  const [kept, setKept] = useState<Alert | null>(null);
+  const rows = query.data?.pages.flatMap((page) => page.alerts) ?? [];
+  const found = rows.find((each) => each.alert_event_id === openId);
+  const opened = found ?? (kept?.alert_event_id === openId ? kept : null);
+  if (found && found !== kept) setKept(found);
+
+  const refresh = (): void => {
+    for (const key of ["alerts.list", "watch.overview"]) void queries.invalidateQueries({ queryKey: [key] });
+  };
+  const openAlert = (alert: Alert): void =>
+    navigate(alertsAddress(show, alert.alert_event_id), { replace: !Number.isNaN(openId) });
+
+  async function acknowledge(alert: Alert): Promise<void> {
+    if (alert.acknowledged_at || waiting.has(String(alert.alert_event_id))) return;
+    const place = rows.findIndex((each) => each.alert_event_id === alert.alert_event_id);
+    const result = await client.call("alerts.acknowledge", {
+      command_id: crypto.randomUUID(),
+      alert_event_id: alert.alert_event_id,
+    });
+    if (!result.ok) return showFailure("Not acknowledged", result.error);
+    if (result.value.intent.status === "pending")
+      showDone("Acknowledged; waits to be sent when the project can be reached");
+    // On to the next one: a list of open alerts is worked through.
+    const next = rows[place + 1] ?? rows[place - 1];
+    if (show === "open" && next) openAlert(next);
+    refresh();
+  }
+
+  async function sendAgain(notification: Notification): Promise<void> {
+    const result = await client.call("alerts.send_again", {
+      command_id: crypto.randomUUID(),
+      notification_id: notification.notification_id,
+    });
+    if (!result.ok) return showFailure("Not queued again", result.error);
+    showDone("Queued again: the next deliverer sends it");
+    refresh();
+  }
+
+  useKeys({ a: () => (opened ? void acknowledge(opened) : false) });
+
+  const first = query.data?.pages[0];
+  const failure = query.error ? toFailure(query.error) : null;
+  const list = (
+    <>
+      {tabs}
+      {first?.as_of ? <StaleLine asOf={first.as_of} /> : null}
+      {failure && query.data ? <FailureLine failure={failure} onRetry={() => void query.refetch()} /> : null}
+      {first ? <DeliveryLine delivery={first.delivery} isSample={isSample} show={show} /> : null}
+      {!query.data && failure ? (
+        <ErrorView failure={failure} onRetry={() => void query.refetch()} />
+      ) : (
+        <DataTable
+          id="alerts"
+          label="Alerts, newest first"
+          columns={alertColumns(currency, waiting, show)}
+          rows={rows}
+          rowKey={(alert) => String(alert.alert_event_id)}
+          onOpen={openAlert}
+          openKey={Number.isNaN(openId) ? null : String(openId)}
+          keys
+          columnMenu
+          onEnd={() => {
+            if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
+          }}
+          empty={query.data ? <NoAlerts show={show} /> : <Skeleton lines={8} />}
+          footer={
+            <span>
+              {counted(rows.length, "alert")}
+              {query.hasNextPage ? ", older ones as you scroll" : ""}
+            </span>
+          }
+        />
+      )}
+    </>
+  );
+  const close = (): void => navigate(alertsAddress(show));
+  return (
+    <SideDetail
+      id="alerts"
+      list={list}
+      minListWidth={460}
+      detailLabel="Alert"
+      onClose={close}
+      detail={
+        Number.isNaN(openId) ? null : (
+          <>
+            <DetailBar title={opened ? alertTitle(opened) : `Alert ${openId}`} onClose={close} />
+            <DetailScroll>
+              {opened ? (
+                <AlertDetail
+                  alert={opened}
+                  currency={currency}
+                  waits={waiting.has(String(opened.alert_event_id))}
+                  onAcknowledge={() => void acknowledge(opened)}
+                  onSendAgain={(notification) => void sendAgain(notification)}
+                />
+              ) : query.data ? (
+                <EmptyView title="This alert is not in the list">
+                  It may have been acknowledged, or be older than what is loaded.
+                </EmptyView>
+              ) : (
+                <Skeleton lines={6} />
+              )}
+            </DetailScroll>
+          </>
+        )
+      }
+    />
+  );
+}
+
+function NoAlerts({ show }: { readonly show: Show }): ReactNode {
+  if (show === "open")
+    return (
+      <EmptyView title="No open alerts">
+        Whatever was raised lately has been seen to. New alerts appear here by themselves.
+      </EmptyView>
+    );
+  if (show === "undelivered")
+    return (
+      <EmptyView title="Everything was delivered">
+        Messages that were given up appear here with the reason, and can be sent again.
+      </EmptyView>
+    );
+  return (
+    <EmptyView
+      title="No alerts yet"
+      actions={
+        <Button component="a" href={`#${alertsAddress("set")}`}>
+          See what is watched
+        </Button>
+      }
+    >
+      Alerts are raised by budgets, limits nearly used, sudden use, and what needs a person.
+    </EmptyView>
+  );
+}
+
+/** What stands in the way of alerts being raised and heard of, if anything does. */
+function DeliveryLine({
+  delivery,
+  isSample,
+  show,
+}: {
+  readonly delivery: AlertPage["delivery"];
+  readonly isSample: boolean;
+  readonly show: Show;
+}): ReactNode {
+  const now = useNow(60_000);
+  const parts: ReactNode[] = [];
+  if (!delivery.upkeep_at || Date.parse(delivery.upkeep_at) < now - UPKEEP_LATE_MS)
+    parts.push(
+      <Note key="upkeep" meaning="amber" role="status">
+        {delivery.upkeep_at ? (
+          <>
+            Upkeep last ran <Time at={delivery.upkeep_at} />
+          </>
+        ) : (
+          "Upkeep has never run"
+        )}
+        : budgets, sudden use and expired holds are not looked at. Have run_maintenance called every minute.
+      </Note>,
+    );
+  if (delivery.overdue_since && !isSample)
+    parts.push(
+      <Note key="overdue" meaning="amber" role="status">
+        {counted(delivery.queued, "message")} {delivery.queued === 1 ? "waits" : "wait"}, the first since{" "}
+        <Time at={delivery.overdue_since} />: nobody delivers them. Run <code>npm run deliver</code>, or
+        schedule the Edge Function deliver-notifications.
+      </Note>,
+    );
+  if (delivery.overdue_since && isSample)
+    parts.push(
+      <Note key="sample" meaning="grey">
+        {counted(delivery.queued, "message")} queued. Sample data is not sent to anybody unless you start{" "}
+        <code>npm run deliver</code>.
+      </Note>,
+    );
+  if (delivery.failed > 0 && show !== "undelivered")
+    parts.push(
+      <Note key="failed" meaning="red" role="status">
+        {counted(delivery.failed, "message")} could not be delivered.{" "}
+        <a href={`#${alertsAddress("undelivered")}`}>See which</a>
+      </Note>,
+    );
+  return parts.length === 0 ? null : <div className={css.notes}>{parts}</div>;
+}
+
+function AlertDetail({
+  alert,
+  currency,
+  waits,
+  onAcknowledge,
+  onSendAgain,
+}: {
+  readonly alert: Alert;
+  readonly currency: string;
+  /** Acknowledged here, and not yet told to the project. */
+  readonly waits: boolean;
+  readonly onAcknowledge: () => void;
+  readonly onSendAgain: (notification: Notification) => void;
+}): ReactNode {
+  const sign = severitySign(alert.severity);
+  const isSeen = waits || alert.acknowledged_at !== null;
+  return (
+    <div className={css.alert}>
+      <p className={css.said}>
+        <SafeText text={alertSentence(alert, currency)} length={400} />
+      </p>
+      <div className={css.buttons}>
+        <Button
+          variant={isSeen ? "default" : "filled"}
+          disabled={isSeen}
+          leftSection={<CheckIcon size={14} />}
+          title="Acknowledge (a)"
+          onClick={onAcknowledge}
+        >
+          {isSeen ? "Acknowledged" : "Acknowledge"}
+        </Button>
+        {alert.user_id ? (
+          <Button component="a" href={`#${placeAddress(["users", alert.user_id])}`}>
+            Open user
+          </Button>
+        ) : null}
+        {alert.decision_id === null ? null : (
+          <Button component="a" href={`#${placeAddress(["watch", "decisions", String(alert.decision_id)])}`}>
+            Open decision
+          </Button>
+        )}
+      </div>
+      <Facts
+        rows={[
+          [
+            "Severity",
+            <Tag key="s" meaning={sign.meaning}>
+              {sign.word}
+            </Tag>,
+          ],
+          ["Raised", <Time key="r" at={alert.created_at} form="full" />],
+          ...(alert.user_id
+            ? ([
+                [
+                  "User",
+                  <span key="u">
+                    <UserName name={alert.display_name} id={alert.user_id} /> <Id value={alert.user_id} />
+                  </span>,
+                ],
+              ] as const)
+            : []),
+          ["Value", alertAmount(alert, alert.value, currency)],
+          ["Threshold", alertThreshold(alert, currency)],
+          ...(alert.period
+            ? ([["Period", <SafeText key="p" text={alert.period} length={60} />]] as const)
+            : []),
+          ...(alert.alert_name
+            ? ([["Alert", <SafeText key="a" text={codeWords(alert.alert_name)} length={80} />]] as const)
+            : []),
+          [
+            "Acknowledged",
+            waits ? (
+              <span key="w" className={css.pending}>
+                waits to be sent
+              </span>
+            ) : alert.acknowledged_at ? (
+              <span key="k">
+                <Time at={alert.acknowledged_at} />
+                {alert.acknowledged_by ? (
+                  <>
+                    {" "}
+                    by <SafeText text={alert.acknowledged_by} length={60} />
+                  </>
+                ) : null}
+              </span>
+            ) : (
+              "not yet"
+            ),
+          ],
+        ]}
+      />
+      <Section title="Who was told">
+        {alert.notifications.length === 0 ? (
+          <p className={css.quiet}>
+            {alert.considered_at === null
+              ? "Nobody yet: upkeep queues the messages, within a minute."
+              : "Nobody: no channel is set for this alert, or the user has no address or wants no such messages."}
+          </p>
+        ) : (
+          <div className={css.messages}>
+            {alert.notifications.map((each) => (
+              <Message key={each.notification_id} notification={each} onSendAgain={() => onSendAgain(each)} />
+            ))}
+          </div>
+        )}
+      </Section>
+    </div>
+  );
+}
+
+/** One message: where to, how it stands, and why it could not be delivered. */
+function Message({
+  notification,
+  onSendAgain,
+}: {
+  readonly notification: Notification;
+  readonly onSendAgain: () => void;
+}): ReactNode {
+  const sign = notificationSign(notification);
+  return (
+    <div className={css.message}>
+      <Tag meaning={sign.meaning} dot plain>
+        {sign.word}
+      </Tag>
+      <span className={css.target}>
+        <SafeText text={notificationTarget(notification)} length={120} />
+        <small>{notification.channel === "slack" ? "" : ` ${notification.channel}`}</small>
+      </span>
+      <span className={css.quiet}>
+        {notification.status === "sent" ? (
+          <Time at={notification.sent_at} />
+        ) : notification.status === "queued" ? (
+          <>
+            next try <Time at={notification.due_at} />
+          </>
+        ) : null}
+      </span>
+      {notification.status === "failed" ? (
+        <Button leftSection={<RefreshIcon size={14} />} onClick={onSendAgain}>
+          Send again
+        </Button>
+      ) : null}
+      {notification.last_error && notification.status !== "sent" ? (
+        <div className={css.why}>
+          <SafeText text={notification.last_error} length={400} />
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+const setColumns: readonly Column<CostAlert>[] = [
+  {
+    id: "name",
+    header: "Alert",
+    width: 120,
+    cell: (alert) => (
+      <>
+        <SafeText text={capitalise(codeWords(alert.alert_name))} length={80} />
+        {alert.is_active ? null : <Tag meaning="grey">off</Tag>}
+      </>
+    ),
+  },
+  { id: "watches", header: "Watches", width: 150, grow: 1, cell: (alert) => watchedWords(alert) },
+  { id: "at", header: "Says so at", width: 150, cell: (alert) => thresholdWords(alert) },
+  {
+    id: "now",
+    header: "Now",
+    width: 130,
+    cell: (alert) =>
+      alert.percent !== null ? (
+        <Meter
+          percent={alert.percent}
+          warnAt={Math.min(...alert.thresholds)}
+          label={`Used of ${alert.alert_name}`}
+        />
+      ) : alert.value === null ? (
+        <span className={css.quiet}>each user's own</span>
+      ) : alert.metric === "cost_micros" ? (
+        formatCost(alert.value, alert.currency)
+      ) : (
+        formatTokens(alert.value)
+      ),
+  },
+  {
+    id: "channels",
+    header: "Tells by",
+    width: 100,
+    cell: (alert) =>
+      alert.channels.length === 0 ? (
+        <span className={css.quiet}>nobody</span>
+      ) : (
+        alert.channels.map(codeWords).join(", ")
+      ),
+  },
+  {
+    id: "last",
+    header: "Last raised",
+    width: 110,
+    cell: (alert) =>
+      alert.last_triggered_at ? (
+        <Time at={alert.last_triggered_at} form="short" />
+      ) : (
+        <span className={css.quiet}>never</span>
+      ),
+  },
+];
+
+function SetAlerts(): ReactNode {
+  const query = useCall("alerts.set", {}, { refetchMs: 15_000 });
+  return (
+    <DetailScroll>
+      <QueryView query={query} skeleton={<Skeleton lines={5} />}>
+        {({ alerts, as_of: asOf }) => (
+          <div className={css.alert}>
+            {asOf ? <StaleLine asOf={asOf} /> : null}
+            <PlainTable
+              label="Alerts that are set"
+              columns={setColumns}
+              rows={alerts}
+              rowKey={(alert) => alert.alert_name}
+              empty="The preset sets no alerts."
+            />
+            <p className={css.quiet}>
+              Alerts are part of the preset. Low balances, large calls, limits nearly used and whatever needs
+              a person are noticed without being set.
+            </p>
+          </div>
+        )}
+      </QueryView>
+    </DetailScroll>
+  );
+}

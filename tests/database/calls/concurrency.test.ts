@@ -1,0 +1,132 @@
+/** Many callers at once on few accounts: exact, without deadlocks, and safe to repeat. */
+import { afterEach, describe, expect, it } from "vitest";
+import { installedVersions } from "../../support/desk.ts";
+import { type Answer, dice, expectSoundBooks, openProject, type Project } from "../../support/enforcement.ts";
+
+let project: Project;
+afterEach(() => project.close());
+
+describe.each(installedVersions())("on PostgreSQL %i", (version) => {
+  it("64 connections × 200 mixed calls on 8 accounts keep the books", async () => {
+    project = await openProject(version, 64);
+    for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
+    const done = { calls: 0, blocked: 0, refused: 0 };
+    const known: string[] = [];
+    await Promise.all(
+      Array.from({ length: 64 }, async (_, worker) => {
+        const random = dice(worker + 1);
+        for (let n = 0; n < 200; n += 1) {
+          const chance = random();
+          const user = `user-${Math.floor(random() * 8)}`;
+          let answer: Answer;
+          if (chance < 0.45 || known.length === 0) {
+            const id = chance < 0.05 && known.length > 0 ? pick(known, random) : `call-${worker}-${n}`;
+            known.push(id);
+            answer = await project.call(
+              "authorize_usage",
+              id,
+              user,
+              "gpt-4o-mini",
+              1 + Math.floor(random() * 3000),
+            );
+          } else if (chance < 0.75)
+            answer = await project.call(
+              "settle_usage",
+              pick(known, random),
+              Math.floor(random() * 700),
+              Math.floor(random() * 700),
+            );
+          else if (chance < 0.85) answer = await project.call("release_usage", pick(known, random));
+          else if (chance < 0.93)
+            answer = await project.call(
+              "update_user_token_balance",
+              user,
+              Math.ceil((random() - 0.4) * 2000) || 1,
+              "adjustment",
+            );
+          else if (chance < 0.98)
+            answer = await project.call("record_token_usage", user, 1 + Math.floor(random() * 400));
+          // Now and then an hour passes: what is held by then expires.
+          else {
+            await project.pool.query(
+              "select governance.set_test_clock(governance.now() + interval '20 minutes') where (select test_clock_offset is null or test_clock_offset < interval '2 hours' from governance.active_config)",
+            );
+            answer = {};
+          }
+          done.calls += 1;
+          if ("refused" in answer) done.refused += 1;
+          if (answer["decision"] === "block") done.blocked += 1;
+        }
+      }),
+    );
+    expect(done.calls).toBe(64 * 200);
+    expect(done.blocked).toBeGreaterThan(0);
+    expect(done.refused).toBeGreaterThan(0);
+    await expectSoundBooks(project);
+    const ended = await project.one<Record<string, number>>(
+      "select count(*) filter (where status = 'expired')::int as expired, count(*) filter (where status = 'released')::int as released, count(*) filter (where status = 'settled')::int as settled from governance.requests",
+    );
+    expect(ended["released"]).toBeGreaterThan(0);
+    expect(ended["settled"]).toBeGreaterThan(0);
+    // Upkeep gives back what no call has woken, and the books still hold.
+    await project.pool.query("select governance.set_test_clock(governance.now() + interval '1 day')");
+    await project.call("run_maintenance");
+    expect(
+      await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
+    ).toEqual({ held: 0 });
+    await expectSoundBooks(project);
+  });
+
+  it("1,000 authorisations of 100 at once against 50,000 hold exactly 500", async () => {
+    project = await openProject(version, 100);
+    const answers = await Promise.all(
+      Array.from({ length: 1000 }, (_, n) =>
+        project.call("authorize_usage", `one-${n}`, "crowded", "gpt-4o", 100),
+      ),
+    );
+    const held = answers.filter((answer) => answer["decision"] === "allow");
+    expect(held.length).toBe(500);
+    expect(
+      answers.filter((answer) => answer["reason"] === "insufficient_tokens" && answer["http_status"] === 402)
+        .length,
+    ).toBe(500);
+    expect(await project.call("get_user_token_balance", "crowded")).toBe(0);
+    await expectSoundBooks(project);
+  });
+
+  // The server that we ship gets them all; the other one enough to notice where it differs.
+  const keys = version === 18 ? 200 : 50;
+  it(`${keys} keys × 50 calls at once: ${keys} effects, identical answers`, async () => {
+    project = await openProject(version, 50);
+    for (const [name, parameters] of [
+      ["authorize_usage", (key: string) => [key, "repeated", "gpt-4o-mini", 10, null, "c-1"]],
+      ["settle_usage", (key: string) => [key, 3, 4, null, { cached_input_tokens: 2 }]],
+      ["update_user_token_balance", (key: string) => ["repeated", 7, "bonus", "a gift", {}, key]],
+      ["flag_user", (key: string) => [key, "repeated", "looked at", "op"]],
+    ] as const) {
+      const answers = new Map<string, Set<string>>();
+      await Promise.all(
+        Array.from({ length: keys * 50 }, async (_, n) => {
+          // All 50 calls of a key at the same moment, then the next key's.
+          const key = `key-${Math.floor(n / 50)}`;
+          const answer = JSON.stringify(await project.call(name, ...parameters(key)));
+          answers.set(key, (answers.get(key) ?? new Set()).add(answer));
+        }),
+      );
+      expect([...answers.values()].map((given) => given.size)).toEqual(Array.from({ length: keys }, () => 1));
+    }
+    expect(
+      await project.one(
+        `select (select count(*)::int from governance.requests) as calls,
+          (select count(*)::int from governance.token_transactions where transaction_type = 'usage') as usages,
+          (select count(*)::int from governance.token_transactions where transaction_type = 'bonus') as gifts,
+          (select count(*)::int from governance.audit_log where action = 'flag_user') as flags`,
+      ),
+    ).toEqual({ calls: keys, usages: keys, gifts: keys, flags: keys });
+    await expectSoundBooks(project);
+  });
+});
+
+function pick(list: readonly string[], random: () => number): string {
+  return list[Math.floor(random() * list.length)] ?? "none";
+}

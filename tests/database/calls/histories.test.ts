@@ -1,0 +1,148 @@
+/**
+ * Random histories of several accounts, step by step against a small model of what the books must say. HISTORIES sets
+ * how many histories are told.
+ */
+import { describe, expect, it } from "vitest";
+import { installedVersions } from "../../support/desk.ts";
+import { type Answer, dice, expectSoundBooks, openProject, type Project } from "../../support/enforcement.ts";
+import { LedgerModel } from "../../support/models/ledger-model.ts";
+
+const asked = process.env["HISTORIES"];
+/** The server that we ship gets them all; the other one enough to notice where it differs. */
+const historiesOn = (version: 15 | 18): number => (asked ? Number(asked) : version === 18 ? 20 : 5);
+const steps = 120;
+const minute = 60_000;
+
+/** Plan pro of the preset, with numbers that a short history reaches. */
+const plan = { allowance: 20_000, dailyLimit: 15_000, ceiling: 6_000, holdMs: 15 * minute };
+
+type Step = readonly [name: string, ...parameters: unknown[]];
+
+/** One step as the database takes it, and as the model does. */
+function nextStep(model: LedgerModel, random: () => number, history: number): [Step, Answer | null] {
+  const chance = random();
+  const user = `user-${history}-${Math.floor(random() * 3)}`;
+  // Few ids: repeats, conflicts and calls that have ended already are what histories are about.
+  const id = `call-${history}-${Math.floor(random() * 40)}`;
+  const amount = Math.ceil(random() ** 3 * 8_000);
+  if (chance < 0.34)
+    return [["authorize_usage", id, user, "gpt-4o-mini", amount], model.authorize(id, user, amount)];
+  if (chance < 0.58) {
+    const [input, output] = [Math.floor(random() ** 3 * 5_000), Math.floor(random() * 900)];
+    return [["settle_usage", id, input, output], model.settle(id, input, output)];
+  }
+  if (chance < 0.68) {
+    const reason = random() < 0.8 ? "failed" : "given up";
+    return [["release_usage", id, reason], model.release(id, reason)];
+  }
+  if (chance < 0.84) {
+    const isIn = random() < 0.6;
+    const type = isIn
+      ? ["purchase", "bonus", "subscription_grant", "adjustment", "refund"][Math.floor(random() * 5)]
+      : ["adjustment", "usage", "reversal"][Math.floor(random() * 3)];
+    const expiresAt = isIn && random() < 0.5 ? model.now + Math.floor(random() * 3 * 1_440) * minute : null;
+    const key = `change-${history}-${Math.floor(random() * 60)}`;
+    const tokens = isIn ? amount : -amount;
+    return [
+      [
+        "update_user_token_balance",
+        user,
+        tokens,
+        type,
+        null,
+        {},
+        key,
+        expiresAt === null ? null : new Date(expiresAt).toISOString(),
+      ],
+      model.change(user, tokens, type ?? "", key, expiresAt),
+    ];
+  }
+  if (chance < 0.88) {
+    model.maintain();
+    return [["run_maintenance"], null];
+  }
+  // Minutes, hours, now and then days or weeks; and back, for an hour.
+  const jump = random();
+  model.now +=
+    jump < 0.1
+      ? -60 * minute
+      : Math.floor(random() * (jump < 0.6 ? 20 : jump < 0.96 ? 1_500 : 30_000)) * minute;
+  return [["set_test_clock"], null];
+}
+
+async function take(project: Project, model: LedgerModel, step: Step): Promise<Answer> {
+  const [name, ...parameters] = step;
+  if (name !== "set_test_clock") return project.call(name, ...parameters);
+  await project.pool.query("select governance.set_test_clock($1, true)", [new Date(model.now).toISOString()]);
+  return {};
+}
+
+/** Tells histories. */
+async function tell(project: Project, seed: number, count: number): Promise<void> {
+  await project.pool.query("update governance.plans set monthly_allowance = $1, daily_limit = $2", [
+    plan.allowance,
+    plan.dailyLimit,
+  ]);
+  // Calls are kept however far the clock goes.
+  await project.pool.query(
+    "update governance.active_config set settle_ceiling_tokens = $1, decision_retention_days = 100000",
+    [plan.ceiling],
+  );
+  for (let history = 0; history < count; history += 1) {
+    const random = dice(seed * 1_000 + history);
+    // Each begins at the same moment with users of its own: the month's end and 29 February lie ahead.
+    const model = new LedgerModel(Date.parse("2028-02-20T12:00:00Z"), plan);
+    await take(project, model, ["set_test_clock"]);
+    const told: string[] = [];
+    for (let n = 0; n < steps; n += 1) {
+      const [step, expected] = nextStep(model, random, history);
+      told.push(JSON.stringify(step));
+      const answer = await take(project, model, step);
+      if (expected === null) continue;
+      const known =
+        "refused" in expected
+          ? { refused: answer["hint"] }
+          : Object.fromEntries(Object.keys(expected).map((key) => [key, answer[key]]));
+      // The last steps beside the difference: enough to see how it came about.
+      expect({ seed, history, n, told: told.slice(-8), answer: known }).toEqual({
+        seed,
+        history,
+        n,
+        told: told.slice(-8),
+        answer: expected,
+      });
+    }
+    // What no call has woken is brought up to the moment, and each account is looked at, lot by lot.
+    model.maintain();
+    await project.call("run_maintenance");
+    for (const user of model.users()) {
+      const found = await project.one<{ balance: unknown; lots: number[] }>(
+        `select governance.account_json(a) -> 'balance' as balance,
+          (select array_agg(l.remaining::int order by l.lot_id) from governance.lots l where l.account_id = a.account_id) as lots
+         from governance.accounts a where a.user_id = $1`,
+        [user],
+      );
+      expect({ seed, user, ...found }).toEqual({
+        seed,
+        user,
+        balance: model.balance(user),
+        lots: model.lots(user),
+      });
+    }
+    const { statuses } = await project.one<{ statuses: Record<string, string> }>(
+      "select coalesce(jsonb_object_agg(request_id, status), '{}') as statuses from governance.requests where request_id like $1",
+      [`call-${history}-%`],
+    );
+    expect({ seed, history, statuses }).toEqual({ seed, history, statuses: model.statuses() });
+  }
+}
+
+describe.each(installedVersions())("on PostgreSQL %i", (version) => {
+  const histories = historiesOn(version);
+  it(`${histories} random histories say what a model of the books says, at every step and lot by lot`, async () => {
+    const project = await openProject(version, 1);
+    await tell(project, version, histories);
+    await expectSoundBooks(project);
+    await project.close();
+  });
+});

@@ -1,0 +1,348 @@
+/** The Edge Function of apps, run by Deno, in front of the local project on a real PostgreSQL. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { jwtVerify, SignJWT } from "jose";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
+import { createProjectDatabase } from "../../support/database.ts";
+
+const repository = fileURLToPath(new URL("../../..", import.meta.url));
+
+let project: LocalProject;
+let gateway: Server;
+let deno: ChildProcess;
+let address: string;
+let dataDir: string;
+let isDown = false;
+
+/** What Supabase puts in front of a project: the project's rpc, and sign-in, of which one address matters here. */
+function createGateway(): Server {
+  return createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    if (isDown) {
+      response.writeHead(503).end("<html>down</html>");
+      return;
+    }
+    if (request.url === "/auth/v1/user") {
+      try {
+        const token = (request.headers.authorization ?? "").replace("Bearer ", "");
+        const { payload } = await jwtVerify(token, new TextEncoder().encode(project.jwtSecret));
+        response.writeHead(200, { "content-type": "application/json" });
+        response.end(
+          JSON.stringify({
+            id: payload.sub,
+            email: `${payload.sub}@example.com`,
+            app_metadata: payload["app_metadata"] ?? {},
+          }),
+        );
+      } catch {
+        response.writeHead(403, { "content-type": "application/json" }).end('{"msg":"invalid JWT"}');
+      }
+      return;
+    }
+    const answer = await fetch(`${project.url}${request.url}`, {
+      method: request.method ?? "GET",
+      headers: Object.fromEntries(
+        Object.entries(request.headers).filter(([name]) =>
+          ["apikey", "authorization", "content-type"].includes(name),
+        ),
+      ) as Record<string, string>,
+      ...(chunks.length > 0 ? { body: Buffer.concat(chunks) } : {}),
+    });
+    response.writeHead(answer.status, {
+      "content-type": answer.headers.get("content-type") ?? "application/json",
+    });
+    response.end(Buffer.from(await answer.arrayBuffer()));
+  });
+}
+
+async function freePort(): Promise<number> {
+  const probe = createTcpServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+const sign = (claims: Record<string, unknown>, secret = project.jwtSecret) =>
+  new SignJWT({ role: "authenticated", exp: Math.floor(Date.now() / 1000) + 600, ...claims })
+    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+    .sign(new TextEncoder().encode(secret));
+
+async function send(
+  method: string,
+  path: string,
+  token: string | null,
+  body?: unknown,
+  headers: Record<string, string> = {},
+) {
+  const response = await fetch(`${address}${path}`, {
+    method,
+    headers: { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...headers },
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text === "" ? null : JSON.parse(text), headers: response.headers };
+}
+
+async function rpc(name: string, parameters: Record<string, unknown>): Promise<void> {
+  const response = await fetch(`${project.url}/rest/v1/rpc/${name}`, {
+    method: "POST",
+    headers: {
+      apikey: project.serviceRoleKey,
+      authorization: `Bearer ${project.serviceRoleKey}`,
+      "content-type": "application/json",
+    },
+    body: JSON.stringify(parameters),
+  });
+  if (!response.ok) throw new Error(await response.text());
+}
+
+beforeAll(async () => {
+  const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "andora" });
+  dataDir = mkdtempSync(join(tmpdir(), "edge-functions-"));
+  project = await startLocalProject({ dataDir, databaseUrl: ownerUrl, port: 0, log: () => {} });
+  gateway = createGateway();
+  await new Promise<void>((resolve) => gateway.listen(0, "127.0.0.1", resolve));
+  const port = await freePort();
+  address = `http://127.0.0.1:${port}/functions/v1/governance`;
+  deno = spawn(
+    process.execPath,
+    [
+      join(repository, "node_modules/deno/bin.cjs"),
+      "run",
+      "--quiet",
+      "--allow-net=127.0.0.1",
+      "--allow-env",
+      "governance/index.ts",
+    ],
+    {
+      cwd: join(repository, "supabase/functions"),
+      env: {
+        ...process.env,
+        DENO_SERVE_ADDRESS: `tcp:127.0.0.1:${port}`,
+        SUPABASE_URL: `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`,
+        SUPABASE_ANON_KEY: project.anonKey,
+        SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+        GOVERNANCE_ALLOWED_ORIGIN: "https://app.example",
+      },
+      stdio: ["ignore", "inherit", "inherit"],
+      // The npm package wraps the program: both are ended as one group.
+      detached: true,
+    },
+  );
+  for (let tries = 0; ; tries += 1) {
+    const status = await fetch(address).then(
+      (response) => response.status,
+      () => null,
+    );
+    if (status === 404) break;
+    if (tries > 600) throw new Error("Deno did not begin to serve.");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+});
+afterAll(async () => {
+  if (deno?.pid) process.kill(-deno.pid);
+  gateway?.closeAllConnections();
+  gateway?.close();
+  await project?.stop();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+describe("users about themselves", () => {
+  it("get balance, usage, alerts and cost in the shapes of the source system", async () => {
+    await rpc("upsert_account", { p_user_id: "ann" });
+    await rpc("authorize_usage", {
+      p_request_id: "r1",
+      p_user_id: "ann",
+      p_model: "gpt-4o-mini",
+      p_estimated_tokens: 6_000,
+      p_task_type: "content-generation",
+    });
+    await rpc("settle_usage", { p_request_id: "r1", p_input_tokens: 4_000, p_output_tokens: 2_000 });
+    const token = await sign({ sub: "ann" });
+    expect(await send("GET", "/tokens/balance", token)).toMatchObject({
+      status: 200,
+      body: { tokens: expect.any(Number), plan: "free" },
+    });
+    expect(await send("GET", "/tokens/usage?days=7", token)).toMatchObject({
+      status: 200,
+      body: {
+        byTaskType: { "content-generation": 6_000 },
+        byDate: [{ date: expect.stringMatching(/^\d{4}-\d\d-\d\d$/), tokens: 6_000 }],
+        totalTokens: 6_000,
+        avgPerDay: 857,
+      },
+    });
+    expect((await send("GET", "/tokens/alerts", token)).body).toContainEqual(
+      expect.objectContaining({
+        type: "high_usage",
+        severity: "warning",
+        message: expect.any(String),
+        details: expect.objectContaining({ threshold: 5_000 }),
+      }),
+    );
+    expect(await send("GET", "/cost/summary", token)).toMatchObject({
+      status: 200,
+      body: { days: 30, currency: expect.any(String), by_model: [{ model: "gpt-4o-mini" }] },
+    });
+  });
+
+  it("are refused without a valid token, and never get another's", async () => {
+    for (const token of [
+      null,
+      "nonsense",
+      await sign({ sub: "ann" }, "another secret that is long enough!!"),
+      await sign({ sub: "ann", exp: 1 }),
+    ]) {
+      expect(await send("GET", "/tokens/balance", token)).toMatchObject({
+        status: 401,
+        body: { error: "not_signed_in" },
+      });
+    }
+    expect((await send("GET", "/tokens/usage", await sign({ sub: "stranger" }))).body).toMatchObject({
+      totalTokens: 0,
+    });
+    expect(await send("GET", "/tokens/balance", project.anonKey)).toMatchObject({
+      status: expect.toSatisfy((status: number) => status === 401 || status === 403),
+    });
+  });
+
+  it.each(["0", "-1", "1.5", "x", "367", "99999999999999999999"])(
+    "are told that days=%s is wrong",
+    async (days) => {
+      expect(await send("GET", `/tokens/usage?days=${days}`, await sign({ sub: "ann" }))).toMatchObject({
+        status: 400,
+        body: { error: "invalid_argument" },
+      });
+    },
+  );
+});
+
+describe("admins", () => {
+  const admin = () => sign({ sub: "boss", app_metadata: { governance_role: "admin" } });
+
+  it("see rules, alerts, cost and statistics", async () => {
+    for (const token of [project.serviceRoleKey, await admin()]) {
+      expect(await send("GET", "/admin/rules", token)).toMatchObject({
+        status: 200,
+        body: expect.any(Array),
+      });
+      expect(await send("GET", "/admin/alerts", token)).toMatchObject({
+        status: 200,
+        body: { alerts: expect.any(Array), cost_alerts: expect.any(Array) },
+      });
+      expect(await send("GET", "/admin/cost/dashboard?days=7", token)).toMatchObject({
+        status: 200,
+        body: { total_tokens: 6_000, by_day: expect.any(Array), cost_alerts: expect.any(Array) },
+      });
+      expect(await send("GET", "/admin/tokens/stats", token)).toMatchObject({
+        status: 200,
+        body: {
+          totalUsersWithTokens: expect.any(Number),
+          avgBalancePerUser: expect.any(Number),
+          totalTokensUsedToday: expect.any(Number),
+          lowBalanceUsers: expect.any(Number),
+          activeAlerts: expect.any(Number),
+        },
+      });
+    }
+  });
+
+  it("are nobody else", async () => {
+    for (const route of ["/admin/rules", "/admin/alerts", "/admin/cost/dashboard", "/admin/tokens/stats"]) {
+      expect(await send("GET", route, await sign({ sub: "ann" })), route).toMatchObject({
+        status: 403,
+        body: { error: "not_allowed" },
+      });
+      // What users may write about themselves makes nobody an admin.
+      expect(
+        await send(
+          "GET",
+          route,
+          await sign({ sub: "ann", user_metadata: { governance_role: "admin" }, governance_role: "admin" }),
+        ),
+      ).toMatchObject({ status: 403 });
+      expect(await send("GET", route, await sign({ sub: "boss", role: "service_role" }))).toMatchObject({
+        status: 403,
+      });
+      expect(await send("GET", route, `${project.serviceRoleKey}x`)).toMatchObject({ status: 401 });
+      expect(await send("GET", route, null)).toMatchObject({ status: 401 });
+    }
+  });
+
+  it("change a rule once a key, and not over somebody else's change", async () => {
+    const rule = {
+      rule_name: "http_rule",
+      conditions: { all: [{ fact: "messages_today", op: ">", value: 5_000 }] },
+      action: { warn: { message: "Many messages." } },
+    };
+    const key = { "idempotency-key": "put-1" };
+    const first = await send("PUT", "/admin/rules", await admin(), { rule, expected_version: 0 }, key);
+    expect(first).toMatchObject({ status: 200, body: { version: 1, updated_by: "boss@example.com" } });
+    expect(
+      await send("PUT", "/admin/rules", await admin(), { rule, expected_version: 0 }, key),
+    ).toMatchObject({ status: 200, body: first.body });
+    expect(await send("PUT", "/admin/rules", await admin(), { rule, expected_version: 0 })).toMatchObject({
+      status: 409,
+      body: { error: "version_conflict" },
+    });
+    expect(
+      await send("PUT", "/admin/rules", await admin(), {
+        rule: { ...rule, conditions: { all: [{ fact: "moon", op: "=", value: 1 }] } },
+      }),
+    ).toMatchObject({ status: 422, body: { error: "invalid_rule", details: "conditions.all[0].fact" } });
+    for (const body of [
+      "",
+      "{",
+      "[]",
+      "null",
+      '"x"',
+      { rules: [] },
+      { rule: null },
+      { rule, expected_version: "x" },
+      { rule: "x".repeat(300_000) },
+    ]) {
+      const { status, body: answer } = await send("PUT", "/admin/rules", await admin(), body);
+      expect([400, 413, 422]).toContain(status);
+      expect(answer).toMatchObject({ error: expect.any(String), message: expect.any(String) });
+    }
+  });
+});
+
+describe("everybody", () => {
+  it("is told what there is not", async () => {
+    expect(await send("GET", "/nothing", null)).toMatchObject({ status: 404, body: { error: "not_found" } });
+    expect(await send("GET", "/__proto__", null)).toMatchObject({ status: 404 });
+    expect(await send("POST", "/tokens/balance", null)).toMatchObject({
+      status: 405,
+      body: { error: "method_not_allowed" },
+    });
+  });
+
+  it("lets pages of the one app that was named call it", async () => {
+    const { status, headers } = await send("OPTIONS", "/tokens/balance", null);
+    expect(status).toBe(204);
+    expect(headers.get("access-control-allow-origin")).toBe("https://app.example");
+  });
+
+  it("says so when the project does not answer, and tells nothing of its inside", async () => {
+    isDown = true;
+    try {
+      for (const route of ["/tokens/balance", "/admin/rules"]) {
+        expect(await send("GET", route, await sign({ sub: "ann" }))).toMatchObject({
+          status: 503,
+          body: { error: "unavailable", details: null },
+        });
+      }
+    } finally {
+      isDown = false;
+    }
+  });
+});

@@ -1,0 +1,458 @@
+/**
+ * The programs of docs/guides/integrate.md and guard.md, compiled strictly and run as they stand: Express and Hono in Node, the Edge Function in Deno, in
+ * front of a real project on PostgreSQL and a scripted provider over HTTP. What is the reader's own (`openai`, `userOf`,
+ * `callModel` …) is put before them.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
+import { createProjectDatabase } from "../../support/database.ts";
+
+const run = promisify(execFile);
+const repository = fileURLToPath(new URL("../../..", import.meta.url));
+const core = new URL("../../../shared/governance/index.ts", import.meta.url).href;
+const guide = readFileSync(join(repository, "docs/guides/guard.md"), "utf8");
+const page = readFileSync(join(repository, "docs/guides/integrate.md"), "utf8");
+
+const programsOn = (text: string): string[] =>
+  [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1] as string);
+
+/** The code blocks below a heading of the guide. */
+function programsUnder(heading: string): string[] {
+  const section = guide.split(/^## /m).find((part) => part.startsWith(heading)) ?? "";
+  const blocks = programsOn(section);
+  if (blocks.length === 0) throw new Error(`The guide has no program under "${heading}".`);
+  return blocks.map((block) => block.replaceAll(/"[^"]*\/governance\/index\.ts"/g, JSON.stringify(core)));
+}
+
+const [once = "", store = ""] = programsUnder("Once");
+const nodePrelude = `
+const userOf = (given) => given.get?.("x-user") ?? given.req.header("x-user");
+async function* eventsOf(response) {
+  let rest = "";
+  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + piece).split("\\n\\n");
+    rest = lines.pop();
+    for (const line of lines) if (line !== "data: [DONE]") yield JSON.parse(line.slice(6));
+  }
+}
+const openai = { chat: { completions: { async create(body, options) {
+  const response = await fetch(process.env.PROVIDER_URL + "/chat", { method: "POST", body: JSON.stringify(body), ...options });
+  if (!response.ok) throw new Error("provider: " + response.status);
+  return body.stream ? eventsOf(response) : response.json();
+} } } };
+`;
+const denoPrelude = `
+const userOf = async (request) => request.headers.get("x-user");
+const EdgeRuntime = { waitUntil: (promise) => void promise };
+const realFetch = globalThis.fetch;
+globalThis.fetch = (input, init) =>
+  realFetch(typeof input === "string" ? input.replace("https://api.anthropic.com", Deno.env.get("PROVIDER_URL")) : input, init);
+`;
+
+/** What the compiler is told of the reader's own, and of Express, which has no types of its own. */
+const nodeTypes = `
+declare const userOf: (given: unknown) => string;
+interface ChatUsage { prompt_tokens: number; completion_tokens: number; total_tokens: number }
+interface ChatBody { model: string; messages: { role: "user"; content: string }[]; stream_options?: { include_usage?: boolean } }
+interface ChatOptions { signal?: AbortSignal | null }
+interface Chat { choices: { message: { content: string | null } }[]; usage?: ChatUsage }
+interface ChatChunk { choices: { delta: { content?: string | null } }[]; usage?: ChatUsage | null }
+declare const callModel: (model: string, text: string) => Promise<{ usage: { input_tokens: number; output_tokens: number } }>;
+declare const settleLater: (settlement: Record<string, unknown>) => Promise<void>;
+declare const openai: { chat: { completions: {
+  create(body: ChatBody & { stream?: false }, options?: ChatOptions): Promise<Chat>;
+  create(body: ChatBody & { stream: true }, options?: ChatOptions): Promise<AsyncIterable<ChatChunk>>;
+} } };
+declare module "express" {
+  interface Request { body: any; get(name: string): string | undefined }
+  interface Response { status(code: number): this; set(headers: Record<string, string>): this; json(body: unknown): this }
+  interface App { use(handler: unknown): void; post(path: string, handler: (req: Request, res: Response) => unknown): void; listen(port?: string): import("node:http").Server }
+  function express(): App;
+  namespace express { function json(): unknown }
+  export default express;
+}
+`;
+const denoTypes = "declare const userOf: (given: unknown) => Promise<string>;\n";
+const deno = join(repository, "node_modules/deno/bin.cjs");
+
+interface Backend {
+  readonly program: string;
+  readonly file: string;
+  readonly command: (file: string) => readonly [string, ...string[]];
+}
+const node = (file: string): [string, ...string[]] => [process.execPath, "--no-warnings", file];
+const backends: Readonly<Record<"Express" | "Hono" | "Edge Function", Backend>> = {
+  Express: {
+    program: [nodePrelude, store, once, ...programsUnder("Express")].join("\n"),
+    file: "express.ts",
+    command: node,
+  },
+  Hono: {
+    program: [nodePrelude, store, once, ...programsUnder("Hono")].join("\n"),
+    file: "hono.ts",
+    command: node,
+  },
+  "Edge Function": {
+    program: [denoPrelude, ...programsUnder("Supabase Edge Function")].join("\n"),
+    file: "edge.ts",
+    command: (file) => [
+      process.execPath,
+      deno,
+      "run",
+      "--no-check",
+      "--no-prompt",
+      "--allow-net",
+      "--allow-env",
+      "--allow-read",
+      "--node-modules-dir=manual",
+      file,
+    ],
+  },
+};
+
+let folder: string;
+let project: LocalProject;
+let admin: pg.Client;
+/** Between a backend and its project: what may be away. */
+let isAway: (path: string) => boolean = () => false;
+const redisHash = new Map<string, string>();
+const servers: Server[] = [];
+const running = new Set<ChildProcess>();
+let projectUrl: string;
+let providerUrl: string;
+let redisUrl: string;
+
+async function serve(answer: (body: string, request: IncomingMessage, response: ServerResponse) => unknown) {
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const piece of request) body += String(piece);
+    await answer(body, request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  servers.push(server);
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const input = 11;
+const output = 7;
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function provide(body: string, _request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { messages, stream } = JSON.parse(body) as { messages: { content: string }[]; stream?: boolean };
+  const text = messages[0]?.content ?? "";
+  if (text === "fail") return void response.writeHead(500).end();
+  if (text === "slow") await pause(1_000);
+  const usage = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
+  if (stream !== true) {
+    const answer = {
+      type: "message",
+      choices: [{ message: { content: `You said ${text}.` } }],
+      usage: _request.url === "/chat" ? usage : { input_tokens: input, output_tokens: output },
+    };
+    return void response.end(JSON.stringify(answer));
+  }
+  const send = (chunk: unknown): unknown => response.write(`data: ${JSON.stringify(chunk)}\n\n`);
+  for (let word = 0; word < (text === "long" ? 400 : output); word++) {
+    if (text === "break" && word === 3) return void response.destroy();
+    send({ choices: [{ delta: { content: "four" } }] });
+    await pause(text === "long" ? 10 : 0);
+    if (response.destroyed) return;
+  }
+  send({ choices: [], usage });
+  response.end("data: [DONE]\n\n");
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "guard-guide-"));
+  symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
+  writeFileSync(
+    join(folder, "package.json"),
+    JSON.stringify({ type: "module", dependencies: { "@supabase/supabase-js": "2" } }),
+  );
+  const { ownerUrl, url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
+  admin = new pg.Client({ connectionString: url });
+  await admin.connect();
+  projectUrl = await serve(async (body, request, response) => {
+    if (isAway(request.url ?? "")) return void response.destroy();
+    const { host: _, connection: __, "content-length": ___, ...headers } = request.headers;
+    const answer = await fetch(`${project.url}${request.url}`, {
+      method: request.method ?? "POST",
+      headers: headers as Record<string, string>,
+      body,
+    });
+    response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
+  });
+  providerUrl = await serve(provide);
+  redisUrl = await serve((body, _request, response) => {
+    const [command, , key = "", value = ""] = JSON.parse(body) as string[];
+    if (command === "HSET") redisHash.set(key, value);
+    if (command === "HDEL") redisHash.delete(key);
+    response.end(JSON.stringify({ result: command === "HVALS" ? [...redisHash.values()] : 1 }));
+  });
+});
+afterAll(async () => {
+  for (const child of running) child.kill("SIGKILL");
+  for (const server of servers) server.closeAllConnections();
+  await project?.stop();
+  await admin?.end();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Started {
+  readonly chat: (user: string, message: string, signal?: AbortSignal) => Promise<Response>;
+  stop(signal: NodeJS.Signals): Promise<void>;
+}
+
+async function start({ program, file, command }: Backend): Promise<Started> {
+  const probe = createTcpServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  writeFileSync(join(folder, file), program);
+  const [executable, ...args] = command(join(folder, file));
+  const child = spawn(executable, args, {
+    cwd: folder,
+    detached: true,
+    env: {
+      ...process.env,
+      PORT: String(port),
+      DENO_SERVE_ADDRESS: `tcp:127.0.0.1:${port}`,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+      SETTLEMENTS_DB: join(folder, `${file}.db`),
+      PROVIDER_URL: providerUrl,
+      REDIS_URL: redisUrl,
+      NO_COLOR: "1",
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  running.add(child);
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (piece) => (said += String(piece)));
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const url = `http://127.0.0.1:${port}/chat`;
+  for (let tries = 0; ; tries++) {
+    if (child.exitCode !== null || tries > 600) throw new Error(`${file} did not begin to serve: ${said}`);
+    const answers = await fetch(url).then(
+      async (response) => (await response.text(), true),
+      () => false,
+    );
+    if (answers) break;
+    await pause(100);
+  }
+  return {
+    chat: (user, message, signal) =>
+      fetch(url, {
+        method: "POST",
+        headers: { "content-type": "application/json", "x-user": user },
+        body: JSON.stringify({ message }),
+        ...(signal ? { signal } : {}),
+      }),
+    async stop(signal) {
+      // Deno is the child of its launcher: the whole group.
+      if (child.pid) process.kill(-child.pid, signal);
+      await ended;
+      running.delete(child);
+    },
+  };
+}
+
+interface Account {
+  charged: number;
+  reserved: number;
+  calls: number;
+}
+async function accountOf(user: string): Promise<Account> {
+  const { rows } = await admin.query<Record<keyof Account, string>>(
+    `select coalesce(sum(r.charged_tokens), 0) as charged, count(r.*) as calls, a.reserved_tokens as reserved
+     from governance.accounts a left join governance.requests r using (account_id) where a.user_id = $1 group by a.account_id`,
+    [user],
+  );
+  const row = rows[0];
+  return { charged: Number(row?.charged), reserved: Number(row?.reserved), calls: Number(row?.calls) };
+}
+/** Settlements come after the answer. */
+async function settles(user: string, expected: Partial<Account>): Promise<void> {
+  await expect
+    .poll(() => accountOf(user), { timeout: 60_000, interval: 100 })
+    .toMatchObject({ reserved: 0, ...expected });
+}
+
+describe("the page for backend engineers", () => {
+  const program = programsOn(page)[0] ?? "";
+  const own = `
+const callModel = async (model, text) => {
+  if (text === "fail") throw new Error("x".repeat(5000));
+  return { text: \`\${model} heard \${text}\`, usage: { input_tokens: ${input}, output_tokens: ${output} } };
+};
+const queue = [];
+const settleLater = async (settlement) => void queue.push(settlement);
+`;
+  const user = "integrated";
+  /** What the program answers to a message, or throws, and what it has left to settle. */
+  async function chat(
+    message: string,
+  ): Promise<{ status?: number; body?: { text: string }; left: object[] }> {
+    const call = `const answer = await chat("${user}", ${JSON.stringify(message)}, "c").catch(() => ({}));
+console.log(JSON.stringify({ ...answer, left: queue }));`;
+    writeFileSync(join(folder, "integrate.ts"), [program, own, call].join("\n"));
+    const env = {
+      ...process.env,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+    };
+    const { stdout } = await run(process.execPath, ["--no-warnings", "integrate.ts"], { cwd: folder, env });
+    return JSON.parse(stdout) as Awaited<ReturnType<typeof chat>>;
+  }
+
+  it("makes the two calls around a model's: charged, given back, or left to be settled", async () => {
+    expect(await chat("hello")).toMatchObject({
+      status: 200,
+      body: { text: "gpt-4o heard hello" },
+      left: [],
+    });
+    await settles(user, { charged: input + output, calls: 1 });
+
+    // A provider's error may be longer than a reason.
+    expect(await chat("fail")).toEqual({ left: [] });
+    await settles(user, { charged: input + output, calls: 2 });
+
+    isAway = (path) => path.endsWith("/settle_usage");
+    const { status, left } = await chat("again");
+    isAway = () => false;
+    expect([status, left]).toMatchObject([200, [{ p_input_tokens: input, p_output_tokens: output }]]);
+    expect((await accountOf(user)).reserved).toBeGreaterThan(0);
+
+    await admin.query("select block_user('b-integrated', $1, 'test', null, 'op')", [user]);
+    expect(await chat("hello")).toMatchObject({ status: 403, body: { reason: "user_blocked" } });
+  });
+});
+
+describe("the guide's programs", () => {
+  const compile = (...args: string[]): Promise<string> =>
+    run(process.execPath, args, { cwd: folder, env: { ...process.env, NO_COLOR: "1" } }).then(
+      () => "",
+      (error: { stdout: string; stderr: string }) => error.stdout + error.stderr,
+    );
+
+  it("compile in Node under strict", async () => {
+    writeFileSync(join(folder, "types.d.ts"), nodeTypes);
+    writeFileSync(join(folder, "page.ts"), programsOn(page)[0] ?? "");
+    for (const name of ["Express", "Hono"]) {
+      const program = [store, once, ...programsUnder(name)].join("\n");
+      // The compiler knows paths, no addresses.
+      writeFileSync(join(folder, `${name}.ts`), program.replaceAll(core, fileURLToPath(core)));
+    }
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({
+        compilerOptions: {
+          strict: true,
+          noEmit: true,
+          module: "nodenext",
+          target: "es2024",
+          types: ["node"],
+          skipLibCheck: true,
+          allowImportingTsExtensions: true,
+        },
+        files: ["types.d.ts", "page.ts", "Express.ts", "Hono.ts"],
+      }),
+    );
+    expect(await compile(join(repository, "node_modules/typescript/bin/tsc"), "-p", ".")).toBe("");
+  });
+
+  it("compile in Deno", async () => {
+    const program = `${denoTypes}${programsUnder("Supabase Edge Function").join("\n")}`;
+    writeFileSync(join(folder, "edge-types.ts"), program);
+    expect(await compile(deno, "check", "--quiet", "--node-modules-dir=manual", "edge-types.ts")).toBe("");
+  });
+});
+
+describe.each(Object.keys(backends) as (keyof typeof backends)[])("the guide's %s backend", (name) => {
+  const backend = backends[name];
+  const user = name.toLowerCase().replace(" ", "-");
+
+  it("answers, refuses, gives back and settles after a crash, as the guide says", async () => {
+    let server = await start(backend);
+    const answer = await server.chat(user, "hello");
+    expect(answer.status).toBe(200);
+    expect(await answer.text()).toContain(name === "Hono" ? "four".repeat(output) : "You said hello.");
+    await settles(user, { charged: input + output, calls: 1 });
+
+    // Refused by the database: the provider is not asked, and the user is told what to do.
+    await admin.query("select block_user($1, $2, 'test', null, 'op')", [`b-${user}`, user]);
+    const blocked = await server.chat(user, "hello");
+    expect([blocked.status, await blocked.json()]).toMatchObject([403, { error: "user_blocked" }]);
+    await admin.query("select unblock_user($1, $2, 'test', 'op')", [`u-${user}`, user]);
+    await admin.query("select upsert_account($1), update_user_token_balance($1, -50000, 'adjustment')", [
+      `poor-${user}`,
+    ]);
+    const poor = await server.chat(`poor-${user}`, "hello");
+    expect([poor.status, await poor.json()]).toMatchObject([
+      402,
+      { error: "insufficient_tokens", upgrade: { plan_id: "pro" }, balance: { available: 0 } },
+    ]);
+
+    // The provider fails: nothing is charged, nothing stays held.
+    expect((await server.chat(user, "fail")).status).toBe(502);
+    await settles(user, { charged: input + output, calls: 3 });
+
+    // The database is away when it comes to settling, and the process dies: the next one settles, once.
+    isAway = (path) => path.endsWith("/settle_usage");
+    const unsettled = await server.chat(user, "again");
+    expect(unsettled.status).toBe(200);
+    await unsettled.text();
+    await expect.poll(() => accountOf(user), { timeout: 60_000 }).toMatchObject({ calls: 4 });
+    expect((await accountOf(user)).reserved).toBeGreaterThan(0);
+    await server.stop("SIGKILL");
+    isAway = () => false;
+    server = await start(backend);
+    await settles(user, { charged: 2 * (input + output), calls: 4 });
+
+    // Nobody can be asked: closed.
+    isAway = () => true;
+    const away = await server.chat(user, "hello");
+    expect([away.status, away.headers.get("retry-after"), await away.json()]).toMatchObject([
+      503,
+      "5",
+      { error: "unavailable" },
+    ]);
+    isAway = () => false;
+    await settles(user, { charged: 2 * (input + output) });
+
+    if (name === "Express") {
+      // Asked to end while a call is under way: it is answered, and what it used is charged.
+      const last = server.chat(user, "slow");
+      await expect.poll(() => accountOf(user), { timeout: 60_000 }).toMatchObject({ calls: 5 });
+      await server.stop("SIGTERM");
+      expect((await last).status).toBe(200);
+      await settles(user, { charged: 3 * (input + output) });
+      return;
+    }
+    if (name === "Hono") {
+      // The provider breaks off after three words; the message "break" is two tokens.
+      await (await server.chat(user, "break")).text().catch(() => "");
+      await settles(user, { charged: 2 * (input + output) + 2 + 3 });
+      const controller = new AbortController();
+      const long = await server.chat(user, "long", controller.signal);
+      await long.body?.getReader().read();
+      controller.abort();
+      await settles(user, { calls: 6 });
+      const { charged } = await accountOf(user);
+      // 1 for the message, and some of the 400 words.
+      expect(charged - 2 * (input + output) - 5).toBeGreaterThan(1);
+      expect(charged - 2 * (input + output) - 5).toBeLessThan(300);
+    }
+    await server.stop("SIGTERM");
+  });
+});
