@@ -85,7 +85,11 @@ try {
     onProgress: (sentence) => process.stdout.write(`${sentence}\n`),
   });
   if (outcome.applied.length === 0) {
-    process.stdout.write(`Nothing to apply: all ${outcome.present} migrations are there.\n`);
+    process.stdout.write(
+      outcome.present === 1
+        ? "Nothing to apply: the migration is there.\n"
+        : `Nothing to apply: all ${outcome.present} migrations are there.\n`,
+    );
   }
 } catch (error) {
   fail(1, error instanceof MigrationError ? error.message : `Migrating failed: ${(error as Error).message}`);

@@ -1,7 +1,16 @@
 /** The console against a real local project, through a line that can be cut. */
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer, connect, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -404,13 +413,18 @@ test("a project with older migrations is refused naming them, one with newer ask
 });
 
 test("a project without the console's functions is one without migrations", async () => {
+  // A project that has the schema and the calls, but not the console's functions: as one of another product would.
   const resourcesDir = join(folder, "older");
   mkdirSync(join(resourcesDir, "migrations"), { recursive: true });
   cpSync(join(defaultResourcesDir, "presets"), join(resourcesDir, "presets"), { recursive: true });
-  for (const file of readdirSync(join(defaultResourcesDir, "migrations")).filter(
-    (name) => name < "20261122000600",
-  )) {
-    cpSync(join(defaultResourcesDir, "migrations", file), join(resourcesDir, "migrations", file));
+  for (const file of readdirSync(join(defaultResourcesDir, "migrations"))) {
+    const sql = readFileSync(join(defaultResourcesDir, "migrations", file), "utf8");
+    writeFileSync(
+      join(resourcesDir, "migrations", file),
+      `${sql}\ndo $$ declare f record; begin for f in select oid::regprocedure as name from pg_catalog.pg_proc
+         where pronamespace = 'public'::regnamespace and proname like 'console\\_%' loop
+         execute format('drop function %s', f.name); end loop; end $$;`,
+    );
   }
   const old = await startLocalProject({
     dataDir: join(folder, "old-project"),

@@ -3,15 +3,10 @@
  * what closing a period asks for and seals.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from "vitest";
-import { defaultResourcesDir, migrate, pgConnection } from "../../../local-project/migrations.ts";
-import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
-import { makeSupabaseLike } from "../../support/postgres.ts";
+import { createProjectDatabase } from "../../support/database.ts";
 
 const urls = inject("postgresUrls");
 const period = { from: "2026-03-01T00:00:00Z", to: "2026-04-01T00:00:00Z" };
@@ -989,47 +984,6 @@ for (const version of [18, 15] as const) {
         await close("may");
         expect(await sealedWith("may")).toEqual([fresh.difference_id]);
       });
-    });
-
-    it("takes over what an earlier version kept: cases, runs, closed periods", async () => {
-      const resourcesDir = mkdtempSync(join(tmpdir(), "governance-before-"));
-      try {
-        cpSync(defaultResourcesDir, resourcesDir, { recursive: true });
-        const folder = join(resourcesDir, "migrations");
-        for (const name of readdirSync(folder)) if (name > "20261122999999") rmSync(join(folder, name));
-        const url = await makeSupabaseLike(await createEmptyDatabase(server ?? ""));
-        const client = new pg.Client({ connectionString: url });
-        await client.connect();
-        const ask = async <T>(sql: string, values: unknown[] = []): Promise<T> =>
-          (Object.values((await client.query(sql, values)).rows[0] ?? {}) as T[])[0] as T;
-        await migrate(pgConnection(client), { resourcesDir, preset: { name: "athro" } });
-        await client.query("select upsert_account('payer', 'full')");
-        const [posted, open] = [paid("old"), paid("still")];
-        await client.query("select console_keep_reconciliation('old-run', 'fay', $1, $2)", [
-          JSON.stringify(reportOf()),
-          JSON.stringify([posted, open]),
-        ]);
-        await client.query("select console_case_action('c', $1, 'propose', 'fay')", [[posted.difference_id]]);
-        await client.query("select console_post_correction($1, 'fay')", [posted.difference_id]);
-        await migrate(pgConnection(client), {});
-        expect(
-          await ask("select console_keep_reconciliation('new-run', 'fay', $1, $2)", [
-            JSON.stringify(reportOf()),
-            JSON.stringify([open]),
-          ]),
-        ).toMatchObject({ verified: 1, kept: 1, not_looked_for: 0 });
-        expect(await ask("select console_compare_reconciliations('new-run', 'old-run') -> 'counts'")).toEqual(
-          {
-            new: 0,
-            gone: 1,
-            changed: 0,
-            same: 1,
-          },
-        );
-        await client.end();
-      } finally {
-        rmSync(resourcesDir, { recursive: true, force: true });
-      }
     });
   });
 }

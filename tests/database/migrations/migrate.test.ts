@@ -1,7 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
@@ -284,17 +284,30 @@ describe("migrate elsewhere", () => {
   });
 });
 
-/** The first release: databases that it made are brought up to date by the migrations after it. */
-const FIRST_RELEASE = "20261122001000";
+/** What a later release may add: a column, a changed function, a table. Databases in use take it over. */
+const LATER = {
+  version: "20991231000000",
+  name: "governance_later",
+  sql: `
+alter table governance.accounts add column planted text;
+create table governance.planted (planted_id bigint primary key);
+alter table governance.planted enable row level security;
+create or replace function public.get_user_token_balance(p_user_id text) returns bigint
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  return (select subscription_tokens + purchased_tokens + promotional_tokens - reserved_tokens
+    from governance.accounts where user_id = p_user_id);
+end
+$$;`,
+} as const;
 
-/** A folder of the product's migrations up to the first release, with its presets. */
-function firstRelease(): string {
-  const folder = mkdtempSync(join(tmpdir(), "migrate-first-"));
-  cpSync("supabase/migrations", join(folder, "migrations"), {
-    recursive: true,
-    filter: (path) => !path.endsWith(".sql") || basename(path) <= `${FIRST_RELEASE}~`,
-  });
+/** A folder of the product's migrations and presets with one migration more: the release after this one. */
+function laterRelease(): string {
+  const folder = mkdtempSync(join(tmpdir(), "migrate-later-"));
+  cpSync("supabase/migrations", join(folder, "migrations"), { recursive: true });
   cpSync("supabase/presets", join(folder, "presets"), { recursive: true });
+  writeFileSync(join(folder, "migrations", `${LATER.version}_${LATER.name}.sql`), LATER.sql);
   return folder;
 }
 
@@ -436,25 +449,24 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
       expect(await supabasePush(ownerUrl)).toContain("Remote database is up to date");
     });
 
-    it("are all there for this runner after `supabase db push`, of the first release and then of this one, beside a project's own", async () => {
+    it("are all there for this runner after `supabase db push`, of this release and then of a later one, beside a project's own", async () => {
       const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       await withClient(owner, (c) => c.query(THEIRS));
       const before = await theirs(owner);
-      const first = firstRelease();
-      expect(await supabasePush(owner, join(first, "migrations"))).toContain("Applying migration");
-      rmSync(first, { recursive: true });
-      const pushed = await supabasePush(owner);
-      expect(pushed).not.toContain(FIRST_RELEASE);
-      for (const { version: of, name } of readMigrations().filter((one) => one.version > FIRST_RELEASE))
-        expect(pushed).toContain(`${of}_${name}`);
+      expect(await supabasePush(owner)).toContain("Applying migration");
+      const later = laterRelease();
+      const pushed = await supabasePush(owner, join(later, "migrations"));
+      for (const { version: of } of readMigrations()) expect(pushed).not.toContain(of);
+      expect(pushed).toContain(`${LATER.version}_${LATER.name}`);
       const outcome = await withClient(owner, (c) =>
-        migrate(pgConnection(c), { preset: { name: "default" } }),
+        migrate(pgConnection(c), { resourcesDir: later, preset: { name: "default" } }),
       );
       expect(outcome).toMatchObject({
         applied: [],
-        present: readMigrations().length,
+        present: readMigrations(later).length,
         preset: { name: "default" },
       });
+      rmSync(later, { recursive: true });
       expect(await theirs(owner)).toEqual(before);
     });
 
@@ -482,22 +494,19 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
       });
     });
 
-    it("bring a living database of the first release up to date: nothing is lost, open holds still settle, the proof is whole", async () => {
+    it("bring a living database up to date with a later release: nothing is lost, open holds still settle, the proof is whole", async () => {
       const superuser = await createEmptyDatabase(server);
       const owner = await makeSupabaseLike(superuser);
-      const first = firstRelease();
-      await withClient(owner, (c) =>
-        migrate(pgConnection(c), { resourcesDir: first, preset: { name: "default" } }),
-      );
-      rmSync(first, { recursive: true });
+      const later = laterRelease();
+      await withClient(owner, (c) => migrate(pgConnection(c), { preset: { name: "default" } }));
       const project = projectAt(owner, 1);
       const answers = await live(project);
       const before = await rowsOf(project);
       const events = (await project.call("usage_events_since", null, 20)) as unknown as Events;
 
-      expect((await withClient(owner, (c) => migrate(pgConnection(c)))).applied.length).toBe(
-        readMigrations().filter((one) => one.version > FIRST_RELEASE).length,
-      );
+      expect(
+        (await withClient(owner, (c) => migrate(pgConnection(c), { resourcesDir: later }))).applied,
+      ).toEqual([`${LATER.version}_${LATER.name}`]);
 
       // Every row of before is there with everything that it held, in its table.
       const after = await rowsOf(project);
@@ -541,9 +550,13 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
       for (const event of laterEvents())
         expect(await project.call("process_stripe_event", event)).toMatchObject({ status: "processed" });
       expect(
-        (await withClient(owner, (c) => migrate(pgConnection(c), { preset: { name: "default" } }))).preset
-          ?.name,
+        (
+          await withClient(owner, (c) =>
+            migrate(pgConnection(c), { resourcesDir: later, preset: { name: "default" } }),
+          )
+        ).preset?.name,
       ).toBe("default");
+      rmSync(later, { recursive: true });
       await expectSoundBooks(project);
       await project.close();
     });
@@ -731,12 +744,12 @@ describe("npm run migrate", () => {
     const owner = await makeSupabaseLike(await createEmptyDatabase(urls[18]));
     const first = await run("--database-url", owner, "--preset", "default");
     expect(first).toMatchObject({ code: 0, err: "" });
-    expect(first.out).toMatch(/^Applied \d{14}_governance_schema\.\n/);
+    expect(first.out).toMatch(/^Applied \d{14}_governance_baseline\.\n/);
     expect(first.out).toContain("Applied the preset default.");
     const second = await run("--database-url", owner);
     expect(second).toMatchObject({
       code: 0,
-      out: expect.stringMatching(/^Nothing to apply: all \d+ migrations are there\.\n$/) as unknown,
+      out: expect.stringMatching(/^Nothing to apply: the migration is there\.\n$/) as unknown,
     });
   });
 

@@ -1,0 +1,11458 @@
+-- Written by `npm run schema` from supabase/schemas: edit there.
+select set_config('check_function_bodies', 'off', true);
+
+-- schemas/01_schema.sql
+-- The schema. Everything lives in schema governance, which no API exposes; the functions in schema public are the only
+-- way in. supabase/CONVENTIONS.md lists the invariants that every writer keeps.
+create schema governance;
+
+comment on schema governance is
+  'What AI usage costs, who may spend it, and the proof. Not exposed: use the functions in schema public.';
+
+revoke all on schema governance from public;
+
+alter default privileges in schema governance revoke all on functions from public;
+
+-- One order of ids for decisions, ledger entries and hold events: the feed merges them by id.
+create sequence governance.event_ids as bigint;
+
+create function governance.refuse_change() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  raise exception using errcode = 'PT403', hint = 'append_only',
+    message = format('%s is append-only: a correction is a new entry', tg_table_name);
+end
+$$;
+comment on function governance.refuse_change() is 'Keeps a table append-only, for its owner too.';
+
+-- schemas/02_inputs.sql
+-- Errors that callers see, and the checks of what they send.
+
+-- Rules: checked and compiled when saved, evaluated as straight plpgsql. docs/RULES.md is the meaning; the core in
+-- shared/governance implements the same page.
+
+create function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text default null) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  raise exception using errcode = p_sqlstate, hint = p_hint, message = p_message, detail = coalesce(p_detail, '');
+end
+$$;
+comment on function governance.fail(text, text, text,
+  text) is 'Raises an error of supabase/ERROR_CODES.md: SQLSTATE, stable word, sentence.';
+
+create function governance.check_text(p_value jsonb, p_path text, p_max int) returns text
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_value) is distinct from 'string' or char_length(p_value #>> '{}') not between 1 and p_max then
+    perform governance.invalid_rule(p_path, format('a text of 1 to %s characters is needed', p_max));
+  end if;
+  return p_value #>> '{}';
+end
+$$;
+comment on function governance.check_text(jsonb, text, int) is 'A text within its length.';
+
+create function governance.check_whole(p_value jsonb, p_path text, p_min bigint, p_max bigint) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) is distinct from 'number' then
+    perform governance.invalid_rule(p_path, format('a whole number from %s to %s is needed', p_min, p_max));
+  end if;
+  v_number := (p_value #>> '{}')::numeric;
+  if v_number <> trunc(v_number) or v_number not between p_min and p_max then
+    perform governance.invalid_rule(p_path, format('a whole number from %s to %s is needed', p_min, p_max));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
+
+-- Accounts, lots and the ledger. Whoever changes an account's tokens holds its lock (governance.lock_account) and
+-- writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Arguments
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.check_id(p_name text, p_value text, p_max int default 255) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_value is null or btrim(p_value) = '' then
+    perform governance.fail('PT400', 'invalid_argument', format('%s is needed', p_name));
+  elsif char_length(p_value) > p_max then
+    perform governance.fail('PT400', 'invalid_argument', format('%s has more than %s characters', p_name, p_max));
+  end if;
+end
+$$;
+comment on function governance.check_id(text, text, int) is 'Refuses an identifier that is missing, blank or too long.';
+
+create function governance.check_optional(p_name text, p_value text, p_max int) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if char_length(p_value) > p_max then
+    perform governance.fail('PT400', 'invalid_argument', format('%s has more than %s characters', p_name, p_max));
+  end if;
+end
+$$;
+comment on function governance.check_optional(text, text, int) is 'Refuses a text that is too long.';
+
+create function governance.check_metadata(p_name text, p_value jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_value is not null and jsonb_typeof(p_value) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', format('%s must be a JSON object', p_name));
+  elsif octet_length(p_value::text) > 16384 then
+    perform governance.fail('PT400', 'invalid_argument', format('%s is larger than 16 KB', p_name));
+  end if;
+end
+$$;
+comment on function governance.check_metadata(text, jsonb) is 'Refuses metadata that is no object or is too large.';
+
+create function governance.check_limit(p_limit int, p_max int) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and p_max then
+    perform governance.fail('PT400', 'invalid_argument', format('p_limit is a whole number from 1 to %s', p_max));
+  end if;
+end
+$$;
+comment on function governance.check_limit(int, int) is 'Refuses a page size that is out of bounds.';
+
+create function governance.check_period(p_start timestamptz, p_end timestamptz) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_start is null or p_end is null or not isfinite(p_start) or not isfinite(p_end) or p_start >= p_end
+    or p_start < '1900-01-01 00:00:00Z' or p_end > '2200-01-01 00:00:00Z' then
+    perform governance.fail('PT400', 'invalid_argument',
+      'A period is needed: p_start before p_end, between the years 1900 and 2200');
+  end if;
+end
+$$;
+comment on function governance.check_period(timestamptz, timestamptz) is 'Refuses a period that is none.';
+
+create function governance.try_jsonb(p_text text) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+begin
+  return p_text::jsonb;
+exception when data_exception or program_limit_exceeded or statement_too_complex then
+  return null;
+end
+$$;
+comment on function governance.try_jsonb(text) is 'The JSON of a text; null if it is none.';
+
+-- schemas/03_clock.sql
+-- The server's clock, the test clock, and time zones.
+
+-- What the proofs found outside the path of a call.
+
+-- Reading the server's own list opens every file of its time zone database (20 to 60 ms): once, here, and afterwards
+-- only for a zone that was added since.
+create table governance.time_zones (
+  lower_name text primary key,
+  name text not null
+);
+
+comment on table governance.time_zones is 'Time zones as the time zone database spells them, by their name in lower '
+  'case.';
+
+create function governance.now() returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_now timestamptz;
+begin
+  select coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) into v_now
+    from governance.active_config c;
+  return v_now;
+end
+$$;
+comment on function governance.now() is 'The server''s clock, or the test clock where a test set one.';
+
+create function governance.set_test_clock(p_at timestamptz, p_frozen boolean default false) returns timestamptz
+  language plpgsql set search_path = '' as $$
+begin
+  update governance.active_config set
+    test_clock_offset = case when p_at is not null and not p_frozen then p_at - clock_timestamp() end,
+    test_clock_at = case when p_frozen then p_at end;
+  return governance.now();
+end
+$$;
+comment on function governance.set_test_clock(timestamptz, boolean) is
+  'For tests alone: moves governance.now() to a moment, running on from it or frozen; null gives the server''s clock '
+    'back.';
+
+create function governance.check_timezone(p_timezone text) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_name text;
+begin
+  if p_timezone = 'UTC' then return p_timezone; end if;
+  -- Only names of the time zone database: PostgreSQL would also take POSIX rules such as FOO+3.
+  if char_length(p_timezone) <= 64 then
+    select z.name into v_name from governance.time_zones z where z.lower_name = lower(p_timezone);
+    begin
+      if v_name is null and now() at time zone p_timezone is not null then
+        select n.name into v_name from pg_catalog.pg_timezone_names n
+        where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
+      end if;
+    exception when invalid_parameter_value then
+      -- The server does not know it at all.
+      null;
+    end;
+  end if;
+  if v_name is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_timezone "%s" is not a time zone', left(p_timezone, 64)));
+  end if;
+  return v_name;
+end
+$$;
+comment on function governance.check_timezone(text) is 'The time zone by its proper name; refuses what the time zone '
+  'database does not know.';
+
+insert into governance.time_zones (lower_name, name)
+  select distinct on (lower(n.name)) lower(n.name), n.name from pg_catalog.pg_timezone_names n
+  where n.name !~ '^(posix|right)/' order by lower(n.name), n.name collate "C";
+
+-- schemas/04_signals.sql
+-- Wake-ups for readers.
+
+create table governance.signals (
+  topic text primary key,
+  at timestamptz not null,
+  beats bigint not null default 0
+) with (fillfactor = 10);
+
+comment on table governance.signals is
+  'Wake-ups for readers: a row changes when there may be something new, at most every few hundred milliseconds. What '
+  'happened is read by cursor.';
+
+create function governance.ring(p_topic text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_beat text := date_bin('50 milliseconds', p_now, '2000-01-01');
+begin
+  -- A connection looks once in the shortest interval that can be set.
+  if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
+    perform set_config('governance.beat_' || p_topic, v_beat, false);
+    -- Whoever finds the row busy leaves the ringing to its holder.
+    update governance.signals s set at = p_now, beats = s.beats + 1
+    where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
+      where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now)
+        for update of t skip locked);
+  end if;
+end
+$$;
+comment on function governance.ring(text, timestamptz) is 'Wakes readers of a topic, unless that was just done.';
+
+create function governance.ring_feed(p_now timestamptz, p_interval_ms int) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform set_config('governance.beat', (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint::text, false);
+  perform governance.ring('feed', p_now);
+end
+$$;
+comment on function governance.ring_feed(timestamptz,
+  int) is 'Wakes readers of the feed after a call, at most once an interval.';
+
+insert into governance.signals (topic, at) values ('feed', '-infinity'), ('rules', '-infinity'),
+  ('accounts', '-infinity'), ('alerts', '-infinity');
+
+-- schemas/05_text.sql
+-- Folding and counting text: how a message is compared with words and phrases.
+
+create table governance.fold_letters (
+  upper text primary key,
+  lower text not null
+);
+
+comment on table governance.fold_letters is 'Letters beyond ASCII that folding makes lower case.';
+
+create function governance.fold(p_text text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+begin
+  if octet_length(p_text) = char_length(p_text) then
+    return lower(p_text collate "C");
+  end if;
+  return translate(lower(normalize(p_text, nfkc) collate "C"),
+    'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔ'
+    'ΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀ'
+    'ҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ',
+    'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĳĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžͱͳͷϳάέήίόύώαβγδ'
+    'εζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭѯѱѳѵѷѹѻѽѿҁ'
+    'ҋҍҏґғҕҗҙқҝҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿ');
+end
+$$;
+comment on function governance.fold(text) is 'NFKC and the lower case of docs/RULES.md.';
+
+create function governance.collapse_spaces(p_text text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+declare
+  v_text text;
+begin
+  if octet_length(p_text) = char_length(p_text) then
+    v_text := translate(p_text, E'\t\n\v\f\r', '     ');
+  else
+    v_text := translate(p_text,
+      E'\t\n\v\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028'
+      '\u2029\u202f\u205f\u3000',
+      '                        ');
+  end if;
+  while strpos(v_text, '  ') > 0 loop
+    v_text := replace(v_text, '  ', ' ');
+  end loop;
+  return btrim(v_text, ' ');
+end
+$$;
+comment on function governance.collapse_spaces(text) is 'Each run of white space becomes one space; none at the ends.';
+
+create function governance.count_words(p_text text) returns int
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+declare
+  v_text text := governance.collapse_spaces(p_text);
+begin
+  if v_text = '' then return 0; end if;
+  return char_length(v_text) - char_length(replace(v_text, ' ', '')) + 1;
+end
+$$;
+comment on function governance.count_words(text) is 'Words between white space.';
+
+create function governance.space_phrases(p_folded text) returns text
+  language plpgsql immutable strict parallel safe set search_path = '' as $$
+begin
+  return ' ' || btrim(regexp_replace(p_folded,
+    '[\x01-\x2f\x3a-\x60\x7b-\x7f\u0080-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u2000-\u206f'
+    '\u3000-\u303f\ufe30-\ufe4f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+',
+    ' ', 'g'), ' ') || ' ';
+end
+$$;
+comment on function governance.space_phrases(text) is 'Folded text with every separator as one space and one at each '
+  'end: a phrase occurs if it does so with its spaces.';
+
+create function governance.like_pattern(p_text text) returns text
+  language sql immutable as $$
+  select replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_')
+$$;
+comment on function governance.like_pattern(text) is 'A text that LIKE takes as it is.';
+
+create function governance.with_separators(p_number bigint) returns text
+  language sql immutable set search_path = '' as $$
+  select to_char(p_number, 'FM9,999,999,999,999,999,990')
+$$;
+comment on function governance.with_separators(bigint) is 'A number as people read it: 10,240.';
+
+insert into governance.fold_letters (upper, lower)
+  select substr(u.letters, n, 1), substr(l.letters, n, 1)
+  from (select 'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿ'
+    'ΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪ'
+    'ѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ' as letters) u,
+    (select 'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĳĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžͱͳͷϳάέή'
+      'ίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭ'
+      'ѯѱѳѵѷѹѻѽѿҁҋҍҏґғҕҗҙқҝҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿ' as letters) l,
+    generate_series(1, length('ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨ'
+      'ŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФ'
+      'ХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ')) n;
+
+-- schemas/10_configuration.sql
+-- Plans, packs, prices, estimates and settings, and the preset that fills them.
+
+create table governance.plans (
+  plan_id text primary key,
+  name text not null,
+  monthly_allowance bigint not null default 0 check (monthly_allowance between 0 and 9007199254740991),
+  daily_limit bigint check (daily_limit between 0 and 9007199254740991),
+  monthly_limit bigint check (monthly_limit between 0 and 9007199254740991),
+  allows_top_up boolean not null default true,
+  -- Percents of a limit at which the user is warned, ascending.
+  warn_at int[] not null default '{80,90,95}',
+  fail_mode text not null default 'closed' check (fail_mode in ('closed', 'open')),
+  on_cancel text not null default 'expire' check (on_cancel in ('keep', 'convert', 'expire')),
+  -- Months that an unspent allowance outlives its own month.
+  rollover_months int not null default 0 check (rollover_months between 0 and 12),
+  upgrade_to text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  -- A retired plan takes no new accounts; those on it keep it.
+  retired_at timestamptz
+);
+
+comment on table governance.plans is 'What an account may use: monthly allowance, daily and monthly limits, warnings.';
+
+create table governance.packs (
+  pack_row_id bigint generated always as identity primary key,
+  pack_id text not null,
+  tokens bigint not null check (tokens between 1 and 100000000),
+  price_minor bigint not null check (price_minor between 0 and 9007199254740991),
+  currency text not null check (currency ~ '^[a-z]{3}$'),
+  -- Plans that may buy it; null for all that allow a top-up.
+  plans text[],
+  -- A changed pack is a new row: a payment is checked against the pack as it was then.
+  effective_from timestamptz not null default now(),
+  retired_at timestamptz,
+  unique (pack_id, effective_from)
+);
+
+create unique index packs_in_force on governance.packs (pack_id) where retired_at is null;
+
+comment on table governance.packs is 'Packs of tokens for sale, with their price over time.';
+
+create table governance.prices (
+  price_id bigint generated always as identity primary key,
+  provider text not null,
+  model text not null,
+  input_micros_per_million bigint not null check (input_micros_per_million between 0 and 1000000000000000),
+  output_micros_per_million bigint not null check (output_micros_per_million between 0 and 1000000000000000),
+  -- Null: as input.
+  cached_input_micros_per_million bigint check (cached_input_micros_per_million between 0 and 1000000000000000),
+  -- Null: as input.
+  cache_write_micros_per_million bigint check (cache_write_micros_per_million between 0 and 1000000000000000),
+  -- Null: as output.
+  reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
+  currency text not null check (currency ~ '^[a-z]{3}$'),
+  effective_from timestamptz not null,
+  created_at timestamptz not null default now(),
+  retired_at timestamptz
+);
+
+create unique index prices_in_force on governance.prices (model, effective_from, provider) where retired_at is null;
+
+comment on table governance.prices is 'Micro-units of a currency per million tokens, by model and date. A call costs '
+  'what its own moment says.';
+
+create table governance.estimates (
+  task_type text primary key,
+  tokens bigint not null check (tokens between 1 and 9007199254740991),
+  updated_at timestamptz not null default now()
+);
+
+comment on table governance.estimates is 'Tokens to hold for a task whose caller gives no estimate.';
+
+create table governance.settings (
+  key text primary key,
+  value jsonb not null,
+  updated_at timestamptz not null default now()
+);
+
+comment on table governance.settings is 'Settings of the preset in force, by name. Those on the path of a call are '
+  'also columns of governance.active_config.';
+
+-- One row: what every call reads. Written by apply_preset, save_rule and governance.set_test_clock.
+create table governance.active_config (
+  only_row boolean primary key default true check (only_row),
+  preset_name text,
+  currency text not null default 'usd',
+  default_plan text,
+  rule_set_id bigint not null default 0,
+  hold_minutes int not null default 15 check (hold_minutes between 1 and 10080),
+  identical_window_minutes int not null default 60 check (identical_window_minutes between 1 and 10080),
+  reply_tokens bigint not null default 500 check (reply_tokens >= 0),
+  default_estimate bigint not null default 300 check (default_estimate >= 1),
+  -- A settlement above this waits for a person.
+  settle_ceiling_tokens bigint not null default 10000000 check (settle_ceiling_tokens > 0),
+  low_balance_tokens bigint not null default 1000 check (low_balance_tokens >= 0),
+  high_usage_tokens bigint not null default 5000 check (high_usage_tokens >= 0),
+  decision_retention_days int not null default 90 check (decision_retention_days >= 32),
+  -- Wake-ups for readers of the feed are at least this far apart.
+  signal_interval_ms int not null default 250 check (signal_interval_ms between 50 and 60000),
+  is_sample_data boolean not null default false,
+  -- The test clock: an offset from the server's clock, or a moment that stands still.
+  test_clock_offset interval,
+  test_clock_at timestamptz,
+  updated_at timestamptz not null default now(),
+  -- Facts that cost, and that some rule in force reads.
+  rules_read_identical boolean not null default false,
+  rules_read_words boolean not null default false,
+  rules_read_provider boolean not null default false
+);
+
+comment on table governance.active_config is 'The configuration in force, flattened to what a call needs.';
+
+-- In the order in which a call's price is looked for: found without sorting.
+create index prices_by_moment on governance.prices (model, effective_from desc, created_at, provider collate "C");
+
+create function governance.provider_of(p_model text, p_at timestamptz) returns text
+  language sql stable set search_path = '' as $$
+  select p.provider from governance.prices p
+  where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
+  order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
+$$;
+comment on function governance.provider_of(text,
+  timestamptz) is 'Who serves a model, by the price table; null if unknown.';
+
+create function governance.invalid_preset(p_path text, p_problem text) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.fail('PT422', 'invalid_preset', format('%s: %s', p_path, p_problem), p_path);
+end
+$$;
+comment on function governance.invalid_preset(text, text) is 'Refuses a preset, naming the place and the problem.';
+
+create function governance.preset_text(p_item jsonb, p_key text, p_path text, p_default text default null,
+  p_max int default 255) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  if coalesce(p_item -> p_key, 'null') = 'null' then
+    if p_default is null then perform governance.invalid_preset(p_path || '.' || p_key, 'a text is needed'); end if;
+    return p_default;
+  end if;
+  if jsonb_typeof(p_item -> p_key) <> 'string' or char_length(p_item ->> p_key) not between 1 and p_max then
+    perform governance.invalid_preset(p_path || '.' || p_key, format('a text of 1 to %s characters is needed', p_max));
+  end if;
+  return p_item ->> p_key;
+end
+$$;
+comment on function governance.preset_text(jsonb, text, text, text,
+  int) is 'A text of a preset, or its default; no default means it is needed.';
+
+create function governance.preset_whole(p_item jsonb, p_key text, p_path text, p_min bigint, p_max bigint,
+  p_default bigint default null, p_needed boolean default false) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if coalesce(p_item -> p_key, 'null') = 'null' then
+    if p_needed then perform governance.invalid_preset(p_path || '.' || p_key, 'a whole number is needed'); end if;
+    return p_default;
+  end if;
+  if jsonb_typeof(p_item -> p_key) = 'number' then
+    v_number := (p_item ->> p_key)::numeric;
+    if v_number = trunc(v_number) and v_number between p_min and p_max then return v_number::bigint; end if;
+  end if;
+  perform governance.invalid_preset(p_path || '.' || p_key,
+    format('a whole number from %s to %s is needed', p_min, p_max));
+  return null;
+end
+$$;
+comment on function governance.preset_whole(jsonb, text, text, bigint, bigint, bigint,
+  boolean) is 'A whole number of a preset, or its default.';
+
+create function governance.preset_list(p_preset jsonb, p_key text, p_id text) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_list jsonb := coalesce(nullif(p_preset -> p_key, 'null'), '[]');
+  v_item jsonb;
+  v_at int := 0;
+begin
+  if jsonb_typeof(v_list) <> 'array' then perform governance.invalid_preset(p_key, 'a list is needed'); end if;
+  if jsonb_array_length(v_list) > 10000
+    then perform governance.invalid_preset(p_key, 'a list has at most 10,000 items'); end if;
+  for v_item in select * from jsonb_array_elements(v_list) loop
+    if jsonb_typeof(v_item) <> 'object'
+      then perform governance.invalid_preset(format('%s[%s]', p_key, v_at), 'an object is needed'); end if;
+    perform governance.preset_text(v_item, p_id, format('%s[%s]', p_key, v_at));
+    v_at := v_at + 1;
+  end loop;
+  if p_key <> 'prices' and (select count(distinct x ->> p_id) from jsonb_array_elements(v_list) x) <> v_at then
+    perform governance.invalid_preset(p_key, format('two items have the same %s', p_id));
+  end if;
+  return v_list;
+end
+$$;
+comment on function governance.preset_list(jsonb, text,
+  text) is 'A list of a preset whose items are objects with a name of their own.';
+
+-- Alerts that reach people: who operators are, what a sender may say of a message, what could not be delivered and how
+-- it
+-- is sent again; the list behind the count of open alerts; and receipts whose figures add up.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Whom to tell
+-- ---------------------------------------------------------------------------------------------------------------
+
+create function governance.check_settings(p_settings jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_at int := 0;
+  v_key text;
+begin
+  if jsonb_typeof(p_settings) <> 'object' then perform governance.invalid_preset('settings', 'an object is needed');
+    end if;
+  if coalesce(p_settings -> 'complexity_words', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'complexity_words') <> 'array'
+      or jsonb_array_length(p_settings -> 'complexity_words') > 1000
+      or exists (select from jsonb_array_elements(p_settings -> 'complexity_words') w
+        where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
+      perform governance.invalid_preset('settings.complexity_words', 'a list of at most 1,000 phrases is needed');
+    end if;
+  end if;
+  if coalesce(p_settings -> 'topics', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'topics') <> 'array' or jsonb_array_length(p_settings -> 'topics') > 1000 then
+      perform governance.invalid_preset('settings.topics', 'a list of {topic, words} is needed');
+    end if;
+    for v_item in select * from jsonb_array_elements(p_settings -> 'topics') loop
+      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic') is distinct
+        from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
+        or jsonb_array_length(v_item -> 'words') > 1000 or char_length(v_item ->> 'topic') not between 1 and 1000
+        or exists (select from jsonb_array_elements(v_item -> 'words') w
+          where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
+        perform governance.invalid_preset(format('settings.topics[%s]', v_at),
+          'a {topic, words} with at most 1,000 phrases is needed');
+      end if;
+      v_at := v_at + 1;
+    end loop;
+  end if;
+  if coalesce(p_settings -> 'operator_emails', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'operator_emails') <> 'array'
+      or jsonb_array_length(p_settings -> 'operator_emails') > 50
+      or exists (select from jsonb_array_elements(p_settings -> 'operator_emails') w where jsonb_typeof(w) <> 'string'
+        or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
+      perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
+    end if;
+  end if;
+  foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
+    if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
+      or exists (select from jsonb_array_elements(p_settings -> v_key) w
+        where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$')) then
+      perform governance.invalid_preset('settings.' || v_key, 'a list of channels such as email and slack is needed');
+    end if;
+  end loop;
+  return p_settings;
+end
+$$;
+comment on function governance.check_settings(jsonb) is 'The settings, if the word lists in them can be compiled and '
+  'the addresses written to.';
+
+create function public.apply_preset(p_preset jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_name text;
+  v_currency text;
+  v_settings jsonb;
+  v_plans jsonb;
+  v_packs jsonb;
+  v_rules jsonb;
+  v_prices jsonb;
+  v_estimates jsonb;
+  v_alerts jsonb;
+  v_default_plan text;
+  v_item jsonb;
+  v_path text;
+  v_at int;
+  v_count int;
+  v_changed jsonb := '{}';
+  v_plan governance.plans;
+  v_old_plan governance.plans;
+  v_pack governance.packs;
+  v_old_pack governance.packs;
+  v_price governance.prices;
+  v_old_price governance.prices;
+  v_alert governance.cost_alerts;
+  v_old_alert governance.cost_alerts;
+  v_rule jsonb;
+  v_old_rule governance.rules;
+  v_config governance.active_config;
+  v_old_config governance.active_config;
+  v_recompile boolean := false;
+  v_list jsonb;
+begin
+  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
+  end if;
+  v_name := governance.preset_text(p_preset, 'name', 'preset');
+  v_currency := lower(governance.preset_text(p_preset, 'currency', 'preset', 'usd', 3));
+  if v_currency !~ '^[a-z]{3}$' then perform governance.invalid_preset('currency', 'three letters are needed'); end if;
+  v_settings := governance.check_settings(coalesce(nullif(p_preset -> 'settings', 'null'), '{}'));
+  v_plans := governance.preset_list(p_preset, 'plans', 'plan_id');
+  v_packs := governance.preset_list(p_preset, 'packs', 'pack_id');
+  v_rules := governance.preset_list(p_preset, 'rules', 'rule_name');
+  v_prices := governance.preset_list(p_preset, 'prices', 'model');
+  v_estimates := governance.preset_list(p_preset, 'estimates', 'task_type');
+  v_alerts := governance.preset_list(p_preset, 'alerts', 'alert_name');
+  if jsonb_array_length(v_plans) = 0 then perform governance.invalid_preset('plans', 'at least one plan is needed');
+    end if;
+  v_default_plan := governance.preset_text(p_preset, 'default_plan', 'preset', v_plans -> 0 ->> 'plan_id');
+  if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_default_plan) then
+    perform governance.invalid_preset('default_plan', format('there is no plan "%s"', left(v_default_plan, 64)));
+  end if;
+
+  perform pg_advisory_xact_lock(7254012);
+  v_now := governance.now();
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_plans) loop
+    v_path := format('plans[%s]', v_at); v_at := v_at + 1;
+    v_plan := null;
+    v_plan.plan_id := v_item ->> 'plan_id';
+    v_plan.name := governance.preset_text(v_item, 'name', v_path, v_plan.plan_id);
+    v_plan.monthly_allowance := governance.preset_whole(v_item, 'monthly_allowance', v_path, 0, 9007199254740991, 0);
+    v_plan.daily_limit := governance.preset_whole(v_item, 'daily_limit', v_path, 0, 9007199254740991);
+    v_plan.monthly_limit := governance.preset_whole(v_item, 'monthly_limit', v_path, 0, 9007199254740991);
+    v_plan.rollover_months := governance.preset_whole(v_item, 'rollover_months', v_path, 0, 12, 0);
+    v_plan.allows_top_up := coalesce(v_item -> 'allows_top_up', 'null') in ('true', 'null');
+    if coalesce(jsonb_typeof(v_item -> 'allows_top_up'), 'null') not in ('boolean', 'null')
+      then perform governance.invalid_preset(v_path || '.allows_top_up', 'true or false is needed'); end if;
+    v_plan.fail_mode := governance.preset_text(v_item, 'fail_mode', v_path, 'closed');
+    if v_plan.fail_mode not in ('closed', 'open')
+      then perform governance.invalid_preset(v_path || '.fail_mode', 'closed or open is needed'); end if;
+    v_plan.on_cancel := governance.preset_text(v_item, 'on_cancel', v_path, 'expire');
+    if v_plan.on_cancel not in ('keep', 'convert', 'expire')
+      then perform governance.invalid_preset(v_path || '.on_cancel', 'keep, convert or expire is needed'); end if;
+    if coalesce(v_item -> 'upgrade_to', 'null') <> 'null' then
+      v_plan.upgrade_to := governance.preset_text(v_item, 'upgrade_to', v_path);
+      if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_plan.upgrade_to) then
+        perform governance.invalid_preset(v_path || '.upgrade_to',
+          format('there is no plan "%s"', left(v_plan.upgrade_to, 64)));
+      end if;
+    end if;
+    v_list := coalesce(nullif(v_item -> 'warn_at', 'null'), '[80, 90, 95]');
+    if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 20
+      or exists (select from jsonb_array_elements(v_list) w
+        where jsonb_typeof(w) <> 'number' or (w #>> '{}')::numeric <> trunc((w #>> '{}')::numeric)
+        or (w #>> '{}')::numeric not between 1 and 100) then
+      perform governance.invalid_preset(v_path || '.warn_at', 'a list of whole percents from 1 to 100 is needed');
+    end if;
+    v_plan.warn_at := coalesce((select array_agg(distinct (w #>> '{}')::numeric::int
+      order by (w #>> '{}')::numeric::int) from jsonb_array_elements(v_list) w), '{}');
+    select * into v_old_plan from governance.plans p where p.plan_id = v_plan.plan_id;
+    if v_old_plan.plan_id is null or v_old_plan.retired_at is not null
+      or row(v_old_plan.name, v_old_plan.monthly_allowance, v_old_plan.daily_limit, v_old_plan.monthly_limit,
+        v_old_plan.rollover_months, v_old_plan.allows_top_up, v_old_plan.fail_mode, v_old_plan.on_cancel,
+        v_old_plan.upgrade_to, v_old_plan.warn_at)
+        is distinct from row(v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
+          v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
+          v_plan.warn_at) then
+      insert into governance.plans (plan_id, name, monthly_allowance, daily_limit, monthly_limit, rollover_months,
+        allows_top_up, fail_mode, on_cancel, upgrade_to, warn_at)
+      values (v_plan.plan_id, v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
+        v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
+        v_plan.warn_at)
+      on conflict (plan_id) do update set name = excluded.name, monthly_allowance = excluded.monthly_allowance,
+        daily_limit = excluded.daily_limit,
+        monthly_limit = excluded.monthly_limit, rollover_months = excluded.rollover_months,
+          allows_top_up = excluded.allows_top_up, fail_mode = excluded.fail_mode,
+        on_cancel = excluded.on_cancel, upgrade_to = excluded.upgrade_to, warn_at = excluded.warn_at,
+          updated_at = v_now, retired_at = null;
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('plans', v_count);
+  update governance.plans p set retired_at = v_now
+  where p.retired_at is null
+    and not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = p.plan_id);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('plans_retired', v_count);
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_packs) loop
+    v_path := format('packs[%s]', v_at); v_at := v_at + 1;
+    v_pack := null;
+    v_pack.pack_id := v_item ->> 'pack_id';
+    v_pack.tokens := governance.preset_whole(v_item, 'tokens', v_path, 1, 100000000, null, true);
+    v_pack.price_minor := governance.preset_whole(v_item, 'price_minor', v_path, 0, 9007199254740991, null, true);
+    v_pack.currency := lower(governance.preset_text(v_item, 'currency', v_path, v_currency, 3));
+    if v_pack.currency !~ '^[a-z]{3}$'
+      then perform governance.invalid_preset(v_path || '.currency', 'three letters are needed'); end if;
+    v_list := coalesce(nullif(v_item -> 'plans', 'null'), '[]');
+    if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) x
+      where jsonb_typeof(x) <> 'string'
+        or not exists (select from jsonb_array_elements(v_plans) p where p ->> 'plan_id' = x #>> '{}')) then
+      perform governance.invalid_preset(v_path || '.plans', 'a list of plans of this preset is needed');
+    end if;
+    v_pack.plans := (select array_agg(x order by x collate "C") from jsonb_array_elements_text(v_list) x);
+    select * into v_old_pack from governance.packs p where p.pack_id = v_pack.pack_id and p.retired_at is null;
+    if v_old_pack.pack_id is null
+      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans) is distinct
+      from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
+      update governance.packs p set retired_at = v_now where p.pack_row_id = v_old_pack.pack_row_id;
+      -- The first price of a pack holds for the past too: its payments may have been made before this preset.
+      insert into governance.packs (pack_id, tokens, price_minor, currency, plans, effective_from)
+      values (v_pack.pack_id, v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans,
+        case when exists (select from governance.packs p where p.pack_id = v_pack.pack_id) then v_now
+          else '-infinity' end);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('packs', v_count);
+  update governance.packs p set retired_at = v_now
+  where p.retired_at is null
+    and not exists (select from jsonb_array_elements(v_packs) x where x ->> 'pack_id' = p.pack_id);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('packs_retired', v_count);
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_prices) loop
+    v_path := format('prices[%s]', v_at); v_at := v_at + 1;
+    v_price := null;
+    v_price.provider := governance.preset_text(v_item, 'provider', v_path);
+    v_price.model := governance.preset_text(v_item, 'model', v_path, null, 200);
+    v_price.input_micros_per_million := governance.preset_whole(v_item, 'input_micros_per_million', v_path, 0,
+      1000000000000000, null, true);
+    v_price.output_micros_per_million := governance.preset_whole(v_item, 'output_micros_per_million', v_path, 0,
+      1000000000000000, null, true);
+    v_price.cached_input_micros_per_million := governance.preset_whole(v_item, 'cached_input_micros_per_million',
+      v_path, 0, 1000000000000000);
+    v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
+      0, 1000000000000000);
+    v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
+      1000000000000000);
+    v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, v_currency, 3));
+    if v_price.currency <> v_currency then
+      perform governance.invalid_preset(v_path || '.currency',
+        format('prices are in the preset''s currency, %s', v_currency));
+    end if;
+    begin
+      v_price.effective_from := case
+        when governance.preset_text(v_item, 'effective_from', v_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
+        then (v_item ->> 'effective_from')::timestamp at time zone 'UTC'
+          else coalesce(v_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
+    exception when data_exception then
+      perform governance.invalid_preset(v_path || '.effective_from', 'a date or a moment is needed');
+    end;
+    if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+    if exists (select from jsonb_array_elements(v_prices) with ordinality x(price, n)
+      where n < v_at and x.price ->> 'model' = v_price.model and x.price ->> 'provider' = v_price.provider
+        and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
+      perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
+    end if;
+    select * into v_old_price from governance.prices p
+    where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
+      and p.retired_at is null;
+    if v_old_price.price_id is null
+      or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
+        v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+        v_old_price.reasoning_micros_per_million, v_old_price.currency)
+        is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
+          v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
+          v_price.reasoning_micros_per_million, v_price.currency) then
+      update governance.prices p set retired_at = v_now where p.price_id = v_old_price.price_id;
+      insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
+        cached_input_micros_per_million,
+        cache_write_micros_per_million, reasoning_micros_per_million, currency, effective_from, created_at)
+      values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
+        v_price.cached_input_micros_per_million,
+        v_price.cache_write_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency,
+          v_price.effective_from, v_now);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('prices', v_count);
+  update governance.prices p set retired_at = v_now
+  where p.retired_at is null and not exists (select from jsonb_array_elements(v_prices) x
+    where x ->> 'model' = p.model and x ->> 'provider' = p.provider
+      and p.effective_from = case
+        when x ->> 'effective_from' ~ '^\d{4}-\d{2}-\d{2}$' then (x ->> 'effective_from')::timestamp at time zone 'UTC'
+        else coalesce(x ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('prices_retired', v_count);
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_estimates) loop
+    v_path := format('estimates[%s]', v_at); v_at := v_at + 1;
+    insert into governance.estimates as e (task_type, tokens)
+      values (v_item ->> 'task_type',
+      governance.preset_whole(v_item, 'tokens', v_path, 1, 9007199254740991, null, true))
+    on conflict (task_type) do update set tokens = excluded.tokens, updated_at = v_now
+      where e.tokens <> excluded.tokens;
+    if found then v_count := v_count + 1; end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('estimates', v_count);
+  delete from governance.estimates e
+    where not exists (select from jsonb_array_elements(v_estimates) x where x ->> 'task_type' = e.task_type);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('estimates_retired', v_count);
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_alerts) loop
+    v_path := format('alerts[%s]', v_at); v_at := v_at + 1;
+    v_alert := null;
+    v_alert.alert_name := v_item ->> 'alert_name';
+    v_alert.metric := governance.preset_text(v_item, 'metric', v_path, null, 64);
+    v_alert.scope := governance.preset_text(v_item, 'scope', v_path, 'all');
+    v_alert.period := governance.preset_text(v_item, 'period', v_path, 'month', 32);
+    v_alert.budget := governance.preset_whole(v_item, 'budget', v_path, 1, 9007199254740991);
+    v_list := coalesce(nullif(v_item -> 'thresholds', 'null'), '[]');
+    if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) not between 1 and 20
+      or exists (select from jsonb_array_elements(v_list) w
+        where jsonb_typeof(w) <> 'number' or abs((w #>> '{}')::numeric) > 9007199254740991) then
+      perform governance.invalid_preset(v_path || '.thresholds', 'a list of 1 to 20 numbers is needed');
+    end if;
+    v_alert.thresholds := (select array_agg(distinct (w #>> '{}')::numeric order by (w #>> '{}')::numeric)
+      from jsonb_array_elements(v_list) w);
+    v_list := coalesce(nullif(v_item -> 'channels', 'null'), '[]');
+    if jsonb_typeof(v_list) <> 'array'
+      or exists (select from jsonb_array_elements(v_list) w where jsonb_typeof(w) <> 'string') then
+      perform governance.invalid_preset(v_path || '.channels', 'a list of texts is needed');
+    end if;
+    v_alert.channels := coalesce((select array_agg(w) from jsonb_array_elements_text(v_list) w), '{}');
+    select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
+    if v_old_alert.alert_id is null or v_old_alert.retired_at is not null
+      or row(v_old_alert.metric, v_old_alert.scope, v_old_alert.period, v_old_alert.budget, v_old_alert.thresholds,
+        v_old_alert.channels) is distinct
+        from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds, v_alert.channels)
+        then
+      insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
+      values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
+        v_alert.channels)
+      on conflict (alert_name) do update set metric = excluded.metric, scope = excluded.scope, period = excluded.period,
+        budget = excluded.budget,
+        thresholds = excluded.thresholds, channels = excluded.channels, is_active = true, updated_at = v_now,
+          retired_at = null;
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('alerts', v_count);
+  update governance.cost_alerts a set retired_at = v_now, is_active = false
+  where a.retired_at is null
+    and not exists (select from jsonb_array_elements(v_alerts) x where x ->> 'alert_name' = a.alert_name);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('alerts_retired', v_count);
+
+  v_count := 0;
+  for v_item in select jsonb_build_object('key', s.key, 'value', s.value) from jsonb_each(v_settings) s loop
+    insert into governance.settings as s (key, value) values (v_item ->> 'key', v_item -> 'value')
+    on conflict (key) do update set value = excluded.value, updated_at = v_now where s.value <> excluded.value;
+    if found then
+      v_count := v_count + 1;
+      v_recompile := v_recompile or v_item ->> 'key' in ('topics', 'complexity_words');
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('settings', v_count);
+  v_recompile := v_recompile
+    or exists (select from governance.settings s
+    where not v_settings ? s.key and s.key in ('topics', 'complexity_words'));
+  delete from governance.settings s where not v_settings ? s.key;
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('settings_retired', v_count);
+
+  v_at := 0; v_count := 0;
+  for v_item in select * from jsonb_array_elements(v_rules) loop
+    v_rule := governance.check_rule(v_item);
+    select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
+    if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
+      or (governance.rule_json(v_old_rule) - 'version' - 'updated_at' - 'updated_by') <> v_rule then
+      perform governance.store_rule(v_rule, 'preset ' || v_name, v_now);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('rules', v_count);
+  v_recompile := v_recompile or v_count > 0;
+  update governance.rules r set retired_at = v_now
+  where r.retired_at is null
+    and not exists (select from jsonb_array_elements(v_rules) x where x ->> 'rule_name' = r.rule_name);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('rules_retired', v_count);
+  v_recompile := v_recompile or v_count > 0;
+
+  select * into strict v_old_config from governance.active_config c;
+  update governance.active_config c set
+    preset_name = v_name, currency = v_currency, default_plan = v_default_plan,
+    hold_minutes = governance.preset_whole(v_settings, 'hold_minutes', 'settings', 1, 10080, 15),
+    identical_window_minutes = governance.preset_whole(v_settings, 'identical_window_minutes', 'settings', 1, 10080,
+      60),
+    reply_tokens = governance.preset_whole(v_settings, 'reply_tokens', 'settings', 0, 1000000000, 500),
+    default_estimate = governance.preset_whole(v_settings, 'default_estimate', 'settings', 1, 1000000000, 300),
+    settle_ceiling_tokens = governance.preset_whole(v_settings, 'settle_ceiling_tokens', 'settings', 1,
+      9007199254740991, 10000000),
+    low_balance_tokens = governance.preset_whole(v_settings, 'low_balance_tokens', 'settings', 0, 9007199254740991,
+      1000),
+    high_usage_tokens = governance.preset_whole(v_settings, 'high_usage_tokens', 'settings', 0, 9007199254740991, 5000),
+    decision_retention_days = governance.preset_whole(v_settings, 'decision_retention_days', 'settings', 32, 36500, 90),
+    signal_interval_ms = governance.preset_whole(v_settings, 'signal_interval_ms', 'settings', 50, 60000, 250),
+    updated_at = clock_timestamp()
+  returning * into v_config;
+  if v_recompile then
+    perform governance.compile_rules();
+  end if;
+  v_changed := v_changed || jsonb_build_object('configuration',
+    case when row(v_config.preset_name, v_config.currency, v_config.default_plan) is distinct
+      from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan) then 1 else 0 end);
+  if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
+    insert into governance.audit_log (created_at, action, details)
+      values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
+    perform governance.ring('rules', v_now);
+  end if;
+  return jsonb_build_object('name', v_name, 'changed', v_changed, 'rule_set_id',
+    (select c.rule_set_id from governance.active_config c));
+end
+$$;
+comment on function public.apply_preset(jsonb) is
+  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Answers how many '
+  'of each were changed; a second time nothing is. Errors: invalid_argument, invalid_preset, invalid_rule (path in '
+  'details).';
+revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;
+grant execute on function public.apply_preset(jsonb) to service_role;
+
+create function governance.cost_of(p_model text, p_at timestamptz, p_input bigint, p_output bigint) returns bigint
+  language sql stable set search_path = '' as $$
+  select div(p_input::numeric * p.input_micros_per_million + p_output::numeric * p.output_micros_per_million + 500000,
+    1000000)::bigint
+  from governance.prices p
+  where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
+  order by p.effective_from desc, p.provider collate "C" limit 1
+$$;
+comment on function governance.cost_of(text, timestamptz, bigint,
+  bigint) is 'Cost of plain input and output tokens at a moment''s price, in micro-units; null if none is known.';
+
+create function governance.pack_at(p_pack_id text, p_at timestamptz) returns governance.packs
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_pack governance.packs;
+begin
+  -- A payment from before the first price is checked against the first.
+  select p.* into v_pack from governance.packs p where p.pack_id = p_pack_id
+  order by p.effective_from <= p_at desc, case
+    when p.effective_from <= p_at then p.effective_from end desc, p.effective_from limit 1;
+  return v_pack;
+end
+$$;
+comment on function governance.pack_at(text, timestamptz) is 'A pack as it was sold at a moment.';
+
+create function governance.setting_number(p_key text, p_default bigint) returns bigint
+  language sql stable set search_path = '' as $$
+  select coalesce((select (s.value #>> '{}')::numeric::bigint from governance.settings s
+    where s.key = p_key and jsonb_typeof(s.value) = 'number'
+      and (s.value #>> '{}')::numeric between 0 and 9007199254740991), p_default)
+$$;
+comment on function governance.setting_number(text, bigint) is 'A whole number out of the settings, or the default.';
+
+create function public.console_pack_prices() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('pack_id', p.pack_id, 'tokens', p.tokens, 'price_minor', p.price_minor,
+    'currency', p.currency,
+    'valid_from', greatest(p.effective_from, '1970-01-01T00:00:00Z')) order by p.pack_id, p.effective_from), '[]')
+  from governance.packs p
+$$;
+comment on function public.console_pack_prices() is 'Every pack with its price from each moment on, retired ones too.';
+revoke all on function public.console_pack_prices() from public, anon, authenticated;
+grant execute on function public.console_pack_prices() to service_role;
+
+create function governance.setting_texts(p_key text, p_otherwise text[]) returns text[]
+  language sql stable set search_path = '' as $$
+  select coalesce((select case
+    when jsonb_typeof(s.value) = 'array' then array(select jsonb_array_elements_text(s.value)) end
+    from governance.settings s where s.key = p_key), p_otherwise)
+$$;
+comment on function governance.setting_texts(text,
+  text[]) is 'A setting that is a list of texts; p_otherwise where it is not given.';
+
+insert into governance.active_config default values;
+
+-- schemas/11_rules.sql
+-- Rules: versions, checks, and their compilation into SQL.
+
+create table governance.rules (
+  rule_name text primary key,
+  version int not null,
+  version_id bigint not null,
+  rule_type text not null,
+  priority int not null,
+  mode text not null check (mode in ('enforce', 'shadow', 'off')),
+  is_active boolean not null,
+  conditions jsonb not null,
+  action jsonb not null,
+  applies_to jsonb not null,
+  description text,
+  updated_at timestamptz not null,
+  updated_by text,
+  retired_at timestamptz
+);
+
+comment on table governance.rules is 'Rules as they stand. Every state they had is in governance.rule_versions.';
+
+create table governance.rule_versions (
+  version_id bigint generated always as identity primary key,
+  rule_name text not null,
+  version int not null,
+  rule jsonb not null,
+  created_at timestamptz not null,
+  created_by text,
+  unique (rule_name, version)
+);
+
+comment on table governance.rule_versions is 'Every version of every rule, as saved; append-only.';
+
+create table governance.rule_sets (
+  rule_set_id bigint generated always as identity primary key,
+  -- In order of evaluation; rules that are off or retired are not in it.
+  version_ids bigint[] not null,
+  created_at timestamptz not null default now()
+);
+
+comment on table governance.rule_sets is 'Which rule versions were in force together: a decision names its set.';
+
+create type governance.verdict as (
+  blocked boolean,
+  reason text,
+  message text,
+  block_minutes int,
+  version_id bigint,
+  warnings text[],
+  truncate_to_words int,
+  model text,
+  flag_reason text,
+  flag_version_id bigint,
+  cost_factor numeric,
+  matched_version_ids bigint[]
+);
+
+create type governance.compiled_condition as (expression text, leaves int, facts text[]);
+
+create function governance.fact_type(p_fact text) returns text
+  language sql immutable set search_path = '' as $$
+  select case
+    when p_fact in ('message', 'plan', 'model', 'provider', 'task_type', 'scope_id', 'topic') then 'text'
+    when p_fact in ('is_flagged') then 'boolean'
+    when p_fact in ('tokens_today', 'tokens_this_month', 'messages_today', 'identical_messages',
+      'seconds_since_last_message',
+      'rapid_messages', 'conversation_messages', 'message_words', 'message_characters', 'estimated_tokens',
+        'complexity', 'hour_utc',
+      'hour_local', 'weekday_local', 'available_tokens', 'usage_percent', 'cost_today_micros', 'cost_this_month_micros',
+      'account_age_days') then 'number'
+  end
+$$;
+comment on function governance.fact_type(text) is 'text, number or boolean; null for an unknown fact.';
+
+create function governance.invalid_rule(p_path text, p_problem text) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.fail('PT422', 'invalid_rule', format('%s: %s', p_path, p_problem), p_path);
+end
+$$;
+comment on function governance.invalid_rule(text, text) is 'Refuses a rule, naming the place and the problem.';
+
+create function governance.compile_number(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) is distinct from 'number' then
+    perform governance.invalid_rule(p_path, 'a number is needed');
+  end if;
+  v_number := (p_value #>> '{}')::numeric;
+  if abs(v_number) >= 1e300 or (v_number <> 0 and abs(v_number) < 1e-300) then
+    perform governance.invalid_rule(p_path, 'the number is too large or too small');
+  end if;
+  if not (v_number = trunc(v_number) and abs(v_number) < 9007199254740992)
+    and length(rtrim(ltrim(replace(abs(v_number)::text, '.', ''), '0'), '0')) > 15 then
+    perform governance.invalid_rule(p_path, 'a number is whole and below 2^53, or has at most 15 significant digits');
+  end if;
+  return format('(%s)', v_number);
+end
+$$;
+comment on function governance.compile_number(jsonb, text) is 'A number of a rule as SQL.';
+
+create function governance.compile_text(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_value) is distinct from 'string' then
+    perform governance.invalid_rule(p_path, 'a text is needed');
+  end if;
+  if char_length(p_value #>> '{}') > 1000 then
+    perform governance.invalid_rule(p_path, 'a text has at most 1,000 characters');
+  end if;
+  return quote_literal(p_value #>> '{}') || '::text';
+end
+$$;
+comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
+
+create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_fact text := p_node ->> 'fact';
+  v_op text := p_node ->> 'op';
+  v_value jsonb := p_node -> 'value';
+  v_type text;
+  v_column text;
+  v_items text[];
+  v_phrase text;
+  v_key text;
+  v_at int := 0;
+  v_item jsonb;
+  v_expression text;
+begin
+  for v_key in select jsonb_object_keys(p_node) loop
+    if v_key not in ('fact', 'op', 'value') then
+      perform governance.invalid_rule(p_path || '.' || left(v_key, 60), 'a leaf has fact, op and value only');
+    end if;
+  end loop;
+  if jsonb_typeof(p_node -> 'fact') is distinct from 'string' then
+    perform governance.invalid_rule(p_path || '.fact', 'the name of a fact is needed');
+  end if;
+  v_type := governance.fact_type(v_fact);
+  if v_type is null then
+    perform governance.invalid_rule(p_path || '.fact', format('unknown fact "%s"', left(v_fact, 60)));
+  end if;
+  if jsonb_typeof(p_node -> 'op') is distinct from 'string'
+    or v_op not in ('=', '!=', '>', '>=', '<', '<=', 'in', 'not_in', 'between', 'contains', 'matches_any') then
+    perform governance.invalid_rule(p_path || '.op', format('unknown op "%s"', left(coalesce(v_op, ''), 60)));
+  end if;
+  if v_value is null then
+    perform governance.invalid_rule(p_path || '.value', 'a value is needed');
+  end if;
+  if (v_op in ('>', '>=', '<', '<=', 'between') and v_type <> 'number')
+    or (v_op in ('in', 'not_in') and v_type = 'boolean')
+    or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
+    perform governance.invalid_rule(p_path || '.op',
+      format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
+  end if;
+  v_column := case v_fact
+    when 'hour_utc' then 'extract(hour from f_at at time zone ''UTC'')'
+    when 'hour_local' then 'extract(hour from f_at at time zone f_timezone)'
+    when 'weekday_local' then 'extract(isodow from f_at at time zone f_timezone)'
+    when 'account_age_days' then 'floor(extract(epoch from f_at - f_account_created_at) / 86400)'
+    else 'f_' || v_fact end;
+
+  if jsonb_typeof(v_value) = 'object' then
+    if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
+      or v_value ->> 'plan' is null or v_value ->> 'plan' not in ('monthly_allowance', 'daily_limit', 'monthly_limit')
+      or (select count(*) from jsonb_object_keys(v_value)) <> 1 then
+      perform governance.invalid_rule(p_path || '.value',
+        'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
+    end if;
+    v_expression := format('(%s %s f_plan_%s) is true', v_column, case v_op when '!=' then '<>'
+      else v_op end, v_value ->> 'plan');
+  elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
+    v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
+      case v_type
+        when 'number' then governance.compile_number(v_value, p_path || '.value')
+        when 'text' then governance.compile_text(v_value, p_path || '.value')
+        else case when jsonb_typeof(v_value) = 'boolean' then v_value::text end
+      end);
+    if v_expression is null or v_expression not like '%) is true' or jsonb_typeof(v_value) = 'null' then
+      perform governance.invalid_rule(p_path || '.value', format('a %s is needed', v_type));
+    end if;
+    if v_type = 'boolean' and jsonb_typeof(v_value) <> 'boolean' then
+      perform governance.invalid_rule(p_path || '.value', 'true or false is needed');
+    end if;
+  elsif v_op = 'between' then
+    if jsonb_typeof(v_value) <> 'array' or jsonb_array_length(v_value) <> 2 then
+      perform governance.invalid_rule(p_path || '.value', '[low, high] is needed');
+    end if;
+    v_expression := format('(%1$s >= %2$s and %1$s <= %3$s) is true', v_column,
+      governance.compile_number(v_value -> 0, p_path || '.value[0]'),
+        governance.compile_number(v_value -> 1, p_path || '.value[1]'));
+  elsif v_op in ('in', 'not_in') then
+    if jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a list is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 values');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      v_items := v_items || case v_type
+        when 'number' then governance.compile_number(v_item, format('%s.value[%s]', p_path, v_at))
+        else governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at)) end;
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format(case v_op when 'in' then '(%s = any (array[%s]::%s[])) is true'
+      else '(%s <> all (array[%s]::%s[])) is true' end,
+      v_column, array_to_string(v_items, ','), case v_type when 'number' then 'numeric' else 'text' end);
+  else
+    if jsonb_typeof(v_value) = 'string' then
+      v_value := jsonb_build_array(v_value);
+    elsif jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a phrase or a list of phrases is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 phrases');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      perform governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at));
+      v_phrase := governance.space_phrases(governance.fold(v_item #>> '{}'));
+      if btrim(v_phrase) = '' then
+        perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
+      end if;
+      v_items := v_items || format('strpos(%s, %L) > 0',
+        case v_fact when 'message' then 'f_message_phrases'
+          else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format('(%s is not null and (%s)) is true', v_column,
+      coalesce(array_to_string(v_items, case v_op when 'contains' then ' and ' else ' or ' end), case v_op
+        when 'contains' then 'true' else 'false' end));
+  end if;
+  return row(v_expression, 1, array[v_fact])::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_leaf(jsonb,
+  text) is 'A leaf of a rule''s conditions as SQL that is true or false, never null.';
+
+create function governance.compile_condition(p_node jsonb, p_path text,
+  p_depth int) returns governance.compiled_condition
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_key text;
+  v_child jsonb;
+  v_compiled governance.compiled_condition;
+  v_parts text[] := '{}';
+  v_leaves int := 0;
+  v_facts text[] := '{}';
+  v_at int := 0;
+begin
+  if p_depth > 20 then
+    perform governance.invalid_rule(p_path, 'conditions nest at most 20 deep');
+  end if;
+  if jsonb_typeof(p_node) is distinct from 'object' then
+    perform governance.invalid_rule(p_path,
+      'a condition is {"all": […]}, {"any": […]}, {"not": …} or {"fact", "op", "value"}');
+  end if;
+  if p_node ? 'fact' or p_node ? 'op' then
+    return governance.compile_leaf(p_node, p_path);
+  end if;
+  if (select count(*) from jsonb_object_keys(p_node)) <> 1 then
+    perform governance.invalid_rule(p_path, 'a condition has exactly one of all, any, not, or is a leaf with a fact');
+  end if;
+  select k into v_key from jsonb_object_keys(p_node) k;
+  if v_key = 'not' then
+    v_compiled := governance.compile_condition(p_node -> 'not', p_path || '.not', p_depth + 1);
+    return row(format('(not %s)', v_compiled.expression), v_compiled.leaves,
+      v_compiled.facts)::governance.compiled_condition;
+  end if;
+  if v_key not in ('all', 'any') then
+    perform governance.invalid_rule(p_path || '.' || left(v_key, 60),
+      'a condition has all, any, not, or fact, op and value');
+  end if;
+  if jsonb_typeof(p_node -> v_key) <> 'array' then
+    perform governance.invalid_rule(p_path || '.' || v_key, 'a list of conditions is needed');
+  end if;
+  for v_child in select * from jsonb_array_elements(p_node -> v_key) loop
+    v_compiled := governance.compile_condition(v_child, format('%s.%s[%s]', p_path, v_key, v_at), p_depth + 1);
+    v_parts := v_parts || v_compiled.expression;
+    v_leaves := v_leaves + v_compiled.leaves;
+    v_facts := v_facts || v_compiled.facts;
+    v_at := v_at + 1;
+    if v_leaves > 200 or v_at > 1000 then
+      perform governance.invalid_rule(p_path, 'conditions have at most 200 leaves');
+    end if;
+  end loop;
+  return row(
+    case when v_at = 0 then case v_key when 'all' then 'true' else 'false' end
+      else '(' || array_to_string(v_parts, case v_key when 'all' then ' and ' else ' or ' end) || ')' end,
+    v_leaves, v_facts)::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_condition(jsonb, text,
+  int) is 'A rule''s conditions as an SQL expression over the facts f_*; refuses what docs/RULES.md does not allow.';
+
+create function governance.check_action(p_action jsonb) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_kind text;
+  v_spec jsonb;
+  v_key text;
+  v_by numeric;
+begin
+  if jsonb_typeof(p_action) is distinct from 'object' or p_action = '{}' then
+    perform governance.invalid_rule('action',
+      'one or more of block, warn, truncate, route, flag, deflect, multiply_cost is needed');
+  end if;
+  if p_action ? 'block' and p_action ? 'deflect' then
+    perform governance.invalid_rule('action', 'block and deflect cannot stand in one action');
+  end if;
+  for v_kind, v_spec in select * from jsonb_each(p_action) loop
+    if v_kind not in ('block', 'warn', 'truncate', 'route', 'flag', 'deflect', 'multiply_cost') then
+      perform governance.invalid_rule('action.' || left(v_kind, 60), 'unknown action');
+    end if;
+    if jsonb_typeof(v_spec) <> 'object' then
+      perform governance.invalid_rule('action.' || v_kind, 'an object is needed');
+    end if;
+    for v_key in select jsonb_object_keys(v_spec) loop
+      if not (case v_kind
+        when 'block' then v_key in ('reason', 'message', 'minutes')
+        when 'warn' then v_key in ('message')
+        when 'truncate' then v_key in ('words')
+        when 'route' then v_key in ('model')
+        when 'flag' then v_key in ('reason')
+        when 'deflect' then v_key in ('message', 'reason')
+        else v_key in ('by') end) then
+        perform governance.invalid_rule(format('action.%s.%s', v_kind, left(v_key, 60)), 'unknown key');
+      end if;
+    end loop;
+    if v_kind in ('block', 'flag') or (v_kind = 'deflect' and v_spec ? 'reason') then
+      if governance.check_text(v_spec -> 'reason', format('action.%s.reason', v_kind), 64) !~ '^[a-z][a-z0-9_]*$' then
+        perform governance.invalid_rule(format('action.%s.reason', v_kind),
+          'a reason has small letters, digits and _ and begins with a letter');
+      end if;
+    end if;
+    if v_kind in ('warn', 'deflect') or (v_kind = 'block' and v_spec ? 'message') then
+      perform governance.check_text(v_spec -> 'message', format('action.%s.message', v_kind), 2000);
+    end if;
+    if v_kind = 'block' and v_spec ? 'minutes' then
+      perform governance.check_whole(v_spec -> 'minutes', 'action.block.minutes', 1, 525600);
+    elsif v_kind = 'truncate' then
+      perform governance.check_whole(v_spec -> 'words', 'action.truncate.words', 1, 100000);
+    elsif v_kind = 'route' then
+      perform governance.check_text(v_spec -> 'model', 'action.route.model', 200);
+    elsif v_kind = 'multiply_cost' then
+      if jsonb_typeof(v_spec -> 'by') is distinct from 'number' then
+        perform governance.invalid_rule('action.multiply_cost.by',
+          'a number from 0.001 to 1000 with at most three decimals is needed');
+      end if;
+      v_by := (v_spec ->> 'by')::numeric;
+      if v_by not between 0.001 and 1000 or v_by <> round(v_by, 3) then
+        perform governance.invalid_rule('action.multiply_cost.by',
+          'a number from 0.001 to 1000 with at most three decimals is needed');
+      end if;
+    end if;
+  end loop;
+  return p_action;
+end
+$$;
+comment on function governance.check_action(jsonb) is 'The action, if docs/RULES.md allows it.';
+
+create function governance.check_rule(p_rule jsonb) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_applies jsonb := '{}';
+  v_key text;
+  v_list jsonb;
+  v_item jsonb;
+  v_mode text;
+  v_active boolean := true;
+begin
+  if jsonb_typeof(p_rule) is distinct from 'object' then
+    perform governance.invalid_rule('rule', 'an object is needed');
+  end if;
+  perform governance.check_text(p_rule -> 'rule_name', 'rule_name', 100);
+  if p_rule -> 'rule_type' is not null and p_rule -> 'rule_type' <> 'null' then
+    perform governance.check_text(p_rule -> 'rule_type', 'rule_type', 64);
+  end if;
+  if p_rule -> 'priority' is not null and p_rule -> 'priority' <> 'null' then
+    perform governance.check_whole(p_rule -> 'priority', 'priority', -2147483648, 2147483647);
+  end if;
+  v_mode := coalesce(p_rule ->> 'mode', 'enforce');
+  if v_mode not in ('enforce', 'shadow', 'off') then
+    perform governance.invalid_rule('mode', 'enforce, shadow or off is needed');
+  end if;
+  if p_rule -> 'is_active' is not null and p_rule -> 'is_active' <> 'null' then
+    if jsonb_typeof(p_rule -> 'is_active') <> 'boolean' then
+      perform governance.invalid_rule('is_active', 'true or false is needed');
+    end if;
+    v_active := (p_rule ->> 'is_active')::boolean;
+  end if;
+  if p_rule -> 'description' is not null and p_rule -> 'description' <> 'null' then
+    if jsonb_typeof(p_rule -> 'description') <> 'string' or char_length(p_rule ->> 'description') > 2000 then
+      perform governance.invalid_rule('description', 'a text of at most 2,000 characters is needed');
+    end if;
+  end if;
+  if p_rule -> 'applies_to' is not null and p_rule -> 'applies_to' <> 'null' then
+    if jsonb_typeof(p_rule -> 'applies_to') <> 'object' then
+      perform governance.invalid_rule('applies_to', 'an object with plans and scopes is needed');
+    end if;
+    for v_key, v_list in select * from jsonb_each(p_rule -> 'applies_to') loop
+      if v_key not in ('plans', 'scopes') then
+        perform governance.invalid_rule('applies_to.' || left(v_key, 60), 'plans and scopes are known');
+      end if;
+      continue when v_list = 'null';
+      if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 1000 then
+        perform governance.invalid_rule('applies_to.' || v_key, 'a list of at most 1,000 texts is needed');
+      end if;
+      for v_item in select * from jsonb_array_elements(v_list) loop
+        perform governance.check_text(v_item, 'applies_to.' || v_key, 255);
+      end loop;
+      if jsonb_array_length(v_list) > 0 then
+        v_applies := v_applies || jsonb_build_object(v_key, v_list);
+      end if;
+    end loop;
+  end if;
+  perform governance.compile_condition(p_rule -> 'conditions', 'conditions', 1);
+  return jsonb_build_object(
+    'rule_name', p_rule ->> 'rule_name',
+    'rule_type', coalesce(p_rule ->> 'rule_type', 'custom'),
+    'conditions', p_rule -> 'conditions',
+    'action', governance.check_action(p_rule -> 'action'),
+    'priority', coalesce((p_rule ->> 'priority')::numeric::int, 100),
+    'mode', v_mode,
+    'is_active', v_active,
+    'applies_to', v_applies,
+    'description', p_rule ->> 'description');
+end
+$$;
+comment on function governance.check_rule(jsonb) is 'The rule with its defaults filled in; raises invalid_rule with '
+  'the path of what is wrong.';
+
+create function governance.rule_condition(p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
+begin
+  if p_rule -> 'applies_to' ? 'plans' then
+    v_condition := format('(f_plan = any (%L::text[])) is true and ',
+      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
+  end if;
+  if p_rule -> 'applies_to' ? 'scopes' then
+    v_condition := format('(f_scope_id = any (%L::text[])) is true and ',
+      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
+  end if;
+  return '(' || v_condition || ')';
+end
+$$;
+comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over '
+  'the facts f_*.';
+
+create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := governance.rule_condition(p_rule);
+  v_action jsonb := p_rule -> 'action';
+  v_code text;
+begin
+  v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition,
+    p_version_id);
+  if p_rule ->> 'mode' = 'enforce' then
+    if v_action ? 'warn' then
+      v_code := v_code || format(E'    v.warnings := v.warnings || %L::text;\n', v_action -> 'warn' ->> 'message');
+    end if;
+    if v_action ? 'truncate' then
+      v_code := v_code || format(E'    v.truncate_to_words := least(v.truncate_to_words, %s);\n',
+        (v_action -> 'truncate' ->> 'words')::numeric::int);
+    end if;
+    if v_action ? 'route' then
+      v_code := v_code || format(E'    v.model := %1$L; f_model := %1$L; f_provider := governance.provider_of(%1$L, '
+        'f_at);\n',
+        v_action -> 'route' ->> 'model');
+    end if;
+    if v_action ? 'flag' then
+      v_code := v_code || format(E'    if v.flag_reason is null then v.flag_reason := %L; v.flag_version_id := %s; end '
+        'if;\n',
+        v_action -> 'flag' ->> 'reason', p_version_id);
+    end if;
+    if v_action ? 'multiply_cost' then
+      v_code := v_code || format(E'    v.cost_factor := coalesce(v.cost_factor, 1) * %s;\n',
+        v_action -> 'multiply_cost' ->> 'by');
+    end if;
+    if v_action ? 'block' or v_action ? 'deflect' then
+      v_code := v_code || format(E'    v.blocked := true; v.reason := %L; v.message := %L; v.block_minutes := %L; '
+        'v.version_id := %s;\n    return v;\n',
+        coalesce(v_action -> 'block' ->> 'reason', v_action -> 'deflect' ->> 'reason', 'off_topic'),
+        coalesce(v_action -> 'block' ->> 'message', v_action -> 'deflect' ->> 'message'),
+        (v_action -> 'block' ->> 'minutes')::numeric::int, p_version_id);
+    end if;
+  end if;
+  return v_code || E'  end if;\n';
+end
+$$;
+comment on function governance.compile_rule(bigint, jsonb) is 'One rule as a statement of governance.evaluate_rules.';
+
+create function governance.compile_rules() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_rule record;
+  v_walk text := '';
+  v_any text[] := '{}';
+  v_facts text[] := '{}';
+  v_version_ids bigint[] := '{}';
+  v_rule_set_id bigint;
+  v_topic text := 'null::text';
+  v_complexity text := 'f_complexity';
+begin
+  perform pg_advisory_xact_lock(7254012);
+  for v_rule in
+    select r.version_id, jsonb_build_object('conditions', r.conditions, 'action', r.action, 'applies_to', r.applies_to,
+      'mode', r.mode) as rule
+    from governance.rules r
+    where r.is_active and r.mode <> 'off' and r.retired_at is null
+    order by r.priority, r.rule_name collate "C"
+  loop
+    v_walk := v_walk || governance.compile_rule(v_rule.version_id, v_rule.rule);
+    v_any := v_any || governance.rule_condition(v_rule.rule);
+    v_facts := v_facts || (governance.compile_condition(v_rule.rule -> 'conditions', 'conditions', 1)).facts;
+    v_version_ids := v_version_ids || v_rule.version_id;
+  end loop;
+  if 'topic' = any (v_facts) then
+    select 'case ' || string_agg(format('when %s then %L', t.is_about, t.topic), ' ' order by t.place)
+      || ' end' into v_topic
+    from (
+      select e.place, e.topic ->> 'topic' as topic, (
+        select coalesce(string_agg(format('strpos(f_message_phrases, %L) > 0', p.phrase), ' or '), 'false')
+        from (select governance.space_phrases(governance.fold(w)) as phrase
+          from jsonb_array_elements_text(e.topic -> 'words') w) p
+        where btrim(p.phrase) <> '') as is_about
+      from jsonb_array_elements((select s.value from governance.settings s
+        where s.key = 'topics')) with ordinality e(topic, place)) t;
+    v_topic := coalesce(v_topic, 'null::text');
+  end if;
+  if 'complexity' = any (v_facts) then
+    select format('case when f_complexity is null and f_message_phrases is not null then
+      round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0,
+        3) else f_complexity end',
+      coalesce(string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
+    from (select distinct governance.space_phrases(governance.fold(w)) as phrase
+      from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
+    where btrim(p.phrase) <> '';
+  end if;
+  perform governance.define_rules(coalesce(nullif(array_to_string(v_any, E'\n    or '), ''), 'false'), v_walk, v_topic,
+    v_complexity);
+  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
+  update governance.active_config set
+    rule_set_id = v_rule_set_id, updated_at = clock_timestamp(),
+    rules_read_identical = 'identical_messages' = any (v_facts),
+      rules_read_words = v_facts && array['message', 'topic', 'complexity'],
+    rules_read_provider = 'provider' = any (v_facts);
+  return v_rule_set_id;
+end
+$$;
+comment on function governance.compile_rules() is
+  'Makes the functions that calls ask about rules anew from the rules and word lists in force, and names the set; one '
+  'at a time.';
+
+-- Configuration, operators' commands, and the feed that readers follow.
+
+create function governance.rule_json(r governance.rules) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('rule_name', r.rule_name, 'rule_type', r.rule_type, 'conditions', r.conditions, 'action',
+    r.action,
+    'priority', r.priority, 'mode', r.mode, 'is_active', r.is_active, 'applies_to', r.applies_to, 'version', r.version,
+    'description', r.description, 'updated_at', r.updated_at, 'updated_by', r.updated_by)
+$$;
+comment on function governance.rule_json(governance.rules) is 'A rule as functions answer it.';
+
+create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz) returns governance.rules
+  language plpgsql set search_path = '' as $$
+declare
+  v_version int;
+  v_version_id bigint;
+  v_rule governance.rules;
+begin
+  select coalesce(max(v.version), 0) + 1 into v_version from governance.rule_versions v
+    where v.rule_name = p_rule ->> 'rule_name';
+  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by)
+  values (p_rule ->> 'rule_name', v_version, p_rule, p_now, p_operator)
+  returning version_id into v_version_id;
+  insert into governance.rules as r (rule_name, version, version_id, rule_type, priority, mode, is_active, conditions,
+    action, applies_to, description, updated_at, updated_by)
+  values (p_rule ->> 'rule_name', v_version, v_version_id, p_rule ->> 'rule_type', (p_rule ->> 'priority')::int,
+    p_rule ->> 'mode',
+    (p_rule ->> 'is_active')::boolean, p_rule -> 'conditions', p_rule -> 'action', p_rule -> 'applies_to',
+      p_rule ->> 'description', p_now, p_operator)
+  on conflict (rule_name) do update set
+    version = excluded.version, version_id = excluded.version_id, rule_type = excluded.rule_type,
+      priority = excluded.priority, mode = excluded.mode,
+    is_active = excluded.is_active, conditions = excluded.conditions, action = excluded.action,
+      applies_to = excluded.applies_to,
+    description = excluded.description, updated_at = excluded.updated_at, updated_by = excluded.updated_by,
+      retired_at = null
+  returning * into v_rule;
+  return v_rule;
+end
+$$;
+comment on function governance.store_rule(jsonb, text,
+  timestamptz) is 'Writes a checked rule as its next version. Call governance.compile_rules afterwards.';
+
+create function public.save_rule(p_command_id text, p_rule jsonb, p_expected_version int default null,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_checked jsonb;
+  v_current governance.rules;
+  v_rule governance.rules;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  if p_rule is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_rule is needed');
+  end if;
+  v_checked := governance.check_rule(p_rule);
+  -- One writer of rules at a time: each makes governance.evaluate_rules anew.
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('save_rule', p_rule, p_expected_version, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  select * into v_current from governance.rules r
+    where r.rule_name = v_checked ->> 'rule_name' and r.retired_at is null;
+  if p_expected_version is not null and coalesce(v_current.version, 0) <> p_expected_version then
+    perform governance.fail('PT409', 'version_conflict',
+      case when v_current.version is null
+        then format('There is no rule "%s" in force', left(v_checked ->> 'rule_name', 64))
+        else format('Rule "%s" is at version %s, not %s', left(v_checked ->> 'rule_name', 64), v_current.version,
+          p_expected_version) end,
+      case when v_current.version is null then 'null' else governance.rule_json(v_current)::text end);
+  end if;
+  v_rule := governance.store_rule(v_checked, p_operator, v_now);
+  perform governance.compile_rules();
+  insert into governance.audit_log (created_at, operator, action, rule_name, command_id, details)
+  values (v_now, p_operator, 'save_rule', v_rule.rule_name, p_command_id,
+    jsonb_build_object('version', v_rule.version, 'before', case
+      when v_current.version is not null then governance.rule_json(v_current) end));
+  perform governance.ring('rules', v_now);
+  return governance.end_command('operator', p_command_id, governance.rule_json(v_rule));
+end
+$$;
+comment on function public.save_rule(text, jsonb, int, text) is
+  'Saves a rule as its next version, in force at once. p_expected_version (0 for a new rule) refuses a save over '
+  'someone else''s. Errors: invalid_argument, invalid_rule (path in details), version_conflict (current rule in '
+    'details), idempotency_conflict.';
+revoke all on function public.save_rule(text, jsonb, int, text) from public, anon, authenticated;
+grant execute on function public.save_rule(text, jsonb, int, text) to service_role;
+
+create function public.list_rules() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(governance.rule_json(r) order by r.priority, r.rule_name collate "C"), '[]')
+  from governance.rules r where r.retired_at is null
+$$;
+comment on function public.list_rules() is 'The rules that are not retired, in the order in which they run.';
+revoke all on function public.list_rules() from public, anon, authenticated;
+grant execute on function public.list_rules() to service_role;
+
+create function governance.rule_names(p_version_ids bigint[], p_mode text default null) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(v.rule_name order by n), '[]')
+  from unnest(p_version_ids) with ordinality i(version_id, n) join governance.rule_versions v using (version_id)
+  where p_mode is null or v.rule ->> 'mode' = p_mode
+$$;
+comment on function governance.rule_names(bigint[],
+  text) is 'Names of rule versions, in order; of one mode alone if said.';
+
+create function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_facts text := 'f_at timestamptz, f_timezone text, f_account_created_at timestamptz, f_message text,
+    f_message_phrases text,
+       f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today int, f_identical_messages int,
+         f_seconds_since_last_message numeric,
+       f_rapid_messages int, f_conversation_messages int, f_message_words int, f_message_characters int,
+         f_estimated_tokens bigint,
+       f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text,
+         f_available_tokens bigint,
+       f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean,
+         f_topic text,
+       f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint';
+begin
+  -- No search path of their own: the first three are inlined, and the caller of the last sets it.
+  execute format('create or replace function governance.rules_match(%s) returns boolean language sql stable as %L',
+    v_facts, 'select ' || p_match);
+  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text language sql '
+    'immutable as %L',
+    'select ' || p_topic);
+  execute format('create or replace function governance.rules_complexity(f_complexity numeric,
+    f_message_phrases text, f_message_characters int)
+    returns numeric language sql immutable as %L', 'select ' || p_complexity);
+  execute format('create or replace function governance.evaluate_rules(%s) returns governance.verdict language plpgsql '
+    'stable as %L',
+    v_facts,
+    E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
+end
+$$;
+comment on function governance.define_rules(text, text, text,
+  text) is 'Makes the functions that calls ask about rules, from what governance.compile_rules wrote.';
+
+create trigger rule_versions_append_only before update or delete or truncate on governance.rule_versions
+  for each statement execute function governance.refuse_change();
+
+-- schemas/20_accounts.sql
+-- Accounts: who they are, their lock, their days and months.
+
+-- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
+create table governance.accounts (
+  account_id bigint generated always as identity primary key,
+  user_id text not null unique,
+  plan_id text not null references governance.plans (plan_id),
+  timezone text not null default 'UTC',
+  email text,
+  display_name text,
+  metadata jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  -- What operators did.
+  version int not null default 1,
+  flagged_at timestamptz,
+  flag_reason text,
+  flagged_by text,
+  blocked_at timestamptz,
+  -- Null while blocked: until someone unblocks.
+  blocked_until timestamptz,
+  block_reason text,
+  blocked_by text,
+  -- What a rule did for a while.
+  rule_blocked_until timestamptz,
+  rule_block_reason text,
+  rule_block_message text,
+  rule_block_version_id bigint,
+  -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
+  forgiven_at timestamptz,
+  -- The account's own day and month; rolled when the clock passes their ends, never backwards.
+  local_day date not null,
+  day_ends_at timestamptz not null,
+  local_month date not null,
+  month_ends_at timestamptz not null,
+  -- Allowance given for local_month: a plan change gives only what is above it.
+  month_allowance bigint not null default 0,
+  -- Head of the ledger's chain.
+  last_transaction_id bigint,
+  last_hash bytea,
+  -- Earliest moment at which a lot of this account expires; null for none.
+  lots_check_at timestamptz,
+  -- Created and expiring moments of the oldest hold that may still be open; null for none.
+  holds_from timestamptz,
+  holds_check_at timestamptz,
+  last_message_at timestamptz,
+  last_activity_at timestamptz,
+  rapid_messages int not null default 0,
+  day_messages int not null default 0,
+  month_messages int not null default 0,
+  day_calls int not null default 0,
+  month_calls int not null default 0,
+  day_tokens bigint not null default 0,
+  month_tokens bigint not null default 0,
+  day_cost_micros bigint not null default 0,
+  month_cost_micros bigint not null default 0,
+  -- Live tokens by kind: the sums of the lots' remaining.
+  subscription_tokens bigint not null default 0,
+  purchased_tokens bigint not null default 0,
+  promotional_tokens bigint not null default 0,
+  reserved_tokens bigint not null default 0,
+  debt_tokens bigint not null default 0
+) with (fillfactor = 50);
+
+create index accounts_flagged on governance.accounts (flagged_at desc) where flagged_at is not null;
+
+create index accounts_blocked on governance.accounts (blocked_at desc) where blocked_at is not null;
+
+comment on table governance.accounts is 'One row a user: who they are, what operators decided, and the counters that a '
+  'call checks.';
+
+create type governance.rolled as (expired_holds int, expired_lots int, allowances int);
+
+-- The path of a call at half its cost, with the same answers (docs/RULES.md). What PostgreSQL does anew for every
+-- statement of every call (reading a check, sorting prices, opening each partition, setting up an expression) is done
+-- once, where a preset or a rule is saved, or not at all. supabase/CONVENTIONS.md says what each step costs.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Shapes of the answers: a typed row becomes jsonb at half the cost of jsonb_build_object, which looks up the type of
+-- each key and value again in each call.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create type governance.balance as (available bigint, reserved bigint, subscription bigint, purchased bigint,
+  promotional bigint, debt bigint, total bigint);
+
+create type governance.limit_state as ("limit" bigint, used bigint, remaining bigint, resets_at timestamptz);
+
+create type governance.limits as (daily governance.limit_state, monthly governance.limit_state);
+
+-- No search_path on the small pure functions below, so that they are inlined: they use built-in functions alone.
+create function governance.balance_json(p_subscription bigint, p_purchased bigint, p_promotional bigint,
+  p_reserved bigint, p_debt bigint) returns jsonb
+  language sql stable as $$
+  select jsonb_build_object('available', p_subscription + p_purchased + p_promotional - p_reserved, 'reserved',
+    p_reserved,
+    'subscription', p_subscription, 'purchased', p_purchased, 'promotional', p_promotional, 'debt', p_debt,
+    'total', p_subscription + p_purchased + p_promotional)
+$$;
+comment on function governance.balance_json(bigint, bigint, bigint, bigint,
+  bigint) is 'The balance of CONTRACT, in tokens.';
+
+create function governance.limits_json(p_daily_limit bigint, p_day_used bigint, p_day_ends_at timestamptz,
+  p_monthly_limit bigint, p_month_used bigint, p_month_ends_at timestamptz) returns jsonb
+  language sql stable as $$
+  select jsonb_build_object(
+    'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', case
+      when p_daily_limit is not null then greatest(p_daily_limit - p_day_used, 0) end, 'resets_at', p_day_ends_at),
+    'monthly', jsonb_build_object('limit', p_monthly_limit, 'used', p_month_used, 'remaining', case
+      when p_monthly_limit is not null then greatest(p_monthly_limit - p_month_used, 0) end, 'resets_at',
+      p_month_ends_at))
+$$;
+comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
+  timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
+
+create function governance.account_json(a governance.accounts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'user_id', a.user_id, 'plan_id', a.plan_id, 'plan_name', p.name, 'email', a.email, 'display_name', a.display_name,
+    'timezone', a.timezone, 'metadata', a.metadata, 'created_at', a.created_at, 'version', a.version,
+    'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
+      a.flagged_by,
+    'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > governance.now()),
+    'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
+      a.blocked_by,
+    'rule_blocked_until', case when a.rule_blocked_until > governance.now() then a.rule_blocked_until end,
+    'rule_block_reason', case when a.rule_blocked_until > governance.now() then a.rule_block_reason end,
+    'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
+    'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
+      a.reserved_tokens, a.debt_tokens),
+    'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
+      a.month_tokens + a.reserved_tokens, a.month_ends_at))
+  from governance.plans p where p.plan_id = a.plan_id
+$$;
+comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
+
+create function governance.lock_key(p_user_id text) returns bigint
+  language sql immutable as $$
+  select hashtextextended(p_user_id, 7254)
+$$;
+comment on function governance.lock_key(text) is 'The advisory lock of an account, taken before its row: waiting there '
+  'is much cheaper than on the row.';
+
+create function governance.expire_account_holds(p_account_id bigint, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_hold record;
+  v_from timestamptz;
+  v_count int := 0;
+begin
+  select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
+  if v_from is null then return 0; end if;
+  for v_hold in
+    update governance.requests r set
+      status = 'expired', ended_at = p_now, released_tokens = r.reserved_tokens
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held' and r.expires_at <= p_now
+    returning r.decision_id, r.reserved_tokens
+  loop
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens)
+    values (p_now, 'expired', v_hold.decision_id, p_account_id, v_hold.reserved_tokens);
+    update governance.accounts a set reserved_tokens = a.reserved_tokens - v_hold.reserved_tokens
+      where a.account_id = p_account_id;
+    v_count := v_count + 1;
+  end loop;
+  update governance.accounts a set (holds_from, holds_check_at) = (
+    select min(r.created_at), min(r.expires_at) from governance.requests r
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
+  where a.account_id = p_account_id;
+  return v_count;
+end
+$$;
+comment on function governance.expire_account_holds(bigint,
+  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
+    'account''s lock.';
+
+create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  v_plan governance.plans;
+  v_lot governance.lots;
+  v_take bigint;
+  v_day date;
+  v_month date;
+  v_grant_month date;
+  v_result governance.rolled := row(0, 0, 0);
+begin
+  select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  if a.holds_check_at <= p_now then
+    v_result.expired_holds := governance.expire_account_holds(p_account_id, p_now);
+    select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  end if;
+
+  if a.lots_check_at <= p_now then
+    for v_lot in
+      select * from governance.lots l
+      where l.account_id = p_account_id and l.is_open and l.expires_at <= p_now and l.remaining > 0
+      order by l.expires_at, l.lot_id
+    loop
+      -- Tokens held for calls under way outlive their lot until those calls end.
+      v_take := least(v_lot.remaining,
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens);
+      exit when v_take = 0;
+      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
+        is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take],
+        case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
+          else 0 end,
+        case v_lot.kind when 'promotional' then -v_take else 0 end, 0, null, 'Expired');
+      v_result.expired_lots := v_result.expired_lots + 1;
+      select * into strict a from governance.accounts x where x.account_id = p_account_id;
+    end loop;
+    update governance.accounts x set lots_check_at = (
+      select min(l.expires_at) from governance.lots l
+        where l.account_id = p_account_id and l.is_open and l.remaining > 0)
+    where x.account_id = p_account_id;
+  end if;
+
+  -- A new time zone may leave the end of the day behind that of its month: what a month counts is what its days have.
+  if a.day_ends_at <= p_now or a.month_ends_at <= p_now then
+    v_day := (p_now at time zone a.timezone)::date;
+    update governance.accounts x set
+      local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone a.timezone,
+      day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = p_account_id;
+  end if;
+  if a.month_ends_at <= p_now then
+    v_month := date_trunc('month', p_now at time zone a.timezone)::date;
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set
+      local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone a.timezone,
+      month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
+        month_allowance = v_plan.monthly_allowance
+    where x.account_id = p_account_id;
+    if v_plan.monthly_allowance > 0 then
+      -- Months that passed unseen are granted only as far as their tokens would still be there.
+      v_grant_month := greatest((a.local_month + interval '1 month')::date,
+        (v_month - v_plan.rollover_months * interval '1 month')::date);
+      while v_grant_month <= v_month loop
+        perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+        v_result.allowances := v_result.allowances + 1;
+        v_grant_month := (v_grant_month + interval '1 month')::date;
+      end loop;
+    end if;
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.roll_account(bigint, timestamptz) is
+  'Brings an account up to the moment: expired holds, expired lots, turn of day and month with its allowance. Never '
+  'backwards, and nothing twice. The caller holds the account''s lock.';
+
+create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
+  language sql stable as $$
+  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
+    or coalesce(a.holds_check_at <= p_now, false)
+$$;
+comment on function governance.needs_roll(governance.accounts,
+  timestamptz) is 'Whether governance.roll_account has anything to do.';
+
+create function governance.create_account(p_user_id text, p_now timestamptz, p_plan_id text default null,
+  p_timezone text default 'UTC') returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_plan governance.plans;
+  v_account governance.accounts;
+  v_day date := (p_now at time zone p_timezone)::date;
+  v_month date := date_trunc('month', p_now at time zone p_timezone)::date;
+begin
+  select p.* into v_plan from governance.plans p
+  where p.plan_id = coalesce(p_plan_id, (select c.default_plan from governance.active_config c))
+    and p.retired_at is null;
+  if not found then
+    perform governance.fail('PT409', 'not_configured', 'There is no default plan yet: apply a preset first');
+  end if;
+  insert into governance.accounts (user_id, plan_id, timezone, created_at, local_day, day_ends_at, local_month,
+    month_ends_at, month_allowance)
+  values (p_user_id, v_plan.plan_id, p_timezone, p_now, v_day, (v_day + 1)::timestamp at time zone p_timezone,
+    v_month, (v_month + interval '1 month')::timestamp at time zone p_timezone, v_plan.monthly_allowance)
+  on conflict (user_id) do nothing
+  returning * into v_account;
+  if v_account.account_id is not null and v_plan.monthly_allowance > 0 then
+    perform governance.grant_allowance(v_account, v_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+  end if;
+  select * into strict v_account from governance.accounts a where a.user_id = p_user_id for update;
+  return v_account;
+end
+$$;
+comment on function governance.create_account(text, timestamptz, text,
+  text) is 'Makes an account with its first allowance. The caller holds the account''s lock.';
+
+create function governance.lock_account(p_user_id text, p_create boolean default false) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  select * into v_account from governance.accounts a where a.user_id = p_user_id for update;
+  v_now := governance.now();
+  if v_account.account_id is null then
+    if not p_create then
+      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+    end if;
+    return governance.create_account(p_user_id, v_now);
+  end if;
+  if governance.needs_roll(v_account, v_now) then
+    perform governance.roll_account(v_account.account_id, v_now);
+    select * into strict v_account from governance.accounts a where a.user_id = p_user_id;
+  end if;
+  return v_account;
+end
+$$;
+comment on function governance.lock_account(text, boolean) is
+  'Locks an account until the transaction ends, brings it up to the moment and answers it; unknown_user unless it may '
+  'be made.';
+
+create function governance.lock_account_id(p_account_id bigint) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_user_id text;
+begin
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = p_account_id;
+  return governance.lock_account(v_user_id);
+end
+$$;
+comment on function governance.lock_account_id(bigint) is 'governance.lock_account by account_id.';
+
+create function public.upsert_account(
+  p_user_id text, p_plan_id text default null, p_email text default null, p_display_name text default null,
+  p_timezone text default null, p_metadata jsonb default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_timezone text;
+  v_account governance.accounts;
+  v_plan governance.plans;
+  v_now timestamptz;
+  v_day date;
+  v_month date;
+  v_more bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_optional('p_email', p_email, 320);
+  perform governance.check_optional('p_display_name', p_display_name, 10000);
+  perform governance.check_metadata('p_metadata', p_metadata);
+  if p_timezone is not null then
+    v_timezone := governance.check_timezone(p_timezone);
+  end if;
+  if p_plan_id is not null then
+    select * into v_plan from governance.plans p where p.plan_id = p_plan_id and p.retired_at is null;
+    if not found then
+      perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(p_plan_id, 64)));
+    end if;
+  end if;
+
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  v_now := governance.now();
+  if not exists (select from governance.accounts a where a.user_id = p_user_id) then
+    v_account := governance.create_account(p_user_id, v_now, p_plan_id, coalesce(v_timezone, 'UTC'));
+  else
+    v_account := governance.lock_account(p_user_id);
+    if v_timezone is not null and v_timezone <> v_account.timezone then
+      -- The counters stay; only the ends of day and month move. Neither goes back, so no allowance comes twice.
+      v_day := greatest(v_account.local_day, (v_now at time zone v_timezone)::date);
+      v_month := v_account.local_month;
+      update governance.accounts a set
+        timezone = v_timezone, day_ends_at = (v_day + 1)::timestamp at time zone v_timezone,
+        month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_timezone, version = a.version + 1
+      where a.account_id = v_account.account_id;
+      v_account := governance.lock_account(p_user_id);
+    end if;
+    if p_plan_id is not null and p_plan_id <> v_account.plan_id then
+      v_more := v_plan.monthly_allowance - v_account.month_allowance;
+      update governance.accounts a set
+        plan_id = p_plan_id, version = a.version + 1,
+          month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+      where a.account_id = v_account.account_id;
+      -- A better plan gives the difference now, and the month's allowance never twice.
+      if v_more > 0 then
+        perform governance.grant_allowance(v_account, v_account.local_month, v_more, v_now, v_plan.rollover_months);
+      end if;
+    end if;
+  end if;
+  update governance.accounts a set
+    email = coalesce(p_email, a.email), display_name = coalesce(p_display_name, a.display_name),
+      metadata = coalesce(p_metadata, a.metadata)
+  where a.account_id = v_account.account_id
+  returning * into v_account;
+  perform governance.ring('accounts', v_now);
+  return governance.account_json(v_account);
+end
+$$;
+comment on function public.upsert_account(text, text, text, text, text, jsonb) is
+  'Makes an account or changes what is given; null leaves a thing as it is. A better plan gives the difference of '
+  'allowance at once. Answers the account. Errors: invalid_argument, unknown_plan, not_configured.';
+revoke all on function public.upsert_account(text, text, text, text, text, jsonb) from public, anon, authenticated;
+grant execute on function public.upsert_account(text, text, text, text, text, jsonb) to service_role;
+
+create function governance.current_account(p_user_id text, p_create boolean default false) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+begin
+  select * into v_account from governance.accounts a where a.user_id = p_user_id;
+  if v_account.account_id is null and not p_create then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  -- A read waits for no call: only where time has passed something by is the account locked and brought up to now.
+  if v_account.account_id is null
+    or (governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off') then
+    v_account := governance.lock_account(p_user_id, p_create);
+  end if;
+  return v_account;
+end
+$$;
+comment on function governance.current_account(text,
+  boolean) is 'An account as it is at this moment, read without waiting where that is possible; unknown_user unless it '
+    'may be made.';
+
+create function public.get_or_create_token_record(p_user_id text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_limit bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  v_account := governance.current_account(p_user_id, true);
+  select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
+  return jsonb_build_object(
+    'tokens_used', v_account.day_tokens + v_account.reserved_tokens,
+    'tokens_limit', v_limit,
+    'tokens_remaining', case
+      when v_limit is not null then greatest(v_limit - v_account.day_tokens - v_account.reserved_tokens, 0) end,
+    'resets_at', v_account.day_ends_at,
+    'user_id', v_account.user_id, 'plan_id', v_account.plan_id, 'date', v_account.local_day, 'timezone',
+      v_account.timezone,
+    'messages_sent', v_account.day_messages, 'cost_micros', v_account.day_cost_micros,
+    'available', v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
+      v_account.reserved_tokens);
+end
+$$;
+comment on function public.get_or_create_token_record(text) is
+  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when it starts anew. '
+    'A new user gets an account. Errors: invalid_argument, not_configured.';
+revoke all on function public.get_or_create_token_record(text) from public, anon, authenticated;
+grant execute on function public.get_or_create_token_record(text) to service_role;
+
+create function governance.my_account() returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_claims jsonb;
+  v_user_id text;
+begin
+  begin
+    v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+    v_user_id := case when jsonb_typeof(v_claims -> 'sub') = 'string' then v_claims ->> 'sub' end;
+  exception when data_exception then
+    v_user_id := null;
+  end;
+  if v_user_id is null or btrim(v_user_id) = '' or char_length(v_user_id) > 255 then
+    perform governance.fail('PT401', 'not_signed_in', 'Sign in first: the token names no user');
+  end if;
+  return governance.current_account(v_user_id, true);
+end
+$$;
+comment on function governance.my_account() is 'The account of whom the request''s token names (sub). One who is new '
+  'gets an account, as at a first call.';
+
+create function public.my_token_balance() returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.my_account();
+  v_plan governance.plans;
+  v_percent int;
+  v_reached int;
+  v_available bigint;
+begin
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
+    v_account.reserved_tokens;
+  v_percent := governance.percent_used(v_account.day_tokens + v_account.reserved_tokens,
+    v_account.month_tokens + v_account.reserved_tokens,
+    v_plan.daily_limit, v_plan.monthly_limit, v_plan.monthly_allowance);
+  select max(w) into v_reached from unnest(v_plan.warn_at) w where w <= v_percent;
+  return jsonb_build_object(
+    'tokens', v_available,
+    'plan', v_account.plan_id,
+    'plan_name', v_plan.name,
+    'balance', governance.account_json(v_account) -> 'balance',
+    'limits', governance.account_json(v_account) -> 'limits',
+    'usage_percent', v_percent,
+    'warning', case
+      when v_available < (select c.low_balance_tokens from governance.active_config c) then
+        jsonb_build_object('type', 'low_balance', 'message', format('You have %s tokens left.', v_available))
+      when v_reached is not null then
+        jsonb_build_object('type', 'usage', 'percent', v_reached, 'message',
+          format('You have used %s%% of your tokens.', v_reached)) end,
+    'packs', case when v_plan.allows_top_up then (
+      select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor',
+        k.price_minor, 'currency', k.currency) order by k.tokens, k.pack_id), '[]')
+      from governance.packs k where k.retired_at is null and (k.plans is null or v_account.plan_id = any (k.plans)))
+        else '[]' end,
+    'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans u
+      where u.plan_id = v_plan.upgrade_to and u.retired_at is null),
+    'is_blocked', governance.account_json(v_account) -> 'is_blocked');
+end
+$$;
+comment on function public.my_token_balance() is
+  'The signed-in user''s tokens, plan, limits, a warning where there is one, and the packs they may buy. Errors: '
+    'not_signed_in, not_configured.';
+revoke all on function public.my_token_balance() from public, anon, authenticated;
+grant execute on function public.my_token_balance() to authenticated;
+
+create function governance.is_never_negative(a governance.accounts) returns boolean
+  language plpgsql immutable as $$
+begin
+  return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
+    a.day_tokens, a.month_tokens,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens) >= 0;
+end
+$$;
+comment on function governance.is_never_negative(governance.accounts) is 'The check of accounts: no counter below '
+  'zero, nothing reserved that is not there.';
+
+create function governance.refuse_orphans() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if exists (select from governance.lots l where l.account_id = old.account_id) then
+    raise exception using errcode = 'foreign_key_violation',
+      message = format('Account %s has lots: it is never deleted', old.account_id);
+  end if;
+  return old;
+end
+$$;
+comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+
+alter table governance.accounts add constraint accounts_never_negative check (governance.is_never_negative(accounts));
+
+create trigger accounts_keep_lots before delete
+  on governance.accounts for each row execute function governance.refuse_orphans();
+
+-- schemas/21_acts.sql
+-- What operators do to accounts, and the audit log.
+
+create table governance.commands (
+  kind text not null,
+  command_id text not null check (command_id <> '' and length(command_id) <= 255),
+  fingerprint bytea not null,
+  answer jsonb,
+  created_at timestamptz not null default now(),
+  primary key (kind, command_id)
+);
+
+create index commands_time on governance.commands (created_at);
+
+comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
+  'does nothing. Kept at least 30 days.';
+
+create table governance.audit_log (
+  audit_id bigint generated always as identity primary key,
+  created_at timestamptz not null,
+  operator text,
+  action text not null,
+  account_id bigint,
+  rule_name text,
+  reason text,
+  command_id text,
+  details jsonb not null default '{}'
+);
+
+create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
+
+create index audit_log_time on governance.audit_log (created_at desc);
+
+comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
+
+create function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_fingerprint bytea := sha256(convert_to(p_parameters, 'UTF8'));
+  v_command governance.commands;
+begin
+  insert into governance.commands (kind, command_id, fingerprint) values (p_kind, p_command_id, v_fingerprint)
+  on conflict do nothing;
+  if found then return null; end if;
+  select * into strict v_command from governance.commands c where c.kind = p_kind and c.command_id = p_command_id;
+  if v_command.fingerprint <> v_fingerprint then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('"%s" was used before with other parameters', left(p_command_id, 64)));
+  end if;
+  return v_command.answer;
+end
+$$;
+comment on function governance.begin_command(text, text, text) is
+  'Claims a command id: null means do it now and call governance.end_command; otherwise the answer given before. A '
+  'concurrent twin waits.';
+
+create function governance.end_command(p_kind text, p_command_id text, p_answer jsonb) returns jsonb
+  language sql set search_path = '' as $$
+  update governance.commands set answer = p_answer where kind = p_kind and command_id = p_command_id returning answer
+$$;
+comment on function governance.end_command(text, text, jsonb) is 'Keeps the answer of a command for its repeats.';
+
+create function governance.check_operator_command(p_command_id text, p_user_id text, p_reason text,
+  p_operator text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+end
+$$;
+comment on function governance.check_operator_command(text, text, text,
+  text) is 'Refuses an operator''s command without an id, a user or a reason.';
+
+create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('flag_user', p_user_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.accounts a set flagged_at = v_now, flag_reason = p_reason, flagged_by = p_operator,
+    version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
+  values (v_now, p_operator, 'flag_user', v_account.account_id, p_reason, p_command_id);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.flag_user(text, text, text,
+  text) is 'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+    'idempotency_conflict.';
+revoke all on function public.flag_user(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.flag_user(text, text, text, text) to service_role;
+
+create function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamptz default null,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  if p_until is not null and not isfinite(p_until) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_until is a moment in the future, or null until someone unblocks');
+  end if;
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('block_user', p_user_id, p_reason, extract(epoch from p_until), p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  if p_until <= v_now then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_until is a moment in the future, or null until someone unblocks');
+  end if;
+  update governance.accounts a set blocked_at = v_now, blocked_until = p_until, block_reason = p_reason,
+    blocked_by = p_operator, version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  values (v_now, p_operator, 'block_user', v_account.account_id, p_reason, p_command_id,
+    jsonb_build_object('until', p_until));
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.block_user(text, text, text, timestamptz, text) is
+  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
+    'Errors: invalid_argument, unknown_user, idempotency_conflict.';
+revoke all on function public.block_user(text, text, text, timestamptz, text) from public, anon, authenticated;
+grant execute on function public.block_user(text, text, text, timestamptz, text) to service_role;
+
+create function public.unblock_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('unblock_user', p_user_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.accounts a set
+    blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
+    rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
+    forgiven_at = v_now, rapid_messages = 0, version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
+  values (v_now, p_operator, 'unblock_user', v_account.account_id, p_reason, p_command_id);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.unblock_user(text, text, text, text) is
+  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
+    'stays. Answers the account. Errors: invalid_argument, unknown_user, idempotency_conflict.';
+revoke all on function public.unblock_user(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.unblock_user(text, text, text, text) to service_role;
+
+create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
+  for each statement execute function governance.refuse_change();
+
+-- schemas/22_lots.sql
+-- Lots of tokens: granted, spent, frozen, taken back, expired.
+
+create table governance.lots (
+  lot_id bigint generated always as identity primary key,
+  account_id bigint not null,
+  -- subscription, purchased, promotional
+  kind text not null,
+  expires_at timestamptz,
+  created_at timestamptz not null default now(),
+  description text,
+  -- Where the money came from, so that refunds and disputes find the lot.
+  pack_id text,
+  stripe_charge_id text,
+  stripe_payment_intent_id text,
+  stripe_invoice_line_id text,
+  stripe_checkout_session_id text,
+  amount_minor bigint,
+  currency text,
+  metadata jsonb not null default '{}',
+  granted bigint not null,
+  -- False once nothing can come out of it any more: neither remaining nor frozen.
+  is_open boolean not null default true,
+  remaining bigint not null,
+  -- Set aside by a dispute: in no balance until thawed.
+  frozen bigint not null default 0,
+  spent bigint not null default 0,
+  expired bigint not null default 0,
+  -- Taken back for money that went back.
+  clawed_back bigint not null default 0
+) with (fillfactor = 70);
+
+create index lots_open on governance.lots (account_id) where is_open;
+
+create index lots_account on governance.lots (account_id, lot_id);
+
+create index lots_expiring on governance.lots (expires_at) where is_open and expires_at is not null;
+
+create unique index lots_invoice_line on governance.lots (stripe_invoice_line_id)
+  where stripe_invoice_line_id is not null;
+
+comment on table governance.lots is 'Grants of tokens. granted = remaining + frozen + spent + expired + clawed_back, '
+  'always.';
+
+create type governance.lot_spending as (taken bigint, subscription bigint, purchased bigint, promotional bigint,
+  lot_changes bigint[]);
+
+create type governance.granted as (lot_id bigint, transaction_id bigint, previous_balance bigint, new_balance bigint,
+  debt_recovered bigint);
+
+create type governance.lot_taking as (taken bigint, from_frozen bigint, debt bigint, transaction_id bigint);
+
+create function governance.spend_lots(p_account_id bigint, p_tokens bigint,
+  p_lot_id bigint default null) returns governance.lot_spending
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_take bigint;
+  v_result governance.lot_spending := row(0, 0, 0, 0, '{}');
+begin
+  for v_lot in
+    select l.lot_id, l.kind, l.remaining, l.frozen from governance.lots l
+    where l.account_id = p_account_id and l.is_open and l.remaining > 0 and (p_lot_id is null or l.lot_id = p_lot_id)
+    order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1
+      else 2 end, l.created_at, l.lot_id
+  loop
+    exit when v_result.taken >= p_tokens;
+    v_take := least(v_lot.remaining, p_tokens - v_result.taken);
+    update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take,
+      is_open = l.remaining - v_take + l.frozen > 0
+    where l.lot_id = v_lot.lot_id;
+    v_result.taken := v_result.taken + v_take;
+    v_result.lot_changes := v_result.lot_changes || v_lot.lot_id || -v_take;
+    if v_lot.kind = 'subscription' then v_result.subscription := v_result.subscription - v_take;
+    elsif v_lot.kind = 'purchased' then v_result.purchased := v_result.purchased - v_take;
+    else v_result.promotional := v_result.promotional - v_take;
+    end if;
+  end loop;
+  return v_result;
+end
+$$;
+comment on function governance.spend_lots(bigint, bigint, bigint) is
+  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT (or out of one lot); answers what was '
+    'taken. No entry is written.';
+
+create function governance.grant_tokens(
+  p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz,
+    p_expires_at timestamptz default null,
+  p_reference text default null, p_description text default null, p_metadata jsonb default null,
+    p_source jsonb default '{}'
+) returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot_id bigint;
+  v_entry governance.token_transactions;
+  v_spent governance.lot_spending;
+  v_result governance.granted;
+  v_debt bigint;
+begin
+  insert into governance.lots (account_id, kind, expires_at, created_at, description, pack_id, stripe_charge_id,
+    stripe_payment_intent_id,
+    stripe_invoice_line_id, stripe_checkout_session_id, amount_minor, currency, metadata, granted, remaining)
+  values (p_account_id, p_kind, p_expires_at, p_now, p_description, p_source ->> 'pack_id',
+    p_source ->> 'stripe_charge_id',
+    p_source ->> 'stripe_payment_intent_id', p_source ->> 'stripe_invoice_line_id',
+      p_source ->> 'stripe_checkout_session_id',
+    (p_source ->> 'amount_minor')::bigint, p_source ->> 'currency', coalesce(p_metadata, '{}'), p_tokens, p_tokens)
+  returning lot_id into v_lot_id;
+  v_entry := governance.append_entry(p_account_id, p_type, p_now, array[v_lot_id, p_tokens],
+    case p_kind when 'subscription' then p_tokens else 0 end, case p_kind when 'purchased' then p_tokens else 0 end,
+    case p_kind when 'promotional' then p_tokens else 0 end, 0, p_reference, p_description, p_metadata);
+  v_result := row(v_lot_id, v_entry.transaction_id, v_entry.previous_balance, v_entry.new_balance, 0);
+  if p_expires_at is not null then
+    update governance.accounts a set lots_check_at = least(a.lots_check_at, p_expires_at)
+      where a.account_id = p_account_id;
+  end if;
+  v_debt := least(v_entry.debt_after, p_tokens);
+  if v_debt > 0 then
+    v_spent := governance.spend_lots(p_account_id, v_debt, v_lot_id);
+    perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased,
+      v_spent.promotional, -v_debt, p_reference, 'Debt of earlier calls paid');
+    v_result.debt_recovered := v_debt;
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.grant_tokens(bigint, text, bigint, text, timestamptz, timestamptz, text, text, jsonb,
+  jsonb) is
+  'Adds a lot with its entry; debt is paid out of it first. p_source may name pack_id, stripe_charge_id, '
+  'stripe_payment_intent_id, stripe_invoice_line_id, stripe_checkout_session_id, amount_minor, currency. The caller '
+  'holds the account''s lock.';
+
+create function governance.freeze_lot(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
+  p_description text default null, p_metadata jsonb default null) returns governance.lot_taking
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_account governance.accounts;
+  v_take bigint;
+  v_result governance.lot_taking := row(0, 0, 0, null);
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  select * into strict v_account from governance.accounts a where a.account_id = v_lot.account_id;
+  -- What is held for calls under way stays until they end.
+  v_take := least(p_tokens, v_lot.remaining,
+    v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
+      - v_account.reserved_tokens);
+  if v_take > 0 then
+    update governance.lots l set remaining = l.remaining - v_take, frozen = l.frozen + v_take where l.lot_id = p_lot_id;
+    v_result.transaction_id := (governance.append_entry(v_lot.account_id, 'reversal', p_now, array[p_lot_id, -v_take],
+      case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
+        else 0 end,
+      case v_lot.kind when 'promotional' then -v_take
+        else 0 end, 0, p_reference, p_description, p_metadata)).transaction_id;
+    v_result.taken := v_take;
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.freeze_lot(bigint, bigint, timestamptz, text, text, jsonb) is
+  'Sets unspent tokens of a lot aside (a dispute was opened): they leave the balance and can come back. Answers how '
+  'many. The caller holds the account''s lock.';
+
+create function governance.thaw_lot(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
+  p_description text default null, p_metadata jsonb default null) returns governance.lot_taking
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_back bigint;
+  v_result governance.lot_taking := row(0, 0, 0, null);
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  v_back := least(p_tokens, v_lot.frozen);
+  if v_back > 0 then
+    update governance.lots l set remaining = l.remaining + v_back, frozen = l.frozen - v_back, is_open = true
+      where l.lot_id = p_lot_id;
+    v_result.transaction_id := (governance.append_entry(v_lot.account_id, 'reversal', p_now, array[p_lot_id, v_back],
+      case v_lot.kind when 'subscription' then v_back else 0 end, case v_lot.kind when 'purchased' then v_back
+        else 0 end,
+      case v_lot.kind when 'promotional' then v_back
+        else 0 end, 0, p_reference, p_description, p_metadata)).transaction_id;
+    v_result.taken := v_back;
+    if v_lot.expires_at is not null then
+      update governance.accounts a set lots_check_at = least(a.lots_check_at, v_lot.expires_at)
+        where a.account_id = v_lot.account_id;
+    end if;
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.thaw_lot(bigint, bigint, timestamptz, text, text,
+  jsonb) is 'Gives frozen tokens of a lot back (the dispute was won). The caller holds the account''s lock.';
+
+create function governance.claw_back_lot(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz,
+  p_reference text, p_description text default null, p_metadata jsonb default null) returns governance.lot_taking
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_account governance.accounts;
+  v_frozen bigint;
+  v_take bigint;
+  v_result governance.lot_taking;
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  select * into strict v_account from governance.accounts a where a.account_id = v_lot.account_id;
+  v_frozen := least(p_tokens, v_lot.frozen);
+  v_take := least(p_tokens - v_frozen, v_lot.remaining,
+    v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
+      - v_account.reserved_tokens);
+  v_result := row(v_take, v_frozen, p_tokens - v_frozen - v_take, null);
+  update governance.lots l set
+    remaining = l.remaining - v_take, frozen = l.frozen - v_frozen, clawed_back = l.clawed_back + v_take + v_frozen,
+    is_open = l.remaining - v_take + l.frozen - v_frozen > 0
+  where l.lot_id = p_lot_id;
+  -- The lot is named even where no tokens leave the balance: frozen or expired ones may have changed their name.
+  v_result.transaction_id := (governance.append_entry(v_lot.account_id, p_type, p_now, array[p_lot_id, -v_take],
+    case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
+      else 0 end,
+    case v_lot.kind when 'promotional' then -v_take
+      else 0 end, v_result.debt, p_reference, p_description, p_metadata)).transaction_id;
+  return v_result;
+end
+$$;
+comment on function governance.claw_back_lot(bigint, bigint, text, timestamptz, text, text, jsonb) is
+  'Takes back tokens of a lot whose money went back: frozen ones first, then unspent ones; what is spent already '
+  'becomes debt. p_type refund or reversal. The caller holds the account''s lock.';
+
+create function governance.grant_allowance(p_account governance.accounts, p_month date, p_tokens bigint,
+  p_now timestamptz, p_rollover_months int) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.grant_tokens(p_account.account_id, 'subscription', p_tokens, 'subscription_grant', p_now,
+    (p_month + (1 + p_rollover_months) * interval '1 month')::timestamp at time zone p_account.timezone,
+    'allowance ' || to_char(p_month, 'YYYY-MM'), 'Monthly allowance');
+end
+$$;
+comment on function governance.grant_allowance(governance.accounts, date, bigint, timestamptz,
+  int) is 'Grants a month''s allowance as a lot that ends with the month, or as many months later as the plan says.';
+
+create function governance.recover_debt(p_account_id bigint, p_now timestamptz, p_reference text) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_pay bigint;
+  v_spent governance.lot_spending;
+begin
+  select * into strict v_account from governance.accounts a where a.account_id = p_account_id;
+  v_pay := least(v_account.debt_tokens,
+    v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
+      - v_account.reserved_tokens);
+  if v_pay <= 0 then return 0; end if;
+  v_spent := governance.spend_lots(p_account_id, v_pay);
+  perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
+    v_spent.purchased,
+    v_spent.promotional, -v_spent.taken, p_reference, 'Debt paid');
+  return v_spent.taken;
+end
+$$;
+comment on function governance.recover_debt(bigint, timestamptz, text) is
+  'Pays debt out of what is free, so that nobody owes and holds tokens at once. The caller holds the account''s lock.';
+
+create function governance.adds_up(l governance.lots) returns boolean
+  language plpgsql immutable as $$
+begin
+  return l.kind in ('subscription', 'purchased', 'promotional') and l.granted > 0
+    and least(l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0
+    and l.granted = l.remaining + l.frozen + l.spent + l.expired + l.clawed_back
+      and (l.is_open or l.remaining + l.frozen = 0);
+end
+$$;
+comment on function governance.adds_up(governance.lots) is 'The check of lots: granted is what remains, is frozen, was '
+  'spent, expired or was clawed back; none of it below zero.';
+
+-- The proof, without its holes. The ledger is hashed, and what else is kept beside it can be told from it: what a lot
+-- is, what a call was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md says what
+-- public.verify_ledger checks, and what nobody can see from inside the database.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Seals: an entry that does anything but spend a lot says, under its hash, what the lot is then. What calls and debt
+-- spend is told by the tokens of their entries, so calls seal nothing.
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- No search_path on these two, so that they are inlined: they use built-in functions alone.
+create function governance.lot_seal(l governance.lots) returns text
+  language sql stable as $$
+  select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
+    l.granted, l.frozen, l.expired, l.clawed_back)
+$$;
+comment on function governance.lot_seal(governance.lots) is
+  'What of a lot spending does not change: kind | created at | expires at or "-" (seconds since 1970) | granted | '
+  'frozen | expired | clawed back.';
+
+create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
+  language sql immutable as $$
+  select cardinality(p_lot_changes) = 2
+    and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
+      or (p_type = 'adjustment' and coalesce(p_metadata ? 'difference_id', false)))
+$$;
+comment on function governance.seals_lot(text, bigint[], jsonb) is
+  'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
+
+alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
+
+-- schemas/23_ledger.sql
+-- The ledger: append-only, one hash chain for each account.
+
+create table governance.token_transactions (
+  transaction_id bigint primary key default nextval('governance.event_ids'),
+  account_id bigint not null,
+  created_at timestamptz not null,
+  -- purchase, usage, refund, adjustment, bonus, subscription_grant, expiry, reversal, debt_recovery
+  transaction_type text not null,
+  amount bigint not null,
+  previous_balance bigint not null,
+  new_balance bigint not null,
+  debt_after bigint not null,
+  -- Pairs lot_id, tokens: what this entry put into lots and took out of them. The tokens add up to amount.
+  lot_changes bigint[] not null,
+  -- What caused it: the request of a usage, the idempotency key, charge or dispute of anything else.
+  reference text,
+  -- The decision that a usage settles.
+  decision_id bigint,
+  description text,
+  metadata jsonb,
+  -- SHA-256 over the entry before it and this one: see governance.entry_hash.
+  previous_hash bytea,
+  hash bytea not null,
+  -- No checks: a check is read anew at every insert, and the chain and public.verify_ledger prove more.
+  xid xid8 not null default pg_current_xact_id()
+);
+
+create index token_transactions_account on governance.token_transactions (account_id, transaction_id);
+
+comment on table governance.token_transactions is 'The ledger: append-only for every role, one hash chain an account.';
+
+create function governance.entry_payload(
+  p_transaction_id bigint, p_created_at timestamptz, p_type text, p_amount bigint, p_previous_balance bigint,
+    p_new_balance bigint,
+  p_debt_after bigint, p_lot_changes bigint[], p_decision_id bigint, p_user_id text, p_reference text,
+    p_description text, p_metadata jsonb
+) returns text
+  language sql stable as $$
+  select concat_ws('|', p_transaction_id, (extract(epoch from p_created_at) * 1000000)::bigint, p_type, p_amount,
+    p_previous_balance, p_new_balance,
+    p_debt_after, array_to_string(p_lot_changes, ','), coalesce(p_decision_id::text, '-'), octet_length(p_user_id)
+      || ':' || p_user_id,
+    coalesce(octet_length(p_reference) || ':' || p_reference, '-'),
+      coalesce(octet_length(p_description) || ':' || p_description, '-'),
+    coalesce(octet_length(p_metadata::text) || ':' || p_metadata::text, '-'))
+$$;
+comment on function governance.entry_payload(bigint, timestamptz, text, bigint, bigint, bigint, bigint, bigint[],
+  bigint, text, text, text, jsonb) is
+  'What of a ledger entry its hash covers, as text: supabase/CONVENTIONS.md has the format.';
+
+create function governance.entry_hash(p_previous_hash bytea, p_payload text) returns bytea
+  language sql stable as $$
+  select sha256(coalesce(p_previous_hash, ''::bytea) || convert_to(p_payload, 'UTF8'))
+$$;
+comment on function governance.entry_hash(bytea,
+  text) is 'SHA-256 over the hash of the entry before (nothing for the first) and the payload.';
+
+create function governance.append_entry(
+  p_account_id bigint, p_type text, p_now timestamptz, p_lot_changes bigint[], p_subscription bigint,
+    p_purchased bigint,
+  p_promotional bigint, p_debt bigint, p_reference text default null, p_description text default null,
+    p_metadata jsonb default null,
+  p_decision_id bigint default null
+) returns governance.token_transactions
+  language plpgsql set search_path = '' as $$
+declare
+  v_entry governance.token_transactions;
+  v_user_id text;
+  v_expires_at timestamptz;
+begin
+  -- The transaction has its number before it draws an id: readers of the feed rely on it.
+  v_entry.xid := pg_current_xact_id();
+  select a.user_id, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+    a.debt_tokens + p_debt
+  into strict v_user_id, v_entry.previous_hash, v_entry.previous_balance, v_entry.debt_after
+  from governance.accounts a where a.account_id = p_account_id;
+  if governance.seals_lot(p_type, p_lot_changes, p_metadata) then
+    select coalesce(p_metadata, '{}') || jsonb_build_object('lot_seal', governance.lot_seal(l)), case
+      when p_lot_changes[2] > 0 then l.expires_at end
+    into strict p_metadata, v_expires_at
+    from governance.lots l where l.lot_id = p_lot_changes[1];
+  end if;
+  v_entry.transaction_id := nextval('governance.event_ids');
+  v_entry.amount := p_subscription + p_purchased + p_promotional;
+  v_entry.new_balance := v_entry.previous_balance + v_entry.amount;
+  v_entry.hash := governance.entry_hash(v_entry.previous_hash,
+    governance.entry_payload(v_entry.transaction_id, p_now, p_type, v_entry.amount,
+    v_entry.previous_balance, v_entry.new_balance, v_entry.debt_after, p_lot_changes, p_decision_id, v_user_id,
+      p_reference, p_description, p_metadata));
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
+    previous_balance, new_balance, debt_after,
+    lot_changes, reference, decision_id, description, metadata, previous_hash, hash, xid)
+  values (v_entry.transaction_id, p_account_id, p_now, p_type, v_entry.amount, v_entry.previous_balance,
+    v_entry.new_balance, v_entry.debt_after,
+    p_lot_changes, p_reference, p_decision_id, p_description, p_metadata, v_entry.previous_hash, v_entry.hash,
+      v_entry.xid)
+  returning * into v_entry;
+  update governance.accounts a set
+    subscription_tokens = a.subscription_tokens + p_subscription, purchased_tokens = a.purchased_tokens + p_purchased,
+    promotional_tokens = a.promotional_tokens + p_promotional, debt_tokens = a.debt_tokens + p_debt,
+    last_transaction_id = v_entry.transaction_id, last_hash = v_entry.hash,
+    -- Tokens that come into a lot expire with it, whoever put them there.
+    lots_check_at = least(a.lots_check_at, v_expires_at)
+  where a.account_id = p_account_id;
+  return v_entry;
+end
+$$;
+comment on function governance.append_entry(bigint, text, timestamptz, bigint[], bigint, bigint, bigint, bigint, text,
+  text, jsonb, bigint) is
+  'Writes one ledger entry and carries it into the account; whatever does more to a lot than spend it is sealed. The '
+  'caller holds the account''s lock and has changed the lots already; amounts are changes by kind.';
+
+create function public.update_user_token_balance(
+  p_user_id text, p_amount bigint, p_transaction_type text, p_description text default null,
+    p_metadata jsonb default '{}',
+  p_idempotency_key text default null, p_expires_at timestamptz default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_available bigint;
+  v_granted governance.granted;
+  v_spent governance.lot_spending;
+  v_entry governance.token_transactions;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_optional('p_description', p_description, 2000);
+  perform governance.check_metadata('p_metadata', p_metadata);
+  if p_idempotency_key is not null then
+    perform governance.check_id('p_idempotency_key', p_idempotency_key);
+  end if;
+  if p_amount is null or p_amount = 0 or p_amount not between -9007199254740991 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_amount is a whole number of tokens, not zero, below 2^53 in size');
+  end if;
+  if p_transaction_type is null
+    or p_transaction_type not in ('purchase', 'usage', 'refund', 'adjustment', 'bonus', 'subscription_grant', 'expiry',
+    'reversal') then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_transaction_type is one of purchase, usage, refund, adjustment, bonus, subscription_grant, expiry, reversal');
+  end if;
+  if (p_transaction_type in ('purchase', 'bonus', 'subscription_grant') and p_amount < 0)
+    or (p_transaction_type in ('usage', 'expiry') and p_amount > 0) then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_amount of a %s must be %s', p_transaction_type, case when p_amount < 0 then 'positive'
+      else 'negative' end));
+  end if;
+  if p_expires_at is not null and (p_amount < 0 or not isfinite(p_expires_at) or p_expires_at <= governance.now()) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_expires_at is a moment in the future, for tokens that are added');
+  end if;
+
+  v_account := governance.lock_account(p_user_id);
+  if p_idempotency_key is not null then
+    v_answer := governance.begin_command('balance', p_idempotency_key,
+      row(p_user_id, p_amount, p_transaction_type, p_description, p_metadata, extract(epoch from p_expires_at))::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  v_now := governance.now();
+  v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
+    v_account.reserved_tokens;
+  if p_amount > 0 then
+    if v_available + v_account.reserved_tokens + p_amount > 9007199254740991 then
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+    end if;
+    v_granted := governance.grant_tokens(v_account.account_id,
+      case p_transaction_type when 'purchase' then 'purchased' when 'subscription_grant' then 'subscription'
+        else 'promotional' end,
+      p_amount, p_transaction_type, v_now, p_expires_at, p_idempotency_key, p_description, p_metadata);
+    v_answer := jsonb_build_object('transaction_id', v_granted.transaction_id, 'previous_balance',
+      v_granted.previous_balance,
+      'new_balance', v_granted.new_balance, 'grant_id', v_granted.lot_id, 'debt_recovered', v_granted.debt_recovered);
+  else
+    if -p_amount > v_available then
+      perform governance.fail('PT402', 'insufficient_tokens',
+        format('%s tokens are free, %s are needed', v_available, -p_amount),
+        jsonb_build_object('have', v_available, 'need', -p_amount)::text);
+    end if;
+    v_spent := governance.spend_lots(v_account.account_id, -p_amount);
+    v_entry := governance.append_entry(v_account.account_id, p_transaction_type, v_now, v_spent.lot_changes,
+      v_spent.subscription,
+      v_spent.purchased, v_spent.promotional, 0, p_idempotency_key, p_description, p_metadata);
+    v_answer := jsonb_build_object('transaction_id', v_entry.transaction_id, 'previous_balance',
+      v_entry.previous_balance, 'new_balance', v_entry.new_balance);
+  end if;
+  if p_idempotency_key is not null then
+    v_answer := governance.end_command('balance', p_idempotency_key, v_answer);
+  end if;
+  perform governance.ring('accounts', v_now);
+  return v_answer;
+end
+$$;
+comment on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz) is
+  'Adds a lot (purchase: purchased; subscription_grant: subscription; else promotional; debt is paid first) or takes '
+  'tokens in spending order, with a ledger entry. Answers transaction_id, previous_balance, new_balance. Errors: '
+  'invalid_argument, unknown_user, insufficient_tokens, idempotency_conflict.';
+revoke all on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.update_user_token_balance(text, bigint, text, text, jsonb, text,
+  timestamptz) to service_role;
+
+create function public.get_user_token_balance(p_user_id text) returns bigint
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  select * into v_account from governance.accounts a where a.user_id = p_user_id;
+  if v_account.account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  if governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off' then
+    v_account := governance.lock_account(p_user_id);
+  end if;
+  return v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
+    - v_account.reserved_tokens;
+end
+$$;
+comment on function public.get_user_token_balance(text) is 'Tokens that are free to use. Errors: invalid_argument, '
+  'unknown_user.';
+revoke all on function public.get_user_token_balance(text) from public, anon, authenticated;
+grant execute on function public.get_user_token_balance(text) to service_role;
+
+create function public.get_user_transaction_history(p_user_id text, p_limit int default 50,
+  p_before_id bigint default null)
+  returns table (transaction_id bigint, transaction_type text, amount bigint, previous_balance bigint,
+    new_balance bigint,
+    description text, metadata jsonb, created_at timestamptz, payload text, hash text)
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_account_id bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  return query
+    select t.transaction_id, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.description,
+      coalesce(t.metadata, '{}') || case when t.transaction_type = 'usage' and t.decision_id is not null
+        then jsonb_build_object('request_id', t.reference, 'decision_id', t.decision_id) else '{}' end,
+      t.created_at,
+      governance.entry_payload(t.transaction_id, t.created_at, t.transaction_type, t.amount, t.previous_balance,
+        t.new_balance, t.debt_after,
+        t.lot_changes, t.decision_id, p_user_id, t.reference, t.description, t.metadata),
+      encode(t.hash, 'hex')
+    from governance.token_transactions t
+    where t.account_id = v_account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
+    order by t.transaction_id desc limit p_limit;
+end
+$$;
+comment on function public.get_user_transaction_history(text, int, bigint) is
+  'Ledger entries, newest first; p_before_id is the last transaction_id of the page before. Errors: invalid_argument, '
+  'unknown_user.';
+revoke all on function public.get_user_transaction_history(text, int, bigint) from public, anon, authenticated;
+grant execute on function public.get_user_transaction_history(text, int, bigint) to service_role;
+
+create trigger token_transactions_append_only before update or delete or truncate on governance.token_transactions
+  for each statement execute function governance.refuse_change();
+
+-- schemas/30_calls.sql
+-- The path of a call: authorise, settle, release.
+
+create table governance.requests (
+  -- First, so that its default is worked out before that of decision_id: readers of the feed rely on a writer having
+  -- its transaction number before its event id.
+  xid xid8 not null default pg_current_xact_id(),
+  decision_id bigint not null default nextval('governance.event_ids'),
+  created_at timestamptz not null,
+  account_id bigint not null,
+  request_id text not null,
+  -- Hash of the parameters: a repeat with others is refused.
+  fingerprint bigint not null,
+  -- What was asked
+  requested_model text not null,
+  task_type text,
+  scope_id text,
+  conversation_id text,
+  message_hash bigint,
+  message_words int,
+  message_characters int,
+  -- What was decided
+  decision text not null,
+  reason text,
+  http_status smallint not null,
+  message text,
+  warnings text[],
+  model text not null,
+  truncate_to_words int,
+  expires_at timestamptz,
+  retry_after_seconds int,
+  upgrade_plan text,
+  -- Null for 1: see multiply_cost.
+  cost_factor numeric,
+  plan_id text not null,
+  rule_set_id bigint not null,
+  -- The rule that blocked, and all that matched (shadow ones too).
+  rule_version_id bigint,
+  matched_version_ids bigint[],
+  -- The facts that it saw
+  estimated_tokens bigint not null,
+  reserved_tokens bigint not null,
+  seen_tokens_today bigint not null,
+  seen_tokens_month bigint not null,
+  seen_cost_today_micros bigint not null,
+  seen_cost_month_micros bigint not null,
+  seen_messages_today int not null,
+  seen_rapid_messages int not null,
+  seen_identical_messages int,
+  seen_conversation_messages int,
+  seen_seconds_since numeric,
+  seen_complexity numeric,
+  seen_topic text,
+  seen_usage_percent bigint,
+  seen_flagged boolean not null,
+  -- Limits and balance as answered
+  daily_limit bigint,
+  day_ends_at timestamptz not null,
+  monthly_limit bigint,
+  month_ends_at timestamptz not null,
+  subscription_tokens bigint not null,
+  purchased_tokens bigint not null,
+  promotional_tokens bigint not null,
+  total_reserved_tokens bigint not null,
+  debt_tokens bigint not null,
+  -- How it ended
+  status text not null,
+  ended_at timestamptz,
+  end_reason text,
+  settled_model text,
+  provider text,
+  input_tokens bigint,
+  output_tokens bigint,
+  cached_input_tokens bigint,
+  cache_write_tokens bigint,
+  reasoning_tokens bigint,
+  charged_tokens bigint,
+  released_tokens bigint,
+  unpaid_tokens bigint,
+  cost_micros bigint,
+  currency text,
+  settle_fingerprint bigint,
+  transaction_id bigint,
+  alerts jsonb,
+  settle_metadata jsonb,
+  end_subscription_tokens bigint,
+  end_purchased_tokens bigint,
+  end_promotional_tokens bigint,
+  end_reserved_tokens bigint,
+  end_debt_tokens bigint,
+  primary key (decision_id, created_at)
+) partition by range (created_at);
+
+create index requests_account_time on governance.requests (account_id, created_at);
+
+create index requests_conversation on governance.requests (account_id, conversation_id, created_at)
+  where conversation_id is not null;
+
+create index requests_refused on governance.requests (created_at) where decision = 'block';
+
+comment on table governance.requests is
+  'Every call: its decision, its hold and, once settled, its usage event. Monthly partitions; retention drops whole '
+  'ones.';
+
+comment on column governance.requests.status is
+  'blocked; or held, then settled, released, expired (a late settle may follow) or quarantined.';
+
+-- The caller's own id names a call across all partitions, and leads to its row without looking into each.
+create table governance.request_keys (
+  request_id text primary key,
+  created_at timestamptz not null,
+  decision_id bigint not null,
+  account_id bigint not null,
+  -- governance.lock_key of the account's user.
+  lock_key bigint not null,
+  message_hash bigint
+);
+
+comment on table governance.request_keys is 'Ids of calls, for as long as their rows are kept.';
+
+create view governance.usage_events with (security_invoker = true) as
+  select decision_id, request_id, account_id, created_at, ended_at, coalesce(settled_model, model) as model, provider,
+    task_type,
+    scope_id, conversation_id, input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens,
+    charged_tokens, cost_micros, currency
+  from governance.requests
+  where status = 'settled';
+
+comment on view governance.usage_events is 'Settled calls.';
+
+create table governance.requests_default partition of governance.requests default with (fillfactor = 75);
+
+-- What happens to a hold other than settlement (which the ledger tells): readers of the feed find it here.
+create table governance.hold_events (
+  event_id bigint primary key default nextval('governance.event_ids'),
+  created_at timestamptz not null,
+  kind text not null check (kind in ('released', 'expired', 'quarantined')),
+  decision_id bigint not null,
+  account_id bigint not null,
+  tokens bigint not null,
+  reason text,
+  xid xid8 not null default pg_current_xact_id()
+);
+
+create index hold_events_time on governance.hold_events (created_at);
+
+comment on table governance.hold_events is 'Holds that were released, expired or quarantined.';
+
+create table governance.usage_daily (
+  account_id bigint not null,
+  -- The account's own day.
+  day date not null,
+  model text not null,
+  -- Empty for none.
+  task_type text not null default '',
+  scope_id text not null default '',
+  calls int not null default 0,
+  messages int not null default 0,
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  charged_tokens bigint not null default 0,
+  cost_micros bigint not null default 0,
+  last_activity_at timestamptz not null,
+  primary key (account_id, day, model, task_type, scope_id)
+) with (fillfactor = 70);
+
+create index usage_daily_day on governance.usage_daily (day);
+
+comment on table governance.usage_daily is 'Settled usage by account, local day, model, task type and scope, written '
+  'by the settlement itself.';
+
+create index hold_events_account on governance.hold_events (account_id, event_id);
+
+-- Settlements above the ceiling are few, and each waits for a person.
+create index hold_events_quarantined on governance.hold_events (decision_id) where kind = 'quarantined';
+
+create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
+
+create type governance.authorization as (
+  request_id text, decision_id bigint, decision text, reason text, http_status int, message text, requested_model text,
+    model text,
+  truncate_to_words int, estimated_tokens bigint, reserved_tokens bigint, expires_at timestamptz,
+    retry_after_seconds int,
+  shortfall jsonb, upgrade jsonb, balance governance.balance, limits governance.limits, warnings text[],
+    fail_mode text);
+
+create type governance.settlement as (
+  request_id text, decision_id bigint, status text, charged_tokens bigint, released_tokens bigint, debt_tokens bigint,
+    cost_micros bigint,
+  currency text, model text, transaction_id bigint, balance governance.balance, alerts jsonb);
+
+comment on column governance.request_keys.message_hash is 'Of the folded message, for counting identical ones; null '
+  'without a message.';
+
+create index request_keys_identical on governance.request_keys (account_id, message_hash, created_at)
+  where message_hash is not null;
+
+create function governance.ensure_request_partitions(p_from date, p_to date) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_month date := date_trunc('month', p_from)::date;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_name text;
+  v_created int := 0;
+begin
+  perform pg_advisory_xact_lock(7254011);
+  while v_month <= p_to loop
+    v_name := 'requests_' || to_char(v_month, 'YYYY_MM');
+    if to_regclass('governance.' || v_name) is null then
+      v_from := v_month::timestamp at time zone 'UTC';
+      v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
+      if v_from <= clock_timestamp() then
+        -- The month has begun: a call may be on its way into the default partition at this very moment.
+        lock table only governance.requests in access exclusive mode;
+      end if;
+      execute format('create table governance.%I (like governance.requests including defaults including comments) with '
+        '(fillfactor = 75)',
+        v_name);
+      execute format('alter table governance.%I enable row level security', v_name);
+      execute format('revoke all on governance.%I from public', v_name);
+      -- Rows that came while the partition was missing wait in the default one.
+      execute format('with moved as (delete from governance.requests_default where created_at >= %L
+        and created_at < %L returning *)
+        insert into governance.%I select * from moved', v_from, v_to, v_name);
+      execute format('alter table governance.requests attach partition governance.%I for values from (%L) to (%L)',
+        v_name, v_from, v_to);
+      v_created := v_created + 1;
+    end if;
+    v_month := (v_month + interval '1 month')::date;
+  end loop;
+  return v_created;
+end
+$$;
+comment on function governance.ensure_request_partitions(date, date) is
+  'Makes the monthly partitions of governance.requests that cover the given days; answers how many were new.';
+
+-- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
+-- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
+
+create function governance.http_status(p_reason text) returns int
+  language sql immutable as $$
+  select case
+    when p_reason is null then 200
+    when p_reason = 'insufficient_tokens' then 402
+    when p_reason in ('daily_limit', 'monthly_limit', 'budget_exhausted', 'spam_identical', 'bot_behavior',
+      'token_hogging', 'rate_limited') then 429
+    else 403
+  end
+$$;
+comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
+
+create function governance.reason_message(p_reason text) returns text
+  language sql immutable set search_path = '' as $$
+  select case p_reason
+    when 'insufficient_tokens' then 'You do not have enough tokens left for this.'
+    when 'daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
+    when 'monthly_limit' then 'You have reached this month''s limit.'
+    when 'budget_exhausted' then 'The budget for this is used up.'
+    when 'user_blocked' then 'Your access is paused. Please contact support.'
+    when 'spam_identical' then 'You have sent the same message many times. Please wait before you send it again.'
+    when 'bot_behavior' then 'You are sending messages too fast. Please slow down.'
+    when 'token_hogging' then 'You have sent very many messages today. Please come back tomorrow.'
+    when 'rate_limited' then 'Too many requests. Please wait a moment.'
+    when 'off_topic' then 'I cannot help with that here.'
+    else 'This request was not allowed.'
+  end
+$$;
+comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
+
+create function governance.decision_answer(q governance.requests) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_total bigint := q.subscription_tokens + q.purchased_tokens + q.promotional_tokens;
+  v_available bigint := v_total - q.total_reserved_tokens;
+  v_need bigint;
+  v_upgrade jsonb;
+  v_shortfall jsonb;
+begin
+  if q.upgrade_plan is not null then
+    select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) into v_upgrade from governance.plans p
+      where p.plan_id = q.upgrade_plan;
+  end if;
+  if q.reason = 'insufficient_tokens' then
+    v_need := least(ceil(q.estimated_tokens * coalesce(q.cost_factor, 1)), 9007199254740991);
+    v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
+  end if;
+  return jsonb_build_object(
+    'request_id', q.request_id, 'decision_id', q.decision_id, 'decision', q.decision, 'reason', q.reason, 'http_status',
+      q.http_status,
+    'message', q.message, 'requested_model', q.requested_model, 'model', q.model, 'truncate_to_words',
+      q.truncate_to_words,
+    'estimated_tokens', q.estimated_tokens, 'reserved_tokens', q.reserved_tokens, 'expires_at', q.expires_at,
+    'retry_after_seconds', q.retry_after_seconds, 'shortfall', v_shortfall, 'upgrade', v_upgrade,
+    'balance', jsonb_build_object('available', v_available, 'reserved', q.total_reserved_tokens, 'subscription',
+      q.subscription_tokens,
+      'purchased', q.purchased_tokens, 'promotional', q.promotional_tokens, 'debt', q.debt_tokens, 'total', v_total),
+    'limits', jsonb_build_object(
+      'daily', jsonb_build_object('limit', q.daily_limit, 'used', q.seen_tokens_today + q.reserved_tokens,
+        'remaining', case when q.daily_limit is not null
+          then greatest(q.daily_limit - q.seen_tokens_today - q.reserved_tokens, 0) end,
+        'resets_at', q.day_ends_at),
+      'monthly', jsonb_build_object('limit', q.monthly_limit, 'used', q.seen_tokens_month + q.reserved_tokens,
+        'remaining', case when q.monthly_limit is not null
+          then greatest(q.monthly_limit - q.seen_tokens_month - q.reserved_tokens, 0) end,
+        'resets_at', q.month_ends_at)),
+    'warnings', coalesce(to_jsonb(q.warnings), '[]'),
+    'fail_mode', (select p.fail_mode from governance.plans p where p.plan_id = q.plan_id));
+end
+$$;
+comment on function governance.decision_answer(governance.requests) is
+  'The answer of authorize_usage from its row, for a repeat: the same as the first, which authorize_usage writes from '
+  'its variables.';
+
+create function governance.end_answer(q governance.requests) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_balance jsonb := jsonb_build_object(
+    'available', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens - q.end_reserved_tokens,
+    'reserved', q.end_reserved_tokens, 'subscription', q.end_subscription_tokens, 'purchased', q.end_purchased_tokens,
+    'promotional', q.end_promotional_tokens, 'debt', q.end_debt_tokens,
+    'total', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens);
+begin
+  if q.status in ('settled', 'quarantined') then
+    return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status,
+      'charged_tokens', q.charged_tokens,
+      'released_tokens', q.released_tokens, 'debt_tokens', q.unpaid_tokens, 'cost_micros', q.cost_micros, 'currency',
+        q.currency,
+      'model', q.settled_model, 'transaction_id', q.transaction_id, 'balance', v_balance, 'alerts',
+        coalesce(q.alerts, '[]'));
+  end if;
+  return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status,
+    'released_tokens', q.released_tokens, 'balance', v_balance);
+end
+$$;
+comment on function governance.end_answer(governance.requests) is 'The answer of settle_usage and release_usage, from '
+  'the row.';
+
+create function governance.check_authorize(
+  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text,
+  p_task_type text, p_scope_id text, p_complexity numeric
+) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', p_request_id);
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_id('p_model', p_model, 200);
+  perform governance.check_optional('p_conversation_id', p_conversation_id, 255);
+  perform governance.check_optional('p_task_type', p_task_type, 255);
+  perform governance.check_optional('p_scope_id', p_scope_id, 255);
+  if p_estimated_tokens not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
+  end if;
+  if octet_length(p_message) > 4194304 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
+  end if;
+  if p_complexity is not null and (p_complexity = 'NaN' or p_complexity not between 0 and 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
+  end if;
+end
+$$;
+comment on function governance.check_authorize(text, text, text, bigint, text, text, text, text,
+  numeric) is 'Refuses what authorize_usage cannot take.';
+
+create function public.authorize_usage(
+  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
+  p_conversation_id text default null, p_task_type text default null, p_scope_id text default null,
+    p_complexity numeric default null
+) returns jsonb
+  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
+  -- partitions.
+  -- And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off as $$
+declare
+  -- Whole rows into typed variables: cheaper than wide select lists, which PostgreSQL sets up anew for each call.
+  a governance.accounts;
+  p governance.plans;
+  c governance.active_config;
+  q governance.requests;
+  v governance.verdict;
+  v_now timestamptz;
+  v_rounds int;
+  v_fingerprint bigint;
+  v_made_at timestamptz;
+  v_phrases text;
+  v_identical int;
+  v_complexity numeric;
+  v_topic text;
+  v_provider text;
+  v_characters int;
+  v_folded text;
+  v_hash bigint;
+  v_words int;
+  v_seconds_since numeric;
+  v_rapid int;
+  v_conversation int;
+  v_estimate bigint;
+  v_available bigint;
+  v_used_today bigint;
+  v_used_month bigint;
+  v_usage_percent bigint;
+  v_is_clear boolean;
+  v_hold_ends_at timestamptz;
+  v_need bigint;
+  v_decision text;
+  v_reason text;
+  v_message text;
+  v_http_status int;
+  v_version_id bigint;
+  v_retry_at timestamptz;
+  v_retry_seconds int;
+  v_rule_blocked_until timestamptz;
+  v_percent int;
+  v_upgrade_to text;
+  v_upgrade jsonb;
+  v_shortfall jsonb;
+  v_decision_id bigint;
+begin
+  if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = ''
+    or btrim(p_model) = ''
+    or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
+    or p_estimated_tokens not between 1 and 9007199254740991 or octet_length(p_message) > 4194304
+      or p_complexity is not null
+    or length(p_conversation_id) > 255 or length(p_task_type) > 255 or length(p_scope_id) > 255 then
+    perform governance.check_authorize(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
+      p_conversation_id, p_task_type, p_scope_id, p_complexity);
+  end if;
+
+  perform pg_advisory_xact_lock(hashtextextended(p_user_id, 7254));
+  loop
+    select * into a from governance.accounts x where x.user_id = p_user_id;
+    select * into c from governance.active_config;
+    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
+    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now
+      and (a.lots_check_at is null or a.lots_check_at > v_now)
+      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 1;
+    if a.account_id is null then
+      perform governance.create_account(p_user_id, v_now);
+    else
+      perform governance.roll_account(a.account_id, v_now);
+    end if;
+    v_rounds := coalesce(v_rounds, 0) + 1;
+  end loop;
+  select * into p from governance.plans x where x.plan_id = a.plan_id;
+  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id,
+    p_task_type, p_scope_id, round(p_complexity, 3))::text, 0);
+
+  if p_message is not null then
+    v_characters := char_length(p_message);
+    if v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
+      -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
+      v_folded := lower(p_message collate "C");
+      v_hash := hashtextextended(v_folded, a.account_id);
+      v_words := v_characters - char_length(replace(p_message, ' ', '')) + (v_characters > 0)::int;
+    else
+      v_folded := governance.fold(p_message);
+      v_hash := hashtextextended(governance.collapse_spaces(v_folded), a.account_id);
+      v_words := governance.count_words(p_message);
+    end if;
+    v_seconds_since := round(extract(epoch from v_now - a.last_message_at), 3);
+  end if;
+  v_rapid := case when p_message is null then 0
+    when v_now - a.last_message_at < interval '2 seconds'
+      and (a.forgiven_at is null or a.last_message_at > a.forgiven_at) then least(a.rapid_messages + 1, 1000000)
+    else 1 end;
+  if p_conversation_id <> '' then
+    select x.seen_conversation_messages into v_conversation from governance.requests x
+    where x.account_id = a.account_id and x.conversation_id = p_conversation_id
+    order by x.created_at desc, x.decision_id desc limit 1;
+    v_conversation := coalesce(v_conversation, 0) + (p_message is not null)::int;
+  end if;
+  v_complexity := round(p_complexity, 3);
+  v_estimate := p_estimated_tokens;
+  if v_estimate is null then
+    select x.tokens into v_estimate from governance.estimates x where x.task_type = p_task_type;
+    v_estimate := coalesce(v_estimate, (v_characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+  end if;
+  v_available := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_used_today := a.day_tokens + a.reserved_tokens;
+  v_used_month := a.month_tokens + a.reserved_tokens;
+  if p.daily_limit is not null or p.monthly_limit is not null or p.monthly_allowance > 0 then
+    v_usage_percent := case
+      when p.daily_limit is not null or p.monthly_limit is not null then greatest(
+        case when p.daily_limit = 0 then 100 else v_used_today * 100 / p.daily_limit end,
+        case when p.monthly_limit = 0 then 100 else v_used_month * 100 / p.monthly_limit end)
+      else v_used_month * 100 / p.monthly_allowance end;
+  end if;
+  -- Nothing about the account or its plan stops this call or warns of it.
+  v_is_clear := a.blocked_at is null and (a.rule_blocked_until is null or a.rule_blocked_until <= v_now)
+    and v_estimate <= v_available
+    and (p.daily_limit is null or (v_used_today + v_estimate) * 100 < p.daily_limit * coalesce(p.warn_at[1], 100))
+    and (p.monthly_limit is null or (v_used_month + v_estimate) * 100 < p.monthly_limit * coalesce(p.warn_at[1], 100));
+  if v_is_clear or not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now)
+    or coalesce(a.rule_blocked_until > v_now, false)) then
+    -- Facts that cost are worked out only where a rule reads them.
+    if c.rules_read_identical then
+      if p_message is null then
+        v_identical := 0;
+      else
+        select count(*) + 1 into v_identical
+          from (select from governance.request_keys x where x.account_id = a.account_id and x.message_hash = v_hash
+          and x.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
+            limit 999) n;
+      end if;
+    end if;
+    if c.rules_read_words then
+      v_phrases := governance.space_phrases(v_folded);
+      v_topic := governance.rules_topic(v_phrases);
+      v_complexity := governance.rules_complexity(v_complexity, v_phrases, v_characters);
+    end if;
+    if c.rules_read_provider then
+      v_provider := governance.provider_of(p_model, v_now);
+    end if;
+    -- Most calls match nothing: one expression asks all rules at once, and only then they are walked in order.
+    if governance.rules_match(v_now, a.timezone, a.created_at, v_folded, v_phrases, v_used_today, v_used_month,
+      a.day_messages + (p_message is not null)::int, v_identical, v_seconds_since, v_rapid, v_conversation, v_words,
+        v_characters, v_estimate, v_complexity,
+      a.plan_id, p_model, v_provider, nullif(p_task_type, ''), nullif(p_scope_id, ''), v_available, v_usage_percent,
+        a.day_cost_micros, a.month_cost_micros,
+      a.flagged_at is not null, v_topic, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
+      v := governance.evaluate_rules(v_now, a.timezone, a.created_at, v_folded, v_phrases, v_used_today, v_used_month,
+      a.day_messages + (p_message is not null)::int, v_identical, v_seconds_since, v_rapid, v_conversation, v_words,
+        v_characters, v_estimate, v_complexity,
+      a.plan_id, p_model, v_provider, nullif(p_task_type, ''), nullif(p_scope_id, ''), v_available, v_usage_percent,
+        a.day_cost_micros, a.month_cost_micros,
+      a.flagged_at is not null, v_topic, p.monthly_allowance, p.daily_limit, p.monthly_limit);
+    end if;
+  end if;
+
+  if v_is_clear and v.matched_version_ids is null then
+    v_need := v_estimate;
+  else
+    v_need := case when v.cost_factor is null then v_estimate
+      else least(ceil(v_estimate * v.cost_factor), 9007199254740991) end;
+    if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now) then
+      v_reason := 'user_blocked';
+      v_retry_at := a.blocked_until;
+    elsif a.rule_blocked_until > v_now then
+      v_reason := a.rule_block_reason;
+      v_message := a.rule_block_message;
+      v_version_id := a.rule_block_version_id;
+      v_retry_at := a.rule_blocked_until;
+    elsif v.blocked then
+      v_reason := v.reason;
+      v_message := v.message;
+      v_version_id := v.version_id;
+      v_rule_blocked_until := v_now + v.block_minutes * interval '1 minute';
+      v_retry_at := v_rule_blocked_until;
+    elsif v_used_today + v_need > p.daily_limit then
+      v_reason := 'daily_limit';
+      v_retry_at := a.day_ends_at;
+    elsif v_used_month + v_need > p.monthly_limit then
+      v_reason := 'monthly_limit';
+      v_retry_at := a.month_ends_at;
+    elsif v_need > v_available then
+      v_reason := 'insufficient_tokens';
+    else
+      if p.daily_limit > 0 then
+        select max(w) into v_percent from unnest(p.warn_at) w
+          where (v_used_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
+        if v_percent is not null then v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+          end if;
+      end if;
+      if p.monthly_limit > 0 then
+        select max(w) into v_percent from unnest(p.warn_at) w
+          where (v_used_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
+        if v_percent is not null then v.warnings := v.warnings
+          || format('%s%% of the monthly limit is used.', v_percent); end if;
+      end if;
+      if v.warnings is not null then v_decision := 'warn'; end if;
+    end if;
+
+    if v_reason is not null then
+      v_decision := 'block';
+      v_http_status := governance.http_status(v_reason);
+      v_message := coalesce(v_message, governance.reason_message(v_reason));
+      if v_retry_at is null and v_http_status = 429 then
+        v_retry_at := case v_reason
+          when 'daily_limit' then a.day_ends_at
+          when 'monthly_limit' then a.month_ends_at
+          when 'token_hogging' then a.day_ends_at
+          when 'budget_exhausted' then a.month_ends_at
+          when 'spam_identical' then v_now + c.identical_window_minutes * interval '1 minute'
+          when 'bot_behavior' then v_now + interval '2 seconds'
+          else v_now + interval '1 minute' end;
+      end if;
+      if v_retry_at is not null then v_retry_seconds := least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647);
+        end if;
+      if v_reason = 'insufficient_tokens' then
+        v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
+      end if;
+      if v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
+        v_upgrade_to := p.upgrade_to;
+        select jsonb_build_object('plan_id', x.plan_id, 'name', x.name) into v_upgrade from governance.plans x
+          where x.plan_id = v_upgrade_to;
+      end if;
+      v_need := 0;
+    end if;
+  end if;
+
+  if v_reason is null then v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute'; end if;
+  -- The transaction number before the event id: readers of the feed rely on it.
+  insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash)
+  values (p_request_id, v_now, case
+    when pg_current_xact_id() is not null then nextval('governance.event_ids') end, a.account_id,
+    hashtextextended(p_user_id, 7254), v_hash)
+  on conflict do nothing
+  returning decision_id into v_decision_id;
+  if v_decision_id is null then
+    -- The id is taken: this call's own answer from before, or another call's.
+    select x.decision_id, x.created_at into strict v_decision_id, v_made_at from governance.request_keys x
+      where x.request_id = p_request_id;
+    select * into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_made_at;
+    if q.account_id <> a.account_id or q.fingerprint <> v_fingerprint then
+      perform governance.fail('PT409', 'idempotency_conflict',
+        format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
+    end if;
+    return governance.decision_answer(q);
+  end if;
+  insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model,
+    task_type, scope_id, conversation_id,
+    message_hash, message_words, message_characters, decision, reason, http_status, message, warnings, model,
+      truncate_to_words, expires_at,
+    retry_after_seconds, upgrade_plan, cost_factor, plan_id, rule_set_id, rule_version_id, matched_version_ids,
+    estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros,
+      seen_cost_month_micros,
+    seen_messages_today, seen_rapid_messages, seen_identical_messages, seen_conversation_messages, seen_seconds_since,
+      seen_complexity,
+    seen_topic, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit, month_ends_at,
+    subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
+  values (v_decision_id, v_now, a.account_id, p_request_id, v_fingerprint, p_model, nullif(p_task_type, ''),
+    nullif(p_scope_id, ''), nullif(p_conversation_id, ''),
+    v_hash, v_words, v_characters, coalesce(v_decision, 'allow'), v_reason, coalesce(v_http_status, 200), v_message,
+      v.warnings, coalesce(v.model, p_model), v.truncate_to_words,
+    v_hold_ends_at,
+    v_retry_seconds, v_upgrade_to, v.cost_factor, a.plan_id, c.rule_set_id, v_version_id, v.matched_version_ids,
+    v_estimate, v_need, v_used_today, v_used_month, a.day_cost_micros, a.month_cost_micros,
+    a.day_messages + (p_message is not null)::int, v_rapid, v_identical, v_conversation, v_seconds_since, v_complexity,
+    v_topic, v_usage_percent, a.flagged_at is not null, p.daily_limit, a.day_ends_at, p.monthly_limit, a.month_ends_at,
+    a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens + v_need, a.debt_tokens,
+    case when v_reason is null then 'held' else 'blocked' end);
+  update governance.accounts y set
+    last_activity_at = v_now,
+    last_message_at = case when p_message is null then a.last_message_at else v_now end,
+    rapid_messages = case when p_message is null then a.rapid_messages else v_rapid end,
+    day_messages = a.day_messages + (p_message is not null)::int,
+      month_messages = a.month_messages + (p_message is not null)::int,
+    day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
+    reserved_tokens = y.reserved_tokens + v_need,
+    holds_from = case when v_reason is null then least(a.holds_from, v_now) else a.holds_from end,
+    holds_check_at = case when v_reason is null then least(a.holds_check_at, v_hold_ends_at) else a.holds_check_at end
+  where y.account_id = a.account_id;
+  if v_rule_blocked_until is not null then
+    update governance.accounts y set rule_blocked_until = v_rule_blocked_until, rule_block_reason = v_reason,
+      rule_block_message = v_message,
+      rule_block_version_id = v_version_id
+    where y.account_id = a.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select v_now, 'rule_block', a.account_id, x.rule_name, v_reason,
+      jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', v_decision_id)
+    from governance.rule_versions x where x.version_id = v_version_id;
+  end if;
+  if v.flag_reason is not null and a.flagged_at is null then
+    update governance.accounts y set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule',
+      version = y.version + 1 where y.account_id = a.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select v_now, 'rule_flag', a.account_id, x.rule_name, v.flag_reason,
+      jsonb_build_object('rule_version', x.version, 'decision_id', v_decision_id)
+    from governance.rule_versions x where x.version_id = v.flag_version_id;
+  end if;
+  -- Each connection wakes the readers once an interval at most.
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
+    from current_setting('governance.beat', true) then
+    perform governance.ring_feed(v_now, c.signal_interval_ms);
+  end if;
+  return to_jsonb(row(p_request_id, v_decision_id, coalesce(v_decision, 'allow'), v_reason,
+    coalesce(v_http_status, 200), v_message, p_model, coalesce(v.model, p_model),
+    v.truncate_to_words, v_estimate, v_need, v_hold_ends_at, v_retry_seconds, v_shortfall, v_upgrade,
+    row(v_available - v_need, a.reserved_tokens + v_need, a.subscription_tokens, a.purchased_tokens,
+      a.promotional_tokens, a.debt_tokens, v_available + a.reserved_tokens)::governance.balance,
+    row(row(p.daily_limit, v_used_today + v_need,
+      greatest(p.daily_limit - v_used_today - v_need, case when p.daily_limit is not null then 0 end),
+      a.day_ends_at)::governance.limit_state,
+      row(p.monthly_limit, v_used_month + v_need,
+        greatest(p.monthly_limit - v_used_month - v_need, case when p.monthly_limit is not null then 0 end),
+        a.month_ends_at)::governance.limit_state)::governance.limits,
+    coalesce(v.warnings, '{}'), p.fail_mode)::governance.authorization);
+end
+$$;
+comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
+  'Asks before a call: may this user make it, with which model, and holds its tokens. A refusal is an answer (decision '
+  'block). The same p_request_id and parameters answer the same. Errors: invalid_argument, idempotency_conflict, '
+  'not_configured.';
+revoke all on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric)
+  from public, anon, authenticated;
+grant execute on function public.authorize_usage(text, text, text, bigint, text, text, text, text,
+  numeric) to service_role;
+
+create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
+  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  v_number := (p_metadata ->> p_key)::numeric;
+  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.token_part(jsonb,
+  text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
+
+create function governance.quarantine_settlement(
+  p_decision_id bigint, p_created_at timestamptz, p_now timestamptz, p_input_tokens bigint, p_output_tokens bigint,
+    p_model text, p_metadata jsonb,
+  p_fingerprint bigint, p_charge numeric, p_ceiling bigint
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  q governance.requests;
+  v_account governance.accounts;
+  v_held bigint;
+  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
+    p_ceiling);
+begin
+  select y.* into strict q from governance.requests y
+    where y.decision_id = p_decision_id and y.created_at = p_created_at;
+  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
+  update governance.accounts a set
+    last_activity_at = p_now, reserved_tokens = a.reserved_tokens - v_held,
+    holds_from = case when a.reserved_tokens > v_held then a.holds_from end,
+    holds_check_at = case when a.reserved_tokens > v_held then a.holds_check_at end
+  where a.account_id = q.account_id
+  returning * into v_account;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
+    created_at)
+  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
+    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
+  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+  values (p_now, 'quarantined', q.decision_id, q.account_id, v_held, 'above_ceiling');
+  update governance.requests y set
+    status = 'quarantined', ended_at = p_now, settled_model = p_model, input_tokens = p_input_tokens,
+      output_tokens = p_output_tokens,
+    charged_tokens = 0, released_tokens = v_held, unpaid_tokens = 0,
+      currency = (select c.currency from governance.active_config c),
+    settle_fingerprint = p_fingerprint, settle_metadata = nullif(p_metadata, '{}'),
+    alerts = jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
+      v_message,
+      'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling))),
+    end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+    end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
+      end_debt_tokens = v_account.debt_tokens
+  where y.decision_id = p_decision_id and y.created_at = p_created_at
+  returning * into strict q;
+  perform governance.ring('feed', p_now);
+  perform governance.ring('alerts', p_now);
+  return governance.end_answer(q);
+end
+$$;
+comment on function governance.quarantine_settlement(bigint, timestamptz, timestamptz, bigint, bigint, text, jsonb,
+  bigint, numeric, bigint) is
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called.';
+
+create function governance.settle_request(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb,
+    p_above_ceiling boolean
+) returns jsonb
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set jit = off as $$
+declare
+  k governance.request_keys;
+  a governance.accounts;
+  p governance.plans;
+  c governance.active_config;
+  q governance.requests;
+  v_price governance.prices;
+  v_now timestamptz;
+  v_rounds int;
+  v_fingerprint bigint;
+  v_model text;
+  v_held bigint;
+  v_reserved bigint;
+  v_total bigint;
+  v_charge numeric;
+  v_cost numeric;
+  v_charged bigint;
+  v_take bigint;
+  v_debt bigint;
+  v_lot_id bigint;
+  v_kind text;
+  v_spent governance.lot_spending;
+  v_cached bigint;
+  v_cache_write bigint;
+  v_reasoning bigint;
+  v_cost_micros bigint;
+  v_transaction_id bigint;
+  v_hash bytea;
+  v_alerts jsonb;
+begin
+  select * into k from governance.request_keys x where x.request_id = p_request_id;
+  if k.decision_id is null then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  if p_metadata is not null and p_metadata <> '{}' then
+    v_cached := nullif(governance.token_part(p_metadata, 'cached_input_tokens'), 0);
+    v_cache_write := nullif(governance.token_part(p_metadata, 'cache_write_tokens'), 0);
+    v_reasoning := nullif(governance.token_part(p_metadata, 'reasoning_tokens'), 0);
+    if coalesce(v_cached, 0) + coalesce(v_cache_write, 0) > p_input_tokens or v_reasoning > p_output_tokens then
+      perform governance.fail('PT400', 'invalid_argument',
+        'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
+    end if;
+  end if;
+  perform pg_advisory_xact_lock(k.lock_key);
+  loop
+    select * into a from governance.accounts x where x.account_id = k.account_id;
+    select * into c from governance.active_config;
+    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
+    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now
+      and (a.lots_check_at is null or a.lots_check_at > v_now)
+      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 0;
+    perform governance.roll_account(k.account_id, v_now);
+    v_rounds := 1;
+  end loop;
+  select x.status, x.reserved_tokens, x.cost_factor, x.model, x.task_type, x.scope_id, x.message_hash,
+    x.settle_fingerprint
+  into strict q.status, q.reserved_tokens, q.cost_factor, q.model, q.task_type, q.scope_id, q.message_hash,
+    q.settle_fingerprint
+  from governance.requests x where x.decision_id = k.decision_id and x.created_at = k.created_at;
+  select x.daily_limit, x.monthly_limit, x.warn_at into p.daily_limit, p.monthly_limit, p.warn_at
+    from governance.plans x where x.plan_id = a.plan_id;
+  v_model := coalesce(p_model, q.model);
+  v_fingerprint := hashtextextended(row(p_input_tokens, p_output_tokens, p_model, p_metadata)::text, 0);
+  v_charge := case when q.cost_factor is null then p_input_tokens::numeric + p_output_tokens
+    else ceil((p_input_tokens::numeric + p_output_tokens) * q.cost_factor) end;
+  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
+  v_reserved := a.reserved_tokens - v_held;
+  v_total := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens;
+
+  if q.status in ('held', 'expired') and v_charge <= c.settle_ceiling_tokens then
+    v_charged := v_charge;
+  elsif q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
+    if q.settle_fingerprint <> v_fingerprint then
+      perform governance.fail('PT409', 'idempotency_conflict',
+        format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
+    end if;
+    select * into strict q from governance.requests x
+      where x.decision_id = k.decision_id and x.created_at = k.created_at;
+    return governance.end_answer(q);
+  elsif q.status = 'released' then
+    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
+  elsif not p_above_ceiling then
+    return governance.quarantine_settlement(k.decision_id, k.created_at, v_now, p_input_tokens, p_output_tokens,
+      v_model, p_metadata, v_fingerprint, v_charge, c.settle_ceiling_tokens);
+  elsif v_charge > 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+  else
+    v_charged := v_charge;
+  end if;
+  -- The price is the one of the moment of the call.
+  select * into v_price from governance.prices x
+  where x.model = v_model and x.effective_from <= k.created_at and (x.retired_at is null or x.retired_at > k.created_at)
+  order by x.effective_from desc, x.created_at, x.provider collate "C" limit 1;
+  if v_price.price_id is not null and p_metadata = '{}' and greatest(p_input_tokens, p_output_tokens) < 1000000000
+    and greatest(v_price.input_micros_per_million, v_price.output_micros_per_million) < 1000000000 then
+    -- The formula below where nothing of it can leave bigint.
+    v_cost_micros := (p_input_tokens * v_price.input_micros_per_million + p_output_tokens *
+      v_price.output_micros_per_million + 500000) / 1000000;
+  elsif v_price.price_id is not null then
+    v_cost := div((p_input_tokens - coalesce(v_cached, 0) - coalesce(v_cache_write,
+      0))::numeric * v_price.input_micros_per_million
+      + coalesce(v_cached, 0)::numeric * coalesce(v_price.cached_input_micros_per_million,
+        v_price.input_micros_per_million)
+      + coalesce(v_cache_write, 0)::numeric * coalesce(v_price.cache_write_micros_per_million,
+        v_price.input_micros_per_million)
+      + (p_output_tokens - coalesce(v_reasoning, 0))::numeric * v_price.output_micros_per_million
+      + coalesce(v_reasoning, 0)::numeric * coalesce(v_price.reasoning_micros_per_million,
+        v_price.output_micros_per_million)
+      + 500000, 1000000);
+    if v_cost > 9007199254740991 then
+      perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+    end if;
+    v_cost_micros := v_cost;
+  elsif p_metadata ? 'stated_cost_micros' then
+    -- No price is known, but the caller's own bill is (record_token_usage).
+    v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
+  else
+    v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+      format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model)));
+  end if;
+
+  -- What the hold kept, then what is free; the rest is debt.
+  v_take := least(v_charged, v_total - v_reserved);
+  if v_take > 0 then
+    update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take,
+      is_open = l.remaining - v_take + l.frozen > 0
+    where l.lot_id = (
+        select x.lot_id from governance.lots x where x.account_id = k.account_id and x.is_open and x.remaining > 0
+        order by x.expires_at nulls last, case x.kind when 'subscription' then 0 when 'promotional' then 1
+          else 2 end, x.created_at, x.lot_id limit 1)
+      and l.remaining >= v_take
+    returning l.lot_id, l.kind into v_lot_id, v_kind;
+    if v_lot_id is null then
+      v_spent := governance.spend_lots(k.account_id, v_take);
+    else
+      v_spent := row(v_take, case v_kind when 'subscription' then -v_take else 0 end, case v_kind
+        when 'purchased' then -v_take else 0 end,
+        case v_kind when 'promotional' then -v_take else 0 end, array[v_lot_id, -v_take]);
+    end if;
+  else
+    v_spent := row(0, 0, 0, 0, '{}');
+  end if;
+  v_debt := v_charged - v_take;
+  -- The transaction number before the event id: readers of the feed rely on it.
+  v_transaction_id := case when pg_current_xact_id() is not null then nextval('governance.event_ids') end;
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
+    previous_balance, new_balance,
+    debt_after, lot_changes, reference, decision_id, previous_hash, hash)
+  values (v_transaction_id, k.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+    a.debt_tokens + v_debt, v_spent.lot_changes, p_request_id, k.decision_id, a.last_hash,
+    governance.entry_hash(a.last_hash,
+      governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
+      a.debt_tokens + v_debt, v_spent.lot_changes, k.decision_id, a.user_id, p_request_id, null, null)))
+  returning hash into v_hash;
+  insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
+    output_tokens, charged_tokens, cost_micros, last_activity_at)
+  values (k.account_id, a.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1,
+    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
+  on conflict (account_id, day, model, task_type, scope_id) do update set
+    calls = d.calls + 1, messages = d.messages + excluded.messages,
+      input_tokens = d.input_tokens + excluded.input_tokens,
+    output_tokens = d.output_tokens + excluded.output_tokens,
+      charged_tokens = d.charged_tokens + excluded.charged_tokens,
+    cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
+  if v_debt > 0 or v_charged > c.high_usage_tokens
+    or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
+    or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
+    or (p.monthly_limit > 0 and (a.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
+    v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(k.account_id, v_now, v_charged, v_debt,
+      v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens,
+      p.daily_limit, a.day_tokens, p.monthly_limit, a.month_tokens, p.warn_at, a.local_day,
+        jsonb_build_object('request_id', p_request_id, 'decision_id', k.decision_id));
+  end if;
+  update governance.accounts y set
+    last_activity_at = v_now, last_transaction_id = v_transaction_id, last_hash = v_hash,
+    day_tokens = a.day_tokens + v_charged, month_tokens = a.month_tokens + v_charged,
+    day_cost_micros = a.day_cost_micros + coalesce(v_cost_micros, 0),
+      month_cost_micros = a.month_cost_micros + coalesce(v_cost_micros, 0),
+    subscription_tokens = a.subscription_tokens + v_spent.subscription,
+      purchased_tokens = a.purchased_tokens + v_spent.purchased,
+    promotional_tokens = a.promotional_tokens + v_spent.promotional,
+    reserved_tokens = v_reserved, debt_tokens = a.debt_tokens + v_debt,
+    holds_from = case when v_reserved > 0 then a.holds_from end, holds_check_at = case
+      when v_reserved > 0 then a.holds_check_at end
+  where y.account_id = k.account_id;
+  update governance.requests y set
+    status = 'settled', ended_at = v_now, settled_model = v_model, provider = v_price.provider,
+      input_tokens = p_input_tokens, output_tokens = p_output_tokens,
+    cached_input_tokens = v_cached, cache_write_tokens = v_cache_write, reasoning_tokens = v_reasoning,
+    charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt,
+      cost_micros = v_cost_micros,
+    currency = c.currency, settle_fingerprint = v_fingerprint, transaction_id = v_transaction_id,
+      alerts = nullif(v_alerts, '[]'),
+    settle_metadata = nullif(p_metadata, '{}'),
+    end_subscription_tokens = a.subscription_tokens + v_spent.subscription,
+      end_purchased_tokens = a.purchased_tokens + v_spent.purchased,
+    end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
+      end_debt_tokens = a.debt_tokens + v_debt
+  where y.decision_id = k.decision_id and y.created_at = k.created_at;
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
+    from current_setting('governance.beat', true) then
+    perform governance.ring_feed(v_now, c.signal_interval_ms);
+  end if;
+  return to_jsonb(row(p_request_id, k.decision_id, 'settled', v_charged, greatest(v_held - v_charged, 0), v_debt,
+    v_cost_micros, c.currency, v_model, v_transaction_id,
+    row(v_total - v_take - v_reserved, v_reserved, a.subscription_tokens + v_spent.subscription,
+      a.purchased_tokens + v_spent.purchased,
+      a.promotional_tokens + v_spent.promotional, a.debt_tokens + v_debt, v_total - v_take)::governance.balance,
+    coalesce(v_alerts, '[]'))::governance.settlement);
+end
+$$;
+comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
+  'settle_usage; with p_above_ceiling a person lets a quarantined settlement through.';
+
+create function governance.settlement_alerts(
+  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint,
+    p_low bigint, p_high bigint,
+  p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint, p_month_before bigint, p_warn_at int[], p_day date,
+    p_details jsonb
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_alerts jsonb := '[]';
+  v_percent int;
+  v_limit record;
+begin
+  if p_debt > 0 then
+    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
+      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt, 'period',
+        '');
+  end if;
+  if p_free_before >= p_low and p_free_after < p_low then
+    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
+      'message', 'User token balance is low', 'threshold', p_low, 'value', p_free_after, 'period', '');
+  end if;
+  if p_charged > p_high then
+    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
+      'message', format('One operation used %s tokens', p_charged), 'threshold', p_high, 'value', p_charged, 'period',
+        p_day::text);
+  end if;
+  for v_limit in
+    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
+      ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
+    where most > 0
+  loop
+    select max(w) into v_percent from unnest(p_warn_at) w
+    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
+      and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
+    if v_percent is not null then
+      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent, 'severity', case
+        when v_percent >= 95 then 'critical' else 'warning' end,
+        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')), 'threshold',
+          v_percent,
+        'value', (v_limit.before + p_charged) * 100 / v_limit.most, 'period', v_limit.period);
+    end if;
+  end loop;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
+    created_at)
+  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric,
+    (x ->> 'value')::numeric, x ->> 'period', p_details, p_now
+  from jsonb_array_elements(v_alerts) x
+  on conflict do nothing;
+  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
+    x -> 'message',
+    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance'
+      else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
+    from jsonb_array_elements(v_alerts) x);
+end
+$$;
+comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
+  bigint, bigint, bigint, bigint, int[], date, jsonb) is
+  'Alerts that a settlement gives cause for, recorded and answered.';
+
+create function public.settle_usage(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
+    p_metadata jsonb default '{}'
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+begin
+  if p_request_id is null or length(p_request_id) not between 1 and 255 then
+    perform governance.check_id('p_request_id', p_request_id);
+  end if;
+  if p_input_tokens is null or p_output_tokens is null or p_input_tokens not between 0 and 9007199254740991
+    or p_output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if p_model is not null then
+    perform governance.check_id('p_model', p_model, 200);
+  end if;
+  if p_metadata <> '{}' then
+    perform governance.check_metadata('p_metadata', p_metadata);
+  end if;
+  return governance.settle_request(p_request_id, p_input_tokens, p_output_tokens, p_model, p_metadata, false);
+end
+$$;
+comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
+  'cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the '
+  'setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: '
+  'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
+
+create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_key governance.request_keys;
+  q governance.requests;
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  perform governance.check_id('p_request_id', p_request_id);
+  perform governance.check_optional('p_reason', p_reason, 1000);
+  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  v_account := governance.lock_account_id(v_key.account_id);
+  v_now := governance.now();
+  select x.* into strict q from governance.requests x
+    where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
+  if q.status in ('settled', 'quarantined') then
+    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
+  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was released before with another reason', left(p_request_id, 64)));
+  end if;
+  if q.status = 'held' then
+    update governance.accounts a set
+      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
+      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
+      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
+    where a.account_id = q.account_id
+    returning * into v_account;
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+  end if;
+  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
+    -- A hold that expired keeps its status and gives nothing more back.
+    update governance.requests x set
+      status = case when x.status = 'held' then 'released'
+        else x.status end, ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
+      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
+      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
+        end_debt_tokens = v_account.debt_tokens
+    where x.decision_id = q.decision_id and x.created_at = q.created_at
+    returning * into strict q;
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.end_answer(q);
+end
+$$;
+comment on function public.release_usage(text, text) is
+  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases '
+  'nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, '
+  'idempotency_conflict.';
+revoke all on function public.release_usage(text, text) from public, anon, authenticated;
+grant execute on function public.release_usage(text, text) to service_role;
+
+create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
+  p_model text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_request_id text := 'record-' || gen_random_uuid();
+  v_decision jsonb;
+  v_settled jsonb;
+  v_metadata jsonb := '{}';
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
+  end if;
+  if p_cost_gbp is not null then
+    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
+    end if;
+    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
+    if (select c.currency from governance.active_config c) = 'gbp' then
+      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
+    end if;
+  end if;
+  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
+  if v_decision ->> 'decision' = 'block' then
+    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
+      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint,
+        (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+        (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds',
+        v_decision -> 'retry_after_seconds',
+      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+  end if;
+  v_settled := governance.settle_request(v_request_id, p_tokens_used, 0, p_model, v_metadata, false);
+  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
+    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person'
+      end,
+    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
+    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint,
+      (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+      (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency',
+      v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
+    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+end
+$$;
+comment on function public.record_token_usage(text, bigint, numeric, text) is
+  'Authorises and settles in one, for callers that know the tokens already: success, or error and reason. p_cost_gbp '
+  'counts only where the model has no price and the preset''s currency is gbp. Errors: invalid_argument, '
+    'not_configured.';
+revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
+grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
+
+-- schemas/31_receipts.sql
+-- Why a call was decided as it was.
+
+create function governance.facts_json(q governance.requests, a governance.accounts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'tokens_today', q.seen_tokens_today, 'tokens_this_month', q.seen_tokens_month, 'messages_today',
+      q.seen_messages_today,
+    'identical_messages', q.seen_identical_messages, 'seconds_since_last_message', q.seen_seconds_since,
+      'rapid_messages', q.seen_rapid_messages,
+    'conversation_messages', q.seen_conversation_messages, 'message_words', q.message_words, 'message_characters',
+      q.message_characters,
+    'estimated_tokens', q.estimated_tokens, 'complexity', q.seen_complexity, 'hour_utc',
+      extract(hour from q.created_at at time zone 'UTC')::int,
+    'hour_local', extract(hour from q.created_at at time zone a.timezone)::int, 'weekday_local',
+      extract(isodow from q.created_at at time zone a.timezone)::int,
+    'plan', q.plan_id, 'model', q.requested_model, 'provider', governance.provider_of(q.requested_model, q.created_at),
+      'task_type', q.task_type, 'scope_id', q.scope_id,
+    'available_tokens', q.subscription_tokens + q.purchased_tokens
+      + q.promotional_tokens - q.total_reserved_tokens + q.reserved_tokens,
+    'usage_percent', q.seen_usage_percent, 'cost_today_micros', q.seen_cost_today_micros, 'cost_this_month_micros',
+      q.seen_cost_month_micros,
+    'account_age_days', floor(extract(epoch from q.created_at - a.created_at) / 86400)::int, 'is_flagged',
+      q.seen_flagged, 'topic', q.seen_topic)
+$$;
+comment on function governance.facts_json(governance.requests,
+  governance.accounts) is 'The facts of a decision as they were seen; the message itself is never kept.';
+
+create function governance.decision_json(r governance.requests) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('decision_id', r.decision_id, 'request_id', r.request_id, 'at', r.created_at, 'decision',
+    r.decision,
+    'reason', r.reason, 'message', r.message, 'requested_model', r.requested_model, 'model',
+      coalesce(r.settled_model, r.model),
+    'task_type', r.task_type, 'scope_id', r.scope_id, 'conversation_id', r.conversation_id, 'estimated_tokens',
+      r.estimated_tokens,
+    'reserved_tokens', r.reserved_tokens, 'charged_tokens', r.charged_tokens, 'input_tokens', r.input_tokens,
+      'output_tokens', r.output_tokens,
+    'cost_micros', r.cost_micros, 'currency', r.currency, 'status', r.status, 'ended_at', r.ended_at, 'expires_at',
+      r.expires_at,
+    'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'rule_name', v.rule_name, 'rule_version', v.version)
+  from (select) one left join governance.rule_versions v on v.version_id = r.rule_version_id
+$$;
+comment on function governance.decision_json(governance.requests) is 'A call and how it ended, as the user''s page '
+  'lists it.';
+
+create function public.console_account_decisions(p_user_id text, p_before_id bigint default null,
+  p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_account_id bigint;
+  v_before timestamptz := 'infinity';
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_limit(p_limit, 500);
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  if p_before_id is not null then
+    select r.created_at into v_before from governance.requests r
+      where r.decision_id = p_before_id and r.account_id = v_account_id;
+    if not found then
+      perform governance.fail('PT404', 'not_found', 'p_before_id is no decision of this user that is still kept');
+    end if;
+  end if;
+  return (
+    with page as (
+      select c.call, row_number() over () as n
+      from (select q as call from governance.requests q
+        where q.account_id = v_account_id and q.created_at <= v_before
+          and (p_before_id is null or (q.created_at, q.decision_id) < (v_before, p_before_id))
+        order by q.created_at desc, q.decision_id desc limit p_limit + 1) c)
+    select jsonb_build_object(
+      'decisions', coalesce(jsonb_agg(governance.decision_json(p.call) order by p.n) filter (where p.n <= p_limit),
+        '[]'),
+      'next_before_id', case when count(*) > p_limit then max((p.call).decision_id) filter (where p.n = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_account_decisions(text, bigint, int) is
+  'A user''s calls, newest first, each with its decision and how it ended; p_before_id is next_before_id of the page '
+    'before. Errors: invalid_argument, unknown_user, not_found.';
+revoke all on function public.console_account_decisions(text, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_account_decisions(text, bigint, int) to service_role;
+
+create function public.explain_decision(p_decision_id bigint) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  r governance.requests;
+  a governance.accounts;
+  v_rule governance.rule_versions;
+  v_facts jsonb;
+  v_trace jsonb := '[]';
+  v_read text[];
+  v_need bigint;
+  v_have bigint;
+  v_shortfall jsonb;
+  v_limit jsonb;
+  v_clears_at timestamptz;
+  v_remedies text[] := '{}';
+  v_allowance bigint;
+  v_upgrade text;
+  v_row record;
+begin
+  if p_decision_id is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_decision_id is needed');
+  end if;
+  select x.* into r from governance.requests x where x.decision_id = p_decision_id;
+  if not found then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no decision %s, or it is no longer kept', p_decision_id));
+  end if;
+  select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
+  select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
+  -- Only a hash and a count of the message are kept.
+  v_facts := governance.facts_json(r, a)
+    || jsonb_build_object('message', case when r.message_characters is not null then '(not kept)' end);
+
+  -- Rules were looked at unless a block was in force already; the one that blocked was the last.
+  if r.reason is distinct from 'user_blocked'
+    and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
+    for v_row in
+      select v.version_id, v.rule_name, v.version, v.rule,
+        v.version_id = any (coalesce(r.matched_version_ids, '{}')) as matched
+      from governance.rule_sets s
+      cross join lateral unnest(s.version_ids) with ordinality o(version_id, n)
+      join governance.rule_versions v using (version_id)
+      where s.rule_set_id = r.rule_set_id order by o.n
+    loop
+      v_read := (governance.compile_condition(v_row.rule -> 'conditions', 'conditions', 1)).facts;
+      if v_row.rule -> 'applies_to' ? 'plans' then v_read := v_read || 'plan'::text; end if;
+      if v_row.rule -> 'applies_to' ? 'scopes' then v_read := v_read || 'scope_id'::text; end if;
+      v_trace := v_trace || jsonb_build_object('rule_name', v_row.rule_name, 'version', v_row.version, 'mode',
+        v_row.rule -> 'mode',
+        'matched', v_row.matched, 'rule', v_row.rule,
+        'facts', (select coalesce(jsonb_object_agg(f, v_facts -> f), '{}') from unnest(v_read) f));
+      exit when v_row.version_id = r.rule_version_id;
+      -- A route changes what the rules after it see.
+      if v_row.matched and v_row.rule ->> 'mode' = 'enforce' and v_row.rule -> 'action' ? 'route' then
+        v_facts := v_facts || jsonb_build_object('model', v_row.rule -> 'action' -> 'route' -> 'model',
+          'provider', governance.provider_of(v_row.rule -> 'action' -> 'route' ->> 'model', r.created_at));
+      end if;
+    end loop;
+  end if;
+
+  v_need := case when r.decision = 'block'
+    then least(ceil(r.estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
+    else r.reserved_tokens end;
+  if r.reason = 'insufficient_tokens' and r.rule_version_id is null then
+    v_have := (v_facts ->> 'available_tokens')::bigint;
+    v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', v_need - v_have);
+    select p.monthly_allowance into v_allowance from governance.plans p where p.plan_id = r.plan_id;
+    -- The next allowance helps only if it is enough.
+    if v_allowance >= v_need then v_clears_at := r.month_ends_at; end if;
+  elsif r.reason in ('daily_limit', 'monthly_limit')
+    and (case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end) is not null then
+    v_limit := jsonb_build_object('window', case r.reason when 'daily_limit' then 'daily' else 'monthly' end,
+      'limit', case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end,
+      'used', case r.reason when 'daily_limit' then r.seen_tokens_today else r.seen_tokens_month end);
+    v_have := greatest((v_limit ->> 'limit')::bigint - (v_limit ->> 'used')::bigint, 0);
+    if v_need > v_have then
+      -- What this call lacks. By how much the limit is overrun already is not this call's: used and limit say it.
+      v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', v_need - v_have);
+    end if;
+    -- A new day or month helps only a call that fits into it.
+    if v_need <= (v_limit ->> 'limit')::bigint then
+      v_clears_at := case r.reason when 'daily_limit' then r.day_ends_at else r.month_ends_at end;
+    end if;
+  end if;
+  if v_clears_at is null and v_limit is null and r.retry_after_seconds is not null then
+    v_clears_at := date_trunc('second', r.created_at + r.retry_after_seconds * interval '1 second');
+  end if;
+
+  if r.decision = 'block' then
+    select p.name into v_upgrade from governance.plans p where p.plan_id = r.upgrade_plan;
+    if r.reason = 'insufficient_tokens' and v_shortfall is not null then
+      v_remedies := v_remedies || format('Add at least %s tokens.', governance.with_separators(v_need - v_have));
+      if v_have > 0 then
+        v_remedies := v_remedies
+          || format('Ask for less: at most %s tokens are free.', governance.with_separators(v_have));
+      end if;
+    elsif v_limit is not null and v_shortfall is not null then
+      v_remedies := v_remedies
+        || format('Raise the %s limit to at least %s tokens.', v_limit ->> 'window',
+        governance.with_separators((v_limit ->> 'used')::bigint + v_need));
+      if v_have > 0 then
+        v_remedies := v_remedies
+          || format('Ask for less: %s tokens are left of the %s limit.', governance.with_separators(v_have),
+          v_limit ->> 'window');
+      end if;
+    elsif r.reason = 'user_blocked' then
+      v_remedies := v_remedies || 'An operator can unblock this user.'::text;
+    elsif r.rule_version_id is not null and not r.rule_version_id = any (coalesce(r.matched_version_ids, '{}')) then
+      v_remedies := v_remedies
+        || format('The rule %s blocked this user for a while, at an earlier call: unblock the user, which forgives.',
+        replace(v_rule.rule_name, '_', ' '));
+    elsif r.rule_version_id is not null then
+      v_remedies := v_remedies
+        || format('The rule %s must not match: unblocking the user makes its message counters start anew; or change '
+          'the rule, or put it in shadow.',
+        replace(v_rule.rule_name, '_', ' '));
+    end if;
+    if v_upgrade is not null then
+      v_remedies := v_remedies || format('Move the user to the plan %s.', v_upgrade);
+    end if;
+    if v_clears_at is not null then
+      v_remedies := v_remedies
+        || format('Wait until %s (%s).', to_char(v_clears_at at time zone a.timezone, 'YYYY-MM-DD HH24:MI'),
+        a.timezone);
+    end if;
+  end if;
+
+  return jsonb_build_object(
+    'decision_id', r.decision_id, 'request_id', r.request_id, 'user_id', a.user_id, 'at', r.created_at,
+    'decision', r.decision, 'reason', r.reason, 'message', r.message, 'http_status', r.http_status,
+    'rule_name', v_rule.rule_name, 'rule_version', v_rule.version,
+    'requested_model', r.requested_model, 'model', r.model, 'truncate_to_words', r.truncate_to_words,
+    'estimated_tokens', r.estimated_tokens, 'reserved_tokens', r.reserved_tokens, 'status', r.status,
+    'shortfall', v_shortfall, 'limit', v_limit, 'clears_at', v_clears_at, 'timezone', a.timezone,
+    'balance', governance.decision_answer(r) -> 'balance', 'limits', governance.decision_answer(r) -> 'limits',
+    'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'currency', (select c.currency from governance.active_config c),
+    'facts', v_facts,
+    'rules', v_trace,
+    'remedies', to_jsonb(v_remedies));
+end
+$$;
+comment on function public.explain_decision(bigint) is
+  'The receipt of a decision: every rule looked at, with its version, the facts it saw and whether it matched; what '
+  'was missing, when that clears, and what would have to change. Errors: invalid_argument, not_found.';
+revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
+grant execute on function public.explain_decision(bigint) to service_role;
+revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
+grant execute on function public.explain_decision(bigint) to service_role;
+
+-- schemas/32_feed.sql
+-- Events in the order in which they became visible.
+
+create function governance.feed_low_id(p_since timestamptz) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_low bigint := 0;
+  v_high bigint;
+  v_mid bigint;
+  v_at timestamptz;
+begin
+  -- Ids follow time closely: halve until the first call at or after the moment.
+  select max(r.decision_id) into v_high from governance.requests r;
+  v_high := coalesce(v_high, 0);
+  while v_low < v_high loop
+    v_mid := (v_low + v_high) / 2;
+    select r.created_at into v_at from governance.requests r where r.decision_id > v_mid order by r.decision_id limit 1;
+    if v_at is null or v_at >= p_since then v_high := v_mid; else v_low := v_mid + 1; end if;
+  end loop;
+  return v_low;
+end
+$$;
+comment on function governance.feed_low_id(timestamptz) is 'An id at or before the first call since a moment.';
+
+create function governance.ended_below(p_bound xid8, p_snapshot pg_snapshot) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_bound > '0'::xid8 and pg_snapshot_xmax(p_snapshot) >= p_bound
+    and not exists (select from pg_snapshot_xip(p_snapshot) x where x < p_bound)
+$$;
+comment on function governance.ended_below(xid8,
+  pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; '
+    'false for no bound.';
+
+create function public.usage_events_since(p_cursor text default null, p_limit int default 500,
+  p_filter jsonb default '{}') returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  -- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages
+  -- through what is visible in page, those of them up to after. base_high and page_high are the highest ids visible
+  -- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
+  -- base_bound and page_bound are above every transaction number that was given out when those highest ids were read
+  -- (0 where that is not known): a snapshot's own xmax is not.
+  v_low bigint := 0;
+  v_base pg_snapshot;
+  v_base_high bigint := 0;
+  v_base_bound xid8 := '0';
+  v_page pg_snapshot;
+  v_page_high bigint := 0;
+  v_page_bound xid8 := '0';
+  v_after bigint := 0;
+  v_now pg_snapshot := pg_current_snapshot();
+  v_now_high bigint;
+  v_now_bound xid8 := '0';
+  v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
+  v_parts text[];
+  v_key text;
+  v_account_id bigint;
+  v_decision text;
+  v_reason text;
+  v_model text;
+  v_kinds text[];
+  v_since timestamptz;
+  v_facts boolean := false;
+  v_ids bigint[];
+  v_all_ids bigint[] := '{}';
+  v_room int;
+  v_events jsonb;
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  if coalesce(jsonb_typeof(p_filter), 'object') <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is a JSON object');
+  end if;
+  for v_key in select jsonb_object_keys(coalesce(p_filter, '{}')) loop
+    if v_key not in ('user_id', 'decision', 'reason', 'model', 'kinds', 'since', 'facts') then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_filter.%s is unknown: user_id, decision, reason, model, kinds, since, facts are', left(v_key, 64)));
+    end if;
+  end loop;
+  v_decision := p_filter ->> 'decision';
+  v_reason := p_filter ->> 'reason';
+  v_model := p_filter ->> 'model';
+  v_facts := coalesce(p_filter -> 'facts', 'false') = 'true';
+  begin
+    v_since := (p_filter ->> 'since')::timestamptz;
+    if coalesce(p_filter -> 'kinds', 'null') <> 'null' then
+      v_kinds := array(select jsonb_array_elements_text(p_filter -> 'kinds'));
+    end if;
+    if p_cursor is not null and p_cursor <> 'now' then
+      v_parts := string_to_array(p_cursor, '.');
+      if v_parts[1] <> '2' or cardinality(v_parts) <> 9 then
+        raise exception using errcode = 'invalid_text_representation';
+      end if;
+      v_low := v_parts[2]::bigint;
+      v_base := nullif(v_parts[3], '-')::pg_snapshot;
+      v_base_high := v_parts[4]::bigint;
+      v_page := nullif(v_parts[5], '-')::pg_snapshot;
+      v_page_high := v_parts[6]::bigint;
+      v_after := v_parts[7]::bigint;
+      v_base_bound := v_parts[8]::xid8;
+      v_page_bound := v_parts[9]::xid8;
+    end if;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_cursor is null, "now", or a next_cursor as it was answered; p_filter.since is a moment, p_filter.kinds a '
+      'list');
+  end;
+  if p_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
+    if v_account_id is null then
+      -- Nobody of that name yet: nothing has happened, and the reader keeps its place.
+      v_account_id := -1;
+    end if;
+  end if;
+  select greatest((select max(r.decision_id) from governance.requests r),
+    (select max(t.transaction_id) from governance.token_transactions t),
+    (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
+  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
+  -- that this transaction takes now.
+  if not v_has_xid then
+    v_now_bound := pg_current_xact_id();
+  end if;
+  if p_cursor = 'now' then
+    -- Transactions that began more than an hour ago are not waited for.
+    return jsonb_build_object('events', '[]'::jsonb, 'next_cursor',
+      format('2.%s.%s.%s.-.0.0.%s.0', governance.feed_low_id(governance.now() - interval '1 hour'), v_now, v_now_high,
+        v_now_bound));
+  end if;
+  if p_cursor is null and v_since is not null then
+    v_low := governance.feed_low_id(v_since - interval '1 hour');
+  end if;
+
+  loop
+    if v_page is null then
+      v_page := v_now;
+      v_page_high := v_now_high;
+      v_page_bound := v_now_bound;
+      v_after := v_low;
+    end if;
+    v_room := p_limit - cardinality(v_all_ids);
+    select array_agg(e.id order by e.id) into v_ids from (
+      select u.id from (
+        (select r.decision_id as id from governance.requests r
+          where r.decision_id > v_after
+            and (pg_visible_in_snapshot(r.xid, v_page) or r.xid >= pg_snapshot_xmax(v_now))
+            and (v_base is null or not (pg_visible_in_snapshot(r.xid, v_base) or r.xid >= pg_snapshot_xmax(v_now)))
+            and (v_account_id is null or r.account_id = v_account_id)
+              and (v_decision is null or r.decision = v_decision)
+            and (v_reason is null or r.reason = v_reason)
+              and (v_model is null or r.model = v_model or r.requested_model = v_model)
+            and (v_since is null or r.created_at >= v_since)
+            and (v_kinds is null or case when r.decision = 'block' then 'blocked' else 'authorized' end = any (v_kinds))
+          order by r.decision_id limit v_room)
+        union all
+        (select t.transaction_id from governance.token_transactions t
+          where t.transaction_id > v_after and t.transaction_type = 'usage' and t.decision_id is not null
+            and (pg_visible_in_snapshot(t.xid, v_page) or t.xid >= pg_snapshot_xmax(v_now))
+            and (v_base is null or not (pg_visible_in_snapshot(t.xid, v_base) or t.xid >= pg_snapshot_xmax(v_now)))
+            and (v_account_id is null or t.account_id = v_account_id) and (v_since is null or t.created_at >= v_since)
+            and (v_kinds is null or 'settled' = any (v_kinds))
+            and ((v_decision is null and v_reason is null and v_model is null) or exists (
+              select from governance.requests r
+                where r.decision_id = t.decision_id and (v_decision is null or r.decision = v_decision)
+                and (v_reason is null or r.reason = v_reason)
+                  and (v_model is null or r.settled_model = v_model or r.requested_model = v_model)))
+          order by t.transaction_id limit v_room)
+        union all
+        (select h.event_id from governance.hold_events h
+          where h.event_id > v_after
+            and (pg_visible_in_snapshot(h.xid, v_page) or h.xid >= pg_snapshot_xmax(v_now))
+            and (v_base is null or not (pg_visible_in_snapshot(h.xid, v_base) or h.xid >= pg_snapshot_xmax(v_now)))
+            and (v_account_id is null or h.account_id = v_account_id) and (v_since is null or h.created_at >= v_since)
+            and (v_kinds is null or h.kind = any (v_kinds))
+            and ((v_decision is null and v_reason is null and v_model is null) or exists (
+              select from governance.requests r
+                where r.decision_id = h.decision_id and (v_decision is null or r.decision = v_decision)
+                and (v_reason is null or r.reason = v_reason)
+                  and (v_model is null or r.model = v_model or r.requested_model = v_model)))
+          order by h.event_id limit v_room)
+      ) u order by u.id limit v_room
+    ) e;
+    v_all_ids := v_all_ids || coalesce(v_ids, '{}');
+    if cardinality(v_ids) = v_room then
+      v_after := v_ids[v_room];
+      exit;
+    end if;
+    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
+    -- nothing can come any more at or below the highest id that goes with it.
+    if governance.ended_below(v_page_bound, v_page) then
+      v_low := greatest(v_low, v_page_high);
+    elsif governance.ended_below(v_base_bound, v_page) then
+      v_low := greatest(v_low, v_base_high);
+    end if;
+    v_base := v_page;
+    v_base_high := v_page_high;
+    v_base_bound := v_page_bound;
+    if v_page::text = v_now::text then
+      v_page := null;
+      v_after := 0;
+      exit;
+    end if;
+    v_page := null;
+  end loop;
+
+  select coalesce(jsonb_agg(e.event || case
+    when v_facts and e.event ->> 'kind' in ('authorized', 'blocked') then e.facts else '{}' end order by e.id), '[]')
+    into v_events
+  from (
+    select i.id,
+      case when q.decision_id = i.id and t.transaction_id is null then
+        jsonb_build_object('facts', governance.facts_json(q, a),
+          'plan', (select jsonb_build_object('monthly_allowance', p.monthly_allowance, 'daily_limit', q.daily_limit,
+            'monthly_limit', q.monthly_limit) from governance.plans p where p.plan_id = q.plan_id),
+          'local_day', (q.created_at at time zone a.timezone)::date, 'matched',
+            governance.rule_names(q.matched_version_ids, 'enforce')) end as facts,
+      jsonb_build_object(
+        'event_id', i.id,
+        'kind', case when t.transaction_id is not null then 'settled' when h.event_id is not null then h.kind
+          when q.decision = 'block' then 'blocked' else 'authorized' end,
+        'at', coalesce(t.created_at, h.created_at, q.created_at),
+        'request_id', coalesce(q.request_id, t.reference), 'decision_id',
+          coalesce(q.decision_id, t.decision_id, h.decision_id),
+        'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', coalesce(q.plan_id, a.plan_id),
+        'decision', q.decision, 'reason', case when h.event_id is not null then h.reason
+          else q.reason end, 'http_status', q.http_status,
+        'requested_model', q.requested_model, 'model', case
+          when t.transaction_id is not null then coalesce(q.settled_model, q.model) else q.model end,
+        'task_type', q.task_type, 'scope_id', q.scope_id, 'conversation_id', q.conversation_id,
+        'tokens', case when t.transaction_id is not null then coalesce(q.charged_tokens, -t.amount)
+          when h.event_id is not null then h.tokens
+          when q.decision = 'block' then q.estimated_tokens else q.reserved_tokens end,
+        'input_tokens', case when t.transaction_id is not null then q.input_tokens end,
+        'output_tokens', case when t.transaction_id is not null then q.output_tokens end,
+        'cost_micros', case when t.transaction_id is not null then q.cost_micros end,
+        'currency', case when t.transaction_id is not null then q.currency end,
+        'warnings', coalesce(to_jsonb(q.warnings), '[]'),
+        'rule_name', (select v.rule_name from governance.rule_versions v where v.version_id = q.rule_version_id),
+        'rule_names', governance.rule_names(q.matched_version_ids)) as event
+    from unnest(v_all_ids) i(id)
+    left join governance.token_transactions t on t.transaction_id = i.id
+    left join governance.hold_events h on h.event_id = i.id
+    left join governance.requests q on q.decision_id = coalesce(t.decision_id, h.decision_id, i.id)
+    join governance.accounts a on a.account_id = coalesce(t.account_id, h.account_id, q.account_id)
+  ) e;
+  return jsonb_build_object('events', v_events,
+    'next_cursor', format('2.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
+      coalesce(v_page::text, '-'), v_page_high, v_after,
+      v_base_bound, v_page_bound));
+end
+$$;
+comment on function public.usage_events_since(text, int, jsonb) is
+  'What happened after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; '
+  'late commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
+  'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. Errors: '
+  'invalid_argument.';
+revoke all on function public.usage_events_since(text, int, jsonb) from public, anon, authenticated;
+grant execute on function public.usage_events_since(text, int, jsonb) to service_role;
+
+create function governance.check_event_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_filter is null or p_filter = '{}' then return; end if;
+  if jsonb_typeof(p_filter) <> 'object' or exists (
+    select from jsonb_each(p_filter) f where f.value <> 'null' and not (case f.key
+      when 'kinds' then jsonb_typeof(f.value) = 'array' and jsonb_array_length(f.value) <= 20
+      when 'user_id' then jsonb_typeof(f.value) = 'string' when 'decision' then jsonb_typeof(f.value) = 'string'
+      when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
+        else false end)) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+  end if;
+end
+$$;
+comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
+  'than to show everything.';
+
+create function public.console_events_before(p_before_event_id bigint default null, p_limit int default 200,
+  p_filter jsonb default '{}') returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  -- A rare filter ends the page here, with what was found and where to go on: the cost of a page has a bound.
+  c_most constant int := 10000;
+  v_filter jsonb := coalesce(p_filter, '{}');
+  v_high bigint := coalesce(p_before_event_id, 9223372036854775807);
+  -- One more than is asked for tells whether there is more.
+  v_page int := greatest(p_limit + 1, 50);
+  v_account_id bigint;
+  v_until timestamptz := 'infinity';
+  v_calls text := 'true';
+  v_entries text := 'true';
+  v_holds text := 'true';
+  v_kinds text[];
+  v_order text := 'r.decision_id desc';
+  v_looked int := 0;
+  v_floor bigint;
+  v_rows jsonb;
+  v_events jsonb := '[]';
+begin
+  perform governance.check_limit(p_limit, 1000);
+  perform governance.check_event_filter(p_filter);
+  if jsonb_typeof(v_filter -> 'kinds') = 'array' then
+    v_kinds := array(select jsonb_array_elements_text(v_filter -> 'kinds'));
+  end if;
+  if v_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = v_filter ->> 'user_id';
+    if v_account_id is null then
+      return jsonb_build_object('events', '[]'::jsonb, 'next_before_event_id', null);
+    end if;
+    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    select x.at into v_until from (
+      select r.created_at as at from governance.requests r where r.decision_id = v_high
+      union all select t.created_at from governance.token_transactions t where t.transaction_id = v_high
+      union all select h.created_at from governance.hold_events h where h.event_id = v_high) x;
+    v_until := coalesce(v_until, 'infinity');
+    v_calls := format('account_id = %s', v_account_id);
+    v_entries := v_calls;
+    v_holds := v_calls;
+    v_order := 'r.created_at desc, r.decision_id desc';
+  end if;
+  if v_filter ->> 'reason' is not null or v_filter ->> 'decision' = 'block' then
+    -- Only a refusal has a reason, and nothing comes after it.
+    if v_filter ->> 'reason' is not null and v_account_id is null then
+      -- The index that has them in order of the reason first, and no walk through everything else.
+      v_order := 'r.reason desc, r.decision_id desc';
+    end if;
+    v_calls := v_calls || ' and r.decision = ''block''' || case
+      when v_filter ->> 'reason' is not null then format(' and r.reason = %L', v_filter ->> 'reason') else '' end;
+    v_entries := 'false';
+    v_holds := 'false';
+  end if;
+  if v_kinds is not null then
+    if not v_kinds && '{authorized,blocked}' then v_calls := 'false'; end if;
+    if not v_kinds && '{settled}' then v_entries := 'false'; end if;
+    if not v_kinds && '{released,expired,quarantined}' then v_holds := 'false'; end if;
+  end if;
+  loop
+    execute format($q$
+      with calls as (
+        select r.decision_id as id, case r.decision when 'block' then 'blocked'
+          else 'authorized' end as kind, r.created_at as at, r.decision_id,
+          case r.decision when 'block' then r.estimated_tokens
+            else r.reserved_tokens end as tokens, null::text as reason
+        from governance.requests r where r.decision_id < $1 and r.created_at <= $2 and %1$s order by %2$s limit $3
+      ), entries as (
+        select t.transaction_id as id, 'settled' as kind, t.created_at as at, t.decision_id, null::bigint as tokens,
+          null::text as reason
+        from governance.token_transactions t
+        where t.transaction_id < $1 and t.transaction_type = 'usage' and t.decision_id is not null and %3$s
+          order by t.transaction_id desc limit $3
+      ), holds as (
+        select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens, h.reason
+        from governance.hold_events h where h.event_id < $1 and %4$s order by h.event_id desc limit $3
+      ), floor as materialized (
+        -- Below the last row of a source that has more, other sources' rows would come too early.
+        select max(x.id) as id from (select min(id) as id from calls having count(*) = $3
+          union all select min(id) from entries having count(*) = $3
+          union all select min(id) from holds having count(*) = $3) x
+      ), events as (
+        select e.* from (select * from calls union all select * from entries union all select * from holds) e, floor f
+        where e.id >= coalesce(f.id, 0) and ($4 is null or e.kind = any ($4))
+      )
+      select (select f.id from floor f), (
+        -- As usage_events_since has it; a test holds the two together.
+        select coalesce(jsonb_agg(jsonb_build_object('event_id', p.id, 'kind', p.kind, 'at', p.at, 'request_id',
+          p.request_id, 'decision_id', p.decision_id,
+            'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', p.plan_id, 'decision', p.decision,
+            'reason', case when p.kind in ('released', 'expired', 'quarantined') then p.hold_reason
+              else p.reason end, 'http_status', p.http_status,
+            'requested_model', p.requested_model, 'model', case p.kind
+              when 'settled' then coalesce(p.settled_model, p.model) else p.model end,
+            'task_type', p.task_type, 'scope_id', p.scope_id, 'conversation_id', p.conversation_id, 'tokens',
+              coalesce(p.tokens, p.charged_tokens, 0),
+            'input_tokens', case p.kind when 'settled' then p.input_tokens end, 'output_tokens', case p.kind
+              when 'settled' then p.output_tokens end,
+            'cost_micros', case p.kind when 'settled' then p.cost_micros end, 'currency', case p.kind
+              when 'settled' then p.currency end,
+            'warnings', coalesce(to_jsonb(p.warnings), '[]'),
+            'rule_name', case when p.rule_version_id is not null
+              then (select v.rule_name from governance.rule_versions v where v.version_id = p.rule_version_id) end,
+            'rule_names', case when p.matched_version_ids is not null then governance.rule_names(p.matched_version_ids)
+              else '[]' end
+          ) order by p.id desc), '[]') from (
+          select e.id, e.kind, e.at, e.tokens, e.reason as hold_reason, r.*
+          from events e
+          cross join lateral (select q.request_id, q.decision_id, q.account_id, q.plan_id, q.decision, q.reason,
+            q.http_status, q.requested_model, q.model,
+              q.settled_model, q.task_type, q.scope_id, q.conversation_id, q.charged_tokens, q.input_tokens,
+                q.output_tokens, q.cost_micros, q.currency,
+              q.warnings, q.rule_version_id, q.matched_version_ids
+            from governance.requests q where q.decision_id = e.decision_id limit 1) r
+          where ($5 is null or r.decision = $5) and ($6 is null or $6 in (r.model, r.requested_model, r.settled_model))
+          order by e.id desc limit $7) p
+        join governance.accounts a on a.account_id = p.account_id)
+      $q$, v_calls, v_order, v_entries, v_holds)
+    into v_floor, v_rows
+    using v_high, v_until, v_page, v_kinds, v_filter ->> 'decision', v_filter ->> 'model',
+      p_limit + 1 - jsonb_array_length(v_events);
+    v_events := v_events || v_rows;
+    v_looked := v_looked + v_page;
+    exit when jsonb_array_length(v_events) > p_limit or v_floor is null or v_looked >= c_most;
+    v_high := v_floor;
+    v_page := least(v_page * 4, c_most);
+  end loop;
+  return jsonb_build_object(
+    'events', case when jsonb_array_length(v_events) > p_limit then v_events - p_limit else v_events end,
+    'next_before_event_id', case
+      when jsonb_array_length(v_events) > p_limit then (v_events -> (p_limit - 1) ->> 'event_id')::bigint
+      else v_floor end);
+end
+$$;
+comment on function public.console_events_before(bigint, int, jsonb) is
+  'What happened, newest first; p_filter may have user_id, decision, reason, model, kinds. next_before_event_id goes '
+  'on from here, null at the end; where the filter is rare a page may hold fewer events than asked, and there are '
+  'more. Errors: invalid_argument.';
+revoke all on function public.console_events_before(bigint, int, jsonb) from public, anon, authenticated;
+grant execute on function public.console_events_before(bigint, int, jsonb) to service_role;
+
+-- schemas/40_listings.sql
+-- Finding accounts: a copy of what the console searches, filters and sorts.
+
+-- What the operators' console reads. Every function here is for the service role alone, and its cost is bounded: by a
+-- page, by the minutes asked for, or by what happens at this moment, never by the length of history.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Copies to read from, seconds old, kept off the path of a call
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.account_listings (
+  account_id bigint primary key references governance.accounts (account_id) on delete cascade,
+  -- Written with the account (see account_listings_follow)
+  sort_name text collate "C" not null,
+  search_text text not null,
+  plan_id text not null,
+  is_flagged boolean not null,
+  -- Written by governance.follow_events
+  blocked_until timestamptz,
+  tokens_today bigint not null default 0,
+  tokens_this_month bigint not null default 0,
+  cost_this_month bigint not null default 0,
+  available bigint not null default 0,
+  reserved bigint not null default 0,
+  debt bigint not null default 0,
+  usage_percent int,
+  last_activity_at timestamptz not null default '-infinity',
+  -- End of the local day on which the account was last active, and of the month that its counters are of.
+  day_ends_at timestamptz,
+  month_ends_at timestamptz not null,
+  holds_check_at timestamptz
+) with (fillfactor = 80);
+
+comment on table governance.account_listings is
+  'What the console searches, filters and sorts accounts by. A copy, so that no index covers the counters that every '
+  'call changes.';
+
+create index account_listings_name on governance.account_listings (sort_name, account_id);
+
+create index account_listings_plan on governance.account_listings (plan_id, sort_name, account_id);
+
+create index account_listings_today on governance.account_listings (tokens_today, account_id);
+
+create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
+
+create index account_listings_cost on governance.account_listings (cost_this_month, account_id);
+
+create index account_listings_available on governance.account_listings (available, account_id);
+
+create index account_listings_activity on governance.account_listings (last_activity_at, account_id);
+
+create index account_listings_flagged on governance.account_listings (account_id) where is_flagged;
+
+create index account_listings_blocked on governance.account_listings (blocked_until) where blocked_until is not null;
+
+create index account_listings_near_limit on governance.account_listings (usage_percent) where usage_percent >= 80;
+
+create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
+
+create index account_listings_day on governance.account_listings (day_ends_at) where day_ends_at is not null;
+
+create index account_listings_month_end on governance.account_listings (month_ends_at);
+
+create index account_listings_holding on governance.account_listings (account_id) include (reserved) where reserved > 0;
+
+create index account_listings_holds_check on governance.account_listings (holds_check_at)
+  where holds_check_at is not null;
+
+-- Search among many needs pg_trgm, in whichever schema this project keeps its extensions. Without it, search reads
+-- every listing.
+do $$
+declare
+  v_schema text := (select n.nspname from pg_catalog.pg_namespace n where n.nspname in ('extensions', 'public')
+    order by 1 limit 1);
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_trgm') then
+    if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_trgm') then return; end if;
+    begin
+      execute format('create extension pg_trgm schema %I', v_schema);
+    exception when insufficient_privilege then
+      raise notice 'pg_trgm is there but may not be installed by this role: search among many accounts will be slow';
+      return;
+    end;
+  end if;
+  select n.nspname into strict v_schema from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'pg_trgm';
+  execute format('create index account_listings_search on governance.account_listings using gin (search_text '
+    '%I.gin_trgm_ops) with (gin_pending_list_limit = 256)',
+    v_schema);
+end
+$$;
+
+create function governance.sort_name(p_user_id text, p_display_name text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select lower(left(coalesce(nullif(btrim(p_display_name), ''), p_user_id), 200))
+$$;
+comment on function governance.sort_name(text,
+  text) is 'What an account is sorted by: its name, else its user id, in small letters.';
+
+create function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select E'\n' || lower(p_user_id || E'\n' || regexp_replace(left(coalesce(p_display_name, ''), 300), '\s+', ' ', 'g')
+    || E'\n' || left(coalesce(p_email, ''), 300))
+$$;
+comment on function governance.search_text(text, text,
+  text) is 'What an account is found by: user id, name and e-mail in small letters, each on a line of its own.';
+
+create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
+  p_monthly_allowance bigint) returns int
+  language sql immutable as $$
+  -- Not least(): it passes over nulls, and nobody without a limit has used 2,147,483,647 percent.
+  select case when v.percent > 2147483647 then 2147483647 else floor(v.percent)::int end
+  from (select case
+    when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
+    else greatest(
+      case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
+      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
+    end as percent) v
+$$;
+comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
+  'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
+    'null without either.';
+
+create function governance.copy_to_listings(p_account_ids bigint[]) returns void
+  language sql set search_path = '' as $$
+  -- One writer of many rows at a time, so that two never wait for each other.
+  select pg_advisory_xact_lock(7254014);
+  update governance.account_listings l set
+    blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
+    cost_this_month = n.cost_this_month,
+    available = n.available, reserved = n.reserved, debt = n.debt, usage_percent = n.usage_percent,
+    last_activity_at = n.last_activity_at, day_ends_at = n.day_ends_at, month_ends_at = n.month_ends_at,
+    holds_check_at = n.holds_check_at
+  from (
+    select a.account_id,
+      greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
+        a.rule_blocked_until) as blocked_until,
+      c.tokens_today, c.tokens_this_month,
+      case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
+      a.reserved_tokens as reserved, a.debt_tokens as debt,
+      governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance) as usage_percent,
+      coalesce(a.last_activity_at, '-infinity') as last_activity_at,
+      case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
+      a.month_ends_at,
+      a.holds_check_at
+    from governance.accounts a
+    join governance.plans p on p.plan_id = a.plan_id
+    cross join (select governance.now() as at) t
+    cross join lateral (select
+      case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+    where a.account_id = any (p_account_ids)
+  ) n
+  where l.account_id = n.account_id
+    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.cost_this_month, l.available, l.reserved, l.debt,
+      l.usage_percent, l.last_activity_at,
+      l.day_ends_at, l.month_ends_at, l.holds_check_at)
+    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.cost_this_month, n.available, n.reserved,
+      n.debt, n.usage_percent,
+      n.last_activity_at, n.day_ends_at, n.month_ends_at, n.holds_check_at)
+$$;
+comment on function governance.copy_to_listings(bigint[]) is 'Brings the listings of these accounts up to the moment.';
+
+create function governance.follow_account() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
+    values (new.account_id, governance.sort_name(new.user_id, new.display_name),
+      governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null,
+        new.month_ends_at);
+  else
+    update governance.account_listings set
+      sort_name = governance.sort_name(new.user_id, new.display_name),
+      search_text = governance.search_text(new.user_id, new.display_name, new.email),
+      plan_id = new.plan_id, is_flagged = new.flagged_at is not null,
+      blocked_until = greatest(case when new.blocked_at is not null then coalesce(new.blocked_until, 'infinity') end,
+        new.rule_blocked_until)
+    where account_id = new.account_id;
+  end if;
+  return null;
+end
+$$;
+comment on function governance.follow_account() is 'Carries who an account is, and what operators decided, into its '
+  'listing.';
+
+create function governance.estimate_rows(p_query text) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric::bigint;
+end
+$$;
+comment on function governance.estimate_rows(text) is 'How many rows the planner expects of a query.';
+
+create function governance.find_accounts_condition(p_query text) returns text
+  language sql immutable set search_path = '' as $$
+  select case when p_query <> '' then format('l.search_text like %L',
+    case when char_length(p_query) < 3 then E'%\n' else '%' end || governance.like_pattern(p_query) || '%') end
+$$;
+comment on function governance.find_accounts_condition(text) is
+  'SQL that an account listing l matches a search: anywhere in user id, name or e-mail; with fewer than three '
+  'characters, at the beginning of one.';
+
+create function governance.account_rows(p_account_ids bigint[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone',
+        a.timezone,
+      'created_at', a.created_at, 'version', a.version,
+      'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
+        a.flagged_by,
+      'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > t.at),
+      'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
+        a.blocked_by,
+      'rule_blocked_until', case when a.rule_blocked_until > t.at then a.rule_blocked_until end,
+      'rule_block_reason', case when a.rule_blocked_until > t.at then a.rule_block_reason end,
+      'last_activity', a.last_activity_at,
+      'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
+      'debt', a.debt_tokens,
+      'tokens_today', c.tokens_today,
+      'tokens_this_month', c.tokens_this_month,
+      'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
+      'currency', t.currency,
+      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance)
+    ) order by x.n), '[]')
+  from unnest(p_account_ids) with ordinality x(account_id, n)
+  join governance.accounts a using (account_id)
+  join governance.plans p using (plan_id)
+  cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
+  cross join lateral (select
+    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+$$;
+comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
+
+create function public.console_search_accounts(
+  p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
+  p_descending boolean default false, p_cursor text default null, p_limit int default 20
+) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
+  c_few constant int := 2000;
+  v_query text := lower(btrim(regexp_replace(coalesce(p_query, ''), '\s+', ' ', 'g')));
+  v_column text;
+  v_type text := 'bigint';
+  v_direction text := case when coalesce(p_descending, false) then 'desc' else 'asc' end;
+  v_conditions text[] := '{}';
+  v_condition text;
+  v_where text;
+  v_source text := 'governance.account_listings l';
+  v_found bigint[];
+  v_total bigint;
+  v_is_exact boolean := false;
+  v_cursor jsonb;
+  v_tier int := 0;
+  v_last_tier int := 0;
+  v_tier_condition text;
+  v_tier_where text;
+  v_key text;
+  v_id bigint;
+  v_ids bigint[] := '{}';
+  v_keys text[] := '{}';
+  v_tiers int[] := '{}';
+  v_found_id bigint;
+  v_found_key text;
+begin
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
+    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month'
+      when 'available' then 'available'
+    when 'cost_this_month' then 'cost_this_month' end;
+  if v_column is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, last_activity');
+  elsif v_column = 'sort_name' then
+    v_type := 'text';
+  elsif v_column = 'last_activity_at' then
+    v_type := 'timestamptz';
+  end if;
+  v_condition := case coalesce(p_filter, 'all') when 'all' then '' when 'flagged' then 'l.is_flagged'
+    when 'blocked' then format('l.blocked_until > %L', governance.now()) when 'near_limit' then 'l.usage_percent >= 80'
+    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now()) end;
+  if v_condition is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is one of all, flagged, blocked, near_limit, in_debt, active_today');
+  elsif v_condition <> '' then
+    v_conditions := v_conditions || v_condition;
+  end if;
+  if p_plan_id is not null then
+    v_conditions := v_conditions || format('l.plan_id = %L', p_plan_id);
+  end if;
+  if v_query <> '' then
+    v_conditions := v_conditions || governance.find_accounts_condition(v_query);
+    -- Names that begin with what was typed come first.
+    v_last_tier := (v_column = 'sort_name')::int;
+  end if;
+  if p_cursor is not null then
+    begin
+      v_cursor := convert_from(decode(p_cursor, 'base64'), 'UTF8')::jsonb;
+      v_tier := (v_cursor ->> 't')::int;
+      v_key := v_cursor ->> 'k';
+      v_id := (v_cursor ->> 'i')::bigint;
+      if v_type = 'bigint' then v_key := v_key::bigint; elsif v_type = 'timestamptz' then v_key := v_key::timestamptz;
+        end if;
+    exception when others then
+      v_key := null;
+    end;
+    if v_key is null or v_id is null or v_tier is null or v_tier not between 0 and v_last_tier
+      or v_cursor ->> 's' is distinct from v_column || v_direction then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+    end if;
+  end if;
+  perform governance.follow_events(200);
+
+  v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
+  -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
+  -- cheap.
+  foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
+    continue when governance.estimate_rows('select from governance.account_listings l where '
+      || v_condition) > 4 * c_few;
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      v_condition, c_few + 1)
+      into v_found;
+    if coalesce(cardinality(v_found), 0) <= c_few then
+      v_source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
+        coalesce(v_found, '{}'));
+      v_is_exact := true;
+      if cardinality(v_conditions) <= 1 then
+        v_total := coalesce(cardinality(v_found), 0);
+        v_where := 'true';
+      else
+        execute format('select count(*) from %s where %s', v_source, v_where) into v_total;
+      end if;
+      exit;
+    end if;
+  end loop;
+  if v_total is null then
+    v_total := governance.estimate_rows('select from governance.account_listings l where ' || v_where);
+    if v_where = 'true' and v_total < 10 * c_few then
+      select count(*) into v_total from governance.account_listings;
+      v_is_exact := true;
+    end if;
+  end if;
+
+  while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
+    v_tier_condition := case
+      when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
+      governance.like_pattern(v_query) || '%') else 'true' end;
+    -- A name that begins with the text holds it: no need to look for it again.
+    v_tier_where := case when v_last_tier = 1 and v_tier = 0
+      then coalesce(nullif(array_to_string(array_remove(v_conditions, governance.find_accounts_condition(v_query)),
+        ' and '), ''), 'true') else v_where end;
+    for v_found_id, v_found_key in execute format(
+      'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id '
+      '%6$s limit %7$s',
+      v_column, v_source, v_tier_where, v_tier_condition,
+      case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
+        case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"'
+          else '' end, v_id) else '' end,
+      v_direction, p_limit + 1 - cardinality(v_ids))
+    loop
+      v_ids := v_ids || v_found_id;
+      v_keys := v_keys || v_found_key;
+      v_tiers := v_tiers || v_tier;
+    end loop;
+    v_tier := v_tier + 1;
+    v_key := null;
+  end loop;
+
+  return jsonb_build_object(
+    'accounts', governance.account_rows(v_ids[1:p_limit]),
+    'next_cursor', case when cardinality(v_ids) > p_limit
+      then translate(encode(convert_to(jsonb_build_object('s', v_column || v_direction,
+      't', v_tiers[p_limit], 'k', v_keys[p_limit], 'i', v_ids[p_limit])::text, 'UTF8'), 'base64'), E'\n', '') end,
+    'total', v_total,
+    'total_is_exact', v_is_exact);
+end
+$$;
+comment on function public.console_search_accounts(text, text, text, text, boolean, text, int) is
+  'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
+  'characters at their beginning; in order of name, names that begin with it come first. Filters: all, flagged, '
+  'blocked, near_limit (80 % or more used), in_debt, active_today. next_cursor is null on the last page. Errors: '
+  'invalid_argument.';
+revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int)
+  from public, anon, authenticated;
+grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int) to service_role;
+
+create function public.console_get_account(p_user_id text) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_account governance.accounts;
+  v_plan governance.plans;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  v_account := governance.current_account(p_user_id);
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  return jsonb_build_object(
+    'account', governance.account_json(v_account) - '{balance,limits,plan_name,fail_mode,allows_top_up}'::text[],
+    'plan', jsonb_build_object('plan_id', v_plan.plan_id, 'name', v_plan.name, 'monthly_allowance',
+      v_plan.monthly_allowance,
+      'daily_limit', v_plan.daily_limit, 'monthly_limit', v_plan.monthly_limit, 'allows_top_up', v_plan.allows_top_up,
+      'fail_mode', v_plan.fail_mode, 'on_cancel', v_plan.on_cancel, 'warn_at', v_plan.warn_at, 'upgrade_to',
+        v_plan.upgrade_to),
+    'balance', governance.account_json(v_account) -> 'balance',
+    'limits', governance.account_json(v_account) -> 'limits',
+    'messages_today', v_account.day_messages,
+    'cost_today_micros', v_account.day_cost_micros,
+    'cost_this_month_micros', v_account.month_cost_micros,
+    'currency', (select c.currency from governance.active_config c),
+    'last_activity', v_account.last_activity_at,
+    'lots', (
+      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
+        'remaining', l.remaining,
+        'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
+          l.expires_at,
+        'created_at', l.created_at, 'description', l.description, 'pack_id', l.pack_id, 'charge_id', l.stripe_charge_id)
+        order by l.is_open desc, l.expires_at nulls last, case l.kind when 'subscription' then 0
+          when 'promotional' then 1 else 2 end, l.created_at, l.lot_id), '[]')
+      from ((select * from governance.lots o where o.account_id = v_account.account_id and o.is_open limit 200)
+        union all
+        -- Used-up ones, the newest few.
+        (select * from governance.lots u where u.account_id = v_account.account_id and not u.is_open
+          order by u.lot_id desc limit 20)) l),
+    'holds', case when v_account.holds_from is null then '[]' else (
+      select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id, 'model',
+        r.model, 'status', r.status,
+        'reserved_tokens', r.reserved_tokens, 'created_at', r.created_at, 'expires_at', r.expires_at)
+          order by r.created_at desc), '[]')
+      from (select * from governance.requests q where q.account_id = v_account.account_id and q.status = 'held'
+        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r) end,
+    'audit', (
+      select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator,
+        'action', g.action,
+        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
+          order by g.audit_id desc), '[]')
+      from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc
+        limit 50) g));
+end
+$$;
+comment on function public.console_get_account(text) is
+  'Everything the user''s page shows: account, plan, balance, limits, lots (open ones, and the newest used-up), open '
+    'holds, the last 50 audit entries. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_get_account(text) from public, anon, authenticated;
+grant execute on function public.console_get_account(text) to service_role;
+
+create function public.console_search(p_query text, p_limit int default 20) returns jsonb
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
+declare
+  v_query text := btrim(coalesce(p_query, ''));
+  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  v_id bigint := case when btrim(coalesce(p_query, '')) ~ '^\d{1,18}$' then btrim(p_query)::bigint end;
+  v_ids bigint[];
+  v_more bigint[];
+begin
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  if v_lower = '' then return '[]'; end if;
+  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
+  select array_agg(a.account_id) into v_ids from governance.accounts a where a.user_id = v_query;
+  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
+    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
+      governance.like_pattern(v_lower) || '%', p_limit) into v_more;
+  v_ids := v_ids || v_more;
+  if coalesce(cardinality(v_ids), 0) < p_limit then
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
+    v_ids := v_ids || v_more;
+  end if;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
+      select * from (
+        -- A whole id of a request, decision or payment is meant exactly.
+        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
+          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
+        from governance.requests r join governance.accounts a using (account_id)
+        where r.decision_id = v_id
+          or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
+        union all
+        (select 1, 2, 'payment', v_query, v_query,
+          concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
+          a.user_id, null
+        from (
+          select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
+          where v_query in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id)
+          union select x.lot_id from governance.lots x where x.stripe_invoice_line_id = v_query) found
+        join governance.lots l using (lot_id) join governance.accounts a using (account_id) limit 5)
+        union all
+        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
+          concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
+        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id)
+          group by a.account_id
+        union all
+        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
+          concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
+        from governance.rules u where u.retired_at is null
+          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+      ) every order by rank, n limit p_limit) h);
+end
+$$;
+comment on function public.console_search(text, int) is
+  'What a typed text may mean, best first: a request or decision id, a payment id, users, rules. Errors: '
+  'invalid_argument.';
+revoke all on function public.console_search(text, int) from public, anon, authenticated;
+grant execute on function public.console_search(text, int) to service_role;
+
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int,
+  p_budget interval) returns table (expired_holds int, expired_lots int, allowances int, failed int, is_done boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_due bigint[];
+  v_id bigint;
+  v_account governance.accounts;
+  v_rolled governance.rolled;
+  v_touched bigint[] := '{}';
+begin
+  expired_holds := 0; expired_lots := 0; allowances := 0; failed := 0; is_done := true;
+  select array_agg(distinct x.account_id) into v_due from (
+    (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
+    union all
+    -- A lot that is frozen stays open beyond its end, with nothing to take out of it: were it counted, some old
+    -- disputes
+    -- would keep everybody else waiting.
+    (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
+      order by o.expires_at limit p_limit)
+    union all
+    (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
+      limit p_limit)
+  ) x;
+  foreach v_id in array coalesce(v_due, '{}') loop
+    if clock_timestamp() > v_until then
+      is_done := false;
+      exit;
+    end if;
+    -- Whoever has the account in hand brings it up to the moment too.
+    if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
+      where a.account_id = v_id))) then
+      continue;
+    end if;
+    select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
+    continue when not found;
+    v_touched := v_touched || v_id;
+    if governance.needs_roll(v_account, p_now) then
+      begin
+        v_rolled := governance.roll_account(v_id, p_now);
+        expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
+        expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
+        allowances := allowances + coalesce(v_rolled.allowances, 0);
+      exception when others then
+        -- One account that cannot be rolled must not keep the others from it.
+        failed := failed + 1;
+        perform governance.raise_alert(null, v_id, 'maintenance_failed', 'critical',
+          format('Upkeep of %s failed: %s', left(v_account.user_id, 100), left(sqlerrm, 300)), null, null,
+            (p_now at time zone 'UTC')::date::text,
+          jsonb_build_object('sqlstate', sqlstate), p_now);
+      end;
+    end if;
+  end loop;
+  -- Never waiting for another round while this one holds accounts: follow_events copies them too, from their entries.
+  if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
+    perform governance.copy_to_listings(v_touched);
+  end if;
+  is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
+  return next;
+end
+$$;
+comment on function governance.roll_due_accounts(timestamptz, int, interval) is
+  'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: '
+  'their calls wait meanwhile.';
+
+-- A guess at how many accounts hold a text is only as good as the sample.
+alter table governance.account_listings alter column search_text set statistics 500;
+
+create trigger account_listings_made after insert
+  on governance.accounts for each row execute function governance.follow_account();
+
+-- Calls set none of these columns, or to what they are: the listing is not on their path.
+create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
+  blocked_until
+  on governance.accounts for each row
+  when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
+    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until))
+  execute function governance.follow_account();
+
+-- schemas/41_holds.sql
+-- Holds that need a person.
+
+create view governance.stuck_holds with (security_invoker = true) as
+  -- Held past its end, and nobody has given it back for five minutes; or settled beyond a sane ceiling, and waiting for
+  -- a person.
+  select r.decision_id, r.created_at, r.account_id, r.request_id, r.status, r.model, r.reserved_tokens, r.expires_at
+  from governance.account_listings l
+  join governance.accounts a using (account_id)
+  join governance.requests r on r.account_id = a.account_id and r.created_at >= a.holds_from
+  where l.holds_check_at < governance.now() - interval '5 minutes' and r.status = 'held'
+    and r.expires_at < governance.now() - interval '5 minutes'
+  union all
+  select r.decision_id, r.created_at, r.account_id, r.request_id, r.status, r.model, r.reserved_tokens, r.expires_at
+  from governance.hold_events h
+  join governance.requests r on r.decision_id = h.decision_id and r.status = 'quarantined'
+  where h.kind = 'quarantined';
+
+comment on view governance.stuck_holds is 'Holds that need a person or have outlived their end: see '
+  'console_stuck_holds and console_resolve_hold.';
+
+create function governance.count_stuck_holds() returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from governance.stuck_holds
+$$;
+comment on function governance.count_stuck_holds() is 'Holds that need a person or have outlived their end.';
+
+create function public.console_stuck_holds(p_limit int default 100) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.check_limit(p_limit, 1000);
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('request_id', s.request_id, 'decision_id', s.decision_id, 'user_id',
+      a.user_id, 'display_name', a.display_name,
+      'status', s.status, 'model', s.model, 'reserved_tokens', s.reserved_tokens, 'created_at', s.created_at,
+        'expires_at', s.expires_at,
+      'input_tokens', r.input_tokens, 'output_tokens', r.output_tokens) order by s.created_at), '[]')
+    from (select * from governance.stuck_holds order by created_at limit p_limit) s
+    join governance.accounts a using (account_id)
+    join governance.requests r on r.decision_id = s.decision_id and r.created_at = s.created_at);
+end
+$$;
+comment on function public.console_stuck_holds(int) is
+  'Holds that have outlived their end, and settlements above the ceiling that wait for a person. Errors: '
+  'invalid_argument.';
+revoke all on function public.console_stuck_holds(int) from public, anon, authenticated;
+grant execute on function public.console_stuck_holds(int) to service_role;
+
+create function public.console_resolve_hold(
+  p_command_id text, p_request_id text, p_action text, p_reason text, p_operator text default null,
+    p_input_tokens bigint default null, p_output_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  q governance.requests;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.check_operator_command(p_command_id, p_request_id, p_reason, p_operator);
+  if p_action is null or p_action not in ('settle', 'release') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_action is settle or release');
+  end if;
+  if p_input_tokens not between 0 and 9007199254740991 or p_output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  select x.* into q from governance.request_keys k
+    join governance.requests x on x.decision_id = k.decision_id and x.created_at = k.created_at
+  where k.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  perform governance.lock_account_id(q.account_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('resolve_hold', p_request_id, p_action, p_reason, p_operator, p_input_tokens, p_output_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  select x.* into strict q from governance.requests x
+    where x.decision_id = q.decision_id and x.created_at = q.created_at;
+  if q.status not in ('held', 'expired', 'quarantined') then
+    perform governance.fail('PT409', 'already_resolved',
+      format('Request "%s" is %s already', left(p_request_id, 64), q.status));
+  end if;
+
+  if p_action = 'settle' and q.status = 'quarantined' then
+    -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
+    v_answer := governance.settle_request(p_request_id, coalesce(p_input_tokens, q.input_tokens),
+      coalesce(p_output_tokens, q.output_tokens),
+      q.settled_model, coalesce(q.settle_metadata, '{}'), true);
+    update governance.requests x set settle_fingerprint = q.settle_fingerprint
+      where x.decision_id = q.decision_id and x.created_at = q.created_at;
+  elsif p_action = 'settle' then
+    if p_input_tokens is null or p_output_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'Say what the call used: p_input_tokens and p_output_tokens');
+    end if;
+    v_answer := governance.settle_request(p_request_id, p_input_tokens, p_output_tokens, null, '{}', true);
+  elsif q.status = 'held' then
+    v_answer := public.release_usage(p_request_id, p_reason);
+  elsif q.status = 'expired' then
+    perform governance.fail('PT409', 'already_resolved',
+      format('The hold of request "%s" has expired: its tokens are back already', left(p_request_id, 64)));
+  else
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
+    update governance.requests x set status = 'released', ended_at = v_now, end_reason = p_reason, released_tokens = 0
+    where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
+    v_answer := governance.end_answer(q);
+    perform governance.ring('feed', v_now);
+  end if;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  values (v_now, p_operator, 'resolve_hold', q.account_id, p_reason, p_command_id,
+    jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id, 'action', p_action, 'status',
+      v_answer -> 'status', 'charged_tokens', v_answer -> 'charged_tokens'));
+  return governance.end_command('operator', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) is
+  'A person ends a hold: settle it with the tokens it used (a quarantined one with those it reported, unless others '
+  'are said), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
+  'unknown_request, already_resolved, idempotency_conflict.';
+revoke all on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) to service_role;
+
+-- schemas/42_watch.sql
+-- What happened in the last minutes and hours.
+
+create table governance.minute_totals (
+  minute timestamptz not null,
+  -- allow, warn or block of the calls made in it; settled of those that ended in it.
+  outcome text not null check (outcome in ('allow', 'warn', 'block', 'settled')),
+  -- Why blocked; empty for none.
+  reason text not null default '',
+  calls bigint not null,
+  -- Held for allow and warn, asked for block, charged for settled.
+  tokens bigint not null,
+  cost_micros bigint not null default 0,
+  primary key (minute, outcome, reason)
+) with (fillfactor = 70);
+
+comment on table governance.minute_totals is 'Calls and tokens by minute, for the chart; kept two days.';
+
+create table governance.recent_usage (
+  -- Start of five minutes.
+  slot timestamptz not null,
+  account_id bigint not null,
+  tokens bigint not null,
+  primary key (slot, account_id)
+) with (fillfactor = 70);
+
+comment on table governance.recent_usage is 'Tokens charged by account in each five minutes; kept two days.';
+
+create function governance.count_events(p_after bigint, p_upto bigint)
+  returns table (minute timestamptz, outcome text, reason text, calls bigint, tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  select date_trunc('minute', r.created_at), r.decision, case r.decision when 'block' then coalesce(r.reason, '')
+    else '' end,
+    count(*), sum(case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
+  from governance.requests r
+  where r.decision_id > p_after and r.decision_id <= p_upto
+  group by 1, 2, 3
+  union all
+  select date_trunc('minute', t.created_at), 'settled', '', count(*),
+    sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
+  from governance.token_transactions t
+  -- One look into an index each: the entries are few, the calls are not.
+  left join lateral (select q.charged_tokens, q.cost_micros from governance.requests q
+    where q.decision_id = t.decision_id limit 1) r on true
+  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+  group by 1
+$$;
+comment on function governance.count_events(bigint,
+  bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
+
+create function governance.follow_events(p_limit int default 2000) returns int
+  language plpgsql set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
+  v_now timestamptz := governance.now();
+  v_oldest timestamptz := governance.now() - interval '2 days';
+  v_state jsonb;
+  v_last bigint;
+  v_from bigint;
+  v_ready bigint;
+  v_upto bigint;
+  v_xid xid8;
+  v_snapshot pg_snapshot;
+  v_accounts bigint[];
+begin
+  if current_setting('transaction_read_only') = 'on'
+    or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
+  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  if (select (s.value ->> 'consumed')::bigint >= v_last from governance.maintenance_state s
+    where s.key = 'followed_events')
+    and coalesce((select min(l.day_ends_at) from governance.account_listings l where l.day_ends_at is not null) > v_now,
+      true)
+    and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true) then
+    return 0;
+  end if;
+  select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events'
+    for update skip locked;
+  if v_state is null then return 0; end if;
+  v_from := (v_state ->> 'consumed')::bigint;
+  v_ready := v_from;
+
+  -- Ids are taken in one order and committed in another: an id may be passed once every transaction that can have taken
+  -- one before it is over. Writers have their transaction number before their event id, so those transactions are the
+  -- ones below the number that this one got after it had read the last id, if it got it only then. (A snapshot's xmax
+  -- would not do: it is no bound of the numbers that are given out.)
+  v_xid := pg_current_xact_id();
+  v_snapshot := pg_current_snapshot();
+  if not v_has_xid and governance.ended_below(v_xid, v_snapshot) then
+    v_ready := v_last;
+    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+  elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot)
+    -- Whoever is under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not wait for
+    -- it.
+    or (v_state ->> 'mark_at')::timestamptz < clock_timestamp() - interval '2 minutes' then
+    v_ready := (v_state ->> 'mark')::bigint;
+    if not v_has_xid then
+      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+    end if;
+  end if;
+  v_ready := greatest(v_ready, v_from);
+
+  -- A page of it: up to where the source that has most fills p_limit.
+  select least(v_ready, min(p.last)) into v_upto from (
+    select max(x.id) as last, count(*) as n from (select r.decision_id as id from governance.requests r
+      where r.decision_id > v_from and r.decision_id <= v_ready order by r.decision_id limit p_limit) x
+    union all
+    select max(x.id), count(*) from (select t.transaction_id as id from governance.token_transactions t
+      where t.transaction_id > v_from and t.transaction_id <= v_ready order by t.transaction_id limit p_limit) x
+    union all
+    select max(x.id), count(*) from (select h.event_id as id from governance.hold_events h
+      where h.event_id > v_from and h.event_id <= v_ready order by h.event_id limit p_limit) x
+  ) p where p.n = p_limit;
+
+  if v_upto > v_from then
+    insert into governance.minute_totals as m (minute, outcome, reason, calls, tokens, cost_micros)
+    select c.minute, c.outcome, c.reason, sum(c.calls), sum(c.tokens), sum(c.cost_micros)
+    from governance.count_events(v_from, v_upto) c where c.minute > v_oldest group by 1, 2, 3
+    on conflict (minute, outcome, reason) do update set
+      calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
+        cost_micros = m.cost_micros + excluded.cost_micros;
+    insert into governance.recent_usage as u (slot, account_id, tokens)
+    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(-t.amount)
+    from governance.token_transactions t
+    where t.transaction_id > v_from and t.transaction_id <= v_upto and t.transaction_type = 'usage'
+      and t.created_at > v_oldest
+    group by 1, 2
+    on conflict (slot, account_id) do update set tokens = u.tokens + excluded.tokens;
+    v_state := v_state || jsonb_build_object('consumed', v_upto);
+  end if;
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+  where s.key = 'followed_events' and s.value is distinct from v_state;
+
+  -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the
+  -- clock.
+  v_accounts := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
+    limit p_limit)
+    || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from
+      order by t.transaction_id limit p_limit)
+    || array(select h.account_id from governance.hold_events h where h.event_id > v_from order by h.event_id
+      limit p_limit)
+    || array(select l.account_id from governance.account_listings l where l.day_ends_at <= v_now order by l.day_ends_at
+      limit p_limit)
+    || array(select x.account_id from (
+      -- The rest waits for upkeep, which gives the new month's allowance too.
+      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
+      where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
+      where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
+  if cardinality(v_accounts) > 0 then
+    perform governance.copy_to_listings(v_accounts);
+  end if;
+  return case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
+end
+$$;
+comment on function governance.follow_events(int) is
+  'Carries events into minute_totals, recent_usage and account_listings, each once; at most so many of each kind. '
+  'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves at once.';
+
+create function public.console_overview(p_minutes int default 60) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_from timestamptz;
+  v_consumed bigint;
+  v_answer jsonb;
+begin
+  if p_minutes is null or p_minutes not between 1 and 1440 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 1440');
+  end if;
+  v_from := date_trunc('minute', v_now) - (p_minutes - 1) * interval '1 minute';
+  for v_round in 1..5 loop
+    exit when governance.follow_events(2000) = 0;
+  end loop;
+  select (s.value ->> 'consumed')::bigint into v_consumed from governance.maintenance_state s
+    where s.key = 'followed_events';
+  with totals as materialized (
+    select m.minute, m.outcome, m.reason, m.calls, m.tokens, m.cost_micros from governance.minute_totals m
+      where m.minute >= v_from
+    union all
+    -- What is committed and not yet counted: some seconds' worth, or two minutes' where a long transaction holds the
+    -- count up.
+    select c.minute, c.outcome, c.reason, c.calls, c.tokens, c.cost_micros
+    from governance.count_events(v_consumed, v_consumed + 50000) c where c.minute >= v_from
+  ), minutes as (
+    select g.minute, coalesce(sum(t.calls) filter (where t.outcome <> 'settled'), 0) as calls,
+      coalesce(sum(t.tokens) filter (where t.outcome = 'settled'), 0) as settled_tokens,
+      coalesce(sum(t.tokens) filter (where t.outcome = 'allow'), 0) as allowed_tokens,
+      coalesce(sum(t.tokens) filter (where t.outcome = 'warn'), 0) as warned_tokens,
+      coalesce(sum(t.tokens) filter (where t.outcome = 'block'), 0) as blocked_tokens,
+      coalesce(sum(t.calls) filter (where t.outcome = 'block'), 0) as blocked_calls
+    from generate_series(v_from, v_now, interval '1 minute') g(minute)
+    left join totals t using (minute) group by 1
+  )
+  select jsonb_build_object(
+    'at', v_now,
+    'calls', (select coalesce(sum(t.calls), 0) from totals t where t.outcome <> 'settled'),
+    'blocked', (select coalesce(sum(t.calls), 0) from totals t where t.outcome = 'block'),
+    'warned', (select coalesce(sum(t.calls), 0) from totals t where t.outcome = 'warn'),
+    'settled_tokens', (select coalesce(sum(t.tokens), 0) from totals t where t.outcome = 'settled'),
+    'cost_micros', (select coalesce(sum(t.cost_micros), 0) from totals t where t.outcome = 'settled'),
+    'currency', (select c.currency from governance.active_config c),
+    'active_users', (select count(*) from governance.account_listings l where l.last_activity_at >= v_from),
+    'open_holds', (
+      select count(*) from governance.account_listings l
+      join governance.accounts a using (account_id)
+      join governance.requests r on r.account_id = a.account_id and r.created_at >= a.holds_from and r.status = 'held'
+      where l.reserved > 0),
+    'held_tokens', (select coalesce(sum(l.reserved), 0) from governance.account_listings l where l.reserved > 0),
+    'stuck_holds', governance.count_stuck_holds(),
+    'flagged_users', (select count(*) from governance.account_listings l where l.is_flagged),
+    'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > v_now),
+    'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
+    'open_alerts', governance.count_open_alerts(),
+    'minutes', (select jsonb_agg(to_jsonb(m) order by m.minute) from minutes m),
+    'reasons', (select coalesce(jsonb_agg(jsonb_build_object('reason', r.reason, 'calls', r.calls)
+      order by r.calls desc, r.reason), '[]') from (
+      select t.reason, sum(t.calls) as calls from totals t where t.outcome = 'block' and t.reason <> '' group by 1
+        order by 2 desc, 1 limit 10) r),
+    'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
+      'tokens', u.tokens)
+      order by u.tokens desc, a.user_id), '[]') from (
+        select x.account_id, sum(x.tokens) as tokens from (
+          select y.account_id, y.tokens from governance.recent_usage y
+            where y.slot >= date_bin('5 minutes', v_from, '2000-01-01')
+          union all
+          select t.account_id, -t.amount from governance.token_transactions t
+          where t.transaction_id > v_consumed and t.transaction_id <= v_consumed + 50000
+            and t.transaction_type = 'usage' and t.created_at >= v_from) x
+        group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
+      join governance.accounts a using (account_id)))
+  into v_answer;
+  return v_answer;
+end
+$$;
+comment on function public.console_overview(int) is
+  'What is going on, over the last p_minutes (1 to 1440): counters, a bucket a minute, reasons of blocks, whose '
+  'tokens. Errors: invalid_argument.';
+revoke all on function public.console_overview(int) from public, anon, authenticated;
+grant execute on function public.console_overview(int) to service_role;
+
+create function public.console_rail_counts() returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+begin
+  perform governance.follow_events(500);
+  return jsonb_build_object(
+    'open_alerts', governance.count_open_alerts(),
+    'flagged', (select count(*) from governance.account_listings l where l.is_flagged),
+    'blocked', (select count(*) from governance.account_listings l where l.blocked_until > governance.now()),
+    'in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
+    'stuck_holds', governance.count_stuck_holds());
+end
+$$;
+comment on function public.console_rail_counts() is 'The counts beside the desks: alerts open, accounts flagged, '
+  'blocked and in debt, holds stuck.';
+revoke all on function public.console_rail_counts() from public, anon, authenticated;
+grant execute on function public.console_rail_counts() to service_role;
+
+create function public.console_project_info() returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_migrations text[];
+  v_accounts bigint;
+  v_is_exact boolean := false;
+begin
+  -- The record of Supabase's CLI and of ours; a project whose tables were made by hand has none.
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    execute format('select array_agg(m.version || ''_'' || (to_jsonb(m) ->> ''name'') order by m.version)
+      from %I.schema_migrations m where to_jsonb(m) ->> ''name'' like ''governance\_%%''',
+        'supabase_migrations') into v_migrations;
+  end if;
+  select c.reltuples::bigint into v_accounts from pg_catalog.pg_class c where c.oid = 'governance.accounts'::regclass;
+  if v_accounts < 50000 then
+    select count(*) into v_accounts from governance.accounts;
+    v_is_exact := true;
+  end if;
+  return (
+    select jsonb_build_object(
+      'schema_version', coalesce(split_part(v_migrations[cardinality(v_migrations)], '_', 1), 'unknown'),
+      'migrations', coalesce(to_jsonb(v_migrations), '[]'),
+      'server_version', current_setting('server_version'),
+      'preset', c.preset_name,
+      'currency', c.currency,
+      'sample_data', c.is_sample_data,
+      'accounts', v_accounts,
+      'accounts_is_exact', v_is_exact,
+      'plans', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'retired',
+        p.retired_at is not null)
+        order by p.retired_at is not null, p.monthly_allowance, p.plan_id), '[]') from governance.plans p),
+      'server_time', governance.now())
+    from governance.active_config c);
+end
+$$;
+comment on function public.console_project_info() is 'What project this is: migrations applied, server, preset, '
+  'currency, plans, how many accounts (an estimate from 50,000).';
+revoke all on function public.console_project_info() from public, anon, authenticated;
+grant execute on function public.console_project_info() to service_role;
+
+-- schemas/43_analytics.sql
+-- Usage by day, model, task and scope.
+
+create table governance.usage_totals (
+  day date not null,
+  model text not null,
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  messages bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  charged_tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, model, task_type, scope_id)
+);
+
+comment on table governance.usage_totals is 'Usage of everybody on days that are over everywhere.';
+
+create table governance.usage_days (
+  day date primary key,
+  active_users bigint not null,
+  aggregated_at timestamptz not null
+);
+
+comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
+  'taken out, and aggregated again.';
+
+create function governance.aggregate_days(p_limit int default 40) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  -- A day is over everywhere once it is over at UTC-12; a settlement always falls on its account's own today.
+  v_open date := ((governance.now() - interval '12 hours') at time zone 'UTC')::date;
+  v_from date;
+  v_day date;
+  v_days int := 0;
+begin
+  if not pg_try_advisory_xact_lock(7254013) then return 0; end if;
+  select min(d.day) into v_from from governance.usage_daily d;
+  for v_day in
+    select g::date from generate_series(v_from, v_open - 1, interval '1 day') g
+    where not exists (select from governance.usage_days u where u.day = g::date)
+    order by g desc limit p_limit
+  loop
+    delete from governance.usage_totals t where t.day = v_day;
+    insert into governance.usage_totals (day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens,
+      charged_tokens, cost_micros)
+    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
+      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d where d.day = v_day group by 1, 2, 3, 4;
+    insert into governance.usage_days (day, active_users, aggregated_at)
+    select v_day, count(distinct d.account_id), clock_timestamp() from governance.usage_daily d where d.day = v_day;
+    v_days := v_days + 1;
+  end loop;
+  return v_days;
+end
+$$;
+comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
+  'latest first; answers how many.';
+
+create function governance.account_usage(p_account_id bigint, p_start timestamptz, p_end timestamptz)
+  returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
+    input_tokens bigint, output_tokens bigint,
+    charged_tokens bigint, cost_micros bigint, last_activity_at timestamptz)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_zone text;
+  v_first date;
+  v_last date;
+  v_edges tstzrange[] := '{}';
+  v_edge tstzrange;
+begin
+  select a.timezone into v_zone from governance.accounts a where a.account_id = p_account_id;
+  -- Whole local days are in the roll-up; what the period has of other days is read call by call.
+  v_first := (p_start at time zone v_zone)::date;
+  if v_first::timestamp at time zone v_zone < p_start then v_first := v_first + 1; end if;
+  v_last := (p_end at time zone v_zone)::date - 1;
+  if v_first > v_last then
+    -- No whole day in it: one stretch, or two on both sides of midnight.
+    v_edges := array[tstzrange(p_start, p_end)];
+  else
+    if p_start < v_first::timestamp at time zone v_zone then
+      v_edges := v_edges || tstzrange(p_start, v_first::timestamp at time zone v_zone);
+    end if;
+    if (v_last + 1)::timestamp at time zone v_zone < p_end then
+      v_edges := v_edges || tstzrange((v_last + 1)::timestamp at time zone v_zone, p_end);
+    end if;
+    return query
+      select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
+        d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
+      from governance.usage_daily d where d.account_id = p_account_id and d.day between v_first and v_last;
+  end if;
+  foreach v_edge in array v_edges loop
+    return query
+      -- A call counts when it settles, which is within its hold, or later where its settlement came late.
+      select (r.ended_at at time zone v_zone)::date, coalesce(r.settled_model, r.model), coalesce(r.task_type, ''),
+        coalesce(r.scope_id, ''),
+        1::bigint, (r.message_hash is not null)::int::bigint, r.input_tokens, r.output_tokens, r.charged_tokens,
+          coalesce(r.cost_micros, 0), r.ended_at
+      from governance.requests r
+      where r.account_id = p_account_id and r.created_at < upper(v_edge)
+        and r.created_at >= lower(v_edge) - interval '8 days'
+        and r.status = 'settled' and r.ended_at <@ v_edge;
+    return query
+      select (u.at at time zone v_zone)::date, u.model, u.task_type, ''::text, 1::bigint, 1::bigint, u.input_tokens,
+        u.output_tokens, 0::bigint, coalesce(u.cost_micros, 0), u.at
+      from governance.imported_usage u
+      where u.account_id = p_account_id and u.at >= lower(v_edge) and u.at < upper(v_edge);
+  end loop;
+end
+$$;
+comment on function governance.account_usage(bigint, timestamptz, timestamptz) is
+  'Settled and imported usage of an account in a period: whole local days from the roll-up, the rest call by call.';
+
+create function governance.count_conversations(p_account_id bigint, p_start timestamptz,
+  p_end timestamptz) returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from (
+    select r.conversation_id from governance.requests r
+    where r.account_id = p_account_id and r.created_at >= p_start and r.created_at < p_end
+      and r.conversation_id is not null and r.decision <> 'block'
+    union
+    select u.conversation_id from governance.imported_usage u
+    where u.account_id = p_account_id and u.at >= p_start and u.at < p_end and u.conversation_id is not null) c
+$$;
+comment on function governance.count_conversations(bigint, timestamptz,
+  timestamptz) is 'Conversations in which an account made calls in a period, as far back as calls are kept.';
+
+create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz) returns jsonb
+  language sql stable set search_path = '' as $$
+  with usage as materialized (select * from governance.account_usage(p_account_id, p_start, p_end))
+  select jsonb_build_object(
+    'prompt_tokens', coalesce(sum(u.input_tokens), 0),
+    'completion_tokens', coalesce(sum(u.output_tokens), 0),
+    'total_tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0),
+    'charged_tokens', coalesce(sum(u.charged_tokens), 0),
+    'call_count', coalesce(sum(u.calls), 0),
+    'message_count', coalesce(sum(u.messages), 0),
+    'conversation_count', governance.count_conversations(p_account_id, p_start, p_end),
+    'last_activity', max(u.last_activity_at),
+    'cost_micros', coalesce(sum(u.cost_micros), 0),
+    'currency', (select c.currency from governance.active_config c),
+    'by_day', (select coalesce(jsonb_agg(to_jsonb(d) order by d.day), '[]') from (
+      select x.day, sum(x.input_tokens) as prompt_tokens, sum(x.output_tokens) as completion_tokens,
+        sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.messages) as message_count, sum(x.cost_micros) as cost_micros, sum(x.charged_tokens) as charged_tokens,
+          sum(x.calls) as call_count
+      from usage x group by 1) d),
+    'by_model', (select coalesce(jsonb_agg(to_jsonb(m) order by m.total_tokens desc, m.model), '[]') from (
+      select x.model, sum(x.input_tokens + x.output_tokens) as total_tokens, sum(x.cost_micros) as cost_micros,
+        sum(x.input_tokens) as prompt_tokens, sum(x.output_tokens) as completion_tokens, sum(x.calls) as call_count
+      from usage x group by 1) m),
+    'by_task_type', (select coalesce(jsonb_agg(to_jsonb(t) order by t.total_tokens desc, t.task_type), '[]') from (
+      select nullif(x.task_type, '') as task_type, sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.cost_micros) as cost_micros, sum(x.calls) as call_count
+      from usage x group by 1) t),
+    'by_scope', (select coalesce(jsonb_agg(to_jsonb(s) order by s.total_tokens desc, s.scope_id), '[]') from (
+      select nullif(x.scope_id, '') as scope_id, sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.cost_micros) as cost_micros, sum(x.calls) as call_count
+      from usage x group by 1) s))
+  from usage u
+$$;
+comment on function governance.account_usage_json(bigint, timestamptz,
+  timestamptz) is 'What calculate_user_token_usage answers.';
+
+create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_account_id bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_period(p_start, p_end);
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  return governance.account_usage_json(v_account_id, p_start, p_end);
+end
+$$;
+comment on function public.calculate_user_token_usage(text, timestamptz, timestamptz) is
+  'What a user used from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
+  'and scope. A call counts when it settled. Errors: invalid_argument, unknown_user.';
+revoke all on function public.calculate_user_token_usage(text, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.calculate_user_token_usage(text, timestamptz, timestamptz) to service_role;
+
+create function public.user_token_usage(p_user_id text, p_period text default 'day', p_start date default null,
+  p_end date default null)
+  returns table (user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint,
+    total_tokens bigint,
+    message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamptz)
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_account_id bigint;
+  v_zone text;
+  v_today date;
+  v_start date;
+  v_end date;
+  v_currency text := (select c.currency from governance.active_config c);
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_period is null or p_period not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
+  end if;
+  select a.account_id, a.timezone into v_account_id, v_zone from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  v_today := (governance.now() at time zone v_zone)::date;
+  v_end := coalesce(p_end, v_today);
+  v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);
+  if not isfinite(v_start) or not isfinite(v_end) or v_start > v_end or v_start < '1900-01-01' or v_end > '2199-12-31'
+    or v_end - v_start > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_start and p_end are days, at most ten years apart');
+  end if;
+  v_start := date_trunc(p_period, v_start::timestamp)::date;
+  return query
+    select p_user_id, p.first, (p.next - 1), coalesce(sum(d.input_tokens), 0)::bigint,
+      coalesce(sum(d.output_tokens), 0)::bigint,
+      coalesce(sum(d.input_tokens + d.output_tokens), 0)::bigint, coalesce(sum(d.messages), 0)::bigint,
+      governance.count_conversations(v_account_id, p.first::timestamp at time zone v_zone,
+        p.next::timestamp at time zone v_zone),
+      coalesce(sum(d.cost_micros), 0)::bigint, v_currency, max(d.last_activity_at)
+    from (select g::date as first, (g + ('1 ' || p_period)::interval)::date as next
+      from generate_series(v_start::timestamp, v_end::timestamp, ('1 ' || p_period)::interval) g) p
+    left join governance.usage_daily d on d.account_id = v_account_id and d.day >= p.first and d.day < p.next
+    group by p.first, p.next order by p.first;
+end
+$$;
+comment on function public.user_token_usage(text, text, date, date) is
+  'A user''s usage by day, week (from Monday) or month of their own zone, oldest first, without gaps. Errors: '
+    'invalid_argument, unknown_user.';
+revoke all on function public.user_token_usage(text, text, date, date) from public, anon, authenticated;
+grant execute on function public.user_token_usage(text, text, date, date) to service_role;
+
+create function public.my_token_usage(p_days int default 7) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_account governance.accounts;
+  v_today date;
+  v_usage jsonb;
+begin
+  if p_days is null or p_days not between 1 and 366 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
+  end if;
+  v_account := governance.my_account();
+  v_today := (governance.now() at time zone v_account.timezone)::date;
+  v_usage := governance.account_usage_json(v_account.account_id,
+    (v_today - p_days + 1)::timestamp at time zone v_account.timezone,
+    (v_today + 1)::timestamp at time zone v_account.timezone);
+  return v_usage || jsonb_build_object(
+    'byTaskType', (select coalesce(jsonb_object_agg(coalesce(t ->> 'task_type', 'other'), t -> 'total_tokens'), '{}')
+      from jsonb_array_elements(v_usage -> 'by_task_type') t),
+    'byDate', (select coalesce(jsonb_agg(jsonb_build_object('date', d -> 'day', 'tokens', d -> 'total_tokens')
+      order by d ->> 'day'), '[]') from jsonb_array_elements(v_usage -> 'by_day') d),
+    'totalTokens', v_usage -> 'total_tokens',
+    'avgPerDay', (v_usage ->> 'total_tokens')::bigint / p_days,
+    'cost_today_micros', v_account.day_cost_micros,
+    'cost_this_month_micros', v_account.month_cost_micros,
+    'days', p_days);
+end
+$$;
+comment on function public.my_token_usage(int) is
+  'The signed-in user''s usage of the last p_days (1 to 366) local days, today included, by day, model and task type. '
+    'Errors: not_signed_in, invalid_argument, not_configured.';
+revoke all on function public.my_token_usage(int) from public, anon, authenticated;
+grant execute on function public.my_token_usage(int) to authenticated;
+
+create function public.console_usage_totals(p_days int default 30) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_today date := (governance.now() at time zone 'UTC')::date;
+  -- The world's latest day may be one ahead of UTC's.
+  v_to date := v_today + 1;
+  v_from date;
+  v_answer jsonb;
+begin
+  if p_days is null or p_days not between 1 and 366 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
+  end if;
+  v_from := v_today - p_days + 1;
+  perform governance.follow_events(2000);
+  with usage as materialized (
+    select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+      t.charged_tokens, t.cost_micros
+    from governance.usage_totals t join governance.usage_days u using (day) where t.day between v_from and v_to
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
+      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d
+    where d.day in (select g::date from generate_series(v_from, v_to, interval '1 day') g
+      where not exists (select from governance.usage_days u where u.day = g::date))
+    group by 1, 2, 3, 4
+  ), days as (
+    select g::date as day from generate_series(v_from, v_to, interval '1 day') g
+    where g::date <= v_today or exists (select from usage u where u.day = g::date)
+  )
+  select jsonb_build_object(
+    'from', v_from, 'to', (select max(d.day) from days d),
+    'currency', (select c.currency from governance.active_config c),
+    'calls', coalesce(sum(u.calls), 0), 'messages', coalesce(sum(u.messages), 0),
+    'prompt_tokens', coalesce(sum(u.input_tokens), 0), 'completion_tokens', coalesce(sum(u.output_tokens), 0),
+    'total_tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0), 'charged_tokens',
+      coalesce(sum(u.charged_tokens), 0),
+    'cost_micros', coalesce(sum(u.cost_micros), 0),
+    'by_day', (select jsonb_agg(to_jsonb(x) order by x.day) from (
+      select d.day, coalesce(sum(y.calls), 0) as calls, coalesce(sum(y.messages), 0) as messages,
+        coalesce(sum(y.input_tokens), 0) as prompt_tokens,
+        coalesce(sum(y.output_tokens), 0) as completion_tokens,
+          coalesce(sum(y.input_tokens + y.output_tokens), 0) as total_tokens,
+        coalesce(sum(y.cost_micros), 0) as cost_micros,
+        (select a.active_users from governance.usage_days a where a.day = d.day) as active_users
+      from days d left join usage y using (day) group by 1) x),
+    'by_model', (select coalesce(jsonb_agg(to_jsonb(x) order by x.cost_micros desc, x.total_tokens desc, x.model), '[]')
+      from (
+      select y.model, sum(y.calls) as calls, sum(y.input_tokens + y.output_tokens) as total_tokens,
+        sum(y.cost_micros) as cost_micros from usage y group by 1 order by 4 desc, 3 desc limit 100) x),
+    'by_task_type', (select coalesce(jsonb_agg(to_jsonb(x) order by x.total_tokens desc, x.task_type), '[]') from (
+      select nullif(y.task_type, '') as task_type, sum(y.calls) as calls,
+        sum(y.input_tokens + y.output_tokens) as total_tokens, sum(y.cost_micros) as cost_micros from usage y group by 1
+        order by 3 desc limit 100) x),
+    'by_scope', (select coalesce(jsonb_agg(to_jsonb(x) order by x.total_tokens desc, x.scope_id), '[]') from (
+      select nullif(y.scope_id, '') as scope_id, sum(y.calls) as calls,
+        sum(y.input_tokens + y.output_tokens) as total_tokens, sum(y.cost_micros) as cost_micros from usage y group by 1
+        order by 3 desc limit 100) x),
+    'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
+      'plan_id', a.plan_id,
+        'cost_this_month_micros', x.cost_this_month, 'tokens_this_month', x.tokens_this_month)
+          order by x.cost_this_month desc, a.user_id), '[]')
+      from (select * from governance.account_listings l where l.cost_this_month > 0
+        order by l.cost_this_month desc, l.account_id desc limit 20) x
+      join governance.accounts a using (account_id)))
+  into v_answer
+  from usage u;
+  return v_answer;
+end
+$$;
+comment on function public.console_usage_totals(int) is
+  'Everybody''s usage and cost over the last p_days (1 to 366), by day, model, task type and scope, and whose cost is '
+    'highest this month. Errors: invalid_argument.';
+revoke all on function public.console_usage_totals(int) from public, anon, authenticated;
+grant execute on function public.console_usage_totals(int) to service_role;
+
+create function public.console_token_stats() returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+begin
+  perform governance.follow_events(2000);
+  return (select jsonb_build_object(
+    'totalUsersWithTokens', count(*) filter (where l.available > 0),
+    'avgBalancePerUser', coalesce(div(sum(l.available) filter (where l.available > 0),
+      nullif(count(*) filter (where l.available > 0), 0)), 0),
+    'totalTokensUsedToday', (select coalesce(sum(d.input_tokens + d.output_tokens), 0) from governance.usage_daily d
+      where d.day = (governance.now() at time zone 'UTC')::date),
+    'lowBalanceUsers', count(*) filter (where l.available < (select c.low_balance_tokens
+      from governance.active_config c)),
+    'activeAlerts', governance.count_open_alerts())
+  from governance.account_listings l);
+end
+$$;
+comment on function public.console_token_stats() is 'Users with tokens, their average balance, tokens used today '
+  '(local days, by UTC''s date), users whose balance is low, open alerts.';
+revoke all on function public.console_token_stats() from public, anon, authenticated;
+grant execute on function public.console_token_stats() to service_role;
+
+-- schemas/44_imports.sql
+-- Usage taken over from an existing chat table.
+
+-- What was used, by whom, when and at what cost: roll-ups that the settlement writes, totals of days that are over, and
+-- usage brought in from before.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Usage from before, and totals of days that are over
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.imported_usage (
+  -- Whose key message_key is: the table it came from, as schema.name.
+  source text not null,
+  message_key text not null,
+  account_id bigint not null,
+  at timestamptz not null,
+  -- The account's local day then, as usage_daily has it.
+  day date not null,
+  model text not null,
+  conversation_id text,
+  task_type text not null default '',
+  input_tokens bigint not null check (input_tokens >= 0),
+  output_tokens bigint not null check (output_tokens >= 0),
+  cost_micros bigint,
+  primary key (source, message_key)
+);
+
+create index imported_usage_account on governance.imported_usage (account_id, at);
+
+comment on table governance.imported_usage is
+  'Messages whose usage was brought in from a chat table (import_usage_history). They count as usage, and were never '
+  'charged.';
+
+create table governance.usage_imports (
+  source text primary key,
+  columns jsonb not null,
+  -- Where the next batch begins: the last row read, in the order of time and key.
+  last_at timestamptz,
+  last_key text,
+  rows_read bigint not null default 0,
+  rows_imported bigint not null default 0,
+  -- Rows without a user, a time or tokens.
+  rows_skipped bigint not null default 0,
+  started_at timestamptz not null,
+  updated_at timestamptz not null,
+  finished_at timestamptz
+);
+
+comment on table governance.usage_imports is 'How far each import has come.';
+
+create function governance.token_count(p_value jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when (p_value #>> '{}') ~ '^\d{1,15}(\.0+)?$' then (p_value #>> '{}')::numeric::bigint end
+$$;
+comment on function governance.token_count(jsonb) is 'A whole number of tokens, from a number or a text; null if it is '
+  'none.';
+
+create function governance.read_usage(p_metadata jsonb, out input_tokens bigint, out output_tokens bigint,
+  out model text)
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_at jsonb;
+  v_total bigint;
+begin
+  -- Where the counts lie: in the metadata itself, or in one of the objects that frameworks put them into.
+  for v_at in
+    select x.v from (values (1, p_metadata), (2, p_metadata -> 'usage'), (3, p_metadata -> 'token_usage'),
+      (4, p_metadata -> 'tokenUsage'),
+      (5, p_metadata -> 'metrics'), (6, p_metadata -> 'metadata'), (7, p_metadata -> 'response' -> 'usage')) x(n, v)
+    where jsonb_typeof(x.v) = 'object' order by x.n
+  loop
+    input_tokens := coalesce(governance.token_count(v_at -> 'prompt_tokens'),
+      governance.token_count(v_at -> 'input_tokens'),
+      governance.token_count(v_at -> 'promptTokens'), governance.token_count(v_at -> 'inputTokens'));
+    output_tokens := coalesce(governance.token_count(v_at -> 'completion_tokens'),
+      governance.token_count(v_at -> 'output_tokens'),
+      governance.token_count(v_at -> 'completionTokens'), governance.token_count(v_at -> 'outputTokens'));
+    v_total := coalesce(governance.token_count(v_at -> 'total_tokens'), governance.token_count(v_at -> 'totalTokens'),
+      governance.token_count(v_at -> 'tokensUsed'), governance.token_count(v_at -> 'tokens_used'));
+    if coalesce(input_tokens, output_tokens, v_total) is not null then
+      -- A total alone says nothing of its parts: it counts as input, which costs least.
+      input_tokens := coalesce(input_tokens, greatest(v_total - coalesce(output_tokens, 0), 0), 0);
+      output_tokens := coalesce(output_tokens, greatest(v_total - input_tokens, 0), 0);
+      model := coalesce(nullif(v_at ->> 'model', ''), nullif(p_metadata ->> 'model', ''),
+        nullif(p_metadata ->> 'model_used', ''), nullif(p_metadata ->> 'modelUsed', ''));
+      return;
+    end if;
+  end loop;
+  input_tokens := null;
+  output_tokens := null;
+end
+$$;
+comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata; null where it has '
+  'none.';
+
+create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
+  p_restart boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_table regclass;
+  v_kind "char";
+  v_schema text;
+  v_source text;
+  v_columns jsonb := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
+  v_key text;
+  v_name text;
+  v_types jsonb := '{}';
+  v_import governance.usage_imports;
+  v_user text;
+  v_rows jsonb;
+  v_read int;
+  v_done int;
+  v_last text;
+  v_now timestamptz := governance.now();
+begin
+  perform governance.check_id('p_table', p_table, 255);
+  if p_batch is null or p_batch not between 1 and 10000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
+  end if;
+  begin
+    v_table := to_regclass(p_table);
+  exception when others then
+    v_table := null;
+  end;
+  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, v_source
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
+  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
+    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
+  end if;
+  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
+  end if;
+  v_columns := v_columns || p_columns;
+  for v_key, v_name in select * from jsonb_each_text(v_columns) loop
+    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
+        left(v_key, 64)));
+    end if;
+    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
+    v_types := v_types || coalesce((
+      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
+      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
+    if v_types -> v_key is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s: %s has no column "%s"', v_key, v_source, left(v_name, 64)));
+    end if;
+  end loop;
+  if v_types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
+  end if;
+  -- Batches go by the key: without order or with twins a row would be lost between two of them.
+  if v_types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
+    'timestamp with time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+  end if;
+  if v_kind in ('r', 'p') and not exists (
+    select from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+      and a.attname = v_columns ->> 'id') then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_columns.id: "%s" is not unique in %s', left(v_columns ->> 'id', 64), v_source));
+  end if;
+
+  -- One batch at a time of one source.
+  perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
+  -- And no day is aggregated (aggregate_days takes this alone) between what this batch adds to it and the end of this
+  -- batch.
+  perform pg_advisory_xact_lock_shared(7254013);
+  insert into governance.usage_imports as u (source, columns, started_at, updated_at)
+    values (v_source, v_columns, v_now, v_now)
+  on conflict (source) do update set updated_at = v_now,
+    last_key = case when p_restart or u.columns <> v_columns then null else u.last_key end,
+    rows_read = case when p_restart or u.columns <> v_columns then 0 else u.rows_read end,
+    rows_skipped = case when p_restart or u.columns <> v_columns then 0 else u.rows_skipped end,
+    finished_at = null, columns = v_columns
+  returning * into v_import;
+
+  begin
+    execute format($q$
+    select coalesce(jsonb_agg(to_jsonb(x) order by x.n), '[]'), count(*), (array_agg(x.key order by x.n desc))[1]
+    from (
+      select row_number() over (order by t.%1$I) as n, t.%1$I::text as key, left(t.%2$I::text, 300) as user_id,
+        %3$s as at,
+        governance.read_usage(governance.try_jsonb(t.%4$I::text)) as usage, %5$s as conversation_id, %6$s as model,
+          %7$s as task_type
+      from %8$s t
+      where %9$s
+      order by t.%1$I limit %10$s) x
+    $q$,
+    v_columns ->> 'id', v_columns ->> 'user_id',
+    case v_types ->> 'created_at'
+      when 'timestamp without time zone' then format('t.%I at time zone ''UTC''', v_columns ->> 'created_at')
+      else format('t.%I', v_columns ->> 'created_at') end,
+    v_columns ->> 'metadata',
+    case when v_types ? 'conversation_id' then format('left(t.%I::text, 255)', v_columns ->> 'conversation_id')
+      else 'null::text' end,
+    case when v_types ? 'model' then format('left(t.%I::text, 200)', v_columns ->> 'model') else 'null::text' end,
+    case when v_types ? 'task_type' then format('left(t.%I::text, 255)', v_columns ->> 'task_type')
+      else 'null::text' end,
+    v_source,
+    case when v_import.last_key is not null
+      then format('t.%I > %L::%s', v_columns ->> 'id', v_import.last_key, v_types ->> 'id') else 'true' end,
+    p_batch)
+  into v_rows, v_read, v_last;
+  exception when insufficient_privilege then
+    perform governance.fail('PT403', 'not_readable',
+      format('The owner of the governance schema may not read %s: grant it select', v_source));
+  end;
+
+  -- Whose usage it is: a user of before who made no call yet gets an account, as at a first call.
+  for v_user in
+    select distinct x ->> 'user_id' from jsonb_array_elements(v_rows) x
+    where x -> 'usage' ->> 'input_tokens' is not null and btrim(coalesce(x ->> 'user_id', '')) <> ''
+      and char_length(x ->> 'user_id') <= 255
+      and x ->> 'at' is not null and isfinite((x ->> 'at')::timestamptz)
+      and not exists (select from governance.accounts a where a.user_id = x ->> 'user_id')
+    order by 1
+  loop
+    perform governance.lock_account(v_user, true);
+  end loop;
+  with new_rows as (
+    insert into governance.imported_usage (source, message_key, account_id, at, day, model, conversation_id, task_type,
+      input_tokens, output_tokens, cost_micros)
+    select v_source, x.key, a.account_id, x.at, (x.at at time zone a.timezone)::date, m.model,
+      nullif(x.conversation_id, ''), coalesce(x.task_type, ''),
+      (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint,
+      governance.cost_of(m.model, x.at, (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint)
+    from jsonb_to_recordset(v_rows) x(key text, user_id text, at timestamptz, usage jsonb, conversation_id text,
+      model text, task_type text)
+    join governance.accounts a on a.user_id = x.user_id
+    cross join lateral (select left(coalesce(nullif(x.model, ''), x.usage ->> 'model', 'unknown'), 200) as model) m
+    where x.usage ->> 'input_tokens' is not null and x.at between '1900-01-01' and '2200-01-01'
+    on conflict do nothing
+    returning *
+  ), counted as (
+    insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
+      output_tokens, charged_tokens, cost_micros, last_activity_at)
+    select n.account_id, n.day, n.model, n.task_type, '', count(*), count(*), sum(n.input_tokens), sum(n.output_tokens),
+      0, coalesce(sum(n.cost_micros), 0), max(n.at)
+    -- In one order, so that batches of two tables never wait for each other.
+    from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (account_id, day, model, task_type, scope_id) do update set
+      calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
+        input_tokens = d.input_tokens + excluded.input_tokens,
+      output_tokens = d.output_tokens + excluded.output_tokens, cost_micros = d.cost_micros + excluded.cost_micros,
+      last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
+  ), reopened as (
+    delete from governance.usage_days u where u.day in (select n.day from new_rows n)
+  )
+  select count(*) into v_done from new_rows;
+
+  update governance.usage_imports u set
+    last_key = coalesce(v_last, u.last_key), rows_read = u.rows_read + v_read, rows_imported = u.rows_imported + v_done,
+    rows_skipped = u.rows_skipped + (select count(*) from jsonb_array_elements(v_rows) x where not exists (
+      select from governance.imported_usage i where i.source = v_source and i.message_key = x ->> 'key')),
+    finished_at = case when v_read < p_batch then v_now end
+  where u.source = v_source returning * into v_import;
+  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done, 'rows_read',
+    v_import.rows_read,
+    'rows_imported', v_import.rows_imported, 'rows_skipped', v_import.rows_skipped, 'finished',
+      v_import.finished_at is not null);
+end
+$$;
+comment on function public.import_usage_history(text, jsonb, int, boolean) is
+  'Reads one batch of a chat table or view (schema.name) whose metadata holds token counts, and counts it as usage; '
+  'nothing is charged, and the table is only read. p_columns names its columns where they are not id, user_id, '
+  'created_at, metadata (and conversation_id, model, task_type if it has them). Call it until finished; a message '
+  'counts once, however often. p_restart reads from the beginning again. Errors: invalid_argument, not_found, '
+  'not_configured.';
+revoke all on function public.import_usage_history(text, jsonb, int, boolean) from public, anon, authenticated;
+grant execute on function public.import_usage_history(text, jsonb, int, boolean) to service_role;
+
+-- schemas/50_alerts.sql
+-- Alerts: what is watched, and what was raised.
+
+create table governance.cost_alerts (
+  alert_id bigint generated always as identity primary key,
+  alert_name text not null unique,
+  -- cost_micros, tokens, balance, operation_tokens, spike …
+  metric text not null,
+  -- all, or user, plan:<id>, scope:<id>, model:<id>
+  scope text not null default 'all',
+  period text not null default 'month',
+  -- Percents of the budget where there is one, else amounts of the metric.
+  thresholds numeric[] not null,
+  budget bigint check (budget > 0),
+  channels text[] not null default '{}',
+  is_active boolean not null default true,
+  last_triggered_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  retired_at timestamptz
+);
+
+comment on table governance.cost_alerts is 'What to watch and when to say so.';
+
+create table governance.alert_events (
+  alert_event_id bigint generated always as identity primary key,
+  -- Null for what the settlement itself noticed (low balance, large operation, limit nearly used).
+  alert_id bigint references governance.cost_alerts (alert_id),
+  account_id bigint,
+  kind text not null,
+  severity text not null check (severity in ('info', 'warning', 'critical')),
+  message text not null,
+  threshold numeric,
+  value numeric,
+  -- The same matter is said once a period: local day or month, or whatever else the kind repeats by.
+  period_key text not null default '',
+  details jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  acknowledged_at timestamptz,
+  acknowledged_by text,
+  -- When it was considered for notifications; null until then.
+  considered_at timestamptz
+);
+
+create unique index alert_events_once on governance.alert_events
+  (kind, coalesce(alert_id, 0), coalesce(account_id, 0), coalesce(threshold, 0), period_key) where period_key <> '';
+
+create index alert_events_time on governance.alert_events (created_at desc);
+
+create index alert_events_account on governance.alert_events (account_id, created_at desc) where account_id is not null;
+
+comment on table governance.alert_events is 'Alerts that were raised.';
+
+create index alert_events_new on governance.alert_events (alert_event_id) where considered_at is null;
+
+create index alert_events_open on governance.alert_events (alert_event_id) include (created_at)
+  where acknowledged_at is null;
+
+create function governance.count_open_alerts() returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from (select from governance.alert_events e
+    where e.acknowledged_at is null and e.created_at > governance.now() - governance.alert_retention() limit 10000) x
+$$;
+comment on function governance.count_open_alerts() is 'Alerts that are still shown (24 hours, or the setting '
+  'alert_retention_hours) and that nobody has acknowledged.';
+
+create function governance.alert_retention() returns interval
+  language sql stable set search_path = '' as $$
+  select coalesce((select case
+    when jsonb_typeof(s.value) = 'number' then least(greatest((s.value #>> '{}')::numeric, 1), 8784)::int end
+    from governance.settings s where s.key = 'alert_retention_hours'), 24) * interval '1 hour'
+$$;
+comment on function governance.alert_retention() is 'How long an alert is shown: the setting alert_retention_hours, 24 '
+  'unless said.';
+
+create function public.my_token_alerts() returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.my_account();
+begin
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity, 'message', e.message,
+      'details', e.details || jsonb_build_object('threshold', e.threshold, case e.kind when 'low_balance' then 'balance'
+        else 'value' end, e.value),
+      'created_at', e.created_at) order by e.created_at desc, e.alert_event_id desc), '[]')
+    from (select * from governance.alert_events x
+      where x.account_id = v_account.account_id and not governance.is_for_operators(x.kind)
+        and x.created_at > governance.now() - governance.alert_retention()
+      order by x.created_at desc limit 100) e);
+end
+$$;
+comment on function public.my_token_alerts() is
+  'Alerts about the signed-in user that are still kept (24 hours, or the setting alert_retention_hours), newest first. '
+  'Errors: not_signed_in, not_configured.';
+revoke all on function public.my_token_alerts() from public, anon, authenticated;
+grant execute on function public.my_token_alerts() to authenticated;
+
+create function governance.raise_alert(
+  p_alert_id bigint, p_account_id bigint, p_kind text, p_severity text, p_message text, p_threshold numeric,
+    p_value numeric, p_period text, p_details jsonb, p_now timestamptz
+) returns int
+  language plpgsql set search_path = '' as $$
+begin
+  insert into governance.alert_events (alert_id, account_id, kind, severity, message, threshold, value, period_key,
+    details, created_at)
+  values (p_alert_id, p_account_id, p_kind, p_severity, p_message, p_threshold, p_value, p_period,
+    coalesce(p_details, '{}'), p_now)
+  on conflict do nothing;
+  if not found then return 0; end if;
+  update governance.cost_alerts a set last_triggered_at = p_now where a.alert_id = p_alert_id;
+  return 1;
+end
+$$;
+comment on function governance.raise_alert(bigint, bigint, text, text, text, numeric, numeric, text, jsonb,
+  timestamptz) is
+  'Raises an alert unless its matter was said already in this period; answers how many were raised.';
+
+create function governance.alert_period(p_period text, p_now timestamptz, out from_day date, out to_day date,
+  out key text)
+  language sql immutable set search_path = '' as $$
+  -- A budget's periods are UTC's; usage counts on its account's own day.
+  select
+    date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
+      else 'day' end, p_now at time zone 'UTC')::date,
+    (date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
+      else 'day' end, p_now at time zone 'UTC')
+      + case p_period when 'week' then interval '1 week' when 'month' then interval '1 month'
+        when 'year' then interval '1 year' else interval '1 day' end)::date - 1,
+    to_char(p_now at time zone 'UTC', case p_period when 'week' then 'IYYY-"W"IW' when 'month' then 'YYYY-MM'
+      when 'year' then 'YYYY' when 'hour' then 'YYYY-MM-DD"T"HH24' else 'YYYY-MM-DD' end)
+$$;
+comment on function governance.alert_period(text,
+  timestamptz) is 'Days and name of the budget period that holds a moment: hour (its day), day, week, month or year.';
+
+create function governance.alert_value(p_alert governance.cost_alerts, p_now timestamptz) returns numeric
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_period record;
+  v_kind text := split_part(p_alert.scope, ':', 1);
+  v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
+  v_value numeric;
+begin
+  select * into v_period from governance.alert_period(p_alert.period, p_now);
+  if v_kind = 'plan' then
+    select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end) into v_value
+    from governance.usage_daily d join governance.accounts a using (account_id)
+    where d.day between v_period.from_day and v_period.to_day and a.plan_id = v_id;
+  else
+    select sum(u.value) into v_value from (
+      select sum(case p_alert.metric when 'cost_micros' then t.cost_micros else t.charged_tokens end) as value
+      from governance.usage_totals t join governance.usage_days x using (day)
+      where t.day between v_period.from_day and v_period.to_day
+        and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
+      union all
+      select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end)
+      from governance.usage_daily d
+      where d.day in (select g::date from generate_series(v_period.from_day, v_period.to_day, interval '1 day') g
+          where not exists (select from governance.usage_days x where x.day = g::date))
+        and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
+  end if;
+  return coalesce(v_value, 0);
+end
+$$;
+comment on function governance.alert_value(governance.cost_alerts, timestamptz) is
+  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) in its current period.';
+
+create function public.console_cost_alerts() returns jsonb
+  language sql stable security definer set search_path = '' set jit = off as $$
+  select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
+    'period', k.period, 'budget', k.budget,
+      'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
+        k.last_triggered_at,
+      'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
+      'currency', c.currency) order by k.alert_name), '[]')
+  from governance.cost_alerts k
+  cross join governance.active_config c
+  cross join lateral (select case
+    when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then governance.alert_value(k, governance.now())
+    end as value) v
+  where k.retired_at is null
+$$;
+comment on function public.console_cost_alerts() is 'The alerts of the preset, with how far each has come in its '
+  'period.';
+revoke all on function public.console_cost_alerts() from public, anon, authenticated;
+grant execute on function public.console_cost_alerts() to service_role;
+
+create function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  e governance.alert_events;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('acknowledge_alert', p_alert_event_id, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  update governance.alert_events x set acknowledged_at = coalesce(x.acknowledged_at, governance.now()),
+    acknowledged_by = case when x.acknowledged_at is null then p_operator else x.acknowledged_by end
+  where x.alert_event_id = p_alert_event_id returning * into e;
+  if not found then
+    perform governance.fail('PT404', 'not_found', format('There is no alert %s', p_alert_event_id));
+  end if;
+  insert into governance.audit_log (created_at, operator, action, account_id, command_id, details)
+  values (governance.now(), p_operator, 'acknowledge_alert', e.account_id, p_command_id,
+    jsonb_build_object('alert_event_id', e.alert_event_id, 'kind', e.kind));
+  perform governance.ring('alerts', governance.now());
+  return governance.end_command('operator', p_command_id, jsonb_build_object('alert_event_id', e.alert_event_id,
+    'acknowledged_at', e.acknowledged_at, 'acknowledged_by', e.acknowledged_by));
+end
+$$;
+comment on function public.console_acknowledge_alert(text, bigint,
+  text) is 'Someone has seen to an alert: it is open no more. Errors: invalid_argument, not_found, '
+    'idempotency_conflict.';
+revoke all on function public.console_acknowledge_alert(text, bigint, text) from public, anon, authenticated;
+grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
+
+create function governance.is_for_operators(p_kind text) returns boolean
+  language sql immutable as $$
+  select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
+    'event_quarantined', 'stripe_dispute')
+$$;
+comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
+  'are none of the business of the user whom they are about.';
+
+create function public.console_alerts(
+  p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
+    p_undelivered_only boolean default false
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
+begin
+  perform governance.check_limit(p_limit, 500);
+  return (
+    with page as (
+      select e.*, row_number() over (order by e.alert_event_id desc) as n from (
+        select * from governance.alert_events x
+        where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
+          and (p_open_only is not true or (x.acknowledged_at is null and x.created_at > v_since))
+          and (p_undelivered_only is not true
+            or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
+        order by x.alert_event_id desc limit p_limit + 1) e)
+    select jsonb_build_object(
+      'alerts', coalesce(jsonb_agg(jsonb_build_object('alert_event_id', p.alert_event_id, 'alert_name', k.alert_name,
+        'kind', p.kind, 'severity', p.severity,
+        'message', p.message, 'user_id', a.user_id, 'display_name', a.display_name, 'threshold', p.threshold, 'value',
+          p.value, 'period', p.period_key,
+        'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
+          p.acknowledged_by,
+        'considered_at', p.considered_at, 'decision_id', case
+          when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
+        'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
+          n.channel, 'audience', n.audience,
+            'recipient', n.recipient, 'status', n.status, 'attempts', n.attempts, 'created_at', n.created_at, 'due_at',
+              n.due_at, 'sent_at', n.sent_at,
+            'last_error', n.last_error) order by n.notification_id), '[]')
+          from governance.notifications n where n.alert_event_id = p.alert_event_id))
+            order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
+      -- How delivery stands: what waits although it is due is what nobody takes; what was given up is said until
+      -- somebody has
+      -- seen to its alert. And when alerts were last looked for at all.
+      'delivery', jsonb_build_object(
+        'queued', (select count(*)
+          from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
+        'overdue_since', (select min(q.due_at) from governance.notifications q
+          where q.status = 'queued' and q.due_at < v_now - interval '5 minutes'),
+        'failed', (select count(*)
+          from (select from governance.notifications f join governance.alert_events e using (alert_event_id)
+          where f.status = 'failed' and e.acknowledged_at is null limit 10000) x),
+        'upkeep_at', (select s.value -> 'at' from governance.maintenance_state s where s.key = 'allowance_warnings')))
+    from page p
+    left join governance.cost_alerts k on k.alert_id = p.alert_id
+    left join governance.accounts a on a.account_id = p.account_id);
+end
+$$;
+comment on function public.console_alerts(bigint, int, boolean, boolean) is
+  'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
+  'up, alone. Errors: invalid_argument.';
+revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
+grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
+
+create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_alert governance.cost_alerts;
+  v_period record;
+  v_value numeric;
+  v_reached numeric;
+  v_percent boolean;
+  v_row record;
+  v_raised int := 0;
+  v_found int;
+  v_is_all boolean := true;
+  v_state jsonb;
+  v_since timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
+  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
+  select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
+  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
+    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
+  for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
+    order by a.alert_id loop
+    select * into v_period from governance.alert_period(v_alert.period, p_now);
+    if v_alert.metric in ('cost_micros', 'tokens') and v_alert.scope <> 'user' then
+      v_value := governance.alert_value(v_alert, p_now);
+      v_percent := v_alert.budget is not null;
+      select max(t) into v_reached from unnest(v_alert.thresholds) t
+      where case when v_percent then v_value * 100 >= t * v_alert.budget else v_value >= t end;
+      -- The highest that is reached; those below it were said before, or go without saying.
+      continue when v_reached is null or exists (
+        select from governance.alert_events e
+          where e.alert_id = v_alert.alert_id and e.period_key = v_period.key and e.threshold >= v_reached);
+      v_raised := v_raised + governance.raise_alert(v_alert.alert_id, null, 'budget', case
+        when v_percent and v_reached >= 90 then 'critical' else 'warning' end,
+        case when v_percent then format('%s: %s%% of the budget for %s is used', v_alert.alert_name,
+          div(v_value * 100, v_alert.budget), v_period.key)
+          else format('%s: %s of %s in %s', v_alert.alert_name, v_value, v_alert.metric, v_period.key) end,
+        v_reached, case when v_percent then div(v_value * 100, v_alert.budget) else v_value end, v_period.key,
+        jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric, 'scope', v_alert.scope, 'period',
+          v_alert.period,
+          'amount', v_value, 'budget', v_alert.budget, 'currency', (select c.currency from governance.active_config c)),
+            p_now);
+    elsif v_alert.metric in ('cost_micros', 'tokens') then
+      v_found := 0;
+      for v_row in
+        select a.account_id, a.user_id, u.value, r.reached
+        from governance.account_listings l
+        join governance.accounts a using (account_id)
+        cross join lateral (select coalesce(sum(case v_alert.metric when 'cost_micros' then d.cost_micros
+          else d.charged_tokens end), 0) as value
+          from governance.usage_daily d where d.account_id = a.account_id
+            and d.day between v_period.from_day and v_period.to_day) u
+        cross join lateral (select max(t) as reached from unnest(v_alert.thresholds) t
+          where case when v_alert.budget is not null then u.value * 100 >= t * v_alert.budget else u.value >= t end) r
+        where l.last_activity_at > v_since and r.reached is not null and not exists (
+          select from governance.alert_events e where e.alert_id = v_alert.alert_id and e.account_id = a.account_id
+            and e.period_key = v_period.key and e.threshold >= r.reached)
+        limit p_limit
+      loop
+        v_found := v_found + 1;
+        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
+          format('%s: %s has used %s (%s)', v_alert.alert_name, v_row.user_id, v_row.value, v_alert.metric),
+            v_row.reached, v_row.value, v_period.key,
+          jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric), p_now);
+      end loop;
+      v_is_all := v_is_all and v_found < p_limit;
+    elsif v_alert.metric = 'spike' then
+      -- So many times the usual hour of the day before, and enough to matter.
+      for v_row in
+        select u.account_id, a.user_id, u.now_tokens, u.usual
+        from (
+          select r.account_id,
+            sum(r.tokens) filter (where r.slot > p_now - interval '1 hour') as now_tokens,
+            coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
+          from governance.recent_usage r where r.slot > p_now - interval '25 hours' group by 1) u
+        join governance.accounts a using (account_id)
+        where u.now_tokens > (select c.high_usage_tokens from governance.active_config c)
+          and u.now_tokens >= v_alert.thresholds[1] * greatest(u.usual, 1)
+          and not exists (select from governance.alert_events e
+            where e.alert_id = v_alert.alert_id and e.account_id = u.account_id
+            and e.period_key = to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'))
+        order by u.now_tokens desc limit p_limit
+      loop
+        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
+          format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.now_tokens, round(v_row.usual)),
+            v_alert.thresholds[1], v_row.now_tokens,
+          to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
+            jsonb_build_object('alert_name', v_alert.alert_name, 'usual_tokens', round(v_row.usual)), p_now);
+      end loop;
+    end if;
+    -- balance, operation_tokens and debt are noticed by the settlement itself; the alert says whom to tell.
+  end loop;
+
+  -- Where no limit warns, the allowance does: percents of the plan, once a month each.
+  v_found := 0;
+  for v_row in
+    select x.* from (
+      select a.account_id, a.local_month, l.usage_percent,
+        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
+      from governance.account_listings l
+      join governance.accounts a using (account_id)
+      join governance.plans p on p.plan_id = a.plan_id
+      where l.last_activity_at > v_since and l.usage_percent >= p.warn_at[1]
+        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
+    where not exists (select from governance.alert_events e
+      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
+      and e.kind like 'allowance\_%' and e.threshold >= x.reached)
+    limit p_limit
+  loop
+    v_found := v_found + 1;
+    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached, case
+      when v_row.reached >= 95 then 'critical' else 'warning' end,
+      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
+        to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now);
+  end loop;
+  v_is_all := v_is_all and v_found < p_limit;
+  -- What was said is not said again, so the next round finds the rest.
+  insert into governance.maintenance_state as s (key, value)
+  values ('allowance_warnings',
+    jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_alerts(timestamptz, int) is
+  'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
+  'rest in the next. Answers how many.';
+
+-- schemas/51_notifications.sql
+-- Messages to people about alerts.
+
+-- Upkeep: what must happen though nobody calls. Everything here may run in several places at once: what one has in hand
+-- the others leave alone, and what is done twice is done once.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Notifications wait here for whoever sends them
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.notifications (
+  notification_id bigint generated always as identity primary key,
+  alert_event_id bigint references governance.alert_events (alert_event_id) on delete set null,
+  -- email, slack …
+  channel text not null check (channel ~ '^[a-z][a-z0-9_]{0,31}$'),
+  -- operators, or user: then recipient is the user's own address.
+  audience text not null check (audience in ('operators', 'user')),
+  recipient text,
+  account_id bigint,
+  subject text not null,
+  body text not null,
+  payload jsonb not null default '{}',
+  status text not null default 'queued' check (status in ('queued', 'sent', 'failed')),
+  attempts int not null default 0,
+  -- Not before this moment; a sender that takes it moves this ahead, so that a crash gives it back.
+  due_at timestamptz not null,
+  created_at timestamptz not null,
+  sent_at timestamptz,
+  last_error text
+);
+
+create index notifications_due on governance.notifications (due_at) where status = 'queued';
+
+create index notifications_time on governance.notifications (created_at);
+
+comment on table governance.notifications is 'Messages to send, each once: take them with claim_notifications, say how '
+  'it went with finish_notification.';
+
+create index notifications_alert on governance.notifications (alert_event_id);
+
+create index notifications_failed on governance.notifications (alert_event_id) where status = 'failed';
+
+create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_event record;
+  v_queued int := 0;
+  v_count int;
+  v_user_channels text[] := governance.setting_texts('user_warning_channels', '{email}');
+  v_operator_channels text[] := governance.setting_texts('operator_channels', '{email}');
+begin
+  perform governance.give_up_notifications(p_now);
+  for v_event in
+    update governance.alert_events e set considered_at = p_now
+    where e.alert_event_id in (
+      select n.alert_event_id from governance.alert_events n where n.considered_at is null order by n.alert_event_id
+        limit p_limit for update skip locked)
+    returning e.*
+  loop
+    -- What is a day old already is history, not news.
+    continue when v_event.created_at < p_now - interval '1 day';
+    insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, subject, body,
+      payload, due_at, created_at)
+    select v_event.alert_event_id, t.channel, t.audience, case t.audience
+      when 'user' then a.email end, v_event.account_id,
+      left(v_event.message, 200), v_event.message,
+      jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
+        v_event.value,
+        'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
+        'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans p
+          join governance.plans u on u.plan_id = p.upgrade_to
+          where p.plan_id = a.plan_id and t.audience = 'user')),
+      p_now, p_now
+    from (
+      -- Operators hear of their alerts, by its channels; a user's own matter goes to the user where the channel is
+      -- e-mail.
+      select c.channel, case when k.scope = 'user' and c.channel = 'email'
+        and v_event.account_id is not null then 'user' else 'operators' end as audience
+      from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
+      where (k.alert_id = v_event.alert_id
+        or (v_event.alert_id is null and k.is_active and k.retired_at is null and k.scope = 'user'
+          and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
+            when 'negative_balance' then 'debt' end))
+      union
+      -- Users are warned of their own limits.
+      select w, 'user' from unnest(v_user_channels) w
+      where v_event.alert_id is null and v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
+      union
+      select w, 'operators' from unnest(v_operator_channels) w
+      where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
+    ) t
+    left join governance.accounts a on a.account_id = v_event.account_id
+    where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
+      -- A user without an address, or who wants none of it, is left in peace.
+      and (t.audience = 'operators' or (a.email is not null and a.email <> ''
+        and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
+    get diagnostics v_count = row_count;
+    v_queued := v_queued + v_count;
+    if v_event.alert_id is null and v_event.kind in ('low_balance', 'high_usage', 'negative_balance') then
+      update governance.cost_alerts k set last_triggered_at = greatest(k.last_triggered_at, v_event.created_at)
+      where k.is_active and k.retired_at is null and k.scope = 'user'
+        and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
+          else 'debt' end;
+    end if;
+  end loop;
+  return v_queued;
+end
+$$;
+comment on function governance.queue_notifications(timestamptz, int) is
+  'Queues the messages that new alerts give cause for; answers how many. A user opts out with metadata '
+  '{"notifications": {"email": false}}. Operators'' addresses are the setting operator_emails; operator_channels says '
+    'how they hear of what no alert of the preset names.';
+
+create function public.claim_notifications(p_limit int default 50, p_channel text default null,
+  p_lease_seconds int default 300) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_operators text[] := governance.setting_texts('operator_emails', '{}');
+  v_answer jsonb;
+begin
+  perform governance.check_limit(p_limit, 500);
+  perform governance.check_optional('p_channel', p_channel, 32);
+  if p_lease_seconds is null or p_lease_seconds not between 10 and 86400 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_lease_seconds is a whole number from 10 to 86400');
+  end if;
+  perform governance.give_up_notifications(v_now);
+  with taken as (
+    update governance.notifications n set attempts = n.attempts + 1,
+      due_at = v_now + p_lease_seconds * interval '1 second',
+      -- Read anew each time: an address that was wrong can be put right.
+      recipient = case when n.audience = 'operators'
+        and n.channel = 'email' then nullif(array_to_string(v_operators, ', '), '') else n.recipient end
+    where n.notification_id in (
+      select w.notification_id from governance.notifications w
+      where w.status = 'queued' and w.due_at <= v_now and (p_channel is null or w.channel = p_channel)
+      order by w.due_at, w.notification_id limit p_limit for update skip locked)
+    returning n.*)
+  select coalesce(jsonb_agg(jsonb_build_object('notification_id', t.notification_id, 'channel', t.channel, 'audience',
+    t.audience, 'recipient', t.recipient,
+    'recipients', case when t.audience = 'operators' and t.channel = 'email' then to_jsonb(v_operators)
+      else to_jsonb(array_remove(array[t.recipient], null)) end,
+    'subject', t.subject, 'body', t.body, 'payload', t.payload, 'attempts', t.attempts, 'created_at', t.created_at)
+      order by t.notification_id), '[]')
+  into v_answer from taken t;
+  return v_answer;
+end
+$$;
+comment on function public.claim_notifications(int, text, int) is
+  'Takes messages to send; what is not finished within the lease comes again. recipients are addresses: the user''s, '
+    'or operators'' (the setting operator_emails). Errors: invalid_argument.';
+revoke all on function public.claim_notifications(int, text, int) from public, anon, authenticated;
+grant execute on function public.claim_notifications(int, text, int) to service_role;
+
+create function governance.give_up_notifications(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_count int;
+begin
+  update governance.notifications n set status = 'failed',
+    last_error = coalesce(n.last_error, case n.attempts
+      when 0 then 'Nobody sent it in time: does a deliverer run for this channel?'
+      else 'Whoever took it to send it never said how that went.' end)
+  where n.notification_id in (
+    select w.notification_id from governance.notifications w
+    -- "80 % of today's tokens" is no news tomorrow; what operators must know keeps a little longer.
+    where w.status = 'queued' and w.due_at <= p_now and w.created_at < p_now - case w.audience
+      when 'user' then interval '1 day' else interval '3 days' end
+    order by w.due_at limit 1000 for update skip locked);
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function governance.give_up_notifications(timestamptz) is
+  'Sets messages aside that waited too long to be news, where people can see them; answers how many.';
+
+create function public.finish_notification(
+  p_notification_id bigint, p_error text default null, p_is_final boolean default false,
+    p_retry_after_seconds int default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  n governance.notifications;
+begin
+  if p_retry_after_seconds not between 0 and 86400 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_retry_after_seconds is a whole number from 0 to 86400');
+  end if;
+  -- Each failure waits longer, up to an hour. After eight it is given up, but not before a day is over: a mail server
+  -- may be
+  -- away for hours. What is given up is kept to be seen.
+  update governance.notifications x set
+    status = case when x.status = 'sent' or p_error is null then 'sent'
+      -- What was given up stays so, whatever a sender still says of an attempt whose lease was over.
+      when x.status = 'failed' or p_is_final
+        or (x.attempts >= 8 and x.created_at <= v_now - interval '1 day') then 'failed' else 'queued' end,
+    sent_at = case when x.status = 'sent' then x.sent_at when p_error is null then v_now end,
+    last_error = case when x.status = 'sent' then x.last_error else left(p_error, 2000) end,
+    due_at = case when x.status = 'sent' or p_error is null then x.due_at
+      else v_now + greatest(least(power(2, least(x.attempts, 12)) * 30, 3600),
+        p_retry_after_seconds) * interval '1 second' end
+  where x.notification_id = p_notification_id returning * into n;
+  if not found then
+    perform governance.fail('PT404', 'not_found', format('There is no notification %s', p_notification_id));
+  end if;
+  return jsonb_build_object('notification_id', n.notification_id, 'status', n.status, 'attempts', n.attempts, 'due_at',
+    n.due_at, 'sent_at', n.sent_at);
+end
+$$;
+comment on function public.finish_notification(bigint, text, boolean, int) is
+  'Says how sending went: sent, or with p_error, to be tried again (not before p_retry_after_seconds), or with '
+  'p_is_final never. Errors: invalid_argument, not_found.';
+revoke all on function public.finish_notification(bigint, text, boolean, int) from public, anon, authenticated;
+grant execute on function public.finish_notification(bigint, text, boolean, int) to service_role;
+
+create function public.console_retry_notification(p_command_id text, p_notification_id bigint,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_now timestamptz;
+  n governance.notifications;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('retry_notification', p_notification_id, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  -- Its life begins anew: else what waited too long would be given up again at once.
+  update governance.notifications x set status = 'queued', attempts = 0, due_at = v_now, created_at = v_now,
+    last_error = null
+  where x.notification_id = p_notification_id and x.status = 'failed' returning * into n;
+  if not found then
+    if exists (select from governance.notifications x where x.notification_id = p_notification_id) then
+      perform governance.fail('PT409', 'already_resolved',
+        format('Notification %s was not given up: there is nothing to send again', p_notification_id));
+    end if;
+    perform governance.fail('PT404', 'not_found', format('There is no notification %s', p_notification_id));
+  end if;
+  insert into governance.audit_log (created_at, operator, action, account_id, command_id, details)
+  values (v_now, p_operator, 'retry_notification', n.account_id, p_command_id,
+    jsonb_build_object('notification_id', n.notification_id, 'alert_event_id', n.alert_event_id, 'channel', n.channel));
+  perform governance.ring('alerts', v_now);
+  return governance.end_command('operator', p_command_id,
+    jsonb_build_object('notification_id', n.notification_id, 'status', n.status));
+end
+$$;
+comment on function public.console_retry_notification(text, bigint, text) is
+  'Has a message that was given up sent again. Audited. Errors: invalid_argument, not_found, already_resolved, '
+  'idempotency_conflict.';
+revoke all on function public.console_retry_notification(text, bigint, text) from public, anon, authenticated;
+grant execute on function public.console_retry_notification(text, bigint, text) to service_role;
+
+-- schemas/60_stripe_objects.sql
+-- Reading Stripe's JSON.
+
+create function governance.stripe_id(p_value jsonb) returns text
+  language plpgsql immutable as $$
+declare
+  v_id text;
+begin
+  if jsonb_typeof(p_value) = 'string' then
+    v_id := p_value #>> '{}';
+  elsif jsonb_typeof(p_value) = 'object' then
+    v_id := p_value ->> 'id';
+  end if;
+  if length(v_id) between 1 and 255 then return v_id; end if;
+  return null;
+end
+$$;
+comment on function governance.stripe_id(jsonb) is 'An id, also out of an expanded object; null for anything else.';
+
+create function governance.stripe_whole(p_value jsonb) returns bigint
+  language plpgsql immutable as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) = 'number' then
+    v_number := p_value::numeric;
+    if scale(v_number) = 0 and v_number between -9007199254740991 and 9007199254740991 then return v_number; end if;
+  end if;
+  return null;
+end
+$$;
+comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53 in size; null for anything else.';
+
+create function governance.stripe_time(p_value jsonb) returns timestamptz
+  language plpgsql immutable as $$
+begin
+  -- Between two numbers there are only numbers, whatever else a JSON value may be.
+  return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
+end
+$$;
+comment on function governance.stripe_time(jsonb) is 'Seconds since 1970 as a moment; null for anything else.';
+
+create function governance.stripe_object(p_value jsonb) returns jsonb
+  language sql immutable as $$
+  select case when jsonb_typeof(p_value) = 'object' then p_value else '{}' end
+$$;
+comment on function governance.stripe_object(jsonb) is 'The object, or an empty one.';
+
+create function governance.stripe_list(p_value jsonb) returns jsonb
+  language sql immutable as $$
+  select case when jsonb_typeof(p_value -> 'data') = 'array' then p_value -> 'data'
+    when jsonb_typeof(p_value) = 'array' then p_value else '[]' end
+$$;
+comment on function governance.stripe_list(jsonb) is 'The items of a Stripe list, or none.';
+
+create function governance.stripe_currency(p_value jsonb) returns text
+  language sql immutable as $$
+  select case when jsonb_typeof(p_value) = 'string' and p_value #>> '{}' ~ '^[A-Za-z]{3}$' then lower(p_value #>> '{}')
+    end
+$$;
+comment on function governance.stripe_currency(jsonb) is 'A currency code in lower case; null for anything else.';
+
+create function governance.metadata_text(p_metadata jsonb, variadic p_keys text[]) returns text
+  language plpgsql immutable as $$
+declare
+  v_key text;
+  v_found text;
+begin
+  foreach v_key in array p_keys loop
+    v_found := btrim(p_metadata ->> v_key);
+    if v_found <> '' then
+      if length(v_found) <= 255 then return v_found; end if;
+      return null;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function governance.metadata_text(jsonb, text[]) is 'The first of these metadata keys that is filled.';
+
+create function governance.is_token_order(p_metadata jsonb) returns boolean
+  language sql immutable as $$
+  -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
+  select btrim(concat(p_metadata ->> 'pack_id', p_metadata ->> 'packId', p_metadata ->> 'packid',
+    p_metadata ->> 'tokens')) <> ''
+    or coalesce(p_metadata ->> 'type', '') in ('token_pack_purchase', 'token_purchase')
+$$;
+comment on function governance.is_token_order(jsonb) is 'Whether an order is for tokens at all: a project sells other '
+  'things too.';
+
+create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null,
+  p_four text default null) returns void
+  language plpgsql as $$
+declare
+  v_first bigint := hashtextextended(coalesce(p_one, p_two, p_three, p_four), 7255);
+  v_last bigint := hashtextextended(coalesce(p_four, p_three, p_two, p_one), 7255);
+begin
+  -- In one order for everybody, and before any account's lock.
+  if num_nonnulls(p_one, p_two, p_three, p_four) < 3 then
+    perform pg_advisory_xact_lock(least(v_first, v_last)), pg_advisory_xact_lock(greatest(v_first, v_last));
+  else
+    perform pg_advisory_xact_lock(k.key)
+    from (select distinct hashtextextended(i.id, 7255) as key from unnest(array[p_one, p_two, p_three, p_four]) i(id)
+      where i.id is not null order by 1) k;
+  end if;
+end
+$$;
+comment on function governance.lock_stripe_ids(text, text, text,
+  text) is 'Lets one transaction at a time work on what these ids of Stripe''s name.';
+
+-- schemas/61_payments.sql
+-- Payments, refunds and disputes, and the tokens that follow them.
+
+create table governance.stripe_payments (
+  payment_id bigint generated always as identity primary key,
+  account_id bigint,
+  -- Any of Stripe's names for the payment finds it; a payment that came by two of them is merged into one row.
+  payment_intent_id text,
+  charge_id text,
+  checkout_session_id text,
+  invoice_id text,
+  customer_id text,
+  subscription_id text,
+  order_id text,
+  livemode boolean,
+  -- What was paid, once tokens were granted for it.
+  amount_minor bigint,
+  currency text,
+  paid_at timestamptz,
+  -- Largest cumulative figure that a charge told.
+  refunded_minor bigint not null default 0,
+  refunded_at timestamptz,
+  -- Set by a posted correction: counts until a newer refund is told.
+  refunded_override_minor bigint,
+  refunded_override_at timestamptz,
+  created_at timestamptz not null
+) with (fillfactor = 80);
+
+create unique index stripe_payments_intent on governance.stripe_payments (payment_intent_id)
+  where payment_intent_id is not null;
+
+create unique index stripe_payments_charge on governance.stripe_payments (charge_id) where charge_id is not null;
+
+create unique index stripe_payments_session on governance.stripe_payments (checkout_session_id)
+  where checkout_session_id is not null;
+
+create unique index stripe_payments_invoice on governance.stripe_payments (invoice_id) where invoice_id is not null;
+
+comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
+
+create table governance.stripe_refunds (
+  refund_id text primary key,
+  payment_id bigint not null references governance.stripe_payments (payment_id),
+  amount_minor bigint not null check (amount_minor >= 0),
+  -- 1 pending, 2 succeeded, 3 failed or canceled: it only rises.
+  state smallint not null,
+  told_at timestamptz not null
+);
+
+create index stripe_refunds_payment on governance.stripe_refunds (payment_id);
+
+comment on table governance.stripe_refunds is 'Refunds by id.';
+
+create table governance.stripe_disputes (
+  dispute_id text primary key,
+  payment_id bigint not null references governance.stripe_payments (payment_id),
+  amount_minor bigint not null check (amount_minor >= 0),
+  status text not null,
+  -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later stands.
+  stage smallint not null,
+  is_lost boolean not null default false,
+  -- The money came back before the decision.
+  is_reinstated boolean not null default false,
+  told_at timestamptz not null
+);
+
+create index stripe_disputes_payment on governance.stripe_disputes (payment_id);
+
+comment on table governance.stripe_disputes is 'Disputes by id.';
+
+create table governance.stripe_lots (
+  lot_id bigint primary key,
+  payment_id bigint not null,
+  -- Tokens that the payment bought, corrections included: what refunds are in proportion to.
+  tokens bigint not null,
+  -- Taken back for refunds, for lost disputes; and how much of both became debt because it was spent.
+  reversed bigint not null default 0,
+  clawed bigint not null default 0,
+  owed bigint not null default 0,
+  dispute_state text not null default 'none',
+  -- Corrected away or reclassified: the payment no longer moves it.
+  is_void boolean not null default false
+) with (fillfactor = 80);
+
+create index stripe_lots_payment on governance.stripe_lots (payment_id);
+
+comment on table governance.stripe_lots is 'Which lots a payment bought, and what was taken back of them.';
+
+create table governance.purchase_records (
+  transaction_id bigint primary key,
+  account_id bigint not null,
+  created_at timestamptz not null,
+  record_type text not null,
+  lot_id bigint not null,
+  payment_id bigint not null,
+  -- Signed effect, debt included.
+  tokens bigint not null,
+  debt_tokens bigint not null default 0,
+  amount_minor bigint,
+  currency text,
+  refund_id text,
+  dispute_id text,
+  invoice_line_id text,
+  period_start timestamptz,
+  period_end timestamptz,
+  difference_id text
+);
+
+create index purchase_records_lot on governance.purchase_records (lot_id);
+
+comment on table governance.purchase_records is 'What each payment did to the ledger, entry by entry: the ledger''s '
+  'side of a reconciliation; append-only.';
+
+create table governance.stripe_customers (
+  customer_id text primary key,
+  account_id bigint not null references governance.accounts (account_id)
+);
+
+comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
+
+create type governance.stripe_outcome as (status text, reason text, effects jsonb, payment_id bigint,
+  waits_for_customer text);
+
+create index purchase_records_difference on governance.purchase_records (difference_id) where difference_id is not null;
+
+create function governance.merge_payments(p_into bigint, p_from bigint) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  f governance.stripe_payments;
+begin
+  update governance.stripe_refunds set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_disputes set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_lots set payment_id = p_into where payment_id = p_from;
+  delete from governance.stripe_payments p where p.payment_id = p_from returning * into f;
+  update governance.stripe_payments p set
+    account_id = coalesce(p.account_id, f.account_id),
+      payment_intent_id = coalesce(p.payment_intent_id, f.payment_intent_id),
+    charge_id = coalesce(p.charge_id, f.charge_id),
+      checkout_session_id = coalesce(p.checkout_session_id, f.checkout_session_id),
+    invoice_id = coalesce(p.invoice_id, f.invoice_id), customer_id = coalesce(p.customer_id, f.customer_id),
+    subscription_id = coalesce(p.subscription_id, f.subscription_id), order_id = coalesce(p.order_id, f.order_id),
+    livemode = coalesce(p.livemode, f.livemode), amount_minor = coalesce(p.amount_minor, f.amount_minor),
+    currency = coalesce(p.currency, f.currency), paid_at = coalesce(p.paid_at, f.paid_at),
+    refunded_minor = greatest(p.refunded_minor, f.refunded_minor), refunded_at = greatest(p.refunded_at, f.refunded_at),
+    refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
+    refunded_override_at = coalesce(p.refunded_override_at, f.refunded_override_at)
+  where p.payment_id = p_into;
+end
+$$;
+comment on function governance.merge_payments(bigint,
+  bigint) is 'Two rows turned out to be one payment: the first takes all that the second knew.';
+
+create function governance.note_payment(
+  p_now timestamptz, p_intent text, p_charge text default null, p_session text default null,
+    p_invoice text default null,
+  p_customer text default null, p_livemode boolean default null, p_order text default null
+) returns governance.stripe_payments
+  language plpgsql set search_path = '' as $$
+begin
+  return governance.write_payment(governance.find_payment(p_intent, p_charge, p_session, p_invoice), p_now, p_intent,
+    p_charge, p_session, p_invoice,
+    p_customer, p_livemode, p_order);
+end
+$$;
+comment on function governance.note_payment(timestamptz, text, text, text, text, text, boolean, text) is
+  'Finds the payment by any of its names, or makes it, and notes the other names. Takes their locks.';
+
+create function governance.note_refund(p_now timestamptz, p_told_at timestamptz, p_refund jsonb,
+  p_charge text default null, p_intent text default null) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_id text := governance.stripe_id(p_refund -> 'id');
+  v_charge text := coalesce(governance.stripe_id(p_refund -> 'charge'), p_charge);
+  v_intent text := coalesce(governance.stripe_id(p_refund -> 'payment_intent'), p_intent);
+  v_amount bigint := governance.stripe_whole(p_refund -> 'amount');
+  v_state smallint := case p_refund ->> 'status' when 'pending' then 1 when 'requires_action' then 1
+    when 'failed' then 3 when 'canceled' then 3 else 2 end;
+  v_pay governance.stripe_payments;
+begin
+  if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge);
+  insert into governance.stripe_refunds as r (refund_id, payment_id, amount_minor, state, told_at)
+  values (v_id, v_pay.payment_id, v_amount, v_state, p_told_at)
+  on conflict (refund_id) do update set
+    state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
+    told_at = case when excluded.state > r.state then greatest(r.told_at, excluded.told_at) else r.told_at end;
+  return v_pay.payment_id;
+end
+$$;
+comment on function governance.note_refund(timestamptz, timestamptz, jsonb, text,
+  text) is 'Notes a refund; null where it is not whole.';
+
+create function governance.note_dispute(p_now timestamptz, p_told_at timestamptz, p_dispute jsonb,
+  p_type text) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_id text := governance.stripe_id(p_dispute -> 'id');
+  v_charge text := governance.stripe_id(p_dispute -> 'charge');
+  v_intent text := governance.stripe_id(p_dispute -> 'payment_intent');
+  v_amount bigint := governance.stripe_whole(p_dispute -> 'amount');
+  v_status text := p_dispute ->> 'status';
+  v_stage smallint;
+  v_pay governance.stripe_payments;
+begin
+  if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
+  v_stage := case
+    when v_status in ('won', 'lost', 'charge_refunded') then 3
+    when v_status like 'warning%' or v_status = 'prevented' then 1
+    when v_status in ('needs_response', 'under_review') then 2
+  end;
+  if v_stage is null then return null; end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge);
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+    is_reinstated, told_at)
+  values (v_id, v_pay.payment_id, v_amount, v_status, v_stage, v_status = 'lost',
+    p_type = 'charge.dispute.funds_reinstated', p_told_at)
+  on conflict (dispute_id) do update set
+    is_reinstated = d.is_reinstated or excluded.is_reinstated,
+    amount_minor = greatest(d.amount_minor, excluded.amount_minor),
+    -- Of two decisions the later stands; told at the same second, the one against us.
+    (status, stage, is_lost, told_at) = (
+      select n.status, n.stage, n.is_lost, n.told_at
+      from (values (d.status, d.stage, d.is_lost, d.told_at),
+        (excluded.status, excluded.stage, excluded.is_lost, excluded.told_at)) n(status, stage, is_lost, told_at)
+      order by n.stage desc, n.told_at desc, n.is_lost desc, n.status limit 1);
+  return v_pay.payment_id;
+end
+$$;
+comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
+  text) is 'Notes a dispute; null where it is not whole.';
+
+create function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint
+  language sql immutable as $$
+  select case when p_of <= 0 or p_part >= p_of then p_tokens when p_part <= 0 then 0
+    else trunc(p_tokens::numeric * p_part / p_of)::bigint end
+$$;
+comment on function governance.pro_rata(bigint, bigint,
+  bigint) is 'tokens × part ÷ of, rounded down, all of them when part reaches of; nothing of nothing. The core''s '
+    'proRata is the same.';
+
+create function governance.record_purchase(
+  p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
+    p_amount bigint default null,
+  p_currency text default null, p_refund_id text default null, p_dispute_id text default null,
+    p_line_id text default null,
+  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null
+) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
+    tokens, debt_tokens,
+    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id)
+  select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
+    p_currency, p_refund_id,
+    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id
+  from governance.token_transactions t where t.transaction_id = p_transaction_id;
+end
+$$;
+comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
+  text, timestamptz, timestamptz, text) is
+  'Notes what a ledger entry has to do with a payment.';
+
+create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
+  p_description text, p_metadata jsonb) returns governance.lot_taking
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_free bigint;
+  v_expired bigint;
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
+  from governance.accounts a where a.account_id = v_lot.account_id;
+  -- What expired unused is not owed: it is only called by another name.
+  v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
+  if v_expired > 0 then
+    update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
+      where l.lot_id = p_lot_id;
+  end if;
+  return governance.claw_back_lot(p_lot_id, p_tokens - v_expired, p_type, p_now, p_reference, p_description,
+    p_metadata);
+end
+$$;
+comment on function governance.take_back(bigint, bigint, text, timestamptz, text, text, jsonb) is
+  'Takes tokens of a lot back: frozen, unspent, then expired ones; what was spent becomes debt. The caller holds the '
+  'account''s lock.';
+
+create function governance.give_back(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
+  p_description text, p_metadata jsonb) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_owed bigint;
+  v_debt bigint;
+  v_unspent bigint;
+  v_returned bigint;
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  -- First what was owed for it: still open debt is struck, paid debt comes back as tokens.
+  select least(s.owed, p_tokens) into strict v_owed from governance.stripe_lots s where s.lot_id = p_lot_id;
+  select least(a.debt_tokens, v_owed) into strict v_debt from governance.accounts a
+    where a.account_id = v_lot.account_id;
+  v_unspent := least(v_owed - v_debt, v_lot.spent);
+  v_returned := least(p_tokens - v_owed, v_lot.clawed_back);
+  update governance.lots l set
+    remaining = l.remaining + v_unspent + v_returned, spent = l.spent - v_unspent,
+      clawed_back = l.clawed_back - v_returned, is_open = true
+  where l.lot_id = p_lot_id and v_unspent + v_returned > 0;
+  update governance.stripe_lots s set owed = s.owed - v_owed where s.lot_id = p_lot_id;
+  if v_lot.expires_at is not null then
+    update governance.accounts a set lots_check_at = least(a.lots_check_at, v_lot.expires_at)
+      where a.account_id = v_lot.account_id;
+  end if;
+  return (governance.append_entry(v_lot.account_id, 'reversal', p_now,
+    case when v_unspent + v_returned > 0 then array[p_lot_id, v_unspent + v_returned] else '{}' end,
+    case v_lot.kind when 'subscription' then v_unspent + v_returned else 0 end, case v_lot.kind
+      when 'purchased' then v_unspent + v_returned else 0 end,
+    case v_lot.kind when 'promotional' then v_unspent + v_returned
+      else 0 end, -v_debt, p_reference, p_description, p_metadata)).transaction_id;
+end
+$$;
+comment on function governance.give_back(bigint, bigint, timestamptz, text, text, jsonb) is
+  'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s '
+    'lock.';
+
+create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
+  language sql stable as $$
+  select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id',
+    p_transaction_id)
+$$;
+comment on function governance.effect(text, text, bigint, bigint) is 'One effect as process_stripe_event answers it.';
+
+create function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text,
+  p_difference_id text default null) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_pay governance.stripe_payments;
+  v_account governance.accounts;
+  v_refunded bigint;
+  v_refund_id text;
+  v_lost bigint;
+  v_open boolean;
+  v_dispute_id text;
+  v_disputed bigint;
+  v_lot record;
+  v_due_reversed bigint;
+  v_due_clawed bigint;
+  v_move bigint;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_reference text;
+  v_metadata jsonb;
+  v_effects jsonb := '[]';
+  v_moved boolean := false;
+begin
+  select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
+  if v_pay.account_id is null then return v_effects; end if;
+  -- Nothing was refunded or disputed: the common case.
+  if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
+    and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
+    return v_effects;
+  end if;
+  v_account := governance.lock_account_id(v_pay.account_id);
+
+  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
+      v_pay.refunded_minor - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
+    case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
+  into v_refunded, v_refund_id
+  from governance.stripe_refunds r where r.payment_id = p_payment_id;
+  if v_pay.refunded_override_at is not null
+    and not exists (select from governance.stripe_refunds r
+      where r.payment_id = p_payment_id and r.told_at > v_pay.refunded_override_at)
+    and coalesce(v_pay.refunded_at, '-infinity') <= v_pay.refunded_override_at then
+    v_refunded := v_pay.refunded_override_minor;
+  end if;
+  select coalesce(sum(d.amount_minor) filter (where d.stage = 3 and d.is_lost), 0),
+    coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
+    max(d.dispute_id), coalesce(max(d.amount_minor), 0)
+  into v_lost, v_open, v_dispute_id, v_disputed
+  from governance.stripe_disputes d where d.payment_id = p_payment_id;
+  v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
+  v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
+    'payment_intent_id', v_pay.payment_intent_id,
+    'invoice_id', v_pay.invoice_id, 'difference_id', p_difference_id));
+
+  for v_lot in
+    select s.*, l.remaining, l.frozen from governance.stripe_lots s join governance.lots l using (lot_id)
+    where s.payment_id = p_payment_id and not s.is_void order by s.lot_id
+  loop
+    v_due_reversed := governance.pro_rata(v_lot.tokens, v_refunded, v_pay.amount_minor);
+    if v_refunded = 0 then v_due_reversed := 0; end if;
+    v_due_clawed := case when v_lost = 0 then 0
+      else least(governance.pro_rata(v_lot.tokens, v_lost, v_pay.amount_minor), v_lot.tokens - v_due_reversed) end;
+
+    -- Given back first, so that the sums never pass what was bought; and what is owed for it struck before it is no
+    -- longer taken.
+    if v_due_clawed < v_lot.clawed then
+      v_move := v_lot.clawed - v_due_clawed;
+      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Dispute won: given back', v_metadata
+        || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      update governance.stripe_lots s set clawed = v_due_clawed where s.lot_id = v_lot.lot_id;
+      update governance.stripe_lots s set dispute_state = 'released'
+        where s.lot_id = v_lot.lot_id and v_due_clawed = 0 and v_lost = 0;
+      perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_move, 0, v_disputed,
+        v_pay.currency, null, v_dispute_id,
+        p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_move, v_entry);
+      v_moved := true;
+    end if;
+    if v_due_reversed < v_lot.reversed then
+      v_move := v_lot.reversed - v_due_reversed;
+      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Refund failed: given back',
+        v_metadata);
+      update governance.stripe_lots s set reversed = v_due_reversed where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_entry, 'restoration', v_lot.lot_id, p_payment_id, v_move, 0, v_refunded,
+        v_pay.currency,
+        p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('restoration', v_account.user_id, v_move, v_entry);
+      v_moved := true;
+    end if;
+    if v_due_reversed > v_lot.reversed then
+      v_move := v_due_reversed - v_lot.reversed;
+      v_taking := governance.take_back(v_lot.lot_id, v_move, 'refund', p_now, v_reference, 'Refund', v_metadata
+        || jsonb_strip_nulls(jsonb_build_object('refund_id', v_refund_id, 'refunded_minor', v_refunded)));
+      update governance.stripe_lots s set reversed = v_due_reversed, owed = s.owed + v_taking.debt
+        where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_taking.transaction_id, 'refund', v_lot.lot_id, p_payment_id, -v_move,
+        v_taking.debt, v_refunded, v_pay.currency,
+        v_refund_id, p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('refund', v_account.user_id, -v_move, v_taking.transaction_id);
+      v_moved := true;
+    end if;
+    if v_due_clawed > v_lot.clawed then
+      v_move := v_due_clawed - v_lot.clawed;
+      v_taking := governance.take_back(v_lot.lot_id, v_move, 'reversal', p_now, v_reference, 'Dispute lost', v_metadata
+        || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      update governance.stripe_lots s set clawed = v_due_clawed, owed = s.owed + v_taking.debt, dispute_state = 'clawed'
+        where s.lot_id = v_lot.lot_id;
+      perform governance.record_purchase(v_taking.transaction_id, 'dispute_clawback', v_lot.lot_id, p_payment_id,
+        -v_move, v_taking.debt, v_disputed, v_pay.currency,
+        null, v_dispute_id, p_difference_id => p_difference_id);
+      v_effects := v_effects || governance.effect('dispute_clawback', v_account.user_id, -v_move,
+        v_taking.transaction_id);
+      v_moved := true;
+    end if;
+
+    select l.remaining, l.frozen into strict v_lot.remaining, v_lot.frozen from governance.lots l
+      where l.lot_id = v_lot.lot_id;
+    if v_open and (v_lot.dispute_state <> 'held' or v_lot.remaining > 0) then
+      v_taking := governance.freeze_lot(v_lot.lot_id, v_lot.remaining, p_now, v_reference, 'Dispute opened: frozen',
+        v_metadata || jsonb_build_object('dispute_id', v_dispute_id));
+      if v_taking.taken > 0 or v_lot.dispute_state <> 'held' then
+        -- Nothing may be left to freeze; that it was tried is on record all the same.
+        v_entry := coalesce(v_taking.transaction_id,
+          (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
+          'Dispute opened: nothing left to freeze', v_metadata
+            || jsonb_build_object('dispute_id', v_dispute_id))).transaction_id);
+        update governance.stripe_lots s set dispute_state = 'held' where s.lot_id = v_lot.lot_id;
+        perform governance.record_purchase(v_entry, 'dispute_hold', v_lot.lot_id, p_payment_id, -v_taking.taken, 0,
+          v_disputed, v_pay.currency, null, v_dispute_id,
+          p_difference_id => p_difference_id);
+        v_effects := v_effects || governance.effect('dispute_hold', v_account.user_id, -v_taking.taken, v_entry);
+      end if;
+    elsif not v_open and (v_lot.dispute_state = 'held' or v_lot.frozen > 0) then
+      v_taking := governance.thaw_lot(v_lot.lot_id, v_lot.frozen, p_now, v_reference, 'Dispute decided: thawed',
+        v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
+      if v_due_clawed = 0 then
+        v_entry := coalesce(v_taking.transaction_id,
+          (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
+          'Dispute decided: nothing was frozen', v_metadata
+            || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)))).transaction_id);
+        update governance.stripe_lots s set dispute_state = 'released' where s.lot_id = v_lot.lot_id;
+        perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_taking.taken, 0,
+          v_disputed, v_pay.currency, null, v_dispute_id,
+          p_difference_id => p_difference_id);
+        v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_taking.taken, v_entry);
+      end if;
+      v_moved := true;
+    end if;
+  end loop;
+  if v_moved then
+    perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
+    perform governance.ring('accounts', p_now);
+  end if;
+  return v_effects;
+end
+$$;
+comment on function governance.settle_payment(bigint, timestamptz, text, text) is
+  'Moves a payment''s lots to where its refunds and disputes put them: pro rata, capped, debt for what was spent. '
+    'Answers the effects; nothing when all is in its place. Locks the account.';
+
+create function governance.grant_pack(
+  p_now timestamptz, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint,
+    p_currency text, p_paid_at timestamptz,
+  p_cause text, p_difference_id text default null
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account(p_user_id);
+  v_pay governance.stripe_payments;
+begin
+  update governance.stripe_payments p set
+    account_id = v_account.account_id, amount_minor = p_amount, currency = p_currency, paid_at = p_paid_at
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  return governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, p_tokens, p_cause, p_difference_id);
+end
+$$;
+comment on function governance.grant_pack(timestamptz, bigint, text, text, bigint, bigint, text, timestamptz, text,
+  text) is
+  'Grants a paid pack and ties its lot to the payment. The caller holds the payment''s locks; the account is locked '
+    'here.';
+
+create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
+  language plpgsql set search_path = '' as $$
+begin
+  if p_customer is null or p_account_id is null then return false; end if;
+  insert into governance.stripe_customers (customer_id, account_id) values (p_customer, p_account_id)
+    on conflict do nothing;
+  return found;
+end
+$$;
+comment on function governance.learn_customer(text,
+  bigint) is 'Remembers whose customer this is; true when it is news.';
+
+create function governance.adopt_purchases() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_entry record;
+  v_pay governance.stripe_payments;
+  v_known governance.stripe_lots;
+  v_owed bigint;
+  v_tokens bigint;
+  v_type text;
+  v_count bigint := 0;
+begin
+  for v_lot in
+    select l.*, t.transaction_id, t.created_at as granted_at
+    from governance.lots l
+    join lateral (select x.transaction_id, x.created_at from governance.token_transactions x
+      where x.account_id = l.account_id and x.transaction_type in ('purchase', 'subscription_grant')
+        and x.lot_changes[1] = l.lot_id and x.amount > 0
+      order by x.transaction_id limit 1) t on true
+    where coalesce(l.stripe_charge_id, l.stripe_payment_intent_id, l.stripe_checkout_session_id) is not null
+      and l.amount_minor is not null
+      and not exists (select from governance.stripe_lots s where s.lot_id = l.lot_id)
+    order by l.lot_id
+  loop
+    v_pay := governance.note_payment(v_lot.granted_at, v_lot.stripe_payment_intent_id, v_lot.stripe_charge_id,
+      v_lot.stripe_checkout_session_id, p_livemode => true);
+    update governance.stripe_payments p set account_id = v_lot.account_id, amount_minor = v_lot.amount_minor,
+      currency = v_lot.currency, paid_at = v_lot.granted_at
+    where p.payment_id = v_pay.payment_id;
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+      values (v_lot.lot_id, v_pay.payment_id, v_lot.granted) returning * into v_known;
+    perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
+      v_lot.amount_minor, v_lot.currency,
+      p_line_id => v_lot.stripe_invoice_line_id);
+    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    for v_entry in
+      select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
+      from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
+    loop
+      continue when v_entry.transaction_id <= v_lot.transaction_id
+        or v_entry.transaction_type not in ('refund', 'reversal')
+        or not (v_lot.lot_id = any (v_entry.lot_changes) or v_entry.description like '%' || v_lot.stripe_charge_id);
+      v_owed := greatest(v_entry.debt_after - v_entry.debt_before, 0);
+      v_type := case when v_entry.transaction_type = 'refund' then 'refund'
+        when v_entry.description like 'Dispute lost%' then 'dispute_clawback'
+        when v_entry.amount > 0 then 'dispute_release' else 'dispute_hold' end;
+      v_tokens := v_entry.amount - case v_type when 'refund' then v_owed else 0 end;
+      if v_type = 'refund' then
+        v_known.reversed := v_known.reversed - v_tokens;
+        v_known.owed := v_known.owed + v_owed;
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
+          else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
+        where v_entry.reference is not null on conflict do nothing;
+      elsif v_type = 'dispute_clawback' then
+        -- What was frozen is taken with it, though it left the balance before.
+        v_tokens := -(v_lot.granted - v_known.reversed);
+        v_known.clawed := v_lot.granted - v_known.reversed;
+        v_known.owed := v_known.owed + v_owed;
+      end if;
+      v_known.dispute_state := case v_type when 'dispute_hold' then 'held' when 'dispute_release' then 'released'
+        when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
+      if v_type like 'dispute%' and v_entry.reference is not null then
+        insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+          told_at)
+        values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
+          case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
+          case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
+        on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
+          is_lost = excluded.is_lost, told_at = excluded.told_at;
+      end if;
+      if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
+        perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
+          v_owed, null, v_lot.currency,
+          case v_type when 'refund' then v_entry.reference end, case
+            when v_type like 'dispute%' then v_entry.reference end);
+      end if;
+    end loop;
+    update governance.stripe_lots s set reversed = v_known.reversed, clawed = v_known.clawed, owed = v_known.owed,
+      dispute_state = v_known.dispute_state
+    where s.lot_id = v_lot.lot_id;
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function governance.adopt_purchases() is
+  'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
+    'for imports and sample data. Safe to run twice; answers how many lots.';
+
+create function public.console_ledger_purchases_since(
+  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_records jsonb;
+  v_count int;
+  v_last bigint;
+  v_corrected bigint[] := '{}';
+begin
+  if p_limit is null or p_limit not between 1 and 20000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  if p_from is not null or p_to is not null then
+    -- A correction is booked when it is booked, which may be long after the period that it puts right.
+    select coalesce(array_agg(distinct x.lot_id), '{}') into v_corrected
+    from governance.reconciliation_cases c join governance.purchase_records x on x.difference_id = c.difference_id
+    where c.posted_at is not null and (p_to is null or c.period_from < p_to)
+      and (p_from is null or c.period_to > p_from);
+  end if;
+  with page as (
+    select r.* from governance.purchase_records r
+    where r.transaction_id > coalesce(p_cursor, '0')::bigint
+      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
+      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
+        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+    order by r.transaction_id limit p_limit
+  )
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens,
+        'created_at', r.created_at,
+      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
+      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
+        when 'grant' then l.remaining + l.frozen end,
+      'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
+        'payment_intent_id', p.payment_intent_id,
+      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
+        'invoice_line_id', r.invoice_line_id,
+      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id',
+        r.refund_id, 'dispute_id', r.dispute_id,
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*),
+        max(r.transaction_id)
+  into v_records, v_count, v_last
+  from page r
+  join governance.accounts a on a.account_id = r.account_id
+  join governance.lots l on l.lot_id = r.lot_id
+  left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
+    v_count = p_limit);
+end
+$$;
+comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
+    'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
+    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
+    'differences. Errors: invalid_argument.';
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_lines jsonb;
+begin
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  with moves as (
+    select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
+    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), by_lot as (
+    select l.lot_id, case l.kind when 'purchased' then 'purchased'
+      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
+      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
+      coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type in ('purchase', 'subscription_grant')),
+        0)::bigint as purchased,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'bonus'), 0)::bigint as promotional,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens > 0), 0)::bigint as restored,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type in ('usage', 'debt_recovery')), 0)::bigint as consumed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'refund'), 0)::bigint as refunded,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens < 0), 0)::bigint as disputed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'expiry'), 0)::bigint as expired,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
+    from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
+    join governance.lots l using (lot_id)
+    group by l.lot_id
+  ), priced as (
+    select b.*,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
+        b.granted) end as given_back
+    from by_lot b
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
+    'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional,
+      'restored_tokens', s.restored,
+    'consumed_tokens', s.consumed, 'refunded_tokens', s.refunded, 'disputed_tokens', s.disputed, 'expired_tokens',
+      s.expired, 'adjusted_tokens', s.adjusted,
+    'closing_tokens', s.closing, 'ledger_tokens', s.ledger, 'opening_deferred_minor', s.deferred_opening, 'sold_minor',
+      s.sold,
+    'recognised_minor', s.deferred_opening + s.sold - s.given_back - s.deferred_closing, 'refunded_minor', s.given_back,
+      'closing_deferred_minor', s.deferred_closing)
+    order by s.kind, s.currency nulls last), '[]')
+  into v_lines
+  from (
+    select p.kind, p.currency, sum(p.opening)::bigint as opening, sum(p.purchased)::bigint as purchased,
+      sum(p.promotional)::bigint as promotional,
+      sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
+        sum(p.disputed)::bigint as disputed,
+      sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
+      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
+        sum(p.deferred_closing)::bigint as deferred_closing,
+      sum(p.given_back)::bigint as given_back,
+        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+    from priced p where p.is_there group by p.kind, p.currency) s;
+  return v_lines;
+end
+$$;
+comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
+  'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of '
+  'shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
+revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
+
+create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
+  language plpgsql immutable as $$
+begin
+  return least(s.reversed, s.clawed, s.owed, s.tokens - s.reversed - s.clawed, s.reversed + s.clawed - s.owed) >= 0;
+end
+$$;
+comment on function governance.is_within_bounds(governance.stripe_lots) is
+  'The check of a payment''s lots: nothing below zero, no more taken back than was bought, no more owed than was taken '
+    'back.';
+
+create function governance.find_payment(p_intent text, p_charge text, p_session text,
+  p_invoice text) returns governance.stripe_payments
+  language plpgsql set search_path = '' as $$
+declare
+  v_pay governance.stripe_payments;
+  v_id bigint;
+  v_other bigint;
+begin
+  perform governance.lock_stripe_ids(p_intent, p_charge, p_session, p_invoice);
+  for v_other in
+    select p.payment_id from governance.stripe_payments p where p.payment_intent_id = p_intent
+    union all select p.payment_id from governance.stripe_payments p where p.charge_id = p_charge
+    union all select p.payment_id from governance.stripe_payments p where p.checkout_session_id = p_session
+    union all select p.payment_id from governance.stripe_payments p where p.invoice_id = p_invoice
+  loop
+    if v_id is null then v_id := v_other;
+    elsif v_other <> v_id then perform governance.merge_payments(v_id, v_other);
+    end if;
+  end loop;
+  if v_id is not null then
+    select * into strict v_pay from governance.stripe_payments p where p.payment_id = v_id;
+  end if;
+  return v_pay;
+end
+$$;
+comment on function governance.find_payment(text, text, text, text) is
+  'The payment by any of its names, or null; rows that turn out to be one payment are merged. Takes the locks of the '
+  'names.';
+
+create function governance.write_payment(
+  p_pay governance.stripe_payments, p_now timestamptz, p_intent text, p_charge text, p_session text, p_invoice text,
+    p_customer text, p_livemode boolean,
+  p_order text, p_account_id bigint default null, p_amount bigint default null, p_currency text default null,
+    p_paid_at timestamptz default null
+) returns governance.stripe_payments
+  language plpgsql set search_path = '' as $$
+begin
+  if p_pay.payment_id is null then
+    insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id,
+      customer_id, livemode, order_id,
+      amount_minor, currency, paid_at, created_at)
+    values (p_account_id, p_intent, p_charge, p_session, p_invoice, p_customer, p_livemode, p_order, p_amount,
+      p_currency, p_paid_at, p_now)
+    returning * into p_pay;
+    return p_pay;
+  end if;
+  -- A lot is found by its charge even when the charge was told after it was granted.
+  if p_charge is not null and p_pay.account_id is not null then
+    update governance.lots l set stripe_charge_id = p_charge
+    from governance.stripe_lots s
+    where s.payment_id = p_pay.payment_id and l.lot_id = s.lot_id and l.stripe_charge_id is null;
+  end if;
+  if p_account_id is not null or (p_pay.payment_intent_id is null and p_intent is not null)
+    or (p_pay.charge_id is null and p_charge is not null)
+    or (p_pay.checkout_session_id is null and p_session is not null)
+      or (p_pay.invoice_id is null and p_invoice is not null)
+    or (p_pay.customer_id is null and p_customer is not null) or (p_pay.livemode is null and p_livemode is not null)
+    or (p_pay.order_id is null and p_order is not null) then
+    update governance.stripe_payments p set
+      payment_intent_id = coalesce(p.payment_intent_id, p_intent), charge_id = coalesce(p.charge_id, p_charge),
+      checkout_session_id = coalesce(p.checkout_session_id, p_session), invoice_id = coalesce(p.invoice_id, p_invoice),
+      customer_id = coalesce(p.customer_id, p_customer), livemode = coalesce(p.livemode, p_livemode),
+        order_id = coalesce(p.order_id, p_order),
+      account_id = coalesce(p_account_id, p.account_id), amount_minor = coalesce(p_amount, p.amount_minor),
+      currency = coalesce(p_currency, p.currency), paid_at = coalesce(p_paid_at, p.paid_at)
+    where p.payment_id = p_pay.payment_id
+    returning * into p_pay;
+  end if;
+  return p_pay;
+end
+$$;
+comment on function governance.write_payment(governance.stripe_payments, timestamptz, text, text, text, text, text,
+  boolean, text, bigint, bigint, text, timestamptz) is
+  'Makes the payment that governance.find_payment did not find, or notes on the one it found the names that are new; '
+  'and who paid what, once that is granted.';
+
+create function governance.grant_paid(
+  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
+    p_difference_id text default null
+) returns jsonb
+  language plpgsql as $$
+declare
+  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
+  v_description text := 'Pack ' || p_pack_id;
+  v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id',
+    p_pay.charge_id,
+    'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor',
+      p_pay.amount_minor,
+    'currency', p_pay.currency, 'difference_id', p_difference_id,
+    -- As governance.lot_seal writes it of a lot that is new.
+    'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
+  v_lot_id bigint;
+  v_id bigint;
+  v_last_hash bytea;
+  v_hash bytea;
+  v_balance bigint;
+  v_debt bigint;
+  v_spent governance.lot_spending;
+begin
+  insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id,
+    stripe_payment_intent_id, stripe_checkout_session_id,
+    amount_minor, currency, metadata, granted, remaining)
+  values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id,
+    p_pay.checkout_session_id,
+    p_pay.amount_minor, p_pay.currency, v_metadata, p_tokens, p_tokens)
+  returning lot_id into v_lot_id;
+  -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
+  v_id := nextval('governance.event_ids');
+  -- The entry is put together where the account is: "was" is the same row as it stood before.
+  update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
+    last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens + p_tokens,
+      a.debt_tokens, array[v_lot_id, p_tokens], null, a.user_id, v_reference, v_description, v_metadata))
+  from governance.accounts was
+  where a.account_id = p_pay.account_id and was.account_id = a.account_id
+  returning was.last_hash, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.debt_tokens
+  into strict v_last_hash, v_hash, v_balance, v_debt;
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
+    previous_balance, new_balance, debt_after,
+    lot_changes, reference, description, metadata, previous_hash, hash)
+  values (v_id, p_pay.account_id, p_now, 'purchase', p_tokens, v_balance - p_tokens, v_balance, v_debt,
+    array[v_lot_id, p_tokens], v_reference, v_description,
+    v_metadata, v_last_hash, v_hash);
+  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
+  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
+    tokens, amount_minor, currency, difference_id)
+  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor,
+    p_pay.currency, p_difference_id);
+  if v_debt > 0 then
+    v_spent := governance.spend_lots(p_pay.account_id, least(v_debt, p_tokens), v_lot_id);
+    perform governance.append_entry(p_pay.account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased,
+      v_spent.promotional, -v_spent.taken, v_reference, 'Debt of earlier calls paid');
+  end if;
+  perform governance.ring('accounts', p_now);
+  return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
+end
+$$;
+comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
+  'Grants what a payment paid for, ties the lot to it and pays debt out of it. The caller holds the locks of the '
+  'payment and of the account, and has rolled the account.';
+
+create function governance.settled(p_payment_id bigint, p_now timestamptz,
+  p_cause text) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+begin
+  if p_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  return governance.outcome('processed', null, governance.settle_payment(p_payment_id, p_now, p_cause), p_payment_id);
+end
+$$;
+comment on function governance.settled(bigint, timestamptz,
+  text) is 'What became of an event that told of this payment; one that names none is for a person.';
+
+create trigger purchase_records_append_only before update or delete or truncate on governance.purchase_records
+  for each statement execute function governance.refuse_change();
+
+-- A lot a payment: read in a moment, and the checks that it replaces held for each.
+-- squawk-ignore constraint-missing-not-valid
+alter table governance.stripe_lots add constraint stripe_lots_within_bounds
+  check (governance.is_within_bounds(stripe_lots));
+
+-- schemas/62_subscriptions.sql
+-- Subscriptions and their invoices.
+
+create table governance.stripe_subscriptions (
+  subscription_id text primary key,
+  account_id bigint references governance.accounts (account_id),
+  customer_id text,
+  plan_id text,
+  canceled_at timestamptz,
+  updated_at timestamptz not null
+);
+
+comment on table governance.stripe_subscriptions is 'Subscriptions: whose, for which plan, and whether they ended.';
+
+create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
+  p_reference text, p_lot_id bigint default null) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_free bigint;
+  v_take bigint;
+  v_moved bigint := 0;
+begin
+  if p_on_cancel = 'keep' then return 0; end if;
+  for v_lot in select l.lot_id, l.remaining from governance.lots l
+    where l.account_id = p_account_id and l.kind = 'subscription' and l.is_open
+      and (p_lot_id is null or l.lot_id = p_lot_id) order by l.lot_id
+  loop
+    if p_on_cancel = 'convert' then
+      update governance.lots l set kind = 'purchased', expires_at = null where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'adjustment', p_now, array[v_lot.lot_id, 0::bigint],
+        -v_lot.remaining, v_lot.remaining, 0, 0, p_reference,
+        'Subscription ended: its tokens are kept as purchased');
+      v_moved := v_moved + v_lot.remaining;
+    else
+      select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
+      from governance.accounts a where a.account_id = p_account_id;
+      -- What is held for calls under way expires when they end.
+      v_take := least(v_lot.remaining, v_free);
+      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
+        expires_at = least(l.expires_at, p_now),
+        is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = v_lot.lot_id;
+      if v_take < v_lot.remaining then
+        update governance.accounts a set lots_check_at = least(a.lots_check_at, p_now)
+          where a.account_id = p_account_id;
+      end if;
+      -- That the lot ends now is on record even where all of it is held or frozen.
+      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take], -v_take, 0, 0, 0,
+        p_reference, 'Subscription ended');
+      v_moved := v_moved - v_take;
+    end if;
+  end loop;
+  return v_moved;
+end
+$$;
+comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint) is
+  'What becomes of subscription tokens when the subscription ends: keep, convert into purchased ones, or expire. The '
+  'caller holds the account''s lock.';
+
+create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
+  p_account_id bigint, p_plan_id text) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_waiting record;
+  v_effects jsonb := '[]';
+begin
+  if p_subscription is not null then
+    perform governance.lock_stripe_ids(p_subscription);
+    insert into governance.stripe_subscriptions as s (subscription_id, account_id, customer_id, plan_id, updated_at)
+    values (p_subscription, p_account_id, p_customer, p_plan_id, p_now)
+    on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
+      customer_id = coalesce(s.customer_id, excluded.customer_id), plan_id = coalesce(excluded.plan_id, s.plan_id),
+        updated_at = p_now;
+  end if;
+  perform governance.learn_customer(p_customer, p_account_id);
+  if p_account_id is not null and p_customer is not null then
+    -- What was delivered before anybody knew whose it is.
+    for v_waiting in select w.event_id, w.payload from governance.webhook_events_processed w
+      where w.waits_for_customer = p_customer and w.status = 'quarantined' and w.event_id <> p_event_id
+        order by w.event_created_at, w.event_id for update
+    loop
+      v_effects := v_effects || coalesce(governance.take_event(v_waiting.event_id, v_waiting.payload,
+        p_now) -> 'effects', '[]');
+    end loop;
+  end if;
+  return v_effects;
+end
+$$;
+comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text) is
+  'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
+
+create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz,
+  o jsonb) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_id text := governance.stripe_id(o -> 'id');
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata');
+  v_customer text := governance.stripe_id(o -> 'customer');
+  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_plan_id text := governance.plan_of(v_metadata, o #> '{items,data,0}');
+  v_account governance.accounts;
+  v_sub governance.stripe_subscriptions;
+  v_plan governance.plans;
+  v_moved bigint;
+  v_effects jsonb;
+begin
+  if v_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  select a.* into v_account from governance.accounts a where a.user_id = v_user_id;
+  if v_account.account_id is null then
+    select a.* into v_account from governance.stripe_customers c join governance.accounts a using (account_id)
+      where c.customer_id = v_customer;
+  end if;
+  v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
+  if p_type <> 'customer.subscription.deleted' and coalesce(o ->> 'status', '') <> 'canceled' then
+    return governance.outcome('processed', 'subscription_noted', v_effects);
+  end if;
+  select * into strict v_sub from governance.stripe_subscriptions s where s.subscription_id = v_id for update;
+  if v_sub.canceled_at is not null then return governance.outcome('processed', 'already_canceled', v_effects); end if;
+  update governance.stripe_subscriptions s
+    set canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'),
+    p_now)
+  where s.subscription_id = v_id;
+  if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
+  v_account := governance.lock_account_id(v_sub.account_id);
+  select * into v_plan from governance.plans p where p.plan_id = coalesce(v_sub.plan_id, v_account.plan_id);
+  if v_plan.plan_id = v_account.plan_id then
+    v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id);
+    update governance.accounts a set plan_id = c.default_plan, version = a.version + 1
+    from governance.active_config c where a.account_id = v_account.account_id and c.default_plan is not null;
+    v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
+    perform governance.ring('accounts', p_now);
+  end if;
+  return governance.outcome('processed', null, v_effects);
+end
+$$;
+comment on function governance.on_subscription(text, text, timestamptz, jsonb) is
+  'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel).';
+
+create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select p.plan_id from (values
+    (1, governance.metadata_text(governance.stripe_object(p_item -> 'metadata'), 'plan_id', 'planId', 'plan')),
+    (2, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
+    (3, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
+    (4, governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan')),
+    (5, p_item #>> '{price,lookup_key}'), (6, p_item #>> '{price,nickname}'), (7, p_item #>> '{plan,nickname}')
+  ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
+$$;
+comment on function governance.plan_of(jsonb,
+  jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
+
+create function governance.grant_invoice_line(
+  p_now timestamptz, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text,
+    p_tokens bigint,
+  p_amount bigint, p_currency text, p_from timestamptz, p_to timestamptz, p_subscription text
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account_id(p_account_id);
+  v_plan governance.plans;
+  v_pay governance.stripe_payments;
+  v_more bigint := p_tokens;
+  v_total bigint := p_tokens;
+  v_lot_id bigint;
+  v_entry bigint;
+  v_expires timestamptz := p_to;
+  v_granted governance.granted;
+  v_on_cancel text;
+  v_month_end timestamptz := v_account.month_ends_at;
+begin
+  select * into strict v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
+  if p_plan_id is not null then
+    select * into strict v_plan from governance.plans p where p.plan_id = p_plan_id;
+    if v_account.plan_id <> p_plan_id
+      and not exists (select from governance.stripe_subscriptions s
+      where s.subscription_id = p_subscription and s.canceled_at is not null) then
+      update governance.accounts a set plan_id = p_plan_id, version = a.version + 1 where a.account_id = p_account_id;
+    end if;
+    if p_tokens is null then
+      -- The plan's monthly allowance is what was paid for. What this month already gave of it is not given again: that
+      -- lot becomes the paid one.
+      v_more := greatest(v_plan.monthly_allowance - v_account.month_allowance, 0);
+      update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+        where a.account_id = p_account_id;
+      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval '1 '
+        'month')::timestamp at time zone v_account.timezone);
+    end if;
+  end if;
+  if v_more > 0 then
+    v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
+      p_line_key,
+      'Subscription ' || coalesce(p_plan_id, ''),
+        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_plan_id,
+        'period_start', p_from, 'period_end', p_to, 'amount_minor', p_amount, 'currency', p_currency)),
+      jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
+        'stripe_invoice_line_id', p_line_key,
+        'amount_minor', p_amount, 'currency', p_currency));
+    v_lot_id := v_granted.lot_id;
+    v_entry := v_granted.transaction_id;
+    v_total := v_more;
+  else
+    select l.lot_id, l.granted into v_lot_id, v_total from governance.lots l
+    where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+      and l.created_at < v_month_end
+      and l.expires_at > p_now order by l.granted desc, l.lot_id desc limit 1;
+    if v_lot_id is null then return '[]'; end if;
+    update governance.lots l set stripe_invoice_line_id = p_line_key, stripe_charge_id = v_pay.charge_id,
+      stripe_payment_intent_id = v_pay.payment_intent_id,
+      amount_minor = p_amount, currency = p_currency
+    where l.lot_id = v_lot_id;
+    v_entry := (governance.append_entry(p_account_id, 'subscription_grant', p_now, '{}', 0, 0, 0, 0, p_line_key,
+      'Invoice paid: this month''s allowance is there already',
+        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id',
+        p_plan_id)))).transaction_id;
+  end if;
+  update governance.stripe_payments p set account_id = p_account_id,
+    subscription_id = coalesce(p.subscription_id, p_subscription) where p.payment_id = p_payment_id;
+  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_payment_id, v_total);
+  perform governance.record_purchase(v_entry, 'grant', v_lot_id, p_payment_id, v_total, 0, p_amount, p_currency,
+    p_line_id => p_line_key,
+    p_period_start => p_from, p_period_end => p_to);
+  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
+  if exists (select from governance.stripe_subscriptions s
+    where s.subscription_id = p_subscription and s.canceled_at is not null) then
+    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
+      where p.plan_id = coalesce(p_plan_id, v_account.plan_id);
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_lot_id);
+  end if;
+  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_entry));
+end
+$$;
+comment on function governance.grant_invoice_line(timestamptz, text, bigint, bigint, text, text, bigint, bigint, text,
+  timestamptz, timestamptz, text) is
+  'Grants what one paid invoice line stands for: the tokens it names, or its plan''s allowance as far as this month '
+    'has not given it. The caller holds the payment''s locks.';
+
+create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_invoice text := governance.stripe_id(o -> 'id');
+  v_customer text := governance.stripe_id(o -> 'customer');
+  -- From 2025-03-31 an invoice names neither subscription, payment nor charge at its top.
+  v_parent jsonb := governance.stripe_object(o #> '{parent,subscription_details}');
+  v_subscription text := coalesce(governance.stripe_id(o -> 'subscription'),
+    governance.stripe_id(v_parent -> 'subscription'));
+  v_intent text := coalesce(governance.stripe_id(o -> 'payment_intent'),
+    governance.stripe_id(o #> '{payments,data,0,payment,payment_intent}'));
+  v_charge text := coalesce(governance.stripe_id(o -> 'charge'),
+    governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
+    || governance.stripe_object(o #> '{subscription_details,metadata}');
+  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
+  v_lines jsonb := governance.stripe_list(o -> 'lines');
+  v_line jsonb;
+  v_line_metadata jsonb;
+  v_pay governance.stripe_payments;
+  v_account_id bigint;
+  v_plan_id text;
+  v_tokens text;
+  v_amount bigint;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_key text;
+  v_due record;
+  v_lines_due jsonb[] := '{}';
+  v_problem text;
+  v_effects jsonb := '[]';
+begin
+  if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
+  if v_subscription is not null then
+    perform governance.lock_stripe_ids(v_subscription);
+  end if;
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
+  if v_account_id is null then
+    select s.account_id into v_account_id from governance.stripe_subscriptions s
+      where s.subscription_id = v_subscription and s.account_id is not null;
+  end if;
+  if v_account_id is null then
+    select c.account_id into v_account_id from governance.stripe_customers c where c.customer_id = v_customer;
+  end if;
+
+  for v_line in select governance.stripe_object(x.value) from jsonb_array_elements(v_lines) x limit 250 loop
+    v_line_metadata := governance.stripe_object(v_line -> 'metadata');
+    continue when coalesce(v_line -> 'proration' = 'true', false)
+      or coalesce(v_line #> '{parent,subscription_item_details,proration}' = 'true', false)
+      or (governance.stripe_id(v_line -> 'subscription') is null and coalesce(v_line ->> 'type', '') <> 'subscription'
+        and coalesce(v_line #>> '{parent,type}', '') <> 'subscription_item_details');
+    v_plan_id := governance.plan_of(v_metadata, v_line);
+    v_tokens := btrim(coalesce(v_line_metadata ->> 'tokens', v_line #>> '{price,metadata,tokens}',
+      v_metadata ->> 'tokens'));
+    if v_plan_id is null then
+      select s.plan_id into v_plan_id from governance.stripe_subscriptions s join governance.plans p using (plan_id)
+        where s.subscription_id = v_subscription;
+    end if;
+    continue when v_plan_id is null and v_tokens is null;
+    v_amount := governance.stripe_whole(v_line -> 'amount');
+    v_from := governance.stripe_time(v_line #> '{period,start}');
+    v_to := governance.stripe_time(v_line #> '{period,end}');
+    v_key := governance.stripe_id(v_line -> 'id');
+    v_problem := case
+      when v_key is null or v_from is null or v_to is null or v_to <= v_from then 'malformed'
+      when v_amount is null or v_amount < 0 or v_paid is null or v_paid < 0 then 'amount_mismatch'
+      when v_currency is null then 'currency_mismatch'
+      when v_tokens is not null and (v_tokens !~ '^[0-9]{1,15}$' or v_tokens::bigint = 0) then 'invalid_tokens'
+      when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
+      when v_account_id is null then 'unknown_user'
+    end;
+    if v_problem is not null then
+      return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
+        when v_problem = 'unknown_user' then v_customer end);
+    end if;
+    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
+    if v_key not like 'il\_%' then v_key := v_invoice || ':' || v_key || ':' || extract(epoch from v_from)::bigint;
+      end if;
+    v_lines_due := v_lines_due
+      || jsonb_build_object('key', v_key, 'plan_id', v_plan_id, 'tokens', v_tokens, 'amount', v_amount, 'from', v_from,
+      'to', v_to);
+  end loop;
+  if v_lines_due = '{}' then
+    if v_user_id is not null and v_subscription is not null then
+      return governance.outcome('quarantined', 'unknown_plan', p_payment_id => v_pay.payment_id);
+    end if;
+    return governance.outcome('ignored', 'not_a_token_purchase');
+  end if;
+  -- All of its lines or none: a line that does not fit keeps the others waiting.
+  for v_due in select x.* from unnest(v_lines_due) with ordinality u(line, n)
+    cross join lateral jsonb_to_record(u.line) x(key text, plan_id text, tokens text, amount bigint, "from" timestamptz,
+      "to" timestamptz) order by u.n
+  loop
+    continue when exists (select from governance.lots l where l.stripe_invoice_line_id = v_due.key);
+    update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
+      currency = coalesce(p.currency, v_currency),
+      paid_at = coalesce(p.paid_at, p_told_at, p_now)
+    where p.payment_id = v_pay.payment_id;
+    v_effects := v_effects || governance.grant_invoice_line(p_now, p_event_id, v_pay.payment_id, v_account_id,
+      v_due.key, v_due.plan_id, v_due.tokens::bigint,
+      v_due.amount, v_currency, v_due."from", v_due."to", v_subscription);
+  end loop;
+  perform governance.learn_customer(v_customer, v_account_id);
+  if v_subscription is not null then
+    v_effects := v_effects || governance.note_subscription(p_now, p_event_id, v_subscription, v_customer, v_account_id,
+      v_plan_id);
+  end if;
+  return governance.outcome('processed', null, v_effects
+    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+end
+$$;
+comment on function governance.on_invoice(text, timestamptz, timestamptz, jsonb,
+  boolean) is 'invoice.paid, in its shapes before and after 2025-03-31: each subscription line and period grants once.';
+
+-- schemas/63_stripe_events.sql
+-- Stripe events: each is acted on once, in any order.
+
+-- Money: Stripe's events become lots, and tokens follow the money. An event is never acted on by itself: it adds facts
+-- about a payment (paid, refunded so much, disputed, won or lost), and governance.settle_payment then moves the
+-- payment's lots to where those facts put them. Facts only grow, so the order and number of deliveries do not matter.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Tables
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.webhook_events_processed (
+  event_id text primary key,
+  event_type text not null,
+  -- Stripe's own time of the event; null where it told none.
+  event_created_at timestamptz,
+  received_at timestamptz not null,
+  attempts int not null default 1,
+  -- processed: acted on or noted. quarantined: waits for a person, and is tried again when it is delivered again.
+  status text not null,
+  reason text,
+  effects jsonb not null default '[]',
+  payment_id bigint,
+  -- A quarantined event whose user is not known yet is tried again when this customer is.
+  waits_for_customer text,
+  -- Kept while quarantined alone.
+  payload jsonb,
+  decided_at timestamptz,
+  decided_by text,
+  decided_reason text
+) with (fillfactor = 90);
+
+create index webhook_events_processed_time on governance.webhook_events_processed using brin (received_at);
+
+comment on table governance.webhook_events_processed is 'Stripe events by id: each is acted on once. Done ones are '
+  'cleared after 30 days, quarantined ones stay.';
+
+create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer, received_at)
+  where status = 'quarantined';
+
+create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
+  p_payment_id bigint default null, p_waits_for text default null)
+  returns governance.stripe_outcome
+  language sql immutable as $$
+  select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
+$$;
+comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
+
+create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql as $$
+declare
+  v_metadata jsonb := o -> 'metadata';
+  v_user_id text := nullif(btrim(v_metadata ->> 'user_id'), '');
+  v_pack_id text := nullif(btrim(v_metadata ->> 'pack_id'), '');
+  v_session text := governance.stripe_id(o -> 'id');
+  v_mode text := o ->> 'mode';
+  v_status text := o ->> 'payment_status';
+  v_account_id bigint;
+begin
+  -- Most orders have these names; whoever writes others pays for looking for them.
+  if v_user_id is null then
+    v_user_id := coalesce(governance.metadata_text(v_metadata, 'userId', 'userid'),
+      governance.stripe_id(o -> 'client_reference_id'));
+  end if;
+  if v_pack_id is null then v_pack_id := governance.metadata_text(v_metadata, 'packId', 'packid'); end if;
+  if v_mode = 'subscription' then
+    -- The tokens come with invoice.paid; the session tells whose subscription it is.
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
+    return governance.outcome('processed', 'subscription_noted',
+      governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
+        governance.stripe_id(o -> 'customer'), v_account_id,
+        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan')));
+  elsif v_mode = 'setup' then
+    return governance.outcome('ignored', 'not_a_token_purchase');
+  elsif v_pack_id is null then
+    if not governance.is_token_order(v_metadata) then return governance.outcome('ignored', 'not_a_token_purchase');
+      end if;
+  end if;
+  if p_type in ('checkout.session.expired', 'checkout.session.async_payment_failed') then
+    update governance.checkouts c set closed_at = p_now
+    where c.checkout_id = (select x.checkout_id from governance.checkouts x
+      join governance.accounts a using (account_id)
+      where a.user_id = v_user_id and x.closed_at is null order by x.pack_id = v_pack_id desc, x.opened_at limit 1);
+    return governance.outcome('processed', case when p_type = 'checkout.session.expired' then 'expired'
+      else 'payment_failed' end);
+  elsif v_session is null then
+    return governance.outcome('quarantined', 'malformed');
+  end if;
+  if v_status in ('paid', 'no_payment_required') then
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id,
+      governance.stripe_id(o -> 'payment_intent'), null, v_session, p_livemode, o -> 'amount_total');
+  end if;
+  return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
+    case when v_status = 'unpaid' then 'awaiting_payment' else 'payment_status_unknown' end,
+    p_payment_id => (governance.note_payment(p_now, governance.stripe_id(o -> 'payment_intent'), null, v_session,
+      governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'),
+      p_livemode, governance.metadata_text(v_metadata, 'order_id', 'orderId'))).payment_id);
+end
+$$;
+comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'checkout.session.*';
+
+create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_charge text := governance.stripe_id(o -> 'id');
+  v_intent text := governance.stripe_id(o -> 'payment_intent');
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  v_refund jsonb;
+  v_pay governance.stripe_payments;
+begin
+  if v_charge is null then return governance.outcome('quarantined', 'malformed'); end if;
+  -- A failed try is not the payment; the next one has another id.
+  if p_type in ('charge.failed', 'charge.pending', 'charge.expired')
+    or coalesce(o ->> 'status', 'succeeded') <> 'succeeded' then
+    return governance.outcome('processed', case when p_type = 'charge.pending' then 'awaiting_payment'
+      else 'payment_failed' end);
+  end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
+    governance.stripe_id(o -> 'customer'), p_livemode);
+  if v_refunded > 0 then
+    update governance.stripe_payments p set refunded_minor = greatest(p.refunded_minor, v_refunded),
+      refunded_at = greatest(p.refunded_at, p_told_at)
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  -- Before 2022-11-15 a charge lists its refunds.
+  for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
+    perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
+  end loop;
+  return governance.outcome('processed', null, governance.settle_payment(v_pay.payment_id, p_now, p_event_id),
+    v_pay.payment_id);
+end
+$$;
+comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'charge.* but refunds and disputes.';
+
+create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+  o jsonb, p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_intent text := governance.stripe_id(o -> 'id');
+  v_charge text := coalesce(governance.stripe_id(o -> 'latest_charge'),
+    governance.stripe_id(o #> '{charges,data,0,id}'));
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata');
+  v_payment_id bigint;
+begin
+  if v_intent is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
+  -- Sold without Checkout: then the order is on the payment itself.
+  if governance.is_token_order(v_metadata) then
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+      coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+        governance.stripe_id(o -> 'client_reference_id')),
+      governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
+      coalesce(nullif(o -> 'amount_received', 'null'), o -> 'amount'));
+  end if;
+  v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
+    governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
+  return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id),
+    v_payment_id);
+end
+$$;
+comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'payment_intent.*';
+
+-- No plan anew for each event, and no compiling of one.
+create function public.process_stripe_event(p_event jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
+declare
+  v_id text := p_event ->> 'id';
+  v_type text := p_event ->> 'type';
+  v_now timestamptz;
+  v_known_id text;
+  v_known_type text;
+  v_status text;
+  v_reason text;
+begin
+  -- In lists of at most eight: a longer one is hashed, anew in every transaction.
+  if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
+    and pg_column_size(p_event) <= 1048576
+    and (v_type in ('checkout.session.completed', 'payment_intent.succeeded', 'charge.succeeded', 'charge.updated',
+      'charge.captured', 'charge.refunded',
+        'invoice.paid', 'invoice_payment.paid')
+      or v_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated',
+        'customer.subscription.created',
+        'customer.subscription.updated', 'customer.subscription.deleted', 'invoice.payment_succeeded')
+      or v_type in ('charge.dispute.created', 'charge.dispute.updated', 'charge.dispute.closed',
+        'charge.dispute.funds_withdrawn',
+        'charge.dispute.funds_reinstated', 'checkout.session.async_payment_succeeded',
+          'checkout.session.async_payment_failed', 'checkout.session.expired')
+      or v_type in ('payment_intent.payment_failed', 'payment_intent.canceled', 'charge.failed', 'charge.pending',
+        'charge.expired',
+        'invoice.payment_failed')), false) then
+    if jsonb_typeof(p_event) is distinct from 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_event is the event object as Stripe sends it');
+    elsif jsonb_typeof(p_event -> 'id') is distinct from 'string' or btrim(v_id) = '' or length(v_id) > 255 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_event.id is the event''s id, a text of at most 255 characters');
+    elsif jsonb_typeof(p_event -> 'type') is distinct from 'string' or btrim(v_type) = '' or length(v_type) > 255 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_event.type is the event''s type, a text of at most 255 characters');
+    elsif pg_column_size(p_event) > 1048576 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_event is larger than 1 MB: Stripe sends no such event');
+    end if;
+    return jsonb_build_object('event_id', v_id, 'status', 'ignored', 'reason', 'unhandled_type', 'effects',
+      '[]'::jsonb);
+  end if;
+  -- One at a time for each event; what came of it is written once, at the end.
+  perform pg_advisory_xact_lock(hashtextextended(v_id, 7256));
+  select coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')), w.event_id,
+    w.event_type, w.status, w.reason
+  into v_now, v_known_id, v_known_type, v_status, v_reason
+  from governance.active_config c left join governance.webhook_events_processed w on w.event_id = v_id;
+  if v_known_id is not null and (v_status <> 'quarantined' or v_known_type <> v_type) then
+    return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_reason, 'effects', '[]'::jsonb);
+  end if;
+  -- A quarantined one is looked at again: what it waited for may be there by now.
+  return governance.take_event(v_id, p_event, v_now, v_known_id is null);
+end
+$$;
+comment on function public.process_stripe_event(jsonb) is
+  'Takes a Stripe event whose signature was checked: any order, any number of times, API versions from 2020-08-27 on. '
+  'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
+revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
+grant execute on function public.process_stripe_event(jsonb) to service_role;
+revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
+grant execute on function public.process_stripe_event(jsonb) to service_role;
+
+create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  return jsonb_build_object(
+    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type,
+      'reason', e.reason,
+        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload',
+          e.payload,
+        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id),
+          '[]')
+      from (select * from governance.webhook_events_processed w
+        where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
+        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
+end
+$$;
+comment on function public.console_stripe_events(int,
+  timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
+revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
+
+create function public.console_release_stripe_event(
+  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null,
+    p_pack_id text default null, p_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_pay governance.stripe_payments;
+  v_object jsonb;
+  v_metadata jsonb;
+  v_user_id text;
+  v_pack_id text;
+  v_tokens bigint;
+  v_amount bigint;
+  v_currency text;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_effects jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  perform governance.check_optional('p_user_id', p_user_id, 255);
+  perform governance.check_optional('p_pack_id', p_pack_id, 255);
+  if p_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
+  end if;
+  v_answer := governance.begin_command('release_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event');
+  elsif v_known.status <> 'quarantined' then
+    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
+  end if;
+  v_now := governance.now();
+  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
+  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
+  if v_answer ->> 'status' = 'quarantined' then
+    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
+      'payment_intent.succeeded') then
+      perform governance.fail('PT409', 'still_quarantined',
+        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+    end if;
+    v_metadata := governance.stripe_object(v_object -> 'metadata');
+    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+      governance.stripe_id(v_object -> 'client_reference_id'));
+    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
+    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
+    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'),
+      governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
+    v_currency := governance.stripe_currency(v_object -> 'currency');
+    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+    elsif v_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_tokens or a known p_pack_id is needed: the event names none');
+    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT409', 'still_quarantined',
+        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+    end if;
+    v_pay := governance.note_payment(v_now,
+      coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
+      when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
+      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end,
+        governance.stripe_id(v_object -> 'invoice'));
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment was granted by another event: dismiss this one');
+    end if;
+    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens,
+      v_amount, v_currency,
+      coalesce(v_known.event_created_at, v_now), p_event_id)
+        || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
+    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null,
+      payment_id = v_pay.payment_id
+    where w.event_id = p_event_id;
+    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects',
+      v_effects);
+  end if;
+  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
+    decided_reason = p_reason where w.event_id = p_event_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
+  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id)
+    where w.event_id = p_event_id;
+  return governance.end_command('release_stripe_event', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
+  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
+  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'not_paid, already_granted, unknown_user, idempotency_conflict.';
+revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_release_stripe_event(text, text, text, text, text, text,
+  bigint) to service_role;
+
+create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text,
+  p_reason text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now,
+    decided_by = p_operator, decided_reason = p_reason
+  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
+  end if;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
+  return governance.end_command('dismiss_stripe_event', p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
+end
+$$;
+comment on function public.console_dismiss_stripe_event(text, text, text,
+  text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, '
+    'not_found, idempotency_conflict.';
+revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
+
+create function governance.on_paid_order(
+  p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
+  p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
+) returns governance.stripe_outcome
+  language plpgsql as $$
+declare
+  -- Most orders have neither.
+  v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
+  v_order text := case when p_metadata ?| array['order_id', 'orderId']
+    then governance.metadata_text(p_metadata, 'order_id', 'orderId') end;
+  v_customer text := governance.stripe_id(o -> 'customer');
+  v_tokens text := btrim(p_metadata ->> 'tokens');
+  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_told_at, p_now);
+  v_pay governance.stripe_payments;
+  v_account_id bigint;
+  v_needs_roll boolean;
+  v_balance bigint;
+  v_pack_tokens bigint;
+  v_price bigint;
+  v_currency text;
+  v_was_sold boolean;
+  v_has_checkout boolean;
+  v_knows_customer boolean;
+  v_fits boolean;
+  v_was_known boolean := false;
+  v_reason text;
+  v_effects jsonb;
+begin
+  perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
+  select a.account_id, governance.needs_roll(a, p_now),
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
+  into v_account_id, v_needs_roll, v_balance
+  from governance.accounts a where a.user_id = p_user_id;
+  -- The pack as it is sold is nearly always the pack as it was sold then.
+  select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
+    exists (select from governance.stripe_customers k where k.customer_id = v_customer)
+  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
+  if v_was_sold is not true then
+    select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency
+      from governance.pack_at(p_pack_id, v_at) p;
+  end if;
+  v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
+    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and v_balance + v_pack_tokens < 9007199254740992;
+
+  -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
+  if v_fits then
+    insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id,
+      customer_id, livemode, order_id,
+      amount_minor, currency, paid_at, created_at)
+    values (v_account_id, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order, v_price,
+      v_currency, coalesce(p_told_at, p_now), p_now)
+    on conflict do nothing returning * into v_pay;
+  end if;
+  if v_pay.payment_id is null then
+    v_pay := governance.find_payment(p_intent, p_charge, p_session, v_invoice);
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
+        v_order);
+      return governance.outcome('processed', 'already_granted',
+        governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+    end if;
+    v_was_known := v_pay.payment_id is not null;
+    if v_fits is not true then
+      v_reason := case
+        when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
+        when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
+        when v_account_id is null then 'unknown_user'
+        when v_pack_tokens is null then 'unknown_pack'
+        when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
+        when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
+        when governance.stripe_whole(p_amount) is distinct from v_price then 'amount_mismatch'
+        when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
+      end;
+      if v_reason is not null then
+        v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer,
+          p_livemode, v_order);
+        return governance.outcome('quarantined', v_reason, p_payment_id => v_pay.payment_id);
+      end if;
+    end if;
+    v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
+      v_order,
+      v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
+  end if;
+
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
+  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
+  if v_has_checkout is not false then
+    update governance.checkouts c set closed_at = p_now
+    where c.checkout_id = (select o.checkout_id from governance.checkouts o
+      where o.account_id = v_account_id and o.closed_at is null order by o.pack_id = p_pack_id desc, o.opened_at
+        limit 1);
+  end if;
+  if v_knows_customer is not true then perform governance.learn_customer(v_customer, v_account_id); end if;
+  -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
+  if v_was_known then
+    v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
+  end if;
+  return governance.outcome('processed', null, v_effects, v_pay.payment_id);
+end
+$$;
+comment on function governance.on_paid_order(text, timestamptz, timestamptz, jsonb, jsonb, text, text, text, text, text,
+  boolean, jsonb) is
+  'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise '
+  'it waits for a person.';
+
+create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
+  p_is_new boolean default false) returns jsonb
+  language plpgsql as $$
+declare
+  v_type text := p_event ->> 'type';
+  v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
+  v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
+  o jsonb := p_event #> '{data,object}';
+  v_outcome governance.stripe_outcome;
+  v_waits boolean;
+begin
+  begin
+    if not v_live then
+      if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
+        v_outcome := governance.outcome('quarantined', 'test_mode');
+      end if;
+    end if;
+    if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
+    elsif v_outcome.status is not null then null;
+    elsif v_type like 'checkout.session.%'
+      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'payment_intent.%'
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'charge.dispute.%' then
+      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
+        p_event_id);
+    elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
+      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
+    elsif v_type like 'charge.%'
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live);
+    elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
+      then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
+    elsif v_type = 'invoice_payment.paid' then
+      -- From 2025-03-31: the only thing that ties an invoice to its payment.
+      v_outcome := governance.settled(case when governance.stripe_id(o -> 'invoice') is not null then
+        (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'),
+          governance.stripe_id(o #> '{payment,charge}'), null,
+          governance.stripe_id(o -> 'invoice'))).payment_id end, p_now, p_event_id);
+    elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, o);
+    end if;
+  exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
+    -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
+    v_outcome := governance.outcome('quarantined', 'malformed');
+  end;
+  v_waits := v_outcome.status = 'quarantined';
+  if p_is_new then
+    insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
+      reason, effects, payment_id,
+      waits_for_customer, payload)
+    values (p_event_id, v_type, v_told_at, p_now, case when v_waits then 'quarantined'
+      else 'processed' end, v_outcome.reason, v_outcome.effects,
+      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_waits then p_event end);
+  else
+    update governance.webhook_events_processed w set
+      status = case when v_waits then 'quarantined'
+        else 'processed' end, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
+      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer, payload = case
+        when v_waits then p_event end, attempts = w.attempts + 1
+    where w.event_id = p_event_id;
+  end if;
+  if v_waits then
+    insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
+    values ('webhook_quarantined', 'critical',
+      format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
+      jsonb_build_object('event_id', p_event_id, 'event_type', v_type, 'reason', v_outcome.reason, 'payment_id',
+        v_outcome.payment_id), p_now)
+    on conflict do nothing;
+    perform governance.ring('alerts', p_now);
+  elsif v_type = 'charge.dispute.created' and v_outcome.effects <> '[]' then
+    insert into governance.alert_events (account_id, kind, severity, message, period_key, details, created_at)
+    select p.account_id, 'stripe_dispute', 'warning', 'A payment is disputed: what is left of its tokens is frozen',
+      p_event_id,
+      jsonb_build_object('event_id', p_event_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id),
+        p_now
+    from governance.stripe_payments p where p.payment_id = v_outcome.payment_id
+    on conflict do nothing;
+    perform governance.ring('alerts', p_now);
+  end if;
+  return jsonb_build_object('event_id', p_event_id, 'status', v_outcome.status, 'reason', v_outcome.reason, 'effects',
+    v_outcome.effects);
+end
+$$;
+comment on function governance.take_event(text, jsonb, timestamptz, boolean) is
+  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Answers as '
+  'process_stripe_event does.';
+
+-- schemas/64_checkouts.sql
+-- Whether a purchase may begin.
+
+create table governance.checkouts (
+  checkout_id bigint generated always as identity primary key,
+  account_id bigint not null references governance.accounts (account_id),
+  pack_id text not null,
+  opened_at timestamptz not null,
+  closed_at timestamptz
+);
+
+create index checkouts_account on governance.checkouts (account_id, opened_at desc);
+
+comment on table governance.checkouts is 'Checkouts that were allowed to begin: for the cooldown and the limit of open '
+  'ones.';
+
+create function public.begin_checkout(p_user_id text, p_pack_id text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_plan governance.plans;
+  v_pack governance.packs;
+  v_now timestamptz;
+  v_cooldown bigint;
+  v_limit bigint;
+  v_minutes bigint;
+  v_last timestamptz;
+  v_open int;
+  v_oldest timestamptz;
+  v_reason text;
+  v_retry numeric;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_id('p_pack_id', p_pack_id);
+  v_account := governance.lock_account(p_user_id);
+  v_now := governance.now();
+  select * into v_pack from governance.packs p
+    where p.pack_id = p_pack_id and p.retired_at is null and p.effective_from <= v_now
+  order by p.effective_from desc limit 1;
+  if v_pack.pack_id is null then
+    perform governance.fail('PT404', 'unknown_pack', format('There is no pack "%s" on sale', left(p_pack_id, 64)));
+  end if;
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  v_cooldown := governance.setting_number('purchase_cooldown_seconds', 10);
+  v_limit := governance.setting_number('open_checkout_limit', 3);
+  v_minutes := governance.setting_number('open_checkout_minutes', 60);
+  select max(c.opened_at),
+    count(*) filter (where c.closed_at is null
+    and c.opened_at > v_now - least(v_minutes, 525600) * interval '1 minute'),
+    min(c.opened_at) filter (where c.closed_at is null
+      and c.opened_at > v_now - least(v_minutes, 525600) * interval '1 minute')
+  into v_last, v_open, v_oldest
+  from governance.checkouts c where c.account_id = v_account.account_id;
+  if v_account.blocked_at is not null and (v_account.blocked_until is null or v_account.blocked_until > v_now) then
+    v_reason := 'user_blocked';
+    v_retry := extract(epoch from v_account.blocked_until - v_now);
+  elsif not (case when v_pack.plans is null then v_plan.allows_top_up else v_account.plan_id = any (v_pack.plans) end)
+    then
+    v_reason := 'plan_not_allowed';
+  elsif v_last > v_now - least(v_cooldown, 31536000) * interval '1 second' then
+    v_reason := 'cooldown';
+    v_retry := extract(epoch from v_last - v_now) + v_cooldown;
+  elsif v_open >= v_limit then
+    v_reason := 'too_many_open_checkouts';
+    v_retry := extract(epoch from v_oldest - v_now) + v_minutes * 60;
+  else
+    insert into governance.checkouts (account_id, pack_id, opened_at) values (v_account.account_id, p_pack_id, v_now);
+  end if;
+  return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', case
+    when v_retry is not null then greatest(ceil(v_retry), 1)::bigint end,
+    'pack', jsonb_build_object('pack_id', v_pack.pack_id, 'tokens', v_pack.tokens, 'price_minor', v_pack.price_minor,
+      'currency', v_pack.currency));
+end
+$$;
+comment on function public.begin_checkout(text, text) is
+  'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
+  'checkouts (open_checkout_limit within open_checkout_minutes). Allowed ones count. Errors: invalid_argument, '
+  'unknown_user, unknown_pack.';
+revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
+grant execute on function public.begin_checkout(text, text) to service_role;
+
+-- schemas/70_cases.sql
+-- Reconciliation runs, and differences as finance decides them.
+
+create table governance.reconciliation_runs (
+  run_id text primary key check (run_id <> '' and length(run_id) <= 255),
+  period_from timestamptz not null,
+  period_to timestamptz not null check (period_to > period_from),
+  tied_out boolean not null,
+  -- The report without its differences.
+  report jsonb not null,
+  created_at timestamptz not null,
+  created_by text not null,
+  -- The ledger as of which the run was made: it cannot have seen what was posted later.
+  ledger_read_at timestamptz not null,
+  is_complete boolean not null default false,
+  -- What keeping it did, answered again when its last page comes again.
+  outcome jsonb not null default '{}'
+);
+
+create index reconciliation_runs_time on governance.reconciliation_runs (created_at desc);
+
+comment on table governance.reconciliation_runs is 'Reconciliations that were kept.';
+
+create table governance.reconciliation_cases (
+  difference_id text primary key check (difference_id <> '' and length(difference_id) <= 512),
+  class text not null,
+  status text not null default 'open' check (status in ('open', 'investigating', 'proposed', 'approved', 'posted',
+    'verified', 'carried_forward', 'written_off')),
+  amount_minor bigint not null default 0,
+  currency text,
+  tokens bigint not null default 0,
+  occurred_at timestamptz,
+  period_from timestamptz not null,
+  period_to timestamptz not null,
+  first_run_id text not null,
+  last_run_id text not null,
+  -- What would be posted: the report's proposal, or the proposer's own.
+  correction jsonb not null,
+  assigned_to text,
+  proposed_by text,
+  approved_by text,
+  posted_at timestamptz,
+  effects jsonb,
+  history jsonb not null default '[]',
+  updated_at timestamptz not null,
+  -- Rises with every change: an action on a version that somebody else changed is refused.
+  version int not null default 1,
+  user_id text,
+  -- False for what is only listed.
+  blocks boolean not null default true,
+  -- Both sides and the trail, from the last run.
+  difference jsonb,
+  opened_at timestamptz not null,
+  -- The ledger as of which it was last looked for.
+  checked_at timestamptz not null,
+  -- When it took its status: a note later is no new decision.
+  status_at timestamptz not null,
+  -- What was proposed: to post the correction, or to write the difference off.
+  resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
+  posted_by text,
+  -- How many closes it was carried over.
+  times_carried int not null default 0
+);
+
+create index reconciliation_cases_status on governance.reconciliation_cases (status, updated_at desc);
+
+comment on table governance.reconciliation_cases is 'Differences as finance works on them: open → investigating → '
+  'proposed → approved → posted → verified; or carried forward, or written off.';
+
+create table governance.reconciliation_run_differences (
+  run_id text not null references governance.reconciliation_runs (run_id),
+  difference_id text not null,
+  class text not null,
+  amount_minor bigint not null,
+  currency text,
+  tokens bigint not null,
+  primary key (run_id, difference_id)
+);
+
+comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at '
+  'stake in it: runs can be compared.';
+
+create table governance.lone_decisions (
+  lone_decision_id bigint generated always as identity primary key,
+  difference_id text not null references governance.reconciliation_cases (difference_id),
+  what text not null check (what in ('posted', 'written_off')),
+  decided_at timestamptz not null,
+  decided_by text not null,
+  tokens bigint not null,
+  amount_minor bigint not null,
+  currency text
+);
+
+create index lone_decisions_time on governance.lone_decisions (decided_at);
+
+create index lone_decisions_difference on governance.lone_decisions (difference_id);
+
+comment on table governance.lone_decisions is
+  'What one person posted or wrote off without a second: added up, it has a limit. Not on the case, which may be '
+  'opened again and booked again. A write-off that is reopened is taken out.';
+
+-- Most cases that there ever were are decided, and the desk asks for the others all the time.
+create index reconciliation_cases_undecided on governance.reconciliation_cases (difference_id)
+  where blocks and status in ('open', 'investigating', 'proposed', 'approved', 'posted');
+
+create type governance.stake as (tokens bigint, amount_minor bigint);
+
+create type governance.refusal as (sqlstate text, hint text, message text);
+
+create function governance.case_json(c governance.reconciliation_cases) returns jsonb
+  language sql stable set search_path = '' as $$
+  select to_jsonb(c) - 'difference'
+    || jsonb_build_object('needs_approver', governance.needs_approver(c), 'is_undecided', governance.is_undecided(c),
+    'age_days', greatest(floor(extract(epoch from governance.now() - coalesce(c.occurred_at, c.opened_at)) / 86400),
+      0)::bigint)
+$$;
+comment on function governance.case_json(governance.reconciliation_cases) is 'A case as the console reads it, without '
+  'both sides.';
+
+create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
+  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_read_at timestamptz;
+  v_sees timestamptz;
+  v_run governance.reconciliation_runs;
+  v_covered text[];
+  v_reopened bigint;
+  v_kept bigint;
+  v_verified bigint := 0;
+  v_gone bigint := 0;
+  v_skipped bigint := 0;
+  v_answer jsonb;
+begin
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out') is distinct
+    from 'boolean' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
+  elsif p_report ? 'inputs'
+    and (jsonb_typeof(p_report -> 'inputs') <> 'array'
+    or exists (select from jsonb_array_elements(p_report -> 'inputs') i where jsonb_typeof(i) <> 'object')) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.inputs is a list of files');
+  elsif exists (select from unnest(array['bridge', 'tie_out', 'roll_forward']) k
+    where p_report ? k and (jsonb_typeof(p_report -> k) <> 'array'
+      or exists (select from jsonb_array_elements(p_report -> k) i where jsonb_typeof(i) <> 'object'))) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_report.bridge, tie_out and roll_forward are lists of lines');
+  elsif pg_column_size(p_report) > 8388608 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is larger than 8 MB');
+  elsif p_is_last is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_is_last is true or false');
+  elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
+  elsif exists (select from jsonb_array_elements(p_differences) d
+    where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
+      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction') is distinct
+        from 'object') then
+    perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
+  elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
+      where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
+    perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
+  end if;
+  begin
+    v_from := (p_report #>> '{period,from}')::timestamptz;
+    v_to := (p_report #>> '{period,to}')::timestamptz;
+    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+  end;
+  begin
+    perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d
+      where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument',
+      'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
+  end;
+  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end if;
+
+  -- Pages, runs and closes one after the other, and no case changes meanwhile.
+  perform pg_advisory_xact_lock(7254101);
+  v_now := governance.now();
+  -- Nobody has read the ledger of a moment to come.
+  v_read_at := least(coalesce(v_read_at, v_now), v_now);
+  insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at,
+    created_by, ledger_read_at)
+  values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator,
+    v_read_at)
+  on conflict (run_id) do nothing;
+  select * into strict v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.report <> p_report - 'differences' then
+    perform governance.fail('PT409', 'idempotency_conflict', 'This run was kept with another report');
+  elsif v_run.is_complete then
+    return v_run.outcome;
+  end if;
+  v_read_at := v_run.ledger_read_at;
+  -- What was posted just before may have been committed just after: better to look again than to book again.
+  v_sees := v_read_at - interval '10 seconds';
+
+  with page as (
+    select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class,
+      coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
+      d ->> 'currency' as currency, coalesce(governance.stripe_whole(d -> 'tokens'), 0) as tokens, d
+    from jsonb_array_elements(p_differences) d order by 1
+  ), linked as (
+    insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
+    select p_run_id, p.difference_id, p.class, p.amount_minor, p.currency, p.tokens from page p
+    on conflict do nothing returning difference_id
+  ), kept as (
+    insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at,
+      period_from, period_to,
+      first_run_id, last_run_id, correction, updated_at, status_at, user_id, blocks, difference, opened_at, checked_at)
+    select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
+      case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
+      v_from, v_to, p_run_id, p_run_id, p.d -> 'correction', v_now, v_now,
+        coalesce(p.d ->> 'user_id', p.d #>> '{correction,user_id}'),
+      coalesce(p.d -> 'blocks' = 'true', p.class not in ('TIMING', 'FX_ROUNDING')), p.d, v_now, v_read_at
+    from page p join linked using (difference_id) order by 1
+    on conflict (difference_id) do update set
+      last_run_id = excluded.last_run_id, checked_at = excluded.checked_at, amount_minor = excluded.amount_minor,
+        tokens = excluded.tokens, currency = excluded.currency,
+      user_id = coalesce(excluded.user_id, c.user_id), blocks = excluded.blocks, difference = excluded.difference,
+        updated_at = v_now, version = c.version + 1,
+      -- The narrower period is the more exact one.
+      period_from = case when excluded.period_from >= c.period_from
+        and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
+      period_to = case when excluded.period_from >= c.period_from
+        and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
+      correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
+      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more
+      -- than
+      -- was written off: nobody has decided that.
+      (status, status_at, resolution, proposed_by, approved_by, history) = (select
+        case when x.reason is null then c.status else 'open' end,
+        case when x.reason is null then c.status_at else v_now end,
+        case when x.reason is null and c.status not in ('posted', 'verified') then c.resolution else 'correct' end,
+        case when x.reason is null then c.proposed_by end,
+        case when x.reason is null then c.approved_by end,
+        case when x.reason is null then c.history
+          else c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', x.reason
+            || p_run_id) end
+        from (select case
+          when c.status in ('posted', 'verified')
+            and (c.posted_at is null or c.posted_at < v_sees) then 'Still there in run '
+          when c.status = 'written_off'
+            and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
+            or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
+    -- A run that read an older ledger tells nothing new.
+    where c.checked_at <= excluded.checked_at
+    returning c.history -> -1 as last_entry)
+  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
+    ('Still there in run ' || p_run_id, 'More than was written off in run ' || p_run_id)) into v_reopened from kept k;
+  v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
+  select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
+
+  if p_is_last then
+    if coalesce(governance.stripe_whole(p_report -> 'differences_total') <> v_kept, false) then
+      perform governance.fail('PT409', 'incomplete_run',
+        format('The run has %s differences and %s came: send the others before the last page',
+        p_report ->> 'differences_total', v_kept));
+    end if;
+    -- What is gone, among all that this run would have found again.
+    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
+    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
+      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
+      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
+    with due as (
+      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
+      from governance.reconciliation_cases c
+      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from
+        and c.period_to <= v_to and c.checked_at <= v_read_at
+        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
+        and not exists (select from governance.reconciliation_run_differences x
+          where x.run_id = p_run_id and x.difference_id = c.difference_id)
+      order by c.difference_id for update
+    ), verified as (
+      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at,
+        updated_at = v_now, version = c.version + 1,
+        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status
+          when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
+      from due d where d.difference_id = c.difference_id and d.is_covered
+      returning d.status)
+    select (select count(*) from verified v where v.status = 'posted'),
+      (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
+    into v_verified, v_gone, v_skipped;
+  end if;
+  v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened',
+    v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);
+  update governance.reconciliation_runs r set outcome = v_answer, is_complete = p_is_last where r.run_id = p_run_id;
+  return v_answer;
+end
+$$;
+comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone '
+  'are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so '
+  'are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). '
+  'Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was '
+  'read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
+
+create function governance.needs_approver(c governance.reconciliation_cases) returns boolean
+  language sql stable set search_path = '' as $$
+  select greatest(abs(c.tokens), abs(governance.stripe_whole(c.correction -> 'tokens')),
+    s.tokens) > governance.setting_number('approval_above_tokens', 1000000)
+    or s.amount_minor > governance.setting_number('approval_above_minor', 10000)
+  from governance.stake_of(c, '[]') s
+$$;
+comment on function governance.needs_approver(governance.reconciliation_cases) is
+  'Whether a case alone is above the settings approval_above_tokens and approval_above_minor; what it books and what '
+  'the same person booked that day count too: see governance.why_approver.';
+
+create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_action text := c ->> 'action';
+  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
+  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
+  v_currency text := governance.stripe_currency(c -> 'currency');
+  v_lot_id bigint := governance.stripe_whole(c -> 'lot_id');
+  v_user_id text := c ->> 'user_id';
+  v_known governance.stripe_lots;
+  v_lot governance.lots;
+  v_pay governance.stripe_payments;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_effects jsonb := '[]';
+  v_reference text := left('correction ' || p_difference_id, 500);
+  v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
+begin
+  if v_action = 'grant' then
+    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
+      governance.stripe_id(c -> 'charge_id'),
+      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
+        governance.stripe_id(c -> 'customer_id'));
+    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
+      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment has its tokens by now: run the reconciliation again');
+    end if;
+    if v_user_id is null then
+      select a.user_id into v_user_id from governance.stripe_customers k join governance.accounts a using (account_id)
+        where k.customer_id = c ->> 'customer_id';
+    end if;
+    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user',
+        'The payment names no known user: propose again with correction.user_id');
+    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.amount_minor and correction.currency are needed');
+    end if;
+    v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
+      v_tokens, v_amount, v_currency,
+      p_now, v_reference, p_difference_id);
+    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
+      update governance.stripe_payments p
+        set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
+        refunded_at = p_now
+      where p.payment_id = v_pay.payment_id;
+    end if;
+    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+  end if;
+
+  select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  if v_known.lot_id is null then
+    perform governance.fail('PT404', 'not_found', 'The correction names no lot of a payment');
+  end if;
+  select * into strict v_pay from governance.stripe_payments p where p.payment_id = v_known.payment_id;
+  perform governance.lock_stripe_ids(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id,
+    v_pay.invoice_id);
+  perform governance.lock_account_id(v_pay.account_id);
+  select s.* into strict v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  select l.* into strict v_lot from governance.lots l where l.lot_id = v_lot_id;
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = v_pay.account_id;
+
+  if v_action in ('reverse', 'adjust') then
+    if v_tokens is null or v_tokens = 0 or abs(v_tokens) > 100000000 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.tokens is a whole number, not zero, of at most 100,000,000');
+    elsif v_tokens < 0 then
+      if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
+        perform governance.fail('PT409', 'more_than_left',
+          format('Only %s tokens of this grant are not taken back yet',
+          v_known.tokens - v_known.reversed - v_known.clawed));
+      end if;
+      v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
+      v_entry := v_taking.transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, v_taking.debt,
+        null, v_pay.currency, p_difference_id => p_difference_id);
+    else
+      update governance.lots l set granted = l.granted + v_tokens, remaining = l.remaining + v_tokens, is_open = true
+        where l.lot_id = v_lot_id;
+      v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, v_tokens],
+        case v_lot.kind when 'subscription' then v_tokens else 0 end, case v_lot.kind when 'purchased' then v_tokens
+          else 0 end,
+        case v_lot.kind when 'promotional' then v_tokens
+          else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null,
+        v_pay.currency, p_difference_id => p_difference_id);
+      perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
+    end if;
+    update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
+      or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
+    v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
+  elsif v_action in ('claw_back', 'restore') then
+    if governance.stripe_whole(c -> 'refunded_minor') is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.refunded_minor is needed: what Stripe says was refunded');
+    end if;
+    update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
+      refunded_override_at = greatest(p_now, p.refunded_at,
+        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
+    where p.payment_id = v_pay.payment_id;
+  elsif v_action in ('hold', 'release', 'finalise_dispute') then
+    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
+      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
+      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
+    where d.payment_id = v_pay.payment_id;
+    if not found and v_action <> 'release' then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
+        coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
+        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2
+          else 3 end, v_action = 'finalise_dispute', p_now);
+    elsif not found then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
+        coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
+    end if;
+  elsif v_action = 'relabel' then
+    if v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.amount_minor and correction.currency are needed');
+    end if;
+    update governance.lots l set amount_minor = v_amount, currency = v_currency where l.lot_id = v_lot_id;
+    update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency
+      where p.payment_id = v_pay.payment_id
+      and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference,
+      'Correction of the amount paid',
+      v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
+    perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
+      p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('relabel', v_user_id, 0, v_entry));
+  elsif v_action = 'promotional' then
+    update governance.lots l set kind = 'promotional' where l.lot_id = v_lot_id;
+    update governance.stripe_lots s set is_void = true where s.lot_id = v_lot_id;
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint],
+      case v_lot.kind when 'subscription' then -v_lot.remaining else 0 end, case v_lot.kind
+        when 'purchased' then -v_lot.remaining else 0 end,
+      case v_lot.kind when 'promotional' then 0
+        else v_lot.remaining end, 0, v_reference, 'Reclassified as promotional', v_metadata)).transaction_id;
+    perform governance.record_purchase(v_entry, 'promotional', v_lot_id, v_pay.payment_id, 0, 0, null, null,
+      p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('promotional', v_user_id, 0, v_entry));
+  else
+    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
+  end if;
+  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+end
+$$;
+comment on function governance.apply_correction(text, jsonb,
+  timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is '
+    'edited.';
+
+create function governance.is_same_person(p_one text, p_other text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select lower(regexp_replace(normalize(p_one, NFKC), '[[:space:]]+', '',
+    'g')) = lower(regexp_replace(normalize(p_other, NFKC), '[[:space:]]+', '', 'g'))
+$$;
+comment on function governance.is_same_person(text,
+  text) is 'Whether two operators'' names are one person''s: case, spaces and width do not make another.';
+
+create function governance.is_undecided(c governance.reconciliation_cases) returns boolean
+  language sql immutable as $$
+  select c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+$$;
+comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period '
+  'open: neither verified, carried forward nor written off.';
+
+create function governance.stake_of(c governance.reconciliation_cases, p_effects jsonb) returns governance.stake
+  language sql stable set search_path = '' as $$
+  select case when p_effects is null then abs(c.tokens) else greatest(
+      (select coalesce(sum(abs(e.tokens)), 0)::bigint from jsonb_to_recordset(p_effects) e(tokens bigint)),
+      -- Moves no token, and takes the whole grant out of what its payment can take back.
+      case c.correction ->> 'action'
+        when 'promotional' then (select l.granted from governance.lots l
+        where l.lot_id = governance.stripe_whole(c.correction -> 'lot_id')) end) end,
+    greatest(abs(c.amount_minor), case when p_effects is not null and c.correction ->> 'action' in ('grant', 'relabel')
+      then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) end)
+$$;
+comment on function governance.stake_of(governance.reconciliation_cases, jsonb) is
+  'What is decided when a case is booked with these effects, or (null) written off: tokens and minor units. What is '
+  'booked counts, not what was written beside it.';
+
+create function governance.why_approver(
+  c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamptz,
+    p_more_tokens numeric default 0, p_more_minor numeric default 0
+) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_limit_tokens bigint := governance.setting_number('approval_above_tokens', 1000000);
+  v_limit_minor bigint := governance.setting_number('approval_above_minor', 10000);
+  v_stake governance.stake := governance.stake_of(c, p_effects);
+  v_tokens numeric;
+  v_minor numeric;
+begin
+  if governance.needs_approver(c) or v_stake.tokens > v_limit_tokens then
+    return format('A decision of this size (more than %s tokens or %s minor units) needs the approval of a second '
+      'person',
+      v_limit_tokens, v_limit_minor);
+  end if;
+  select v_stake.tokens + p_more_tokens + coalesce(sum(d.tokens), 0),
+    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency is not distinct
+      from c.currency), 0) into v_tokens, v_minor
+  from governance.lone_decisions d
+  where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
+  if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
+    return format('With this one you would have decided %s tokens and %s minor units alone within 24 hours: above %s '
+      'tokens or %s minor units a second person must approve',
+      v_tokens, v_minor, v_limit_tokens, v_limit_minor);
+  end if;
+  return null;
+end
+$$;
+comment on function governance.why_approver(governance.reconciliation_cases, text, jsonb, timestamptz, numeric,
+  numeric) is
+  'Why a second person must approve before this is booked (p_effects) or written off (null), in a sentence; null where '
+  'one is enough. Splitting a sum over many cases does not get round the limit, nor does booking one case again: what '
+  'one person decided alone within 24 hours is added up.';
+
+create function governance.lock_person(p_operator text) returns void
+  language sql set search_path = '' as $$
+  select pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(normalize(p_operator, NFKC), '[[:space:]]+', '',
+    'g')), 7254102))
+$$;
+comment on function governance.lock_person(text) is 'What one person decides alone is added up: one decision at a time '
+  'for each. Taken before any case and account.';
+
+create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select not exists (
+    select from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o
+    where not exists (
+      select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+      where n ->> 'sha256' = o ->> 'sha256'
+        or (n ->> 'kind' is not distinct
+          from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
+          true)
+          and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
+            true))))
+    -- One file does not stand for two of its kind.
+    and not exists (
+      select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows
+        from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
+      where k.rows > coalesce((select sum(governance.stripe_whole(n -> 'rows'))
+        from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+        where n ->> 'kind' is not distinct from k.kind), 0))
+$$;
+comment on function governance.run_covers(jsonb, jsonb) is
+  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files '
+  'with as wide windows. Only then is what is gone gone.';
+
+create function governance.run_json(r governance.reconciliation_runs) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('run_id', r.run_id, 'period_from', r.period_from, 'period_to', r.period_to, 'tied_out',
+    r.tied_out, 'is_complete', r.is_complete,
+    'created_at', r.created_at, 'created_by', r.created_by, 'ledger_read_at', r.ledger_read_at, 'outcome', r.outcome,
+    'file_names', (select coalesce(jsonb_agg(i ->> 'name'), '[]')
+      from jsonb_array_elements(coalesce(r.report -> 'inputs', '[]')) i),
+    'differences', (select count(*) from governance.reconciliation_run_differences d where d.run_id = r.run_id),
+    'undecided', (select count(*) from governance.reconciliation_run_differences d
+      join governance.reconciliation_cases c using (difference_id)
+      where d.run_id = r.run_id and governance.is_undecided(c)),
+    'is_closed', exists (select from governance.reconciliation_periods p where p.run_id = r.run_id))
+$$;
+comment on function governance.run_json(governance.reconciliation_runs) is 'A kept run as the console lists it.';
+
+create function public.console_kept_runs(p_limit int default 50, p_before_run_id text default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_before timestamptz;
+begin
+  if p_limit is null or p_limit not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
+  end if;
+  if p_before_run_id is not null then
+    select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
+    if v_before is null then
+      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
+    end if;
+  end if;
+  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
+    from (select * from governance.reconciliation_runs x
+      where v_before is null or (x.created_at, x.run_id) < (v_before, p_before_run_id)
+      order by x.created_at desc, x.run_id desc limit p_limit) r);
+end
+$$;
+comment on function public.console_kept_runs(int,
+  text) is 'Kept runs, newest first; p_before_run_id is the last one of the page before. Errors: invalid_argument, '
+    'not_found.';
+revoke all on function public.console_kept_runs(int, text) from public, anon, authenticated;
+grant execute on function public.console_kept_runs(int, text) to service_role;
+
+create function public.console_kept_run(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_run governance.reconciliation_runs;
+begin
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
+  end if;
+  return jsonb_build_object('run', governance.run_json(v_run), 'report', v_run.report);
+end
+$$;
+comment on function public.console_kept_run(text) is 'A kept run with its report. Errors: not_found.';
+revoke all on function public.console_kept_run(text) from public, anon, authenticated;
+grant execute on function public.console_kept_run(text) to service_role;
+
+create function public.console_compare_reconciliations(p_run_id text, p_other_run_id text,
+  p_limit int default 200) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_known int;
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  select count(*) into v_known from governance.reconciliation_runs r
+    where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
+  if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
+    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
+  end if;
+  return (
+    with pairs as (
+      select coalesce(a.difference_id, b.difference_id) as difference_id, coalesce(a.class, b.class) as class,
+        coalesce(a.currency, b.currency) as currency,
+        b.amount_minor as amount_before, a.amount_minor as amount_now, b.tokens as tokens_before,
+          a.tokens as tokens_now,
+        case when b.difference_id is null then 'new' when a.difference_id is null then 'gone'
+          when (a.amount_minor, a.tokens) is distinct from (b.amount_minor, b.tokens) then 'changed'
+            else 'same' end as how
+      from (select * from governance.reconciliation_run_differences x where x.run_id = p_run_id) a
+      full join (select * from governance.reconciliation_run_differences x where x.run_id = p_other_run_id) b
+        using (difference_id)
+    )
+    select jsonb_build_object(
+      'counts', jsonb_build_object('new', count(*) filter (where p.how = 'new'), 'gone',
+        count(*) filter (where p.how = 'gone'),
+        'changed', count(*) filter (where p.how = 'changed'), 'same', count(*) filter (where p.how = 'same')),
+      'rows', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', x.difference_id, 'class', x.class,
+        'currency', x.currency, 'how', x.how,
+          'amount_before', x.amount_before, 'amount_now', x.amount_now, 'tokens_before', x.tokens_before, 'tokens_now',
+            x.tokens_now, 'status', c.status)
+          order by array_position(array['new', 'gone', 'changed', 'same'], x.how), x.difference_id), '[]')
+        from (select * from pairs q order by array_position(array['new', 'gone', 'changed', 'same'], q.how),
+          q.difference_id limit p_limit) x
+        left join governance.reconciliation_cases c using (difference_id)))
+    from pairs p);
+end
+$$;
+comment on function public.console_compare_reconciliations(text, text, int) is
+  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and '
+  'has the same. Errors: invalid_argument, not_found.';
+revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
+grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;
+
+create function public.console_reconciliation_cases(
+  p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500,
+    p_after text default null,
+  p_run_id text default null, p_class text default null, p_assigned_to text default null,
+    p_older_than_days int default null, p_undecided boolean default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  elsif p_older_than_days not between 0 and 36500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_older_than_days is a whole number from 0 to 36500');
+  end if;
+  return (
+    with scope as (
+      select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id,
+        governance.is_undecided(c) as is_undecided,
+        (p_status is null or c.status = any (p_status))
+          and (p_difference_ids is null or c.difference_id = any (p_difference_ids))
+        and (p_class is null or c.class = p_class) and (p_undecided is null or governance.is_undecided(c) = p_undecided)
+        and (p_assigned_to is null or coalesce(c.assigned_to, '') = p_assigned_to)
+        and (p_older_than_days is null
+          or coalesce(c.occurred_at, c.opened_at) <= governance.now() - p_older_than_days * interval '1 day') as fits
+      from governance.reconciliation_cases c
+      where p_run_id is null or exists (select from governance.reconciliation_run_differences d
+        where d.run_id = p_run_id and d.difference_id = c.difference_id)
+    )
+    select jsonb_build_object(
+      'counts', (select coalesce(jsonb_object_agg(s.status, s.n), '{}')
+        from (select x.status, count(*) as n from scope x group by 1) s),
+      'undecided', (select count(*) from scope x where x.is_undecided),
+      'classes', (select coalesce(jsonb_object_agg(s.class, s.n), '{}')
+        from (select x.class, count(*) as n from scope x group by 1) s),
+      'assignees', (select coalesce(jsonb_agg(s.assigned_to order by s.assigned_to), '[]')
+        from (select distinct x.assigned_to from scope x where x.assigned_to <> '' limit 200) s),
+      'total', (select count(*) from scope x where x.fits),
+      'tokens', (select coalesce(sum(abs(x.tokens)), 0) from scope x where x.fits),
+      'users', (select count(distinct x.user_id) from scope x where x.fits),
+      'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount)
+        order by s.currency), '[]')
+        from (select x.currency, sum(abs(x.amount_minor)) as amount from scope x
+          where x.fits and x.amount_minor <> 0 and x.currency is not null group by 1) s),
+      'cases', (select coalesce(jsonb_agg(governance.case_json(c) || case when p_difference_ids is null then '{}'
+        else jsonb_build_object('difference', c.difference) end order by c.difference_id), '[]')
+        from (select x.difference_id from scope x where x.fits and (p_after is null or x.difference_id > p_after)
+          order by x.difference_id limit p_limit) page
+        join governance.reconciliation_cases c using (difference_id))));
+end
+$$;
+comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean) is
+  'Cases in order of id, p_after being the last id of the page before; of one run, or all. p_assigned_to '''' means '
+    'nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, '
+    'undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. '
+    'Errors: invalid_argument.';
+revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int,
+  boolean) to service_role;
+
+create function governance.case_refusal(
+  c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version bigint default null,
+    p_named jsonb default '{}'
+) returns governance.refusal
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_name text := left(p_id, 100);
+  v_by text := coalesce(c.history -> -1 ->> 'by', 'somebody');
+  -- With what the proposer names.
+  v_correction jsonb := c.correction || p_named;
+begin
+  if c.difference_id is null then
+    return row('PT404', 'not_found', format('There is no case "%s"', v_name))::governance.refusal;
+  elsif p_expected_version <> c.version then
+    return row('PT409', 'version_conflict',
+      format('%s was changed by %s in the meantime: it is %s now', v_name, v_by,
+      replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action in ('note', 'assign') then
+    return null;
+  elsif c.status in ('posted', 'verified') then
+    return row('PT409', 'already_decided', format('%s is %s already', v_name, c.status))::governance.refusal;
+  elsif c.status in ('carried_forward', 'written_off') and p_action <> 'reopen' then
+    return row('PT409', 'already_decided',
+      format('%s is %s already: reopen it first', v_name, replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action = 'reopen' and c.status = 'open' then
+    return row('PT409', 'already_decided', format('%s is open already', v_name))::governance.refusal;
+  elsif p_action = 'approve' and c.status <> 'proposed' then
+    return row('PT409', 'not_proposed',
+      format('%s is %s: only what was proposed can be approved', v_name,
+      replace(c.status, '_', ' ')))::governance.refusal;
+  elsif p_action = 'approve' and governance.is_same_person(c.proposed_by, p_operator) then
+    return row('PT403', 'same_person', 'Somebody else must approve what you proposed')::governance.refusal;
+  elsif p_action = 'propose'
+    and coalesce(v_correction ->> 'action', '') not in ('grant', 'reverse', 'adjust', 'claw_back', 'restore', 'hold',
+    'release', 'finalise_dispute', 'relabel', 'promotional') then
+    return row('PT409', 'nothing_to_post',
+      format('%s has no correction that books anything: decide it, or mend it in Stripe', v_name))::governance.refusal;
+  elsif p_action = 'propose' and v_correction ->> 'action' = 'grant'
+    and not exists (select from governance.accounts a where a.user_id = v_correction ->> 'user_id')
+      and not exists (select from governance.stripe_customers k where k.customer_id = v_correction ->> 'customer_id')
+        then
+    return row('PT404', 'unknown_user', format('%s names no known user: say who paid', v_name))::governance.refusal;
+  end if;
+  return null;
+end
+$$;
+comment on function governance.case_refusal(governance.reconciliation_cases, text, text, text, bigint,
+  jsonb) is 'Why an action on a case is refused; null where it is not. Actions and their previews ask the same.';
+
+create function public.console_case_action(
+  p_command_id text, p_difference_ids text[], p_action text, p_operator text, p_reason text default null,
+    p_details jsonb default '{}', p_expected_versions jsonb default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_answer jsonb;
+  v_id text;
+  c governance.reconciliation_cases;
+  v_refusal governance.refusal;
+  v_status text;
+  v_waits boolean;
+  v_is_alone boolean;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_reason', p_reason, 2000);
+  perform governance.check_metadata('p_details', p_details);
+  if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward',
+    'write_off', 'reopen') then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen');
+  elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
+    or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+  elsif p_action in ('note', 'write_off', 'reopen') and coalesce(btrim(p_reason), '') = '' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
+  elsif p_action = 'assign'
+    and (coalesce(jsonb_typeof(p_details -> 'assigned_to'), '') not in ('string', 'null')
+    or length(p_details ->> 'assigned_to') > 255) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_details.assigned_to is a name of at most 255 characters, or null for nobody');
+  elsif jsonb_typeof(p_expected_versions) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_expected_versions is an object: difference id → version');
+  elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
+    -- A version that cannot be read would be no check at all.
+    perform governance.fail('PT400', 'invalid_argument',
+      'A version in p_expected_versions is a whole number, as the case was answered with');
+  end if;
+  v_answer := governance.begin_command('case_action', p_command_id,
+    row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));
+  if v_answer is not null then return v_answer; end if;
+  -- Many at once, but not while a run is kept or a period closed: what is closed must be what was decided.
+  perform pg_advisory_xact_lock_shared(7254101);
+  if p_action = 'write_off' then
+    perform governance.lock_person(p_operator);
+  end if;
+  v_now := governance.now();
+  for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
+    select * into c from governance.reconciliation_cases x where x.difference_id = v_id for update;
+    v_refusal := governance.case_refusal(c, v_id, p_action, p_operator,
+      governance.stripe_whole(p_expected_versions -> v_id), governance.stripe_object(p_details -> 'correction'));
+    if v_refusal.hint is not null then
+      perform governance.fail(v_refusal.sqlstate, v_refusal.hint, v_refusal.message, case v_refusal.hint
+        when 'version_conflict' then governance.case_json(c)::text end);
+    end if;
+    -- Above the limit one person can only propose to write off.
+    v_waits := p_action = 'write_off' and c.blocks and governance.why_approver(c, p_operator, null, v_now) is not null;
+    v_is_alone := p_action = 'write_off' and c.blocks and not v_waits;
+    v_status := case p_action when 'investigate' then 'investigating' when 'propose' then 'proposed'
+      when 'approve' then case c.resolution when 'write_off' then 'written_off' else 'approved' end
+      when 'carry_forward' then 'carried_forward' when 'write_off' then case when v_waits then 'proposed'
+        else 'written_off' end when 'reopen' then 'open' else c.status end;
+    update governance.reconciliation_cases x set
+      status = v_status, status_at = case when x.status = v_status then x.status_at
+        else v_now end, updated_at = v_now, version = x.version + 1,
+      assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '')
+        else x.assigned_to end,
+      -- Whoever proposes may name what the report could not: the user, the tokens, another action.
+      correction = case p_action when 'propose' then x.correction || governance.stripe_object(p_details -> 'correction')
+        else x.correction end,
+      resolution = case when p_action = 'write_off' then 'write_off'
+        when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
+      proposed_by = case when p_action in ('propose', 'write_off') then p_operator
+        when p_action in ('note', 'assign', 'approve') then x.proposed_by end,
+      approved_by = case when p_action = 'approve' then p_operator
+        when p_action in ('note', 'assign') then x.approved_by end,
+      history = x.history || jsonb_strip_nulls(jsonb_build_object('at', v_now, 'by', p_operator, 'action', case
+        when v_waits then 'propose_write_off' else p_action end,
+        'reason', p_reason, 'details', nullif(p_details, '{}')))
+    where x.difference_id = v_id returning * into c;
+    if v_is_alone then
+      insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor,
+        currency)
+      select v_id, 'written_off', v_now, p_operator, s.tokens, s.amount_minor, c.currency
+        from governance.stake_of(c, null) s;
+    elsif p_action = 'reopen' then
+      delete from governance.lone_decisions d where d.difference_id = v_id and d.what = 'written_off';
+    end if;
+  end loop;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'case_' || p_action, p_reason, p_command_id,
+    jsonb_build_object('difference_ids', to_jsonb(p_difference_ids)));
+  return governance.end_command('case_action', p_command_id, jsonb_build_object('cases',
+    (select jsonb_agg(governance.case_json(x) order by x.difference_id) from governance.reconciliation_cases x
+      where x.difference_id = any (p_difference_ids))));
+end
+$$;
+comment on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) is
+  'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off (above the '
+  'limit only proposed, until somebody else approves), reopen; all of them or none. p_expected_versions names the '
+  'versions that were looked at. Audited. Errors: invalid_argument, not_found, version_conflict, already_decided, '
+  'not_proposed, same_person, nothing_to_post, unknown_user, idempotency_conflict.';
+revoke all on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb)
+  from public, anon, authenticated;
+grant execute on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) to service_role;
+
+create function governance.account_books(p_user_ids text[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
+    'name', a.display_name,
+    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+      'subscription', a.subscription_tokens,
+      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
+    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount,
+      'previous_balance', t.previous_balance,
+        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description)
+          order by t.transaction_id), '[]')
+      from (select * from governance.token_transactions x where x.account_id = a.account_id
+        order by x.transaction_id desc limit 100) t where t.xid = pg_current_xact_id()),
+    'lots', (select coalesce(jsonb_object_agg(l.lot_id,
+      jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen',
+      l.frozen,
+        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor,
+          'currency', l.currency)), '{}')
+      from governance.lots l where l.account_id = a.account_id))), '{}')
+  from governance.accounts a where a.user_id = any (p_user_ids)
+$$;
+comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of '
+  'accounts: what a preview compares.';
+
+create function governance.preview_correction(c governance.reconciliation_cases, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_effects jsonb;
+  v_users text[];
+  v_before jsonb;
+  v_after jsonb;
+begin
+  -- Done and undone: the preview is what will happen, not a guess at it.
+  begin
+    v_effects := governance.apply_correction(c.difference_id, c.correction, p_now);
+    select coalesce(array_agg(distinct e ->> 'user_id'), '{}') into v_users from jsonb_array_elements(v_effects) e
+      where e ->> 'user_id' is not null;
+    v_after := governance.account_books(v_users);
+    raise exception using errcode = 'PT0DR', message = 'preview';
+  exception when sqlstate 'PT0DR' then null;
+  end;
+  v_before := governance.account_books(v_users);
+  return jsonb_build_object('effects', v_effects, 'accounts', (
+    select coalesce(jsonb_agg(jsonb_build_object('user_id', a.key, 'name', a.value -> 'name', 'before',
+      coalesce(v_before #> array[a.key, 'balance'], '{}'), 'after', a.value -> 'balance',
+      'entries', a.value -> 'entries', 'lots', (
+        select coalesce(jsonb_agg(jsonb_build_object('lot_id', l.key::bigint, 'before',
+          v_before #> array[a.key, 'lots', l.key], 'after', l.value) order by l.key::bigint), '[]')
+        from jsonb_each(a.value -> 'lots') l where l.value is distinct from v_before #> array[a.key, 'lots', l.key]))
+          order by a.key), '[]')
+    from jsonb_each(v_after) a));
+end
+$$;
+comment on function governance.preview_correction(governance.reconciliation_cases, timestamptz) is
+  'What a correction would do: effects, and for each account its entries, balances and changed lots before and after. '
+  'Changes nothing. Errors: those of governance.apply_correction.';
+
+create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false,
+  p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  c governance.reconciliation_cases;
+  v_effects jsonb;
+  v_preview jsonb;
+  v_why text;
+begin
+  perform governance.check_id('p_difference_id', p_difference_id, 512);
+  perform governance.check_id('p_operator', p_operator);
+  if not coalesce(p_dry_run, false) then
+    perform pg_advisory_xact_lock_shared(7254101);
+    perform governance.lock_person(p_operator);
+  end if;
+  v_now := governance.now();
+  select * into c from governance.reconciliation_cases x where x.difference_id = p_difference_id for update;
+  if c.difference_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such case');
+  elsif c.status in ('posted', 'verified') then
+    return jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'effects',
+      coalesce(c.effects, '[]'), 'dry_run', false, 'posted_by', c.posted_by, 'posted_at', c.posted_at);
+  elsif p_expected_version <> c.version then
+    perform governance.fail('PT409', 'version_conflict',
+      format('%s was changed by %s in the meantime: it is %s now', left(p_difference_id, 100),
+      coalesce(c.history -> -1 ->> 'by', 'somebody'), replace(c.status, '_', ' ')), governance.case_json(c)::text);
+  end if;
+  if p_dry_run then
+    v_preview := governance.preview_correction(c, v_now);
+    v_why := case when c.status <> 'approved' then governance.why_approver(c, p_operator, v_preview -> 'effects', v_now)
+      end;
+    return v_preview || jsonb_build_object('difference_id', p_difference_id, 'status', c.status, 'dry_run', true,
+      'needs_approver', v_why is not null, 'why_approver', v_why);
+  elsif c.status not in ('proposed', 'approved') then
+    perform governance.fail('PT409', 'not_proposed',
+      format('This case is %s: propose its correction first', replace(c.status, '_', ' ')));
+  elsif c.resolution = 'write_off' then
+    perform governance.fail('PT409', 'not_proposed',
+      'It is proposed to write this case off: propose its correction first');
+  elsif c.status <> 'approved' and governance.needs_approver(c) then
+    perform governance.fail('PT403', 'approval_needed', governance.why_approver(c, p_operator, '[]', v_now));
+  end if;
+  v_effects := governance.apply_correction(p_difference_id, c.correction, v_now);
+  if c.status <> 'approved' then
+    v_why := governance.why_approver(c, p_operator, v_effects, v_now);
+    if v_why is not null then
+      perform governance.fail('PT403', 'approval_needed', v_why);
+    end if;
+  end if;
+  -- The clock anew: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
+  v_now := governance.now();
+  if c.status <> 'approved' then
+    insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)
+    select p_difference_id, 'posted', v_now, p_operator, s.tokens, s.amount_minor, c.currency
+      from governance.stake_of(c, v_effects) s;
+  end if;
+  update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now,
+    posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
+    history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
+  where x.difference_id = p_difference_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'post_correction',
+    (select a.account_id from governance.accounts a where a.user_id = v_effects #>> '{0,user_id}'),
+    c.class, left(p_difference_id, 255),
+      jsonb_build_object('difference_id', p_difference_id, 'correction', c.correction, 'effects', v_effects,
+      'proposed_by', c.proposed_by, 'approved_by', c.approved_by);
+  return jsonb_build_object('difference_id', p_difference_id, 'status', 'posted', 'effects', v_effects, 'dry_run',
+    false, 'posted_by', p_operator, 'posted_at', v_now);
+end
+$$;
+comment on function public.console_post_correction(text, text, boolean, int) is
+  'Books the correction of a proposed case, approved by a second person above the limit (settings '
+  'approval_above_tokens, approval_above_minor: of one correction, and of all that one person decides alone within 24 '
+  'hours); once, however often it is called. p_dry_run answers effects, entries, lots and balances before and after, '
+  'and changes nothing. Audited. Errors: invalid_argument, not_found, version_conflict, not_proposed, approval_needed, '
+  'already_granted, unknown_user, more_than_left, nothing_to_post.';
+revoke all on function public.console_post_correction(text, text, boolean, int) from public, anon, authenticated;
+grant execute on function public.console_post_correction(text, text, boolean, int) to service_role;
+
+create function public.console_preview_cases(p_difference_ids text[], p_action text, p_operator text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_id text;
+  c governance.reconciliation_cases;
+  v_refusal governance.refusal;
+  v_why text;
+  v_effects jsonb;
+  v_hint text;
+  v_message text;
+  v_state text;
+  v_included jsonb := '[]';
+  v_excluded jsonb := '[]';
+  v_waits bigint := 0;
+  v_tokens_added numeric := 0;
+  v_tokens_taken numeric := 0;
+  v_stake governance.stake;
+  v_more_tokens numeric := 0;
+  v_more_minor jsonb := '{}';
+begin
+  perform governance.check_id('p_operator', p_operator);
+  if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward',
+    'write_off', 'reopen', 'post') then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, post');
+  elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
+    or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+  end if;
+  for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
+    select * into c from governance.reconciliation_cases x where x.difference_id = v_id;
+    v_refusal := null;
+    v_effects := '[]';
+    v_stake := null;
+    if p_action <> 'post' then
+      v_refusal := governance.case_refusal(c, v_id, p_action, p_operator);
+      if v_refusal.hint is null and p_action = 'write_off' and c.blocks then
+        if governance.why_approver(c, p_operator, null, v_now, v_more_tokens,
+          coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0)) is not null then
+          v_waits := v_waits + 1;
+        else
+          v_stake := governance.stake_of(c, null);
+        end if;
+      end if;
+    elsif c.difference_id is null then
+      v_refusal := row('PT404', 'not_found', 'There is no such case');
+    elsif c.status not in ('proposed', 'approved') then
+      v_refusal := row('PT409', 'not_proposed',
+        format('It is %s: only what was proposed can be posted', replace(c.status, '_', ' ')));
+    elsif c.resolution = 'write_off' then
+      v_refusal := row('PT409', 'not_proposed', 'It is proposed to write it off');
+    else
+      begin
+        v_effects := governance.preview_correction(c, v_now) -> 'effects';
+        v_why := null;
+        if c.status <> 'approved' then
+          -- Each alone may be within the limit; with those before it, it must be too.
+          v_why := governance.why_approver(c, p_operator, v_effects, v_now, v_more_tokens,
+            coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0));
+          if v_why is null then v_stake := governance.stake_of(c, v_effects); end if;
+        end if;
+        if v_why is not null then
+          v_refusal := row('PT403', 'approval_needed', v_why);
+        end if;
+      exception when others then
+        get stacked diagnostics v_hint = pg_exception_hint, v_message = message_text, v_state = returned_sqlstate;
+        -- Our own refusals say why it cannot be included; anything else is a fault.
+        if v_state not like 'PT4%' then raise; end if;
+        v_refusal := row(v_state, v_hint, v_message);
+      end;
+    end if;
+    if v_stake.tokens is not null then
+      v_more_tokens := v_more_tokens + v_stake.tokens;
+      v_more_minor := v_more_minor
+        || jsonb_build_object(coalesce(c.currency, ''),
+        coalesce((v_more_minor ->> coalesce(c.currency, ''))::numeric, 0) + v_stake.amount_minor);
+    end if;
+    if v_refusal.hint is not null then
+      v_excluded := v_excluded
+        || jsonb_build_object('difference_id', v_id, 'code', v_refusal.hint, 'message', v_refusal.message);
+    else
+      v_included := v_included || jsonb_build_object('difference_id', v_id, 'version', c.version,
+        'users', case p_action when 'post'
+          then (select coalesce(jsonb_agg(distinct e -> 'user_id'), '[]') from jsonb_array_elements(v_effects) e)
+          else jsonb_build_array(c.user_id) end, 'currency', c.currency, 'amount_minor', c.amount_minor, 'tokens',
+          c.tokens);
+      select v_tokens_added + coalesce(sum(e.tokens) filter (where e.tokens > 0), 0),
+        v_tokens_taken - coalesce(sum(e.tokens) filter (where e.tokens < 0), 0)
+      into v_tokens_added, v_tokens_taken from jsonb_to_recordset(v_effects) e(tokens bigint);
+    end if;
+  end loop;
+  return jsonb_build_object('action', p_action,
+    'included', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', i ->> 'difference_id', 'version',
+      i -> 'version')), '[]') from jsonb_array_elements(v_included) i),
+    'excluded', v_excluded, 'waits_for_approval', v_waits,
+    'users', (select count(distinct u) from jsonb_array_elements(v_included) i cross
+      join lateral jsonb_array_elements_text(i -> 'users') u),
+    'tokens', (select coalesce(sum(abs((i ->> 'tokens')::bigint)), 0) from jsonb_array_elements(v_included) i),
+    'tokens_added', v_tokens_added, 'tokens_taken', v_tokens_taken,
+    'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount)
+      order by s.currency), '[]')
+      from (select i ->> 'currency' as currency, sum(abs((i ->> 'amount_minor')::bigint)) as amount
+        from jsonb_array_elements(v_included) i
+        where i ->> 'currency' is not null and (i ->> 'amount_minor')::bigint <> 0 group by 1) s));
+end
+$$;
+comment on function public.console_preview_cases(text[], text, text) is
+  'The blast radius of an action on many cases (those of console_case_action, or post): which are included, which not '
+  'and why, users, tokens and money at stake, and what posting would add and take. Each correction is done and undone '
+  'alone. Changes nothing. Errors: invalid_argument.';
+revoke all on function public.console_preview_cases(text[], text, text) from public, anon, authenticated;
+grant execute on function public.console_preview_cases(text[], text, text) to service_role;
+
+create function public.console_finance_counts() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'keeps_runs', exists (select from governance.reconciliation_runs),
+    'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),
+    'waiting_for_approval', (select count(*) from governance.reconciliation_cases c
+      where c.status = 'proposed' and c.blocks),
+    'stripe_events', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'closed_periods', (select count(*) from governance.reconciliation_periods),
+    'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
+    'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
+$$;
+comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a '
+  'second person must approve.';
+revoke all on function public.console_finance_counts() from public, anon, authenticated;
+grant execute on function public.console_finance_counts() to service_role;
+
+-- schemas/71_periods.sql
+-- Closing a period.
+
+create table governance.reconciliation_periods (
+  period_from timestamptz primary key,
+  period_to timestamptz not null check (period_to > period_from),
+  run_id text not null references governance.reconciliation_runs (run_id),
+  -- SHA-256 over what was closed: run, inputs by their hashes, cases.
+  seal bytea not null,
+  sealed jsonb not null,
+  closed_at timestamptz not null,
+  closed_by text not null,
+  sign_off text
+);
+
+comment on table governance.reconciliation_periods is 'Closed periods with their seal; append-only. What comes late is '
+  'posted in the period in which it comes.';
+
+create function public.console_close_period(p_command_id text, p_run_id text, p_operator text,
+  p_sign_off text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_answer jsonb;
+  v_run governance.reconciliation_runs;
+  v_block jsonb;
+  v_sealed jsonb;
+  v_seal bytea;
+  v_carried bigint;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_optional('p_sign_off', p_sign_off, 2000);
+  v_answer := governance.begin_command('close_period', p_command_id, row(p_run_id, p_operator, p_sign_off)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform pg_advisory_xact_lock(7254101);
+  -- After the lock: closes follow each other by the clock, as their seals do.
+  v_now := governance.now();
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
+  end if;
+  select k.value into v_block from jsonb_array_elements(governance.closing_checks(v_run, v_now)) with ordinality k
+  where k.value -> 'blocks' = 'true' and k.value -> 'ok' = 'false' order by k.ordinality limit 1;
+  if v_block is not null then
+    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'says');
+  end if;
+  v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period',
+    jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
+    'cases', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', c.difference_id, 'class', c.class, 'status',
+      c.status, 'amount_minor', c.amount_minor,
+      'currency', c.currency, 'tokens', c.tokens, 'effects', c.effects, 'history', c.history) order by c.difference_id),
+        '[]')
+      from governance.cases_closed_with(v_run) c),
+    'closed_at', v_now, 'closed_by', p_operator, 'sign_off', p_sign_off,
+    'seal_before', (select encode(p.seal, 'hex') from governance.reconciliation_periods p
+      order by p.closed_at desc, p.period_from desc limit 1));
+  v_seal := sha256(convert_to(v_sealed::text, 'UTF8'));
+  insert into governance.reconciliation_periods (period_from, period_to, run_id, seal, sealed, closed_at, closed_by,
+    sign_off)
+  values (v_run.period_from, v_run.period_to, p_run_id, v_seal, v_sealed, v_now, p_operator, p_sign_off);
+  -- Carried forward means: into the next period, where somebody must decide again.
+  with carried as (
+    update governance.reconciliation_cases c set status = 'open', status_at = v_now, resolution = 'correct',
+      proposed_by = null, approved_by = null, times_carried = c.times_carried + 1,
+      updated_at = v_now, version = c.version + 1,
+      history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'carried_over', 'reason',
+        'Its period was closed: it is a late item of the next one')
+    where c.status = 'carried_forward' and c.blocks
+      and c.difference_id in (select x.difference_id from governance.cases_in_close(v_run) x)
+    returning 1)
+  select count(*) into v_carried from carried;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'close_period', p_sign_off, p_command_id,
+    jsonb_build_object('run_id', p_run_id, 'seal', encode(v_seal, 'hex')));
+  return governance.end_command('close_period', p_command_id,
+    jsonb_build_object('period_from', v_run.period_from, 'period_to', v_run.period_to, 'run_id', p_run_id, 'seal',
+      encode(v_seal, 'hex'), 'closed_at', v_now, 'carried_over', v_carried));
+end
+$$;
+comment on function public.console_close_period(text, text, text, text) is
+  'Closes the period of a kept run whose differences are all dealt with, and seals it (SHA-256 over run, input hashes, '
+  'cases with their history, and the seal before). What was carried forward is open again, as a late item of the next '
+  'period. Audited. Errors: invalid_argument, not_found, incomplete_run, period_not_over, already_closed, superseded, '
+  'unexplained, still_open, idempotency_conflict.';
+revoke all on function public.console_close_period(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_close_period(text, text, text, text) to service_role;
+
+create function public.console_closed_periods() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id',
+    p.run_id, 'seal', encode(p.seal, 'hex'),
+    -- What is shown is what was sealed; only a text that fits is read.
+    'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
+      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off) is not distinct
+        from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
+        (p.sealed #>> '{period,to}')::timestamptz, (p.sealed ->> 'closed_at')::timestamptz, p.sealed ->> 'closed_by',
+          p.sealed ->> 'sign_off')
+      and (p.sealed ->> 'seal_before' is null
+        or exists (select from governance.reconciliation_periods b
+        where encode(b.seal, 'hex') = p.sealed ->> 'seal_before')) else false end,
+    'seal_before', p.sealed -> 'seal_before', 'cases', jsonb_array_length(p.sealed -> 'cases'),
+    'closed_at', p.closed_at, 'closed_by', p.closed_by, 'sign_off', p.sign_off) order by p.period_from desc), '[]')
+  from governance.reconciliation_periods p
+$$;
+comment on function public.console_closed_periods() is 'Closed periods, newest first, each with its seal, whether it '
+  'still fits, and the seal before, which must be there too.';
+revoke all on function public.console_closed_periods() from public, anon, authenticated;
+grant execute on function public.console_closed_periods() to service_role;
+
+-- Sets, not questions about one case: a close asks them of every case that there ever was. Inlined: no search_path.
+create function governance.cases_in_close(r governance.reconciliation_runs)
+  returns setof governance.reconciliation_cases
+  language sql stable as $$
+  select c.* from governance.reconciliation_cases c
+  left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
+  where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
+$$;
+comment on function governance.cases_in_close(governance.reconciliation_runs) is
+  'The cases that are a matter of closing with this run: found by it, or of its time or before. Late items of closed '
+  'periods among them.';
+
+create function governance.cases_closed_with(r governance.reconciliation_runs)
+  returns setof governance.reconciliation_cases
+  language sql stable as $$
+  select c.* from governance.cases_in_close(r) c
+  left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
+  where d.run_id is not null or c.status = 'carried_forward'
+    or c.status_at > coalesce((select max(p.closed_at) from governance.reconciliation_periods p), '-infinity')
+$$;
+comment on function governance.cases_closed_with(governance.reconciliation_runs) is
+  'The cases that are sealed with this run''s period: found by it, or decided since the last close.';
+
+create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce(p_figure, 'null') <> 'null'
+    and coalesce(governance.stripe_whole(p_figure) + coalesce(p_explained, 0) <> 0, true)
+$$;
+comment on function governance.is_unexplained(jsonb,
+  numeric) is 'Whether a figure of a report leaves something unexplained; one that is no whole number does.';
+
+create function governance.closing_checks(r governance.reconciliation_runs, p_now timestamptz) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_checks jsonb := '[]';
+  v_count bigint;
+  v_other bigint;
+  v_posted bigint;
+  v_text text;
+  v_closed governance.reconciliation_periods;
+begin
+  v_checks := v_checks || jsonb_build_object('check', 'kept_wholly', 'hint', 'incomplete_run', 'ok', r.is_complete,
+    'blocks', true, 'count', 0,
+    'says', case when r.is_complete then 'The run is kept with all its differences'
+      else 'The run is not kept wholly: keep it again' end);
+  v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok',
+    r.period_to <= p_now and r.period_to <= r.ledger_read_at, 'blocks', true, 'count', 0,
+    'says', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
+      then 'The period had not ended when the ledger was read: reconcile it again' else 'The period has ended' end);
+  select * into v_closed from governance.reconciliation_periods p
+    where p.period_from < r.period_to and p.period_to > r.period_from order by p.period_from limit 1;
+  v_checks := v_checks || jsonb_build_object('check', 'not_closed', 'hint', 'already_closed', 'ok',
+    v_closed.run_id is null, 'blocks', true, 'count', 0,
+    'says', case when v_closed.run_id is null then 'No part of it is closed'
+      else format('The period, or a part of it, is closed already (by %s)', v_closed.closed_by) end);
+  v_checks := v_checks || (select jsonb_build_object('check', 'newest_run', 'hint', 'superseded', 'ok', count(*) = 0,
+    'blocks', true, 'count', count(*),
+      'says', case when count(*) = 0 then 'It is the newest run of this period'
+        else 'A newer run of this period is kept: close with that one' end)
+    from governance.reconciliation_runs n
+      where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
+      and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
+  -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
+  -- difference of its own, and explains that much.
+  select string_agg(x.says, ', ' order by x.says), count(*) into v_text, v_count from (
+    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor') as says
+    from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b
+      where governance.is_unexplained(b -> 'unexplained_minor')
+    union all
+    select format('%s %s minor units in Stripe''s own figures', t ->> 'currency', t ->> 'unexplained_minor')
+    from jsonb_array_elements(coalesce(r.report -> 'tie_out', '[]')) t
+    where governance.is_unexplained(t -> 'unexplained_minor',
+      (select sum(d.amount_minor) from governance.reconciliation_run_differences d
+      where d.run_id = r.run_id and d.class = 'FEE_VARIANCE' and d.currency = t ->> 'currency'))
+    union all
+    select format('%s tokens (%s)', coalesce(nullif(f -> 'unexplained_tokens', '0'), f -> 'drift_tokens'), f ->> 'kind')
+    from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f
+    where governance.is_unexplained(f -> 'unexplained_tokens') or governance.is_unexplained(f -> 'drift_tokens')
+    union all
+    select format('%s %s minor units of deferred revenue (%s)', f ->> 'currency', f ->> 'unexplained_deferred_minor',
+      f ->> 'kind')
+    from jsonb_array_elements(coalesce(r.report -> 'roll_forward', '[]')) f
+      where governance.is_unexplained(f -> 'unexplained_deferred_minor')) x;
+  v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks',
+    true, 'count', v_count,
+    'says', case when v_count = 0
+      and jsonb_array_length(coalesce(r.report -> 'roll_forward', '[]')) = 0
+      then 'Nothing is unexplained in money; the report has no statement of tokens'
+      when v_count = 0 then 'Nothing is unexplained, in money or in tokens'
+        else 'Unexplained: ' || left(v_text, 500) end);
+  -- Differences of the run, and what is older and was never decided: a late item belongs to the next period.
+  select count(*) filter (where c.status in ('open', 'investigating')),
+    count(*) filter (where c.status in ('proposed', 'approved')),
+    count(*) filter (where c.status = 'posted') into v_count, v_other, v_posted
+  from governance.cases_in_close(r) c where governance.is_undecided(c);
+  v_checks := v_checks || jsonb_build_object('check', 'decided', 'hint', 'still_open', 'ok', v_count = 0, 'blocks',
+    true, 'count', v_count,
+    'says', case v_count when 0 then 'Every difference is decided'
+      when 1 then '1 difference is neither corrected, carried forward nor written off'
+      else format('%s differences are neither corrected, carried forward nor written off', v_count) end);
+  v_checks := v_checks || jsonb_build_object('check', 'posted', 'hint', 'still_open', 'ok', v_other = 0, 'blocks', true,
+    'count', v_other,
+    'says', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted'
+      else format('%s proposals are not posted', v_other) end);
+  v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_posted = 0, 'blocks',
+    true, 'count', v_posted,
+    'says', case v_posted when 0 then 'Every posted correction is verified by a run'
+      else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
+  -- To know, not to block.
+  select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
+  if v_closed.run_id is not null then
+    v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks',
+      false, 'count', 0,
+      'says', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended'
+        else 'It does not begin where the last closed period ended' end);
+  end if;
+  select count(*) into v_count from governance.webhook_events_processed w where w.status = 'quarantined';
+  v_checks := v_checks || jsonb_build_object('check', 'stripe_events', 'ok', v_count = 0, 'blocks', false, 'count',
+    v_count,
+    'says', case v_count when 0 then 'No Stripe event waits for a person'
+      when 1 then '1 Stripe event waits for a person' else format('%s Stripe events wait for a person', v_count) end);
+  return v_checks;
+end
+$$;
+comment on function governance.closing_checks(governance.reconciliation_runs,
+  timestamptz) is 'What closing a period with this run needs, each with whether it is so; closing itself asks the '
+    'same.';
+
+create function public.console_closing(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_run governance.reconciliation_runs;
+  v_checks jsonb;
+begin
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
+  end if;
+  v_checks := governance.closing_checks(v_run, governance.now());
+  return jsonb_build_object('run', governance.run_json(v_run), 'checks', v_checks,
+    'can_close', not exists (select from jsonb_array_elements(v_checks) k
+      where k -> 'blocks' = 'true' and k -> 'ok' = 'false'),
+    'decided', (select coalesce(jsonb_agg(jsonb_build_object('status', s.status, 'currency', s.currency, 'count', s.n,
+      'amount_minor', s.amount, 'tokens', s.tokens) order by s.status, s.currency nulls last), '[]')
+      from (select c.status, c.currency, count(*) as n, sum(abs(c.amount_minor)) as amount, sum(abs(c.tokens)) as tokens
+        from governance.cases_closed_with(v_run) c
+          where c.blocks and c.status in ('verified', 'carried_forward', 'written_off')
+        group by 1, 2) s));
+end
+$$;
+comment on function public.console_closing(text) is 'The checklist of closing a period with this run: what still '
+  'blocks it, and what was decided. Errors: not_found.';
+revoke all on function public.console_closing(text) from public, anon, authenticated;
+grant execute on function public.console_closing(text) to service_role;
+
+create function public.console_sealed_period(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_period governance.reconciliation_periods;
+begin
+  select * into v_period from governance.reconciliation_periods p where p.run_id = p_run_id;
+  if v_period.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'No period was closed with this run');
+  end if;
+  return jsonb_build_object('run_id', v_period.run_id, 'seal', encode(v_period.seal, 'hex'), 'sealed',
+    v_period.sealed::text);
+end
+$$;
+comment on function public.console_sealed_period(text) is 'What was sealed, as the very text over whose UTF-8 bytes '
+  'the seal is the SHA-256: anybody can check it. Errors: not_found.';
+revoke all on function public.console_sealed_period(text) from public, anon, authenticated;
+grant execute on function public.console_sealed_period(text) to service_role;
+
+create trigger reconciliation_periods_append_only before update or delete
+  or truncate on governance.reconciliation_periods
+  for each statement execute function governance.refuse_change();
+
+-- schemas/80_proof.sql
+-- The proof: whether the books are sound.
+
+create function public.verify_ledger(p_user_id text default null) returns jsonb
+  -- Estimates of what unnest answers are wild: compiling for them took longer than the work.
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = force_custom_plan as $$
+declare
+  v_account_id bigint;
+  v_accounts bigint;
+  v_entries bigint;
+  v_problems jsonb;
+begin
+  if p_user_id is not null then
+    perform governance.check_id('p_user_id', p_user_id);
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+    end if;
+  end if;
+  with chained as (
+    select t.transaction_id, t.account_id, t.amount, t.previous_balance, t.new_balance, t.previous_hash, t.hash,
+      t.lot_changes,
+      case when t.transaction_type = 'usage' then t.decision_id end as decision_id,
+      governance.entry_hash(t.previous_hash,
+        governance.entry_payload(t.transaction_id, t.created_at, t.transaction_type, t.amount,
+        t.previous_balance, t.new_balance, t.debt_after, t.lot_changes, t.decision_id, a.user_id, t.reference,
+          t.description, t.metadata)) as expected_hash,
+      lag(t.hash) over w as hash_before, coalesce(lag(t.new_balance) over w, 0) as balance_before,
+        t.debt_after - coalesce(lag(t.debt_after) over w, 0) as debt
+    from governance.token_transactions t join governance.accounts a using (account_id)
+    where v_account_id is null or t.account_id = v_account_id
+    window w as (partition by t.account_id order by t.transaction_id)
+  ), ledgers as (
+    -- What calls were charged stands in their entries for ever: what left the lots, and what was added to the debt.
+    select c.account_id, count(*) as entries, count(c.decision_id) as calls,
+      sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
+      array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
+        when c.hash <> c.expected_hash then 'hash_mismatch'
+        when c.previous_hash is distinct from c.hash_before then 'chain_broken'
+        when c.previous_balance <> c.balance_before
+          or c.new_balance <> c.previous_balance + c.amount then 'balance_discontinuity'
+        else 'lot_changes_mismatch' end))
+      filter (where c.hash <> c.expected_hash or c.previous_hash is distinct from c.hash_before
+        or c.previous_balance <> c.balance_before or c.new_balance <> c.previous_balance + c.amount
+        or (case cardinality(c.lot_changes) when 2 then c.lot_changes[2] when 0 then 0
+          else (select sum(x.v)::bigint from unnest(c.lot_changes) with ordinality x(v, n) where x.n % 2 = 0)
+            end) <> c.amount) as problems
+    from chained c group by c.account_id
+  ), moved as (
+    -- Nearly every entry moves one lot: only the others are taken apart. Of a lot's seals the last one stands.
+    select m.account_id, m.lot_id, sum(m.tokens) as net, max(m.seal collate "C") as seal
+    from (
+      select t.account_id, t.lot_changes[1] as lot_id, t.lot_changes[2] as tokens,
+        case when t.metadata is not null and governance.seals_lot(t.transaction_type, t.lot_changes, t.metadata)
+          then lpad(t.transaction_id::text, 19, '0') || (t.metadata ->> 'lot_seal') end as seal
+      from governance.token_transactions t
+      where cardinality(t.lot_changes) = 2 and (v_account_id is null or t.account_id = v_account_id)
+      union all
+      select t.account_id, t.lot_changes[n * 2 - 1], t.lot_changes[n * 2], null
+      from governance.token_transactions t cross join lateral generate_series(1, (cardinality(t.lot_changes) + 1) / 2) n
+      where cardinality(t.lot_changes) > 2 and (v_account_id is null or t.account_id = v_account_id)) m
+    group by 1, 2
+  ), lot_problems as (
+    select coalesce(l.account_id, m.account_id) as account_id, coalesce(l.lot_id, m.lot_id) as lot_id,
+      coalesce(l.remaining, 0) as remaining, coalesce(m.net, 0) as net, governance.lot_seal(l) as found,
+        substr(m.seal, 20) as expected
+    from (select * from governance.lots x where v_account_id is null or x.account_id = v_account_id) l
+    full join moved m on m.lot_id = l.lot_id and m.account_id = l.account_id
+    where coalesce(l.remaining, -1) <> coalesce(m.net, -1)
+      or l.granted <> l.remaining + l.frozen + l.spent + l.expired + l.clawed_back
+      or substr(m.seal, 20) <> governance.lot_seal(l) or (not l.is_open and l.remaining + l.frozen > 0)
+  ), source_problems as (
+    -- Where a lot's money came from: as its payment is called, and as the last record of its price says, which says
+    -- what its entry says.
+    select x.account_id, x.lot_id
+    from (
+      select distinct on (l.lot_id) l.account_id, l.lot_id,
+        l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id
+          or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
+        l.amount_minor is distinct from r.amount_minor or l.currency is distinct
+          from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
+          or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
+      from governance.lots l join governance.stripe_lots s using (lot_id)
+        join governance.stripe_payments p using (payment_id)
+      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel')
+      left join governance.token_transactions t on t.transaction_id = r.transaction_id
+      where v_account_id is null or l.account_id = v_account_id
+      order by l.lot_id, r.transaction_id desc) x
+    where x.is_renamed or x.is_repriced
+  ), live as (
+    select l.account_id,
+      coalesce(sum(l.remaining) filter (where l.kind = 'subscription'), 0) as subscription,
+      coalesce(sum(l.remaining) filter (where l.kind = 'purchased'), 0) as purchased,
+      coalesce(sum(l.remaining) filter (where l.kind = 'promotional'), 0) as promotional,
+      min(l.expires_at) filter (where l.remaining > 0) as expires_at
+    from governance.lots l where l.is_open and (v_account_id is null or l.account_id = v_account_id) group by 1
+  ), call_problems as (
+    -- A call's entry outlives its row: an entry whose call is gone is in order unless the call's key is still there.
+    select coalesce(t.account_id, r.account_id) as account_id, coalesce(t.decision_id, r.decision_id) as decision_id,
+      t.transaction_id,
+      case when r.decision_id is null then 'request_missing' when t.transaction_id is not null then 'request_mismatch'
+        when r.status = 'settled' then 'usage_entry_missing' else 'hold_event_missing' end as problem,
+      r.charged_tokens - r.unpaid_tokens as found, -t.amount as expected
+    from (select x.account_id, x.decision_id, x.transaction_id, x.amount, x.reference, x.created_at
+      from governance.token_transactions x
+      where x.transaction_type = 'usage' and x.decision_id is not null
+        and (v_account_id is null or x.account_id = v_account_id)) t
+    full join (select y.account_id, y.decision_id, y.status, y.request_id, y.transaction_id, y.charged_tokens,
+      y.unpaid_tokens, y.ended_at
+      from governance.requests y where v_account_id is null or y.account_id = v_account_id) r
+      on r.decision_id = t.decision_id
+    left join governance.hold_events h on h.decision_id = r.decision_id and h.kind = r.status
+    left join governance.request_keys k on k.request_id = t.reference and k.decision_id = t.decision_id
+      and r.decision_id is null
+    where case
+      when r.decision_id is null then k.decision_id is not null
+      when t.transaction_id is null then r.status = 'settled'
+        or (r.status not in ('blocked', 'held') and h.decision_id is null)
+      else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id is distinct
+        from t.reference or r.transaction_id is distinct from t.transaction_id
+        or r.charged_tokens - r.unpaid_tokens is distinct from -t.amount or r.ended_at is distinct from t.created_at end
+  ), calls as (
+    select r.account_id, case when r.status = 'settled' then r.settled_model end as model,
+      case when r.status = 'settled' then coalesce(r.task_type, '') end as task_type, case
+        when r.status = 'settled' then coalesce(r.scope_id, '') end as scope_id,
+      count(*) as calls, count(r.message_hash) as messages, sum(r.input_tokens) as input_tokens,
+        sum(r.output_tokens) as output_tokens,
+      sum(r.charged_tokens) as charged_tokens, coalesce(sum(r.cost_micros), 0) as cost_micros,
+      sum(r.reserved_tokens) filter (where r.status = 'held') as held,
+        min(r.created_at) filter (where r.status = 'held') as held_from,
+      min(r.expires_at) filter (where r.status = 'held') as held_until,
+      -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
+      -- to nobody.
+      max(array[r.decision_id, r.seen_messages_today,
+        (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval '4 '
+          'days') as last_seen
+    from governance.requests r join governance.accounts a using (account_id)
+    where v_account_id is null or r.account_id = v_account_id
+    group by 1, 2, 3, 4
+  ), account_calls as (
+    select c.account_id, sum(c.calls) filter (where c.model is not null) as settled, sum(c.held) as held,
+      min(c.held_from) as held_from,
+      min(c.held_until) as held_until, max(c.last_seen) as last_seen
+    from calls c group by 1
+  ), used as (
+    -- What was imported was counted too, and is no call of ours.
+    select d.account_id, d.model, d.task_type, d.scope_id, sum(d.calls) as calls, sum(d.messages) as messages,
+      sum(d.input_tokens) as input_tokens,
+      sum(d.output_tokens) as output_tokens, sum(d.charged_tokens) as charged_tokens, sum(d.cost_micros) as cost_micros,
+      sum(d.charged_tokens) filter (where d.day = a.local_day) as day_tokens,
+        sum(d.cost_micros) filter (where d.day = a.local_day) as day_cost,
+      sum(d.charged_tokens) filter (where d.day >= a.local_month
+        and d.day < a.local_month + interval '1 month') as month_tokens,
+      sum(d.cost_micros) filter (where d.day >= a.local_month
+        and d.day < a.local_month + interval '1 month') as month_cost
+    from (
+      select u.account_id, u.day, u.model, u.task_type, u.scope_id, u.calls, u.messages, u.input_tokens,
+        u.output_tokens, u.charged_tokens, u.cost_micros
+      from governance.usage_daily u where v_account_id is null or u.account_id = v_account_id
+      union all
+      select i.account_id, i.day, i.model, i.task_type, '', -1, -1, -i.input_tokens, -i.output_tokens, 0,
+        -coalesce(i.cost_micros, 0)
+      from governance.imported_usage i where v_account_id is null or i.account_id = v_account_id) d
+    join governance.accounts a using (account_id)
+    group by 1, 2, 3, 4
+  ), account_used as (
+    select u.account_id, sum(u.calls) as calls, sum(u.charged_tokens) as charged, sum(u.day_tokens) as day_tokens,
+      sum(u.day_cost) as day_cost,
+      sum(u.month_tokens) as month_tokens, sum(u.month_cost) as month_cost
+    from used u group by 1
+  ), usage_problems as (
+    select account_id, model, task_type, scope_id, p.measure, p.found, p.expected
+    from used u full join (select * from calls c where c.model is not null) r
+      using (account_id, model, task_type, scope_id)
+    left join ledgers l using (account_id) left join account_calls y using (account_id)
+    cross join lateral (values
+      ('calls', u.calls, r.calls), ('messages', u.messages, r.messages),
+        ('input_tokens', u.input_tokens, r.input_tokens),
+      ('output_tokens', u.output_tokens, r.output_tokens), ('charged_tokens', u.charged_tokens, r.charged_tokens),
+      ('cost_micros', u.cost_micros, r.cost_micros)) p(measure, found, expected)
+    -- Where retention has dropped calls, the roll-up may have more than the calls that are left, never less.
+    where case when l.calls > coalesce(y.settled, 0) then coalesce(p.found, 0) < p.expected
+      else coalesce(p.found, 0) <> coalesce(p.expected, 0) end
+  ), account_problems as (
+    select a.account_id, p.problem, to_jsonb(p.found) as found, to_jsonb(p.expected) as expected
+    from governance.accounts a
+    left join live v using (account_id) left join ledgers g using (account_id) left
+      join account_calls c using (account_id) left join account_used u using (account_id)
+    left join lateral (select t.* from governance.token_transactions t where t.account_id = a.account_id
+      order by t.transaction_id desc limit 1) last on true
+    cross join lateral (values
+      ('balance_mismatch', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+        coalesce(last.new_balance, 0)),
+      ('lots_mismatch', coalesce(v.subscription + v.purchased + v.promotional, 0),
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens),
+      ('subscription_mismatch', coalesce(v.subscription, 0), a.subscription_tokens),
+      ('purchased_mismatch', coalesce(v.purchased, 0), a.purchased_tokens),
+      ('promotional_mismatch', coalesce(v.promotional, 0), a.promotional_tokens),
+      ('debt_mismatch', a.debt_tokens, coalesce(last.debt_after, 0)),
+      ('entries_missing', coalesce(last.transaction_id, 0), coalesce(a.last_transaction_id, 0)),
+      ('head_mismatch', case when last.hash is distinct from a.last_hash then 1 else 0 end, 0),
+      ('over_reserved', greatest(a.reserved_tokens - a.subscription_tokens - a.purchased_tokens - a.promotional_tokens,
+        0), 0),
+      ('holds_mismatch', a.reserved_tokens, coalesce(c.held, 0)),
+      ('usage_mismatch', coalesce(u.charged, 0), coalesce(g.charged, 0)),
+      ('usage_mismatch', coalesce(u.calls, 0), coalesce(g.calls, 0)),
+      ('day_tokens_mismatch', a.day_tokens, coalesce(u.day_tokens, 0)),
+      ('month_tokens_mismatch', a.month_tokens, coalesce(u.month_tokens, 0)),
+      ('day_cost_mismatch', a.day_cost_micros, coalesce(u.day_cost, 0)),
+      ('month_cost_mismatch', a.month_cost_micros, coalesce(u.month_cost, 0)),
+      -- No call since the day turned, or since new time zones moved its end and left its count.
+      ('day_messages_mismatch', a.day_messages, case when a.day_messages = 0 and coalesce(c.last_seen[3], 0) = 0 then 0
+        else coalesce(c.last_seen[2], 0) end)
+    ) p(problem, found, expected)
+    where (v_account_id is null or a.account_id = v_account_id) and p.found is distinct from p.expected
+    union all
+    select a.account_id, p.problem, to_jsonb(p.found), to_jsonb(p.latest)
+    from governance.accounts a left join live v using (account_id) left join account_calls c using (account_id)
+    cross join lateral (values
+      ('lots_check_mismatch', a.lots_check_at, v.expires_at),
+      ('holds_from_mismatch', a.holds_from, c.held_from),
+      ('holds_check_mismatch', a.holds_check_at, c.held_until)) p(problem, found, latest)
+    where (v_account_id is null or a.account_id = v_account_id)
+      and (p.found > p.latest or (p.found is null) <> (p.latest is null)
+        and (p.latest is not null or p.problem <> 'lots_check_mismatch'))
+  ), orphans as (
+    -- Books whose account was deleted: no join with accounts would show them.
+    select x.account_id from (select t.account_id from governance.token_transactions t union select l.account_id
+      from governance.lots l
+      union select u.account_id from governance.usage_daily u) x
+    where v_account_id is null and not exists (select from governance.accounts a where a.account_id = x.account_id)
+  ), anchors as (
+    -- A forged one may say anything: what is no number and no hash is a mismatch.
+    select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
+      coalesce(lag(x.hash) over w, '') as hash_before,
+      lead(x.audit_id) over w is null as is_last
+    from (select y.audit_id, case when y.details ->> 'upto' ~ '^[0-9]{1,18}$' then (y.details ->> 'upto')::bigint
+      end as upto,
+        case when y.details ->> 'hash' ~ '^[0-9a-f]{64}$' then y.details ->> 'hash' end as hash
+      from governance.audit_log y where y.action = 'ledger_anchor' and v_account_id is null) x
+    window w as (order by x.audit_id)
+  ), anchor_problems as (
+    select a.upto from anchors a cross join lateral (
+      select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
+      where t.transaction_id > a.after and t.transaction_id <= a.upto) e
+    where a.hash is null or a.upto is null or a.hash is distinct
+      from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    union
+    select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
+    where s.key = 'anchored_ledger' and v_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
+  ), problems as (
+    select null::bigint as account_id, jsonb_build_object('problem', 'anchor_mismatch', 'upto', a.upto) as problem,
+      0 as rank, a.upto as n from anchor_problems a
+    union all
+    select o.account_id, jsonb_build_object('problem', 'account_missing'), 0, o.account_id from orphans o
+    union all
+    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g cross
+      join lateral unnest(g.problems[:1000]) e(problem)
+    union all
+    select l.account_id, case when l.found <> l.expected and l.remaining = l.net
+      then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected',
+        l.expected)
+      else jsonb_build_object('problem', 'lot_mismatch', 'grant_id', l.lot_id, 'found', l.remaining, 'expected', l.net)
+        end, 2, l.lot_id
+    from lot_problems l
+    union all
+    select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'grant_id', x.lot_id), 2, x.lot_id
+      from source_problems x
+    union all
+    select p.account_id, jsonb_build_object('problem', p.problem, 'found', p.found, 'expected', p.expected), 3, 0
+      from account_problems p
+    union all
+    select c.account_id, jsonb_strip_nulls(jsonb_build_object('problem', c.problem, 'decision_id', c.decision_id,
+      'transaction_id', c.transaction_id,
+      'found', c.found, 'expected', c.expected)), 4, c.decision_id from call_problems c
+    union all
+    select u.account_id, jsonb_build_object('problem', 'usage_mismatch', 'model', u.model, 'task_type', u.task_type,
+      'scope_id', u.scope_id,
+      'measure', u.measure, 'found', coalesce(u.found, 0), 'expected', coalesce(u.expected, 0)), 5, 0
+        from usage_problems u
+  )
+  select
+    (select count(*) from governance.accounts a where v_account_id is null or a.account_id = v_account_id),
+    (select coalesce(sum(g.entries), 0) from ledgers g),
+    (select coalesce(jsonb_agg(s.problem), '[]') from (
+      select p.problem || case when a.user_id is not null then jsonb_build_object('user_id', a.user_id)
+        when p.account_id is not null then jsonb_build_object('account_id', p.account_id) else '{}' end as problem
+      from problems p left join governance.accounts a using (account_id) order by p.rank, p.n limit 1000) s)
+  into v_accounts, v_entries, v_problems;
+  return jsonb_build_object('accounts_checked', v_accounts, 'entries_checked', v_entries, 'problems', v_problems,
+    'anchor', (select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash')
+      from governance.maintenance_state s
+      where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'));
+end
+$$;
+comment on function public.verify_ledger(text) is
+  'Checks the proof of one account, or of all: chain of hashes, continuity of balances, lots against entries and their '
+  'seals, account and counters against both, calls and roll-up against entries, all entries against the daily anchors. '
+  'problems is empty when all is sound; at most 1,000 are named (supabase/CONVENTIONS.md lists them). anchor is the '
+  'last one: upto, hash. Errors: invalid_argument, unknown_user.';
+revoke all on function public.verify_ledger(text) from public, anon, authenticated;
+grant execute on function public.verify_ledger(text) to service_role;
+revoke all on function public.verify_ledger(text) from public, anon, authenticated;
+grant execute on function public.verify_ledger(text) to service_role;
+
+create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_after bigint;
+  v_row record;
+  v_last bigint;
+  v_found int := 0;
+begin
+  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
+    where s.key = 'checked_rollups' for update skip locked;
+  if v_after is null then
+    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
+      on conflict do nothing;
+    return 0;
+  end if;
+  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
+  for v_row in
+    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
+        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
+        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
+    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
+  loop
+    v_last := v_row.account_id;
+    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
+      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
+        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
+          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
+        null, null, v_row.local_day::text, '{}', p_now);
+    end if;
+  end loop;
+  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
+    updated_at = clock_timestamp() where s.key = 'checked_rollups';
+  return v_found;
+end
+$$;
+comment on function governance.check_rollups(timestamptz,
+  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+    'alert, changes nothing.';
+
+create function public.verify_purchases() returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_problems jsonb;
+begin
+  with problems as (
+    select 'lot_mismatch' as problem, s.lot_id, s.payment_id
+    from governance.stripe_lots s left join governance.lots l using (lot_id)
+    -- What the money took back is what left the lot and what is owed for it, until a correction takes its part.
+    where ((s.reversed + s.clawed is distinct from l.clawed_back + s.owed or s.tokens <> l.granted)
+        and not exists (select from governance.purchase_records r
+          where r.lot_id = s.lot_id and r.record_type = 'adjustment'))
+      or s.dispute_state not in ('none', 'held', 'released', 'clawed') or (l.frozen > 0 and s.dispute_state <> 'held')
+    union all
+    select 'payment_mismatch', null, p.payment_id
+    from governance.stripe_payments p
+    where least(p.amount_minor, p.refunded_minor, p.refunded_override_minor) < 0 or p.currency !~ '^[a-z]{3}$'
+      or num_nonnulls(p.payment_intent_id, p.charge_id, p.checkout_session_id, p.invoice_id) = 0
+    union all
+    select 'account_mismatch', s.lot_id, s.payment_id
+    from governance.stripe_lots s join governance.lots l using (lot_id) left
+      join governance.stripe_payments p on p.payment_id = s.payment_id
+    where p.account_id is distinct from l.account_id
+    union all
+    select 'record_mismatch', r.lot_id, r.payment_id
+    from governance.purchase_records r left join governance.token_transactions t using (transaction_id)
+    where t.account_id is distinct from r.account_id or t.created_at is distinct from r.created_at
+      or r.record_type not in ('grant', 'refund', 'restoration', 'dispute_hold', 'dispute_release', 'dispute_clawback',
+        'adjustment', 'promotional', 'relabel')
+    union all
+    select 'record_missing', s.lot_id, s.payment_id
+    from governance.stripe_lots s
+    where not exists (select from governance.purchase_records r where r.lot_id = s.lot_id and r.record_type = 'grant')
+    union all
+    select 'event_mismatch', null, w.payment_id
+    from governance.webhook_events_processed w
+    where w.status not in ('processed', 'quarantined', 'dismissed')
+      or (w.status = 'quarantined') <> (w.payload is not null)
+  )
+  select coalesce(jsonb_agg(to_jsonb(x)), '[]') into v_problems
+  from (select * from problems p order by p.problem, p.payment_id, p.lot_id limit 1000) x;
+  return jsonb_build_object('problems', v_problems, 'payments', (select count(*) from governance.stripe_payments),
+    'lots', (select count(*) from governance.stripe_lots));
+end
+$$;
+comment on function public.verify_purchases() is
+  'Checks the books of payments beside public.verify_ledger: what refunds and disputes took against the lots, '
+  'payments, their records and events. problems is empty when all is sound; at most 1,000 are named.';
+revoke all on function public.verify_purchases() from public, anon, authenticated;
+grant execute on function public.verify_purchases() to service_role;
+
+create function governance.anchor_ledger(p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_day text := (p_now at time zone 'UTC')::date;
+  v_state jsonb;
+  v_upto bigint;
+  v_entries bigint;
+  v_hash text;
+begin
+  select s.value into v_state from governance.maintenance_state s
+    where s.key = 'anchored_ledger' and s.value ->> 'day' is distinct from v_day for update skip locked;
+  -- Up to the entries that were followed when the last anchor was made, once every transaction that can have had an id
+  -- among them has ended.
+  if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x
+    where x < (v_state ->> 'mark_xid')::xid8) then return; end if;
+  select max(x.transaction_id), count(*),
+    encode(sha256(decode(v_state ->> 'hash', 'hex') || string_agg(x.hash, ''::bytea order by x.transaction_id)), 'hex')
+  into v_upto, v_entries, v_hash
+  from (select t.transaction_id, t.hash from governance.token_transactions t
+    where t.transaction_id > (v_state ->> 'upto')::bigint and t.transaction_id <= (v_state ->> 'mark')::bigint
+      order by t.transaction_id limit 1000000) x;
+  if v_entries > 0 then
+    v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
+    insert into governance.audit_log (created_at, action, details)
+    values (p_now, 'ledger_anchor', jsonb_build_object('upto', v_upto, 'entries', v_entries, 'hash', v_hash));
+    raise log 'governance: ledger anchor % up to entry %', v_hash, v_upto;
+  end if;
+  -- A long history is anchored in several rounds.
+  if v_entries < 1000000 then
+    v_state := v_state || jsonb_build_object('day', v_day, 'mark_xid', pg_current_xact_id(),
+      'mark', (select (f.value ->> 'consumed')::bigint from governance.maintenance_state f
+        where f.key = 'followed_events'));
+  end if;
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+    where s.key = 'anchored_ledger';
+end
+$$;
+comment on function governance.anchor_ledger(timestamptz) is
+  'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
+  'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
+
+-- schemas/90_upkeep.sql
+-- Upkeep: what happens without anybody asking.
+
+create table governance.maintenance_state (
+  key text primary key,
+  value jsonb not null,
+  updated_at timestamptz not null default now()
+);
+
+comment on table governance.maintenance_state is 'Where upkeep left off.';
+
+create function governance.keep_partitions(p_now timestamptz, out created int, out dropped int, out is_done boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_before timestamptz := p_now - (select c.decision_retention_days from governance.active_config c) * interval '1 day';
+  v_timeout text := current_setting('lock_timeout');
+  v_partition record;
+  v_is_waiting boolean;
+  v_after bigint;
+  v_last bigint;
+  v_count int;
+begin
+  created := 0;
+  dropped := 0;
+  is_done := true;
+  if not pg_try_advisory_xact_lock(7254016) then return; end if;
+  -- Making or dropping a month needs the table of calls alone for a moment: not now, if someone stays in it.
+  perform set_config('lock_timeout', '300ms', true);
+  if exists (select from generate_series(-1, 2) g
+    where to_regclass('governance.requests_'
+      || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
+    begin
+      created := governance.ensure_request_partitions((p_now - interval '1 month')::date,
+        (p_now + interval '2 months')::date);
+    exception when lock_not_available then
+      is_done := false;
+    end;
+  end if;
+  for v_partition in
+    select c.oid::regclass as name,
+      (regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz as ends_at
+    from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'governance.requests'::regclass and pg_catalog.pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+    order by 2
+  loop
+    continue when v_partition.ends_at is null or v_partition.ends_at > v_before;
+    -- A hold that is open, or waits for a person, keeps its month.
+    execute format('select exists (select from %s where status in (''held'', ''quarantined''))', v_partition.name)
+      into v_is_waiting;
+    continue when v_is_waiting;
+    -- First the keys of its calls, a batch a round, then the month itself in a moment.
+    select coalesce((s.value ->> 'after')::bigint, -1) into v_after from governance.maintenance_state s
+    where s.key = 'dropping' and s.value ->> 'partition' = v_partition.name::text;
+    execute format('with batch as (select request_id,
+      decision_id from %s where decision_id > $1 order by decision_id limit 20000),
+      gone as (delete from governance.request_keys k using batch b where k.request_id = b.request_id
+        and k.decision_id = b.decision_id)
+      select max(decision_id), count(*) from batch', v_partition.name) into v_last, v_count using coalesce(v_after, -1);
+    insert into governance.maintenance_state as s (key, value)
+      values ('dropping', jsonb_build_object('partition', v_partition.name::text, 'after', coalesce(v_last, v_after)))
+    on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+    if v_count = 20000 then
+      is_done := false;
+      exit;
+    end if;
+    begin
+      execute format('drop table %s', v_partition.name);
+      dropped := dropped + 1;
+    exception when lock_not_available then
+      is_done := false;
+      exit;
+    end;
+  end loop;
+  perform set_config('lock_timeout', v_timeout, true);
+end
+$$;
+comment on function governance.keep_partitions(timestamptz) is
+  'Makes the months of calls that are to come, and drops those older than the setting decision_retention_days, with '
+  'the keys of their calls.';
+
+create function governance.purge(p_now timestamptz, p_limit int default 5000, out rows_purged int,
+  out webhook_events_purged int)
+  language plpgsql set search_path = '' as $$
+declare
+  v_calls_before timestamptz := p_now - (select c.decision_retention_days
+    from governance.active_config c) * interval '1 day';
+  v_count int;
+begin
+  rows_purged := 0;
+  webhook_events_purged := 0;
+  if not pg_try_advisory_xact_lock(7254017) then return; end if;
+  with gone as (
+    delete from governance.requests_default r where r.decision_id in (
+      select d.decision_id from governance.requests_default d
+        where d.created_at < v_calls_before and d.status not in ('held', 'quarantined') limit p_limit)
+    returning r.request_id, r.decision_id)
+  delete from governance.request_keys k using gone g
+    where k.request_id = g.request_id and k.decision_id = g.decision_id;
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.hold_events h where h.event_id in (
+    select o.event_id from governance.hold_events o
+    where o.created_at < v_calls_before
+      and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.minute_totals m where m.minute < p_now - interval '2 days';
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.recent_usage u where u.slot < p_now - interval '2 days';
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  -- A command may be repeated for 30 days.
+  delete from governance.commands c where (c.kind, c.command_id) in (
+    select o.kind, o.command_id from governance.commands o
+      where o.created_at < least(p_now, clock_timestamp()) - interval '35 days' limit p_limit);
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  -- An alert is kept as long as it is shown, and as long as its period may still run.
+  delete from governance.alert_events e where e.alert_event_id in (
+    select o.alert_event_id from governance.alert_events o
+    where o.created_at < p_now - governance.alert_retention()
+      and (o.period_key = '' or o.created_at < p_now - interval '400 days'
+      or (length(o.period_key) > 8 and o.created_at < p_now - interval '40 days')) limit p_limit);
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.notifications n where n.notification_id in (
+    select o.notification_id from governance.notifications o where o.created_at < p_now - interval '30 days'
+      limit p_limit);
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  if to_regclass('governance.webhook_events_processed') is not null then
+    execute 'delete from governance.webhook_events_processed w where w.event_id in (
+      select o.event_id from governance.webhook_events_processed o
+        where o.received_at < $1 - interval ''30 days'' and o.status <> ''quarantined'' limit $2)'
+      using p_now, p_limit;
+    get diagnostics webhook_events_purged = row_count;
+  end if;
+end
+$$;
+comment on function governance.purge(timestamptz, int) is 'Clears what has outlived its use, some at a time.';
+
+create function governance.maintenance_answer(p_counts jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select '{"expired_reservations": 0, "expired_grants": 0, "allowances_reset": 0, "days_aggregated": 0,
+    "webhook_events_purged": 0, "alerts_triggered": 0,
+    "notifications_queued": 0, "partitions_created": 0, "partitions_dropped": 0, "rows_purged": 0,
+      "rollup_problems": 0, "accounts_failed": 0,
+    "events_followed": 0, "more": false}'::jsonb || p_counts
+$$;
+comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where '
+  'nothing was done.';
+
+create function public.run_maintenance() returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_now timestamptz := governance.now();
+  v_until timestamptz := clock_timestamp() + interval '2 seconds';
+  v_followed bigint := 0;
+  v_count int := 0;
+  v_months record;
+  v_days int;
+  v_alerts int;
+  v_queued int;
+  v_purged record;
+  v_rolled record;
+  v_problems int;
+begin
+  -- First, while this transaction has written nothing: see follow_events.
+  loop
+    v_count := governance.follow_events(2000);
+    v_followed := v_followed + v_count;
+    exit when v_count = 0 or clock_timestamp() > v_until;
+  end loop;
+  v_days := governance.aggregate_days();
+  select * into v_purged from governance.purge(v_now);
+  v_problems := governance.check_rollups(v_now);
+  perform governance.anchor_ledger(v_now);
+  v_alerts := v_problems + governance.evaluate_alerts(v_now);
+  v_queued := governance.queue_notifications(v_now);
+  if v_alerts > 0 or v_queued > 0 then
+    perform governance.ring('alerts', v_now);
+  end if;
+  -- Last, because the calls of these accounts wait until this round is over.
+  select * into v_rolled from governance.roll_due_accounts(v_now, 1000, interval '500 milliseconds');
+  if v_rolled.expired_holds > 0 then
+    perform governance.ring('feed', v_now);
+  end if;
+  select * into v_months from governance.keep_partitions(v_now);
+  return governance.maintenance_answer(jsonb_build_object(
+    'expired_reservations', v_rolled.expired_holds, 'expired_grants', v_rolled.expired_lots, 'allowances_reset',
+      v_rolled.allowances,
+    'days_aggregated', v_days, 'webhook_events_purged', v_purged.webhook_events_purged, 'alerts_triggered', v_alerts,
+      'notifications_queued', v_queued,
+    'partitions_created', v_months.created, 'partitions_dropped', v_months.dropped, 'rows_purged', v_purged.rows_purged,
+      'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
+    'events_followed', v_followed,
+    'more', not v_rolled.is_done or not v_months.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000
+      or v_purged.webhook_events_purged >= 5000));
+end
+$$;
+comment on function public.run_maintenance() is
+  'One round of upkeep: expired holds and lots given back or taken out, allowances of new months, totals of past days, '
+  'retention, alerts and their notifications. Short, and safe to run from several places at once; call again while '
+  'more is true.';
+revoke all on function public.run_maintenance() from public, anon, authenticated;
+grant execute on function public.run_maintenance() to service_role;
+
+-- No search_path here: a procedure with one may not commit. Every name is written in full.
+create procedure governance.maintain()
+  language plpgsql as $$
+declare
+  v_until timestamptz := pg_catalog.clock_timestamp() + interval '50 seconds';
+  v_answer jsonb;
+begin
+  loop
+    v_answer := public.run_maintenance();
+    commit;
+    exit when not (v_answer ->> 'more')::boolean or pg_catalog.clock_timestamp() > v_until;
+  end loop;
+end
+$$;
+comment on procedure governance.maintain() is 'Rounds of upkeep, each its own transaction, until all is done: what '
+  'pg_cron calls every minute.';
+
+create function governance.schedule_maintenance() returns boolean
+  language plpgsql set search_path = '' as $$
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then return false; end if;
+  execute format('select cron.schedule(%L, %L, %L)', 'governance-maintenance', '* * * * *',
+    'call governance.maintain()');
+  return true;
+exception when insufficient_privilege or undefined_function or invalid_schema_name or undefined_table then
+  raise notice 'pg_cron is there, but its schedule could not be set: %', sqlerrm;
+  return false;
+end
+$$;
+comment on function governance.schedule_maintenance() is
+  'Has pg_cron run upkeep every minute; false where pg_cron is not installed: then call run_maintenance from anywhere, '
+  'every minute. Call it again after installing pg_cron.';
+
+insert into governance.maintenance_state (key, value)
+values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
+
+insert into governance.maintenance_state (key, value)
+  values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+
+-- schemas/99_install.sql
+-- What runs once, when the schema is complete: partitions, the first compilation of rules, row level security, rights,
+-- the wake-ups' publication, and the schedule of upkeep.
+do $$
+begin
+  perform governance.ensure_request_partitions((now() - interval '1 month')::date, (now() + interval '2 months')::date);
+end
+$$;
+
+do $$
+declare
+  v_function record;
+begin
+  perform governance.compile_rules();
+  for v_function in
+    select p.oid::regprocedure as name, d.said from pg_catalog.pg_proc p join (values
+      ('rules_match', 'Whether any rule in force, or in shadow, matches a call.'),
+      ('rules_topic', 'The topic of a message, where a rule reads it.'),
+      ('rules_complexity', 'The complexity of a message, where a rule reads it.'),
+      ('evaluate_rules', 'What the rules in force say of a call that one of them matches.')) d(name, said)
+        on p.proname = d.name
+    where p.pronamespace = 'governance'::regnamespace
+  loop
+    execute format('comment on function %s is %L', v_function.name, v_function.said
+      || ' Written by governance.compile_rules: do not edit.');
+  end loop;
+end
+$$;
+
+-- Nobody reads or writes tables directly. Functions run as the owner, whom row level security does not bind.
+do $$
+declare
+  v_table regclass;
+begin
+  for v_table in select c.oid::regclass from pg_catalog.pg_class c
+    where c.relnamespace = 'governance'::regnamespace and c.relkind in ('r', 'p') and not c.relrowsecurity loop
+    execute format('alter table %s enable row level security', v_table);
+  end loop;
+end
+$$;
+revoke all on all tables in schema governance from public;
+revoke all on all sequences in schema governance from public;
+revoke all on all routines in schema governance from public;
+
+-- Supabase's Realtime reads the wake-ups as the service: the one table that a role other than the owner may read.
+do $$
+begin
+  if exists (select from pg_catalog.pg_roles where rolname = 'service_role') then
+    grant usage on schema governance to service_role;
+    grant select on governance.signals to service_role;
+    create policy signals_service_reads on governance.signals for select to service_role using (true);
+  end if;
+  if exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime' and not puballtables) then
+    alter publication supabase_realtime add table governance.signals;
+  end if;
+end
+$$;
+
+do $$
+begin
+  perform governance.schedule_maintenance();
+end
+$$;

@@ -1,0 +1,540 @@
+-- Accounts: who they are, their lock, their days and months.
+
+-- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
+create table governance.accounts (
+  account_id bigint generated always as identity primary key,
+  user_id text not null unique,
+  plan_id text not null references governance.plans (plan_id),
+  timezone text not null default 'UTC',
+  email text,
+  display_name text,
+  metadata jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  -- What operators did.
+  version int not null default 1,
+  flagged_at timestamptz,
+  flag_reason text,
+  flagged_by text,
+  blocked_at timestamptz,
+  -- Null while blocked: until someone unblocks.
+  blocked_until timestamptz,
+  block_reason text,
+  blocked_by text,
+  -- What a rule did for a while.
+  rule_blocked_until timestamptz,
+  rule_block_reason text,
+  rule_block_message text,
+  rule_block_version_id bigint,
+  -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
+  forgiven_at timestamptz,
+  -- The account's own day and month; rolled when the clock passes their ends, never backwards.
+  local_day date not null,
+  day_ends_at timestamptz not null,
+  local_month date not null,
+  month_ends_at timestamptz not null,
+  -- Allowance given for local_month: a plan change gives only what is above it.
+  month_allowance bigint not null default 0,
+  -- Head of the ledger's chain.
+  last_transaction_id bigint,
+  last_hash bytea,
+  -- Earliest moment at which a lot of this account expires; null for none.
+  lots_check_at timestamptz,
+  -- Created and expiring moments of the oldest hold that may still be open; null for none.
+  holds_from timestamptz,
+  holds_check_at timestamptz,
+  last_message_at timestamptz,
+  last_activity_at timestamptz,
+  rapid_messages int not null default 0,
+  day_messages int not null default 0,
+  month_messages int not null default 0,
+  day_calls int not null default 0,
+  month_calls int not null default 0,
+  day_tokens bigint not null default 0,
+  month_tokens bigint not null default 0,
+  day_cost_micros bigint not null default 0,
+  month_cost_micros bigint not null default 0,
+  -- Live tokens by kind: the sums of the lots' remaining.
+  subscription_tokens bigint not null default 0,
+  purchased_tokens bigint not null default 0,
+  promotional_tokens bigint not null default 0,
+  reserved_tokens bigint not null default 0,
+  debt_tokens bigint not null default 0
+) with (fillfactor = 50);
+
+create index accounts_flagged on governance.accounts (flagged_at desc) where flagged_at is not null;
+
+create index accounts_blocked on governance.accounts (blocked_at desc) where blocked_at is not null;
+
+comment on table governance.accounts is 'One row a user: who they are, what operators decided, and the counters that a '
+  'call checks.';
+
+create type governance.rolled as (expired_holds int, expired_lots int, allowances int);
+
+-- The path of a call at half its cost, with the same answers (docs/RULES.md). What PostgreSQL does anew for every
+-- statement of every call (reading a check, sorting prices, opening each partition, setting up an expression) is done
+-- once, where a preset or a rule is saved, or not at all. supabase/CONVENTIONS.md says what each step costs.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Shapes of the answers: a typed row becomes jsonb at half the cost of jsonb_build_object, which looks up the type of
+-- each key and value again in each call.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create type governance.balance as (available bigint, reserved bigint, subscription bigint, purchased bigint,
+  promotional bigint, debt bigint, total bigint);
+
+create type governance.limit_state as ("limit" bigint, used bigint, remaining bigint, resets_at timestamptz);
+
+create type governance.limits as (daily governance.limit_state, monthly governance.limit_state);
+
+-- No search_path on the small pure functions below, so that they are inlined: they use built-in functions alone.
+create function governance.balance_json(p_subscription bigint, p_purchased bigint, p_promotional bigint,
+  p_reserved bigint, p_debt bigint) returns jsonb
+  language sql stable as $$
+  select jsonb_build_object('available', p_subscription + p_purchased + p_promotional - p_reserved, 'reserved',
+    p_reserved,
+    'subscription', p_subscription, 'purchased', p_purchased, 'promotional', p_promotional, 'debt', p_debt,
+    'total', p_subscription + p_purchased + p_promotional)
+$$;
+comment on function governance.balance_json(bigint, bigint, bigint, bigint,
+  bigint) is 'The balance of CONTRACT, in tokens.';
+
+create function governance.limits_json(p_daily_limit bigint, p_day_used bigint, p_day_ends_at timestamptz,
+  p_monthly_limit bigint, p_month_used bigint, p_month_ends_at timestamptz) returns jsonb
+  language sql stable as $$
+  select jsonb_build_object(
+    'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', case
+      when p_daily_limit is not null then greatest(p_daily_limit - p_day_used, 0) end, 'resets_at', p_day_ends_at),
+    'monthly', jsonb_build_object('limit', p_monthly_limit, 'used', p_month_used, 'remaining', case
+      when p_monthly_limit is not null then greatest(p_monthly_limit - p_month_used, 0) end, 'resets_at',
+      p_month_ends_at))
+$$;
+comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
+  timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
+
+create function governance.account_json(a governance.accounts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'user_id', a.user_id, 'plan_id', a.plan_id, 'plan_name', p.name, 'email', a.email, 'display_name', a.display_name,
+    'timezone', a.timezone, 'metadata', a.metadata, 'created_at', a.created_at, 'version', a.version,
+    'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
+      a.flagged_by,
+    'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > governance.now()),
+    'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
+      a.blocked_by,
+    'rule_blocked_until', case when a.rule_blocked_until > governance.now() then a.rule_blocked_until end,
+    'rule_block_reason', case when a.rule_blocked_until > governance.now() then a.rule_block_reason end,
+    'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
+    'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
+      a.reserved_tokens, a.debt_tokens),
+    'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
+      a.month_tokens + a.reserved_tokens, a.month_ends_at))
+  from governance.plans p where p.plan_id = a.plan_id
+$$;
+comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
+
+create function governance.lock_key(p_user_id text) returns bigint
+  language sql immutable as $$
+  select hashtextextended(p_user_id, 7254)
+$$;
+comment on function governance.lock_key(text) is 'The advisory lock of an account, taken before its row: waiting there '
+  'is much cheaper than on the row.';
+
+create function governance.expire_account_holds(p_account_id bigint, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_hold record;
+  v_from timestamptz;
+  v_count int := 0;
+begin
+  select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
+  if v_from is null then return 0; end if;
+  for v_hold in
+    update governance.requests r set
+      status = 'expired', ended_at = p_now, released_tokens = r.reserved_tokens
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held' and r.expires_at <= p_now
+    returning r.decision_id, r.reserved_tokens
+  loop
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens)
+    values (p_now, 'expired', v_hold.decision_id, p_account_id, v_hold.reserved_tokens);
+    update governance.accounts a set reserved_tokens = a.reserved_tokens - v_hold.reserved_tokens
+      where a.account_id = p_account_id;
+    v_count := v_count + 1;
+  end loop;
+  update governance.accounts a set (holds_from, holds_check_at) = (
+    select min(r.created_at), min(r.expires_at) from governance.requests r
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
+  where a.account_id = p_account_id;
+  return v_count;
+end
+$$;
+comment on function governance.expire_account_holds(bigint,
+  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
+    'account''s lock.';
+
+create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  v_plan governance.plans;
+  v_lot governance.lots;
+  v_take bigint;
+  v_day date;
+  v_month date;
+  v_grant_month date;
+  v_result governance.rolled := row(0, 0, 0);
+begin
+  select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  if a.holds_check_at <= p_now then
+    v_result.expired_holds := governance.expire_account_holds(p_account_id, p_now);
+    select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  end if;
+
+  if a.lots_check_at <= p_now then
+    for v_lot in
+      select * from governance.lots l
+      where l.account_id = p_account_id and l.is_open and l.expires_at <= p_now and l.remaining > 0
+      order by l.expires_at, l.lot_id
+    loop
+      -- Tokens held for calls under way outlive their lot until those calls end.
+      v_take := least(v_lot.remaining,
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens);
+      exit when v_take = 0;
+      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
+        is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take],
+        case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
+          else 0 end,
+        case v_lot.kind when 'promotional' then -v_take else 0 end, 0, null, 'Expired');
+      v_result.expired_lots := v_result.expired_lots + 1;
+      select * into strict a from governance.accounts x where x.account_id = p_account_id;
+    end loop;
+    update governance.accounts x set lots_check_at = (
+      select min(l.expires_at) from governance.lots l
+        where l.account_id = p_account_id and l.is_open and l.remaining > 0)
+    where x.account_id = p_account_id;
+  end if;
+
+  -- A new time zone may leave the end of the day behind that of its month: what a month counts is what its days have.
+  if a.day_ends_at <= p_now or a.month_ends_at <= p_now then
+    v_day := (p_now at time zone a.timezone)::date;
+    update governance.accounts x set
+      local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone a.timezone,
+      day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = p_account_id;
+  end if;
+  if a.month_ends_at <= p_now then
+    v_month := date_trunc('month', p_now at time zone a.timezone)::date;
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set
+      local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone a.timezone,
+      month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
+        month_allowance = v_plan.monthly_allowance
+    where x.account_id = p_account_id;
+    if v_plan.monthly_allowance > 0 then
+      -- Months that passed unseen are granted only as far as their tokens would still be there.
+      v_grant_month := greatest((a.local_month + interval '1 month')::date,
+        (v_month - v_plan.rollover_months * interval '1 month')::date);
+      while v_grant_month <= v_month loop
+        perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+        v_result.allowances := v_result.allowances + 1;
+        v_grant_month := (v_grant_month + interval '1 month')::date;
+      end loop;
+    end if;
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.roll_account(bigint, timestamptz) is
+  'Brings an account up to the moment: expired holds, expired lots, turn of day and month with its allowance. Never '
+  'backwards, and nothing twice. The caller holds the account''s lock.';
+
+create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
+  language sql stable as $$
+  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
+    or coalesce(a.holds_check_at <= p_now, false)
+$$;
+comment on function governance.needs_roll(governance.accounts,
+  timestamptz) is 'Whether governance.roll_account has anything to do.';
+
+create function governance.create_account(p_user_id text, p_now timestamptz, p_plan_id text default null,
+  p_timezone text default 'UTC') returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_plan governance.plans;
+  v_account governance.accounts;
+  v_day date := (p_now at time zone p_timezone)::date;
+  v_month date := date_trunc('month', p_now at time zone p_timezone)::date;
+begin
+  select p.* into v_plan from governance.plans p
+  where p.plan_id = coalesce(p_plan_id, (select c.default_plan from governance.active_config c))
+    and p.retired_at is null;
+  if not found then
+    perform governance.fail('PT409', 'not_configured', 'There is no default plan yet: apply a preset first');
+  end if;
+  insert into governance.accounts (user_id, plan_id, timezone, created_at, local_day, day_ends_at, local_month,
+    month_ends_at, month_allowance)
+  values (p_user_id, v_plan.plan_id, p_timezone, p_now, v_day, (v_day + 1)::timestamp at time zone p_timezone,
+    v_month, (v_month + interval '1 month')::timestamp at time zone p_timezone, v_plan.monthly_allowance)
+  on conflict (user_id) do nothing
+  returning * into v_account;
+  if v_account.account_id is not null and v_plan.monthly_allowance > 0 then
+    perform governance.grant_allowance(v_account, v_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+  end if;
+  select * into strict v_account from governance.accounts a where a.user_id = p_user_id for update;
+  return v_account;
+end
+$$;
+comment on function governance.create_account(text, timestamptz, text,
+  text) is 'Makes an account with its first allowance. The caller holds the account''s lock.';
+
+create function governance.lock_account(p_user_id text, p_create boolean default false) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  select * into v_account from governance.accounts a where a.user_id = p_user_id for update;
+  v_now := governance.now();
+  if v_account.account_id is null then
+    if not p_create then
+      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+    end if;
+    return governance.create_account(p_user_id, v_now);
+  end if;
+  if governance.needs_roll(v_account, v_now) then
+    perform governance.roll_account(v_account.account_id, v_now);
+    select * into strict v_account from governance.accounts a where a.user_id = p_user_id;
+  end if;
+  return v_account;
+end
+$$;
+comment on function governance.lock_account(text, boolean) is
+  'Locks an account until the transaction ends, brings it up to the moment and answers it; unknown_user unless it may '
+  'be made.';
+
+create function governance.lock_account_id(p_account_id bigint) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_user_id text;
+begin
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = p_account_id;
+  return governance.lock_account(v_user_id);
+end
+$$;
+comment on function governance.lock_account_id(bigint) is 'governance.lock_account by account_id.';
+
+create function public.upsert_account(
+  p_user_id text, p_plan_id text default null, p_email text default null, p_display_name text default null,
+  p_timezone text default null, p_metadata jsonb default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_timezone text;
+  v_account governance.accounts;
+  v_plan governance.plans;
+  v_now timestamptz;
+  v_day date;
+  v_month date;
+  v_more bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_optional('p_email', p_email, 320);
+  perform governance.check_optional('p_display_name', p_display_name, 10000);
+  perform governance.check_metadata('p_metadata', p_metadata);
+  if p_timezone is not null then
+    v_timezone := governance.check_timezone(p_timezone);
+  end if;
+  if p_plan_id is not null then
+    select * into v_plan from governance.plans p where p.plan_id = p_plan_id and p.retired_at is null;
+    if not found then
+      perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(p_plan_id, 64)));
+    end if;
+  end if;
+
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  v_now := governance.now();
+  if not exists (select from governance.accounts a where a.user_id = p_user_id) then
+    v_account := governance.create_account(p_user_id, v_now, p_plan_id, coalesce(v_timezone, 'UTC'));
+  else
+    v_account := governance.lock_account(p_user_id);
+    if v_timezone is not null and v_timezone <> v_account.timezone then
+      -- The counters stay; only the ends of day and month move. Neither goes back, so no allowance comes twice.
+      v_day := greatest(v_account.local_day, (v_now at time zone v_timezone)::date);
+      v_month := v_account.local_month;
+      update governance.accounts a set
+        timezone = v_timezone, day_ends_at = (v_day + 1)::timestamp at time zone v_timezone,
+        month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_timezone, version = a.version + 1
+      where a.account_id = v_account.account_id;
+      v_account := governance.lock_account(p_user_id);
+    end if;
+    if p_plan_id is not null and p_plan_id <> v_account.plan_id then
+      v_more := v_plan.monthly_allowance - v_account.month_allowance;
+      update governance.accounts a set
+        plan_id = p_plan_id, version = a.version + 1,
+          month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+      where a.account_id = v_account.account_id;
+      -- A better plan gives the difference now, and the month's allowance never twice.
+      if v_more > 0 then
+        perform governance.grant_allowance(v_account, v_account.local_month, v_more, v_now, v_plan.rollover_months);
+      end if;
+    end if;
+  end if;
+  update governance.accounts a set
+    email = coalesce(p_email, a.email), display_name = coalesce(p_display_name, a.display_name),
+      metadata = coalesce(p_metadata, a.metadata)
+  where a.account_id = v_account.account_id
+  returning * into v_account;
+  perform governance.ring('accounts', v_now);
+  return governance.account_json(v_account);
+end
+$$;
+comment on function public.upsert_account(text, text, text, text, text, jsonb) is
+  'Makes an account or changes what is given; null leaves a thing as it is. A better plan gives the difference of '
+  'allowance at once. Answers the account. Errors: invalid_argument, unknown_plan, not_configured.';
+revoke all on function public.upsert_account(text, text, text, text, text, jsonb) from public, anon, authenticated;
+grant execute on function public.upsert_account(text, text, text, text, text, jsonb) to service_role;
+
+create function governance.current_account(p_user_id text, p_create boolean default false) returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+begin
+  select * into v_account from governance.accounts a where a.user_id = p_user_id;
+  if v_account.account_id is null and not p_create then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  -- A read waits for no call: only where time has passed something by is the account locked and brought up to now.
+  if v_account.account_id is null
+    or (governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off') then
+    v_account := governance.lock_account(p_user_id, p_create);
+  end if;
+  return v_account;
+end
+$$;
+comment on function governance.current_account(text,
+  boolean) is 'An account as it is at this moment, read without waiting where that is possible; unknown_user unless it '
+    'may be made.';
+
+create function public.get_or_create_token_record(p_user_id text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_limit bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  v_account := governance.current_account(p_user_id, true);
+  select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
+  return jsonb_build_object(
+    'tokens_used', v_account.day_tokens + v_account.reserved_tokens,
+    'tokens_limit', v_limit,
+    'tokens_remaining', case
+      when v_limit is not null then greatest(v_limit - v_account.day_tokens - v_account.reserved_tokens, 0) end,
+    'resets_at', v_account.day_ends_at,
+    'user_id', v_account.user_id, 'plan_id', v_account.plan_id, 'date', v_account.local_day, 'timezone',
+      v_account.timezone,
+    'messages_sent', v_account.day_messages, 'cost_micros', v_account.day_cost_micros,
+    'available', v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
+      v_account.reserved_tokens);
+end
+$$;
+comment on function public.get_or_create_token_record(text) is
+  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when it starts anew. '
+    'A new user gets an account. Errors: invalid_argument, not_configured.';
+revoke all on function public.get_or_create_token_record(text) from public, anon, authenticated;
+grant execute on function public.get_or_create_token_record(text) to service_role;
+
+create function governance.my_account() returns governance.accounts
+  language plpgsql set search_path = '' as $$
+declare
+  v_claims jsonb;
+  v_user_id text;
+begin
+  begin
+    v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+    v_user_id := case when jsonb_typeof(v_claims -> 'sub') = 'string' then v_claims ->> 'sub' end;
+  exception when data_exception then
+    v_user_id := null;
+  end;
+  if v_user_id is null or btrim(v_user_id) = '' or char_length(v_user_id) > 255 then
+    perform governance.fail('PT401', 'not_signed_in', 'Sign in first: the token names no user');
+  end if;
+  return governance.current_account(v_user_id, true);
+end
+$$;
+comment on function governance.my_account() is 'The account of whom the request''s token names (sub). One who is new '
+  'gets an account, as at a first call.';
+
+create function public.my_token_balance() returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.my_account();
+  v_plan governance.plans;
+  v_percent int;
+  v_reached int;
+  v_available bigint;
+begin
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
+    v_account.reserved_tokens;
+  v_percent := governance.percent_used(v_account.day_tokens + v_account.reserved_tokens,
+    v_account.month_tokens + v_account.reserved_tokens,
+    v_plan.daily_limit, v_plan.monthly_limit, v_plan.monthly_allowance);
+  select max(w) into v_reached from unnest(v_plan.warn_at) w where w <= v_percent;
+  return jsonb_build_object(
+    'tokens', v_available,
+    'plan', v_account.plan_id,
+    'plan_name', v_plan.name,
+    'balance', governance.account_json(v_account) -> 'balance',
+    'limits', governance.account_json(v_account) -> 'limits',
+    'usage_percent', v_percent,
+    'warning', case
+      when v_available < (select c.low_balance_tokens from governance.active_config c) then
+        jsonb_build_object('type', 'low_balance', 'message', format('You have %s tokens left.', v_available))
+      when v_reached is not null then
+        jsonb_build_object('type', 'usage', 'percent', v_reached, 'message',
+          format('You have used %s%% of your tokens.', v_reached)) end,
+    'packs', case when v_plan.allows_top_up then (
+      select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor',
+        k.price_minor, 'currency', k.currency) order by k.tokens, k.pack_id), '[]')
+      from governance.packs k where k.retired_at is null and (k.plans is null or v_account.plan_id = any (k.plans)))
+        else '[]' end,
+    'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans u
+      where u.plan_id = v_plan.upgrade_to and u.retired_at is null),
+    'is_blocked', governance.account_json(v_account) -> 'is_blocked');
+end
+$$;
+comment on function public.my_token_balance() is
+  'The signed-in user''s tokens, plan, limits, a warning where there is one, and the packs they may buy. Errors: '
+    'not_signed_in, not_configured.';
+revoke all on function public.my_token_balance() from public, anon, authenticated;
+grant execute on function public.my_token_balance() to authenticated;
+
+create function governance.is_never_negative(a governance.accounts) returns boolean
+  language plpgsql immutable as $$
+begin
+  return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
+    a.day_tokens, a.month_tokens,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens) >= 0;
+end
+$$;
+comment on function governance.is_never_negative(governance.accounts) is 'The check of accounts: no counter below '
+  'zero, nothing reserved that is not there.';
+
+create function governance.refuse_orphans() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if exists (select from governance.lots l where l.account_id = old.account_id) then
+    raise exception using errcode = 'foreign_key_violation',
+      message = format('Account %s has lots: it is never deleted', old.account_id);
+  end if;
+  return old;
+end
+$$;
+comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+
+alter table governance.accounts add constraint accounts_never_negative check (governance.is_never_negative(accounts));
+
+create trigger accounts_keep_lots before delete
+  on governance.accounts for each row execute function governance.refuse_orphans();

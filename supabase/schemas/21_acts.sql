@@ -1,0 +1,174 @@
+-- What operators do to accounts, and the audit log.
+
+create table governance.commands (
+  kind text not null,
+  command_id text not null check (command_id <> '' and length(command_id) <= 255),
+  fingerprint bytea not null,
+  answer jsonb,
+  created_at timestamptz not null default now(),
+  primary key (kind, command_id)
+);
+
+create index commands_time on governance.commands (created_at);
+
+comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
+  'does nothing. Kept at least 30 days.';
+
+create table governance.audit_log (
+  audit_id bigint generated always as identity primary key,
+  created_at timestamptz not null,
+  operator text,
+  action text not null,
+  account_id bigint,
+  rule_name text,
+  reason text,
+  command_id text,
+  details jsonb not null default '{}'
+);
+
+create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
+
+create index audit_log_time on governance.audit_log (created_at desc);
+
+comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
+
+create function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_fingerprint bytea := sha256(convert_to(p_parameters, 'UTF8'));
+  v_command governance.commands;
+begin
+  insert into governance.commands (kind, command_id, fingerprint) values (p_kind, p_command_id, v_fingerprint)
+  on conflict do nothing;
+  if found then return null; end if;
+  select * into strict v_command from governance.commands c where c.kind = p_kind and c.command_id = p_command_id;
+  if v_command.fingerprint <> v_fingerprint then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('"%s" was used before with other parameters', left(p_command_id, 64)));
+  end if;
+  return v_command.answer;
+end
+$$;
+comment on function governance.begin_command(text, text, text) is
+  'Claims a command id: null means do it now and call governance.end_command; otherwise the answer given before. A '
+  'concurrent twin waits.';
+
+create function governance.end_command(p_kind text, p_command_id text, p_answer jsonb) returns jsonb
+  language sql set search_path = '' as $$
+  update governance.commands set answer = p_answer where kind = p_kind and command_id = p_command_id returning answer
+$$;
+comment on function governance.end_command(text, text, jsonb) is 'Keeps the answer of a command for its repeats.';
+
+create function governance.check_operator_command(p_command_id text, p_user_id text, p_reason text,
+  p_operator text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+end
+$$;
+comment on function governance.check_operator_command(text, text, text,
+  text) is 'Refuses an operator''s command without an id, a user or a reason.';
+
+create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('flag_user', p_user_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.accounts a set flagged_at = v_now, flag_reason = p_reason, flagged_by = p_operator,
+    version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
+  values (v_now, p_operator, 'flag_user', v_account.account_id, p_reason, p_command_id);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.flag_user(text, text, text,
+  text) is 'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+    'idempotency_conflict.';
+revoke all on function public.flag_user(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.flag_user(text, text, text, text) to service_role;
+
+create function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamptz default null,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  if p_until is not null and not isfinite(p_until) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_until is a moment in the future, or null until someone unblocks');
+  end if;
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('block_user', p_user_id, p_reason, extract(epoch from p_until), p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  if p_until <= v_now then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_until is a moment in the future, or null until someone unblocks');
+  end if;
+  update governance.accounts a set blocked_at = v_now, blocked_until = p_until, block_reason = p_reason,
+    blocked_by = p_operator, version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  values (v_now, p_operator, 'block_user', v_account.account_id, p_reason, p_command_id,
+    jsonb_build_object('until', p_until));
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.block_user(text, text, text, timestamptz, text) is
+  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
+    'Errors: invalid_argument, unknown_user, idempotency_conflict.';
+revoke all on function public.block_user(text, text, text, timestamptz, text) from public, anon, authenticated;
+grant execute on function public.block_user(text, text, text, timestamptz, text) to service_role;
+
+create function public.unblock_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('unblock_user', p_user_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.accounts a set
+    blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
+    rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
+    forgiven_at = v_now, rapid_messages = 0, version = a.version + 1
+  where a.account_id = v_account.account_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
+  values (v_now, p_operator, 'unblock_user', v_account.account_id, p_reason, p_command_id);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function public.unblock_user(text, text, text, text) is
+  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
+    'stays. Answers the account. Errors: invalid_argument, unknown_user, idempotency_conflict.';
+revoke all on function public.unblock_user(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.unblock_user(text, text, text, text) to service_role;
+
+create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
+  for each statement execute function governance.refuse_change();

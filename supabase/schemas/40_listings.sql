@@ -1,0 +1,594 @@
+-- Finding accounts: a copy of what the console searches, filters and sorts.
+
+-- What the operators' console reads. Every function here is for the service role alone, and its cost is bounded: by a
+-- page, by the minutes asked for, or by what happens at this moment, never by the length of history.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Copies to read from, seconds old, kept off the path of a call
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.account_listings (
+  account_id bigint primary key references governance.accounts (account_id) on delete cascade,
+  -- Written with the account (see account_listings_follow)
+  sort_name text collate "C" not null,
+  search_text text not null,
+  plan_id text not null,
+  is_flagged boolean not null,
+  -- Written by governance.follow_events
+  blocked_until timestamptz,
+  tokens_today bigint not null default 0,
+  tokens_this_month bigint not null default 0,
+  cost_this_month bigint not null default 0,
+  available bigint not null default 0,
+  reserved bigint not null default 0,
+  debt bigint not null default 0,
+  usage_percent int,
+  last_activity_at timestamptz not null default '-infinity',
+  -- End of the local day on which the account was last active, and of the month that its counters are of.
+  day_ends_at timestamptz,
+  month_ends_at timestamptz not null,
+  holds_check_at timestamptz
+) with (fillfactor = 80);
+
+comment on table governance.account_listings is
+  'What the console searches, filters and sorts accounts by. A copy, so that no index covers the counters that every '
+  'call changes.';
+
+create index account_listings_name on governance.account_listings (sort_name, account_id);
+
+create index account_listings_plan on governance.account_listings (plan_id, sort_name, account_id);
+
+create index account_listings_today on governance.account_listings (tokens_today, account_id);
+
+create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
+
+create index account_listings_cost on governance.account_listings (cost_this_month, account_id);
+
+create index account_listings_available on governance.account_listings (available, account_id);
+
+create index account_listings_activity on governance.account_listings (last_activity_at, account_id);
+
+create index account_listings_flagged on governance.account_listings (account_id) where is_flagged;
+
+create index account_listings_blocked on governance.account_listings (blocked_until) where blocked_until is not null;
+
+create index account_listings_near_limit on governance.account_listings (usage_percent) where usage_percent >= 80;
+
+create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
+
+create index account_listings_day on governance.account_listings (day_ends_at) where day_ends_at is not null;
+
+create index account_listings_month_end on governance.account_listings (month_ends_at);
+
+create index account_listings_holding on governance.account_listings (account_id) include (reserved) where reserved > 0;
+
+create index account_listings_holds_check on governance.account_listings (holds_check_at)
+  where holds_check_at is not null;
+
+-- Search among many needs pg_trgm, in whichever schema this project keeps its extensions. Without it, search reads
+-- every listing.
+do $$
+declare
+  v_schema text := (select n.nspname from pg_catalog.pg_namespace n where n.nspname in ('extensions', 'public')
+    order by 1 limit 1);
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_trgm') then
+    if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_trgm') then return; end if;
+    begin
+      execute format('create extension pg_trgm schema %I', v_schema);
+    exception when insufficient_privilege then
+      raise notice 'pg_trgm is there but may not be installed by this role: search among many accounts will be slow';
+      return;
+    end;
+  end if;
+  select n.nspname into strict v_schema from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'pg_trgm';
+  execute format('create index account_listings_search on governance.account_listings using gin (search_text '
+    '%I.gin_trgm_ops) with (gin_pending_list_limit = 256)',
+    v_schema);
+end
+$$;
+
+create function governance.sort_name(p_user_id text, p_display_name text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select lower(left(coalesce(nullif(btrim(p_display_name), ''), p_user_id), 200))
+$$;
+comment on function governance.sort_name(text,
+  text) is 'What an account is sorted by: its name, else its user id, in small letters.';
+
+create function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select E'\n' || lower(p_user_id || E'\n' || regexp_replace(left(coalesce(p_display_name, ''), 300), '\s+', ' ', 'g')
+    || E'\n' || left(coalesce(p_email, ''), 300))
+$$;
+comment on function governance.search_text(text, text,
+  text) is 'What an account is found by: user id, name and e-mail in small letters, each on a line of its own.';
+
+create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
+  p_monthly_allowance bigint) returns int
+  language sql immutable as $$
+  -- Not least(): it passes over nulls, and nobody without a limit has used 2,147,483,647 percent.
+  select case when v.percent > 2147483647 then 2147483647 else floor(v.percent)::int end
+  from (select case
+    when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
+    else greatest(
+      case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
+      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
+    end as percent) v
+$$;
+comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
+  'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
+    'null without either.';
+
+create function governance.copy_to_listings(p_account_ids bigint[]) returns void
+  language sql set search_path = '' as $$
+  -- One writer of many rows at a time, so that two never wait for each other.
+  select pg_advisory_xact_lock(7254014);
+  update governance.account_listings l set
+    blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
+    cost_this_month = n.cost_this_month,
+    available = n.available, reserved = n.reserved, debt = n.debt, usage_percent = n.usage_percent,
+    last_activity_at = n.last_activity_at, day_ends_at = n.day_ends_at, month_ends_at = n.month_ends_at,
+    holds_check_at = n.holds_check_at
+  from (
+    select a.account_id,
+      greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
+        a.rule_blocked_until) as blocked_until,
+      c.tokens_today, c.tokens_this_month,
+      case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
+      a.reserved_tokens as reserved, a.debt_tokens as debt,
+      governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance) as usage_percent,
+      coalesce(a.last_activity_at, '-infinity') as last_activity_at,
+      case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
+      a.month_ends_at,
+      a.holds_check_at
+    from governance.accounts a
+    join governance.plans p on p.plan_id = a.plan_id
+    cross join (select governance.now() as at) t
+    cross join lateral (select
+      case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+    where a.account_id = any (p_account_ids)
+  ) n
+  where l.account_id = n.account_id
+    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.cost_this_month, l.available, l.reserved, l.debt,
+      l.usage_percent, l.last_activity_at,
+      l.day_ends_at, l.month_ends_at, l.holds_check_at)
+    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.cost_this_month, n.available, n.reserved,
+      n.debt, n.usage_percent,
+      n.last_activity_at, n.day_ends_at, n.month_ends_at, n.holds_check_at)
+$$;
+comment on function governance.copy_to_listings(bigint[]) is 'Brings the listings of these accounts up to the moment.';
+
+create function governance.follow_account() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
+    values (new.account_id, governance.sort_name(new.user_id, new.display_name),
+      governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null,
+        new.month_ends_at);
+  else
+    update governance.account_listings set
+      sort_name = governance.sort_name(new.user_id, new.display_name),
+      search_text = governance.search_text(new.user_id, new.display_name, new.email),
+      plan_id = new.plan_id, is_flagged = new.flagged_at is not null,
+      blocked_until = greatest(case when new.blocked_at is not null then coalesce(new.blocked_until, 'infinity') end,
+        new.rule_blocked_until)
+    where account_id = new.account_id;
+  end if;
+  return null;
+end
+$$;
+comment on function governance.follow_account() is 'Carries who an account is, and what operators decided, into its '
+  'listing.';
+
+create function governance.estimate_rows(p_query text) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric::bigint;
+end
+$$;
+comment on function governance.estimate_rows(text) is 'How many rows the planner expects of a query.';
+
+create function governance.find_accounts_condition(p_query text) returns text
+  language sql immutable set search_path = '' as $$
+  select case when p_query <> '' then format('l.search_text like %L',
+    case when char_length(p_query) < 3 then E'%\n' else '%' end || governance.like_pattern(p_query) || '%') end
+$$;
+comment on function governance.find_accounts_condition(text) is
+  'SQL that an account listing l matches a search: anywhere in user id, name or e-mail; with fewer than three '
+  'characters, at the beginning of one.';
+
+create function governance.account_rows(p_account_ids bigint[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone',
+        a.timezone,
+      'created_at', a.created_at, 'version', a.version,
+      'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
+        a.flagged_by,
+      'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > t.at),
+      'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
+        a.blocked_by,
+      'rule_blocked_until', case when a.rule_blocked_until > t.at then a.rule_blocked_until end,
+      'rule_block_reason', case when a.rule_blocked_until > t.at then a.rule_block_reason end,
+      'last_activity', a.last_activity_at,
+      'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
+      'debt', a.debt_tokens,
+      'tokens_today', c.tokens_today,
+      'tokens_this_month', c.tokens_this_month,
+      'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
+      'currency', t.currency,
+      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance)
+    ) order by x.n), '[]')
+  from unnest(p_account_ids) with ordinality x(account_id, n)
+  join governance.accounts a using (account_id)
+  join governance.plans p using (plan_id)
+  cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
+  cross join lateral (select
+    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+$$;
+comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
+
+create function public.console_search_accounts(
+  p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
+  p_descending boolean default false, p_cursor text default null, p_limit int default 20
+) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
+  c_few constant int := 2000;
+  v_query text := lower(btrim(regexp_replace(coalesce(p_query, ''), '\s+', ' ', 'g')));
+  v_column text;
+  v_type text := 'bigint';
+  v_direction text := case when coalesce(p_descending, false) then 'desc' else 'asc' end;
+  v_conditions text[] := '{}';
+  v_condition text;
+  v_where text;
+  v_source text := 'governance.account_listings l';
+  v_found bigint[];
+  v_total bigint;
+  v_is_exact boolean := false;
+  v_cursor jsonb;
+  v_tier int := 0;
+  v_last_tier int := 0;
+  v_tier_condition text;
+  v_tier_where text;
+  v_key text;
+  v_id bigint;
+  v_ids bigint[] := '{}';
+  v_keys text[] := '{}';
+  v_tiers int[] := '{}';
+  v_found_id bigint;
+  v_found_key text;
+begin
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
+    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month'
+      when 'available' then 'available'
+    when 'cost_this_month' then 'cost_this_month' end;
+  if v_column is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, last_activity');
+  elsif v_column = 'sort_name' then
+    v_type := 'text';
+  elsif v_column = 'last_activity_at' then
+    v_type := 'timestamptz';
+  end if;
+  v_condition := case coalesce(p_filter, 'all') when 'all' then '' when 'flagged' then 'l.is_flagged'
+    when 'blocked' then format('l.blocked_until > %L', governance.now()) when 'near_limit' then 'l.usage_percent >= 80'
+    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now()) end;
+  if v_condition is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is one of all, flagged, blocked, near_limit, in_debt, active_today');
+  elsif v_condition <> '' then
+    v_conditions := v_conditions || v_condition;
+  end if;
+  if p_plan_id is not null then
+    v_conditions := v_conditions || format('l.plan_id = %L', p_plan_id);
+  end if;
+  if v_query <> '' then
+    v_conditions := v_conditions || governance.find_accounts_condition(v_query);
+    -- Names that begin with what was typed come first.
+    v_last_tier := (v_column = 'sort_name')::int;
+  end if;
+  if p_cursor is not null then
+    begin
+      v_cursor := convert_from(decode(p_cursor, 'base64'), 'UTF8')::jsonb;
+      v_tier := (v_cursor ->> 't')::int;
+      v_key := v_cursor ->> 'k';
+      v_id := (v_cursor ->> 'i')::bigint;
+      if v_type = 'bigint' then v_key := v_key::bigint; elsif v_type = 'timestamptz' then v_key := v_key::timestamptz;
+        end if;
+    exception when others then
+      v_key := null;
+    end;
+    if v_key is null or v_id is null or v_tier is null or v_tier not between 0 and v_last_tier
+      or v_cursor ->> 's' is distinct from v_column || v_direction then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+    end if;
+  end if;
+  perform governance.follow_events(200);
+
+  v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
+  -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
+  -- cheap.
+  foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
+    continue when governance.estimate_rows('select from governance.account_listings l where '
+      || v_condition) > 4 * c_few;
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      v_condition, c_few + 1)
+      into v_found;
+    if coalesce(cardinality(v_found), 0) <= c_few then
+      v_source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
+        coalesce(v_found, '{}'));
+      v_is_exact := true;
+      if cardinality(v_conditions) <= 1 then
+        v_total := coalesce(cardinality(v_found), 0);
+        v_where := 'true';
+      else
+        execute format('select count(*) from %s where %s', v_source, v_where) into v_total;
+      end if;
+      exit;
+    end if;
+  end loop;
+  if v_total is null then
+    v_total := governance.estimate_rows('select from governance.account_listings l where ' || v_where);
+    if v_where = 'true' and v_total < 10 * c_few then
+      select count(*) into v_total from governance.account_listings;
+      v_is_exact := true;
+    end if;
+  end if;
+
+  while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
+    v_tier_condition := case
+      when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
+      governance.like_pattern(v_query) || '%') else 'true' end;
+    -- A name that begins with the text holds it: no need to look for it again.
+    v_tier_where := case when v_last_tier = 1 and v_tier = 0
+      then coalesce(nullif(array_to_string(array_remove(v_conditions, governance.find_accounts_condition(v_query)),
+        ' and '), ''), 'true') else v_where end;
+    for v_found_id, v_found_key in execute format(
+      'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id '
+      '%6$s limit %7$s',
+      v_column, v_source, v_tier_where, v_tier_condition,
+      case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
+        case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"'
+          else '' end, v_id) else '' end,
+      v_direction, p_limit + 1 - cardinality(v_ids))
+    loop
+      v_ids := v_ids || v_found_id;
+      v_keys := v_keys || v_found_key;
+      v_tiers := v_tiers || v_tier;
+    end loop;
+    v_tier := v_tier + 1;
+    v_key := null;
+  end loop;
+
+  return jsonb_build_object(
+    'accounts', governance.account_rows(v_ids[1:p_limit]),
+    'next_cursor', case when cardinality(v_ids) > p_limit
+      then translate(encode(convert_to(jsonb_build_object('s', v_column || v_direction,
+      't', v_tiers[p_limit], 'k', v_keys[p_limit], 'i', v_ids[p_limit])::text, 'UTF8'), 'base64'), E'\n', '') end,
+    'total', v_total,
+    'total_is_exact', v_is_exact);
+end
+$$;
+comment on function public.console_search_accounts(text, text, text, text, boolean, text, int) is
+  'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
+  'characters at their beginning; in order of name, names that begin with it come first. Filters: all, flagged, '
+  'blocked, near_limit (80 % or more used), in_debt, active_today. next_cursor is null on the last page. Errors: '
+  'invalid_argument.';
+revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int)
+  from public, anon, authenticated;
+grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int) to service_role;
+
+create function public.console_get_account(p_user_id text) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_account governance.accounts;
+  v_plan governance.plans;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  v_account := governance.current_account(p_user_id);
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  return jsonb_build_object(
+    'account', governance.account_json(v_account) - '{balance,limits,plan_name,fail_mode,allows_top_up}'::text[],
+    'plan', jsonb_build_object('plan_id', v_plan.plan_id, 'name', v_plan.name, 'monthly_allowance',
+      v_plan.monthly_allowance,
+      'daily_limit', v_plan.daily_limit, 'monthly_limit', v_plan.monthly_limit, 'allows_top_up', v_plan.allows_top_up,
+      'fail_mode', v_plan.fail_mode, 'on_cancel', v_plan.on_cancel, 'warn_at', v_plan.warn_at, 'upgrade_to',
+        v_plan.upgrade_to),
+    'balance', governance.account_json(v_account) -> 'balance',
+    'limits', governance.account_json(v_account) -> 'limits',
+    'messages_today', v_account.day_messages,
+    'cost_today_micros', v_account.day_cost_micros,
+    'cost_this_month_micros', v_account.month_cost_micros,
+    'currency', (select c.currency from governance.active_config c),
+    'last_activity', v_account.last_activity_at,
+    'lots', (
+      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
+        'remaining', l.remaining,
+        'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
+          l.expires_at,
+        'created_at', l.created_at, 'description', l.description, 'pack_id', l.pack_id, 'charge_id', l.stripe_charge_id)
+        order by l.is_open desc, l.expires_at nulls last, case l.kind when 'subscription' then 0
+          when 'promotional' then 1 else 2 end, l.created_at, l.lot_id), '[]')
+      from ((select * from governance.lots o where o.account_id = v_account.account_id and o.is_open limit 200)
+        union all
+        -- Used-up ones, the newest few.
+        (select * from governance.lots u where u.account_id = v_account.account_id and not u.is_open
+          order by u.lot_id desc limit 20)) l),
+    'holds', case when v_account.holds_from is null then '[]' else (
+      select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id, 'model',
+        r.model, 'status', r.status,
+        'reserved_tokens', r.reserved_tokens, 'created_at', r.created_at, 'expires_at', r.expires_at)
+          order by r.created_at desc), '[]')
+      from (select * from governance.requests q where q.account_id = v_account.account_id and q.status = 'held'
+        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r) end,
+    'audit', (
+      select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator,
+        'action', g.action,
+        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
+          order by g.audit_id desc), '[]')
+      from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc
+        limit 50) g));
+end
+$$;
+comment on function public.console_get_account(text) is
+  'Everything the user''s page shows: account, plan, balance, limits, lots (open ones, and the newest used-up), open '
+    'holds, the last 50 audit entries. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_get_account(text) from public, anon, authenticated;
+grant execute on function public.console_get_account(text) to service_role;
+
+create function public.console_search(p_query text, p_limit int default 20) returns jsonb
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
+declare
+  v_query text := btrim(coalesce(p_query, ''));
+  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  v_id bigint := case when btrim(coalesce(p_query, '')) ~ '^\d{1,18}$' then btrim(p_query)::bigint end;
+  v_ids bigint[];
+  v_more bigint[];
+begin
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  if v_lower = '' then return '[]'; end if;
+  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
+  select array_agg(a.account_id) into v_ids from governance.accounts a where a.user_id = v_query;
+  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
+    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
+      governance.like_pattern(v_lower) || '%', p_limit) into v_more;
+  v_ids := v_ids || v_more;
+  if coalesce(cardinality(v_ids), 0) < p_limit then
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
+    v_ids := v_ids || v_more;
+  end if;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
+      select * from (
+        -- A whole id of a request, decision or payment is meant exactly.
+        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
+          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
+        from governance.requests r join governance.accounts a using (account_id)
+        where r.decision_id = v_id
+          or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
+        union all
+        (select 1, 2, 'payment', v_query, v_query,
+          concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
+          a.user_id, null
+        from (
+          select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
+          where v_query in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id)
+          union select x.lot_id from governance.lots x where x.stripe_invoice_line_id = v_query) found
+        join governance.lots l using (lot_id) join governance.accounts a using (account_id) limit 5)
+        union all
+        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
+          concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
+        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id)
+          group by a.account_id
+        union all
+        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
+          concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
+        from governance.rules u where u.retired_at is null
+          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+      ) every order by rank, n limit p_limit) h);
+end
+$$;
+comment on function public.console_search(text, int) is
+  'What a typed text may mean, best first: a request or decision id, a payment id, users, rules. Errors: '
+  'invalid_argument.';
+revoke all on function public.console_search(text, int) from public, anon, authenticated;
+grant execute on function public.console_search(text, int) to service_role;
+
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int,
+  p_budget interval) returns table (expired_holds int, expired_lots int, allowances int, failed int, is_done boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_due bigint[];
+  v_id bigint;
+  v_account governance.accounts;
+  v_rolled governance.rolled;
+  v_touched bigint[] := '{}';
+begin
+  expired_holds := 0; expired_lots := 0; allowances := 0; failed := 0; is_done := true;
+  select array_agg(distinct x.account_id) into v_due from (
+    (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
+    union all
+    -- A lot that is frozen stays open beyond its end, with nothing to take out of it: were it counted, some old
+    -- disputes
+    -- would keep everybody else waiting.
+    (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
+      order by o.expires_at limit p_limit)
+    union all
+    (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
+      limit p_limit)
+  ) x;
+  foreach v_id in array coalesce(v_due, '{}') loop
+    if clock_timestamp() > v_until then
+      is_done := false;
+      exit;
+    end if;
+    -- Whoever has the account in hand brings it up to the moment too.
+    if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
+      where a.account_id = v_id))) then
+      continue;
+    end if;
+    select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
+    continue when not found;
+    v_touched := v_touched || v_id;
+    if governance.needs_roll(v_account, p_now) then
+      begin
+        v_rolled := governance.roll_account(v_id, p_now);
+        expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
+        expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
+        allowances := allowances + coalesce(v_rolled.allowances, 0);
+      exception when others then
+        -- One account that cannot be rolled must not keep the others from it.
+        failed := failed + 1;
+        perform governance.raise_alert(null, v_id, 'maintenance_failed', 'critical',
+          format('Upkeep of %s failed: %s', left(v_account.user_id, 100), left(sqlerrm, 300)), null, null,
+            (p_now at time zone 'UTC')::date::text,
+          jsonb_build_object('sqlstate', sqlstate), p_now);
+      end;
+    end if;
+  end loop;
+  -- Never waiting for another round while this one holds accounts: follow_events copies them too, from their entries.
+  if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
+    perform governance.copy_to_listings(v_touched);
+  end if;
+  is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
+  return next;
+end
+$$;
+comment on function governance.roll_due_accounts(timestamptz, int, interval) is
+  'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: '
+  'their calls wait meanwhile.';
+
+-- A guess at how many accounts hold a text is only as good as the sample.
+alter table governance.account_listings alter column search_text set statistics 500;
+
+create trigger account_listings_made after insert
+  on governance.accounts for each row execute function governance.follow_account();
+
+-- Calls set none of these columns, or to what they are: the listing is not on their path.
+create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
+  blocked_until
+  on governance.accounts for each row
+  when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
+    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until))
+  execute function governance.follow_account();

@@ -1,0 +1,362 @@
+-- Usage by day, model, task and scope.
+
+create table governance.usage_totals (
+  day date not null,
+  model text not null,
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  messages bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  charged_tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, model, task_type, scope_id)
+);
+
+comment on table governance.usage_totals is 'Usage of everybody on days that are over everywhere.';
+
+create table governance.usage_days (
+  day date primary key,
+  active_users bigint not null,
+  aggregated_at timestamptz not null
+);
+
+comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
+  'taken out, and aggregated again.';
+
+create function governance.aggregate_days(p_limit int default 40) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  -- A day is over everywhere once it is over at UTC-12; a settlement always falls on its account's own today.
+  v_open date := ((governance.now() - interval '12 hours') at time zone 'UTC')::date;
+  v_from date;
+  v_day date;
+  v_days int := 0;
+begin
+  if not pg_try_advisory_xact_lock(7254013) then return 0; end if;
+  select min(d.day) into v_from from governance.usage_daily d;
+  for v_day in
+    select g::date from generate_series(v_from, v_open - 1, interval '1 day') g
+    where not exists (select from governance.usage_days u where u.day = g::date)
+    order by g desc limit p_limit
+  loop
+    delete from governance.usage_totals t where t.day = v_day;
+    insert into governance.usage_totals (day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens,
+      charged_tokens, cost_micros)
+    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
+      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d where d.day = v_day group by 1, 2, 3, 4;
+    insert into governance.usage_days (day, active_users, aggregated_at)
+    select v_day, count(distinct d.account_id), clock_timestamp() from governance.usage_daily d where d.day = v_day;
+    v_days := v_days + 1;
+  end loop;
+  return v_days;
+end
+$$;
+comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
+  'latest first; answers how many.';
+
+create function governance.account_usage(p_account_id bigint, p_start timestamptz, p_end timestamptz)
+  returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
+    input_tokens bigint, output_tokens bigint,
+    charged_tokens bigint, cost_micros bigint, last_activity_at timestamptz)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_zone text;
+  v_first date;
+  v_last date;
+  v_edges tstzrange[] := '{}';
+  v_edge tstzrange;
+begin
+  select a.timezone into v_zone from governance.accounts a where a.account_id = p_account_id;
+  -- Whole local days are in the roll-up; what the period has of other days is read call by call.
+  v_first := (p_start at time zone v_zone)::date;
+  if v_first::timestamp at time zone v_zone < p_start then v_first := v_first + 1; end if;
+  v_last := (p_end at time zone v_zone)::date - 1;
+  if v_first > v_last then
+    -- No whole day in it: one stretch, or two on both sides of midnight.
+    v_edges := array[tstzrange(p_start, p_end)];
+  else
+    if p_start < v_first::timestamp at time zone v_zone then
+      v_edges := v_edges || tstzrange(p_start, v_first::timestamp at time zone v_zone);
+    end if;
+    if (v_last + 1)::timestamp at time zone v_zone < p_end then
+      v_edges := v_edges || tstzrange((v_last + 1)::timestamp at time zone v_zone, p_end);
+    end if;
+    return query
+      select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
+        d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
+      from governance.usage_daily d where d.account_id = p_account_id and d.day between v_first and v_last;
+  end if;
+  foreach v_edge in array v_edges loop
+    return query
+      -- A call counts when it settles, which is within its hold, or later where its settlement came late.
+      select (r.ended_at at time zone v_zone)::date, coalesce(r.settled_model, r.model), coalesce(r.task_type, ''),
+        coalesce(r.scope_id, ''),
+        1::bigint, (r.message_hash is not null)::int::bigint, r.input_tokens, r.output_tokens, r.charged_tokens,
+          coalesce(r.cost_micros, 0), r.ended_at
+      from governance.requests r
+      where r.account_id = p_account_id and r.created_at < upper(v_edge)
+        and r.created_at >= lower(v_edge) - interval '8 days'
+        and r.status = 'settled' and r.ended_at <@ v_edge;
+    return query
+      select (u.at at time zone v_zone)::date, u.model, u.task_type, ''::text, 1::bigint, 1::bigint, u.input_tokens,
+        u.output_tokens, 0::bigint, coalesce(u.cost_micros, 0), u.at
+      from governance.imported_usage u
+      where u.account_id = p_account_id and u.at >= lower(v_edge) and u.at < upper(v_edge);
+  end loop;
+end
+$$;
+comment on function governance.account_usage(bigint, timestamptz, timestamptz) is
+  'Settled and imported usage of an account in a period: whole local days from the roll-up, the rest call by call.';
+
+create function governance.count_conversations(p_account_id bigint, p_start timestamptz,
+  p_end timestamptz) returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from (
+    select r.conversation_id from governance.requests r
+    where r.account_id = p_account_id and r.created_at >= p_start and r.created_at < p_end
+      and r.conversation_id is not null and r.decision <> 'block'
+    union
+    select u.conversation_id from governance.imported_usage u
+    where u.account_id = p_account_id and u.at >= p_start and u.at < p_end and u.conversation_id is not null) c
+$$;
+comment on function governance.count_conversations(bigint, timestamptz,
+  timestamptz) is 'Conversations in which an account made calls in a period, as far back as calls are kept.';
+
+create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz) returns jsonb
+  language sql stable set search_path = '' as $$
+  with usage as materialized (select * from governance.account_usage(p_account_id, p_start, p_end))
+  select jsonb_build_object(
+    'prompt_tokens', coalesce(sum(u.input_tokens), 0),
+    'completion_tokens', coalesce(sum(u.output_tokens), 0),
+    'total_tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0),
+    'charged_tokens', coalesce(sum(u.charged_tokens), 0),
+    'call_count', coalesce(sum(u.calls), 0),
+    'message_count', coalesce(sum(u.messages), 0),
+    'conversation_count', governance.count_conversations(p_account_id, p_start, p_end),
+    'last_activity', max(u.last_activity_at),
+    'cost_micros', coalesce(sum(u.cost_micros), 0),
+    'currency', (select c.currency from governance.active_config c),
+    'by_day', (select coalesce(jsonb_agg(to_jsonb(d) order by d.day), '[]') from (
+      select x.day, sum(x.input_tokens) as prompt_tokens, sum(x.output_tokens) as completion_tokens,
+        sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.messages) as message_count, sum(x.cost_micros) as cost_micros, sum(x.charged_tokens) as charged_tokens,
+          sum(x.calls) as call_count
+      from usage x group by 1) d),
+    'by_model', (select coalesce(jsonb_agg(to_jsonb(m) order by m.total_tokens desc, m.model), '[]') from (
+      select x.model, sum(x.input_tokens + x.output_tokens) as total_tokens, sum(x.cost_micros) as cost_micros,
+        sum(x.input_tokens) as prompt_tokens, sum(x.output_tokens) as completion_tokens, sum(x.calls) as call_count
+      from usage x group by 1) m),
+    'by_task_type', (select coalesce(jsonb_agg(to_jsonb(t) order by t.total_tokens desc, t.task_type), '[]') from (
+      select nullif(x.task_type, '') as task_type, sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.cost_micros) as cost_micros, sum(x.calls) as call_count
+      from usage x group by 1) t),
+    'by_scope', (select coalesce(jsonb_agg(to_jsonb(s) order by s.total_tokens desc, s.scope_id), '[]') from (
+      select nullif(x.scope_id, '') as scope_id, sum(x.input_tokens + x.output_tokens) as total_tokens,
+        sum(x.cost_micros) as cost_micros, sum(x.calls) as call_count
+      from usage x group by 1) s))
+  from usage u
+$$;
+comment on function governance.account_usage_json(bigint, timestamptz,
+  timestamptz) is 'What calculate_user_token_usage answers.';
+
+create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_account_id bigint;
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_period(p_start, p_end);
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  return governance.account_usage_json(v_account_id, p_start, p_end);
+end
+$$;
+comment on function public.calculate_user_token_usage(text, timestamptz, timestamptz) is
+  'What a user used from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
+  'and scope. A call counts when it settled. Errors: invalid_argument, unknown_user.';
+revoke all on function public.calculate_user_token_usage(text, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.calculate_user_token_usage(text, timestamptz, timestamptz) to service_role;
+
+create function public.user_token_usage(p_user_id text, p_period text default 'day', p_start date default null,
+  p_end date default null)
+  returns table (user_id text, period_start date, period_end date, prompt_tokens bigint, completion_tokens bigint,
+    total_tokens bigint,
+    message_count bigint, conversation_count bigint, cost_micros bigint, currency text, last_activity timestamptz)
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_account_id bigint;
+  v_zone text;
+  v_today date;
+  v_start date;
+  v_end date;
+  v_currency text := (select c.currency from governance.active_config c);
+begin
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_period is null or p_period not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
+  end if;
+  select a.account_id, a.timezone into v_account_id, v_zone from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  v_today := (governance.now() at time zone v_zone)::date;
+  v_end := coalesce(p_end, v_today);
+  v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);
+  if not isfinite(v_start) or not isfinite(v_end) or v_start > v_end or v_start < '1900-01-01' or v_end > '2199-12-31'
+    or v_end - v_start > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_start and p_end are days, at most ten years apart');
+  end if;
+  v_start := date_trunc(p_period, v_start::timestamp)::date;
+  return query
+    select p_user_id, p.first, (p.next - 1), coalesce(sum(d.input_tokens), 0)::bigint,
+      coalesce(sum(d.output_tokens), 0)::bigint,
+      coalesce(sum(d.input_tokens + d.output_tokens), 0)::bigint, coalesce(sum(d.messages), 0)::bigint,
+      governance.count_conversations(v_account_id, p.first::timestamp at time zone v_zone,
+        p.next::timestamp at time zone v_zone),
+      coalesce(sum(d.cost_micros), 0)::bigint, v_currency, max(d.last_activity_at)
+    from (select g::date as first, (g + ('1 ' || p_period)::interval)::date as next
+      from generate_series(v_start::timestamp, v_end::timestamp, ('1 ' || p_period)::interval) g) p
+    left join governance.usage_daily d on d.account_id = v_account_id and d.day >= p.first and d.day < p.next
+    group by p.first, p.next order by p.first;
+end
+$$;
+comment on function public.user_token_usage(text, text, date, date) is
+  'A user''s usage by day, week (from Monday) or month of their own zone, oldest first, without gaps. Errors: '
+    'invalid_argument, unknown_user.';
+revoke all on function public.user_token_usage(text, text, date, date) from public, anon, authenticated;
+grant execute on function public.user_token_usage(text, text, date, date) to service_role;
+
+create function public.my_token_usage(p_days int default 7) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_account governance.accounts;
+  v_today date;
+  v_usage jsonb;
+begin
+  if p_days is null or p_days not between 1 and 366 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
+  end if;
+  v_account := governance.my_account();
+  v_today := (governance.now() at time zone v_account.timezone)::date;
+  v_usage := governance.account_usage_json(v_account.account_id,
+    (v_today - p_days + 1)::timestamp at time zone v_account.timezone,
+    (v_today + 1)::timestamp at time zone v_account.timezone);
+  return v_usage || jsonb_build_object(
+    'byTaskType', (select coalesce(jsonb_object_agg(coalesce(t ->> 'task_type', 'other'), t -> 'total_tokens'), '{}')
+      from jsonb_array_elements(v_usage -> 'by_task_type') t),
+    'byDate', (select coalesce(jsonb_agg(jsonb_build_object('date', d -> 'day', 'tokens', d -> 'total_tokens')
+      order by d ->> 'day'), '[]') from jsonb_array_elements(v_usage -> 'by_day') d),
+    'totalTokens', v_usage -> 'total_tokens',
+    'avgPerDay', (v_usage ->> 'total_tokens')::bigint / p_days,
+    'cost_today_micros', v_account.day_cost_micros,
+    'cost_this_month_micros', v_account.month_cost_micros,
+    'days', p_days);
+end
+$$;
+comment on function public.my_token_usage(int) is
+  'The signed-in user''s usage of the last p_days (1 to 366) local days, today included, by day, model and task type. '
+    'Errors: not_signed_in, invalid_argument, not_configured.';
+revoke all on function public.my_token_usage(int) from public, anon, authenticated;
+grant execute on function public.my_token_usage(int) to authenticated;
+
+create function public.console_usage_totals(p_days int default 30) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_today date := (governance.now() at time zone 'UTC')::date;
+  -- The world's latest day may be one ahead of UTC's.
+  v_to date := v_today + 1;
+  v_from date;
+  v_answer jsonb;
+begin
+  if p_days is null or p_days not between 1 and 366 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
+  end if;
+  v_from := v_today - p_days + 1;
+  perform governance.follow_events(2000);
+  with usage as materialized (
+    select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+      t.charged_tokens, t.cost_micros
+    from governance.usage_totals t join governance.usage_days u using (day) where t.day between v_from and v_to
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
+      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d
+    where d.day in (select g::date from generate_series(v_from, v_to, interval '1 day') g
+      where not exists (select from governance.usage_days u where u.day = g::date))
+    group by 1, 2, 3, 4
+  ), days as (
+    select g::date as day from generate_series(v_from, v_to, interval '1 day') g
+    where g::date <= v_today or exists (select from usage u where u.day = g::date)
+  )
+  select jsonb_build_object(
+    'from', v_from, 'to', (select max(d.day) from days d),
+    'currency', (select c.currency from governance.active_config c),
+    'calls', coalesce(sum(u.calls), 0), 'messages', coalesce(sum(u.messages), 0),
+    'prompt_tokens', coalesce(sum(u.input_tokens), 0), 'completion_tokens', coalesce(sum(u.output_tokens), 0),
+    'total_tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0), 'charged_tokens',
+      coalesce(sum(u.charged_tokens), 0),
+    'cost_micros', coalesce(sum(u.cost_micros), 0),
+    'by_day', (select jsonb_agg(to_jsonb(x) order by x.day) from (
+      select d.day, coalesce(sum(y.calls), 0) as calls, coalesce(sum(y.messages), 0) as messages,
+        coalesce(sum(y.input_tokens), 0) as prompt_tokens,
+        coalesce(sum(y.output_tokens), 0) as completion_tokens,
+          coalesce(sum(y.input_tokens + y.output_tokens), 0) as total_tokens,
+        coalesce(sum(y.cost_micros), 0) as cost_micros,
+        (select a.active_users from governance.usage_days a where a.day = d.day) as active_users
+      from days d left join usage y using (day) group by 1) x),
+    'by_model', (select coalesce(jsonb_agg(to_jsonb(x) order by x.cost_micros desc, x.total_tokens desc, x.model), '[]')
+      from (
+      select y.model, sum(y.calls) as calls, sum(y.input_tokens + y.output_tokens) as total_tokens,
+        sum(y.cost_micros) as cost_micros from usage y group by 1 order by 4 desc, 3 desc limit 100) x),
+    'by_task_type', (select coalesce(jsonb_agg(to_jsonb(x) order by x.total_tokens desc, x.task_type), '[]') from (
+      select nullif(y.task_type, '') as task_type, sum(y.calls) as calls,
+        sum(y.input_tokens + y.output_tokens) as total_tokens, sum(y.cost_micros) as cost_micros from usage y group by 1
+        order by 3 desc limit 100) x),
+    'by_scope', (select coalesce(jsonb_agg(to_jsonb(x) order by x.total_tokens desc, x.scope_id), '[]') from (
+      select nullif(y.scope_id, '') as scope_id, sum(y.calls) as calls,
+        sum(y.input_tokens + y.output_tokens) as total_tokens, sum(y.cost_micros) as cost_micros from usage y group by 1
+        order by 3 desc limit 100) x),
+    'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
+      'plan_id', a.plan_id,
+        'cost_this_month_micros', x.cost_this_month, 'tokens_this_month', x.tokens_this_month)
+          order by x.cost_this_month desc, a.user_id), '[]')
+      from (select * from governance.account_listings l where l.cost_this_month > 0
+        order by l.cost_this_month desc, l.account_id desc limit 20) x
+      join governance.accounts a using (account_id)))
+  into v_answer
+  from usage u;
+  return v_answer;
+end
+$$;
+comment on function public.console_usage_totals(int) is
+  'Everybody''s usage and cost over the last p_days (1 to 366), by day, model, task type and scope, and whose cost is '
+    'highest this month. Errors: invalid_argument.';
+revoke all on function public.console_usage_totals(int) from public, anon, authenticated;
+grant execute on function public.console_usage_totals(int) to service_role;
+
+create function public.console_token_stats() returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+begin
+  perform governance.follow_events(2000);
+  return (select jsonb_build_object(
+    'totalUsersWithTokens', count(*) filter (where l.available > 0),
+    'avgBalancePerUser', coalesce(div(sum(l.available) filter (where l.available > 0),
+      nullif(count(*) filter (where l.available > 0), 0)), 0),
+    'totalTokensUsedToday', (select coalesce(sum(d.input_tokens + d.output_tokens), 0) from governance.usage_daily d
+      where d.day = (governance.now() at time zone 'UTC')::date),
+    'lowBalanceUsers', count(*) filter (where l.available < (select c.low_balance_tokens
+      from governance.active_config c)),
+    'activeAlerts', governance.count_open_alerts())
+  from governance.account_listings l);
+end
+$$;
+comment on function public.console_token_stats() is 'Users with tokens, their average balance, tokens used today '
+  '(local days, by UTC''s date), users whose balance is low, open alerts.';
+revoke all on function public.console_token_stats() from public, anon, authenticated;
+grant execute on function public.console_token_stats() to service_role;

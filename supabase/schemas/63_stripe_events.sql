@@ -1,0 +1,587 @@
+-- Stripe events: each is acted on once, in any order.
+
+-- Money: Stripe's events become lots, and tokens follow the money. An event is never acted on by itself: it adds facts
+-- about a payment (paid, refunded so much, disputed, won or lost), and governance.settle_payment then moves the
+-- payment's lots to where those facts put them. Facts only grow, so the order and number of deliveries do not matter.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Tables
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table governance.webhook_events_processed (
+  event_id text primary key,
+  event_type text not null,
+  -- Stripe's own time of the event; null where it told none.
+  event_created_at timestamptz,
+  received_at timestamptz not null,
+  attempts int not null default 1,
+  -- processed: acted on or noted. quarantined: waits for a person, and is tried again when it is delivered again.
+  status text not null,
+  reason text,
+  effects jsonb not null default '[]',
+  payment_id bigint,
+  -- A quarantined event whose user is not known yet is tried again when this customer is.
+  waits_for_customer text,
+  -- Kept while quarantined alone.
+  payload jsonb,
+  decided_at timestamptz,
+  decided_by text,
+  decided_reason text
+) with (fillfactor = 90);
+
+create index webhook_events_processed_time on governance.webhook_events_processed using brin (received_at);
+
+comment on table governance.webhook_events_processed is 'Stripe events by id: each is acted on once. Done ones are '
+  'cleared after 30 days, quarantined ones stay.';
+
+create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer, received_at)
+  where status = 'quarantined';
+
+create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
+  p_payment_id bigint default null, p_waits_for text default null)
+  returns governance.stripe_outcome
+  language sql immutable as $$
+  select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
+$$;
+comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
+
+create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql as $$
+declare
+  v_metadata jsonb := o -> 'metadata';
+  v_user_id text := nullif(btrim(v_metadata ->> 'user_id'), '');
+  v_pack_id text := nullif(btrim(v_metadata ->> 'pack_id'), '');
+  v_session text := governance.stripe_id(o -> 'id');
+  v_mode text := o ->> 'mode';
+  v_status text := o ->> 'payment_status';
+  v_account_id bigint;
+begin
+  -- Most orders have these names; whoever writes others pays for looking for them.
+  if v_user_id is null then
+    v_user_id := coalesce(governance.metadata_text(v_metadata, 'userId', 'userid'),
+      governance.stripe_id(o -> 'client_reference_id'));
+  end if;
+  if v_pack_id is null then v_pack_id := governance.metadata_text(v_metadata, 'packId', 'packid'); end if;
+  if v_mode = 'subscription' then
+    -- The tokens come with invoice.paid; the session tells whose subscription it is.
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
+    return governance.outcome('processed', 'subscription_noted',
+      governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
+        governance.stripe_id(o -> 'customer'), v_account_id,
+        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan')));
+  elsif v_mode = 'setup' then
+    return governance.outcome('ignored', 'not_a_token_purchase');
+  elsif v_pack_id is null then
+    if not governance.is_token_order(v_metadata) then return governance.outcome('ignored', 'not_a_token_purchase');
+      end if;
+  end if;
+  if p_type in ('checkout.session.expired', 'checkout.session.async_payment_failed') then
+    update governance.checkouts c set closed_at = p_now
+    where c.checkout_id = (select x.checkout_id from governance.checkouts x
+      join governance.accounts a using (account_id)
+      where a.user_id = v_user_id and x.closed_at is null order by x.pack_id = v_pack_id desc, x.opened_at limit 1);
+    return governance.outcome('processed', case when p_type = 'checkout.session.expired' then 'expired'
+      else 'payment_failed' end);
+  elsif v_session is null then
+    return governance.outcome('quarantined', 'malformed');
+  end if;
+  if v_status in ('paid', 'no_payment_required') then
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id,
+      governance.stripe_id(o -> 'payment_intent'), null, v_session, p_livemode, o -> 'amount_total');
+  end if;
+  return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
+    case when v_status = 'unpaid' then 'awaiting_payment' else 'payment_status_unknown' end,
+    p_payment_id => (governance.note_payment(p_now, governance.stripe_id(o -> 'payment_intent'), null, v_session,
+      governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'),
+      p_livemode, governance.metadata_text(v_metadata, 'order_id', 'orderId'))).payment_id);
+end
+$$;
+comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'checkout.session.*';
+
+create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_charge text := governance.stripe_id(o -> 'id');
+  v_intent text := governance.stripe_id(o -> 'payment_intent');
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  v_refund jsonb;
+  v_pay governance.stripe_payments;
+begin
+  if v_charge is null then return governance.outcome('quarantined', 'malformed'); end if;
+  -- A failed try is not the payment; the next one has another id.
+  if p_type in ('charge.failed', 'charge.pending', 'charge.expired')
+    or coalesce(o ->> 'status', 'succeeded') <> 'succeeded' then
+    return governance.outcome('processed', case when p_type = 'charge.pending' then 'awaiting_payment'
+      else 'payment_failed' end);
+  end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
+    governance.stripe_id(o -> 'customer'), p_livemode);
+  if v_refunded > 0 then
+    update governance.stripe_payments p set refunded_minor = greatest(p.refunded_minor, v_refunded),
+      refunded_at = greatest(p.refunded_at, p_told_at)
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  -- Before 2022-11-15 a charge lists its refunds.
+  for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
+    perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
+  end loop;
+  return governance.outcome('processed', null, governance.settle_payment(v_pay.payment_id, p_now, p_event_id),
+    v_pay.payment_id);
+end
+$$;
+comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'charge.* but refunds and disputes.';
+
+create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+  o jsonb, p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_intent text := governance.stripe_id(o -> 'id');
+  v_charge text := coalesce(governance.stripe_id(o -> 'latest_charge'),
+    governance.stripe_id(o #> '{charges,data,0,id}'));
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata');
+  v_payment_id bigint;
+begin
+  if v_intent is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
+  -- Sold without Checkout: then the order is on the payment itself.
+  if governance.is_token_order(v_metadata) then
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+      coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+        governance.stripe_id(o -> 'client_reference_id')),
+      governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
+      coalesce(nullif(o -> 'amount_received', 'null'), o -> 'amount'));
+  end if;
+  v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
+    governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
+  return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id),
+    v_payment_id);
+end
+$$;
+comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
+  boolean) is 'payment_intent.*';
+
+-- No plan anew for each event, and no compiling of one.
+create function public.process_stripe_event(p_event jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
+declare
+  v_id text := p_event ->> 'id';
+  v_type text := p_event ->> 'type';
+  v_now timestamptz;
+  v_known_id text;
+  v_known_type text;
+  v_status text;
+  v_reason text;
+begin
+  -- In lists of at most eight: a longer one is hashed, anew in every transaction.
+  if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
+    and pg_column_size(p_event) <= 1048576
+    and (v_type in ('checkout.session.completed', 'payment_intent.succeeded', 'charge.succeeded', 'charge.updated',
+      'charge.captured', 'charge.refunded',
+        'invoice.paid', 'invoice_payment.paid')
+      or v_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated',
+        'customer.subscription.created',
+        'customer.subscription.updated', 'customer.subscription.deleted', 'invoice.payment_succeeded')
+      or v_type in ('charge.dispute.created', 'charge.dispute.updated', 'charge.dispute.closed',
+        'charge.dispute.funds_withdrawn',
+        'charge.dispute.funds_reinstated', 'checkout.session.async_payment_succeeded',
+          'checkout.session.async_payment_failed', 'checkout.session.expired')
+      or v_type in ('payment_intent.payment_failed', 'payment_intent.canceled', 'charge.failed', 'charge.pending',
+        'charge.expired',
+        'invoice.payment_failed')), false) then
+    if jsonb_typeof(p_event) is distinct from 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_event is the event object as Stripe sends it');
+    elsif jsonb_typeof(p_event -> 'id') is distinct from 'string' or btrim(v_id) = '' or length(v_id) > 255 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_event.id is the event''s id, a text of at most 255 characters');
+    elsif jsonb_typeof(p_event -> 'type') is distinct from 'string' or btrim(v_type) = '' or length(v_type) > 255 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_event.type is the event''s type, a text of at most 255 characters');
+    elsif pg_column_size(p_event) > 1048576 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_event is larger than 1 MB: Stripe sends no such event');
+    end if;
+    return jsonb_build_object('event_id', v_id, 'status', 'ignored', 'reason', 'unhandled_type', 'effects',
+      '[]'::jsonb);
+  end if;
+  -- One at a time for each event; what came of it is written once, at the end.
+  perform pg_advisory_xact_lock(hashtextextended(v_id, 7256));
+  select coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')), w.event_id,
+    w.event_type, w.status, w.reason
+  into v_now, v_known_id, v_known_type, v_status, v_reason
+  from governance.active_config c left join governance.webhook_events_processed w on w.event_id = v_id;
+  if v_known_id is not null and (v_status <> 'quarantined' or v_known_type <> v_type) then
+    return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_reason, 'effects', '[]'::jsonb);
+  end if;
+  -- A quarantined one is looked at again: what it waited for may be there by now.
+  return governance.take_event(v_id, p_event, v_now, v_known_id is null);
+end
+$$;
+comment on function public.process_stripe_event(jsonb) is
+  'Takes a Stripe event whose signature was checked: any order, any number of times, API versions from 2020-08-27 on. '
+  'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
+revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
+grant execute on function public.process_stripe_event(jsonb) to service_role;
+revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
+grant execute on function public.process_stripe_event(jsonb) to service_role;
+
+create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  return jsonb_build_object(
+    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type,
+      'reason', e.reason,
+        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload',
+          e.payload,
+        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id),
+          '[]')
+      from (select * from governance.webhook_events_processed w
+        where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
+        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
+end
+$$;
+comment on function public.console_stripe_events(int,
+  timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
+revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
+
+create function public.console_release_stripe_event(
+  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null,
+    p_pack_id text default null, p_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_pay governance.stripe_payments;
+  v_object jsonb;
+  v_metadata jsonb;
+  v_user_id text;
+  v_pack_id text;
+  v_tokens bigint;
+  v_amount bigint;
+  v_currency text;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_effects jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  perform governance.check_optional('p_user_id', p_user_id, 255);
+  perform governance.check_optional('p_pack_id', p_pack_id, 255);
+  if p_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
+  end if;
+  v_answer := governance.begin_command('release_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event');
+  elsif v_known.status <> 'quarantined' then
+    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
+  end if;
+  v_now := governance.now();
+  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
+  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
+  if v_answer ->> 'status' = 'quarantined' then
+    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
+      'payment_intent.succeeded') then
+      perform governance.fail('PT409', 'still_quarantined',
+        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+    end if;
+    v_metadata := governance.stripe_object(v_object -> 'metadata');
+    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+      governance.stripe_id(v_object -> 'client_reference_id'));
+    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
+    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
+    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'),
+      governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
+    v_currency := governance.stripe_currency(v_object -> 'currency');
+    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+    elsif v_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_tokens or a known p_pack_id is needed: the event names none');
+    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT409', 'still_quarantined',
+        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+    end if;
+    v_pay := governance.note_payment(v_now,
+      coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
+      when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
+      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end,
+        governance.stripe_id(v_object -> 'invoice'));
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment was granted by another event: dismiss this one');
+    end if;
+    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens,
+      v_amount, v_currency,
+      coalesce(v_known.event_created_at, v_now), p_event_id)
+        || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
+    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null,
+      payment_id = v_pay.payment_id
+    where w.event_id = p_event_id;
+    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects',
+      v_effects);
+  end if;
+  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
+    decided_reason = p_reason where w.event_id = p_event_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
+  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id)
+    where w.event_id = p_event_id;
+  return governance.end_command('release_stripe_event', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
+  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
+  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'not_paid, already_granted, unknown_user, idempotency_conflict.';
+revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_release_stripe_event(text, text, text, text, text, text,
+  bigint) to service_role;
+
+create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text,
+  p_reason text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now,
+    decided_by = p_operator, decided_reason = p_reason
+  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
+  end if;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
+  return governance.end_command('dismiss_stripe_event', p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
+end
+$$;
+comment on function public.console_dismiss_stripe_event(text, text, text,
+  text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, '
+    'not_found, idempotency_conflict.';
+revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
+
+create function governance.on_paid_order(
+  p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
+  p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
+) returns governance.stripe_outcome
+  language plpgsql as $$
+declare
+  -- Most orders have neither.
+  v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
+  v_order text := case when p_metadata ?| array['order_id', 'orderId']
+    then governance.metadata_text(p_metadata, 'order_id', 'orderId') end;
+  v_customer text := governance.stripe_id(o -> 'customer');
+  v_tokens text := btrim(p_metadata ->> 'tokens');
+  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_told_at, p_now);
+  v_pay governance.stripe_payments;
+  v_account_id bigint;
+  v_needs_roll boolean;
+  v_balance bigint;
+  v_pack_tokens bigint;
+  v_price bigint;
+  v_currency text;
+  v_was_sold boolean;
+  v_has_checkout boolean;
+  v_knows_customer boolean;
+  v_fits boolean;
+  v_was_known boolean := false;
+  v_reason text;
+  v_effects jsonb;
+begin
+  perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
+  select a.account_id, governance.needs_roll(a, p_now),
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
+  into v_account_id, v_needs_roll, v_balance
+  from governance.accounts a where a.user_id = p_user_id;
+  -- The pack as it is sold is nearly always the pack as it was sold then.
+  select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
+    exists (select from governance.stripe_customers k where k.customer_id = v_customer)
+  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
+  if v_was_sold is not true then
+    select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency
+      from governance.pack_at(p_pack_id, v_at) p;
+  end if;
+  v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
+    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and v_balance + v_pack_tokens < 9007199254740992;
+
+  -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
+  if v_fits then
+    insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id,
+      customer_id, livemode, order_id,
+      amount_minor, currency, paid_at, created_at)
+    values (v_account_id, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order, v_price,
+      v_currency, coalesce(p_told_at, p_now), p_now)
+    on conflict do nothing returning * into v_pay;
+  end if;
+  if v_pay.payment_id is null then
+    v_pay := governance.find_payment(p_intent, p_charge, p_session, v_invoice);
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
+        v_order);
+      return governance.outcome('processed', 'already_granted',
+        governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+    end if;
+    v_was_known := v_pay.payment_id is not null;
+    if v_fits is not true then
+      v_reason := case
+        when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
+        when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
+        when v_account_id is null then 'unknown_user'
+        when v_pack_tokens is null then 'unknown_pack'
+        when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
+        when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
+        when governance.stripe_whole(p_amount) is distinct from v_price then 'amount_mismatch'
+        when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
+      end;
+      if v_reason is not null then
+        v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer,
+          p_livemode, v_order);
+        return governance.outcome('quarantined', v_reason, p_payment_id => v_pay.payment_id);
+      end if;
+    end if;
+    v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
+      v_order,
+      v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
+  end if;
+
+  perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
+  if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
+  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
+  if v_has_checkout is not false then
+    update governance.checkouts c set closed_at = p_now
+    where c.checkout_id = (select o.checkout_id from governance.checkouts o
+      where o.account_id = v_account_id and o.closed_at is null order by o.pack_id = p_pack_id desc, o.opened_at
+        limit 1);
+  end if;
+  if v_knows_customer is not true then perform governance.learn_customer(v_customer, v_account_id); end if;
+  -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
+  if v_was_known then
+    v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
+  end if;
+  return governance.outcome('processed', null, v_effects, v_pay.payment_id);
+end
+$$;
+comment on function governance.on_paid_order(text, timestamptz, timestamptz, jsonb, jsonb, text, text, text, text, text,
+  boolean, jsonb) is
+  'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise '
+  'it waits for a person.';
+
+create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
+  p_is_new boolean default false) returns jsonb
+  language plpgsql as $$
+declare
+  v_type text := p_event ->> 'type';
+  v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
+  v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
+  o jsonb := p_event #> '{data,object}';
+  v_outcome governance.stripe_outcome;
+  v_waits boolean;
+begin
+  begin
+    if not v_live then
+      if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
+        v_outcome := governance.outcome('quarantined', 'test_mode');
+      end if;
+    end if;
+    if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
+    elsif v_outcome.status is not null then null;
+    elsif v_type like 'checkout.session.%'
+      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'payment_intent.%'
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live);
+    elsif v_type like 'charge.dispute.%' then
+      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
+        p_event_id);
+    elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
+      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
+    elsif v_type like 'charge.%'
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live);
+    elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
+      then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
+    elsif v_type = 'invoice_payment.paid' then
+      -- From 2025-03-31: the only thing that ties an invoice to its payment.
+      v_outcome := governance.settled(case when governance.stripe_id(o -> 'invoice') is not null then
+        (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'),
+          governance.stripe_id(o #> '{payment,charge}'), null,
+          governance.stripe_id(o -> 'invoice'))).payment_id end, p_now, p_event_id);
+    elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, o);
+    end if;
+  exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
+    -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
+    v_outcome := governance.outcome('quarantined', 'malformed');
+  end;
+  v_waits := v_outcome.status = 'quarantined';
+  if p_is_new then
+    insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
+      reason, effects, payment_id,
+      waits_for_customer, payload)
+    values (p_event_id, v_type, v_told_at, p_now, case when v_waits then 'quarantined'
+      else 'processed' end, v_outcome.reason, v_outcome.effects,
+      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_waits then p_event end);
+  else
+    update governance.webhook_events_processed w set
+      status = case when v_waits then 'quarantined'
+        else 'processed' end, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
+      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer, payload = case
+        when v_waits then p_event end, attempts = w.attempts + 1
+    where w.event_id = p_event_id;
+  end if;
+  if v_waits then
+    insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
+    values ('webhook_quarantined', 'critical',
+      format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
+      jsonb_build_object('event_id', p_event_id, 'event_type', v_type, 'reason', v_outcome.reason, 'payment_id',
+        v_outcome.payment_id), p_now)
+    on conflict do nothing;
+    perform governance.ring('alerts', p_now);
+  elsif v_type = 'charge.dispute.created' and v_outcome.effects <> '[]' then
+    insert into governance.alert_events (account_id, kind, severity, message, period_key, details, created_at)
+    select p.account_id, 'stripe_dispute', 'warning', 'A payment is disputed: what is left of its tokens is frozen',
+      p_event_id,
+      jsonb_build_object('event_id', p_event_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id),
+        p_now
+    from governance.stripe_payments p where p.payment_id = v_outcome.payment_id
+    on conflict do nothing;
+    perform governance.ring('alerts', p_now);
+  end if;
+  return jsonb_build_object('event_id', p_event_id, 'status', v_outcome.status, 'reason', v_outcome.reason, 'effects',
+    v_outcome.effects);
+end
+$$;
+comment on function governance.take_event(text, jsonb, timestamptz, boolean) is
+  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Answers as '
+  'process_stripe_event does.';
