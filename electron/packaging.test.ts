@@ -242,14 +242,14 @@ const standInForElectron = `
       state = (await call("connection.state", {})).value;
     } while (state.status === "starting" || state.status === "connecting" || state.status === "catching_up");
     const text = Buffer.from("name,age\\nAda,36\\n");
-    const upload = await call("reconciliation.open_upload", { file_name: "wrong.csv", size_bytes: text.length });
+    const upload = await call("finance.open_upload", { file_name: "wrong.csv", size_bytes: text.length });
     const { upload_id } = upload.value;
-    await call("reconciliation.upload_chunk", { upload_id, offset_bytes: 0, base64: text.toString("base64") });
-    const started = await call("reconciliation.start", { upload_ids: [upload_id], from: "2026-11-01", to: "2026-11-02" });
+    await call("finance.upload_chunk", { upload_id, offset_bytes: 0, base64: text.toString("base64") });
+    const started = await call("finance.start_run", { upload_ids: [upload_id], from: "2026-11-01", to: "2026-11-02" });
     let run = started.value;
     while (run.status === "running") {
       await new Promise((resolve) => setTimeout(resolve, 100));
-      run = (await call("reconciliation.runs", {})).value[0];
+      run = (await call("finance.runs", {})).value[0];
     }
     console.log(JSON.stringify({ status: state.status, failure: state.failure, rules: (await call("rules.list", {})).value?.rules.length, run }));
     app.quit();

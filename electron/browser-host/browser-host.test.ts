@@ -282,7 +282,7 @@ test("an oversize message is refused before it is sent, and cut off where it is 
   const session = await openSession();
   const client = connect(session);
   const big = "x".repeat(maxMessageBytes);
-  expect(await client.call("accounts.get", { user_id: big })).toMatchObject({
+  expect(await client.call("users.get", { user_id: big })).toMatchObject({
     ok: false,
     error: { code: "too_large" },
   });

@@ -1,6 +1,7 @@
 /** The screen's side of the preload: one named function for each operation and stream. */
 import type { ConsoleClient } from "./client.ts";
-import type { OperationName, Result, StreamName } from "./operations.ts";
+import type { Result } from "./basics.ts";
+import type { OperationName, StreamName } from "./operations.ts";
 
 /** What the preload puts into the window as `consoleBridge`. */
 export interface ConsoleBridge {

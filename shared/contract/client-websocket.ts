@@ -6,7 +6,8 @@
  * servers; storage belongs to this port alone.
  */
 import type { ConsoleClient, TransportStatus } from "./client.ts";
-import type { Failure, Result, StreamItem } from "./operations.ts";
+import type { Failure, Result } from "./basics.ts";
+import type { StreamItem } from "./operations.ts";
 import {
   type ClientFrame,
   closeCodes,

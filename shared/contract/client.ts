@@ -1,11 +1,9 @@
-/** What a transport gives the screen, and the one that is there. */
-import { type ConsoleBridge, createBridgeClient } from "./client-bridge.ts";
-import { createWebSocketClient } from "./client-websocket.ts";
+/** What a transport gives the screen. */
+import type { Result } from "./basics.ts";
 import type {
   OperationInput,
   OperationName,
   OperationOutput,
-  Result,
   StreamInput,
   StreamItem,
   StreamName,
@@ -24,10 +22,4 @@ export interface ConsoleClient {
   ): () => void;
   /** Called with the status now, and at each change, until the returned function is called. */
   onStatus(listener: (status: TransportStatus) => void): () => void;
-}
-
-/** The client of the window this runs in: Electron's bridge where the preload put one, else a WebSocket. */
-export function connectConsole(): ConsoleClient {
-  const bridge = (globalThis as { consoleBridge?: ConsoleBridge }).consoleBridge;
-  return bridge ? createBridgeClient(bridge) : createWebSocketClient();
 }

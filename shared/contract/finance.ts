@@ -1,10 +1,12 @@
-/** What the finance desk works on: kept runs, cases, corrections, closed periods, events that wait for a person. */
+/** Finance: Stripe beside the ledger. Runs, cases, corrections, closed periods, events that wait for a person. */
 import { z } from "zod";
-import { instant, whole } from "./records.ts";
+import { commandId, done, failure, instant, nothing, operation, reason, userId, whole } from "./basics.ts";
 
 /** Whole, of either sign. */
 const signed = z.number().int();
+
 export const differenceId = z.string().min(1).max(512);
+
 const money = z.object({ currency: z.string(), amount_minor: signed });
 
 export const caseStatus = z.enum([
@@ -168,6 +170,7 @@ const balances = z.looseObject({
   promotional: signed.optional(),
   debt: signed.optional(),
 });
+
 const lot = z.looseObject({
   kind: z.string(),
   granted: signed,
@@ -177,6 +180,7 @@ const lot = z.looseObject({
   amount_minor: signed.nullable(),
   currency: z.string().nullable(),
 });
+
 /** What posting a correction would do, done and undone in the project. */
 export const postPreview = z.looseObject({
   difference_id: z.string(),
@@ -310,3 +314,124 @@ export const financeCounts = z.looseObject({
   approval_above_minor: whole,
 });
 export type FinanceCounts = z.infer<typeof financeCounts>;
+
+export const financeOperations = {
+  "finance.counts": operation(nothing, financeCounts),
+  /** Sends some pages of a finished run; called again until `is_complete`. Goes on where it stopped. */
+  "finance.keep_run": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    keepOutcome.extend({ total: whole }),
+  ),
+  "finance.kept_runs": operation(nothing, z.object({ runs: z.array(keptRun), as_of: instant.nullable() })),
+  "finance.kept_run": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    z.object({ run: keptRun, report: z.unknown(), as_of: instant.nullable() }),
+  ),
+  "finance.compare_runs": operation(
+    z.object({ run_id: z.string().max(255), other_run_id: z.string().max(255) }).strict(),
+    runComparison,
+  ),
+  /** In order of id. */
+  "finance.cases": operation(
+    z
+      .object({
+        filter: caseFilter,
+        after: differenceId.nullable(),
+        limit: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    casePage.extend({ as_of: instant.nullable() }),
+  ),
+  /** With both sides, as the last run told them (Difference of shared/governance/reconciliation). */
+  "finance.case": operation(
+    z.object({ difference_id: differenceId }).strict(),
+    z.object({ case: financeCase, difference: z.unknown(), as_of: instant.nullable() }),
+  ),
+  /** All of them or none. `versions` are those that were looked at: a case changed since is refused. */
+  "finance.act": operation(
+    z
+      .object({
+        command_id: commandId,
+        difference_ids: z.array(differenceId).min(1).max(1000),
+        versions: z.record(z.string(), whole),
+        action: caseAction,
+        reason: z.string().trim().max(2000).nullable(),
+        assigned_to: z.string().trim().max(255).nullish(),
+        correction: correctionPatch.nullish(),
+      })
+      .strict(),
+    z.looseObject({ cases: z.array(financeCase) }),
+  ),
+  /** What an action on many cases would touch. */
+  "finance.preview_act": operation(
+    z
+      .object({
+        difference_ids: z.array(differenceId).min(1).max(1000),
+        action: z.enum([...caseAction.options, "post"]),
+      })
+      .strict(),
+    bulkPreview,
+  ),
+  "finance.preview_post": operation(z.object({ difference_id: differenceId }).strict(), postPreview),
+  /** Each by itself and once; where the connection breaks, `unsent` says how many were not tried. */
+  "finance.post": operation(
+    z
+      .object({
+        difference_ids: z.array(differenceId).min(1).max(1000),
+        versions: z.record(z.string(), whole),
+      })
+      .strict(),
+    z.object({
+      posted: z.array(posted),
+      refused: z.array(z.object({ difference_id: z.string(), failure })),
+      unsent: whole,
+    }),
+  ),
+  "finance.closing": operation(z.object({ run_id: z.string().max(255) }).strict(), closing),
+  "finance.close_period": operation(
+    z
+      .object({
+        command_id: commandId,
+        run_id: z.string().max(255),
+        sign_off: z.string().trim().min(3, "Sign off in at least 3 letters.").max(2000),
+      })
+      .strict(),
+    closedNow,
+  ),
+  "finance.closed_periods": operation(
+    nothing,
+    z.object({ periods: z.array(closedPeriod), as_of: instant.nullable() }),
+  ),
+  /** The sealed text itself; `is_right`: this console worked out the same SHA-256. */
+  "finance.sealed_period": operation(
+    z.object({ run_id: z.string().max(255) }).strict(),
+    z.object({ file_name: z.string(), text: z.string(), seal: z.string(), is_right: z.boolean() }),
+  ),
+  "finance.stripe_events": operation(
+    nothing,
+    z.object({
+      waiting: whole,
+      events: z.array(stripeEvent),
+      packs: z.array(packPrice),
+      as_of: instant.nullable(),
+    }),
+  ),
+  /** Lets a quarantined event through; what the event does not tell is named here. */
+  "finance.release_event": operation(
+    z
+      .object({
+        command_id: commandId,
+        event_id: z.string().min(1).max(255),
+        reason,
+        user_id: userId.nullable(),
+        pack_id: z.string().min(1).max(255).nullable(),
+        tokens: z.number().int().min(1).max(100_000_000).nullable(),
+      })
+      .strict(),
+    z.looseObject({ status: z.string(), effects: z.array(effect) }),
+  ),
+  "finance.dismiss_event": operation(
+    z.object({ command_id: commandId, event_id: z.string().min(1).max(255), reason }).strict(),
+    done,
+  ),
+} as const;

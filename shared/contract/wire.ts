@@ -3,7 +3,7 @@
  * stream for the life of one socket.
  */
 import { z } from "zod";
-import type { Failure, Result } from "./operations.ts";
+import type { Failure, Result } from "./basics.ts";
 
 /** Larger messages are refused at both ends. An upload's chunk (1 MiB as base64) fits. */
 export const maxMessageBytes = 2 * 1024 * 1024;

@@ -65,7 +65,7 @@ describe("a forbidden import fails the lint", () => {
     [
       "the contract in the core",
       "shared/governance/plant.ts",
-      'import { whole } from "../contract/records.ts";\nexport const plant = whole;\n',
+      'import { whole } from "../contract/basics.ts";\nexport const plant = whole;\n',
     ],
     [
       "React in the contract",

@@ -31,7 +31,7 @@ export async function value<N extends OperationName>(
 /** A run as it ended. */
 export async function endOfRun(console_: Console, runId: string): Promise<ReconciliationRun> {
   const seen: ReconciliationRun[] = [];
-  const follow = console_.dispatcher.follow("reconciliation", { run_id: runId }, (item) =>
+  const follow = console_.dispatcher.follow("run", { run_id: runId }, (item) =>
     seen.push(item as ReconciliationRun),
   );
   await expect.poll(() => seen.at(-1)?.status, { timeout: 60_000 }).not.toBe("running");

@@ -225,20 +225,20 @@ test("a spammer shows in the feed within a second, is blocked by the operator, a
 
   const command = randomUUID();
   const block = { command_id: command, user_id: user, reason: "spamming", until: null };
-  const blocked = await value(console_, "accounts.block", block);
+  const blocked = await value(console_, "users.block", block);
   expect(blocked.intent.status).toBe("acknowledged");
   expect(blocked.account).toMatchObject({ user_id: user, is_blocked: true, block_reason: "spamming" });
   expect(await authorize(user, "hello")).toMatchObject({ reason: "user_blocked", http_status: 403 });
   // The same command again does nothing and answers the same.
-  expect((await value(console_, "accounts.block", block)).account).toMatchObject({ is_blocked: true });
-  expect(await call(console_, "accounts.block", { ...block, reason: "something else" })).toMatchObject({
+  expect((await value(console_, "users.block", block)).account).toMatchObject({ is_blocked: true });
+  expect(await call(console_, "users.block", { ...block, reason: "something else" })).toMatchObject({
     ok: false,
     error: { code: "idempotency_conflict" },
   });
 
-  await value(console_, "accounts.unblock", { command_id: randomUUID(), user_id: user, reason: "forgiven" });
+  await value(console_, "users.unblock", { command_id: randomUUID(), user_id: user, reason: "forgiven" });
   expect(await authorize(user, "hello again")).toMatchObject({ decision: "allow" });
-  const { audit } = await value(console_, "accounts.get", { user_id: user });
+  const { audit } = await value(console_, "users.get", { user_id: user });
   expect(audit.filter(({ command_id }) => command_id === command)).toHaveLength(1);
 });
 
@@ -257,7 +257,7 @@ test("every desk's reading answers records of the contract", async () => {
   } as const;
   await expect
     .poll(
-      async () => (await value(console_, "accounts.search", search)).accounts.map(({ user_id }) => user_id),
+      async () => (await value(console_, "users.search", search)).accounts.map(({ user_id }) => user_id),
       { timeout: 60_000 },
     )
     .toEqual([user]);
@@ -268,18 +268,18 @@ test("every desk's reading answers records of the contract", async () => {
     limit: 10,
   });
   expect(events[0]).toMatchObject({ user_id: user, kind: "authorized" });
-  const { decisions } = await value(console_, "accounts.decisions", {
+  const { decisions } = await value(console_, "users.decisions", {
     user_id: user,
     before_id: null,
     limit: 10,
   });
   const decisionId = decisions[0]?.decision_id ?? 0;
-  expect(await value(console_, "decisions.explain", { decision_id: decisionId })).toMatchObject({
+  expect(await value(console_, "watch.explain", { decision_id: decisionId })).toMatchObject({
     user_id: user,
   });
-  const { entries } = await value(console_, "accounts.ledger", { user_id: user, before_id: null, limit: 10 });
+  const { entries } = await value(console_, "users.ledger", { user_id: user, before_id: null, limit: 10 });
   expect(entries[0]).toMatchObject({ transaction_type: "bonus", amount: 100_000 });
-  await value(console_, "accounts.usage", { user_id: user, from: "2026-01-01", to: "2026-12-31" });
+  await value(console_, "users.usage", { user_id: user, from: "2026-01-01", to: "2026-12-31" });
   expect((await value(console_, "rules.list", {})).rules.length).toBeGreaterThan(3);
   expect((await value(console_, "search.everything", { query: user }))[0]).toMatchObject({
     kind: "user",
@@ -291,15 +291,15 @@ test("every desk's reading answers records of the contract", async () => {
 
 test("reading what is not there says so, in words", async () => {
   const console_ = await connected();
-  expect(await call(console_, "accounts.get", { user_id: "nobody" })).toMatchObject({
+  expect(await call(console_, "users.get", { user_id: "nobody" })).toMatchObject({
     ok: false,
     error: { code: "unknown_user" },
   });
-  expect(await call(console_, "decisions.explain", { decision_id: 9_999_999 })).toMatchObject({
+  expect(await call(console_, "watch.explain", { decision_id: 9_999_999 })).toMatchObject({
     ok: false,
     error: { code: "not_found" },
   });
-  const odd = await call(console_, "accounts.get", { user_id: "\u202e<script>alert(1)</script>" });
+  const odd = await call(console_, "users.get", { user_id: "\u202e<script>alert(1)</script>" });
   expect(odd).toMatchObject({ ok: false, error: { code: "unknown_user" } });
 });
 
@@ -492,16 +492,16 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   const seen = followFeed(console_);
   await authorize(user, "before the cut");
   await expect.poll(() => seen.some(({ user_id }) => user_id === user), { timeout: 60_000 }).toBe(true);
-  await value(console_, "accounts.get", { user_id: user });
+  await value(console_, "users.get", { user_id: user });
   await value(console_, "rules.list", {});
   await line.cut();
   await untilStatus(console_, "offline");
 
-  const kept = await value(console_, "accounts.get", { user_id: user });
+  const kept = await value(console_, "users.get", { user_id: user });
   expect(kept.account.user_id).toBe(user);
   expect(Date.parse(kept.as_of ?? "")).toBeGreaterThan(Date.now() - 60_000);
   expect((await value(console_, "rules.list", {})).rules.length).toBeGreaterThan(3);
-  expect(await call(console_, "accounts.get", { user_id: "never seen" })).toMatchObject({
+  expect(await call(console_, "users.get", { user_id: "never seen" })).toMatchObject({
     ok: false,
     error: { code: "offline" },
   });
@@ -517,7 +517,7 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   ]);
 
   const command = randomUUID();
-  const acted = await value(console_, "accounts.block", {
+  const acted = await value(console_, "users.block", {
     command_id: command,
     user_id: user,
     reason: "offline case",
@@ -532,7 +532,7 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
       { timeout: 60_000 },
     )
     .toBe("acknowledged");
-  const { account, audit } = await value(console_, "accounts.get", { user_id: user });
+  const { account, audit } = await value(console_, "users.get", { user_id: user });
   expect(account.is_blocked).toBe(true);
   expect(audit.filter(({ command_id }) => command_id === command)).toHaveLength(1);
   await line.close();
@@ -543,11 +543,11 @@ test("what somebody else decided meanwhile becomes a conflict, and the person's 
   let clock = 0;
   const console_ = await connected(line.port, { now: () => new Date(Date.now() + clock) });
   const [wantsMine, wantsTheirs] = [await makeUser(), await makeUser()];
-  for (const user of [wantsMine, wantsTheirs]) await value(console_, "accounts.get", { user_id: user });
+  for (const user of [wantsMine, wantsTheirs]) await value(console_, "users.get", { user_id: user });
   await line.cut();
   await untilStatus(console_, "offline");
   for (const user of [wantsMine, wantsTheirs]) {
-    await value(console_, "accounts.block", {
+    await value(console_, "users.block", {
       command_id: randomUUID(),
       user_id: user,
       reason: "my reason",
@@ -578,11 +578,11 @@ test("what somebody else decided meanwhile becomes a conflict, and the person's 
     await value(console_, "sync.resolve", { command_id, choice: subject === wantsMine ? "mine" : "theirs" });
   }
   await expect
-    .poll(async () => (await value(console_, "accounts.get", { user_id: wantsMine })).account.block_reason, {
+    .poll(async () => (await value(console_, "users.get", { user_id: wantsMine })).account.block_reason, {
       timeout: 60_000,
     })
     .toBe("my reason");
-  expect((await value(console_, "accounts.get", { user_id: wantsTheirs })).account.block_reason).toBe(
+  expect((await value(console_, "users.get", { user_id: wantsTheirs })).account.block_reason).toBe(
     "their reason",
   );
   expect(await conflicts()).toEqual([]);
@@ -630,7 +630,7 @@ test("killed between writing an act and its answer, the next start sends it, and
   const line = await openLine(projectPort());
   const first = await connected(line.port, { dataDir });
   const user = await makeUser();
-  await value(first, "accounts.get", { user_id: user });
+  await value(first, "users.get", { user_id: user });
   await Promise.all(consoles.splice(0).map((one) => one.close()));
 
   const command = randomUUID();
@@ -644,7 +644,7 @@ test("killed between writing an act and its answer, the next start sends it, and
     const { dispatcher } = opened.value;
     opened.value.start();
     dispatcher.follow("intents", {}, (intents) => intents.some((one) => one.command_id === ${JSON.stringify(command)}) && console.log("written"));
-    void dispatcher.call("accounts.block", { command_id: ${JSON.stringify(command)}, user_id: ${JSON.stringify(user)}, reason: "before the crash", until: null });
+    void dispatcher.call("users.block", { command_id: ${JSON.stringify(command)}, user_id: ${JSON.stringify(user)}, reason: "before the crash", until: null });
     setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -669,7 +669,7 @@ test("killed between writing an act and its answer, the next start sends it, and
       { timeout: 60_000 },
     )
     .toBe("acknowledged");
-  const { account, audit } = await value(second, "accounts.get", { user_id: user });
+  const { account, audit } = await value(second, "users.get", { user_id: user });
   expect(account.block_reason).toBe("before the crash");
   expect(audit.filter(({ command_id }) => command_id === command)).toHaveLength(1);
   await line.close();
@@ -683,7 +683,7 @@ test("an act that waited too long is not sent, and says so", async () => {
   await line.cut();
   await untilStatus(console_, "offline");
   const command = randomUUID();
-  await value(console_, "accounts.flag", { command_id: command, user_id: user, reason: "look at this" });
+  await value(console_, "users.flag", { command_id: command, user_id: user, reason: "look at this" });
   clock = 25 * 3_600_000;
   await line.mend();
   await expect
@@ -691,13 +691,13 @@ test("an act that waited too long is not sent, and says so", async () => {
       timeout: 60_000,
     })
     .toMatchObject({ status: "expired", failure: { code: "expired" } });
-  expect((await value(console_, "accounts.get", { user_id: user })).account.is_flagged).toBe(false);
+  expect((await value(console_, "users.get", { user_id: user })).account.is_flagged).toBe(false);
   await line.close();
 }, 120_000);
 
 test("an act the project refuses is a failure with its reason, and leaves nothing waiting", async () => {
   const console_ = await connected();
-  const refused = await call(console_, "accounts.flag", {
+  const refused = await call(console_, "users.flag", {
     command_id: randomUUID(),
     user_id: "nobody",
     reason: "looks odd",
@@ -709,7 +709,7 @@ test("an act the project refuses is a failure with its reason, and leaves nothin
     reason: "looks odd",
     until: "2020-01-01T00:00:00Z",
   };
-  expect(await call(console_, "accounts.block", past)).toMatchObject({
+  expect(await call(console_, "users.block", past)).toMatchObject({
     ok: false,
     error: { code: "invalid_argument" },
   });
@@ -826,7 +826,7 @@ test("with a keychain the key outlives the console, the project is chosen again 
   await value(second, "connection.remove", { profile_id: profile?.profile_id ?? "" });
   expect(entries.size).toBe(0);
   expect(await value(second, "connection.profiles", {})).toEqual([]);
-  expect(await call(second, "accounts.get", { user_id: "anyone" })).toMatchObject({ ok: false });
+  expect(await call(second, "users.get", { user_id: "anyone" })).toMatchObject({ ok: false });
 });
 
 test("choosing another project shows nothing of the one before", async () => {

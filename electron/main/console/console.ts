@@ -195,7 +195,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     rail: (_input, emit) => rails.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
-    reconciliation: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
+    run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
     notices: (_input, emit) => {
       if (note) emit({ level: "warning", title: "The local store was made anew", body: note });
       return notices.follow(emit);

@@ -1,7 +1,7 @@
 import { useDebouncedValue } from "@mantine/hooks";
 import { createSpotlight, Spotlight } from "@mantine/spotlight";
 import { type ReactNode, useEffect, useRef, useState } from "react";
-import type { SearchHit } from "../../../shared/contract/records.ts";
+import type { SearchHit } from "../../../shared/contract/frame.ts";
 import { useCall } from "../lib/console.tsx";
 import { navigate, placeAddress } from "../lib/router.ts";
 import { cleanText, clip } from "../lib/text.ts";

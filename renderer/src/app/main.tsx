@@ -3,7 +3,7 @@ import "@mantine/notifications/styles.css";
 import "@mantine/spotlight/styles.css";
 import "../ui/base.css";
 import { createRoot } from "react-dom/client";
-import { connectConsole } from "../../../shared/contract/client.ts";
+import { connectConsole } from "../../../shared/contract/connect.ts";
 import { createQueryClient } from "../lib/console.tsx";
 import { startRouter } from "../lib/router.ts";
 import { App } from "./app.tsx";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ConnectionState } from "../../../shared/contract/operations.ts";
+import type { ConnectionState } from "../../../shared/contract/connection.ts";
 import { hitAddress } from "./command-palette.tsx";
 import { threeWayRows } from "./sync-panel.tsx";
 import { standing } from "./top-bar.tsx";

@@ -1,6 +1,6 @@
 import { Button, Popover } from "@mantine/core";
 import { type ReactNode, useState } from "react";
-import type { Intent } from "../../../shared/contract/operations.ts";
+import type { Intent } from "../../../shared/contract/sync.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useLive } from "../lib/live.ts";
 import { placeAddress } from "../lib/router.ts";

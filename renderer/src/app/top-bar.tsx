@@ -1,7 +1,7 @@
 import { ActionIcon, Button, Popover, Tooltip, useComputedColorScheme } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { ConnectionState } from "../../../shared/contract/operations.ts";
+import type { ConnectionState } from "../../../shared/contract/connection.ts";
 import { useNow, useZone } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatDuration, formatHourMinute } from "../lib/format.ts";

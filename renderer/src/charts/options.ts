@@ -2,7 +2,8 @@
 import type { BarSeriesOption, LineSeriesOption } from "echarts/charts";
 import type { GridComponentOption, LegendComponentOption, TooltipComponentOption } from "echarts/components";
 import type { ComposeOption } from "echarts/core";
-import type { AccountUsage, MinuteBucket } from "../../../shared/contract/records.ts";
+import type { AccountUsage } from "../../../shared/contract/users.ts";
+import type { MinuteBucket } from "../../../shared/contract/watch.ts";
 import {
   formatClock,
   formatCompact,

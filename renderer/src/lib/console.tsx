@@ -1,12 +1,8 @@
 import { keepPreviousData, QueryClient, useQuery, type UseQueryResult } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext } from "react";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
-import type {
-  Failure,
-  OperationInput,
-  OperationName,
-  OperationOutput,
-} from "../../../shared/contract/operations.ts";
+import type { Failure } from "../../../shared/contract/basics.ts";
+import type { OperationInput, OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
 
 /** A failure that came back as a value, carried through TanStack Query as its error. */
 export class CallError extends Error {

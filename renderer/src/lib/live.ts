@@ -1,7 +1,10 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { create } from "zustand";
 import type { ConsoleClient, TransportStatus } from "../../../shared/contract/client.ts";
-import type { ConnectionState, Intent, RailCounts, StreamItem } from "../../../shared/contract/operations.ts";
+import type { ConnectionState } from "../../../shared/contract/connection.ts";
+import type { RailCounts } from "../../../shared/contract/frame.ts";
+import type { StreamItem } from "../../../shared/contract/operations.ts";
+import type { Intent } from "../../../shared/contract/sync.ts";
 
 /** What the console tells by itself, kept for every screen. */
 export interface LiveState {
@@ -50,7 +53,7 @@ export function startLive(
       const settled = (list: readonly Intent[]): string =>
         list.map((each) => `${each.command_id}${each.status}`).join();
       if (settled(intents) !== settled(useLive.getState().intents)) {
-        for (const key of ["accounts.get", "accounts.search", "rules.list", "alerts.list"])
+        for (const key of ["users.get", "users.search", "rules.list", "alerts.list"])
           void queries.invalidateQueries({ queryKey: [key] });
       }
       useLive.setState({ intents });

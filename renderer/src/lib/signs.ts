@@ -1,4 +1,4 @@
-import type { UsageEvent } from "../../../shared/contract/records.ts";
+import type { UsageEvent } from "../../../shared/contract/watch.ts";
 import type { Meaning } from "../ui/theme.ts";
 import { codeWords } from "./text.ts";
 

@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import type { ReactNode } from "react";
-import type { Failure } from "../../../shared/contract/operations.ts";
+import type { Failure } from "../../../shared/contract/basics.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { UndoIcon } from "./icons.tsx";
 import { CopyButton } from "./parts.tsx";

@@ -1,6 +1,6 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
-import type { Receipt } from "../../../shared/contract/records.ts";
+import type { Receipt } from "../../../shared/contract/watch.ts";
 import {
   describeFact,
   describeReceipt,
@@ -48,7 +48,7 @@ export function ReceiptView({
   /** Buttons of the place where it is shown. */
   readonly actions?: (receipt: Receipt) => ReactNode;
 }): ReactNode {
-  const query = useCall("decisions.explain", { decision_id: decisionId }, { staleMs: 30_000 });
+  const query = useCall("watch.explain", { decision_id: decisionId }, { staleMs: 30_000 });
   return (
     <QueryView query={query}>{(receipt) => <ReceiptBody receipt={receipt} actions={actions} />}</QueryView>
   );

@@ -2,7 +2,7 @@
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 import { Component, type ErrorInfo, type ReactNode } from "react";
-import type { Failure } from "../../../shared/contract/operations.ts";
+import type { Failure } from "../../../shared/contract/basics.ts";
 import { toFailure } from "../lib/console.tsx";
 import { formatInstant, viewerZone } from "../lib/format.ts";
 import { RefreshIcon, WarningIcon } from "./icons.tsx";

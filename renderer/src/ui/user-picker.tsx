@@ -18,7 +18,7 @@ export function UserPicker({
   const [text, setText] = useState("");
   const [settled] = useDebouncedValue(text.trim(), 250);
   const found = useCall(
-    "accounts.search",
+    "users.search",
     {
       query: settled,
       filter: "all",

@@ -101,7 +101,7 @@ test("a spammer is stopped, seen within a second, blocked by the operator and le
     return Date.now() - stoppedAt;
   });
   expect(seenAfterMs).toBeLessThan(1_500);
-  const blocked = await value<{ account: AccountState }>("accounts.block", {
+  const blocked = await value<{ account: AccountState }>("users.block", {
     command_id: randomUUID(),
     user_id: user,
     reason: "spamming",
@@ -109,7 +109,7 @@ test("a spammer is stopped, seen within a second, blocked by the operator and le
   });
   expect(blocked.account.is_blocked).toBe(true);
   expect(await authorize(user, "hello")).toMatchObject({ reason: "user_blocked", http_status: 403 });
-  await value("accounts.unblock", { command_id: randomUUID(), user_id: user, reason: "forgiven" });
+  await value("users.unblock", { command_id: randomUUID(), user_id: user, reason: "forgiven" });
   expect(await authorize(user, "hello again")).toMatchObject({ decision: "allow" });
 });
 

@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import * as records from "../../../shared/contract/records.ts";
+import * as records from "../../../shared/contract/index.ts";
 import { type Desk, installedVersions, openDesk, use } from "../../support/desk.ts";
 
 type Account = z.infer<typeof records.accountRow>;

@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { z } from "zod";
-import { accountUsage } from "../../../shared/contract/records.ts";
+import { accountUsage } from "../../../shared/contract/users.ts";
 import { type Desk, installedVersions, openDesk, use } from "../../support/desk.ts";
 
 type Usage = z.infer<typeof accountUsage>;

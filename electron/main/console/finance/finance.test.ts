@@ -47,23 +47,23 @@ class Desk {
   /** Reconciles one export; answers the run's id. */
   async reconcile(csv: string): Promise<string> {
     const bytes = Buffer.from(csv);
-    const upload = await this.value("reconciliation.open_upload", {
+    const upload = await this.value("finance.open_upload", {
       file_name: "payments.csv",
       size_bytes: bytes.length,
     });
-    await this.value("reconciliation.upload_chunk", {
+    await this.value("finance.upload_chunk", {
       upload_id: upload.upload_id,
       offset_bytes: 0,
       base64: bytes.toString("base64"),
     });
-    const { run_id: id } = await this.value("reconciliation.start", {
+    const { run_id: id } = await this.value("finance.start_run", {
       upload_ids: [upload.upload_id],
       from: day,
       to: day,
     });
     await vi.waitFor(
       async () => {
-        const { run } = await this.value("reconciliation.report", { run_id: id });
+        const { run } = await this.value("finance.report", { run_id: id });
         expect(run).toMatchObject({ status: "finished", failure: null });
       },
       { timeout: 60_000 },

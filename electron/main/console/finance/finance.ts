@@ -16,6 +16,7 @@ import {
   financeCounts,
   keepOutcome,
   keptRun,
+  type financeOperations,
   packPrice,
   posted,
   postPreview,
@@ -28,7 +29,7 @@ import { isUnreachable } from "../../backend/failures.ts";
 import { type Desk, readThrough } from "../desk.ts";
 import type { Handlers } from "../dispatch.ts";
 
-type FinanceHandlers = Pick<Handlers, Extract<keyof Handlers, `finance.${string}`>>;
+type FinanceHandlers = Pick<Handlers, keyof typeof financeOperations>;
 
 /** Differences in one call to the project, and calls in one answer to the screen, which shows how far it is. */
 const keepPageSize = 1_000;

@@ -27,10 +27,10 @@ const chunkBytes = 300_000;
 
 async function upload(name: string, text: string | Buffer): Promise<string> {
   const bytes = Buffer.from(text as string);
-  let at = await value("reconciliation.open_upload", { file_name: name, size_bytes: bytes.length });
+  let at = await value("finance.open_upload", { file_name: name, size_bytes: bytes.length });
   for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
     const base64 = bytes.subarray(offset, offset + chunkBytes).toString("base64");
-    at = await value("reconciliation.upload_chunk", {
+    at = await value("finance.upload_chunk", {
       upload_id: at.upload_id,
       offset_bytes: offset,
       base64,
@@ -45,7 +45,7 @@ async function reconcileFiles(
   from: string | null = null,
   to: string | null = null,
 ): Promise<ReconciliationRun> {
-  const { run_id } = await value("reconciliation.start", { upload_ids: ids, from, to });
+  const { run_id } = await value("finance.start_run", { upload_ids: ids, from, to });
   return await endOfRun(console_, run_id);
 }
 
@@ -132,7 +132,7 @@ test("an export that fits the ledger ties out, with every row in its place", asy
     differences: 0,
     tied_out: true,
   });
-  const { report } = await value("reconciliation.report", { run_id: run.run_id });
+  const { report } = await value("finance.report", { run_id: run.run_id });
   expect((report as Report).inputs[0]).toMatchObject({
     name: "unified_payments.csv",
     kind: "unified_payments",
@@ -146,7 +146,7 @@ test("a payment without a grant and a grant without a payment are both found, pa
   const text = `${[header, ...credited.slice(1).map(row), row(lost)].join("\r\n")}\r\n`;
   const run = await reconcileFiles([await upload("C:\\exports\\payments.csv", text)], day, end);
   expect(run).toMatchObject({ status: "finished", tied_out: false, file_names: ["payments.csv"] });
-  const all = await value("reconciliation.differences", {
+  const all = await value("finance.differences", {
     run_id: run.run_id,
     difference_class: null,
     offset: 0,
@@ -156,7 +156,7 @@ test("a payment without a grant and a grant without a payment are both found, pa
   const classes = (all.differences as Difference[]).map((one) => one.class);
   expect(classes).toContain("PAID_NOT_GRANTED");
   expect(classes).toContain("GRANTED_NOT_PAID");
-  const paid = await value("reconciliation.differences", {
+  const paid = await value("finance.differences", {
     run_id: run.run_id,
     difference_class: "PAID_NOT_GRANTED",
     offset: 0,
@@ -164,11 +164,11 @@ test("a payment without a grant and a grant without a payment are both found, pa
   });
   expect(paid.total).toBe(1);
   expect((paid.differences[0] as Difference).stripe?.charge_id).toBe("ch_not_credited");
-  const csv = await value("reconciliation.export", { run_id: run.run_id, format: "csv" });
+  const csv = await value("finance.export", { run_id: run.run_id, format: "csv" });
   expect(csv.text.trim().split(/\r?\n/)).toHaveLength(all.total + 1);
-  const json = await value("reconciliation.export", { run_id: run.run_id, format: "json" });
+  const json = await value("finance.export", { run_id: run.run_id, format: "json" });
   expect((JSON.parse(json.text) as Report).differences).toEqual(all.differences);
-  expect((await value("reconciliation.runs", {}))[0]?.run_id).toBe(run.run_id);
+  expect((await value("finance.runs", {}))[0]?.run_id).toBe(run.run_id);
 });
 
 test("with no period given, the days that the files cover are taken", async () => {
@@ -193,7 +193,7 @@ test.each([
     expect(run.failure?.message).toMatch(words);
     expect(
       (
-        await value("reconciliation.differences", {
+        await value("finance.differences", {
           run_id: run.run_id,
           difference_class: null,
           offset: 0,
@@ -205,24 +205,24 @@ test.each([
 );
 
 test("an empty file, one that is not whole, and one that is not here are refused before anything runs", async () => {
-  expect(await call("reconciliation.open_upload", { file_name: "e.csv", size_bytes: 0 })).toMatchObject({
+  expect(await call("finance.open_upload", { file_name: "e.csv", size_bytes: 0 })).toMatchObject({
     ok: false,
     error: { code: "bad_input" },
   });
-  const half = await value("reconciliation.open_upload", { file_name: "h.csv", size_bytes: 100 });
-  await value("reconciliation.upload_chunk", {
+  const half = await value("finance.open_upload", { file_name: "h.csv", size_bytes: 100 });
+  await value("finance.upload_chunk", {
     upload_id: half.upload_id,
     offset_bytes: 0,
     base64: Buffer.alloc(40).toString("base64"),
   });
   expect(
-    await call("reconciliation.start", { upload_ids: [half.upload_id], from: null, to: null }),
+    await call("finance.start_run", { upload_ids: [half.upload_id], from: null, to: null }),
   ).toMatchObject({ ok: false, error: { code: "bad_input" } });
+  expect(await call("finance.start_run", { upload_ids: [randomUUID()], from: null, to: null })).toMatchObject(
+    { ok: false, error: { code: "not_found" } },
+  );
   expect(
-    await call("reconciliation.start", { upload_ids: [randomUUID()], from: null, to: null }),
-  ).toMatchObject({ ok: false, error: { code: "not_found" } });
-  expect(
-    await call("reconciliation.start", {
+    await call("finance.start_run", {
       upload_ids: [half.upload_id],
       from: "2026-11-02",
       to: "2026-11-01",
@@ -231,9 +231,9 @@ test("an empty file, one that is not whole, and one that is not here are refused
 });
 
 test("pieces out of order, too long, or not base64 are refused; one sent twice is taken once", async () => {
-  const { upload_id } = await value("reconciliation.open_upload", { file_name: "x.csv", size_bytes: 10 });
+  const { upload_id } = await value("finance.open_upload", { file_name: "x.csv", size_bytes: 10 });
   const piece = (offset_bytes: number, base64: string) =>
-    call("reconciliation.upload_chunk", { upload_id, offset_bytes, base64 });
+    call("finance.upload_chunk", { upload_id, offset_bytes, base64 });
   const five = Buffer.from("12345").toString("base64");
   expect(await piece(5, five)).toMatchObject({ ok: false });
   expect(await piece(0, "not base64!")).toMatchObject({ ok: false });
@@ -250,19 +250,17 @@ test("uploads lie in a private folder and are gone when the console ends; a long
   expect(statSync(kept).mode & 0o777).toBe(0o700);
   for (const name of readdirSync(kept)) expect(statSync(join(kept, name)).mode & 0o777).toBe(0o600);
 
-  const { run_id } = await value("reconciliation.start", { upload_ids: [id], from: day, to: day });
-  expect(await call("reconciliation.start", { upload_ids: [id], from: day, to: day })).toMatchObject({
+  const { run_id } = await value("finance.start_run", { upload_ids: [id], from: day, to: day });
+  expect(await call("finance.start_run", { upload_ids: [id], from: day, to: day })).toMatchObject({
     ok: false,
     error: { code: "busy" },
   });
   // The console answers while the worker reads: it is still at it afterwards.
   await value("settings.get", {});
-  expect((await value("reconciliation.runs", {})).find((one) => one.run_id === run_id)?.status).toBe(
-    "running",
-  );
-  await value("reconciliation.cancel", { run_id });
+  expect((await value("finance.runs", {})).find((one) => one.run_id === run_id)?.status).toBe("running");
+  await value("finance.cancel_run", { run_id });
   await expect
-    .poll(async () => (await value("reconciliation.runs", {})).find((one) => one.run_id === run_id)?.status, {
+    .poll(async () => (await value("finance.runs", {})).find((one) => one.run_id === run_id)?.status, {
       timeout: 60_000,
     })
     .toBe("cancelled");

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import { z } from "zod";
-import type { Failure, Notice, ReconciliationRun } from "../../../../shared/contract/index.ts";
+import type { Failure, Notice, ReconciliationRun, runOperations } from "../../../../shared/contract/index.ts";
 import {
   type Difference,
   differencesCsv,
@@ -42,7 +42,7 @@ export interface ReconciliationOptions {
   readonly notices: Topic<Notice>;
 }
 
-type ReconciliationHandlers = Pick<Handlers, Extract<keyof Handlers, `reconciliation.${string}`>>;
+type ReconciliationHandlers = Pick<Handlers, keyof typeof runOperations>;
 
 interface RunningRun {
   run: ReconciliationRun;
@@ -338,10 +338,10 @@ export function createReconciliation(options: ReconciliationOptions) {
 
   const handlers: ReconciliationHandlers = {
     ...stripe.handlers,
-    "reconciliation.open_upload": ({ file_name: name, size_bytes: size }) => uploads.open(name, size),
-    "reconciliation.upload_chunk": ({ upload_id: id, offset_bytes: offset, base64 }) =>
+    "finance.open_upload": ({ file_name: name, size_bytes: size }) => uploads.open(name, size),
+    "finance.upload_chunk": ({ upload_id: id, offset_bytes: offset, base64 }) =>
       uploads.append(id, offset, base64),
-    "reconciliation.start": ({ upload_ids: ids, stripe_api: isStripeRead = false, from, to }) => {
+    "finance.start_run": ({ upload_ids: ids, stripe_api: isStripeRead = false, from, to }) => {
       const profileId = connection.profileId();
       if (profileId === null || !connection.backend())
         return fail(connection.state().failure ?? notConnected);
@@ -352,7 +352,7 @@ export function createReconciliation(options: ReconciliationOptions) {
       const files = uploads.take(ids);
       return files.ok ? ok(start(profileId, { files: files.value, from, to, isStripeRead })) : files;
     },
-    "reconciliation.cancel": ({ run_id: runId }) => {
+    "finance.cancel_run": ({ run_id: runId }) => {
       const active = running.get(runId);
       if (active) {
         active.stop.abort(new Error("cancelled"));
@@ -363,16 +363,16 @@ export function createReconciliation(options: ReconciliationOptions) {
       const run = findRun(runId);
       return run ? ok(run) : fail(noRun);
     },
-    "reconciliation.runs": () =>
+    "finance.runs": () =>
       ok(store.listRuns(connection.profileId() ?? "").map((run) => running.get(run.run_id)?.run ?? run)),
-    "reconciliation.report": ({ run_id: runId }) => {
+    "finance.report": ({ run_id: runId }) => {
       const run = findRun(runId);
       if (!run) return fail(noRun);
       return ok({ run, report: store.getRun(runId)?.report ?? null });
     },
-    "reconciliation.differences": ({ run_id: runId, difference_class: name, offset, limit }) =>
+    "finance.differences": ({ run_id: runId, difference_class: name, offset, limit }) =>
       findRun(runId) ? ok(store.pageDifferences(runId, name, offset, limit)) : fail(noRun),
-    "reconciliation.export": async ({ run_id: runId, format }) => {
+    "finance.export": async ({ run_id: runId, format }) => {
       const stored = store.getRun(runId);
       if (!stored) return fail(noRun);
       if (stored.run.status !== "finished") return fail(notFinished);

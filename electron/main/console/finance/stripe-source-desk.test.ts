@@ -75,7 +75,7 @@ async function start(name: string, kept: Keychain = keychain): Promise<Console> 
   return opened.value;
 }
 async function reconcile(console_: Console): Promise<ReconciliationRun> {
-  const { run_id } = await value(console_, "reconciliation.start", {
+  const { run_id } = await value(console_, "finance.start_run", {
     upload_ids: [],
     stripe_api: true,
     from,
@@ -160,11 +160,11 @@ afterAll(async () => {
 
 test("reconciles with Stripe itself, and the second time asks only for what is new", async () => {
   const console_ = await start("one");
-  await value(console_, "reconciliation.stripe_connect", { key });
+  await value(console_, "finance.stripe_connect", { key });
   const first = await reconcile(console_);
   expect(first).toMatchObject({ status: "finished", failure: null, differences: 0, tied_out: true });
   expect(first.file_names).toEqual(["Stripe API (acct_1NuzflB0DBR1HOyc, live mode)"]);
-  const { report } = await value(console_, "reconciliation.report", { run_id: first.run_id });
+  const { report } = await value(console_, "finance.report", { run_id: first.run_id });
   expect(report).toMatchObject({
     stripe_api: { account_id: account.id, mode: "live", objects_read: 15 },
     stripe_rows: { rows: 10, matched: 5, merged: 5 },
@@ -185,7 +185,7 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
   // A second that was read to its end is not asked for again.
   await vi.waitFor(() => expect(Math.floor(Date.now() / 1000)).toBeGreaterThan(now), { timeout: 60_000 });
   server.requests.length = 0;
-  const second = await value(console_, "reconciliation.start", {
+  const second = await value(console_, "finance.start_run", {
     upload_ids: [],
     stripe_api: true,
     from,
@@ -193,11 +193,11 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
   }).then(({ run_id }) => endOfRun(console_, run_id));
   expect(second).toMatchObject({ status: "finished" });
   expect(server.requests).toHaveLength(7);
-  const state = await value(console_, "reconciliation.stripe", {});
+  const state = await value(console_, "finance.stripe", {});
   expect(state.connection).toMatchObject({ objects: 18, key_storage: "keychain" });
   expect(Date.parse(state.connection?.data_through ?? "")).toBeGreaterThan(Date.now() - 60_000);
   for (const format of ["xlsx", "html"] as const) {
-    const file = await value(console_, "reconciliation.export", { run_id: second.run_id, format });
+    const file = await value(console_, "finance.export", { run_id: second.run_id, format });
     expect(file.file_name).toBe(`reconciliation-${from}-${dayOf(today)}.${format}`);
     const bytes = Buffer.from(file.text, file.encoding);
     expect(bytes.subarray(0, 2).toString()).toBe(format === "xlsx" ? "PK" : "<!");
@@ -208,12 +208,12 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
 test("keeps the key in the keychain alone: not in a file, a log, or an answer", async () => {
   const console_ = await start("two");
   const answers: Result<unknown>[] = [
-    await call(console_, "reconciliation.stripe_check", { key }),
-    await call(console_, "reconciliation.stripe_connect", { key: ` ${key}\n` }),
-    await call(console_, "reconciliation.stripe", {}),
+    await call(console_, "finance.stripe_check", { key }),
+    await call(console_, "finance.stripe_connect", { key: ` ${key}\n` }),
+    await call(console_, "finance.stripe", {}),
   ];
   const run = await reconcile(console_);
-  answers.push(await call(console_, "reconciliation.report", { run_id: run.run_id }));
+  answers.push(await call(console_, "finance.report", { run_id: run.run_id }));
   expect(answers.map(({ ok }) => ok)).toEqual([true, true, true, true]);
   expect([...vault.values()]).toContain(key);
   expect(JSON.stringify(answers) + logged.join("\n")).not.toContain(key);
@@ -226,18 +226,18 @@ test("keeps the key in the keychain alone: not in a file, a log, or an answer", 
 test("says which permission is missing, and does not keep such a key", async () => {
   const console_ = await start("three");
   const before = vault.size;
-  expect(await call(console_, "reconciliation.stripe_connect", { key: lacking })).toMatchObject({
+  expect(await call(console_, "finance.stripe_connect", { key: lacking })).toMatchObject({
     ok: false,
     error: { code: "missing_permission", message: expect.stringContaining('"Disputes"') },
   });
   expect(vault.size).toBe(before);
   expect(
-    await call(console_, "reconciliation.start", { upload_ids: [], stripe_api: true, from, to }),
+    await call(console_, "finance.start_run", { upload_ids: [], stripe_api: true, from, to }),
   ).toMatchObject({ ok: true });
   // Nothing was connected, so the run says so.
   const runs = await vi.waitFor(
     async () => {
-      const list = await value(console_, "reconciliation.runs", {});
+      const list = await value(console_, "finance.runs", {});
       expect(list[0]?.status).toBe("failed");
       return list;
     },
@@ -248,13 +248,13 @@ test("says which permission is missing, and does not keep such a key", async () 
 
 test("without a keychain the key lives for the session, and afterwards that is said", async () => {
   const console_ = await start("four", noKeychain);
-  expect(await value(console_, "reconciliation.stripe_connect", { key })).toMatchObject({
+  expect(await value(console_, "finance.stripe_connect", { key })).toMatchObject({
     key_storage: "session",
   });
   expect((await reconcile(console_)).status).toBe("finished");
   await console_.close();
   const later = await start("four", noKeychain);
-  const { connection } = await value(later, "reconciliation.stripe", {});
+  const { connection } = await value(later, "finance.stripe", {});
   expect(connection).toMatchObject({ key_storage: "missing", account_id: account.id });
   expect(connection?.objects).toBeGreaterThan(0);
   expect(await reconcile(later)).toMatchObject({ status: "failed", failure: { code: "missing_key" } });
@@ -262,10 +262,10 @@ test("without a keychain the key lives for the session, and afterwards that is s
 
 test("a run is cancelled while Stripe is read, and goes on from there the next time", async () => {
   const console_ = await start("five");
-  await value(console_, "reconciliation.stripe_connect", { key });
+  await value(console_, "finance.stripe_connect", { key });
   server.onRequest(({ path, query }) => (path === "charges" && query.get("limit") === "100" ? "hang" : null));
   server.requests.length = 0;
-  const { run_id } = await value(console_, "reconciliation.start", {
+  const { run_id } = await value(console_, "finance.start_run", {
     upload_ids: [],
     stripe_api: true,
     from,
@@ -274,7 +274,7 @@ test("a run is cancelled while Stripe is read, and goes on from there the next t
   await expect
     .poll(() => server.requests.some(({ path }) => path === "charges"), { timeout: 60_000 })
     .toBe(true);
-  await value(console_, "reconciliation.cancel", { run_id });
+  await value(console_, "finance.cancel_run", { run_id });
   expect(await endOfRun(console_, run_id)).toMatchObject({ status: "cancelled", failure: null });
   server.onRequest(() => null);
   server.requests.length = 0;
@@ -290,7 +290,7 @@ test("an API run needs both days, and a run needs some source", async () => {
     { upload_ids: [], stripe_api: true, from, to: null },
     { upload_ids: [], from, to },
   ])
-    expect(await call(console_, "reconciliation.start", input)).toMatchObject({
+    expect(await call(console_, "finance.start_run", input)).toMatchObject({
       ok: false,
       error: { code: "invalid_argument" },
     });
@@ -299,13 +299,13 @@ test("an API run needs both days, and a run needs some source", async () => {
 test("removing the key keeps or forgets what was read, as the person chose", async () => {
   const console_ = await start("seven");
   const stripeFolder = join(folder, "seven", "stripe");
-  await value(console_, "reconciliation.stripe_connect", { key });
+  await value(console_, "finance.stripe_connect", { key });
   await reconcile(console_);
-  await value(console_, "reconciliation.stripe_disconnect", { forget_data: false });
-  expect((await value(console_, "reconciliation.stripe", {})).connection).toBeNull();
+  await value(console_, "finance.stripe_disconnect", { forget_data: false });
+  expect((await value(console_, "finance.stripe", {})).connection).toBeNull();
   expect(readdirSync(stripeFolder)).toHaveLength(1);
   expect([...vault.keys()].filter((name) => name === "stripe:local")).toEqual([]);
-  await value(console_, "reconciliation.stripe_connect", { key });
-  await value(console_, "reconciliation.stripe_disconnect", { forget_data: true });
+  await value(console_, "finance.stripe_connect", { key });
+  await value(console_, "finance.stripe_disconnect", { forget_data: true });
   expect(existsSync(stripeFolder) ? readdirSync(stripeFolder) : []).toEqual([]);
 });

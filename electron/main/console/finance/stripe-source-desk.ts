@@ -1,7 +1,12 @@
 /** The Stripe account of each project: whose key it is, where the key lies, and what was read with it. */
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Failure, StripeConnection, StripeKeyCheck } from "../../../../shared/contract/index.ts";
+import type {
+  Failure,
+  runOperations,
+  StripeConnection,
+  StripeKeyCheck,
+} from "../../../../shared/contract/index.ts";
 import { STRIPE_RESOURCES } from "../../../../shared/governance/reconciliation/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
@@ -46,7 +51,7 @@ export interface StripeInput {
   readonly since: number;
 }
 
-type StripeHandlers = Pick<Handlers, Extract<keyof Handlers, `reconciliation.stripe${string}`>>;
+type StripeHandlers = Pick<Handlers, Extract<keyof typeof runOperations, `finance.stripe${string}`>>;
 
 const needed = [...new Map(Object.values(stripePermissions).map((one) => [one.name, one])).values()];
 
@@ -101,7 +106,7 @@ export function createStripeDesk(options: StripeDeskOptions) {
   }
 
   const handlers: StripeHandlers = {
-    "reconciliation.stripe": () => {
+    "finance.stripe": () => {
       const profileId = options.profileId();
       const connection = profileId === null ? null : connected(profileId);
       return ok({
@@ -111,9 +116,8 @@ export function createStripeDesk(options: StripeDeskOptions) {
         create_key_url: createKeyUrl,
       });
     },
-    "reconciliation.stripe_check": async ({ key }) =>
-      writable(await checkStripeKey({ ...client, key: key.trim() })),
-    "reconciliation.stripe_connect": async ({ key: given }) => {
+    "finance.stripe_check": async ({ key }) => writable(await checkStripeKey({ ...client, key: key.trim() })),
+    "finance.stripe_connect": async ({ key: given }) => {
       const profileId = options.profileId();
       if (profileId === null) return fail(notConnected);
       const key = given.trim();
@@ -135,7 +139,7 @@ export function createStripeDesk(options: StripeDeskOptions) {
       store.setSetting(settingOf(profileId), connection);
       return ok(describe(profileId, connection));
     },
-    "reconciliation.stripe_disconnect": async ({ forget_data: isDataForgotten }) => {
+    "finance.stripe_disconnect": async ({ forget_data: isDataForgotten }) => {
       const profileId = options.profileId();
       if (profileId === null) return fail(notConnected);
       await forget(profileId, isDataForgotten);

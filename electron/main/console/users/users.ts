@@ -17,24 +17,24 @@ import type { Handlers } from "../dispatch.ts";
 
 export type AccountHandlers = Pick<
   Handlers,
-  | "accounts.search"
-  | "accounts.get"
-  | "accounts.usage"
-  | "accounts.ledger"
-  | "accounts.decisions"
-  | "accounts.flag"
-  | "accounts.block"
-  | "accounts.unblock"
+  | "users.search"
+  | "users.get"
+  | "users.usage"
+  | "users.ledger"
+  | "users.decisions"
+  | "users.flag"
+  | "users.block"
+  | "users.unblock"
 >;
 
-type Search = Parameters<Handlers["accounts.search"]>[0];
-type Act = Parameters<Handlers["accounts.flag"]>[0];
+type Search = Parameters<Handlers["users.search"]>[0];
+type Act = Parameters<Handlers["users.flag"]>[0];
 
 export function accountHandlers(desk: Desk): AccountHandlers {
   const { connection, store, now } = desk;
 
   return {
-    "accounts.search": async (input) => {
+    "users.search": async (input) => {
       const profileId = connection.profileId();
       if (profileId === null) return fail(notConnected);
       const page = await connection.rpc(
@@ -60,7 +60,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       return seen.length === 0 ? page : ok(searchSeen(seen, input));
     },
 
-    "accounts.get": async ({ user_id: userId }) => {
+    "users.get": async ({ user_id: userId }) => {
       const answer = await readThrough(
         desk,
         `account:${userId}`,
@@ -71,7 +71,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       return answer.ok ? ok({ ...answer.value.value, as_of: answer.value.as_of }) : answer;
     },
 
-    "accounts.usage": async ({ user_id: userId, from, to }) => {
+    "users.usage": async ({ user_id: userId, from, to }) => {
       const zone = seenAccount(desk, userId)?.timezone ?? "UTC";
       const answer = await readThrough(
         desk,
@@ -84,7 +84,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       return answer.ok ? ok(answer.value.value) : answer;
     },
 
-    "accounts.ledger": async ({ user_id: userId, before_id: beforeId, limit }) => {
+    "users.ledger": async ({ user_id: userId, before_id: beforeId, limit }) => {
       const answer = await readThrough(
         desk,
         `ledger:${userId}:${beforeId}:${limit}`,
@@ -100,7 +100,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       });
     },
 
-    "accounts.decisions": async ({ user_id: userId, before_id: beforeId, limit }) => {
+    "users.decisions": async ({ user_id: userId, before_id: beforeId, limit }) => {
       const answer = await readThrough(
         desk,
         `decisions:${userId}:${beforeId}:${limit}`,
@@ -111,7 +111,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       return answer.ok ? ok(answer.value.value) : answer;
     },
 
-    "accounts.flag": (input) =>
+    "users.flag": (input) =>
       act(
         desk,
         input,
@@ -121,7 +121,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
         { is_flagged: true, flag_reason: input.reason },
       ),
 
-    "accounts.block": (input) => {
+    "users.block": (input) => {
       if (input.until !== null && !(Date.parse(input.until) > now().getTime())) {
         return fail({
           code: "invalid_argument",
@@ -140,7 +140,7 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       );
     },
 
-    "accounts.unblock": (input) =>
+    "users.unblock": (input) =>
       act(
         desk,
         input,

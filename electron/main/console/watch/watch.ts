@@ -22,7 +22,7 @@ export const eventsBefore = z.looseObject({
 
 export function watchHandlers(
   desk: Desk,
-): Pick<Handlers, "watch.overview" | "watch.history" | "decisions.explain" | "search.everything"> {
+): Pick<Handlers, "watch.overview" | "watch.history" | "watch.explain" | "search.everything"> {
   const { connection, store } = desk;
   return {
     "watch.overview": async ({ minutes }) => {
@@ -55,7 +55,7 @@ export function watchHandlers(
         next_before_event_id: kept.length > limit ? (events.at(-1)?.event_id ?? null) : null,
       });
     },
-    "decisions.explain": async ({ decision_id: decisionId }) => {
+    "watch.explain": async ({ decision_id: decisionId }) => {
       const answer = await readThrough(
         desk,
         `receipt:${decisionId}`,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Alert, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import type { Alert, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
 import {
   alertSentence,
   alertThreshold,

@@ -1,5 +1,5 @@
 /** What an alert says, in words and figures of its own: the database's message has neither units nor separators. */
-import type { Alert, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import type { Alert, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
 import { formatCost, formatPercent, formatTokens } from "../../lib/format.ts";
 import type { Sign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";

@@ -1,7 +1,7 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { Alert, AlertPage, CostAlert, Notification } from "../../../../shared/contract/records.ts";
+import type { Alert, AlertPage, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
 import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { formatCost, formatTokens } from "../../lib/format.ts";

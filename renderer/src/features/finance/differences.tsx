@@ -99,9 +99,9 @@ export function Differences({
 }): ReactNode {
   const client = useConsole();
   const query = useInfiniteQuery({
-    queryKey: ["reconciliation.differences", { run_id: runId, difference_class: differenceClass }],
+    queryKey: ["finance.differences", { run_id: runId, difference_class: differenceClass }],
     queryFn: ({ pageParam }) =>
-      callOrThrow(client, "reconciliation.differences", {
+      callOrThrow(client, "finance.differences", {
         run_id: runId,
         difference_class: differenceClass,
         offset: pageParam,

@@ -2,11 +2,8 @@ import { Button, Menu, Progress } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useState } from "react";
 import type { FinanceCounts, KeptRun } from "../../../../shared/contract/finance.ts";
-import type {
-  OperationInput,
-  OperationOutput,
-  ReconciliationRun,
-} from "../../../../shared/contract/operations.ts";
+import type { ReconciliationRun } from "../../../../shared/contract/finance-runs.ts";
+import type { OperationInput, OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { Report } from "../../../../shared/governance/reconciliation/types.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
@@ -76,7 +73,7 @@ function listRuns(local: readonly ReconciliationRun[], kept: readonly KeptRun[])
 /** Close a period: bring Stripe's exports, see every cent and token matched or explained, decide, close. */
 export function FinanceDesk(): ReactNode {
   const place = usePlace();
-  const runs = useCall("reconciliation.runs", {}, { refetchMs: 5000 });
+  const runs = useCall("finance.runs", {}, { refetchMs: 5000 });
   const keptRuns = useCall("finance.kept_runs", {}, { refetchMs: 15_000 });
   const counts = useCall("finance.counts", {}, { refetchMs: 15_000 });
   const page = place.parts[1] ?? null;
@@ -257,11 +254,11 @@ function Run({
   const status = run?.status;
   useEffect(
     () =>
-      client.follow("reconciliation", { run_id: runId }, (item) => {
+      client.follow("run", { run_id: runId }, (item) => {
         setLive(item);
         if (item.status === "running") return;
         // A finished run is in the list, and what it read of Stripe is kept.
-        for (const name of ["reconciliation.runs", "reconciliation.stripe"])
+        for (const name of ["finance.runs", "finance.stripe"])
           void queries.invalidateQueries({ queryKey: [name] });
       }),
     [client, queries, runId],
@@ -316,7 +313,7 @@ function Running({ run }: { readonly run: ReconciliationRun }): ReactNode {
       ? (elapsedMs * (1 - run.progress)) / run.progress
       : null;
   const cancel = async (): Promise<void> => {
-    const result = await client.call("reconciliation.cancel", { run_id: run.run_id });
+    const result = await client.call("finance.cancel_run", { run_id: run.run_id });
     if (!result.ok) showFailure("Not cancelled", result.error);
   };
   return (
@@ -357,7 +354,7 @@ function Finished({
   readonly kept: KeptRun | null;
   readonly keptRuns: readonly KeptRun[];
 }): ReactNode {
-  const query = useCall("reconciliation.report", { run_id: runId }, { staleMs: Number.POSITIVE_INFINITY });
+  const query = useCall("finance.report", { run_id: runId }, { staleMs: Number.POSITIVE_INFINITY });
   return (
     <QueryView query={query} skeleton={<Skeleton lines={12} />}>
       {({ run, report }) => (
@@ -533,17 +530,17 @@ function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: b
   );
 }
 
-type ExportFormat = OperationInput<"reconciliation.export">["format"];
+type ExportFormat = OperationInput<"finance.export">["format"];
 
 function Export({ runId }: { readonly runId: string }): ReactNode {
   const client = useConsole();
   const [busy, setBusy] = useState(false);
   const make = async (
     format: ExportFormat,
-    hand: (file: OperationOutput<"reconciliation.export">) => void,
+    hand: (file: OperationOutput<"finance.export">) => void,
   ): Promise<void> => {
     setBusy(true);
-    const result = await client.call("reconciliation.export", { run_id: runId, format });
+    const result = await client.call("finance.export", { run_id: runId, format });
     setBusy(false);
     if (result.ok) hand(result.value);
     else showFailure("Not exported", result.error);

@@ -10,7 +10,7 @@ import { cleanText, clip, counted } from "../../lib/text.ts";
 import { CheckIcon, CloseIcon, FileIcon, UploadIcon, WarningIcon } from "../../ui/icons.tsx";
 import { Section } from "../../ui/parts.tsx";
 import { FailureLine } from "../../ui/states.tsx";
-import type { Failure } from "../../../../shared/contract/operations.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
 import css from "./finance.module.css";
 import own from "./new-run.module.css";
 import { type Days, daysOf, PERIOD_CHOICES, type PeriodChoice, periodProblem } from "./period.ts";
@@ -22,7 +22,7 @@ export function NewRun(): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
   const { files, clear } = useUploads();
-  const stripe = useCall("reconciliation.stripe", {});
+  const stripe = useCall("finance.stripe", {});
   const [wish, setWish] = useState<boolean | null>(null);
   const [choice, setChoice] = useState<PeriodChoice | null>(null);
   const [custom, setCustom] = useState<Days>({ from: "", to: "" });
@@ -44,7 +44,7 @@ export function NewRun(): ReactNode {
   const start = async (): Promise<void> => {
     setBusy(true);
     setFailure(null);
-    const result = await client.call("reconciliation.start", {
+    const result = await client.call("finance.start_run", {
       upload_ids: ready.flatMap((file) => file.uploadId ?? []),
       stripe_api: isStripeRead,
       from: days.from || null,
@@ -53,7 +53,7 @@ export function NewRun(): ReactNode {
     setBusy(false);
     if (!result.ok) return setFailure(result.error);
     clear();
-    void queries.invalidateQueries({ queryKey: ["reconciliation.runs"] });
+    void queries.invalidateQueries({ queryKey: ["finance.runs"] });
     navigate(placeAddress(["finance", "runs", result.value.run_id]));
   };
   return (

@@ -1,12 +1,9 @@
 import { Button, Checkbox, PasswordInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type {
-  Failure,
-  OperationOutput,
-  StripeConnection,
-  StripeKeyCheck,
-} from "../../../../shared/contract/operations.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
+import type { StripeConnection, StripeKeyCheck } from "../../../../shared/contract/finance-runs.ts";
+import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { cleanText, clip } from "../../lib/text.ts";
 import { RemoveButton } from "../../ui/ask.tsx";
@@ -16,7 +13,7 @@ import { CopyButton, copyText, Id, Note, Tag, Time, Tokens } from "../../ui/part
 import { failureText, QueryView, Skeleton } from "../../ui/states.tsx";
 import css from "./new-run.module.css";
 
-type StripeSource = OperationOutput<"reconciliation.stripe">;
+type StripeSource = OperationOutput<"finance.stripe">;
 
 const keyWords: Readonly<Record<StripeConnection["key_storage"], string>> = {
   keychain: "Key in this machine's keychain",
@@ -32,7 +29,7 @@ export function StripeAccount({
   readonly isUsed: boolean;
   readonly onUse: (isUsed: boolean) => void;
 }): ReactNode {
-  const query = useCall("reconciliation.stripe", {});
+  const query = useCall("finance.stripe", {});
   const [isConnecting, setConnecting] = useState(false);
   return (
     <section
@@ -170,11 +167,11 @@ function Remove({
   const queries = useQueryClient();
   const [isDataForgotten, setDataForgotten] = useState(false);
   const remove = async (): Promise<void> => {
-    const result = await client.call("reconciliation.stripe_disconnect", { forget_data: isDataForgotten });
+    const result = await client.call("finance.stripe_disconnect", { forget_data: isDataForgotten });
     if (!result.ok) return showFailure("Not removed", result.error);
     showDone(`Removed the key of ${accountName(connection)}${isDataForgotten ? " and what was read" : ""}`);
     onRemoved();
-    void queries.invalidateQueries({ queryKey: ["reconciliation.stripe"] });
+    void queries.invalidateQueries({ queryKey: ["finance.stripe"] });
   };
   return (
     <RemoveButton
@@ -215,18 +212,18 @@ function ConnectForm({
   const check = async (): Promise<void> => {
     setBusy("check");
     setFailure(null);
-    const result = await client.call("reconciliation.stripe_check", { key });
+    const result = await client.call("finance.stripe_check", { key });
     setBusy(null);
     if (result.ok) setChecked(result.value);
     else setFailure(result.error);
   };
   const connect = async (): Promise<void> => {
     setBusy("connect");
-    const result = await client.call("reconciliation.stripe_connect", { key });
+    const result = await client.call("finance.stripe_connect", { key });
     setBusy(null);
     if (!result.ok) return setFailure(result.error);
     setKey("");
-    await queries.invalidateQueries({ queryKey: ["reconciliation.stripe"] });
+    await queries.invalidateQueries({ queryKey: ["finance.stripe"] });
     showDone(`Connected ${accountName(result.value)}`);
     onDone(true);
   };

@@ -1,6 +1,6 @@
 import { create } from "zustand";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
-import type { Failure } from "../../../../shared/contract/operations.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
 import { toBase64 } from "../../lib/base64.ts";
 
 /** Bytes sent at once; the contract allows 1 MiB. */
@@ -39,7 +39,7 @@ export const useUploads = create<Uploads>((set, get) => {
   const isWanted = (key: string): boolean => get().files.some((file) => file.key === key);
 
   async function send(client: ConsoleClient, key: string, file: File): Promise<void> {
-    const opened = await client.call("reconciliation.open_upload", {
+    const opened = await client.call("finance.open_upload", {
       file_name: file.name.slice(0, 500),
       size_bytes: file.size,
     });
@@ -51,7 +51,7 @@ export const useUploads = create<Uploads>((set, get) => {
         if (!isWanted(key)) return;
         const offset = current.received_bytes;
         const base64 = await toBase64(file.slice(offset, offset + CHUNK_BYTES));
-        const sent = await client.call("reconciliation.upload_chunk", {
+        const sent = await client.call("finance.upload_chunk", {
           upload_id: current.upload_id,
           offset_bytes: offset,
           base64,

@@ -1,7 +1,8 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useCallback } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import type { RuleMode, RuleRecord } from "../../../../shared/contract/records.ts";
+import type { RuleMode } from "../../../../shared/contract/basics.ts";
+import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { useConsole } from "../../lib/console.tsx";
 import { modeSign } from "../../lib/signs.ts";
 import { capitalise, codeWords } from "../../lib/text.ts";

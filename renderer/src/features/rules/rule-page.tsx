@@ -1,5 +1,5 @@
 import { type ReactNode, useState } from "react";
-import type { RuleRecord } from "../../../../shared/contract/records.ts";
+import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import {
   type Action,
   type Condition,

@@ -1,6 +1,7 @@
 import { fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { expect, it } from "vitest";
-import type { RuleMode, RuleRecord } from "../../../../shared/contract/records.ts";
+import type { RuleMode } from "../../../../shared/contract/basics.ts";
+import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { answering, show } from "../../../test-render.tsx";
 import { RulesDesk } from "./rules-desk.tsx";
 

@@ -1,6 +1,6 @@
 import { TextInput } from "@mantine/core";
 import { type ReactNode, useMemo, useState } from "react";
-import type { RuleRecord } from "../../../../shared/contract/records.ts";
+import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { orderRules } from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";

@@ -1,7 +1,9 @@
 import { Button, Checkbox, PasswordInput, Progress, Switch, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { Failure, OperationOutput, Profile } from "../../../../shared/contract/operations.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
+import type { Profile } from "../../../../shared/contract/connection.ts";
+import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useLive } from "../../lib/live.ts";
 import { cleanText, clip, counted } from "../../lib/text.ts";

@@ -1,7 +1,8 @@
 import { Button, SegmentedControl, Select, Switch, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { OperationInput, Settings } from "../../../../shared/contract/operations.ts";
+import type { OperationInput } from "../../../../shared/contract/operations.ts";
+import type { Settings } from "../../../../shared/contract/settings.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { viewerZone } from "../../lib/format.ts";
 import { useLive } from "../../lib/live.ts";

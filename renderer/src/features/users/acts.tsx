@@ -2,7 +2,7 @@ import { Button, Popover, Textarea, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import type { AccountState } from "../../../../shared/contract/records.ts";
+import type { AccountState } from "../../../../shared/contract/users.ts";
 import { useZone } from "../../lib/clock.ts";
 import { useConsole } from "../../lib/console.tsx";
 import { formatInstant, viewerZone } from "../../lib/format.ts";
@@ -11,8 +11,8 @@ import { showDone, showFailure } from "../../ui/notices.tsx";
 import css from "./users.module.css";
 
 export type Act = "flag" | "block" | "unblock";
-type Acted = OperationOutput<"accounts.block">;
-type Detail = OperationOutput<"accounts.get">;
+type Acted = OperationOutput<"users.block">;
+type Detail = OperationOutput<"users.get">;
 
 const nameOf = (account: AccountState): string =>
   clip(cleanText(account.display_name ?? "") || cleanText(account.user_id), 40);
@@ -24,18 +24,18 @@ export function useActs(account: AccountState) {
   const zone = useZone(account.timezone);
 
   const show = (patch: Partial<AccountState>): void => {
-    queries.setQueryData<Detail>(["accounts.get", { user_id: account.user_id }], (now) =>
+    queries.setQueryData<Detail>(["users.get", { user_id: account.user_id }], (now) =>
       now ? { ...now, account: { ...now.account, ...patch } } : now,
     );
   };
   const refresh = (): void => {
-    for (const name of ["accounts.get", "accounts.search", "accounts.decisions"])
+    for (const name of ["users.get", "users.search", "users.decisions"])
       void queries.invalidateQueries({ queryKey: [name] });
   };
 
   async function flag(commandId: string, reason: string): Promise<boolean> {
     const input = { command_id: commandId, user_id: account.user_id, reason };
-    const result = await client.call("accounts.flag", input);
+    const result = await client.call("users.flag", input);
     if (!result.ok) return failed("Not flagged", result.error);
     show(
       result.value.account ?? { is_flagged: true, flag_reason: reason, flagged_at: new Date().toISOString() },
@@ -47,7 +47,7 @@ export function useActs(account: AccountState) {
 
   async function block(commandId: string, reason: string, until: string | null): Promise<boolean> {
     const input = { command_id: commandId, user_id: account.user_id, reason, until };
-    const result = await client.call("accounts.block", input);
+    const result = await client.call("users.block", input);
     if (!result.ok) return failed("Not blocked", result.error);
     show(result.value.account ?? { is_blocked: true, block_reason: reason, blocked_until: until });
     refresh();
@@ -60,7 +60,7 @@ export function useActs(account: AccountState) {
 
   async function unblock(commandId: string, reason: string): Promise<boolean> {
     const input = { command_id: commandId, user_id: account.user_id, reason };
-    const result = await client.call("accounts.unblock", input);
+    const result = await client.call("users.unblock", input);
     if (!result.ok) return failed("Not unblocked", result.error);
     show(result.value.account ?? { is_blocked: false, block_reason: null, blocked_until: null });
     refresh();

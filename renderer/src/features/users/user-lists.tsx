@@ -8,7 +8,7 @@ import type {
   Hold,
   LedgerEntry,
   Lot,
-} from "../../../../shared/contract/records.ts";
+} from "../../../../shared/contract/users.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { formatChange } from "../../lib/format.ts";
@@ -109,9 +109,9 @@ export function DecisionList({
 }): ReactNode {
   const client = useConsole();
   const query = useInfiniteQuery({
-    queryKey: ["accounts.decisions", { user_id: userId, limit: limit ?? PAGE }],
+    queryKey: ["users.decisions", { user_id: userId, limit: limit ?? PAGE }],
     queryFn: ({ pageParam }) =>
-      callOrThrow(client, "accounts.decisions", {
+      callOrThrow(client, "users.decisions", {
         user_id: userId,
         before_id: pageParam,
         limit: limit ?? PAGE,
@@ -198,9 +198,9 @@ function ledgerColumns(zone: string): readonly Column<LedgerEntry>[] {
 export function Ledger({ userId, zone }: { readonly userId: string; readonly zone: string }): ReactNode {
   const client = useConsole();
   const query = useInfiniteQuery({
-    queryKey: ["accounts.ledger", { user_id: userId }],
+    queryKey: ["users.ledger", { user_id: userId }],
     queryFn: ({ pageParam }) =>
-      callOrThrow(client, "accounts.ledger", { user_id: userId, before_id: pageParam, limit: PAGE }),
+      callOrThrow(client, "users.ledger", { user_id: userId, before_id: pageParam, limit: PAGE }),
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_before_id,
   });

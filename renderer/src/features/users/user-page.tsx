@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import type { AccountDetail, Balance } from "../../../../shared/contract/records.ts";
+import type { AccountDetail, Balance } from "../../../../shared/contract/users.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
 import { formatDuration, formatInstant } from "../../lib/format.ts";
@@ -55,7 +55,7 @@ export function UserPage({
   readonly item: string | null;
   readonly onClose: () => void;
 }): ReactNode {
-  const query = useCall("accounts.get", { user_id: userId }, { refetchMs: 5000 });
+  const query = useCall("users.get", { user_id: userId }, { refetchMs: 5000 });
   const [act, setAct] = useState<Act | null>(null);
   const account = query.data?.account;
   const address = placeAddress(["users", userId]);
@@ -253,7 +253,7 @@ function Identity({ detail }: { readonly detail: AccountDetail }): ReactNode {
 }
 
 /** Blocks, flags, debt and what waits to be sent, said in sentences. */
-function Standing({ detail }: { readonly detail: OperationOutput<"accounts.get"> }): ReactNode {
+function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> }): ReactNode {
   const { account, balance } = detail;
   const zone = useZone(account.timezone);
   const now = useNow(1000);

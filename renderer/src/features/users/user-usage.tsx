@@ -76,7 +76,7 @@ export function UserUsage({
   const to = isoDay(useNow(60_000), timezone);
   const from = addDays(to, 1 - spans[step]);
   const query = useCall(
-    "accounts.usage",
+    "users.usage",
     { user_id: userId, from, to },
     { keepPrevious: true, refetchMs: 15_000 },
   );

@@ -1,7 +1,7 @@
 import { ActionIcon, SegmentedControl, Select, TextInput } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { type ReactNode, useCallback, useEffect, useState } from "react";
-import type { AccountFilter, AccountRow, AccountSort } from "../../../../shared/contract/records.ts";
+import type { AccountFilter, AccountRow, AccountSort } from "../../../../shared/contract/users.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
@@ -187,7 +187,7 @@ export function UsersDesk(): ReactNode {
     setCursors([]);
   }
   const found = useCall(
-    "accounts.search",
+    "users.search",
     {
       query: searched,
       filter,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { UsageEvent } from "../../../../shared/contract/records.ts";
+import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import {
   addOlder,
   emptyFeed,

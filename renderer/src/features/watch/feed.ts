@@ -1,7 +1,9 @@
 import { create } from "zustand";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
-import type { Failure, FeedFilter, StreamItem } from "../../../../shared/contract/operations.ts";
-import type { UsageEvent } from "../../../../shared/contract/records.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
+import type { StreamItem } from "../../../../shared/contract/operations.ts";
+import type { FeedFilter } from "../../../../shared/contract/watch.ts";
+import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 
 /** Rows kept on the screen; what is older is read again from the project when the person scrolls there. */
 export const SHOWN_MAX = 5_000;

@@ -1,7 +1,7 @@
 import { type ReactNode, useMemo } from "react";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { tokensPerMinute } from "../../charts/options.ts";
-import type { Overview, MinuteBucket } from "../../../../shared/contract/records.ts";
+import type { Overview, MinuteBucket } from "../../../../shared/contract/watch.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useZone } from "../../lib/clock.ts";
 import { formatCompact, formatCost, formatExactCost, formatTokens } from "../../lib/format.ts";

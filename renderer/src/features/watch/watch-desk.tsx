@@ -1,7 +1,7 @@
 import { ActionIcon, Button, Select } from "@mantine/core";
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
-import type { FeedFilter } from "../../../../shared/contract/operations.ts";
-import type { UsageEvent } from "../../../../shared/contract/records.ts";
+import type { FeedFilter } from "../../../../shared/contract/watch.ts";
+import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";

@@ -1,0 +1,106 @@
+/** Alerts: what was raised, who was told, and what is set. */
+import { z } from "zod";
+import { commandId, done, instant, nothing, operation, whole } from "./basics.ts";
+import { intent } from "./sync.ts";
+
+/** A message about an alert, on its way to somebody. */
+export const notification = z.looseObject({
+  notification_id: whole,
+  channel: z.string(),
+  audience: z.enum(["operators", "user"]),
+  /** Addresses; null for a channel that needs none, and where none is known yet. */
+  recipient: z.string().nullable(),
+  /** failed: given up, until a person has it sent again. */
+  status: z.enum(["queued", "sent", "failed"]),
+  attempts: whole,
+  created_at: instant,
+  /** When it is tried next, while queued. */
+  due_at: instant,
+  sent_at: instant.nullable(),
+  last_error: z.string().nullable(),
+});
+export type Notification = z.infer<typeof notification>;
+
+/** An alert that was raised. */
+export const alert = z.looseObject({
+  alert_event_id: whole,
+  /** The alert that is set; null for what the database notices by itself. */
+  alert_name: z.string().nullable(),
+  kind: z.string(),
+  severity: z.enum(["info", "warning", "critical"]),
+  message: z.string(),
+  user_id: z.string().nullable(),
+  display_name: z.string().nullable(),
+  threshold: z.number().nullable(),
+  value: z.number().nullable(),
+  period: z.string(),
+  details: z.record(z.string(), z.unknown()),
+  /** The call that raised it. */
+  decision_id: whole.nullable(),
+  created_at: instant,
+  acknowledged_at: instant.nullable(),
+  acknowledged_by: z.string().nullable(),
+  /** When upkeep queued its messages; null: not yet. */
+  considered_at: instant.nullable(),
+  notifications: z.array(notification),
+});
+export type Alert = z.infer<typeof alert>;
+
+export const alertPage = z.looseObject({
+  alerts: z.array(alert),
+  next_before_id: whole.nullable(),
+  /** How delivery stands in the whole project. */
+  delivery: z.looseObject({
+    queued: whole,
+    /** Since when a message waits that is due: nobody takes it. */
+    overdue_since: instant.nullable(),
+    /** Given up, and nobody has seen to the alert. */
+    failed: whole,
+    /** When upkeep last looked for what there is to alert of; null: never. */
+    upkeep_at: instant.nullable(),
+  }),
+});
+export type AlertPage = z.infer<typeof alertPage>;
+
+/** An alert that is set: what to watch, and when to say so. */
+export const costAlert = z.looseObject({
+  alert_name: z.string(),
+  /** cost_micros, tokens, balance, operation_tokens, debt or spike. */
+  metric: z.string(),
+  /** all, user, plan:x, scope:x or model:x. */
+  scope: z.string(),
+  period: z.string(),
+  /** In the metric's unit; null: thresholds are amounts, else percents. */
+  budget: whole.nullable(),
+  thresholds: z.array(z.number()),
+  channels: z.array(z.string()),
+  is_active: z.boolean(),
+  last_triggered_at: instant.nullable(),
+  value: z.number().nullable(),
+  percent: z.number().nullable(),
+  currency: z.string(),
+});
+export type CostAlert = z.infer<typeof costAlert>;
+
+export const alertsOperations = {
+  /** A page of alerts that were raised, newest first. */
+  "alerts.list": operation(
+    z
+      .object({
+        /** open: nobody has seen to them yet. undelivered: a message about them was given up. */
+        show: z.enum(["open", "all", "undelivered"]),
+        before_id: whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    alertPage.extend({ as_of: instant.nullable() }),
+  ),
+  /** The alerts that are set, with how far each has come. */
+  "alerts.set": operation(nothing, z.object({ alerts: z.array(costAlert), as_of: instant.nullable() })),
+  "alerts.acknowledge": operation(
+    z.object({ command_id: commandId, alert_event_id: whole }).strict(),
+    z.object({ intent }),
+  ),
+  /** Has a message that was given up sent again. */
+  "alerts.send_again": operation(z.object({ command_id: commandId, notification_id: whole }).strict(), done),
+} as const;

@@ -1,0 +1,87 @@
+/** Which project the console works on, and whether it is reached. */
+import { z } from "zod";
+import { done, failure, instant, nothing, operation, whole } from "./basics.ts";
+
+export const projectInfo = z.looseObject({
+  /** Version of the newest migration applied, and how many. */
+  schema_version: z.string(),
+  /** Those applied, in order, as `<14 digits>_<name>`; empty where the project keeps no record. */
+  migrations: z.array(z.string()).optional(),
+  server_version: z.string(),
+  preset: z.string().nullable(),
+  currency: z.string(),
+  /** True where the project holds our sample data. */
+  sample_data: z.boolean(),
+  accounts: whole,
+  plans: z.array(z.looseObject({ plan_id: z.string(), name: z.string() })),
+  server_time: instant,
+});
+export type ProjectInfo = z.infer<typeof projectInfo>;
+
+export const profile = z.object({
+  profile_id: z.string(),
+  name: z.string(),
+  url: z.string(),
+  /** local: the embedded project on this machine. supabase: a project a person connected. */
+  kind: z.enum(["local", "supabase"]),
+  is_production: z.boolean(),
+  /** session: no keychain here, the key is forgotten when the console ends. generated: the local project's own. */
+  key_storage: z.enum(["keychain", "session", "generated", "missing"]),
+  added_at: instant,
+});
+export type Profile = z.infer<typeof profile>;
+
+export const connectionState = z.object({
+  profile: profile.nullable(),
+  status: z.enum(["starting", "connecting", "catching_up", "live", "offline", "refused"]),
+  /** Since when it is in this status. */
+  since: instant,
+  /** Why offline or refused. */
+  failure: failure.nullable(),
+  project: projectInfo.nullable(),
+  /** Last time anything was read from the project: how old what is shown may be. */
+  last_sync_at: instant.nullable(),
+  /** Sample traffic: null where the project has none. */
+  sample_traffic: z
+    .object({
+      running: z.boolean(),
+      calls: whole,
+      filling: z.number().min(0).max(1).nullable(),
+      /** Where Stripe's exports for the sample's purchases lie; null while they are not written. */
+      stripe_folder: z.string().nullish(),
+      /** Why there is no sample data, in one sentence. */
+      problem: z.string().nullish(),
+    })
+    .nullable(),
+});
+export type ConnectionState = z.infer<typeof connectionState>;
+
+export const connectionOperations = {
+  "connection.state": operation(nothing, connectionState),
+  "connection.profiles": operation(nothing, z.array(profile)),
+  /** Tries a URL and key without keeping them; every way it can fail is a failure of its own. */
+  "connection.check": operation(
+    z.object({ url: z.string().trim().max(2000), key: z.string().trim().max(10_000) }).strict(),
+    z.object({ role: z.string(), project: projectInfo, missing_migrations: z.array(z.string()) }),
+  ),
+  "connection.add": operation(
+    z
+      .object({
+        name: z.string().trim().min(1).max(200),
+        url: z.string().trim().max(2000),
+        key: z.string().trim().max(10_000),
+        is_production: z.boolean(),
+      })
+      .strict(),
+    profile,
+  ),
+  "connection.select": operation(z.object({ profile_id: z.string() }).strict(), connectionState),
+  "connection.remove": operation(z.object({ profile_id: z.string() }).strict(), done),
+  "connection.retry": operation(nothing, connectionState),
+  /** Starts or stops the sample traffic of the local project; refused for any other. */
+  "connection.sample_traffic": operation(z.object({ running: z.boolean() }).strict(), connectionState),
+} as const;
+
+export const connectionStreams = {
+  connection: { input: nothing, item: connectionState },
+} as const;

@@ -1,0 +1,39 @@
+/** What surrounds the desks: the counts beside their names, notices, and the search over everything. */
+import { z } from "zod";
+import { nothing, operation, whole } from "./basics.ts";
+
+export const railCounts = z.object({
+  open_alerts: whole,
+  flagged: whole,
+  blocked: whole,
+  pending: whole,
+  conflicts: whole,
+  differences: whole,
+});
+export type RailCounts = z.infer<typeof railCounts>;
+
+/** Something worth interrupting a person for. */
+export const notice = z.object({
+  level: z.enum(["info", "warning", "error"]),
+  title: z.string(),
+  body: z.string(),
+});
+export type Notice = z.infer<typeof notice>;
+
+export const searchHit = z.looseObject({
+  kind: z.enum(["user", "rule", "request", "payment"]),
+  id: z.string(),
+  title: z.string(),
+  subtitle: z.string().nullable(),
+});
+export type SearchHit = z.infer<typeof searchHit>;
+
+export const frameOperations = {
+  "search.everything": operation(z.object({ query: z.string().max(500) }).strict(), z.array(searchHit)),
+} as const;
+
+export const frameStreams = {
+  rail: { input: nothing, item: railCounts },
+  /** Things worth interrupting a person for. */
+  notices: { input: nothing, item: notice },
+} as const;

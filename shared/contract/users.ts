@@ -1,0 +1,255 @@
+/** Users: the account of each, its tokens and its history, and what an operator may do to it. */
+import { z } from "zod";
+import { commandId, decision, instant, operation, reason, tokens, userId, whole } from "./basics.ts";
+import { intent } from "./sync.ts";
+
+export const balance = z.looseObject({
+  available: tokens,
+  reserved: tokens,
+  subscription: tokens,
+  purchased: tokens,
+  promotional: tokens,
+  debt: tokens,
+  total: tokens,
+});
+export type Balance = z.infer<typeof balance>;
+
+export const limitWindow = z.looseObject({
+  /** null: no limit. */
+  limit: tokens.nullable(),
+  used: tokens,
+  remaining: tokens.nullable(),
+  resets_at: instant,
+});
+
+export const limits = z.looseObject({ daily: limitWindow, monthly: limitWindow });
+export type Limits = z.infer<typeof limits>;
+
+export const accountState = z.looseObject({
+  user_id: z.string(),
+  display_name: z.string().nullable(),
+  email: z.string().nullable(),
+  plan_id: z.string(),
+  timezone: z.string(),
+  is_flagged: z.boolean(),
+  flag_reason: z.string().nullable(),
+  flagged_at: instant.nullable(),
+  is_blocked: z.boolean(),
+  block_reason: z.string().nullable(),
+  /** null while blocked: until someone unblocks. */
+  blocked_until: instant.nullable(),
+  blocked_by: z.string().nullable(),
+  created_at: instant,
+  /** Goes up with each operator's change; an intent carries the one it was based on. */
+  version: whole,
+});
+export type AccountState = z.infer<typeof accountState>;
+
+/** A row of the user table. */
+export const accountRow = accountState.extend({
+  available: tokens,
+  debt: tokens,
+  tokens_today: tokens,
+  tokens_this_month: tokens,
+  cost_this_month_micros: whole,
+  currency: z.string(),
+  /** Higher of day's and month's use in percent; null without a limit or allowance. */
+  usage_percent: whole.nullable(),
+  last_activity: instant.nullable(),
+});
+export type AccountRow = z.infer<typeof accountRow>;
+
+export const accountFilter = z.enum(["all", "flagged", "blocked", "near_limit", "in_debt", "active_today"]);
+export type AccountFilter = z.infer<typeof accountFilter>;
+
+export const accountSort = z.enum([
+  "name",
+  "tokens_today",
+  "tokens_this_month",
+  "available",
+  "last_activity",
+]);
+export type AccountSort = z.infer<typeof accountSort>;
+
+export const accountPage = z.looseObject({
+  accounts: z.array(accountRow),
+  next_cursor: z.string().nullable(),
+  /** An estimate for large tables. */
+  total: whole,
+  total_is_exact: z.boolean(),
+});
+export type AccountPage = z.infer<typeof accountPage>;
+
+export const lot = z.looseObject({
+  grant_id: whole,
+  kind: z.enum(["subscription", "purchased", "promotional"]),
+  granted: tokens,
+  remaining: tokens,
+  frozen: tokens,
+  expires_at: instant.nullable(),
+  created_at: instant,
+  description: z.string().nullable(),
+});
+export type Lot = z.infer<typeof lot>;
+
+export const hold = z.looseObject({
+  request_id: z.string(),
+  model: z.string().nullable(),
+  reserved_tokens: tokens,
+  created_at: instant,
+  expires_at: instant,
+});
+export type Hold = z.infer<typeof hold>;
+
+export const auditEntry = z.looseObject({
+  audit_id: whole,
+  at: instant,
+  operator: z.string().nullable(),
+  action: z.string(),
+  user_id: z.string().nullable(),
+  reason: z.string().nullable(),
+  /** The operator's command that did it; null for what rules and upkeep did. */
+  command_id: z.string().nullish(),
+  details: z.record(z.string(), z.unknown()),
+});
+export type AuditEntry = z.infer<typeof auditEntry>;
+
+export const accountDetail = z.looseObject({
+  account: accountState,
+  plan: z.looseObject({
+    plan_id: z.string(),
+    name: z.string(),
+    monthly_allowance: tokens,
+    daily_limit: tokens.nullable(),
+    monthly_limit: tokens.nullable(),
+  }),
+  balance,
+  limits,
+  messages_today: whole,
+  cost_today_micros: whole,
+  cost_this_month_micros: whole,
+  currency: z.string(),
+  last_activity: instant.nullable(),
+  lots: z.array(lot),
+  holds: z.array(hold),
+  /** What operators and rules did to this account, newest first, at most 50. */
+  audit: z.array(auditEntry),
+});
+export type AccountDetail = z.infer<typeof accountDetail>;
+
+export const ledgerEntry = z.looseObject({
+  transaction_id: whole,
+  transaction_type: z.string(),
+  amount: tokens,
+  previous_balance: tokens,
+  new_balance: tokens,
+  description: z.string().nullable(),
+  metadata: z.record(z.string(), z.unknown()),
+  created_at: instant,
+});
+export type LedgerEntry = z.infer<typeof ledgerEntry>;
+
+export const decisionRow = z.looseObject({
+  decision_id: whole,
+  request_id: z.string(),
+  at: instant,
+  decision,
+  reason: z.string().nullable(),
+  message: z.string().nullable(),
+  requested_model: z.string().nullable(),
+  model: z.string().nullable(),
+  task_type: z.string().nullable(),
+  estimated_tokens: tokens,
+  reserved_tokens: tokens,
+  charged_tokens: tokens.nullable(),
+  cost_micros: whole.nullable(),
+  status: z.enum(["blocked", "held", "settled", "released", "expired", "quarantined"]),
+  warnings: z.array(z.string()),
+  rule_name: z.string().nullable(),
+  rule_version: whole.nullable(),
+});
+export type DecisionRow = z.infer<typeof decisionRow>;
+
+export const usageByDay = z.looseObject({
+  day: z.string(),
+  prompt_tokens: tokens,
+  completion_tokens: tokens,
+  total_tokens: tokens,
+  message_count: whole,
+  cost_micros: whole,
+});
+
+export const accountUsage = z.looseObject({
+  prompt_tokens: tokens,
+  completion_tokens: tokens,
+  total_tokens: tokens,
+  message_count: whole,
+  conversation_count: whole,
+  last_activity: instant.nullable(),
+  cost_micros: whole,
+  currency: z.string().optional(),
+  by_day: z.array(usageByDay),
+  by_model: z.array(
+    z.looseObject({ model: z.string().nullable(), total_tokens: tokens, cost_micros: whole }),
+  ),
+  by_task_type: z.array(
+    z.looseObject({ task_type: z.string().nullable(), total_tokens: tokens, cost_micros: whole }),
+  ),
+});
+export type AccountUsage = z.infer<typeof accountUsage>;
+
+const actOnUser = z.object({ command_id: commandId, user_id: userId, reason }).strict();
+
+/** After an act: the intent, and the account as the project now has it (null while it waits in the outbox). */
+const acted = z.object({ intent, account: accountState.nullable() });
+
+export const usersOperations = {
+  "users.search": operation(
+    z
+      .object({
+        query: z.string().max(500),
+        filter: accountFilter,
+        plan_id: z.string().max(200).nullable(),
+        sort: accountSort,
+        descending: z.boolean(),
+        cursor: z.string().max(2000).nullable(),
+        limit: z.number().int().min(1).max(100),
+      })
+      .strict(),
+    accountPage.extend({
+      /** From the local store while offline: what was seen, and when. */
+      as_of: instant.nullable(),
+    }),
+  ),
+  "users.get": operation(
+    z.object({ user_id: userId }).strict(),
+    accountDetail.extend({ as_of: instant.nullable() }),
+  ),
+  "users.usage": operation(
+    z.object({ user_id: userId, from: z.iso.date(), to: z.iso.date() }).strict(),
+    accountUsage,
+  ),
+  "users.ledger": operation(
+    z
+      .object({
+        user_id: userId,
+        before_id: whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    z.object({ entries: z.array(ledgerEntry), next_before_id: whole.nullable() }),
+  ),
+  "users.decisions": operation(
+    z
+      .object({
+        user_id: userId,
+        before_id: whole.nullable(),
+        limit: z.number().int().min(1).max(200),
+      })
+      .strict(),
+    z.object({ decisions: z.array(decisionRow), next_before_id: whole.nullable() }),
+  ),
+  "users.flag": operation(actOnUser, acted),
+  "users.block": operation(actOnUser.extend({ until: instant.nullable() }), acted),
+  "users.unblock": operation(actOnUser, acted),
+} as const;

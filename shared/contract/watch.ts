@@ -1,0 +1,151 @@
+/** Watch: the live feed, the figures of the last minutes, and why a call was decided as it was. */
+import { z } from "zod";
+import { decision, instant, operation, ruleMode, tokens, userId, whole } from "./basics.ts";
+
+/** What happened, as the feed shows it: one call gives an `authorized` or `blocked` event, then one ending. */
+export const usageEvent = z.looseObject({
+  /** Position in the feed; strictly increasing for a reader that pages with cursors. */
+  event_id: whole,
+  kind: z.enum(["authorized", "blocked", "settled", "released", "expired", "quarantined"]),
+  at: instant,
+  request_id: z.string(),
+  decision_id: whole.nullable(),
+  user_id: z.string(),
+  display_name: z.string().nullable(),
+  plan_id: z.string().nullable(),
+  decision: decision.nullable(),
+  reason: z.string().nullable(),
+  requested_model: z.string().nullable(),
+  model: z.string().nullable(),
+  task_type: z.string().nullable(),
+  /** Held for `authorized`, asked for `blocked`, charged for `settled`, given back for the others. */
+  tokens: tokens,
+  input_tokens: tokens.nullable(),
+  output_tokens: tokens.nullable(),
+  cost_micros: whole.nullable(),
+  currency: z.string().nullable(),
+});
+export type UsageEvent = z.infer<typeof usageEvent>;
+
+export const usageEventPage = z.looseObject({
+  events: z.array(usageEvent),
+  next_cursor: z.string().nullable(),
+});
+export type UsageEventPage = z.infer<typeof usageEventPage>;
+
+/** Filter of the live feed; an absent key means all. */
+export const feedFilter = z
+  .object({
+    user_id: userId.optional(),
+    decision: decision.optional(),
+    reason: z.string().max(200).optional(),
+    model: z.string().max(200).optional(),
+    kinds: z.array(usageEvent.shape.kind).max(6).optional(),
+  })
+  .strict();
+export type FeedFilter = z.infer<typeof feedFilter>;
+
+/** Calls and tokens in one minute, for the chart. */
+export const minuteBucket = z.looseObject({
+  minute: instant,
+  calls: whole,
+  settled_tokens: tokens,
+  allowed_tokens: tokens,
+  warned_tokens: tokens,
+  blocked_tokens: tokens,
+  blocked_calls: whole,
+});
+export type MinuteBucket = z.infer<typeof minuteBucket>;
+
+export const overview = z.looseObject({
+  at: instant,
+  calls: whole,
+  blocked: whole,
+  warned: whole,
+  settled_tokens: tokens,
+  cost_micros: whole,
+  currency: z.string(),
+  active_users: whole,
+  open_holds: whole,
+  held_tokens: tokens,
+  stuck_holds: whole,
+  flagged_users: whole,
+  blocked_users: whole,
+  users_in_debt: whole,
+  open_alerts: whole,
+  /** Oldest first, without gaps. */
+  minutes: z.array(minuteBucket),
+  /** Most frequent reasons of blocks in the window. */
+  reasons: z.array(z.looseObject({ reason: z.string(), calls: whole })),
+  top_users: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable(), tokens })),
+});
+export type Overview = z.infer<typeof overview>;
+
+/** One rule's line in a receipt. */
+export const ruleTrace = z.looseObject({
+  rule_name: z.string(),
+  version: whole,
+  mode: ruleMode,
+  matched: z.boolean(),
+  /** The facts the rule read, as they were. */
+  facts: z.record(z.string(), z.unknown()),
+  /** The rule itself in that version, for shared/governance's words; absent in answers of older projects. */
+  rule: z.unknown().optional(),
+});
+
+export const receipt = z.looseObject({
+  decision_id: whole,
+  request_id: z.string(),
+  user_id: z.string(),
+  at: instant,
+  decision,
+  reason: z.string().nullable(),
+  message: z.string().nullable(),
+  http_status: whole,
+  rule_name: z.string().nullable(),
+  rule_version: whole.nullable(),
+  estimated_tokens: tokens,
+  /** What the call needs, what there is for it, the difference; null where tokens were not the matter. */
+  shortfall: z.looseObject({ need: tokens, have: tokens, missing: tokens }).nullable(),
+  limit: z.looseObject({ window: z.string(), limit: tokens, used: tokens }).nullable(),
+  clears_at: instant.nullable(),
+  timezone: z.string(),
+  currency: z.string().nullish(),
+  rules: z.array(ruleTrace),
+  /** What would have to change for this call to pass, in plain sentences. */
+  remedies: z.array(z.string()),
+});
+export type Receipt = z.infer<typeof receipt>;
+
+export const watchOperations = {
+  "watch.overview": operation(z.object({ minutes: z.number().int().min(5).max(1440) }).strict(), overview),
+  /** A page of past events, newest first. */
+  "watch.history": operation(
+    z
+      .object({
+        filter: feedFilter,
+        before_event_id: whole.nullable(),
+        limit: z.number().int().min(1).max(500),
+      })
+      .strict(),
+    z.object({ events: z.array(usageEvent), next_before_event_id: whole.nullable() }),
+  ),
+  "watch.explain": operation(z.object({ decision_id: whole }).strict(), receipt),
+} as const;
+
+export const watchStreams = {
+  /**
+   * The live feed: first the newest events (at most 500), then batches as they happen, oldest first inside a
+   * batch. After a reconnect it goes on behind `after_event_id`, the last event seen. When another project is
+   * chosen, a batch with its `profile_id` begins anew.
+   */
+  feed: {
+    input: z.object({ filter: feedFilter, after_event_id: whole.nullable() }).strict(),
+    item: z.object({
+      profile_id: z.string().nullable(),
+      events: z.array(usageEvent).max(500),
+      /** False while older events are still being read. */
+      caught_up: z.boolean(),
+    }),
+  },
+} as const;
