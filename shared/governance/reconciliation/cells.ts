@@ -26,7 +26,7 @@ export function readAmount(
   const plain = end - at <= 16 && decimal !== ",";
   if (plain && at < end) {
     for (; at < end; at++) {
-      const digit = bytes[at] as number;
+      const digit = bytes[at];
       if (digit >= ZERO && digit <= NINE) {
         value = value * 10 + (digit - ZERO);
         if (decimals >= 0) decimals++;
@@ -34,7 +34,7 @@ export function readAmount(
       else break;
     }
     if (at === end && decimals <= exponent && decimals !== 0 && bytes[end - 1] !== 0x2e) {
-      const whole = value * (POWERS[exponent - (decimals < 0 ? 0 : decimals)] as number);
+      const whole = value * POWERS[exponent - (decimals < 0 ? 0 : decimals)];
       if (whole > Number.MAX_SAFE_INTEGER) return Number.NaN;
       return whole === 0 ? 0 : negative ? -whole : whole;
     }
@@ -93,8 +93,8 @@ function epochSeconds(
 }
 
 const digits2 = (bytes: Uint8Array, at: number): number => {
-  const a = (bytes[at] as number) - ZERO;
-  const b = (bytes[at + 1] as number) - ZERO;
+  const a = bytes[at] - ZERO;
+  const b = bytes[at + 1] - ZERO;
   return a >= 0 && a <= 9 && b >= 0 && b <= 9 ? a * 10 + b : Number.NaN;
 };
 
@@ -102,7 +102,7 @@ const digits2 = (bytes: Uint8Array, at: number): number => {
 function endsInUtc(bytes: Uint8Array, at: number, end: number): boolean {
   if (bytes[at] === 0x2e) {
     at++;
-    while (at < end && (bytes[at] as number) >= ZERO && (bytes[at] as number) <= NINE) at++;
+    while (at < end && bytes[at] >= ZERO && bytes[at] <= NINE) at++;
   }
   if (end - at === 1) return bytes[at] === 0x5a;
   return end - at === 6 && bytes[at] === 0x2b && digits2(bytes, at + 1) === 0 && digits2(bytes, at + 4) === 0;
@@ -193,10 +193,7 @@ export class Currencies {
     while (end > start && bytes[end - 1] === 0x20) end--;
     if (start === end) return 0;
     if (end - start !== 3) return -1;
-    const key =
-      (((bytes[start] as number) | 0x20) << 16) |
-      (((bytes[start + 1] as number) | 0x20) << 8) |
-      ((bytes[start + 2] as number) | 0x20);
+    const key = ((bytes[start] | 0x20) << 16) | ((bytes[start + 1] | 0x20) << 8) | (bytes[start + 2] | 0x20);
     const known = this.byBytes.get(key);
     if (known !== undefined) return known;
     const code = String.fromCharCode(key >> 16, (key >> 8) & 0xff, key & 0xff);

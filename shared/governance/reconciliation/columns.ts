@@ -95,8 +95,7 @@ export function createKeyQueue<S extends ColumnSpec>(
   function flush(): void {
     interner.resolve(ids, hashes, length);
     const targets = current();
-    for (let i = 0; i < length; i++)
-      (targets[which[i] as number] as Uint32Array)[rows[i] as number] = ids[i] as number;
+    for (let i = 0; i < length; i++) targets[which[i]][rows[i]] = ids[i];
     length = 0;
   }
   return {
@@ -110,12 +109,12 @@ export function createKeyQueue<S extends ColumnSpec>(
       rows[length] = row;
       which[length] = column;
       length++;
-      (current()[column] as Uint32Array)[row] = id;
+      current()[column][row] = id;
       return id;
     },
     /** Puts a number that needs no looking up. */
     set(column: QueuedColumn, row: number, id: number): void {
-      (current()[column] as Uint32Array)[row] = id;
+      current()[column][row] = id;
     },
     flush,
   };
@@ -129,7 +128,7 @@ export interface KeyIndex {
 
 /** The first row with this key, −1 for none. Keys that came after the index was made have none. */
 export const firstOf = (index: KeyIndex | null, key: number): number =>
-  index !== null && key < index.first.length ? (index.first[key] as number) : -1;
+  index !== null && key < index.first.length ? index.first[key] : -1;
 
 /** Indexes the rows that `include` lets through by `keys[row]`; key 0 (none) is left out. */
 export function indexBy(
@@ -141,9 +140,9 @@ export function indexBy(
   const first = new Int32Array(keyCount).fill(-1);
   const next = new Int32Array(length).fill(-1);
   for (let row = length - 1; row >= 0; row--) {
-    const key = keys[row] as number;
+    const key = keys[row];
     if (key === 0 || !include(row)) continue;
-    next[row] = first[key] as number;
+    next[row] = first[key];
     first[key] = row;
   }
   return { first, next };

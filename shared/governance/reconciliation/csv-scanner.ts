@@ -196,7 +196,7 @@ export class CsvScanner {
             if (at + 1 === end && !final) break scan;
             at++;
           }
-          const next = buffer[at] as number;
+          const next = buffer[at];
           if (next !== delimiter && next !== LF)
             this.fail(
               "stray_quote",
@@ -206,7 +206,7 @@ export class CsvScanner {
             );
         } else {
           for (;;) {
-            const byte = buffer[at] as number;
+            const byte = buffer[at];
             if (byte > ceiling) {
               at++;
               continue;
@@ -253,12 +253,12 @@ export class CsvScanner {
   private closeUpQuotes(): void {
     const { bytes, starts, ends, columns } = this.row;
     for (let column = 0; column < columns; column++) {
-      const start = starts[column] as number;
-      const end = ends[column] as number;
+      const start = starts[column];
+      const end = ends[column];
       if (start === 0 || bytes[start - 1] !== QUOTE) continue;
       let write = start;
       for (let at = start; at < end; at++) {
-        const byte = bytes[at] as number;
+        const byte = bytes[at];
         bytes[write++] = byte;
         if (byte === QUOTE) at++;
       }
@@ -304,7 +304,7 @@ export class CsvScanner {
       if (suspect >= rowStart) {
         this.warnedTwice = true;
         let column = 0;
-        while (column + 1 < row.columns && (row.ends[column] as number) < suspect) column++;
+        while (column + 1 < row.columns && row.ends[column] < suspect) column++;
         this.handler.onWarning(
           "encoded_twice",
           this.rowNumber,
@@ -325,7 +325,7 @@ export class CsvScanner {
     const { row } = this;
     const cells: string[] = [];
     for (let i = 0; i < row.columns; i++)
-      cells.push(decodeUtf8(row.bytes, row.starts[i] as number, row.ends[i] as number).trim());
+      cells.push(decodeUtf8(row.bytes, row.starts[i], row.ends[i]).trim());
     this.headerWidth = cells.length;
     while (cells.length > 1 && cells[cells.length - 1] === "") cells.pop();
     if (cells.length === 1 && /[,;\t]/.test(cells[0] ?? ""))
@@ -390,11 +390,7 @@ export class CsvScanner {
     let at = buffer.indexOf(0xc3);
     while (at >= 0 && at + 3 < end) {
       const second = buffer[at + 1];
-      if (
-        (second === 0x83 || second === 0x82) &&
-        buffer[at + 2] === 0xc2 &&
-        (buffer[at + 3] as number) >= 0x80
-      )
+      if ((second === 0x83 || second === 0x82) && buffer[at + 2] === 0xc2 && buffer[at + 3] >= 0x80)
         return at;
       at = buffer.indexOf(0xc3, at + 1);
     }

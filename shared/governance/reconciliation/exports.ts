@@ -355,8 +355,7 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
     .filter(([field]) => at[field as Field] < 0)
     .map(([, [column, use, where]]) => ({ column, use, where }));
   const unknown = cells.filter(
-    (cell, i) =>
-      cell !== "" && !used.has(i) && metadata[i] === null && !form.ignored.includes(plain[i] as string),
+    (cell, i) => cell !== "" && !used.has(i) && metadata[i] === null && !form.ignored.includes(plain[i]),
   );
   return {
     kind: form.kind,

@@ -18,7 +18,7 @@ export function hashOf(source: Bytes, start: number, length: number): number {
   let hash = length;
   const end = start + length;
   if (length < 4) {
-    for (let i = start; i < end; i++) hash = Math.imul(hash ^ (source.bytes[i] as number), 0x85ebca6b);
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ source.bytes[i], 0x85ebca6b);
   } else {
     const { view } = source;
     const last = end - 4;
@@ -71,17 +71,13 @@ export class Interner {
     const { recent, table } = this;
     // What comes often is close at hand; the table is not.
     const near = (hash >>> (32 - RECENT_BITS)) << 1;
-    if (
-      recent[near] === hash &&
-      recent[near + 1] !== 0 &&
-      this.is(recent[near + 1] as number, source, start, length)
-    )
-      return recent[near + 1] as number;
+    if (recent[near] === hash && recent[near + 1] !== 0 && this.is(recent[near + 1], source, start, length))
+      return recent[near + 1];
     const mask = table.length - 2;
     let slot = (hash << 1) & mask;
     let id = 0;
     for (;;) {
-      id = table[slot + 1] as number;
+      id = table[slot + 1];
       if (id === 0) {
         id = this.keep(source, start, end);
         this.put(slot, hash, id);
@@ -104,11 +100,11 @@ export class Interner {
     const { table } = this;
     const mask = table.length - 2;
     for (let i = 0; i < count; i++) {
-      const kept = ids[i] as number;
-      const hash = hashes[i] as number;
+      const kept = ids[i];
+      const hash = hashes[i];
       let slot = (hash << 1) & mask;
       for (;;) {
-        const id = table[slot + 1] as number;
+        const id = table[slot + 1];
         if (id === 0) {
           this.put(slot, hash, kept);
           break;
@@ -131,10 +127,10 @@ export class Interner {
 
   private same(a: number, b: number): boolean {
     if (a === b) return true;
-    const offsetA = this.offsets[a] as number;
-    const offsetB = this.offsets[b] as number;
-    const viewA = this.views[offsetA >>> 24] as DataView;
-    const viewB = this.views[offsetB >>> 24] as DataView;
+    const offsetA = this.offsets[a];
+    const offsetB = this.offsets[b];
+    const viewA = this.views[offsetA >>> 24];
+    const viewB = this.views[offsetB >>> 24];
     const atA = offsetA & 0xffffff;
     const atB = offsetB & 0xffffff;
     const length = viewA.getUint16(atA - 2, true);
@@ -167,11 +163,11 @@ export class Interner {
     const id = this.count++;
     if (id >= this.offsets.length) this.resizeOffsets(this.offsets.length * 2);
     this.offsets[id] = (this.blocks.length - 1) * BLOCK_BYTES + at;
-    const view = this.views[this.views.length - 1] as DataView;
+    const view = this.views[this.views.length - 1];
     view.setUint16(at - 2, length, true);
     if (length < 4) {
-      const block = this.blocks[this.blocks.length - 1] as Uint8Array;
-      for (let i = 0; i < length; i++) block[at + i] = source.bytes[start + i] as number;
+      const block = this.blocks[this.blocks.length - 1];
+      for (let i = 0; i < length; i++) block[at + i] = source.bytes[start + i];
     } else {
       const last = length - 4;
       for (let i = 0; i < last; i += 4) view.setUint32(at + i, source.view.getUint32(start + i, true), true);
@@ -183,8 +179,8 @@ export class Interner {
 
   /** Whether these bytes are the text of that number. */
   is(id: number, source: Bytes, start: number, length: number): boolean {
-    const offset = this.offsets[id] as number;
-    const view = this.views[offset >>> 24] as DataView;
+    const offset = this.offsets[id];
+    const view = this.views[offset >>> 24];
     const at = offset & 0xffffff;
     if (view.getUint16(at - 2, true) !== length) return false;
     if (length < 4) {
@@ -199,19 +195,19 @@ export class Interner {
 
   text(id: number): string {
     if (id === 0) return "";
-    const offset = this.offsets[id] as number;
+    const offset = this.offsets[id];
     const at = offset & 0xffffff;
-    const length = (this.views[offset >>> 24] as DataView).getUint16(at - 2, true);
-    return decodeUtf8(this.blocks[offset >>> 24] as Uint8Array, at, at + length);
+    const length = this.views[offset >>> 24].getUint16(at - 2, true);
+    return decodeUtf8(this.blocks[offset >>> 24], at, at + length);
   }
 
   /** True where the text begins with these ASCII letters: cheaper than making the string. */
   startsWith(id: number, prefix: string): boolean {
     if (id === 0) return false;
-    const offset = this.offsets[id] as number;
-    const block = this.blocks[offset >>> 24] as Uint8Array;
+    const offset = this.offsets[id];
+    const block = this.blocks[offset >>> 24];
     const at = offset & 0xffffff;
-    if ((this.views[offset >>> 24] as DataView).getUint16(at - 2, true) < prefix.length) return false;
+    if (this.views[offset >>> 24].getUint16(at - 2, true) < prefix.length) return false;
     for (let i = 0; i < prefix.length; i++) if (block[at + i] !== prefix.charCodeAt(i)) return false;
     return true;
   }
@@ -227,9 +223,9 @@ export class Interner {
     const table = new Uint32Array(slots);
     const mask = slots - 2;
     for (let from = 0; from < old.length; from += 2) {
-      const id = old[from + 1] as number;
+      const id = old[from + 1];
       if (id === 0) continue;
-      const hash = old[from] as number;
+      const hash = old[from];
       let slot = (hash << 1) & mask;
       while (table[slot + 1] !== 0) slot = (slot + 2) & mask;
       table[slot] = hash;

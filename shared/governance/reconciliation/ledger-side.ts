@@ -135,11 +135,7 @@ export function addLedgerRecord(
   c.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) c[column][at] = interner.internText(record[field]);
   c.test[at] =
-    record.livemode === false
-      ? 1
-      : record.livemode === true
-        ? 2
-        : modeOfSession(interner, c.session[at] as number);
+    record.livemode === false ? 1 : record.livemode === true ? 2 : modeOfSession(interner, c.session[at]);
 }
 
 function modeOfSession(interner: Interner, session: number): number {
@@ -188,12 +184,12 @@ export function readLedgerFile(
   };
   const cell = (row: CsvRow, field: string): string => {
     const column = columnOf(field);
-    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column] as number, row.ends[column] as number);
+    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]);
   };
   const whole = (row: CsvRow, field: string, column: number, empty: number): number => {
     if (column < 0) return empty;
-    const start = row.starts[column] as number;
-    const end = row.ends[column] as number;
+    const start = row.starts[column];
+    const end = row.ends[column];
     if (start === end) return empty;
     const { bytes } = row;
     let i = start;
@@ -202,7 +198,7 @@ export function readLedgerFile(
     let value = 0;
     if (i === end || end - i > 16) value = Number.NaN;
     for (; i < end; i++) {
-      const digit = (bytes[i] as number) - 0x30;
+      const digit = bytes[i] - 0x30;
       value = digit >= 0 && digit <= 9 ? value * 10 + digit : Number.NaN;
     }
     if (!Number.isSafeInteger(value))
@@ -214,8 +210,8 @@ export function readLedgerFile(
   const word = (row: CsvRow, field: keyof typeof lastWord): number => {
     const column = field === "record_type" ? col.record_type : col.grant_kind;
     if (column < 0) return 0;
-    const start = row.starts[column] as number;
-    const end = row.ends[column] as number;
+    const start = row.starts[column];
+    const end = row.ends[column];
     const last = lastWord[field];
     if (last !== 0 && interner.is(last, row, start, end - start)) return last;
     lastWord[field] = interner.intern(row, start, end);
@@ -245,7 +241,7 @@ export function readLedgerFile(
           code: "missing_column",
           file: name,
           row: 1,
-          column: absent[0] as string,
+          column: absent[0],
           message: `A ledger export needs the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}.`,
         });
       textColumns = TEXT_FIELDS.map(([name, field], into) => ({
@@ -275,23 +271,14 @@ export function readLedgerFile(
         kinds.set(kindKey, kind);
       }
       const createdColumn = col.created_at;
-      const created = readTime(
-        row.bytes,
-        row.starts[createdColumn] as number,
-        row.ends[createdColumn] as number,
-        undefined,
-      );
+      const created = readTime(row.bytes, row.starts[createdColumn], row.ends[createdColumn], undefined);
       if (created !== created)
         fail(row, "created_at", `"${cell(row, "created_at").slice(0, 40)}" is not a time.`);
       const currencyColumn = col.currency;
       const currency =
         currencyColumn < 0
           ? 0
-          : currencies.read(
-              row.bytes,
-              row.starts[currencyColumn] as number,
-              row.ends[currencyColumn] as number,
-            );
+          : currencies.read(row.bytes, row.starts[currencyColumn], row.ends[currencyColumn]);
       if (currency < 0)
         fail(row, "currency", `"${cell(row, "currency").slice(0, 20)}" is not a currency code.`);
       const amount = whole(row, "amount_minor", col.amount_minor, -1);
@@ -313,9 +300,9 @@ export function readLedgerFile(
       c.amount[record] = amount;
       c.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
-        const column = textColumns[i] as (typeof textColumns)[number];
-        const start = row.starts[column.index] as number;
-        const end = row.ends[column.index] as number;
+        const column = textColumns[i];
+        const start = row.starts[column.index];
+        const end = row.ends[column.index];
         if (start === end) continue;
         if (column.isKept) queue.set(column.into, record, interner.keep(row, start, end));
         else if (column.isDistinct) queue.push(column.into, record, row, start, end);
@@ -326,14 +313,14 @@ export function readLedgerFile(
           queue.set(column.into, record, column.last);
         }
       }
-      const told = col.livemode < 0 ? 0 : (row.bytes[row.starts[col.livemode] as number] as number) | 0x20;
+      const told = col.livemode < 0 ? 0 : row.bytes[row.starts[col.livemode]] | 0x20;
       const isTold = col.livemode >= 0 && row.starts[col.livemode] !== row.ends[col.livemode];
       const mode =
         isTold && told === 0x66
           ? 1
           : isTold && told === 0x74
             ? 2
-            : modeOfSession(interner, c.session[record] as number);
+            : modeOfSession(interner, c.session[record]);
       if (mode !== 0) c.test[record] = mode;
     },
   });

@@ -125,22 +125,21 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   const mergedInto = new Int32Array(events).fill(-1);
   const cashCounts = new Uint8Array(events);
   const conflicts: number[] = [];
-  for (let e = 0; e < events; e++) if (isCash(kinds[s.file[e] as number] as never)) cashCounts[e] = 1;
+  for (let e = 0; e < events; e++) if (isCash(kinds[s.file[e]] as never)) cashCounts[e] = 1;
 
   // --- one economic event, however many rows tell it ---------------------------------------------------------------
-  const rank = (e: number): number =>
-    isCash(kinds[s.file[e] as number] as never) ? ((s.settledOnly[e] as number) ? 2 : 1) : 0;
+  const rank = (e: number): number => (isCash(kinds[s.file[e]] as never) ? (s.settledOnly[e] ? 2 : 1) : 0);
   /** Any fixed order of contents will do: it must only not depend on where the rows stand. */
   const before = (a: number, b: number): number =>
     rank(a) - rank(b) ||
-    (s.state[a] as number) - (s.state[b] as number) ||
-    (s.created[a] as number) - (s.created[b] as number) ||
-    (s.amount[a] as number) - (s.amount[b] as number) ||
-    (s.refunded[b] as number) - (s.refunded[a] as number) ||
-    (s.dispute[b] as number) - (s.dispute[a] as number) ||
-    compareKey(s.object[a] as number, s.object[b] as number) ||
-    compareKey(s.intent[a] as number, s.intent[b] as number) ||
-    compareKey(s.transaction[a] as number, s.transaction[b] as number);
+    s.state[a] - s.state[b] ||
+    s.created[a] - s.created[b] ||
+    s.amount[a] - s.amount[b] ||
+    s.refunded[b] - s.refunded[a] ||
+    s.dispute[b] - s.dispute[a] ||
+    compareKey(s.object[a], s.object[b]) ||
+    compareKey(s.intent[a], s.intent[b]) ||
+    compareKey(s.transaction[a], s.transaction[b]);
   const compareKey = (a: number, b: number): number => {
     if (a === b) return 0;
     const x = interner.text(a);
@@ -160,29 +159,25 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   ] as const;
   const merge = (into: number, from: number): void => {
     mergedInto[from] = into;
-    for (const column of FILL)
-      if ((s[column][into] as number) === 0) s[column][into] = s[column][from] as number;
-    if ((s.object[into] as number) === 0) s.object[into] = s.object[from] as number;
-    if ((s.dispute[from] as number) > (s.dispute[into] as number))
-      s.dispute[into] = s.dispute[from] as number;
-    if ((s.disputed[from] as number) > (s.disputed[into] as number))
-      s.disputed[into] = s.disputed[from] as number;
-    if ((s.refunded[from] as number) > (s.refunded[into] as number))
-      s.refunded[into] = s.refunded[from] as number;
-    if (s.test[from] as number) s.test[into] = 1;
-    if ((s.settledOnly[into] as number) && !(s.settledOnly[from] as number)) {
-      s.amount[into] = s.amount[from] as number;
-      s.currency[into] = s.currency[from] as number;
+    for (const column of FILL) if (s[column][into] === 0) s[column][into] = s[column][from];
+    if (s.object[into] === 0) s.object[into] = s.object[from];
+    if (s.dispute[from] > s.dispute[into]) s.dispute[into] = s.dispute[from];
+    if (s.disputed[from] > s.disputed[into]) s.disputed[into] = s.disputed[from];
+    if (s.refunded[from] > s.refunded[into]) s.refunded[into] = s.refunded[from];
+    if (s.test[from]) s.test[into] = 1;
+    if (s.settledOnly[into] && !s.settledOnly[from]) {
+      s.amount[into] = s.amount[from];
+      s.currency[into] = s.currency[from];
       s.settledOnly[into] = 0;
     }
     if (rank(into) === 0 && rank(from) > 0) {
-      s.cash[into] = Math.abs(s.cash[from] as number);
-      s.cashCurrency[into] = s.cashCurrency[from] as number;
+      s.cash[into] = Math.abs(s.cash[from]);
+      s.cashCurrency[into] = s.cashCurrency[from];
     }
   };
   const group = (index: KeyIndex, key: number): number[] => {
     const rows: number[] = [];
-    for (let e = index.first[key] as number; e >= 0; e = index.next[e] as number) rows.push(e);
+    for (let e = index.first[key]; e >= 0; e = index.next[e]) rows.push(e);
     return rows.sort(before);
   };
   const absorb = (rows: number[], sameEvent: (a: number, b: number) => boolean): void => {
@@ -190,10 +185,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     if (primary === undefined) return;
     for (const e of rest) {
       const twin = rows.find(
-        (other) =>
-          other !== e &&
-          (s.file[other] as number) === (s.file[e] as number) &&
-          stripeDisposition[other] === 0,
+        (other) => other !== e && s.file[other] === s.file[e] && stripeDisposition[other] === 0,
       );
       if (twin !== undefined && !sameEvent(primary, e)) {
         conflicts.push(e);
@@ -205,9 +197,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     }
   };
   const sameMoney = (a: number, b: number): boolean =>
-    (s.amount[a] as number) === (s.amount[b] as number) &&
-    (s.currency[a] as number) === (s.currency[b] as number) &&
-    (s.state[a] as number) === (s.state[b] as number);
+    s.amount[a] === s.amount[b] && s.currency[a] === s.currency[b] && s.state[a] === s.state[b];
 
   const mergeBy = (
     column: Uint32Array,
@@ -216,31 +206,28 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   ): void => {
     const index = indexBy(column, events, stripeKeys, (e) => stripeDisposition[e] === 0 && include(e));
     for (let e = 0; e < events; e++) {
-      const key = column[e] as number;
+      const key = column[e];
       // Only the first of a list looks at it, and only lists of two or more.
-      if (key !== 0 && (index.first[key] as number) === e && (index.next[e] as number) >= 0)
-        absorb(group(index, key), same);
+      if (key !== 0 && index.first[key] === e && index.next[e] >= 0) absorb(group(index, key), same);
     }
   };
   if (side.has.cash)
     mergeBy(
       s.transaction,
       (e) => cashCounts[e] === 1,
-      (a, b) =>
-        (s.cash[a] as number) === (s.cash[b] as number) &&
-        (s.cashCurrency[a] as number) === (s.cashCurrency[b] as number),
+      (a, b) => s.cash[a] === s.cash[b] && s.cashCurrency[a] === s.cashCurrency[b],
     );
   // A balance transaction that two files tell moves the balance once.
   for (let e = 0; e < events; e++)
     if (stripeDisposition[e] === MERGED || stripeDisposition[e] === DUPLICATE) cashCounts[e] = 0;
-  const kindIs = (kind: number) => (e: number) => (s.kind[e] as number) === kind;
+  const kindIs = (kind: number) => (e: number) => s.kind[e] === kind;
   mergeBy(s.object, kindIs(CHARGE), sameMoney);
   if (side.has.cash || side.has.disputes) {
     mergeBy(s.object, kindIs(REFUND), sameMoney);
     mergeBy(s.object, kindIs(REFUND_FAILURE), sameMoney);
     mergeBy(
       s.object,
-      (e) => (s.kind[e] as number) === DISPUTE || (s.kind[e] as number) === DISPUTE_REVERSAL,
+      (e) => s.kind[e] === DISPUTE || s.kind[e] === DISPUTE_REVERSAL,
       () => true, // withdrawn, then reinstated: two rows, one dispute, the more final state stands
     );
   }
@@ -250,30 +237,25 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   function mergeIntents(): void {
     let any = false;
     for (let e = 0; e < events && !any; e++)
-      any =
-        (s.kind[e] as number) === CHARGE &&
-        (s.object[e] as number) === 0 &&
-        (s.intent[e] as number) !== 0 &&
-        (s.state[e] as number) === PAID;
+      any = s.kind[e] === CHARGE && s.object[e] === 0 && s.intent[e] !== 0 && s.state[e] === PAID;
     if (!any) return;
     const index = indexBy(
       s.intent,
       events,
       stripeKeys,
-      (e) =>
-        (s.kind[e] as number) === CHARGE && (s.state[e] as number) === PAID && stripeDisposition[e] === 0,
+      (e) => s.kind[e] === CHARGE && s.state[e] === PAID && stripeDisposition[e] === 0,
     );
     for (let e = 0; e < events; e++) {
-      const key = s.intent[e] as number;
-      if (key === 0 || (index.first[key] as number) !== e || (index.next[e] as number) < 0) continue;
+      const key = s.intent[e];
+      if (key === 0 || index.first[key] !== e || index.next[e] < 0) continue;
       const rows = group(index, key);
-      const withId = rows.filter((row) => (s.object[row] as number) !== 0);
-      const without = rows.filter((row) => (s.object[row] as number) === 0);
+      const withId = rows.filter((row) => s.object[row] !== 0);
+      const without = rows.filter((row) => s.object[row] === 0);
       const primary = withId[0] ?? without.shift();
       if (primary === undefined || withId.length > 1) continue;
       for (const row of without) {
         merge(primary, row);
-        stripeDisposition[row] = (s.file[row] as number) === (s.file[primary] as number) ? DUPLICATE : MERGED;
+        stripeDisposition[row] = s.file[row] === s.file[primary] ? DUPLICATE : MERGED;
       }
     }
   }
@@ -281,8 +263,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   // --- charges by their keys ------------------------------------------------------------------------------------------
   // As it stands now: an index may be made when rows have gone to their places already, and must hold those too.
   const toldElsewhere = stripeDisposition.slice();
-  const isCharge = (e: number): boolean =>
-    (s.kind[e] as number) === CHARGE && toldElsewhere[e] === 0 && !(s.foreign[e] as number);
+  const isCharge = (e: number): boolean => s.kind[e] === CHARGE && toldElsewhere[e] === 0 && !s.foreign[e];
   const indexes = new Map<string, KeyIndex | null>();
   /** Charges by one of their keys, made when first asked for; null where no row has any. */
   const chargesBy = (name: ChargeKey): KeyIndex | null => {
@@ -305,44 +286,37 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   const summed = new Map<number, number>();
   for (let e = 0; e < events; e++) {
     if (stripeDisposition[e] !== 0) continue;
-    const kind = s.kind[e] as number;
+    const kind = s.kind[e];
     if (kind === CHARGE) {
-      refundedOf[e] = Math.max(refundedOf[e] as number, s.refunded[e] as number);
-      if ((s.dispute[e] as number) > (disputeOf[e] as number)) disputeOf[e] = s.dispute[e] as number;
-      if ((s.disputed[e] as number) > (disputedOf[e] as number)) disputedOf[e] = s.disputed[e] as number;
+      refundedOf[e] = Math.max(refundedOf[e], s.refunded[e]);
+      if (s.dispute[e] > disputeOf[e]) disputeOf[e] = s.dispute[e];
+      if (s.disputed[e] > disputedOf[e]) disputedOf[e] = s.disputed[e];
       continue;
     }
     if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    let charge = s.charge[e] === 0 ? -1 : firstOf(chargesBy("object"), s.charge[e] as number);
-    if (charge < 0 && s.intent[e] !== 0) charge = paidOf(chargesBy("intent"), s.intent[e] as number);
+    let charge = s.charge[e] === 0 ? -1 : firstOf(chargesBy("object"), s.charge[e]);
+    if (charge < 0 && s.intent[e] !== 0) charge = paidOf(chargesBy("intent"), s.intent[e]);
     chargeOf[e] = charge;
     if (charge < 0) continue;
     if (kind === REFUND || kind === REFUND_FAILURE) {
-      if ((s.currency[e] as number) !== (s.currency[charge] as number)) {
+      if (s.currency[e] !== s.currency[charge]) {
         // Converted at the refund's own day's rate: only a whole refund can be told from the settled amounts.
-        if ((s.refunded[charge] as number) === 0) chargeOf[e] = -1;
+        if (s.refunded[charge] === 0) chargeOf[e] = -1;
         continue;
       }
-      summed.set(
-        charge,
-        (summed.get(charge) ?? 0) + (kind === REFUND ? (s.amount[e] as number) : -(s.amount[e] as number)),
-      );
+      summed.set(charge, (summed.get(charge) ?? 0) + (kind === REFUND ? s.amount[e] : -s.amount[e]));
     } else {
-      if ((s.dispute[e] as number) > (disputeOf[charge] as number))
-        disputeOf[charge] = s.dispute[e] as number;
-      const amount =
-        (s.currency[e] as number) === (s.currency[charge] as number)
-          ? (s.amount[e] as number)
-          : (s.amount[charge] as number);
-      if (amount > (disputedOf[charge] as number)) disputedOf[charge] = amount;
+      if (s.dispute[e] > disputeOf[charge]) disputeOf[charge] = s.dispute[e];
+      const amount = s.currency[e] === s.currency[charge] ? s.amount[e] : s.amount[charge];
+      if (amount > disputedOf[charge]) disputedOf[charge] = amount;
     }
   }
-  for (const [charge, sum] of summed) if (sum > (refundedOf[charge] as number)) refundedOf[charge] = sum;
+  for (const [charge, sum] of summed) if (sum > refundedOf[charge]) refundedOf[charge] = sum;
 
   function paidOf(index: KeyIndex | null, key: number): number {
     let found = -1;
     for (let e = firstOf(index, key); e >= 0; e = index?.next[e] ?? -1) {
-      if ((s.state[e] as number) !== PAID) continue;
+      if (s.state[e] !== PAID) continue;
       if (found < 0 || before(e, found) < 0) found = e;
     }
     return found;
@@ -363,23 +337,22 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
 
   function dropRepeatedRecords(): void {
     let ascending = true;
-    for (let r = 1; r < records && ascending; r++)
-      ascending = (l.transaction[r] as number) > (l.transaction[r - 1] as number);
+    for (let r = 1; r < records && ascending; r++) ascending = l.transaction[r] > l.transaction[r - 1];
     if (ascending) return;
     const sorted = l.transaction.slice(0, records).sort();
     const repeated = new Set<number>();
-    for (let r = 1; r < records; r++) if (sorted[r] === sorted[r - 1]) repeated.add(sorted[r] as number);
+    for (let r = 1; r < records; r++) if (sorted[r] === sorted[r - 1]) repeated.add(sorted[r]);
     if (repeated.size === 0) return;
     const seen = new Set<number>();
     for (let r = 0; r < records; r++) {
-      const transaction = l.transaction[r] as number;
+      const transaction = l.transaction[r];
       if (!repeated.has(transaction)) continue;
       if (seen.has(transaction)) ledgerDisposition[r] = DUPLICATE;
       seen.add(transaction);
     }
   }
 
-  const isGrant = (r: number): boolean => (l.type[r] as number) === GRANT && ledgerDisposition[r] === 0;
+  const isGrant = (r: number): boolean => l.type[r] === GRANT && ledgerDisposition[r] === 0;
   let chargeGrants: KeyIndex | null = null;
   const grantsByCharge = (): KeyIndex => {
     chargeGrants ??= indexBy(l.charge, records, interner.size, isGrant);
@@ -388,56 +361,53 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   const lots = new Map<number, number>();
   let laterRecords = 0;
   for (let r = 0; r < records; r++) {
-    if ((l.type[r] as number) === GRANT || ledgerDisposition[r] !== 0) continue;
+    if (l.type[r] === GRANT || ledgerDisposition[r] !== 0) continue;
     laterRecords++;
-    if ((l.lot[r] as number) !== 0) lots.set(l.lot[r] as number, -1);
+    if (l.lot[r] !== 0) lots.set(l.lot[r], -1);
   }
   if (lots.size > 0)
-    for (let r = 0; r < records; r++)
-      if (isGrant(r) && lots.has(l.lot[r] as number)) lots.set(l.lot[r] as number, r);
+    for (let r = 0; r < records; r++) if (isGrant(r) && lots.has(l.lot[r])) lots.set(l.lot[r], r);
   if (laterRecords > 0) {
     for (let r = 0; r < records; r++) {
-      if ((l.type[r] as number) === GRANT || ledgerDisposition[r] !== 0) continue;
-      let grant = (l.lot[r] as number) !== 0 ? (lots.get(l.lot[r] as number) ?? -1) : -1;
-      if (grant < 0 && (l.charge[r] as number) !== 0) {
+      if (l.type[r] === GRANT || ledgerDisposition[r] !== 0) continue;
+      let grant = l.lot[r] !== 0 ? (lots.get(l.lot[r]) ?? -1) : -1;
+      if (grant < 0 && l.charge[r] !== 0) {
         const index = grantsByCharge();
-        grant = firstOf(index, l.charge[r] as number);
-        for (let g = grant; g >= 0; g = index.next[g] as number)
-          if ((l.transaction[g] as number) < (l.transaction[grant] as number)) grant = g;
+        grant = firstOf(index, l.charge[r]);
+        for (let g = grant; g >= 0; g = index.next[g]) if (l.transaction[g] < l.transaction[grant]) grant = g;
       }
       grantOf[r] = grant;
       if (grant < 0) continue;
-      const tokens = l.tokens[r] as number;
-      const when = l.transaction[r] as number;
-      switch (l.type[r] as number) {
+      const tokens = l.tokens[r];
+      const when = l.transaction[r];
+      switch (l.type[r]) {
         case REFUND_RECORD:
         case RESTORATION:
-          reversed[grant] = (reversed[grant] as number) - tokens;
+          reversed[grant] = reversed[grant] - tokens;
           break;
         case ADJUSTMENT:
-          adjusted[grant] = (adjusted[grant] as number) + tokens;
+          adjusted[grant] = adjusted[grant] + tokens;
           break;
         case PROMOTIONAL:
           isVoid[grant] = 1;
           break;
         case RELABEL:
           relabelled[grant] = 1;
-          if (when > (relabelledBy[grant] as number)) {
+          if (when > relabelledBy[grant]) {
             relabelledBy[grant] = when;
-            l.amount[grant] = l.amount[r] as number;
-            l.currency[grant] = l.currency[r] as number;
+            l.amount[grant] = l.amount[r];
+            l.currency[grant] = l.currency[r];
           }
           break;
         case HOLD:
         case RELEASE:
         case CLAWBACK: {
-          const state =
-            (l.type[r] as number) === HOLD ? HELD : (l.type[r] as number) === RELEASE ? RELEASED : CLAWED;
-          if (state === CLAWED) clawed[grant] = (clawed[grant] as number) - tokens;
-          if (when > (lotDisputeBy[grant] as number)) {
+          const state = l.type[r] === HOLD ? HELD : l.type[r] === RELEASE ? RELEASED : CLAWED;
+          if (state === CLAWED) clawed[grant] = clawed[grant] - tokens;
+          if (when > lotDisputeBy[grant]) {
             lotDisputeBy[grant] = when;
             lotDispute[grant] = state;
-            lotDisputeAt[grant] = l.created[r] as number;
+            lotDisputeAt[grant] = l.created[r];
           }
           break;
         }
@@ -445,27 +415,20 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     }
     for (let r = 0; r < records; r++)
       if (isGrant(r)) {
-        if ((lotDispute[r] as number) === RELEASED) clawed[r] = 0;
+        if (lotDispute[r] === RELEASED) clawed[r] = 0;
         // Corrected away: nothing of it is left that was not taken back.
-        if (
-          (adjusted[r] as number) < 0 &&
-          (l.tokens[r] as number) + (adjusted[r] as number) <= (reversed[r] as number) + (clawed[r] as number)
-        )
-          isVoid[r] = 1;
+        if (adjusted[r] < 0 && l.tokens[r] + adjusted[r] <= reversed[r] + clawed[r]) isVoid[r] = 1;
       }
   }
-  for (let r = 0; r < records; r++)
-    if (isGrant(r) && (l.kind[r] as number) === PROMOTIONAL_GRANT) isVoid[r] = 1;
+  for (let r = 0; r < records; r++) if (isGrant(r) && l.kind[r] === PROMOTIONAL_GRANT) isVoid[r] = 1;
 
   // --- the passes --------------------------------------------------------------------------------------------------------
   const claim = new Int32Array(records).fill(-1);
   const claimPass = new Uint8Array(records);
   const takenBy = new Uint8Array(events);
-  const canClaim = (r: number): boolean =>
-    isGrant(r) && isVoid[r] === 0 && (l.test[r] as number) === 0 && (claim[r] as number) < 0;
+  const canClaim = (r: number): boolean => isGrant(r) && isVoid[r] === 0 && l.test[r] === 0 && claim[r] < 0;
   const sameAmount = (r: number, e: number): boolean =>
-    (l.amount[r] as number) === (s.amount[e] as number) &&
-    (l.currency[r] as number) === (s.currency[e] as number);
+    l.amount[r] === s.amount[e] && l.currency[r] === s.currency[e];
 
   const take = (r: number, e: number, number: number): void => {
     claim[r] = e;
@@ -478,11 +441,11 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     else {
       const shared = new Map<number, number[]>();
       for (let r = 0; r < records; r++) {
-        const key = ledgerColumn[r] as number;
+        const key = ledgerColumn[r];
         if (key === 0) continue;
         const e = firstOf(index, key);
         if (e < 0 || !canClaim(r)) continue;
-        if ((index.next[e] as number) < 0) take(r, e, number);
+        if (index.next[e] < 0) take(r, e, number);
         else {
           const list = shared.get(key);
           if (list) list.push(r);
@@ -492,7 +455,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
       for (const [key, list] of shared) pair(number, list, group(index, key));
     }
     for (let r = 0; r < records; r++) {
-      const e = claim[r] as number;
+      const e = claim[r];
       if (e >= 0 && takenBy[e] === 0) takenBy[e] = number;
     }
   };
@@ -504,11 +467,7 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     const pool =
       open.length > 0 ? open : paid.length > 0 ? paid : charges.filter((e) => s.state[e] === NOT_PAID);
     if (pool.length === 0) return;
-    const waiting = grants.sort(
-      (a, b) =>
-        (l.created[a] as number) - (l.created[b] as number) ||
-        (l.transaction[a] as number) - (l.transaction[b] as number),
-    );
+    const waiting = grants.sort((a, b) => l.created[a] - l.created[b] || l.transaction[a] - l.transaction[b]);
     const byAmount = new Map<string, number[]>();
     for (const e of pool.toReversed()) {
       const amount = `${s.currency[e]}/${s.amount[e]}`;
@@ -528,9 +487,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     }
     let at = 0;
     for (const r of rest) {
-      while (at < pool.length && used.has(pool[at] as number)) at++;
+      while (at < pool.length && used.has(pool[at])) at++;
       take(r, (pool[at] ?? pool[0]) as number, number);
-      if (at < pool.length) used.add(pool[at] as number);
+      if (at < pool.length) used.add(pool[at]);
     }
   }
 
@@ -538,13 +497,13 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   function strictPass(number: number, ledgerColumn: Uint32Array, index: KeyIndex): void {
     const grants = new Map<number, number>();
     for (let r = 0; r < records; r++) {
-      const key = ledgerColumn[r] as number;
+      const key = ledgerColumn[r];
       if (key === 0 || firstOf(index, key) < 0 || !isGrant(r) || isVoid[r]) continue;
       grants.set(key, grants.has(key) ? -1 : r);
     }
     for (const [key, r] of grants) {
       const e = firstOf(index, key);
-      if (r < 0 || (claim[r] as number) >= 0 || (index.next[e] as number) >= 0 || takenBy[e] !== 0) continue;
+      if (r < 0 || claim[r] >= 0 || index.next[e] >= 0 || takenBy[e] !== 0) continue;
       if (sameAmount(r, e)) take(r, e, number);
     }
   }
@@ -568,9 +527,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     next: new Int32Array(records).fill(-1),
   };
   for (let r = records - 1; r >= 0; r--) {
-    const e = claim[r] as number;
+    const e = claim[r];
     if (e < 0) continue;
-    claims.next[r] = claims.first[e] as number;
+    claims.next[r] = claims.first[e];
     claims.first[e] = r;
   }
   return {

@@ -386,16 +386,16 @@ function countRows(dispositions: Uint8Array): RowCounts {
   const excluded: Record<string, number> = {};
   const tallies = new Float64Array(EXCLUSIONS.length);
   for (let i = 0; i < dispositions.length; i++) {
-    const where = dispositions[i] as number;
+    const where = dispositions[i];
     if (where === MATCHED) matched++;
     else if (where === IN_DIFFERENCE) inDifferences++;
     else if (where === MERGED) merged++;
     else if (where === DUPLICATE) duplicates++;
-    else if (where >= EXCLUDED) tallies[where - EXCLUDED] = (tallies[where - EXCLUDED] as number) + 1;
+    else if (where >= EXCLUDED) tallies[where - EXCLUDED] = tallies[where - EXCLUDED] + 1;
     else throw new Error("A row was given no place."); // a bug of ours: no report is better than one that hides a row
   }
   EXCLUSIONS.forEach((reason, i) => {
-    if (tallies[i] !== 0) excluded[reason] = tallies[i] as number;
+    if (tallies[i] !== 0) excluded[reason] = tallies[i];
   });
   return { rows: dispositions.length, matched, in_differences: inDifferences, merged, duplicates, excluded };
 }
@@ -416,7 +416,7 @@ function makeReport(
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
   for (let r = 0; r < ledger.length; r++) {
-    const created = l.created[r] as number;
+    const created = l.created[r];
     if (created < first) first = created;
     if (created > last) last = created;
   }
@@ -537,19 +537,19 @@ function makeTieOut(
   const net = zero();
   const rows = zero();
   const addTo = (sums: Float64Array, currency: number, amount: number): void => {
-    sums[currency] = (sums[currency] as number) + amount;
+    sums[currency] = sums[currency] + amount;
   };
   for (let e = 0; e < side.table.length; e++) {
-    const currency = s.cashCurrency[e] as number;
+    const currency = s.cashCurrency[e];
     if (currency === 0 || s.test[e] || s.foreign[e]) continue;
-    const created = s.created[e] as number;
+    const created = s.created[e];
     if (created < frame.from || created >= frame.to) continue;
-    const kind = s.kind[e] as number;
+    const kind = s.kind[e];
     if (side.has.cash) {
       if (links.cashCounts[e] !== 1) continue;
-      const cash = s.cash[e] as number;
-      addTo(fees, currency, -(s.fee[e] as number));
-      addTo(net, currency, s.net[e] as number);
+      const cash = s.cash[e];
+      addTo(fees, currency, -s.fee[e]);
+      addTo(net, currency, s.net[e]);
       addTo(rows, currency, 1);
       const into =
         kind === CHARGE
@@ -572,9 +572,9 @@ function makeTieOut(
       links.mergedInto[e] === -1 &&
       links.stripeDisposition[e] !== DUPLICATE
     ) {
-      const amount = s.amount[e] as number;
-      const cash = s.cash[e] as number;
-      const refunded = Math.min(links.refundedOf[e] as number, amount);
+      const amount = s.amount[e];
+      const cash = s.cash[e];
+      const refunded = Math.min(links.refundedOf[e], amount);
       addTo(gross, currency, cash);
       // The list tells refunds as paid; in another currency they are told in proportion, as it does itself.
       addTo(
@@ -582,14 +582,14 @@ function makeTieOut(
         currency,
         -(s.currency[e] === currency ? refunded : proRata(cash, refunded, Math.max(1, amount))),
       );
-      addTo(fees, currency, -(s.fee[e] as number));
+      addTo(fees, currency, -s.fee[e]);
       addTo(rows, currency, 1);
     }
   }
   for (let currency = 1; currency < size; currency++) {
     if (rows[currency] === 0) continue;
     const code = currencies.code(currency);
-    const value = (sums: Float64Array): number => (sums[currency] === 0 ? 0 : (sums[currency] as number));
+    const value = (sums: Float64Array): number => (sums[currency] === 0 ? 0 : sums[currency]);
     const movement = [gross, refunds, disputes, reversals, fees, payouts, other].reduce(
       (sum, part) => sum + value(part),
       0,
@@ -651,17 +651,17 @@ function deferredRevenue(
   for (let r = 0; r < ledger.length; r++) {
     if (
       l.type[r] !== GRANT ||
-      (l.created[r] as number) >= to ||
+      l.created[r] >= to ||
       links.void[r] ||
       l.test[r] ||
       links.ledgerDisposition[r] === DUPLICATE
     )
       continue;
-    const remaining = l.remaining[r] as number;
-    const granted = (l.tokens[r] as number) + (links.adjusted[r] as number);
-    const amount = l.amount[r] as number;
+    const remaining = l.remaining[r];
+    const granted = l.tokens[r] + links.adjusted[r];
+    const amount = l.amount[r];
     if (remaining <= 0 || amount < 0 || granted <= 0) continue;
-    const currency = l.currency[r] as number;
+    const currency = l.currency[r];
     const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };
     sum.lots++;
     sum.tokens += remaining;

@@ -219,7 +219,7 @@ function vocabulary(interner: Interner, map: Readonly<Record<string, number>>): 
     let value = known.get(id);
     if (value === undefined) {
       const text = lowerSnake(interner.text(id));
-      value = Object.hasOwn(map, text) ? (map[text] as number) : -1;
+      value = Object.hasOwn(map, text) ? map[text] : -1;
       known.set(id, value);
     }
     return value;
@@ -316,36 +316,36 @@ export function readStripeFile(
 
   const id = (row: CsvRow, column: number): number => {
     if (column < 0) return 0;
-    let start = row.starts[column] as number;
-    let end = row.ends[column] as number;
+    let start = row.starts[column];
+    let end = row.ends[column];
     const { bytes } = row;
-    while (start < end && (bytes[start] as number) <= 0x20) start++;
-    while (end > start && (bytes[end - 1] as number) <= 0x20) end--;
+    while (start < end && bytes[start] <= 0x20) start++;
+    while (end > start && bytes[end - 1] <= 0x20) end--;
     return start === end ? 0 : interner.intern(row, start, end);
   };
   /** The number of a text that is only shown, or compared by its text: kept, not looked up. */
   const shown = (row: CsvRow, column: number): number => {
     if (column < 0) return 0;
-    let start = row.starts[column] as number;
-    let end = row.ends[column] as number;
-    while (start < end && (row.bytes[start] as number) <= 0x20) start++;
-    while (end > start && (row.bytes[end - 1] as number) <= 0x20) end--;
+    let start = row.starts[column];
+    let end = row.ends[column];
+    while (start < end && row.bytes[start] <= 0x20) start++;
+    while (end > start && row.bytes[end - 1] <= 0x20) end--;
     return interner.keep(row, start, end);
   };
   /** As id, for ids of which nearly every row has its own: looked up many at a time. */
   const ownId = (row: CsvRow, column: number, event: number, into: QueuedColumn): number => {
     if (column < 0) return 0;
-    let start = row.starts[column] as number;
-    let end = row.ends[column] as number;
-    while (start < end && (row.bytes[start] as number) <= 0x20) start++;
-    while (end > start && (row.bytes[end - 1] as number) <= 0x20) end--;
+    let start = row.starts[column];
+    let end = row.ends[column];
+    while (start < end && row.bytes[start] <= 0x20) start++;
+    while (end > start && row.bytes[end - 1] <= 0x20) end--;
     return queue.push(into, event, row, start, end);
   };
   /** Whether a cell begins so. */
   const begins = (row: CsvRow, column: number, prefix: string): boolean => {
     if (column < 0) return false;
-    const start = row.starts[column] as number;
-    if ((row.ends[column] as number) - start < prefix.length) return false;
+    const start = row.starts[column];
+    if (row.ends[column] - start < prefix.length) return false;
     for (let i = 0; i < prefix.length; i++) if (row.bytes[start + i] !== prefix.charCodeAt(i)) return false;
     return true;
   };
@@ -354,19 +354,17 @@ export function readStripeFile(
   const word = (row: CsvRow, field: "status" | "type"): number => {
     const column = field === "status" ? at.status : at.type;
     const last = lastWord[field];
-    const start = row.starts[column] as number;
-    if (last !== 0 && interner.is(last, row, start, (row.ends[column] as number) - start)) return last;
+    const start = row.starts[column];
+    if (last !== 0 && interner.is(last, row, start, row.ends[column] - start)) return last;
     return (lastWord[field] = id(row, column));
   };
   const cell = (row: CsvRow, column: number): string => {
-    return column < 0
-      ? ""
-      : decodeUtf8(row.bytes, row.starts[column] as number, row.ends[column] as number).trim();
+    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]).trim();
   };
   const money = (row: CsvRow, column: number, currency: number): number => {
     if (column < 0) return 0;
-    const start = row.starts[column] as number;
-    const end = row.ends[column] as number;
+    const start = row.starts[column];
+    const end = row.ends[column];
     const code = currencies.code(currency) || "usd";
     const value = readAmount(row.bytes, start, end, code, currencies.exponent(currency), decimal);
     if (value !== value) fail(row, column, "bad_amount", amountProblem(row.bytes, start, end, code, decimal));
@@ -374,7 +372,7 @@ export function readStripeFile(
   };
   const currency = (row: CsvRow, column: number, required: boolean): number => {
     if (column < 0) return 0;
-    const found = currencies.read(row.bytes, row.starts[column] as number, row.ends[column] as number);
+    const found = currencies.read(row.bytes, row.starts[column], row.ends[column]);
     if (found < 0 || (found === 0 && required))
       fail(
         row,
@@ -387,8 +385,8 @@ export function readStripeFile(
   const time = (row: CsvRow): number => {
     const column = at.created;
     if (column < 0) return Number.NaN;
-    const start = row.starts[column] as number;
-    const end = row.ends[column] as number;
+    const start = row.starts[column];
+    const end = row.ends[column];
     const seconds = readTime(row.bytes, start, end, dateOrder);
     if (seconds !== seconds)
       fail(
@@ -438,7 +436,7 @@ export function readStripeFile(
     let state = paymentStatus(statusKey);
     const captured = at.captured >= 0 ? row.ends[at.captured] !== row.starts[at.captured] : false;
     if (state === PAID && captured) {
-      const first = (row.bytes[row.starts[at.captured] as number] as number) | 0x20;
+      const first = row.bytes[row.starts[at.captured]] | 0x20;
       if (first === 0x66 || first === 0x30 || first === 0x6e) state = UNCAPTURED; // false, 0, no
     }
     if (amount < 0 || refunded < 0)
@@ -585,11 +583,7 @@ export function readStripeFile(
     c.currency[event] = code;
     c.dispute[event] = known < 0 ? OPEN : known;
     set(c.test, event, modeOf(row, 0));
-    set(
-      c.foreign,
-      event,
-      isForeign(c.charge[event] as number, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0,
-    );
+    set(c.foreign, event, isForeign(c.charge[event], at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
   }
 
   return {

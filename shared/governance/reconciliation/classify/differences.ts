@@ -49,38 +49,37 @@ export function writeDifferences(findings: Findings): Difference[] {
   const rowsOf = new Map<number, number[]>();
   for (const d of drafts) if (d.event >= 0) rowsOf.set(d.event, [d.event]);
   for (let e = 0; e < side.table.length; e++) {
-    const into = links.mergedInto[e] as number;
+    const into = links.mergedInto[e];
     if (into >= 0) rowsOf.get(into)?.push(e);
   }
   return drafts.map((d) => {
     const age = (frame.to - d.occurred) / 86_400;
     const e = d.event;
     const r = d.record;
-    const isCharge = e >= 0 && (s.kind[e] as number) === CHARGE;
-    const isDispute =
-      e >= 0 && ((s.kind[e] as number) === DISPUTE || (s.kind[e] as number) === DISPUTE_REVERSAL);
+    const isCharge = e >= 0 && s.kind[e] === CHARGE;
+    const isDispute = e >= 0 && (s.kind[e] === DISPUTE || s.kind[e] === DISPUTE_REVERSAL);
     const told = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
-      (e >= 0 ? text(s[column][e] as number) : null) ?? (r >= 0 ? text(l[column][r] as number) : null);
+      (e >= 0 ? text(s[column][e]) : null) ?? (r >= 0 ? text(l[column][r]) : null);
     const correction: Correction = {
       action: d.action,
       books: !NOT_BOOKED.has(d.action),
       words: d.words,
       tokens: d.correctionTokens ?? null,
-      user_id: r >= 0 ? text(l.user[r] as number) : e >= 0 ? text(s.user[e] as number) : null,
+      user_id: r >= 0 ? text(l.user[r]) : e >= 0 ? text(s.user[e]) : null,
       customer_id: told("customer"),
-      lot_id: r >= 0 && (l.lot[r] as number) !== 0 ? (l.lot[r] as number) : null,
-      pack_id: d.packId ?? (r >= 0 ? text(l.pack[r] as number) : null),
+      lot_id: r >= 0 && l.lot[r] !== 0 ? l.lot[r] : null,
+      pack_id: d.packId ?? (r >= 0 ? text(l.pack[r]) : null),
       charge_id:
         (e >= 0 ? text((isCharge ? s.object[e] : s.charge[e]) as number) : null) ??
-        (r >= 0 ? text(l.charge[r] as number) : null),
+        (r >= 0 ? text(l.charge[r]) : null),
       payment_intent_id: told("intent"),
       checkout_session_id: told("session"),
       invoice_id: told("invoice"),
-      dispute_id: isDispute ? text(s.object[e] as number) : null,
-      amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? (s.amount[e] as number) : null),
+      dispute_id: isDispute ? text(s.object[e]) : null,
+      amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? s.amount[e] : null),
       currency: currencies.code(d.correctionCurrency ?? d.currency) || null,
-      refunded_minor: d.refundedMinor ?? (isCharge ? (links.refundedOf[e] as number) : null),
-      disputed_minor: isCharge ? (links.disputedOf[e] as number) : isDispute ? (s.amount[e] as number) : null,
+      refunded_minor: d.refundedMinor ?? (isCharge ? links.refundedOf[e] : null),
+      disputed_minor: isCharge ? links.disputedOf[e] : isDispute ? s.amount[e] : null,
     };
     const suggestion = d.suggestion
       ? { difference_id: ids.get(d.suggestion.draft) as string, words: d.suggestion.words }
@@ -107,28 +106,28 @@ export function writeDifferences(findings: Findings): Difference[] {
 
 function stripeSide(findings: Findings, e: number, rows: readonly number[]): StripeSide {
   const { side, links, currencies, s, text } = findings;
-  const charge = (s.kind[e] as number) === CHARGE;
-  const refunded = charge ? (links.refundedOf[e] as number) : 0;
-  const disputed = charge ? (links.disputedOf[e] as number) : 0;
-  const dispute = charge ? (links.disputeOf[e] as number) : (s.dispute[e] as number);
+  const charge = s.kind[e] === CHARGE;
+  const refunded = charge ? links.refundedOf[e] : 0;
+  const disputed = charge ? links.disputedOf[e] : 0;
+  const dispute = charge ? links.disputeOf[e] : s.dispute[e];
   return {
-    event: EVENT_NAMES[s.kind[e] as number] as string,
-    object_id: text(s.object[e] as number),
-    charge_id: charge ? text(s.object[e] as number) : text(s.charge[e] as number),
-    payment_intent_id: text(s.intent[e] as number),
-    checkout_session_id: text(s.session[e] as number),
-    order_id: text(s.order[e] as number) ?? text(s.reference[e] as number),
-    invoice_id: text(s.invoice[e] as number),
-    customer_id: text(s.customer[e] as number),
-    amount_minor: s.amount[e] as number,
-    currency: currencies.code(s.currency[e] as number) || null,
+    event: EVENT_NAMES[s.kind[e]],
+    object_id: text(s.object[e]),
+    charge_id: charge ? text(s.object[e]) : text(s.charge[e]),
+    payment_intent_id: text(s.intent[e]),
+    checkout_session_id: text(s.session[e]),
+    order_id: text(s.order[e]) ?? text(s.reference[e]),
+    invoice_id: text(s.invoice[e]),
+    customer_id: text(s.customer[e]),
+    amount_minor: s.amount[e],
+    currency: currencies.code(s.currency[e]) || null,
     refunded_minor: refunded > 0 ? refunded : null,
     disputed_minor: disputed > 0 ? disputed : null,
     dispute_status: DISPUTE_STATES[dispute] || null,
-    status: charge ? (PAYMENT_STATES[s.state[e] as number] as string) : text(s.category[e] as number),
-    created: isoTime(s.created[e] as number),
+    status: charge ? PAYMENT_STATES[s.state[e]] : text(s.category[e]),
+    created: isoTime(s.created[e]),
     rows: rows
-      .map((row) => ({ file: side.files[s.file[row] as number]?.name ?? "", row: s.row[row] as number }))
+      .map((row) => ({ file: side.files[s.file[row]]?.name ?? "", row: s.row[row] }))
       .sort((a, b) => (a.file === b.file ? a.row - b.row : a.file < b.file ? -1 : 1)),
   };
 }
@@ -136,18 +135,18 @@ function stripeSide(findings: Findings, e: number, rows: readonly number[]): Str
 function ledgerSide(findings: Findings, r: number): LedgerSide {
   const { links, currencies, interner, l, text, granted } = findings;
   return {
-    record_type: RECORD_TYPES[l.type[r] as number] as LedgerSide["record_type"],
-    transaction_id: l.transaction[r] as number,
-    lot_id: (l.lot[r] as number) || null,
-    user_id: interner.text(l.user[r] as number),
+    record_type: RECORD_TYPES[l.type[r]] as LedgerSide["record_type"],
+    transaction_id: l.transaction[r],
+    lot_id: l.lot[r] || null,
+    user_id: interner.text(l.user[r]),
     tokens: granted(r),
-    tokens_reversed: (links.reversed[r] as number) + (links.clawed[r] as number),
-    tokens_remaining: (l.remaining[r] as number) < 0 ? null : (l.remaining[r] as number),
-    amount_minor: (l.amount[r] as number) < 0 ? null : (l.amount[r] as number),
-    currency: currencies.code(l.currency[r] as number) || null,
-    pack_id: text(l.pack[r] as number),
-    charge_id: text(l.charge[r] as number),
-    payment_intent_id: text(l.intent[r] as number),
-    created: isoTime(l.created[r] as number) as string,
+    tokens_reversed: links.reversed[r] + links.clawed[r],
+    tokens_remaining: l.remaining[r] < 0 ? null : l.remaining[r],
+    amount_minor: l.amount[r] < 0 ? null : l.amount[r],
+    currency: currencies.code(l.currency[r]) || null,
+    pack_id: text(l.pack[r]),
+    charge_id: text(l.charge[r]),
+    payment_intent_id: text(l.intent[r]),
+    created: isoTime(l.created[r]) as string,
   };
 }

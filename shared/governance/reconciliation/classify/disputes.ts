@@ -20,8 +20,8 @@ export function disputeClasses(findings: Findings) {
     disputed: number,
     paid: number,
   ): boolean {
-    const r = grants[0] as number;
-    const lot = grants.reduce((most, grant) => Math.max(most, links.lotDispute[grant] as number), FREE);
+    const r = grants[0];
+    const lot = grants.reduce((most, grant) => Math.max(most, links.lotDispute[grant]), FREE);
     if (state === NO_DISPUTE && lot === FREE) return true;
     let total = 0;
     let reversed = 0;
@@ -29,11 +29,11 @@ export function disputeClasses(findings: Findings) {
     let left = 0;
     for (const grant of grants) {
       total += Math.max(0, granted(grant));
-      reversed += links.reversed[grant] as number;
-      clawed += links.clawed[grant] as number;
-      left += (l.remaining[grant] as number) < 0 ? 1 : (l.remaining[grant] as number);
+      reversed += links.reversed[grant];
+      clawed += links.clawed[grant];
+      left += l.remaining[grant] < 0 ? 1 : l.remaining[grant];
     }
-    const currency = s.currency[e] as number;
+    const currency = s.currency[e];
     const key = eventKey(e);
     const draft = (
       name: DifferenceClass,
@@ -55,11 +55,7 @@ export function disputeClasses(findings: Findings) {
         amount: name === "DISPUTE_WON_NOT_RESTORED" ? 0 : -disputed,
         currency,
         tokens,
-        trail: [
-          (links.claim[r] as number) >= 0
-            ? linkWords(r, e)
-            : `entry ${l.transaction[r] as number} ↔ ${key} by charge id`,
-        ],
+        trail: [links.claim[r] >= 0 ? linkWords(r, e) : `entry ${l.transaction[r]} ↔ ${key} by charge id`],
         explanation,
         action,
         words,
@@ -110,11 +106,7 @@ export function disputeClasses(findings: Findings) {
       case NO_DISPUTE:
         // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
         if (lot !== HELD && lot !== CLAWED) return true;
-        if (
-          (links.lotDisputeAt[r] as number) < frame.from ||
-          (links.lotDisputeAt[r] as number) > frame.coveredTo
-        )
-          return true;
+        if (links.lotDisputeAt[r] < frame.from || links.lotDisputeAt[r] > frame.coveredTo) return true;
         return draft(
           "DISPUTE_WON_NOT_RESTORED",
           lot === CLAWED ? -clawed : 0,
@@ -144,10 +136,10 @@ export function disputeClasses(findings: Findings) {
     if (recordsByDispute === null) {
       recordsByDispute = new Map();
       for (let r = 0; r < ledger.length; r++) {
-        if (books[r] !== PENDING_ROW || (l.dispute[r] as number) === 0) continue;
-        const known = recordsByDispute.get(l.dispute[r] as number);
-        if (known === undefined || (l.transaction[r] as number) > (l.transaction[known] as number))
-          recordsByDispute.set(l.dispute[r] as number, r);
+        if (books[r] !== PENDING_ROW || l.dispute[r] === 0) continue;
+        const known = recordsByDispute.get(l.dispute[r]);
+        if (known === undefined || l.transaction[r] > l.transaction[known])
+          recordsByDispute.set(l.dispute[r], r);
       }
     }
     return recordsByDispute.get(dispute) ?? -1;
@@ -155,27 +147,22 @@ export function disputeClasses(findings: Findings) {
 
   /** A dispute whose charge is not in the files. */
   function takeLoose(e: number): void {
-    const record = recordOf(s.object[e] as number);
-    const byRecord = record >= 0 ? (links.grantOf[record] as number) : -1;
+    const record = recordOf(s.object[e]);
+    const byRecord = record >= 0 ? links.grantOf[record] : -1;
     const grants: number[] = [];
     if (byRecord >= 0) grants.push(byRecord);
-    else if ((s.charge[e] as number) !== 0)
-      for (
-        let r = firstOf(links.grantsByCharge(), s.charge[e] as number);
-        r >= 0;
-        r = links.grantsByCharge().next[r] as number
-      )
+    else if (s.charge[e] !== 0)
+      for (let r = firstOf(links.grantsByCharge(), s.charge[e]); r >= 0; r = links.grantsByCharge().next[r])
         if (!links.void[r]) grants.push(r);
     if (grants.length > 0) {
       stripe[e] = MATCHED;
       let paid = 0;
       for (const r of grants) paid += grantMoney(r);
-      if (check(e, grants, s.dispute[e] as number, s.amount[e] as number, paid))
-        sums.byPass[1] = (sums.byPass[1] as number) + 1;
+      if (check(e, grants, s.dispute[e], s.amount[e], paid)) sums.byPass[1] = sums.byPass[1] + 1;
       return;
     }
-    const created = s.created[e] as number;
-    if ((s.dispute[e] as number) === INQUIRY || (s.dispute[e] as number) === WON) {
+    const created = s.created[e];
+    if (s.dispute[e] === INQUIRY || s.dispute[e] === WON) {
       stripe[e] = exclude("not_covered");
       return;
     }
@@ -190,10 +177,10 @@ export function disputeClasses(findings: Findings) {
     stripe[e] = IN_DIFFERENCE;
     aboutEvent(e, {
       class: "ORPHAN",
-      amount: -(s.amount[e] as number),
+      amount: -s.amount[e],
       occurred: created,
       trail: ["no grant by dispute or charge id"],
-      explanation: `A dispute over ${money(s.amount[e] as number, s.currency[e] as number)} for a payment that neither the files nor the ledger know.`,
+      explanation: `A dispute over ${money(s.amount[e], s.currency[e])} for a payment that neither the files nor the ledger know.`,
       action: "investigate",
       words: "Add the Payments export, or find the payment in Stripe by hand.",
     });

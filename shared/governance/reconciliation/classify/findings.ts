@@ -103,23 +103,21 @@ export function createFindings(
   const money = (amount: number, currency: number): string =>
     formatMoney(amount, currencies.code(currency) || "xxx");
   const eventKey = (e: number): string =>
-    text(s.object[e] as number) ??
-    text(s.intent[e] as number) ??
-    text(s.session[e] as number) ??
-    text(s.transaction[e] as number) ??
-    `no-id-${isoTime(s.created[e] as number) ?? "no-time"}-${s.amount[e] as number}-${text(s.customer[e] as number) ?? "nobody"}`;
-  const grantKey = (r: number): string => `entry-${l.transaction[r] as number}`;
-  const paymentOf = (e: number): string => `${EVENT_NAMES[s.kind[e] as number]} ${eventKey(e)}`;
-  const granted = (r: number): number => (l.tokens[r] as number) + (links.adjusted[r] as number);
-  const grantMoney = (r: number): number => Math.max(0, l.amount[r] as number);
+    text(s.object[e]) ??
+    text(s.intent[e]) ??
+    text(s.session[e]) ??
+    text(s.transaction[e]) ??
+    `no-id-${isoTime(s.created[e]) ?? "no-time"}-${s.amount[e]}-${text(s.customer[e]) ?? "nobody"}`;
+  const grantKey = (r: number): string => `entry-${l.transaction[r]}`;
+  const paymentOf = (e: number): string => `${EVENT_NAMES[s.kind[e]]} ${eventKey(e)}`;
+  const granted = (r: number): number => l.tokens[r] + links.adjusted[r];
+  const grantMoney = (r: number): number => Math.max(0, l.amount[r]);
   /** Tokens of a grant that nothing has taken back yet. */
-  const stillGranted = (r: number): number =>
-    Math.max(0, granted(r) - (links.reversed[r] as number) - (links.clawed[r] as number));
-  const paidInBridge = (e: number): void =>
-    tally(sums.stripe, s.currency[e] as number, s.amount[e] as number);
-  const grantInBridge = (r: number): void => tally(sums.ledger, l.currency[r] as number, grantMoney(r));
+  const stillGranted = (r: number): number => Math.max(0, granted(r) - links.reversed[r] - links.clawed[r]);
+  const paidInBridge = (e: number): void => tally(sums.stripe, s.currency[e], s.amount[e]);
+  const grantInBridge = (r: number): void => tally(sums.ledger, l.currency[r], grantMoney(r));
   const linkWords = (r: number, e: number): string =>
-    `entry ${l.transaction[r] as number} ↔ ${eventKey(e)} by ${PASSES[links.claimPass[r] as number]}`;
+    `entry ${l.transaction[r]} ↔ ${eventKey(e)} by ${PASSES[links.claimPass[r]]}`;
   const isInPeriod = (time: number): boolean => time >= frame.from && time < frame.to;
 
   /** A difference about a row of Stripe's. */
@@ -129,9 +127,9 @@ export function createFindings(
       event: e,
       record: -1,
       amount: 0,
-      currency: s.currency[e] as number,
+      currency: s.currency[e],
       tokens: 0,
-      occurred: s.created[e] as number,
+      occurred: s.created[e],
       ...told,
     });
   }
@@ -139,15 +137,15 @@ export function createFindings(
   function aboutGrant(r: number, e: number, told: Told): void {
     books[r] = IN_DIFFERENCE;
     grantInBridge(r);
-    bridge(told.class, l.currency[r] as number, -grantMoney(r));
+    bridge(told.class, l.currency[r], -grantMoney(r));
     drafts.push({
       key: grantKey(r),
       event: e,
       record: r,
       amount: -grantMoney(r),
-      currency: l.currency[r] as number,
+      currency: l.currency[r],
       tokens: 0,
-      occurred: l.created[r] as number,
+      occurred: l.created[r],
       ...told,
     });
   }
@@ -221,7 +219,7 @@ function createPackPrices(prices: readonly PackPrice[], interner: Interner, curr
   const at = (list: readonly Dated[], time: number): PackPrice | null => {
     let found: PackPrice | null = null;
     for (let i = 0; i < list.length; i++) {
-      const price = list[i] as Dated;
+      const price = list[i];
       if (price.from > time) break;
       found = price;
     }

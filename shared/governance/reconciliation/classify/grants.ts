@@ -24,8 +24,8 @@ export function grantClasses(findings: Findings) {
         ],
         explanation:
           e >= 0
-            ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(s.category[e] as number) ?? "not paid"}).`
-            : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them${(l.created[r] as number) > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
+            ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(s.category[e]) ?? "not paid"}).`
+            : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them${l.created[r] > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
       },
       (back) => `Take back ${back} tokens, or reclassify the lot as promotional.`,
     );
@@ -34,16 +34,15 @@ export function grantClasses(findings: Findings) {
   /** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
   function standingByLine(): ReadonlyMap<number, number> {
     const lines = new Map<number, number>();
-    const isUnclaimed = (r: number): number => ((links.claim[r] as number) >= 0 ? 0 : 1);
+    const isUnclaimed = (r: number): number => (links.claim[r] >= 0 ? 0 : 1);
     for (let r = 0; r < ledger.length; r++) {
-      const line = l.line[r] as number;
+      const line = l.line[r];
       if (line === 0 || l.type[r] !== GRANT || l.kind[r] !== SUBSCRIPTION_GRANT) continue;
       if (links.void[r] || books[r] === DUPLICATE) continue;
       const known = lines.get(line);
       if (
         known === undefined ||
-        (isUnclaimed(r) - isUnclaimed(known) ||
-          (l.transaction[r] as number) - (l.transaction[known] as number)) < 0
+        (isUnclaimed(r) - isUnclaimed(known) || l.transaction[r] - l.transaction[known]) < 0
       )
         lines.set(line, r);
     }
@@ -54,16 +53,16 @@ export function grantClasses(findings: Findings) {
   function judgeUnclaimed(): void {
     const lines = standingByLine();
     for (let r = 0; r < ledger.length; r++) {
-      if (books[r] !== PENDING_ROW || (l.type[r] as number) !== GRANT) continue;
-      const twin = l.line[r] === 0 ? undefined : lines.get(l.line[r] as number);
+      if (books[r] !== PENDING_ROW || l.type[r] !== GRANT) continue;
+      const twin = l.line[r] === 0 ? undefined : lines.get(l.line[r]);
       if (links.void[r]) books[r] = exclude(granted(r) === 0 ? "voided" : "promotional");
-      else if (l.test[r] as number)
+      else if (l.test[r])
         reverseGrant(
           r,
           -1,
           {
             class: "TEST_MODE_LEAK",
-            trail: [`entry ${l.transaction[r] as number} comes from test mode`],
+            trail: [`entry ${l.transaction[r]} comes from test mode`],
             explanation: "Tokens were granted for a payment in Stripe's test mode: no money was paid.",
           },
           (back) => `Take back ${back} tokens, and find out why the live ledger takes test events.`,
@@ -74,16 +73,14 @@ export function grantClasses(findings: Findings) {
           -1,
           {
             class: "SUB_PERIOD_OVERLAP",
-            trail: [
-              `invoice line ${text(l.line[r] as number)} was granted already by entry ${l.transaction[twin] as number}`,
-            ],
-            explanation: `One invoiced period was granted twice: entries ${l.transaction[twin] as number} and ${l.transaction[r] as number}.`,
+            trail: [`invoice line ${text(l.line[r])} was granted already by entry ${l.transaction[twin]}`],
+            explanation: `One invoiced period was granted twice: entries ${l.transaction[twin]} and ${l.transaction[r]}.`,
           },
-          (back) => `Take back ${back} tokens of entry ${l.transaction[r] as number}.`,
+          (back) => `Take back ${back} tokens of entry ${l.transaction[r]}.`,
         );
       else if (!isAnyPaymentTold) books[r] = exclude("not_covered");
-      else if (!isInPeriod(l.created[r] as number)) books[r] = exclude("outside_period");
-      else if ((l.created[r] as number) > frame.coveredTo)
+      else if (!isInPeriod(l.created[r])) books[r] = exclude("outside_period");
+      else if (l.created[r] > frame.coveredTo)
         aboutGrant(r, -1, {
           class: "TIMING",
           trail: ["the Stripe files do not reach this time"],

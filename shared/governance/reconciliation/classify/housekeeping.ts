@@ -20,21 +20,21 @@ export function setAside(findings: Findings): ReadonlySet<number> {
   for (const e of new Set(links.conflicts))
     aboutEvent(e, {
       class: "ORPHAN",
-      key: `${eventKey(e)}-${s.amount[e] as number}-${currencies.code(s.currency[e] as number)}`,
-      amount: s.amount[e] as number,
-      occurred: s.created[e] as number,
+      key: `${eventKey(e)}-${s.amount[e]}-${currencies.code(s.currency[e])}`,
+      amount: s.amount[e],
+      occurred: s.created[e],
       trail: [`${eventKey(e)} stands twice in one file, with different amounts`],
       explanation: `Two rows of one file claim the id ${eventKey(e)} and disagree. The other row was used.`,
       action: "investigate",
       words: "Export the file again; if both rows come back, ask Stripe.",
     });
   for (let e = 0; e < side.table.length; e++) {
-    if ((links.cashCounts[e] as number) === 1) checkRow(e);
+    if (links.cashCounts[e] === 1) checkRow(e);
     if (stripe[e] !== PENDING_ROW) continue;
-    if (s.foreign[e] as number) stripe[e] = exclude("other_account");
-    else if (s.test[e] as number) testMode(e);
+    if (s.foreign[e]) stripe[e] = exclude("other_account");
+    else if (s.test[e]) testMode(e);
     else
-      switch (s.kind[e] as number) {
+      switch (s.kind[e]) {
         case FEE:
           stripe[e] = exclude("fee");
           break;
@@ -48,27 +48,27 @@ export function setAside(findings: Findings): ReadonlySet<number> {
           unknownRow(e);
           break;
         case CHARGE:
-          if ((s.state[e] as number) === NOT_PAID) {
-            if ((links.claims.first[e] as number) < 0) stripe[e] = exclude("not_paid");
-          } else if ((s.state[e] as number) === PENDING) stripe[e] = exclude("pending");
-          else if ((s.state[e] as number) === UNCAPTURED) stripe[e] = exclude("not_captured");
+          if (s.state[e] === NOT_PAID) {
+            if (links.claims.first[e] < 0) stripe[e] = exclude("not_paid");
+          } else if (s.state[e] === PENDING) stripe[e] = exclude("pending");
+          else if (s.state[e] === UNCAPTURED) stripe[e] = exclude("not_captured");
           break;
       }
   }
   return feeRows;
 
   function checkRow(e: number): void {
-    const off = (s.cash[e] as number) - (s.fee[e] as number) - (s.net[e] as number);
+    const off = s.cash[e] - s.fee[e] - s.net[e];
     if (off === 0) return;
-    const currency = s.cashCurrency[e] as number;
+    const currency = s.cashCurrency[e];
     if (stripe[e] === PENDING_ROW || stripe[e] === MATCHED) feeRows.add(e);
     aboutEvent(e, {
       class: "FEE_VARIANCE",
-      key: text(s.transaction[e] as number) ?? eventKey(e),
+      key: text(s.transaction[e]) ?? eventKey(e),
       amount: off,
       currency,
       trail: [
-        `gross ${money(s.cash[e] as number, currency)} − fee ${money(s.fee[e] as number, currency)} ≠ net ${money(s.net[e] as number, currency)}`,
+        `gross ${money(s.cash[e], currency)} − fee ${money(s.fee[e], currency)} ≠ net ${money(s.net[e], currency)}`,
       ],
       explanation: `Gross less fee is not net in this row: ${money(off, currency)} is missing. The tie-out is blocked.`,
       action: "investigate",
@@ -79,7 +79,7 @@ export function setAside(findings: Findings): ReadonlySet<number> {
     stripe[e] = IN_DIFFERENCE;
     aboutEvent(e, {
       class: "TEST_MODE_LEAK",
-      trail: [`${text(s.session[e] as number) ?? eventKey(e)} is of test mode`],
+      trail: [`${text(s.session[e]) ?? eventKey(e)} is of test mode`],
       explanation: `${paymentOf(e)} is a test payment in a live export. It was left out.`,
       action: "exclude",
       words: "Leave it out, and find out why a test row is in a live export.",
@@ -88,11 +88,11 @@ export function setAside(findings: Findings): ReadonlySet<number> {
   }
   function unknownRow(e: number): void {
     stripe[e] = IN_DIFFERENCE;
-    const category = text(s.category[e] as number) ?? "(empty)";
-    const amount = s.amount[e] as number;
+    const category = text(s.category[e]) ?? "(empty)";
+    const amount = s.amount[e];
     aboutEvent(e, {
       class: "UNKNOWN_CATEGORY",
-      key: text(s.transaction[e] as number) ?? eventKey(e),
+      key: text(s.transaction[e]) ?? eventKey(e),
       amount,
       trail: [`status or category "${category}"`],
       explanation: `"${category}" is a status or category that is not known here, so nothing can be said about its tokens.`,
@@ -108,12 +108,12 @@ export function placeFollowers(findings: Findings): void {
   const { matchedRefunds, disputedRefunds, refundsInDifference, disputesInDifference } = findings;
   for (let r = 0; r < ledger.length; r++) {
     if (books[r] !== PENDING_ROW) continue;
-    const grant = links.grantOf[r] as number;
-    const type = l.type[r] as number;
+    const grant = links.grantOf[r];
+    const type = l.type[r];
     if (matchedRefunds.has(r)) books[r] = MATCHED;
     else if (disputedRefunds.has(r)) books[r] = IN_DIFFERENCE;
     else if (grant < 0) {
-      if (isInPeriod(l.created[r] as number)) orphanRecord(r);
+      if (isInPeriod(l.created[r])) orphanRecord(r);
       else books[r] = exclude("outside_period");
     } else if (type === ADJUSTMENT || type === RELABEL || type === PROMOTIONAL)
       books[r] = exclude("correction");
@@ -125,10 +125,10 @@ export function placeFollowers(findings: Findings): void {
   }
 
   function settledWith(grant: number, told: boolean): number {
-    if ((links.claim[grant] as number) >= 0 && told) return MATCHED;
+    if (links.claim[grant] >= 0 && told) return MATCHED;
     return books[grant] === IN_DIFFERENCE || books[grant] === MATCHED
       ? told
-        ? (books[grant] as number)
+        ? books[grant]
         : exclude("not_covered")
       : exclude("not_covered");
   }
@@ -140,11 +140,11 @@ export function placeFollowers(findings: Findings): void {
       event: -1,
       record: r,
       amount: 0,
-      currency: l.currency[r] as number,
-      tokens: l.tokens[r] as number,
-      occurred: l.created[r] as number,
+      currency: l.currency[r],
+      tokens: l.tokens[r],
+      occurred: l.created[r],
       trail: ["no grant by lot or charge"],
-      explanation: `A ledger entry (${RECORD_TYPES[l.type[r] as number]}) that belongs to no grant the ledger gave.`,
+      explanation: `A ledger entry (${RECORD_TYPES[l.type[r]]}) that belongs to no grant the ledger gave.`,
       action: "investigate",
       words: "Look the entry up in the ledger.",
     });

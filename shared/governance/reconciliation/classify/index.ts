@@ -29,12 +29,12 @@ export function classify(...sides: Parameters<typeof createFindings>): Classifie
   classifyPayments(findings, refunds, disputes, grants);
   for (let e = 0; e < side.table.length; e++) {
     if (stripe[e] !== PENDING_ROW) continue;
-    const kind = s.kind[e] as number;
+    const kind = s.kind[e];
     const isRefund = kind === REFUND || kind === REFUND_FAILURE;
     if (!isRefund && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    const charge = links.chargeOf[e] as number;
+    const charge = links.chargeOf[e];
     // Judged with its charge, and goes where the charge went.
-    if (charge >= 0) stripe[e] = stripe[charge] as number;
+    if (charge >= 0) stripe[e] = stripe[charge];
     else if (isRefund) refunds.takeLoose(e);
     else disputes.takeLoose(e);
   }

@@ -25,36 +25,30 @@ export function classifyPayments(
   const only: number[] = [0];
 
   for (let e = 0; e < events; e++) {
-    if ((s.kind[e] as number) !== CHARGE || stripe[e] !== PENDING_ROW) continue;
-    const first = links.claims.first[e] as number;
-    if ((s.state[e] as number) === NOT_PAID) {
-      for (let r = first; r >= 0; r = links.claims.next[r] as number) grants.grantedNotPaid(r, e);
+    if (s.kind[e] !== CHARGE || stripe[e] !== PENDING_ROW) continue;
+    const first = links.claims.first[e];
+    if (s.state[e] === NOT_PAID) {
+      for (let r = first; r >= 0; r = links.claims.next[r]) grants.grantedNotPaid(r, e);
       stripe[e] = IN_DIFFERENCE;
     } else if (first < 0) unclaimedCharge(e);
     else claimedCharge(e, first);
   }
 
   function packPaidFor(e: number): PackPrice | null {
-    const time = s.created[e] as number;
-    return (
-      packs.named(s.pack[e] as number, time) ??
-      packs.costing(s.amount[e] as number, s.currency[e] as number, time)
-    );
+    const time = s.created[e];
+    return packs.named(s.pack[e], time) ?? packs.costing(s.amount[e], s.currency[e], time);
   }
 
   function unclaimedCharge(e: number): void {
-    const amount = s.amount[e] as number;
-    const currency = s.currency[e] as number;
-    const created = s.created[e] as number;
+    const amount = s.amount[e];
+    const currency = s.currency[e];
+    const created = s.created[e];
     if (!isInPeriod(created)) {
       stripe[e] = exclude("outside_period");
       return;
     }
     const sibling = siblingOf(e);
-    if (
-      (links.refundedOf[e] as number) >= amount ||
-      ((links.disputeOf[e] as number) === LOST && (links.disputedOf[e] as number) >= amount)
-    ) {
+    if (links.refundedOf[e] >= amount || (links.disputeOf[e] === LOST && links.disputedOf[e] >= amount)) {
       stripe[e] = exclude("refunded_in_full");
       return;
     }
@@ -62,11 +56,11 @@ export function classifyPayments(
     paidInBridge(e);
     const tried = `no grant by ${
       [
-        (s.object[e] as number) && "charge",
-        (s.intent[e] as number) && "payment intent",
-        (s.session[e] as number) && "checkout session",
-        ((s.order[e] as number) || (s.reference[e] as number)) && "order",
-        (s.invoice[e] as number) && "invoice",
+        s.object[e] && "charge",
+        s.intent[e] && "payment intent",
+        s.session[e] && "checkout session",
+        (s.order[e] || s.reference[e]) && "order",
+        s.invoice[e] && "invoice",
       ]
         .filter(Boolean)
         .join(", ") || "any id: the row has none"
@@ -99,10 +93,10 @@ export function classifyPayments(
       return;
     }
     // A subscription's tokens are its plan's: the price of a pack that happens to be the same says nothing.
-    const pack = (s.invoice[e] as number) === 0 ? packPaidFor(e) : null;
-    const refunded = links.refundedOf[e] as number;
+    const pack = s.invoice[e] === 0 ? packPaidFor(e) : null;
+    const refunded = links.refundedOf[e];
     const due = pack ? pack.tokens - proRata(pack.tokens, refunded, amount) : null;
-    const subscription = (s.invoice[e] as number) !== 0;
+    const subscription = s.invoice[e] !== 0;
     const name = subscription ? "SUB_PERIOD_GAP" : "PAID_NOT_GRANTED";
     bridge(name, currency, amount);
     aboutEvent(e, {
@@ -111,7 +105,7 @@ export function classifyPayments(
       tokens: due === null ? 0 : -due,
       trail: [tried],
       explanation: subscription
-        ? `Invoice ${text(s.invoice[e] as number)} was paid (${money(amount, currency)}), and its period was never granted.`
+        ? `Invoice ${text(s.invoice[e])} was paid (${money(amount, currency)}), and its period was never granted.`
         : `${money(amount, currency)} was paid and captured, and no tokens were granted for it.`,
       action: "grant",
       words:
@@ -130,7 +124,7 @@ export function classifyPayments(
   function siblingOf(e: number): number {
     let found = -1;
     for (const name of ["order", "session", "intent", "invoice"] as const) {
-      const key = s[name][e] as number;
+      const key = s[name][e];
       if (key === 0) continue;
       const best = bestOf(name, key);
       if (best !== e && best >= 0 && (found < 0 || better(best, found))) found = best;
@@ -138,8 +132,8 @@ export function classifyPayments(
     return found;
   }
   function better(a: number, b: number): boolean {
-    const claimed = (x: number): number => ((links.claims.first[x] as number) >= 0 ? 0 : 1);
-    const off = claimed(a) - claimed(b) || (s.created[a] as number) - (s.created[b] as number);
+    const claimed = (x: number): number => (links.claims.first[x] >= 0 ? 0 : 1);
+    const off = claimed(a) - claimed(b) || s.created[a] - s.created[b];
     return off < 0 || (off === 0 && eventKey(a) < eventKey(b));
   }
   function bestOf(name: "order" | "session" | "intent" | "invoice", key: number): number {
@@ -158,51 +152,47 @@ export function classifyPayments(
   function claimedCharge(e: number, first: number): void {
     stripe[e] = MATCHED;
     paidInBridge(e);
-    if ((links.claims.next[first] as number) < 0) {
+    if (links.claims.next[first] < 0) {
       compare(e, first);
       only[0] = first;
       follow(e, only);
       return;
     }
     const claimants: number[] = [];
-    for (let r = first; r >= 0; r = links.claims.next[r] as number) claimants.push(r);
+    for (let r = first; r >= 0; r = links.claims.next[r]) claimants.push(r);
     claimants.sort(
       (a, b) =>
-        (links.claimPass[a] as number) - (links.claimPass[b] as number) ||
-        (l.created[a] as number) - (l.created[b] as number) ||
-        (l.transaction[a] as number) - (l.transaction[b] as number),
+        links.claimPass[a] - links.claimPass[b] ||
+        l.created[a] - l.created[b] ||
+        l.transaction[a] - l.transaction[b],
     );
     const chosen = exactSubset(claimants, e);
-    const kept = chosen ?? [
-      claimants.find((r) => grantMoney(r) === (s.amount[e] as number)) ?? (claimants[0] as number),
-    ];
+    const kept = chosen ?? [claimants.find((r) => grantMoney(r) === s.amount[e]) ?? claimants[0]];
     const keptSet = new Set(kept);
     if (chosen && chosen.length > 1) {
-      sums.byPass[6] = (sums.byPass[6] as number) + chosen.length;
-      tally(sums.matched, s.currency[e] as number, s.amount[e] as number);
+      sums.byPass[6] = sums.byPass[6] + chosen.length;
+      tally(sums.matched, s.currency[e], s.amount[e]);
       for (const r of chosen) {
         books[r] = MATCHED;
         grantInBridge(r);
         quantity(e, r);
       }
-    } else compare(e, kept[0] as number);
+    } else compare(e, kept[0]);
     for (const r of claimants) if (!keptSet.has(r)) duplicateGrant(e, r, kept);
     follow(e, kept);
   }
 
   /** The first set of grants, oldest first, whose money adds up to the charge; none for more than 12. */
   function exactSubset(claimants: number[], e: number): number[] | null {
-    const target = s.amount[e] as number;
-    const usable = claimants.filter(
-      (r) => (l.currency[r] as number) === (s.currency[e] as number) && grantMoney(r) > 0,
-    );
+    const target = s.amount[e];
+    const usable = claimants.filter((r) => l.currency[r] === s.currency[e] && grantMoney(r) > 0);
     const single = usable.find((r) => grantMoney(r) === target);
     if (single !== undefined) return [single];
     if (usable.length > 12) return null;
     const walk = (from: number, left: number, taken: number[]): number[] | null => {
       if (left === 0) return taken;
       for (let i = from; i < usable.length; i++) {
-        const r = usable[i] as number;
+        const r = usable[i];
         if (grantMoney(r) > left) continue;
         const found = walk(i + 1, left - grantMoney(r), [...taken, r]);
         if (found) return found;
@@ -213,9 +203,9 @@ export function classifyPayments(
   }
 
   function duplicateGrant(e: number, r: number, kept: readonly number[]): void {
-    const first = l.transaction[kept[0] as number] as number;
-    const again = l.transaction[r] as number;
-    const overlap = (l.kind[r] as number) === SUBSCRIPTION_GRANT;
+    const first = l.transaction[kept[0]];
+    const again = l.transaction[r];
+    const overlap = l.kind[r] === SUBSCRIPTION_GRANT;
     reverseGrant(
       r,
       e,
@@ -234,31 +224,31 @@ export function classifyPayments(
   function compare(e: number, r: number): void {
     grantInBridge(r);
     books[r] = MATCHED;
-    const currency = s.currency[e] as number;
-    const amount = s.amount[e] as number;
-    const pack = links.relabelled[r] ? null : packs.named(l.pack[r] as number, s.created[e] as number);
+    const currency = s.currency[e];
+    const amount = s.amount[e];
+    const pack = links.relabelled[r] ? null : packs.named(l.pack[r], s.created[e]);
     const isMispriced =
       pack !== null &&
       pack.price_minor !== amount &&
-      (s.settledOnly[e] as number) === 0 &&
+      s.settledOnly[e] === 0 &&
       pack.currency.toLowerCase() === currencies.code(currency);
-    if ((l.amount[r] as number) !== amount || (l.currency[r] as number) !== currency || isMispriced) {
+    if (l.amount[r] !== amount || l.currency[r] !== currency || isMispriced) {
       moneyDiffers(e, r, isMispriced ? pack : null);
       return;
     }
     if (!quantity(e, r)) {
-      const pass = links.claimPass[r] as number;
-      sums.byPass[pass] = (sums.byPass[pass] as number) + 1;
+      const pass = links.claimPass[r];
+      sums.byPass[pass] = sums.byPass[pass] + 1;
     }
     tally(sums.matched, currency, amount);
   }
 
   /** Currency, amount, price at the time: the first that is off is the class. */
   function moneyDiffers(e: number, r: number, mispriced: PackPrice | null): void {
-    const currency = s.currency[e] as number;
-    const amount = s.amount[e] as number;
-    const ledgerCurrency = l.currency[r] as number;
-    const ledgerAmount = l.amount[r] as number;
+    const currency = s.currency[e];
+    const amount = s.amount[e];
+    const ledgerCurrency = l.currency[r];
+    const ledgerAmount = l.amount[r];
     const different = (told: Omit<Told, "trail">): void => {
       books[r] = IN_DIFFERENCE;
       stripe[e] = IN_DIFFERENCE;
@@ -291,11 +281,11 @@ export function classifyPayments(
         correctionCurrency: currency,
       });
     };
-    const relabel = `elabel entry ${l.transaction[r] as number} as ${money(amount, currency)}`;
+    const relabel = `elabel entry ${l.transaction[r]} as ${money(amount, currency)}`;
     if (ledgerAmount >= 0 && ledgerCurrency !== currency) {
-      const settled = (s.cashCurrency[e] as number) === ledgerCurrency && (s.cash[e] as number) !== 0;
-      const off = Math.abs(s.cash[e] as number) - ledgerAmount;
-      const settledOnly = (s.settledOnly[e] as number) === 1;
+      const settled = s.cashCurrency[e] === ledgerCurrency && s.cash[e] !== 0;
+      const off = Math.abs(s.cash[e]) - ledgerAmount;
+      const settledOnly = s.settledOnly[e] === 1;
       if (settled && Math.abs(off) <= 1)
         rounded(
           off,
@@ -319,10 +309,7 @@ export function classifyPayments(
       return;
     }
     if (ledgerAmount >= 0 && ledgerAmount !== amount) {
-      const isConverted =
-        (s.cashCurrency[e] as number) !== currency &&
-        (s.cashCurrency[e] as number) !== 0 &&
-        (s.settledOnly[e] as number) === 0;
+      const isConverted = s.cashCurrency[e] !== currency && s.cashCurrency[e] !== 0 && s.settledOnly[e] === 0;
       if (isConverted && Math.abs(amount - ledgerAmount) === 1)
         rounded(
           amount - ledgerAmount,
@@ -353,17 +340,17 @@ export function classifyPayments(
 
   /** Tokens granted against the pack's, where the catalogue knows it. */
   function quantity(e: number, r: number): boolean {
-    const pack = packs.named(l.pack[r] as number, s.created[e] as number);
-    if (!pack || (l.kind[r] as number) === SUBSCRIPTION_GRANT || pack.tokens === granted(r)) return false;
+    const pack = packs.named(l.pack[r], s.created[e]);
+    if (!pack || l.kind[r] === SUBSCRIPTION_GRANT || pack.tokens === granted(r)) return false;
     books[r] = IN_DIFFERENCE;
     stripe[e] = IN_DIFFERENCE;
     const off = granted(r) - pack.tokens;
     aboutEvent(e, {
       class: "TOKEN_QTY_MISMATCH",
-      key: `${eventKey(e)}${(links.claims.next[links.claims.first[e] as number] as number) >= 0 ? `-${grantKey(r)}` : ""}`,
+      key: `${eventKey(e)}${links.claims.next[links.claims.first[e]] >= 0 ? `-${grantKey(r)}` : ""}`,
       record: r,
       tokens: off,
-      occurred: l.created[r] as number,
+      occurred: l.created[r],
       trail: [linkWords(r, e)],
       explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(r))} were granted.`,
       action: "adjust",
@@ -375,9 +362,8 @@ export function classifyPayments(
 
   /** Refunds and disputes of a charge against what its grants went through. */
   function follow(e: number, followed: readonly number[]): void {
-    const paid = s.amount[e] as number;
-    if (side.has.refunds) refunds.check(e, followed, links.refundedOf[e] as number, paid);
-    if (side.has.disputes)
-      disputes.check(e, followed, links.disputeOf[e] as number, links.disputedOf[e] as number, paid);
+    const paid = s.amount[e];
+    if (side.has.refunds) refunds.check(e, followed, links.refundedOf[e], paid);
+    if (side.has.disputes) disputes.check(e, followed, links.disputeOf[e], links.disputedOf[e], paid);
   }
 }

@@ -28,13 +28,13 @@ export function refundClasses(findings: Findings) {
     let leftKnown = true;
     for (const r of grants) {
       expected += paid > 0 ? proRata(Math.max(0, granted(r)), Math.max(0, refunded), paid) : 0;
-      actual += links.reversed[r] as number;
-      if ((l.remaining[r] as number) < 0) leftKnown = false;
-      else left += l.remaining[r] as number;
+      actual += links.reversed[r];
+      if (l.remaining[r] < 0) leftKnown = false;
+      else left += l.remaining[r];
     }
     if (actual === expected || (byCharge !== null && actual > expected)) return true;
     const key = byCharge ?? eventKey(e);
-    const r = grants[0] as number;
+    const r = grants[0];
     const off = expected - actual;
     const afterSpend = off > 0 && leftKnown && left < off;
     const name = off < 0 ? "REFUND_OVER_REVERSED" : afterSpend ? "REFUND_AFTER_SPEND" : "REFUND_NOT_REVERSED";
@@ -43,7 +43,7 @@ export function refundClasses(findings: Findings) {
       books[grant] = IN_DIFFERENCE;
       refundsInDifference.add(grant);
     }
-    const currency = s.currency[e] as number;
+    const currency = s.currency[e];
     aboutEvent(e, {
       class: name,
       key,
@@ -51,11 +51,7 @@ export function refundClasses(findings: Findings) {
       amount: off > 0 ? -Math.min(refunded, paid) : 0,
       currency,
       tokens: off,
-      trail: [
-        (links.claim[r] as number) >= 0
-          ? linkWords(r, e)
-          : `entry ${l.transaction[r] as number} ↔ ${key} by charge id`,
-      ],
+      trail: [links.claim[r] >= 0 ? linkWords(r, e) : `entry ${l.transaction[r]} ↔ ${key} by charge id`],
       explanation:
         off < 0
           ? `${count(actual)} tokens were taken back, ${count(-off)} more than the refund of ${money(refunded, currency)} calls for.`
@@ -82,31 +78,25 @@ export function refundClasses(findings: Findings) {
     if (recordsByRefund === null) {
       recordsByRefund = new Map();
       for (let r = 0; r < ledger.length; r++)
-        if (
-          books[r] === PENDING_ROW &&
-          (l.refund[r] as number) !== 0 &&
-          (l.type[r] as number) === REFUND_RECORD
-        )
-          recordsByRefund.set(l.refund[r] as number, r);
+        if (books[r] === PENDING_ROW && l.refund[r] !== 0 && l.type[r] === REFUND_RECORD)
+          recordsByRefund.set(l.refund[r], r);
     }
     return recordsByRefund.get(refund) ?? -1;
   };
 
   function takeLoose(e: number): void {
-    const record = recordOf(s.object[e] as number);
-    if (record >= 0 && (s.kind[e] as number) === REFUND) {
+    const record = recordOf(s.object[e]);
+    if (record >= 0 && s.kind[e] === REFUND) {
       const same =
-        (l.amount[record] as number) < 0 ||
-        (l.currency[record] as number) !== (s.currency[e] as number) ||
-        (l.amount[record] as number) === (s.amount[e] as number);
+        l.amount[record] < 0 || l.currency[record] !== s.currency[e] || l.amount[record] === s.amount[e];
       if (same) {
         stripe[e] = MATCHED;
         matchedRefunds.add(record);
-        sums.byPass[1] = (sums.byPass[1] as number) + 1;
+        sums.byPass[1] = sums.byPass[1] + 1;
         return;
       }
     }
-    const key = s.charge[e] as number;
+    const key = s.charge[e];
     if (key !== 0 && firstOf(links.grantsByCharge(), key) >= 0) {
       const list = withoutCharge.get(key);
       if (list) list.push(e);
@@ -118,59 +108,55 @@ export function refundClasses(findings: Findings) {
   function judgeLoose(): void {
     for (const [key, list] of withoutCharge) {
       const grants: number[] = [];
-      for (let r = firstOf(links.grantsByCharge(), key); r >= 0; r = links.grantsByCharge().next[r] as number)
+      for (let r = firstOf(links.grantsByCharge(), key); r >= 0; r = links.grantsByCharge().next[r])
         if (!links.void[r]) grants.push(r);
-      list.sort(
-        (a, b) => (s.created[a] as number) - (s.created[b] as number) || (eventKey(a) < eventKey(b) ? -1 : 1),
-      );
+      list.sort((a, b) => s.created[a] - s.created[b] || (eventKey(a) < eventKey(b) ? -1 : 1));
       let refunded = 0;
       let paid = 0;
       for (const e of list) {
         stripe[e] = MATCHED;
-        refunded += (s.kind[e] as number) === REFUND ? (s.amount[e] as number) : -(s.amount[e] as number);
+        refunded += s.kind[e] === REFUND ? s.amount[e] : -s.amount[e];
       }
       for (const r of grants) paid += grantMoney(r);
-      const first = list[0] as number;
+      const first = list[0];
       if (grants.length > 0 && !check(first, grants, refunded, paid, interner.text(key)))
         for (const e of list) stripe[e] = IN_DIFFERENCE;
     }
   }
 
   function loose(e: number, record: number): void {
-    const created = s.created[e] as number;
+    const created = s.created[e];
     if (!isInPeriod(created)) {
       stripe[e] = exclude("outside_period");
       return;
     }
     // The payments list carries refunds as one figure a charge: there they are judged.
-    if (side.has.payments && (s.charge[e] as number) === 0 && (s.intent[e] as number) === 0) {
+    if (side.has.payments && s.charge[e] === 0 && s.intent[e] === 0) {
       stripe[e] = exclude("covered_by_payments");
       return;
     }
     stripe[e] = IN_DIFFERENCE;
     if (record >= 0) disputedRefunds.add(record);
-    const currency = s.currency[e] as number;
+    const currency = s.currency[e];
     const known = record >= 0;
     const name: DifferenceClass =
-      known || ((s.charge[e] as number) === 0 && (s.intent[e] as number) === 0)
-        ? "REFUND_NOT_REVERSED"
-        : "ORPHAN";
+      known || (s.charge[e] === 0 && s.intent[e] === 0) ? "REFUND_NOT_REVERSED" : "ORPHAN";
     aboutEvent(e, {
       class: name,
       record,
-      amount: -(s.amount[e] as number),
+      amount: -s.amount[e],
       currency,
       occurred: created,
       trail: [
         known
-          ? `entry ${l.transaction[record] as number} ↔ ${eventKey(e)} by refund id`
+          ? `entry ${l.transaction[record]} ↔ ${eventKey(e)} by refund id`
           : "no grant and no reversal by refund, charge or payment intent",
       ],
       explanation: known
-        ? `The refund is ${money(s.amount[e] as number, currency)} at Stripe, ${money(l.amount[record] as number, l.currency[record] as number)} in the ledger.`
+        ? `The refund is ${money(s.amount[e], currency)} at Stripe, ${money(l.amount[record], l.currency[record])} in the ledger.`
         : name === "ORPHAN"
-          ? `A refund of ${money(s.amount[e] as number, currency)} for a payment that neither the files nor the ledger know.`
-          : `A refund of ${money(s.amount[e] as number, currency)} has no reversal in the ledger; the file does not tell its payment.`,
+          ? `A refund of ${money(s.amount[e], currency)} for a payment that neither the files nor the ledger know.`
+          : `A refund of ${money(s.amount[e], currency)} has no reversal in the ledger; the file does not tell its payment.`,
       action: "investigate",
       words: known
         ? "Compare the two, then take back or give back the difference."

@@ -9,7 +9,7 @@ export function suggest(findings: Findings): void {
   const payments = drafts.filter(
     (d) =>
       d.record < 0 &&
-      (s.kind[d.event] as number) === CHARGE &&
+      s.kind[d.event] === CHARGE &&
       (d.class === "PAID_NOT_GRANTED" || d.class === "SUB_PERIOD_GAP" || d.class === "TIMING"),
   );
   const grants = drafts.filter(
@@ -18,9 +18,9 @@ export function suggest(findings: Findings): void {
   if (payments.length === 0 || grants.length === 0) return;
   const byKey = new Map<string, Draft[]>();
   for (const d of grants)
-    for (const who of new Set([text(l.customer[d.record] as number), text(l.user[d.record] as number)])) {
-      if (who === null || (l.amount[d.record] as number) < 0) continue;
-      const key = `${who}/${l.currency[d.record] as number}/${l.amount[d.record] as number}`;
+    for (const who of new Set([text(l.customer[d.record]), text(l.user[d.record])])) {
+      if (who === null || l.amount[d.record] < 0) continue;
+      const key = `${who}/${l.currency[d.record]}/${l.amount[d.record]}`;
       const list = byKey.get(key);
       if (list) list.push(d);
       else byKey.set(key, [d]);
@@ -30,18 +30,16 @@ export function suggest(findings: Findings): void {
   for (const d of payments) {
     const found = new Set<Draft>();
     for (const who of new Set([
-      text(s.customer[d.event] as number),
-      text(s.user[d.event] as number),
-      text(s.reference[d.event] as number),
+      text(s.customer[d.event]),
+      text(s.user[d.event]),
+      text(s.reference[d.event]),
     ])) {
       if (who === null) continue;
-      const bucket =
-        byKey.get(`${who}/${s.currency[d.event] as number}/${s.amount[d.event] as number}`) ?? [];
+      const bucket = byKey.get(`${who}/${s.currency[d.event]}/${s.amount[d.event]}`) ?? [];
       // So many of one person, currency and amount: none of them is the only one.
       if (bucket.length > 1000) continue;
       for (const g of bucket)
-        if (Math.abs((l.created[g.record] as number) - (s.created[d.event] as number)) <= 72 * HOUR)
-          found.add(g);
+        if (Math.abs(l.created[g.record] - s.created[d.event]) <= 72 * HOUR) found.add(g);
     }
     candidatesOf.set(d, found);
     for (const g of found) claimedBy.set(g, (claimedBy.get(g) ?? 0) + 1);
@@ -51,7 +49,7 @@ export function suggest(findings: Findings): void {
     if (found.size !== 1 || !g || claimedBy.get(g) !== 1) continue;
     d.suggestion = {
       draft: g,
-      words: `Entry ${l.transaction[g.record] as number} has the same customer, currency and amount within 72 hours. Check before you link them.`,
+      words: `Entry ${l.transaction[g.record]} has the same customer, currency and amount within 72 hours. Check before you link them.`,
     };
     g.suggestion = {
       draft: d,
