@@ -121,21 +121,25 @@ export function addLedgerRecord(
   if (record.amount_minor !== null && record.amount_minor !== undefined && currency === 0)
     fail("currency", "has an amount without a currency.");
   const at = table.add();
-  const c = table.columns;
-  c.type[at] = type;
-  c.kind[at] = Math.max(0, GRANT_KINDS.indexOf(record.grant_kind ?? ""));
-  c.currency[at] = currency;
-  c.row[at] = at + 1;
-  c.transaction[at] = record.transaction_id;
-  c.lot[at] = record.lot_id ?? 0;
-  c.tokens[at] = record.tokens;
-  c.debt[at] = record.debt_tokens ?? 0;
-  c.remaining[at] = record.tokens_remaining ?? -1;
-  c.amount[at] = record.amount_minor ?? -1;
-  c.created[at] = created;
-  for (const [column, field] of TEXT_FIELDS) c[column][at] = interner.internText(record[field]);
-  c.test[at] =
-    record.livemode === false ? 1 : record.livemode === true ? 2 : modeOfSession(interner, c.session[at]);
+  const columns = table.columns;
+  columns.type[at] = type;
+  columns.kind[at] = Math.max(0, GRANT_KINDS.indexOf(record.grant_kind ?? ""));
+  columns.currency[at] = currency;
+  columns.row[at] = at + 1;
+  columns.transaction[at] = record.transaction_id;
+  columns.lot[at] = record.lot_id ?? 0;
+  columns.tokens[at] = record.tokens;
+  columns.debt[at] = record.debt_tokens ?? 0;
+  columns.remaining[at] = record.tokens_remaining ?? -1;
+  columns.amount[at] = record.amount_minor ?? -1;
+  columns.created[at] = created;
+  for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
+  columns.test[at] =
+    record.livemode === false
+      ? 1
+      : record.livemode === true
+        ? 2
+        : modeOfSession(interner, columns.session[at]);
 }
 
 function modeOfSession(interner: Interner, session: number): number {
@@ -287,18 +291,18 @@ export function readLedgerFile(
       const transaction = whole(row, "transaction_id", transactionColumn, Number.NaN);
       if (transaction !== transaction) fail(row, "transaction_id", "The transaction_id is empty.");
       const record = table.add();
-      const c = table.columns;
-      c.type[record] = type;
-      c.kind[record] = kind;
-      c.currency[record] = currency;
-      c.row[record] = row.row;
-      c.transaction[record] = transaction;
-      c.lot[record] = whole(row, "lot_id", col.lot_id, 0);
-      c.tokens[record] = whole(row, "tokens", col.tokens, 0);
-      c.debt[record] = whole(row, "debt_tokens", col.debt_tokens, 0);
-      c.remaining[record] = whole(row, "tokens_remaining", col.tokens_remaining, -1);
-      c.amount[record] = amount;
-      c.created[record] = created;
+      const columns = table.columns;
+      columns.type[record] = type;
+      columns.kind[record] = kind;
+      columns.currency[record] = currency;
+      columns.row[record] = row.row;
+      columns.transaction[record] = transaction;
+      columns.lot[record] = whole(row, "lot_id", col.lot_id, 0);
+      columns.tokens[record] = whole(row, "tokens", col.tokens, 0);
+      columns.debt[record] = whole(row, "debt_tokens", col.debt_tokens, 0);
+      columns.remaining[record] = whole(row, "tokens_remaining", col.tokens_remaining, -1);
+      columns.amount[record] = amount;
+      columns.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
         const column = textColumns[i];
         const start = row.starts[column.index];
@@ -320,8 +324,8 @@ export function readLedgerFile(
           ? 1
           : isTold && told === 0x74
             ? 2
-            : modeOfSession(interner, c.session[record]);
-      if (mode !== 0) c.test[record] = mode;
+            : modeOfSession(interner, columns.session[record]);
+      if (mode !== 0) columns.test[record] = mode;
     },
   });
   return {

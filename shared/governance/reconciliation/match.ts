@@ -113,33 +113,40 @@ interface KeyIndexByRow {
   readonly next: Int32Array;
 }
 
-export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, stripeKeys: number): Links {
-  const { table: stripe, kinds } = side;
-  const s = stripe.columns;
-  const l = ledger.columns;
-  const events = stripe.length;
-  const records = ledger.length;
+export function link(
+  side: StripeSide,
+  ledgerTable: LedgerTable,
+  interner: Interner,
+  stripeKeys: number,
+): Links {
+  const { table: stripeTable, kinds } = side;
+  const stripe = stripeTable.columns;
+  const ledger = ledgerTable.columns;
+  const events = stripeTable.length;
+  const records = ledgerTable.length;
 
   const stripeDisposition = new Uint8Array(events);
   const ledgerDisposition = new Uint8Array(records);
   const mergedInto = new Int32Array(events).fill(-1);
   const cashCounts = new Uint8Array(events);
   const conflicts: number[] = [];
-  for (let e = 0; e < events; e++) if (isCash(kinds[s.file[e]] as never)) cashCounts[e] = 1;
+  for (let event = 0; event < events; event++)
+    if (isCash(kinds[stripe.file[event]] as never)) cashCounts[event] = 1;
 
   // --- one economic event, however many rows tell it ---------------------------------------------------------------
-  const rank = (e: number): number => (isCash(kinds[s.file[e]] as never) ? (s.settledOnly[e] ? 2 : 1) : 0);
+  const rank = (event: number): number =>
+    isCash(kinds[stripe.file[event]] as never) ? (stripe.settledOnly[event] ? 2 : 1) : 0;
   /** Any fixed order of contents will do: it must only not depend on where the rows stand. */
   const before = (a: number, b: number): number =>
     rank(a) - rank(b) ||
-    s.state[a] - s.state[b] ||
-    s.created[a] - s.created[b] ||
-    s.amount[a] - s.amount[b] ||
-    s.refunded[b] - s.refunded[a] ||
-    s.dispute[b] - s.dispute[a] ||
-    compareKey(s.object[a], s.object[b]) ||
-    compareKey(s.intent[a], s.intent[b]) ||
-    compareKey(s.transaction[a], s.transaction[b]);
+    stripe.state[a] - stripe.state[b] ||
+    stripe.created[a] - stripe.created[b] ||
+    stripe.amount[a] - stripe.amount[b] ||
+    stripe.refunded[b] - stripe.refunded[a] ||
+    stripe.dispute[b] - stripe.dispute[a] ||
+    compareKey(stripe.object[a], stripe.object[b]) ||
+    compareKey(stripe.intent[a], stripe.intent[b]) ||
+    compareKey(stripe.transaction[a], stripe.transaction[b]);
   const compareKey = (a: number, b: number): number => {
     if (a === b) return 0;
     const x = interner.text(a);
@@ -159,75 +166,83 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   ] as const;
   const merge = (into: number, from: number): void => {
     mergedInto[from] = into;
-    for (const column of FILL) if (s[column][into] === 0) s[column][into] = s[column][from];
-    if (s.object[into] === 0) s.object[into] = s.object[from];
-    if (s.dispute[from] > s.dispute[into]) s.dispute[into] = s.dispute[from];
-    if (s.disputed[from] > s.disputed[into]) s.disputed[into] = s.disputed[from];
-    if (s.refunded[from] > s.refunded[into]) s.refunded[into] = s.refunded[from];
-    if (s.test[from]) s.test[into] = 1;
-    if (s.settledOnly[into] && !s.settledOnly[from]) {
-      s.amount[into] = s.amount[from];
-      s.currency[into] = s.currency[from];
-      s.settledOnly[into] = 0;
+    for (const column of FILL) if (stripe[column][into] === 0) stripe[column][into] = stripe[column][from];
+    if (stripe.object[into] === 0) stripe.object[into] = stripe.object[from];
+    if (stripe.dispute[from] > stripe.dispute[into]) stripe.dispute[into] = stripe.dispute[from];
+    if (stripe.disputed[from] > stripe.disputed[into]) stripe.disputed[into] = stripe.disputed[from];
+    if (stripe.refunded[from] > stripe.refunded[into]) stripe.refunded[into] = stripe.refunded[from];
+    if (stripe.test[from]) stripe.test[into] = 1;
+    if (stripe.settledOnly[into] && !stripe.settledOnly[from]) {
+      stripe.amount[into] = stripe.amount[from];
+      stripe.currency[into] = stripe.currency[from];
+      stripe.settledOnly[into] = 0;
     }
     if (rank(into) === 0 && rank(from) > 0) {
-      s.cash[into] = Math.abs(s.cash[from]);
-      s.cashCurrency[into] = s.cashCurrency[from];
+      stripe.cash[into] = Math.abs(stripe.cash[from]);
+      stripe.cashCurrency[into] = stripe.cashCurrency[from];
     }
   };
   const group = (index: KeyIndex, key: number): number[] => {
     const rows: number[] = [];
-    for (let e = index.first[key]; e >= 0; e = index.next[e]) rows.push(e);
+    for (let event = index.first[key]; event >= 0; event = index.next[event]) rows.push(event);
     return rows.sort(before);
   };
   const absorb = (rows: number[], sameEvent: (a: number, b: number) => boolean): void => {
     const [primary, ...rest] = rows;
     if (primary === undefined) return;
-    for (const e of rest) {
+    for (const event of rest) {
       const twin = rows.find(
-        (other) => other !== e && s.file[other] === s.file[e] && stripeDisposition[other] === 0,
+        (other) =>
+          other !== event && stripe.file[other] === stripe.file[event] && stripeDisposition[other] === 0,
       );
-      if (twin !== undefined && !sameEvent(primary, e)) {
-        conflicts.push(e);
-        stripeDisposition[e] = IN_DIFFERENCE;
+      if (twin !== undefined && !sameEvent(primary, event)) {
+        conflicts.push(event);
+        stripeDisposition[event] = IN_DIFFERENCE;
         continue;
       }
-      merge(primary, e);
-      stripeDisposition[e] = twin === undefined ? MERGED : DUPLICATE;
+      merge(primary, event);
+      stripeDisposition[event] = twin === undefined ? MERGED : DUPLICATE;
     }
   };
   const sameMoney = (a: number, b: number): boolean =>
-    s.amount[a] === s.amount[b] && s.currency[a] === s.currency[b] && s.state[a] === s.state[b];
+    stripe.amount[a] === stripe.amount[b] &&
+    stripe.currency[a] === stripe.currency[b] &&
+    stripe.state[a] === stripe.state[b];
 
   const mergeBy = (
     column: Uint32Array,
     include: (e: number) => boolean,
     same: (a: number, b: number) => boolean,
   ): void => {
-    const index = indexBy(column, events, stripeKeys, (e) => stripeDisposition[e] === 0 && include(e));
-    for (let e = 0; e < events; e++) {
-      const key = column[e];
+    const index = indexBy(
+      column,
+      events,
+      stripeKeys,
+      (event) => stripeDisposition[event] === 0 && include(event),
+    );
+    for (let event = 0; event < events; event++) {
+      const key = column[event];
       // Only the first of a list looks at it, and only lists of two or more.
-      if (key !== 0 && index.first[key] === e && index.next[e] >= 0) absorb(group(index, key), same);
+      if (key !== 0 && index.first[key] === event && index.next[event] >= 0) absorb(group(index, key), same);
     }
   };
   if (side.has.cash)
     mergeBy(
-      s.transaction,
-      (e) => cashCounts[e] === 1,
-      (a, b) => s.cash[a] === s.cash[b] && s.cashCurrency[a] === s.cashCurrency[b],
+      stripe.transaction,
+      (event) => cashCounts[event] === 1,
+      (a, b) => stripe.cash[a] === stripe.cash[b] && stripe.cashCurrency[a] === stripe.cashCurrency[b],
     );
   // A balance transaction that two files tell moves the balance once.
-  for (let e = 0; e < events; e++)
-    if (stripeDisposition[e] === MERGED || stripeDisposition[e] === DUPLICATE) cashCounts[e] = 0;
-  const kindIs = (kind: number) => (e: number) => s.kind[e] === kind;
-  mergeBy(s.object, kindIs(CHARGE), sameMoney);
+  for (let event = 0; event < events; event++)
+    if (stripeDisposition[event] === MERGED || stripeDisposition[event] === DUPLICATE) cashCounts[event] = 0;
+  const kindIs = (kind: number) => (event: number) => stripe.kind[event] === kind;
+  mergeBy(stripe.object, kindIs(CHARGE), sameMoney);
   if (side.has.cash || side.has.disputes) {
-    mergeBy(s.object, kindIs(REFUND), sameMoney);
-    mergeBy(s.object, kindIs(REFUND_FAILURE), sameMoney);
+    mergeBy(stripe.object, kindIs(REFUND), sameMoney);
+    mergeBy(stripe.object, kindIs(REFUND_FAILURE), sameMoney);
     mergeBy(
-      s.object,
-      (e) => s.kind[e] === DISPUTE || s.kind[e] === DISPUTE_REVERSAL,
+      stripe.object,
+      (event) => stripe.kind[event] === DISPUTE || stripe.kind[event] === DISPUTE_REVERSAL,
       () => true, // withdrawn, then reinstated: two rows, one dispute, the more final state stands
     );
   }
@@ -236,26 +251,31 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   /** A paid row without a charge id is the same payment as a paid charge of its intent in another row. */
   function mergeIntents(): void {
     let any = false;
-    for (let e = 0; e < events && !any; e++)
-      any = s.kind[e] === CHARGE && s.object[e] === 0 && s.intent[e] !== 0 && s.state[e] === PAID;
+    for (let event = 0; event < events && !any; event++)
+      any =
+        stripe.kind[event] === CHARGE &&
+        stripe.object[event] === 0 &&
+        stripe.intent[event] !== 0 &&
+        stripe.state[event] === PAID;
     if (!any) return;
     const index = indexBy(
-      s.intent,
+      stripe.intent,
       events,
       stripeKeys,
-      (e) => s.kind[e] === CHARGE && s.state[e] === PAID && stripeDisposition[e] === 0,
+      (event) =>
+        stripe.kind[event] === CHARGE && stripe.state[event] === PAID && stripeDisposition[event] === 0,
     );
-    for (let e = 0; e < events; e++) {
-      const key = s.intent[e];
-      if (key === 0 || index.first[key] !== e || index.next[e] < 0) continue;
+    for (let event = 0; event < events; event++) {
+      const key = stripe.intent[event];
+      if (key === 0 || index.first[key] !== event || index.next[event] < 0) continue;
       const rows = group(index, key);
-      const withId = rows.filter((row) => s.object[row] !== 0);
-      const without = rows.filter((row) => s.object[row] === 0);
+      const withId = rows.filter((row) => stripe.object[row] !== 0);
+      const without = rows.filter((row) => stripe.object[row] === 0);
       const primary = withId[0] ?? without.shift();
       if (primary === undefined || withId.length > 1) continue;
       for (const row of without) {
         merge(primary, row);
-        stripeDisposition[row] = s.file[row] === s.file[primary] ? DUPLICATE : MERGED;
+        stripeDisposition[row] = stripe.file[row] === stripe.file[primary] ? DUPLICATE : MERGED;
       }
     }
   }
@@ -263,15 +283,16 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   // --- charges by their keys ------------------------------------------------------------------------------------------
   // As it stands now: an index may be made when rows have gone to their places already, and must hold those too.
   const toldElsewhere = stripeDisposition.slice();
-  const isCharge = (e: number): boolean => s.kind[e] === CHARGE && toldElsewhere[e] === 0 && !s.foreign[e];
+  const isCharge = (event: number): boolean =>
+    stripe.kind[event] === CHARGE && toldElsewhere[event] === 0 && !stripe.foreign[event];
   const indexes = new Map<string, KeyIndex | null>();
   /** Charges by one of their keys, made when first asked for; null where no row has any. */
   const chargesBy = (name: ChargeKey): KeyIndex | null => {
     let index = indexes.get(name);
     if (index === undefined) {
-      const column = s[name];
+      const column = stripe[name];
       let any = false;
-      for (let e = 0; e < events && !any; e++) any = column[e] !== 0;
+      for (let event = 0; event < events && !any; event++) any = column[event] !== 0;
       index = any ? indexBy(column, events, stripeKeys, isCharge) : null;
       indexes.set(name, index);
     }
@@ -284,30 +305,34 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   const disputedOf = new Float64Array(events);
   const disputeOf = new Uint8Array(events);
   const summed = new Map<number, number>();
-  for (let e = 0; e < events; e++) {
-    if (stripeDisposition[e] !== 0) continue;
-    const kind = s.kind[e];
+  for (let event = 0; event < events; event++) {
+    if (stripeDisposition[event] !== 0) continue;
+    const kind = stripe.kind[event];
     if (kind === CHARGE) {
-      refundedOf[e] = Math.max(refundedOf[e], s.refunded[e]);
-      if (s.dispute[e] > disputeOf[e]) disputeOf[e] = s.dispute[e];
-      if (s.disputed[e] > disputedOf[e]) disputedOf[e] = s.disputed[e];
+      refundedOf[event] = Math.max(refundedOf[event], stripe.refunded[event]);
+      if (stripe.dispute[event] > disputeOf[event]) disputeOf[event] = stripe.dispute[event];
+      if (stripe.disputed[event] > disputedOf[event]) disputedOf[event] = stripe.disputed[event];
       continue;
     }
     if (kind !== REFUND && kind !== REFUND_FAILURE && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    let charge = s.charge[e] === 0 ? -1 : firstOf(chargesBy("object"), s.charge[e]);
-    if (charge < 0 && s.intent[e] !== 0) charge = paidOf(chargesBy("intent"), s.intent[e]);
-    chargeOf[e] = charge;
+    let charge = stripe.charge[event] === 0 ? -1 : firstOf(chargesBy("object"), stripe.charge[event]);
+    if (charge < 0 && stripe.intent[event] !== 0) charge = paidOf(chargesBy("intent"), stripe.intent[event]);
+    chargeOf[event] = charge;
     if (charge < 0) continue;
     if (kind === REFUND || kind === REFUND_FAILURE) {
-      if (s.currency[e] !== s.currency[charge]) {
+      if (stripe.currency[event] !== stripe.currency[charge]) {
         // Converted at the refund's own day's rate: only a whole refund can be told from the settled amounts.
-        if (s.refunded[charge] === 0) chargeOf[e] = -1;
+        if (stripe.refunded[charge] === 0) chargeOf[event] = -1;
         continue;
       }
-      summed.set(charge, (summed.get(charge) ?? 0) + (kind === REFUND ? s.amount[e] : -s.amount[e]));
+      summed.set(
+        charge,
+        (summed.get(charge) ?? 0) + (kind === REFUND ? stripe.amount[event] : -stripe.amount[event]),
+      );
     } else {
-      if (s.dispute[e] > disputeOf[charge]) disputeOf[charge] = s.dispute[e];
-      const amount = s.currency[e] === s.currency[charge] ? s.amount[e] : s.amount[charge];
+      if (stripe.dispute[event] > disputeOf[charge]) disputeOf[charge] = stripe.dispute[event];
+      const amount =
+        stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : stripe.amount[charge];
       if (amount > disputedOf[charge]) disputedOf[charge] = amount;
     }
   }
@@ -315,9 +340,9 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
 
   function paidOf(index: KeyIndex | null, key: number): number {
     let found = -1;
-    for (let e = firstOf(index, key); e >= 0; e = index?.next[e] ?? -1) {
-      if (s.state[e] !== PAID) continue;
-      if (found < 0 || before(e, found) < 0) found = e;
+    for (let event = firstOf(index, key); event >= 0; event = index?.next[event] ?? -1) {
+      if (stripe.state[event] !== PAID) continue;
+      if (found < 0 || before(event, found) < 0) found = event;
     }
     return found;
   }
@@ -337,50 +362,55 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
 
   function dropRepeatedRecords(): void {
     let ascending = true;
-    for (let r = 1; r < records && ascending; r++) ascending = l.transaction[r] > l.transaction[r - 1];
+    for (let record = 1; record < records && ascending; record++)
+      ascending = ledger.transaction[record] > ledger.transaction[record - 1];
     if (ascending) return;
-    const sorted = l.transaction.slice(0, records).sort();
+    const sorted = ledger.transaction.slice(0, records).sort();
     const repeated = new Set<number>();
-    for (let r = 1; r < records; r++) if (sorted[r] === sorted[r - 1]) repeated.add(sorted[r]);
+    for (let record = 1; record < records; record++)
+      if (sorted[record] === sorted[record - 1]) repeated.add(sorted[record]);
     if (repeated.size === 0) return;
     const seen = new Set<number>();
-    for (let r = 0; r < records; r++) {
-      const transaction = l.transaction[r];
+    for (let record = 0; record < records; record++) {
+      const transaction = ledger.transaction[record];
       if (!repeated.has(transaction)) continue;
-      if (seen.has(transaction)) ledgerDisposition[r] = DUPLICATE;
+      if (seen.has(transaction)) ledgerDisposition[record] = DUPLICATE;
       seen.add(transaction);
     }
   }
 
-  const isGrant = (r: number): boolean => l.type[r] === GRANT && ledgerDisposition[r] === 0;
+  const isGrant = (record: number): boolean =>
+    ledger.type[record] === GRANT && ledgerDisposition[record] === 0;
   let chargeGrants: KeyIndex | null = null;
   const grantsByCharge = (): KeyIndex => {
-    chargeGrants ??= indexBy(l.charge, records, interner.size, isGrant);
+    chargeGrants ??= indexBy(ledger.charge, records, interner.size, isGrant);
     return chargeGrants;
   };
   const lots = new Map<number, number>();
   let laterRecords = 0;
-  for (let r = 0; r < records; r++) {
-    if (l.type[r] === GRANT || ledgerDisposition[r] !== 0) continue;
+  for (let record = 0; record < records; record++) {
+    if (ledger.type[record] === GRANT || ledgerDisposition[record] !== 0) continue;
     laterRecords++;
-    if (l.lot[r] !== 0) lots.set(l.lot[r], -1);
+    if (ledger.lot[record] !== 0) lots.set(ledger.lot[record], -1);
   }
   if (lots.size > 0)
-    for (let r = 0; r < records; r++) if (isGrant(r) && lots.has(l.lot[r])) lots.set(l.lot[r], r);
+    for (let record = 0; record < records; record++)
+      if (isGrant(record) && lots.has(ledger.lot[record])) lots.set(ledger.lot[record], record);
   if (laterRecords > 0) {
-    for (let r = 0; r < records; r++) {
-      if (l.type[r] === GRANT || ledgerDisposition[r] !== 0) continue;
-      let grant = l.lot[r] !== 0 ? (lots.get(l.lot[r]) ?? -1) : -1;
-      if (grant < 0 && l.charge[r] !== 0) {
+    for (let record = 0; record < records; record++) {
+      if (ledger.type[record] === GRANT || ledgerDisposition[record] !== 0) continue;
+      let grant = ledger.lot[record] !== 0 ? (lots.get(ledger.lot[record]) ?? -1) : -1;
+      if (grant < 0 && ledger.charge[record] !== 0) {
         const index = grantsByCharge();
-        grant = firstOf(index, l.charge[r]);
-        for (let g = grant; g >= 0; g = index.next[g]) if (l.transaction[g] < l.transaction[grant]) grant = g;
+        grant = firstOf(index, ledger.charge[record]);
+        for (let other = grant; other >= 0; other = index.next[other])
+          if (ledger.transaction[other] < ledger.transaction[grant]) grant = other;
       }
-      grantOf[r] = grant;
+      grantOf[record] = grant;
       if (grant < 0) continue;
-      const tokens = l.tokens[r];
-      const when = l.transaction[r];
-      switch (l.type[r]) {
+      const tokens = ledger.tokens[record];
+      const when = ledger.transaction[record];
+      switch (ledger.type[record]) {
         case REFUND_RECORD:
         case RESTORATION:
           reversed[grant] = reversed[grant] - tokens;
@@ -395,44 +425,51 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
           relabelled[grant] = 1;
           if (when > relabelledBy[grant]) {
             relabelledBy[grant] = when;
-            l.amount[grant] = l.amount[r];
-            l.currency[grant] = l.currency[r];
+            ledger.amount[grant] = ledger.amount[record];
+            ledger.currency[grant] = ledger.currency[record];
           }
           break;
         case HOLD:
         case RELEASE:
         case CLAWBACK: {
-          const state = l.type[r] === HOLD ? HELD : l.type[r] === RELEASE ? RELEASED : CLAWED;
+          const state =
+            ledger.type[record] === HOLD ? HELD : ledger.type[record] === RELEASE ? RELEASED : CLAWED;
           if (state === CLAWED) clawed[grant] = clawed[grant] - tokens;
           if (when > lotDisputeBy[grant]) {
             lotDisputeBy[grant] = when;
             lotDispute[grant] = state;
-            lotDisputeAt[grant] = l.created[r];
+            lotDisputeAt[grant] = ledger.created[record];
           }
           break;
         }
       }
     }
-    for (let r = 0; r < records; r++)
-      if (isGrant(r)) {
-        if (lotDispute[r] === RELEASED) clawed[r] = 0;
+    for (let record = 0; record < records; record++)
+      if (isGrant(record)) {
+        if (lotDispute[record] === RELEASED) clawed[record] = 0;
         // Corrected away: nothing of it is left that was not taken back.
-        if (adjusted[r] < 0 && l.tokens[r] + adjusted[r] <= reversed[r] + clawed[r]) isVoid[r] = 1;
+        if (
+          adjusted[record] < 0 &&
+          ledger.tokens[record] + adjusted[record] <= reversed[record] + clawed[record]
+        )
+          isVoid[record] = 1;
       }
   }
-  for (let r = 0; r < records; r++) if (isGrant(r) && l.kind[r] === PROMOTIONAL_GRANT) isVoid[r] = 1;
+  for (let record = 0; record < records; record++)
+    if (isGrant(record) && ledger.kind[record] === PROMOTIONAL_GRANT) isVoid[record] = 1;
 
   // --- the passes --------------------------------------------------------------------------------------------------------
   const claim = new Int32Array(records).fill(-1);
   const claimPass = new Uint8Array(records);
   const takenBy = new Uint8Array(events);
-  const canClaim = (r: number): boolean => isGrant(r) && isVoid[r] === 0 && l.test[r] === 0 && claim[r] < 0;
-  const sameAmount = (r: number, e: number): boolean =>
-    l.amount[r] === s.amount[e] && l.currency[r] === s.currency[e];
+  const canClaim = (record: number): boolean =>
+    isGrant(record) && isVoid[record] === 0 && ledger.test[record] === 0 && claim[record] < 0;
+  const sameAmount = (record: number, event: number): boolean =>
+    ledger.amount[record] === stripe.amount[event] && ledger.currency[record] === stripe.currency[event];
 
-  const take = (r: number, e: number, number: number): void => {
-    claim[r] = e;
-    claimPass[r] = number;
+  const take = (record: number, event: number, number: number): void => {
+    claim[record] = event;
+    claimPass[record] = number;
   };
   const pass = (number: number, ledgerColumn: Uint32Array, name: ChargeKey, strict = false): void => {
     const index = chargesBy(name);
@@ -440,55 +477,61 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
     if (strict) strictPass(number, ledgerColumn, index);
     else {
       const shared = new Map<number, number[]>();
-      for (let r = 0; r < records; r++) {
-        const key = ledgerColumn[r];
+      for (let record = 0; record < records; record++) {
+        const key = ledgerColumn[record];
         if (key === 0) continue;
-        const e = firstOf(index, key);
-        if (e < 0 || !canClaim(r)) continue;
-        if (index.next[e] < 0) take(r, e, number);
+        const event = firstOf(index, key);
+        if (event < 0 || !canClaim(record)) continue;
+        if (index.next[event] < 0) take(record, event, number);
         else {
           const list = shared.get(key);
-          if (list) list.push(r);
-          else shared.set(key, [r]);
+          if (list) list.push(record);
+          else shared.set(key, [record]);
         }
       }
       for (const [key, list] of shared) pair(number, list, group(index, key));
     }
-    for (let r = 0; r < records; r++) {
-      const e = claim[r];
-      if (e >= 0 && takenBy[e] === 0) takenBy[e] = number;
+    for (let record = 0; record < records; record++) {
+      const event = claim[record];
+      if (event >= 0 && takenBy[event] === 0) takenBy[event] = number;
     }
   };
 
   /** Several charges share the key: paid and free ones first, exact amounts first, then by age. */
   function pair(number: number, grants: number[], charges: number[]): void {
-    const paid = charges.filter((e) => s.state[e] === PAID);
-    const open = paid.filter((e) => takenBy[e] === 0);
+    const paid = charges.filter((event) => stripe.state[event] === PAID);
+    const open = paid.filter((event) => takenBy[event] === 0);
     const pool =
-      open.length > 0 ? open : paid.length > 0 ? paid : charges.filter((e) => s.state[e] === NOT_PAID);
+      open.length > 0
+        ? open
+        : paid.length > 0
+          ? paid
+          : charges.filter((event) => stripe.state[event] === NOT_PAID);
     if (pool.length === 0) return;
-    const waiting = grants.sort((a, b) => l.created[a] - l.created[b] || l.transaction[a] - l.transaction[b]);
+    const waiting = grants.sort(
+      (a, b) => ledger.created[a] - ledger.created[b] || ledger.transaction[a] - ledger.transaction[b],
+    );
     const byAmount = new Map<string, number[]>();
-    for (const e of pool.toReversed()) {
-      const amount = `${s.currency[e]}/${s.amount[e]}`;
+    for (const event of pool.toReversed()) {
+      const amount = `${stripe.currency[event]}/${stripe.amount[event]}`;
       const list = byAmount.get(amount);
-      if (list) list.push(e);
-      else byAmount.set(amount, [e]);
+      if (list) list.push(event);
+      else byAmount.set(amount, [event]);
     }
     const used = new Set<number>();
     const rest: number[] = [];
-    for (const r of waiting) {
-      const exact = byAmount.get(`${l.currency[r]}/${l.amount[r]}`)?.pop();
-      if (exact === undefined) rest.push(r);
+    for (const record of waiting) {
+      const exact = byAmount.get(`${ledger.currency[record]}/${ledger.amount[record]}`)?.pop();
+      if (exact === undefined) rest.push(record);
       else {
         used.add(exact);
-        take(r, exact, number);
+        take(record, exact, number);
       }
     }
     let at = 0;
-    for (const r of rest) {
+    for (const record of rest) {
       while (at < pool.length && used.has(pool[at])) at++;
-      take(r, (pool[at] ?? pool[0]) as number, number);
+      take(record, (pool[at] ?? pool[0]) as number, number);
       if (at < pool.length) used.add(pool[at]);
     }
   }
@@ -496,41 +539,41 @@ export function link(side: StripeSide, ledger: LedgerTable, interner: Interner, 
   /** A client reference may be anything, a user's id too: it counts only where it is unique on both sides and the money agrees. */
   function strictPass(number: number, ledgerColumn: Uint32Array, index: KeyIndex): void {
     const grants = new Map<number, number>();
-    for (let r = 0; r < records; r++) {
-      const key = ledgerColumn[r];
-      if (key === 0 || firstOf(index, key) < 0 || !isGrant(r) || isVoid[r]) continue;
-      grants.set(key, grants.has(key) ? -1 : r);
+    for (let record = 0; record < records; record++) {
+      const key = ledgerColumn[record];
+      if (key === 0 || firstOf(index, key) < 0 || !isGrant(record) || isVoid[record]) continue;
+      grants.set(key, grants.has(key) ? -1 : record);
     }
-    for (const [key, r] of grants) {
-      const e = firstOf(index, key);
-      if (r < 0 || claim[r] >= 0 || index.next[e] >= 0 || takenBy[e] !== 0) continue;
-      if (sameAmount(r, e)) take(r, e, number);
+    for (const [key, record] of grants) {
+      const event = firstOf(index, key);
+      if (record < 0 || claim[record] >= 0 || index.next[event] >= 0 || takenBy[event] !== 0) continue;
+      if (sameAmount(record, event)) take(record, event, number);
     }
   }
 
   const ledgerHas = (column: Uint32Array): boolean => {
-    for (let r = 0; r < records; r++) if (column[r] !== 0) return true;
+    for (let record = 0; record < records; record++) if (column[record] !== 0) return true;
     return false;
   };
-  if (side.has.cash) pass(1, l.balance, "transaction");
-  pass(2, l.charge, "object");
-  if (ledgerHas(l.intent)) pass(3, l.intent, "intent");
-  if (ledgerHas(l.session)) pass(4, l.session, "session");
-  if (ledgerHas(l.order)) {
-    pass(4, l.order, "order");
-    pass(4, l.order, "reference", true);
+  if (side.has.cash) pass(1, ledger.balance, "transaction");
+  pass(2, ledger.charge, "object");
+  if (ledgerHas(ledger.intent)) pass(3, ledger.intent, "intent");
+  if (ledgerHas(ledger.session)) pass(4, ledger.session, "session");
+  if (ledgerHas(ledger.order)) {
+    pass(4, ledger.order, "order");
+    pass(4, ledger.order, "reference", true);
   }
-  if (ledgerHas(l.invoice)) pass(5, l.invoice, "invoice");
+  if (ledgerHas(ledger.invoice)) pass(5, ledger.invoice, "invoice");
 
   const claims: KeyIndexByRow = {
     first: new Int32Array(events).fill(-1),
     next: new Int32Array(records).fill(-1),
   };
-  for (let r = records - 1; r >= 0; r--) {
-    const e = claim[r];
-    if (e < 0) continue;
-    claims.next[r] = claims.first[e];
-    claims.first[e] = r;
+  for (let record = records - 1; record >= 0; record--) {
+    const event = claim[record];
+    if (event < 0) continue;
+    claims.next[record] = claims.first[event];
+    claims.first[event] = record;
   }
   return {
     stripeDisposition,

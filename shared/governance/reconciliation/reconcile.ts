@@ -127,7 +127,7 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   const interner = new Interner();
   const currencies = new Currencies();
   const side = createStripeSide();
-  const ledger = createLedgerTable();
+  const ledgerTable = createLedgerTable();
   const warnings: InputProblem[] = [];
   const warn = (found: InputProblem): void => void warnings.push(found);
   const isFile = (source: ReconcileInput["ledger"]): source is InputFile => "chunks" in source;
@@ -176,7 +176,14 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   if (isFile(input.ledger)) {
     const file = input.ledger;
     progress.file = file.name;
-    const reader = readLedgerFile(file.name, ledger, interner, currencies, unmatchableFields(side), warn);
+    const reader = readLedgerFile(
+      file.name,
+      ledgerTable,
+      interner,
+      currencies,
+      unmatchableFields(side),
+      warn,
+    );
     const hash = options.create_sha256?.();
     let bytes = 0;
     let isReserved = false;
@@ -184,11 +191,11 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
       hash?.update(chunk);
       reader.push(chunk);
       bytes += chunk.length;
-      if (!isReserved && ledger.length > 100) {
+      if (!isReserved && ledgerTable.length > 100) {
         isReserved = true;
-        ledger.reserve(expectedRows(file, ledger.length, bytes));
+        ledgerTable.reserve(expectedRows(file, ledgerTable.length, bytes));
       }
-      progress.ledger_records = ledger.length;
+      progress.ledger_records = ledgerTable.length;
       progress.bytes_read += chunk.length;
       step();
     }
@@ -199,28 +206,28 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
     let waiting = 0;
     for await (const page of input.ledger) {
       const records: readonly LedgerRecord[] = Array.isArray(page) ? page : [page as LedgerRecord];
-      for (const record of records) addLedgerRecord(record, ledger, interner, currencies);
+      for (const record of records) addLedgerRecord(record, ledgerTable, interner, currencies);
       waiting += records.length;
       if (waiting >= 500) {
         waiting = 0;
-        progress.ledger_records = ledger.length;
+        progress.ledger_records = ledgerTable.length;
         step();
       }
     }
   }
-  progress.ledger_records = ledger.length;
+  progress.ledger_records = ledgerTable.length;
   progress.file = null;
   progress.stage = "matching";
   step();
 
-  decideModes(side, ledger, options);
+  decideModes(side, ledgerTable, options);
   const frame = makeFrame(side, from, to, options, warn);
-  const links = link(side, ledger, interner, stripeKeys);
+  const links = link(side, ledgerTable, interner, stripeKeys);
   step();
-  const classified = classify(side, ledger, links, interner, currencies, frame, options);
+  const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
   progress.stage = "reporting";
   step();
-  return ok(makeReport(input, side, ledger, links, classified, currencies, frame, ledgerHash, warnings));
+  return ok(makeReport(input, side, ledgerTable, links, classified, currencies, frame, ledgerHash, warnings));
 }
 
 /** Rows of a file by its size and its first rows, with some air; no more than what a wrong size could cost us. */
@@ -264,24 +271,24 @@ async function readOne(
 /** Ledger ids of which the Stripe files have none: nothing will be looked up by them. */
 function unmatchableFields(side: StripeSide): ReadonlySet<keyof LedgerRecord> {
   const { table, has } = side;
-  const s = table.columns;
+  const stripe = table.columns;
   const tells = (column: Uint32Array): boolean => {
-    for (let e = 0; e < table.length; e++) if (column[e] !== 0) return true;
+    for (let event = 0; event < table.length; event++) if (column[event] !== 0) return true;
     return false;
   };
   const fields = new Set<keyof LedgerRecord>();
-  if (!tells(s.intent)) fields.add("payment_intent_id");
-  if (!tells(s.session)) fields.add("checkout_session_id");
-  if (!tells(s.order) && !tells(s.reference)) fields.add("order_id");
-  if (!tells(s.invoice)) fields.add("invoice_id");
+  if (!tells(stripe.intent)) fields.add("payment_intent_id");
+  if (!tells(stripe.session)) fields.add("checkout_session_id");
+  if (!tells(stripe.order) && !tells(stripe.reference)) fields.add("order_id");
+  if (!tells(stripe.invoice)) fields.add("invoice_id");
   if (!has.cash) fields.add("balance_transaction_id").add("refund_id");
   return fields;
 }
 
 /** Test mode is a leak in a live project, and the ordinary thing in a test project: the rows themselves say which it is. */
-function decideModes(side: StripeSide, ledger: LedgerTable, options: ReconcileOptions): void {
-  const s = side.table.columns;
-  const l = ledger.columns;
+function decideModes(side: StripeSide, ledgerTable: LedgerTable, options: ReconcileOptions): void {
+  const stripe = side.table.columns;
+  const ledger = ledgerTable.columns;
   let live = 0;
   const count = (modes: Uint8Array, length: number, counts: (row: number) => boolean): boolean => {
     let test = 0;
@@ -295,13 +302,13 @@ function decideModes(side: StripeSide, ledger: LedgerTable, options: ReconcileOp
     return test * 2 > rows;
   };
   const mostlyTest = [
-    count(s.test, side.table.length, (e) => s.kind[e] === CHARGE),
-    count(l.test, ledger.length, (r) => l.type[r] === GRANT),
+    count(stripe.test, side.table.length, (event) => stripe.kind[event] === CHARGE),
+    count(ledger.test, ledgerTable.length, (record) => ledger.type[record] === GRANT),
   ];
   const isLive = options.livemode ?? (live > 0 || !mostlyTest.includes(true));
   for (const [modes, length] of [
-    [s.test, side.table.length],
-    [l.test, ledger.length],
+    [stripe.test, side.table.length],
+    [ledger.test, ledgerTable.length],
   ] as const)
     for (let i = 0; i < length; i++) if (modes[i] !== 0) modes[i] = isLive && modes[i] === 1 ? 1 : 0;
 }
@@ -403,7 +410,7 @@ function countRows(dispositions: Uint8Array): RowCounts {
 function makeReport(
   input: ReconcileInput,
   side: StripeSide,
-  ledger: LedgerTable,
+  ledgerTable: LedgerTable,
   links: Links,
   { differences, sums }: Classified,
   currencies: Currencies,
@@ -412,11 +419,11 @@ function makeReport(
   warnings: InputProblem[],
 ): Report {
   const options = input.options ?? {};
-  const l = ledger.columns;
+  const ledger = ledgerTable.columns;
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
-  for (let r = 0; r < ledger.length; r++) {
-    const created = l.created[r];
+  for (let record = 0; record < ledgerTable.length; record++) {
+    const created = ledger.created[record];
     if (created < first) first = created;
     if (created > last) last = created;
   }
@@ -466,7 +473,7 @@ function makeReport(
     inputs: side.files,
     ledger_input: {
       sha256: ledgerHash,
-      records: ledger.length,
+      records: ledgerTable.length,
       window: first <= last ? { from: isoTime(first) as string, to: isoTime(last) as string } : null,
     },
     watermark: isoTime(frame.watermark),
@@ -478,7 +485,7 @@ function makeReport(
     tie_out: tieOut,
     bridge,
     roll_forward: rollForward,
-    deferred_revenue: deferredRevenue(ledger, links, currencies, frame.to),
+    deferred_revenue: deferredRevenue(ledgerTable, links, currencies, frame.to),
     classes,
     differences,
     warnings,
@@ -491,14 +498,18 @@ function summarise(name: ClassSummary["class"], differences: readonly Difference
   let oldest: string | null = null;
   let tokens = 0;
   const stake = new Map<string, number>();
-  for (const d of differences) {
-    if (d.class !== name) continue;
+  for (const difference of differences) {
+    if (difference.class !== name) continue;
     count++;
-    blocks ||= d.blocks;
-    tokens += Math.abs(d.tokens);
-    if (d.occurred_at !== null && (oldest === null || d.occurred_at < oldest)) oldest = d.occurred_at;
-    if (d.currency !== null && d.amount_minor !== 0)
-      stake.set(d.currency, (stake.get(d.currency) ?? 0) + Math.abs(d.amount_minor));
+    blocks ||= difference.blocks;
+    tokens += Math.abs(difference.tokens);
+    if (difference.occurred_at !== null && (oldest === null || difference.occurred_at < oldest))
+      oldest = difference.occurred_at;
+    if (difference.currency !== null && difference.amount_minor !== 0)
+      stake.set(
+        difference.currency,
+        (stake.get(difference.currency) ?? 0) + Math.abs(difference.amount_minor),
+      );
   }
   if (count === 0) return [];
   return [
@@ -523,7 +534,7 @@ function makeTieOut(
   frame: Frame,
   options: ReconcileOptions,
 ): TieOut[] {
-  const s = side.table.columns;
+  const stripe = side.table.columns;
   const lines: TieOut[] = [];
   const size = currencies.count;
   const zero = (): Float64Array => new Float64Array(size);
@@ -539,17 +550,17 @@ function makeTieOut(
   const addTo = (sums: Float64Array, currency: number, amount: number): void => {
     sums[currency] = sums[currency] + amount;
   };
-  for (let e = 0; e < side.table.length; e++) {
-    const currency = s.cashCurrency[e];
-    if (currency === 0 || s.test[e] || s.foreign[e]) continue;
-    const created = s.created[e];
+  for (let event = 0; event < side.table.length; event++) {
+    const currency = stripe.cashCurrency[event];
+    if (currency === 0 || stripe.test[event] || stripe.foreign[event]) continue;
+    const created = stripe.created[event];
     if (created < frame.from || created >= frame.to) continue;
-    const kind = s.kind[e];
+    const kind = stripe.kind[event];
     if (side.has.cash) {
-      if (links.cashCounts[e] !== 1) continue;
-      const cash = s.cash[e];
-      addTo(fees, currency, -s.fee[e]);
-      addTo(net, currency, s.net[e]);
+      if (links.cashCounts[event] !== 1) continue;
+      const cash = stripe.cash[event];
+      addTo(fees, currency, -stripe.fee[event]);
+      addTo(net, currency, stripe.net[event]);
       addTo(rows, currency, 1);
       const into =
         kind === CHARGE
@@ -568,21 +579,21 @@ function makeTieOut(
       addTo(into, currency, cash);
     } else if (
       kind === CHARGE &&
-      s.state[e] === PAID &&
-      links.mergedInto[e] === -1 &&
-      links.stripeDisposition[e] !== DUPLICATE
+      stripe.state[event] === PAID &&
+      links.mergedInto[event] === -1 &&
+      links.stripeDisposition[event] !== DUPLICATE
     ) {
-      const amount = s.amount[e];
-      const cash = s.cash[e];
-      const refunded = Math.min(links.refundedOf[e], amount);
+      const amount = stripe.amount[event];
+      const cash = stripe.cash[event];
+      const refunded = Math.min(links.refundedOf[event], amount);
       addTo(gross, currency, cash);
       // The list tells refunds as paid; in another currency they are told in proportion, as it does itself.
       addTo(
         refunds,
         currency,
-        -(s.currency[e] === currency ? refunded : proRata(cash, refunded, Math.max(1, amount))),
+        -(stripe.currency[event] === currency ? refunded : proRata(cash, refunded, Math.max(1, amount))),
       );
-      addTo(fees, currency, -s.fee[e]);
+      addTo(fees, currency, -stripe.fee[event]);
       addTo(rows, currency, 1);
     }
   }
@@ -641,27 +652,27 @@ function checkRollForward(line: NonNullable<ReconcileOptions["roll_forward"]>[nu
 
 /** Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. */
 function deferredRevenue(
-  ledger: LedgerTable,
+  ledgerTable: LedgerTable,
   links: Links,
   currencies: Currencies,
   to: number,
 ): Report["deferred_revenue"] {
-  const l = ledger.columns;
+  const ledger = ledgerTable.columns;
   const sums = new Map<number, { lots: number; tokens: number; amount: number }>();
-  for (let r = 0; r < ledger.length; r++) {
+  for (let record = 0; record < ledgerTable.length; record++) {
     if (
-      l.type[r] !== GRANT ||
-      l.created[r] >= to ||
-      links.void[r] ||
-      l.test[r] ||
-      links.ledgerDisposition[r] === DUPLICATE
+      ledger.type[record] !== GRANT ||
+      ledger.created[record] >= to ||
+      links.void[record] ||
+      ledger.test[record] ||
+      links.ledgerDisposition[record] === DUPLICATE
     )
       continue;
-    const remaining = l.remaining[r];
-    const granted = l.tokens[r] + links.adjusted[r];
-    const amount = l.amount[r];
+    const remaining = ledger.remaining[record];
+    const granted = ledger.tokens[record] + links.adjusted[record];
+    const amount = ledger.amount[record];
     if (remaining <= 0 || amount < 0 || granted <= 0) continue;
-    const currency = l.currency[r];
+    const currency = ledger.currency[record];
     const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };
     sum.lots++;
     sum.tokens += remaining;

@@ -410,10 +410,10 @@ export function readStripeFile(
   };
   const add = (row: CsvRow, kind: number): number => {
     const event = table.add();
-    const c = table.columns;
-    c.kind[event] = kind;
-    c.file[event] = fileIndex;
-    c.row[event] = row.row;
+    const columns = table.columns;
+    columns.kind[event] = kind;
+    columns.file[event] = fileIndex;
+    columns.row[event] = row.row;
     return event;
   };
   /** 1 test mode, 2 live, 0 not told. */
@@ -457,30 +457,30 @@ export function readStripeFile(
     const settledAmount = settled > 0 ? money(row, at.converted_amount, settled) : 0;
     const fee = money(row, at.fee, settled > 0 ? settled : code);
     const event = add(row, state < 0 ? UNKNOWN : CHARGE);
-    const c = table.columns;
-    c.state[event] = state < 0 ? 0 : state;
-    c.category[event] = statusKey;
-    c.created[event] = created;
-    c.amount[event] = amount;
-    set(c.refunded, event, refunded);
-    c.fee[event] = fee;
-    c.currency[event] = code;
-    c.cash[event] = settled > 0 ? settledAmount : amount;
-    c.cashCurrency[event] = settled > 0 ? settled : code;
+    const columns = table.columns;
+    columns.state[event] = state < 0 ? 0 : state;
+    columns.category[event] = statusKey;
+    columns.created[event] = created;
+    columns.amount[event] = amount;
+    set(columns.refunded, event, refunded);
+    columns.fee[event] = fee;
+    columns.currency[event] = code;
+    columns.cash[event] = settled > 0 ? settledAmount : amount;
+    columns.cashCurrency[event] = settled > 0 ? settled : code;
     // A blank or pi_ id is a PaymentIntent without a charge.
     const isIntent = begins(row, at.id, "pi_");
     const object = isIntent ? 0 : ownId(row, at.id, event, OBJECT);
     const intent = ownId(row, at.intent, event, INTENT);
-    if (intent === 0 && isIntent) c.intent[event] = id(row, at.id);
+    if (intent === 0 && isIntent) columns.intent[event] = id(row, at.id);
     const session = ownId(row, at.session, event, SESSION);
-    set(c.order, event, id(row, at.order));
-    set(c.reference, event, id(row, at.client_reference));
-    set(c.invoice, event, id(row, at.invoice));
-    set(c.customer, event, shown(row, at.customer) || shown(row, at.email));
-    set(c.user, event, shown(row, at.user));
-    set(c.pack, event, id(row, at.pack));
-    set(c.test, event, modeOf(row, session));
-    set(c.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
+    set(columns.order, event, id(row, at.order));
+    set(columns.reference, event, id(row, at.client_reference));
+    set(columns.invoice, event, id(row, at.invoice));
+    set(columns.customer, event, shown(row, at.customer) || shown(row, at.email));
+    set(columns.user, event, shown(row, at.user));
+    set(columns.pack, event, id(row, at.pack));
+    set(columns.test, event, modeOf(row, session));
+    set(columns.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
     if (at.dispute_status >= 0) {
       const dispute = id(row, at.dispute_status);
       if (dispute !== 0) {
@@ -492,12 +492,12 @@ export function readStripeFile(
             at.dispute_status,
             `"${interner.text(dispute)}" is not a dispute status we know: taken as open.`,
           );
-        c.dispute[event] = known < 0 ? OPEN : known;
+        columns.dispute[event] = known < 0 ? OPEN : known;
         const disputed = money(row, at.disputed, code);
-        c.disputed[event] = disputed > 0 ? disputed : amount;
+        columns.disputed[event] = disputed > 0 ? disputed : amount;
       }
     }
-    if (object === 0 && state === PAID && c.intent[event] === 0)
+    if (object === 0 && state === PAID && columns.intent[event] === 0)
       warnOnce(
         "no_id",
         row,
@@ -519,42 +519,42 @@ export function readStripeFile(
       kind = cash > 0 ? DISPUTE_REVERSAL : DISPUTE; // balance history calls both "adjustment"
     if (kind === DISPUTE && cash > 0) kind = DISPUTE_REVERSAL;
     const event = add(row, kind < 0 ? UNKNOWN : kind);
-    const c = table.columns;
-    c.category[event] = type;
-    c.created[event] = created;
+    const columns = table.columns;
+    columns.category[event] = type;
+    columns.created[event] = created;
     ownId(row, at.id, event, TRANSACTION);
     const charge =
       id(row, at.charge) ||
       (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0);
     // An export may name the charge without the column of sources.
-    set(c.object, event, source || (kind === CHARGE ? charge : 0));
-    set(c.charge, event, charge);
+    set(columns.object, event, source || (kind === CHARGE ? charge : 0));
+    set(columns.charge, event, charge);
     ownId(row, at.intent, event, INTENT);
     const session = ownId(row, at.session, event, SESSION);
-    set(c.order, event, id(row, at.order));
-    set(c.reference, event, id(row, at.client_reference));
-    set(c.invoice, event, id(row, at.invoice));
-    set(c.customer, event, shown(row, at.customer) || shown(row, at.email));
-    set(c.user, event, shown(row, at.user));
-    set(c.pack, event, id(row, at.pack));
-    c.cash[event] = cash;
-    c.fee[event] = fee;
-    c.net[event] = net;
-    c.cashCurrency[event] = code;
+    set(columns.order, event, id(row, at.order));
+    set(columns.reference, event, id(row, at.client_reference));
+    set(columns.invoice, event, id(row, at.invoice));
+    set(columns.customer, event, shown(row, at.customer) || shown(row, at.email));
+    set(columns.user, event, shown(row, at.user));
+    set(columns.pack, event, id(row, at.pack));
+    columns.cash[event] = cash;
+    columns.fee[event] = fee;
+    columns.net[event] = net;
+    columns.cashCurrency[event] = code;
     const facing = currency(row, at.facing_currency, false);
     if (facing > 0) {
-      c.currency[event] = facing;
-      c.amount[event] = Math.abs(money(row, at.facing_amount, facing));
+      columns.currency[event] = facing;
+      columns.amount[event] = Math.abs(money(row, at.facing_amount, facing));
     } else {
-      c.currency[event] = code;
-      c.amount[event] = Math.abs(cash);
-      c.settledOnly[event] = 1;
+      columns.currency[event] = code;
+      columns.amount[event] = Math.abs(cash);
+      columns.settledOnly[event] = 1;
     }
-    if (kind === CHARGE) c.state[event] = PAID;
-    if (kind === DISPUTE) c.dispute[event] = WITHDRAWN;
-    if (kind === DISPUTE_REVERSAL) c.dispute[event] = WON;
-    set(c.test, event, modeOf(row, session));
-    set(c.foreign, event, isForeign(source, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
+    if (kind === CHARGE) columns.state[event] = PAID;
+    if (kind === DISPUTE) columns.dispute[event] = WITHDRAWN;
+    if (kind === DISPUTE_REVERSAL) columns.dispute[event] = WON;
+    set(columns.test, event, modeOf(row, session));
+    set(columns.foreign, event, isForeign(source, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
   }
 
   function readDispute(row: CsvRow): void {
@@ -571,19 +571,23 @@ export function readStripeFile(
       );
     const amount = money(row, at.amount, code);
     const event = add(row, DISPUTE);
-    const c = table.columns;
-    c.category[event] = status;
-    c.created[event] = created;
-    c.object[event] = id(row, at.id);
-    c.charge[event] = id(row, at.charge);
-    c.intent[event] = id(row, at.intent);
-    c.customer[event] = shown(row, at.customer) || shown(row, at.email);
-    c.amount[event] = amount;
-    c.disputed[event] = amount;
-    c.currency[event] = code;
-    c.dispute[event] = known < 0 ? OPEN : known;
-    set(c.test, event, modeOf(row, 0));
-    set(c.foreign, event, isForeign(c.charge[event], at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
+    const columns = table.columns;
+    columns.category[event] = status;
+    columns.created[event] = created;
+    columns.object[event] = id(row, at.id);
+    columns.charge[event] = id(row, at.charge);
+    columns.intent[event] = id(row, at.intent);
+    columns.customer[event] = shown(row, at.customer) || shown(row, at.email);
+    columns.amount[event] = amount;
+    columns.disputed[event] = amount;
+    columns.currency[event] = code;
+    columns.dispute[event] = known < 0 ? OPEN : known;
+    set(columns.test, event, modeOf(row, 0));
+    set(
+      columns.foreign,
+      event,
+      isForeign(columns.charge[event], at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0,
+    );
   }
 
   return {

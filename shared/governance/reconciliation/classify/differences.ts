@@ -28,7 +28,7 @@ const NOT_BOOKED: ReadonlySet<CorrectionAction> = new Set([
 
 /** The differences as the report has them: in a fixed order, each under an id that the next run gives it again. */
 export function writeDifferences(findings: Findings): Difference[] {
-  const { side, links, currencies, frame, s, l, drafts, text } = findings;
+  const { side, links, currencies, frame, stripe, ledger, drafts, text } = findings;
   const order = new Map(DIFFERENCE_CLASSES.map((name, i) => [name, i]));
   drafts.sort(
     (a, b) =>
@@ -40,113 +40,117 @@ export function writeDifferences(findings: Findings): Difference[] {
   );
   const ids = new Map<Draft, string>();
   const taken = new Map<string, number>();
-  for (const d of drafts) {
-    const id = `${d.class}/${d.key}`;
+  for (const draft of drafts) {
+    const id = `${draft.class}/${draft.key}`;
     const times = (taken.get(id) ?? 0) + 1;
     taken.set(id, times);
-    ids.set(d, times === 1 ? id : `${id}#${times}`);
+    ids.set(draft, times === 1 ? id : `${id}#${times}`);
   }
   const rowsOf = new Map<number, number[]>();
-  for (const d of drafts) if (d.event >= 0) rowsOf.set(d.event, [d.event]);
-  for (let e = 0; e < side.table.length; e++) {
-    const into = links.mergedInto[e];
-    if (into >= 0) rowsOf.get(into)?.push(e);
+  for (const draft of drafts) if (draft.event >= 0) rowsOf.set(draft.event, [draft.event]);
+  for (let event = 0; event < side.table.length; event++) {
+    const into = links.mergedInto[event];
+    if (into >= 0) rowsOf.get(into)?.push(event);
   }
-  return drafts.map((d) => {
-    const age = (frame.to - d.occurred) / 86_400;
-    const e = d.event;
-    const r = d.record;
-    const isCharge = e >= 0 && s.kind[e] === CHARGE;
-    const isDispute = e >= 0 && (s.kind[e] === DISPUTE || s.kind[e] === DISPUTE_REVERSAL);
+  return drafts.map((draft) => {
+    const age = (frame.to - draft.occurred) / 86_400;
+    const event = draft.event;
+    const record = draft.record;
+    const isCharge = event >= 0 && stripe.kind[event] === CHARGE;
+    const isDispute =
+      event >= 0 && (stripe.kind[event] === DISPUTE || stripe.kind[event] === DISPUTE_REVERSAL);
     const told = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
-      (e >= 0 ? text(s[column][e]) : null) ?? (r >= 0 ? text(l[column][r]) : null);
+      (event >= 0 ? text(stripe[column][event]) : null) ??
+      (record >= 0 ? text(ledger[column][record]) : null);
     const correction: Correction = {
-      action: d.action,
-      books: !NOT_BOOKED.has(d.action),
-      words: d.words,
-      tokens: d.correctionTokens ?? null,
-      user_id: r >= 0 ? text(l.user[r]) : e >= 0 ? text(s.user[e]) : null,
+      action: draft.action,
+      books: !NOT_BOOKED.has(draft.action),
+      words: draft.words,
+      tokens: draft.correctionTokens ?? null,
+      user_id: record >= 0 ? text(ledger.user[record]) : event >= 0 ? text(stripe.user[event]) : null,
       customer_id: told("customer"),
-      lot_id: r >= 0 && l.lot[r] !== 0 ? l.lot[r] : null,
-      pack_id: d.packId ?? (r >= 0 ? text(l.pack[r]) : null),
+      lot_id: record >= 0 && ledger.lot[record] !== 0 ? ledger.lot[record] : null,
+      pack_id: draft.packId ?? (record >= 0 ? text(ledger.pack[record]) : null),
       charge_id:
-        (e >= 0 ? text((isCharge ? s.object[e] : s.charge[e]) as number) : null) ??
-        (r >= 0 ? text(l.charge[r]) : null),
+        (event >= 0 ? text((isCharge ? stripe.object[event] : stripe.charge[event]) as number) : null) ??
+        (record >= 0 ? text(ledger.charge[record]) : null),
       payment_intent_id: told("intent"),
       checkout_session_id: told("session"),
       invoice_id: told("invoice"),
-      dispute_id: isDispute ? text(s.object[e]) : null,
-      amount_minor: d.correctionAmount ?? (d.action === "grant" && e >= 0 ? s.amount[e] : null),
-      currency: currencies.code(d.correctionCurrency ?? d.currency) || null,
-      refunded_minor: d.refundedMinor ?? (isCharge ? links.refundedOf[e] : null),
-      disputed_minor: isCharge ? links.disputedOf[e] : isDispute ? s.amount[e] : null,
+      dispute_id: isDispute ? text(stripe.object[event]) : null,
+      amount_minor:
+        draft.correctionAmount ?? (draft.action === "grant" && event >= 0 ? stripe.amount[event] : null),
+      currency: currencies.code(draft.correctionCurrency ?? draft.currency) || null,
+      refunded_minor: draft.refundedMinor ?? (isCharge ? links.refundedOf[event] : null),
+      disputed_minor: isCharge ? links.disputedOf[event] : isDispute ? stripe.amount[event] : null,
     };
-    const suggestion = d.suggestion
-      ? { difference_id: ids.get(d.suggestion.draft) as string, words: d.suggestion.words }
+    const suggestion = draft.suggestion
+      ? { difference_id: ids.get(draft.suggestion.draft) as string, words: draft.suggestion.words }
       : null;
     return {
-      difference_id: ids.get(d) as string,
-      class: d.class,
-      blocks: d.blocks ?? true,
-      amount_minor: d.amount === 0 ? 0 : d.amount,
-      currency: currencies.code(d.currency) || null,
-      tokens: d.tokens === 0 ? 0 : d.tokens,
-      occurred_at: isoTime(d.occurred),
+      difference_id: ids.get(draft) as string,
+      class: draft.class,
+      blocks: draft.blocks ?? true,
+      amount_minor: draft.amount === 0 ? 0 : draft.amount,
+      currency: currencies.code(draft.currency) || null,
+      tokens: draft.tokens === 0 ? 0 : draft.tokens,
+      occurred_at: isoTime(draft.occurred),
       age_days: Number.isFinite(age) ? Math.max(0, Math.floor(age)) : null,
       user_id: correction.user_id,
-      stripe: d.event < 0 ? null : stripeSide(findings, d.event, rowsOf.get(d.event) ?? [d.event]),
-      ledger: d.record < 0 ? null : ledgerSide(findings, d.record),
-      trail: d.trail,
-      explanation: d.explanation,
+      stripe:
+        draft.event < 0 ? null : stripeSide(findings, draft.event, rowsOf.get(draft.event) ?? [draft.event]),
+      ledger: draft.record < 0 ? null : ledgerSide(findings, draft.record),
+      trail: draft.trail,
+      explanation: draft.explanation,
       correction,
       suggestion,
     };
   });
 }
 
-function stripeSide(findings: Findings, e: number, rows: readonly number[]): StripeSide {
-  const { side, links, currencies, s, text } = findings;
-  const charge = s.kind[e] === CHARGE;
-  const refunded = charge ? links.refundedOf[e] : 0;
-  const disputed = charge ? links.disputedOf[e] : 0;
-  const dispute = charge ? links.disputeOf[e] : s.dispute[e];
+function stripeSide(findings: Findings, event: number, rows: readonly number[]): StripeSide {
+  const { side, links, currencies, stripe, text } = findings;
+  const charge = stripe.kind[event] === CHARGE;
+  const refunded = charge ? links.refundedOf[event] : 0;
+  const disputed = charge ? links.disputedOf[event] : 0;
+  const dispute = charge ? links.disputeOf[event] : stripe.dispute[event];
   return {
-    event: EVENT_NAMES[s.kind[e]],
-    object_id: text(s.object[e]),
-    charge_id: charge ? text(s.object[e]) : text(s.charge[e]),
-    payment_intent_id: text(s.intent[e]),
-    checkout_session_id: text(s.session[e]),
-    order_id: text(s.order[e]) ?? text(s.reference[e]),
-    invoice_id: text(s.invoice[e]),
-    customer_id: text(s.customer[e]),
-    amount_minor: s.amount[e],
-    currency: currencies.code(s.currency[e]) || null,
+    event: EVENT_NAMES[stripe.kind[event]],
+    object_id: text(stripe.object[event]),
+    charge_id: charge ? text(stripe.object[event]) : text(stripe.charge[event]),
+    payment_intent_id: text(stripe.intent[event]),
+    checkout_session_id: text(stripe.session[event]),
+    order_id: text(stripe.order[event]) ?? text(stripe.reference[event]),
+    invoice_id: text(stripe.invoice[event]),
+    customer_id: text(stripe.customer[event]),
+    amount_minor: stripe.amount[event],
+    currency: currencies.code(stripe.currency[event]) || null,
     refunded_minor: refunded > 0 ? refunded : null,
     disputed_minor: disputed > 0 ? disputed : null,
     dispute_status: DISPUTE_STATES[dispute] || null,
-    status: charge ? PAYMENT_STATES[s.state[e]] : text(s.category[e]),
-    created: isoTime(s.created[e]),
+    status: charge ? PAYMENT_STATES[stripe.state[event]] : text(stripe.category[event]),
+    created: isoTime(stripe.created[event]),
     rows: rows
-      .map((row) => ({ file: side.files[s.file[row]]?.name ?? "", row: s.row[row] }))
+      .map((row) => ({ file: side.files[stripe.file[row]]?.name ?? "", row: stripe.row[row] }))
       .sort((a, b) => (a.file === b.file ? a.row - b.row : a.file < b.file ? -1 : 1)),
   };
 }
 
-function ledgerSide(findings: Findings, r: number): LedgerSide {
-  const { links, currencies, interner, l, text, granted } = findings;
+function ledgerSide(findings: Findings, record: number): LedgerSide {
+  const { links, currencies, interner, ledger, text, granted } = findings;
   return {
-    record_type: RECORD_TYPES[l.type[r]] as LedgerSide["record_type"],
-    transaction_id: l.transaction[r],
-    lot_id: l.lot[r] || null,
-    user_id: interner.text(l.user[r]),
-    tokens: granted(r),
-    tokens_reversed: links.reversed[r] + links.clawed[r],
-    tokens_remaining: l.remaining[r] < 0 ? null : l.remaining[r],
-    amount_minor: l.amount[r] < 0 ? null : l.amount[r],
-    currency: currencies.code(l.currency[r]) || null,
-    pack_id: text(l.pack[r]),
-    charge_id: text(l.charge[r]),
-    payment_intent_id: text(l.intent[r]),
-    created: isoTime(l.created[r]) as string,
+    record_type: RECORD_TYPES[ledger.type[record]] as LedgerSide["record_type"],
+    transaction_id: ledger.transaction[record],
+    lot_id: ledger.lot[record] || null,
+    user_id: interner.text(ledger.user[record]),
+    tokens: granted(record),
+    tokens_reversed: links.reversed[record] + links.clawed[record],
+    tokens_remaining: ledger.remaining[record] < 0 ? null : ledger.remaining[record],
+    amount_minor: ledger.amount[record] < 0 ? null : ledger.amount[record],
+    currency: currencies.code(ledger.currency[record]) || null,
+    pack_id: text(ledger.pack[record]),
+    charge_id: text(ledger.charge[record]),
+    payment_intent_id: text(ledger.intent[record]),
+    created: isoTime(ledger.created[record]) as string,
   };
 }

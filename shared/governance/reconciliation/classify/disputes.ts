@@ -9,18 +9,19 @@ export type Disputes = ReturnType<typeof disputeClasses>;
 
 /** Disputes: whether tokens followed them. */
 export function disputeClasses(findings: Findings) {
-  const { ledger, links, frame, s, l, stripe, books, sums, disputesInDifference } = findings;
+  const { ledgerTable, links, frame, stripe, ledger, stripePlace, ledgerPlace, sums, disputesInDifference } =
+    findings;
   const { money, eventKey, granted, grantMoney, linkWords, isInPeriod, aboutEvent } = findings;
 
   /** The dispute of one payment against its grants; true where nothing is off. */
   function check(
-    e: number,
+    event: number,
     grants: readonly number[],
     state: number,
     disputed: number,
     paid: number,
   ): boolean {
-    const r = grants[0];
+    const record = grants[0];
     const lot = grants.reduce((most, grant) => Math.max(most, links.lotDispute[grant]), FREE);
     if (state === NO_DISPUTE && lot === FREE) return true;
     let total = 0;
@@ -31,10 +32,10 @@ export function disputeClasses(findings: Findings) {
       total += Math.max(0, granted(grant));
       reversed += links.reversed[grant];
       clawed += links.clawed[grant];
-      left += l.remaining[grant] < 0 ? 1 : l.remaining[grant];
+      left += ledger.remaining[grant] < 0 ? 1 : ledger.remaining[grant];
     }
-    const currency = s.currency[e];
-    const key = eventKey(e);
+    const currency = stripe.currency[event];
+    const key = eventKey(event);
     const draft = (
       name: DifferenceClass,
       tokens: number,
@@ -43,19 +44,23 @@ export function disputeClasses(findings: Findings) {
       words: string,
       correctionTokens: number | null,
     ): false => {
-      stripe[e] = IN_DIFFERENCE;
+      stripePlace[event] = IN_DIFFERENCE;
       for (const grant of grants) {
-        books[grant] = IN_DIFFERENCE;
+        ledgerPlace[grant] = IN_DIFFERENCE;
         disputesInDifference.add(grant);
       }
-      aboutEvent(e, {
+      aboutEvent(event, {
         class: name,
         key,
-        record: r,
+        record,
         amount: name === "DISPUTE_WON_NOT_RESTORED" ? 0 : -disputed,
         currency,
         tokens,
-        trail: [links.claim[r] >= 0 ? linkWords(r, e) : `entry ${l.transaction[r]} ↔ ${key} by charge id`],
+        trail: [
+          links.claim[record] >= 0
+            ? linkWords(record, event)
+            : `entry ${ledger.transaction[record]} ↔ ${key} by charge id`,
+        ],
         explanation,
         action,
         words,
@@ -106,7 +111,8 @@ export function disputeClasses(findings: Findings) {
       case NO_DISPUTE:
         // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
         if (lot !== HELD && lot !== CLAWED) return true;
-        if (links.lotDisputeAt[r] < frame.from || links.lotDisputeAt[r] > frame.coveredTo) return true;
+        if (links.lotDisputeAt[record] < frame.from || links.lotDisputeAt[record] > frame.coveredTo)
+          return true;
         return draft(
           "DISPUTE_WON_NOT_RESTORED",
           lot === CLAWED ? -clawed : 0,
@@ -135,52 +141,57 @@ export function disputeClasses(findings: Findings) {
   const recordOf = (dispute: number): number => {
     if (recordsByDispute === null) {
       recordsByDispute = new Map();
-      for (let r = 0; r < ledger.length; r++) {
-        if (books[r] !== PENDING_ROW || l.dispute[r] === 0) continue;
-        const known = recordsByDispute.get(l.dispute[r]);
-        if (known === undefined || l.transaction[r] > l.transaction[known])
-          recordsByDispute.set(l.dispute[r], r);
+      for (let record = 0; record < ledgerTable.length; record++) {
+        if (ledgerPlace[record] !== PENDING_ROW || ledger.dispute[record] === 0) continue;
+        const known = recordsByDispute.get(ledger.dispute[record]);
+        if (known === undefined || ledger.transaction[record] > ledger.transaction[known])
+          recordsByDispute.set(ledger.dispute[record], record);
       }
     }
     return recordsByDispute.get(dispute) ?? -1;
   };
 
   /** A dispute whose charge is not in the files. */
-  function takeLoose(e: number): void {
-    const record = recordOf(s.object[e]);
+  function takeLoose(event: number): void {
+    const record = recordOf(stripe.object[event]);
     const byRecord = record >= 0 ? links.grantOf[record] : -1;
     const grants: number[] = [];
     if (byRecord >= 0) grants.push(byRecord);
-    else if (s.charge[e] !== 0)
-      for (let r = firstOf(links.grantsByCharge(), s.charge[e]); r >= 0; r = links.grantsByCharge().next[r])
-        if (!links.void[r]) grants.push(r);
+    else if (stripe.charge[event] !== 0)
+      for (
+        let record = firstOf(links.grantsByCharge(), stripe.charge[event]);
+        record >= 0;
+        record = links.grantsByCharge().next[record]
+      )
+        if (!links.void[record]) grants.push(record);
     if (grants.length > 0) {
-      stripe[e] = MATCHED;
+      stripePlace[event] = MATCHED;
       let paid = 0;
-      for (const r of grants) paid += grantMoney(r);
-      if (check(e, grants, s.dispute[e], s.amount[e], paid)) sums.byPass[1] = sums.byPass[1] + 1;
+      for (const record of grants) paid += grantMoney(record);
+      if (check(event, grants, stripe.dispute[event], stripe.amount[event], paid))
+        sums.byPass[1] = sums.byPass[1] + 1;
       return;
     }
-    const created = s.created[e];
-    if (s.dispute[e] === INQUIRY || s.dispute[e] === WON) {
-      stripe[e] = exclude("not_covered");
+    const created = stripe.created[event];
+    if (stripe.dispute[event] === INQUIRY || stripe.dispute[event] === WON) {
+      stripePlace[event] = exclude("not_covered");
       return;
     }
     if (!isInPeriod(created)) {
-      stripe[e] = exclude("outside_period");
+      stripePlace[event] = exclude("outside_period");
       return;
     }
     if (record >= 0) {
-      stripe[e] = MATCHED;
+      stripePlace[event] = MATCHED;
       return;
     }
-    stripe[e] = IN_DIFFERENCE;
-    aboutEvent(e, {
+    stripePlace[event] = IN_DIFFERENCE;
+    aboutEvent(event, {
       class: "ORPHAN",
-      amount: -s.amount[e],
+      amount: -stripe.amount[event],
       occurred: created,
       trail: ["no grant by dispute or charge id"],
-      explanation: `A dispute over ${money(s.amount[e], s.currency[e])} for a payment that neither the files nor the ledger know.`,
+      explanation: `A dispute over ${money(stripe.amount[event], stripe.currency[event])} for a payment that neither the files nor the ledger know.`,
       action: "investigate",
       words: "Add the Payments export, or find the payment in Stripe by hand.",
     });

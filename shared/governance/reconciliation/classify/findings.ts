@@ -61,16 +61,16 @@ export type Findings = ReturnType<typeof createFindings>;
 
 export function createFindings(
   side: StripeSide,
-  ledger: LedgerTable,
+  ledgerTable: LedgerTable,
   links: Links,
   interner: Interner,
   currencies: Currencies,
   frame: Frame,
   options: ReconcileOptions,
 ) {
-  const s = side.table.columns;
-  const l = ledger.columns;
-  const { stripeDisposition: stripe, ledgerDisposition: books } = links;
+  const stripe = side.table.columns;
+  const ledger = ledgerTable.columns;
+  const { stripeDisposition: stripePlace, ledgerDisposition: ledgerPlace } = links;
   const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
   const drafts: Draft[] = [];
   const tally = (
@@ -102,62 +102,65 @@ export function createFindings(
   };
   const money = (amount: number, currency: number): string =>
     formatMoney(amount, currencies.code(currency) || "xxx");
-  const eventKey = (e: number): string =>
-    text(s.object[e]) ??
-    text(s.intent[e]) ??
-    text(s.session[e]) ??
-    text(s.transaction[e]) ??
-    `no-id-${isoTime(s.created[e]) ?? "no-time"}-${s.amount[e]}-${text(s.customer[e]) ?? "nobody"}`;
-  const grantKey = (r: number): string => `entry-${l.transaction[r]}`;
-  const paymentOf = (e: number): string => `${EVENT_NAMES[s.kind[e]]} ${eventKey(e)}`;
-  const granted = (r: number): number => l.tokens[r] + links.adjusted[r];
-  const grantMoney = (r: number): number => Math.max(0, l.amount[r]);
+  const eventKey = (event: number): string =>
+    text(stripe.object[event]) ??
+    text(stripe.intent[event]) ??
+    text(stripe.session[event]) ??
+    text(stripe.transaction[event]) ??
+    `no-id-${isoTime(stripe.created[event]) ?? "no-time"}-${stripe.amount[event]}-${text(stripe.customer[event]) ?? "nobody"}`;
+  const grantKey = (record: number): string => `entry-${ledger.transaction[record]}`;
+  const paymentOf = (event: number): string => `${EVENT_NAMES[stripe.kind[event]]} ${eventKey(event)}`;
+  const granted = (record: number): number => ledger.tokens[record] + links.adjusted[record];
+  const grantMoney = (record: number): number => Math.max(0, ledger.amount[record]);
   /** Tokens of a grant that nothing has taken back yet. */
-  const stillGranted = (r: number): number => Math.max(0, granted(r) - links.reversed[r] - links.clawed[r]);
-  const paidInBridge = (e: number): void => tally(sums.stripe, s.currency[e], s.amount[e]);
-  const grantInBridge = (r: number): void => tally(sums.ledger, l.currency[r], grantMoney(r));
-  const linkWords = (r: number, e: number): string =>
-    `entry ${l.transaction[r]} ↔ ${eventKey(e)} by ${PASSES[links.claimPass[r]]}`;
+  const stillGranted = (record: number): number =>
+    Math.max(0, granted(record) - links.reversed[record] - links.clawed[record]);
+  const paidInBridge = (event: number): void =>
+    tally(sums.stripe, stripe.currency[event], stripe.amount[event]);
+  const grantInBridge = (record: number): void =>
+    tally(sums.ledger, ledger.currency[record], grantMoney(record));
+  const linkWords = (record: number, event: number): string =>
+    `entry ${ledger.transaction[record]} ↔ ${eventKey(event)} by ${PASSES[links.claimPass[record]]}`;
   const isInPeriod = (time: number): boolean => time >= frame.from && time < frame.to;
 
   /** A difference about a row of Stripe's. */
-  function aboutEvent(e: number, told: Told): void {
+  function aboutEvent(event: number, told: Told): void {
     drafts.push({
-      key: eventKey(e),
-      event: e,
+      key: eventKey(event),
+      event,
       record: -1,
       amount: 0,
-      currency: s.currency[e],
+      currency: stripe.currency[event],
       tokens: 0,
-      occurred: s.created[e],
+      occurred: stripe.created[event],
       ...told,
     });
   }
   /** A grant whose money has no counterpart: off the bridge with it. `e` is the payment it is about, −1 for none. */
-  function aboutGrant(r: number, e: number, told: Told): void {
-    books[r] = IN_DIFFERENCE;
-    grantInBridge(r);
-    bridge(told.class, l.currency[r], -grantMoney(r));
+  function aboutGrant(record: number, event: number, told: Told): void {
+    ledgerPlace[record] = IN_DIFFERENCE;
+    grantInBridge(record);
+    bridge(told.class, ledger.currency[record], -grantMoney(record));
     drafts.push({
-      key: grantKey(r),
-      event: e,
-      record: r,
-      amount: -grantMoney(r),
-      currency: l.currency[r],
+      key: grantKey(record),
+      event,
+      record,
+      amount: -grantMoney(record),
+      currency: ledger.currency[record],
       tokens: 0,
-      occurred: l.created[r],
+      occurred: ledger.created[record],
       ...told,
     });
   }
   /** As aboutGrant, for tokens that are to be taken back. */
   function reverseGrant(
-    r: number,
-    e: number,
+    record: number,
+    event: number,
     told: Omit<Told, "action" | "words">,
     words: (back: string) => string,
   ): void {
-    const back = stillGranted(r);
-    aboutGrant(r, e, {
+    const back = stillGranted(record);
+    aboutGrant(record, event, {
       ...told,
       action: "reverse",
       words: words(count(back)),
@@ -168,15 +171,15 @@ export function createFindings(
 
   return {
     side,
-    ledger,
+    ledgerTable,
     links,
     interner,
     currencies,
     frame,
-    s,
-    l,
     stripe,
-    books,
+    ledger,
+    stripePlace,
+    ledgerPlace,
     drafts,
     sums,
     tally,

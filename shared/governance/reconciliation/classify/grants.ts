@@ -6,26 +6,38 @@ export type Grants = ReturnType<typeof grantClasses>;
 
 /** Grants that no payment stands behind. */
 export function grantClasses(findings: Findings) {
-  const { side, ledger, links, frame, l, s, books, text, granted, linkWords, isInPeriod } = findings;
+  const {
+    side,
+    ledgerTable,
+    links,
+    frame,
+    ledger,
+    stripe,
+    ledgerPlace,
+    text,
+    granted,
+    linkWords,
+    isInPeriod,
+  } = findings;
   const { aboutGrant, reverseGrant } = findings;
   const isAnyPaymentTold = side.has.payments || side.has.cash;
 
   /** `e`: a payment that failed; −1 where there is none at all. */
-  function grantedNotPaid(r: number, e: number): void {
+  function grantedNotPaid(record: number, event: number): void {
     reverseGrant(
-      r,
-      e,
+      record,
+      event,
       {
         class: "GRANTED_NOT_PAID",
         trail: [
-          e >= 0
-            ? linkWords(r, e)
+          event >= 0
+            ? linkWords(record, event)
             : "no payment by charge, payment intent, checkout session, order or invoice",
         ],
         explanation:
-          e >= 0
-            ? `${count(granted(r))} tokens were granted, but the payment failed or was never made (${text(s.category[e]) ?? "not paid"}).`
-            : `${count(granted(r))} tokens were granted, but Stripe's files have no payment for them${l.created[r] > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
+          event >= 0
+            ? `${count(granted(record))} tokens were granted, but the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"}).`
+            : `${count(granted(record))} tokens were granted, but Stripe's files have no payment for them${ledger.created[record] > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
       },
       (back) => `Take back ${back} tokens, or reclassify the lot as promotional.`,
     );
@@ -34,17 +46,18 @@ export function grantClasses(findings: Findings) {
   /** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
   function standingByLine(): ReadonlyMap<number, number> {
     const lines = new Map<number, number>();
-    const isUnclaimed = (r: number): number => (links.claim[r] >= 0 ? 0 : 1);
-    for (let r = 0; r < ledger.length; r++) {
-      const line = l.line[r];
-      if (line === 0 || l.type[r] !== GRANT || l.kind[r] !== SUBSCRIPTION_GRANT) continue;
-      if (links.void[r] || books[r] === DUPLICATE) continue;
+    const isUnclaimed = (record: number): number => (links.claim[record] >= 0 ? 0 : 1);
+    for (let record = 0; record < ledgerTable.length; record++) {
+      const line = ledger.line[record];
+      if (line === 0 || ledger.type[record] !== GRANT || ledger.kind[record] !== SUBSCRIPTION_GRANT) continue;
+      if (links.void[record] || ledgerPlace[record] === DUPLICATE) continue;
       const known = lines.get(line);
       if (
         known === undefined ||
-        (isUnclaimed(r) - isUnclaimed(known) || l.transaction[r] - l.transaction[known]) < 0
+        (isUnclaimed(record) - isUnclaimed(known) || ledger.transaction[record] - ledger.transaction[known]) <
+          0
       )
-        lines.set(line, r);
+        lines.set(line, record);
     }
     return lines;
   }
@@ -52,36 +65,38 @@ export function grantClasses(findings: Findings) {
   /** Every grant that no charge was claimed by. */
   function judgeUnclaimed(): void {
     const lines = standingByLine();
-    for (let r = 0; r < ledger.length; r++) {
-      if (books[r] !== PENDING_ROW || l.type[r] !== GRANT) continue;
-      const twin = l.line[r] === 0 ? undefined : lines.get(l.line[r]);
-      if (links.void[r]) books[r] = exclude(granted(r) === 0 ? "voided" : "promotional");
-      else if (l.test[r])
+    for (let record = 0; record < ledgerTable.length; record++) {
+      if (ledgerPlace[record] !== PENDING_ROW || ledger.type[record] !== GRANT) continue;
+      const twin = ledger.line[record] === 0 ? undefined : lines.get(ledger.line[record]);
+      if (links.void[record]) ledgerPlace[record] = exclude(granted(record) === 0 ? "voided" : "promotional");
+      else if (ledger.test[record])
         reverseGrant(
-          r,
+          record,
           -1,
           {
             class: "TEST_MODE_LEAK",
-            trail: [`entry ${l.transaction[r]} comes from test mode`],
+            trail: [`entry ${ledger.transaction[record]} comes from test mode`],
             explanation: "Tokens were granted for a payment in Stripe's test mode: no money was paid.",
           },
           (back) => `Take back ${back} tokens, and find out why the live ledger takes test events.`,
         );
-      else if (twin !== undefined && twin !== r)
+      else if (twin !== undefined && twin !== record)
         reverseGrant(
-          r,
+          record,
           -1,
           {
             class: "SUB_PERIOD_OVERLAP",
-            trail: [`invoice line ${text(l.line[r])} was granted already by entry ${l.transaction[twin]}`],
-            explanation: `One invoiced period was granted twice: entries ${l.transaction[twin]} and ${l.transaction[r]}.`,
+            trail: [
+              `invoice line ${text(ledger.line[record])} was granted already by entry ${ledger.transaction[twin]}`,
+            ],
+            explanation: `One invoiced period was granted twice: entries ${ledger.transaction[twin]} and ${ledger.transaction[record]}.`,
           },
-          (back) => `Take back ${back} tokens of entry ${l.transaction[r]}.`,
+          (back) => `Take back ${back} tokens of entry ${ledger.transaction[record]}.`,
         );
-      else if (!isAnyPaymentTold) books[r] = exclude("not_covered");
-      else if (!isInPeriod(l.created[r])) books[r] = exclude("outside_period");
-      else if (l.created[r] > frame.coveredTo)
-        aboutGrant(r, -1, {
+      else if (!isAnyPaymentTold) ledgerPlace[record] = exclude("not_covered");
+      else if (!isInPeriod(ledger.created[record])) ledgerPlace[record] = exclude("outside_period");
+      else if (ledger.created[record] > frame.coveredTo)
+        aboutGrant(record, -1, {
           class: "TIMING",
           trail: ["the Stripe files do not reach this time"],
           explanation:
@@ -90,7 +105,7 @@ export function grantClasses(findings: Findings) {
           words: "Carry forward, or bring an export that covers it.",
           blocks: false,
         });
-      else grantedNotPaid(r, -1);
+      else grantedNotPaid(record, -1);
     }
   }
 

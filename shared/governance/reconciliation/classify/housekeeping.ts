@@ -15,84 +15,85 @@ import type { Findings } from "./findings.ts";
 
 /** Rows of Stripe's that say nothing about tokens. Answers those whose own arithmetic is off, whatever else they are. */
 export function setAside(findings: Findings): ReadonlySet<number> {
-  const { side, links, currencies, s, stripe, text, money, eventKey, paymentOf, aboutEvent } = findings;
+  const { side, links, currencies, stripe, stripePlace, text, money, eventKey, paymentOf, aboutEvent } =
+    findings;
   const feeRows = new Set<number>();
-  for (const e of new Set(links.conflicts))
-    aboutEvent(e, {
+  for (const event of new Set(links.conflicts))
+    aboutEvent(event, {
       class: "ORPHAN",
-      key: `${eventKey(e)}-${s.amount[e]}-${currencies.code(s.currency[e])}`,
-      amount: s.amount[e],
-      occurred: s.created[e],
-      trail: [`${eventKey(e)} stands twice in one file, with different amounts`],
-      explanation: `Two rows of one file claim the id ${eventKey(e)} and disagree. The other row was used.`,
+      key: `${eventKey(event)}-${stripe.amount[event]}-${currencies.code(stripe.currency[event])}`,
+      amount: stripe.amount[event],
+      occurred: stripe.created[event],
+      trail: [`${eventKey(event)} stands twice in one file, with different amounts`],
+      explanation: `Two rows of one file claim the id ${eventKey(event)} and disagree. The other row was used.`,
       action: "investigate",
       words: "Export the file again; if both rows come back, ask Stripe.",
     });
-  for (let e = 0; e < side.table.length; e++) {
-    if (links.cashCounts[e] === 1) checkRow(e);
-    if (stripe[e] !== PENDING_ROW) continue;
-    if (s.foreign[e]) stripe[e] = exclude("other_account");
-    else if (s.test[e]) testMode(e);
+  for (let event = 0; event < side.table.length; event++) {
+    if (links.cashCounts[event] === 1) checkRow(event);
+    if (stripePlace[event] !== PENDING_ROW) continue;
+    if (stripe.foreign[event]) stripePlace[event] = exclude("other_account");
+    else if (stripe.test[event]) testMode(event);
     else
-      switch (s.kind[e]) {
+      switch (stripe.kind[event]) {
         case FEE:
-          stripe[e] = exclude("fee");
+          stripePlace[event] = exclude("fee");
           break;
         case PAYOUT:
-          stripe[e] = exclude("payout");
+          stripePlace[event] = exclude("payout");
           break;
         case OTHER:
-          stripe[e] = exclude("other_movement");
+          stripePlace[event] = exclude("other_movement");
           break;
         case UNKNOWN:
-          unknownRow(e);
+          unknownRow(event);
           break;
         case CHARGE:
-          if (s.state[e] === NOT_PAID) {
-            if (links.claims.first[e] < 0) stripe[e] = exclude("not_paid");
-          } else if (s.state[e] === PENDING) stripe[e] = exclude("pending");
-          else if (s.state[e] === UNCAPTURED) stripe[e] = exclude("not_captured");
+          if (stripe.state[event] === NOT_PAID) {
+            if (links.claims.first[event] < 0) stripePlace[event] = exclude("not_paid");
+          } else if (stripe.state[event] === PENDING) stripePlace[event] = exclude("pending");
+          else if (stripe.state[event] === UNCAPTURED) stripePlace[event] = exclude("not_captured");
           break;
       }
   }
   return feeRows;
 
-  function checkRow(e: number): void {
-    const off = s.cash[e] - s.fee[e] - s.net[e];
+  function checkRow(event: number): void {
+    const off = stripe.cash[event] - stripe.fee[event] - stripe.net[event];
     if (off === 0) return;
-    const currency = s.cashCurrency[e];
-    if (stripe[e] === PENDING_ROW || stripe[e] === MATCHED) feeRows.add(e);
-    aboutEvent(e, {
+    const currency = stripe.cashCurrency[event];
+    if (stripePlace[event] === PENDING_ROW || stripePlace[event] === MATCHED) feeRows.add(event);
+    aboutEvent(event, {
       class: "FEE_VARIANCE",
-      key: text(s.transaction[e]) ?? eventKey(e),
+      key: text(stripe.transaction[event]) ?? eventKey(event),
       amount: off,
       currency,
       trail: [
-        `gross ${money(s.cash[e], currency)} − fee ${money(s.fee[e], currency)} ≠ net ${money(s.net[e], currency)}`,
+        `gross ${money(stripe.cash[event], currency)} − fee ${money(stripe.fee[event], currency)} ≠ net ${money(stripe.net[event], currency)}`,
       ],
       explanation: `Gross less fee is not net in this row: ${money(off, currency)} is missing. The tie-out is blocked.`,
       action: "investigate",
       words: "Export the file again; a damaged or edited row is the usual cause.",
     });
   }
-  function testMode(e: number): void {
-    stripe[e] = IN_DIFFERENCE;
-    aboutEvent(e, {
+  function testMode(event: number): void {
+    stripePlace[event] = IN_DIFFERENCE;
+    aboutEvent(event, {
       class: "TEST_MODE_LEAK",
-      trail: [`${text(s.session[e]) ?? eventKey(e)} is of test mode`],
-      explanation: `${paymentOf(e)} is a test payment in a live export. It was left out.`,
+      trail: [`${text(stripe.session[event]) ?? eventKey(event)} is of test mode`],
+      explanation: `${paymentOf(event)} is a test payment in a live export. It was left out.`,
       action: "exclude",
       words: "Leave it out, and find out why a test row is in a live export.",
       blocks: false,
     });
   }
-  function unknownRow(e: number): void {
-    stripe[e] = IN_DIFFERENCE;
-    const category = text(s.category[e]) ?? "(empty)";
-    const amount = s.amount[e];
-    aboutEvent(e, {
+  function unknownRow(event: number): void {
+    stripePlace[event] = IN_DIFFERENCE;
+    const category = text(stripe.category[event]) ?? "(empty)";
+    const amount = stripe.amount[event];
+    aboutEvent(event, {
       class: "UNKNOWN_CATEGORY",
-      key: text(s.transaction[e]) ?? eventKey(e),
+      key: text(stripe.transaction[event]) ?? eventKey(event),
       amount,
       trail: [`status or category "${category}"`],
       explanation: `"${category}" is a status or category that is not known here, so nothing can be said about its tokens.`,
@@ -104,47 +105,51 @@ export function setAside(findings: Findings): ReadonlySet<number> {
 
 /** What is left of the ledger: records that follow a grant go where it went. */
 export function placeFollowers(findings: Findings): void {
-  const { side, ledger, links, l, books, isInPeriod, grantKey, drafts } = findings;
+  const { side, ledgerTable, links, ledger, ledgerPlace, isInPeriod, grantKey, drafts } = findings;
   const { matchedRefunds, disputedRefunds, refundsInDifference, disputesInDifference } = findings;
-  for (let r = 0; r < ledger.length; r++) {
-    if (books[r] !== PENDING_ROW) continue;
-    const grant = links.grantOf[r];
-    const type = l.type[r];
-    if (matchedRefunds.has(r)) books[r] = MATCHED;
-    else if (disputedRefunds.has(r)) books[r] = IN_DIFFERENCE;
+  for (let record = 0; record < ledgerTable.length; record++) {
+    if (ledgerPlace[record] !== PENDING_ROW) continue;
+    const grant = links.grantOf[record];
+    const type = ledger.type[record];
+    if (matchedRefunds.has(record)) ledgerPlace[record] = MATCHED;
+    else if (disputedRefunds.has(record)) ledgerPlace[record] = IN_DIFFERENCE;
     else if (grant < 0) {
-      if (isInPeriod(l.created[r])) orphanRecord(r);
-      else books[r] = exclude("outside_period");
+      if (isInPeriod(ledger.created[record])) orphanRecord(record);
+      else ledgerPlace[record] = exclude("outside_period");
     } else if (type === ADJUSTMENT || type === RELABEL || type === PROMOTIONAL)
-      books[r] = exclude("correction");
-    else if (links.void[grant]) books[r] = exclude("voided");
+      ledgerPlace[record] = exclude("correction");
+    else if (links.void[grant]) ledgerPlace[record] = exclude("voided");
     else if (type === REFUND_RECORD || type === RESTORATION)
-      books[r] = refundsInDifference.has(grant) ? IN_DIFFERENCE : settledWith(grant, side.has.refunds);
+      ledgerPlace[record] = refundsInDifference.has(grant)
+        ? IN_DIFFERENCE
+        : settledWith(grant, side.has.refunds);
     else if (type === HOLD || type === RELEASE || type === CLAWBACK)
-      books[r] = disputesInDifference.has(grant) ? IN_DIFFERENCE : settledWith(grant, side.has.disputes);
+      ledgerPlace[record] = disputesInDifference.has(grant)
+        ? IN_DIFFERENCE
+        : settledWith(grant, side.has.disputes);
   }
 
   function settledWith(grant: number, told: boolean): number {
     if (links.claim[grant] >= 0 && told) return MATCHED;
-    return books[grant] === IN_DIFFERENCE || books[grant] === MATCHED
+    return ledgerPlace[grant] === IN_DIFFERENCE || ledgerPlace[grant] === MATCHED
       ? told
-        ? books[grant]
+        ? ledgerPlace[grant]
         : exclude("not_covered")
       : exclude("not_covered");
   }
-  function orphanRecord(r: number): void {
-    books[r] = IN_DIFFERENCE;
+  function orphanRecord(record: number): void {
+    ledgerPlace[record] = IN_DIFFERENCE;
     drafts.push({
       class: "ORPHAN",
-      key: grantKey(r),
+      key: grantKey(record),
       event: -1,
-      record: r,
+      record,
       amount: 0,
-      currency: l.currency[r],
-      tokens: l.tokens[r],
-      occurred: l.created[r],
+      currency: ledger.currency[record],
+      tokens: ledger.tokens[record],
+      occurred: ledger.created[record],
       trail: ["no grant by lot or charge"],
-      explanation: `A ledger entry (${RECORD_TYPES[l.type[r]]}) that belongs to no grant the ledger gave.`,
+      explanation: `A ledger entry (${RECORD_TYPES[ledger.type[record]]}) that belongs to no grant the ledger gave.`,
       action: "investigate",
       words: "Look the entry up in the ledger.",
     });

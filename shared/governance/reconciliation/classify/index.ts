@@ -20,28 +20,28 @@ export interface Classified {
 /** Gives every row of both sides its place: matched, in a difference of one class, or excluded with a reason. */
 export function classify(...sides: Parameters<typeof createFindings>): Classified {
   const findings = createFindings(...sides);
-  const { side, links, s, stripe } = findings;
+  const { side, links, stripe, stripePlace } = findings;
   const refunds = refundClasses(findings);
   const disputes = disputeClasses(findings);
   const grants = grantClasses(findings);
 
   const feeRows = setAside(findings);
   classifyPayments(findings, refunds, disputes, grants);
-  for (let e = 0; e < side.table.length; e++) {
-    if (stripe[e] !== PENDING_ROW) continue;
-    const kind = s.kind[e];
+  for (let event = 0; event < side.table.length; event++) {
+    if (stripePlace[event] !== PENDING_ROW) continue;
+    const kind = stripe.kind[event];
     const isRefund = kind === REFUND || kind === REFUND_FAILURE;
     if (!isRefund && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
-    const charge = links.chargeOf[e];
+    const charge = links.chargeOf[event];
     // Judged with its charge, and goes where the charge went.
-    if (charge >= 0) stripe[e] = stripe[charge];
-    else if (isRefund) refunds.takeLoose(e);
-    else disputes.takeLoose(e);
+    if (charge >= 0) stripePlace[event] = stripePlace[charge];
+    else if (isRefund) refunds.takeLoose(event);
+    else disputes.takeLoose(event);
   }
   refunds.judgeLoose();
   grants.judgeUnclaimed();
   placeFollowers(findings);
-  for (const e of feeRows) if (stripe[e] !== PENDING_ROW) stripe[e] = IN_DIFFERENCE;
+  for (const event of feeRows) if (stripePlace[event] !== PENDING_ROW) stripePlace[event] = IN_DIFFERENCE;
   suggest(findings);
   return { differences: writeDifferences(findings), sums: findings.sums };
 }

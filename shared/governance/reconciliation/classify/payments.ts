@@ -16,7 +16,7 @@ export function classifyPayments(
   disputes: Disputes,
   grants: Grants,
 ): void {
-  const { side, links, currencies, frame, s, l, stripe, books, sums, packs } = findings;
+  const { side, links, currencies, frame, stripe, ledger, stripePlace, ledgerPlace, sums, packs } = findings;
   const { tally, bridge, text, money, eventKey, grantKey, paymentOf, granted, grantMoney } = findings;
   const { paidInBridge, grantInBridge, linkWords, isInPeriod, aboutEvent, reverseGrant } = findings;
   const events = side.table.length;
@@ -24,50 +24,57 @@ export function classifyPayments(
   /** The one grant of nearly every charge, without a list each time. */
   const only: number[] = [0];
 
-  for (let e = 0; e < events; e++) {
-    if (s.kind[e] !== CHARGE || stripe[e] !== PENDING_ROW) continue;
-    const first = links.claims.first[e];
-    if (s.state[e] === NOT_PAID) {
-      for (let r = first; r >= 0; r = links.claims.next[r]) grants.grantedNotPaid(r, e);
-      stripe[e] = IN_DIFFERENCE;
-    } else if (first < 0) unclaimedCharge(e);
-    else claimedCharge(e, first);
+  for (let event = 0; event < events; event++) {
+    if (stripe.kind[event] !== CHARGE || stripePlace[event] !== PENDING_ROW) continue;
+    const first = links.claims.first[event];
+    if (stripe.state[event] === NOT_PAID) {
+      for (let record = first; record >= 0; record = links.claims.next[record])
+        grants.grantedNotPaid(record, event);
+      stripePlace[event] = IN_DIFFERENCE;
+    } else if (first < 0) unclaimedCharge(event);
+    else claimedCharge(event, first);
   }
 
-  function packPaidFor(e: number): PackPrice | null {
-    const time = s.created[e];
-    return packs.named(s.pack[e], time) ?? packs.costing(s.amount[e], s.currency[e], time);
+  function packPaidFor(event: number): PackPrice | null {
+    const time = stripe.created[event];
+    return (
+      packs.named(stripe.pack[event], time) ??
+      packs.costing(stripe.amount[event], stripe.currency[event], time)
+    );
   }
 
-  function unclaimedCharge(e: number): void {
-    const amount = s.amount[e];
-    const currency = s.currency[e];
-    const created = s.created[e];
+  function unclaimedCharge(event: number): void {
+    const amount = stripe.amount[event];
+    const currency = stripe.currency[event];
+    const created = stripe.created[event];
     if (!isInPeriod(created)) {
-      stripe[e] = exclude("outside_period");
+      stripePlace[event] = exclude("outside_period");
       return;
     }
-    const sibling = siblingOf(e);
-    if (links.refundedOf[e] >= amount || (links.disputeOf[e] === LOST && links.disputedOf[e] >= amount)) {
-      stripe[e] = exclude("refunded_in_full");
+    const sibling = siblingOf(event);
+    if (
+      links.refundedOf[event] >= amount ||
+      (links.disputeOf[event] === LOST && links.disputedOf[event] >= amount)
+    ) {
+      stripePlace[event] = exclude("refunded_in_full");
       return;
     }
-    stripe[e] = IN_DIFFERENCE;
-    paidInBridge(e);
+    stripePlace[event] = IN_DIFFERENCE;
+    paidInBridge(event);
     const tried = `no grant by ${
       [
-        s.object[e] && "charge",
-        s.intent[e] && "payment intent",
-        s.session[e] && "checkout session",
-        (s.order[e] || s.reference[e]) && "order",
-        s.invoice[e] && "invoice",
+        stripe.object[event] && "charge",
+        stripe.intent[event] && "payment intent",
+        stripe.session[event] && "checkout session",
+        (stripe.order[event] || stripe.reference[event]) && "order",
+        stripe.invoice[event] && "invoice",
       ]
         .filter(Boolean)
         .join(", ") || "any id: the row has none"
     }`;
     if (created > frame.grantedBy) {
       bridge("TIMING", currency, amount);
-      aboutEvent(e, {
+      aboutEvent(event, {
         class: "TIMING",
         amount,
         trail: [tried],
@@ -80,38 +87,38 @@ export function classifyPayments(
     }
     if (sibling >= 0) {
       bridge("DUPLICATE_CHARGE", currency, amount);
-      aboutEvent(e, {
+      aboutEvent(event, {
         class: "DUPLICATE_CHARGE",
         amount,
         trail: [tried, `same order as ${paymentOf(sibling)}`],
-        explanation: `The customer was charged twice for one order: ${eventKey(e)} and ${eventKey(sibling)}. Tokens were granted for one at most.`,
+        explanation: `The customer was charged twice for one order: ${eventKey(event)} and ${eventKey(sibling)}. Tokens were granted for one at most.`,
         action: "propose_refund",
-        words: `Refund ${money(amount, currency)} of ${eventKey(e)} in Stripe.`,
+        words: `Refund ${money(amount, currency)} of ${eventKey(event)} in Stripe.`,
         correctionTokens: 0,
         correctionAmount: amount,
       });
       return;
     }
     // A subscription's tokens are its plan's: the price of a pack that happens to be the same says nothing.
-    const pack = s.invoice[e] === 0 ? packPaidFor(e) : null;
-    const refunded = links.refundedOf[e];
+    const pack = stripe.invoice[event] === 0 ? packPaidFor(event) : null;
+    const refunded = links.refundedOf[event];
     const due = pack ? pack.tokens - proRata(pack.tokens, refunded, amount) : null;
-    const subscription = s.invoice[e] !== 0;
+    const subscription = stripe.invoice[event] !== 0;
     const name = subscription ? "SUB_PERIOD_GAP" : "PAID_NOT_GRANTED";
     bridge(name, currency, amount);
-    aboutEvent(e, {
+    aboutEvent(event, {
       class: name,
       amount,
       tokens: due === null ? 0 : -due,
       trail: [tried],
       explanation: subscription
-        ? `Invoice ${text(s.invoice[e])} was paid (${money(amount, currency)}), and its period was never granted.`
+        ? `Invoice ${text(stripe.invoice[event])} was paid (${money(amount, currency)}), and its period was never granted.`
         : `${money(amount, currency)} was paid and captured, and no tokens were granted for it.`,
       action: "grant",
       words:
         due === null
-          ? `Grant what was bought, keyed on ${eventKey(e)}; the pack cannot be told from the file.`
-          : `Grant ${count(due)} tokens (pack ${pack?.pack_id}${refunded > 0 ? ", less what was refunded" : ""}), keyed on ${eventKey(e)}.`,
+          ? `Grant what was bought, keyed on ${eventKey(event)}; the pack cannot be told from the file.`
+          : `Grant ${count(due)} tokens (pack ${pack?.pack_id}${refunded > 0 ? ", less what was refunded" : ""}), keyed on ${eventKey(event)}.`,
       correctionTokens: pack?.tokens ?? null,
       packId: pack?.pack_id ?? null,
     });
@@ -121,19 +128,19 @@ export function classifyPayments(
    * Another paid charge of the same order, session, intent or invoice: the oldest that was granted, else the oldest.
    * None for the oldest itself, so that one of several unpaid-for tokens is still to be granted.
    */
-  function siblingOf(e: number): number {
+  function siblingOf(event: number): number {
     let found = -1;
     for (const name of ["order", "session", "intent", "invoice"] as const) {
-      const key = s[name][e];
+      const key = stripe[name][event];
       if (key === 0) continue;
       const best = bestOf(name, key);
-      if (best !== e && best >= 0 && (found < 0 || better(best, found))) found = best;
+      if (best !== event && best >= 0 && (found < 0 || better(best, found))) found = best;
     }
     return found;
   }
   function better(a: number, b: number): boolean {
     const claimed = (x: number): number => (links.claims.first[x] >= 0 ? 0 : 1);
-    const off = claimed(a) - claimed(b) || s.created[a] - s.created[b];
+    const off = claimed(a) - claimed(b) || stripe.created[a] - stripe.created[b];
     return off < 0 || (off === 0 && eventKey(a) < eventKey(b));
   }
   function bestOf(name: "order" | "session" | "intent" | "invoice", key: number): number {
@@ -142,59 +149,63 @@ export function classifyPayments(
     const index = links.chargesBy(name);
     let best = -1;
     for (let other = firstOf(index, key); other >= 0; other = index?.next[other] ?? -1) {
-      if (s.state[other] !== PAID || s.test[other]) continue;
+      if (stripe.state[other] !== PAID || stripe.test[other]) continue;
       if (best < 0 || better(other, best)) best = other;
     }
     bestByKey.set(`${name}/${key}`, best);
     return best;
   }
 
-  function claimedCharge(e: number, first: number): void {
-    stripe[e] = MATCHED;
-    paidInBridge(e);
+  function claimedCharge(event: number, first: number): void {
+    stripePlace[event] = MATCHED;
+    paidInBridge(event);
     if (links.claims.next[first] < 0) {
-      compare(e, first);
+      compare(event, first);
       only[0] = first;
-      follow(e, only);
+      follow(event, only);
       return;
     }
     const claimants: number[] = [];
-    for (let r = first; r >= 0; r = links.claims.next[r]) claimants.push(r);
+    for (let record = first; record >= 0; record = links.claims.next[record]) claimants.push(record);
     claimants.sort(
       (a, b) =>
         links.claimPass[a] - links.claimPass[b] ||
-        l.created[a] - l.created[b] ||
-        l.transaction[a] - l.transaction[b],
+        ledger.created[a] - ledger.created[b] ||
+        ledger.transaction[a] - ledger.transaction[b],
     );
-    const chosen = exactSubset(claimants, e);
-    const kept = chosen ?? [claimants.find((r) => grantMoney(r) === s.amount[e]) ?? claimants[0]];
+    const chosen = exactSubset(claimants, event);
+    const kept = chosen ?? [
+      claimants.find((record) => grantMoney(record) === stripe.amount[event]) ?? claimants[0],
+    ];
     const keptSet = new Set(kept);
     if (chosen && chosen.length > 1) {
       sums.byPass[6] = sums.byPass[6] + chosen.length;
-      tally(sums.matched, s.currency[e], s.amount[e]);
-      for (const r of chosen) {
-        books[r] = MATCHED;
-        grantInBridge(r);
-        quantity(e, r);
+      tally(sums.matched, stripe.currency[event], stripe.amount[event]);
+      for (const record of chosen) {
+        ledgerPlace[record] = MATCHED;
+        grantInBridge(record);
+        quantity(event, record);
       }
-    } else compare(e, kept[0]);
-    for (const r of claimants) if (!keptSet.has(r)) duplicateGrant(e, r, kept);
-    follow(e, kept);
+    } else compare(event, kept[0]);
+    for (const record of claimants) if (!keptSet.has(record)) duplicateGrant(event, record, kept);
+    follow(event, kept);
   }
 
   /** The first set of grants, oldest first, whose money adds up to the charge; none for more than 12. */
-  function exactSubset(claimants: number[], e: number): number[] | null {
-    const target = s.amount[e];
-    const usable = claimants.filter((r) => l.currency[r] === s.currency[e] && grantMoney(r) > 0);
-    const single = usable.find((r) => grantMoney(r) === target);
+  function exactSubset(claimants: number[], event: number): number[] | null {
+    const target = stripe.amount[event];
+    const usable = claimants.filter(
+      (record) => ledger.currency[record] === stripe.currency[event] && grantMoney(record) > 0,
+    );
+    const single = usable.find((record) => grantMoney(record) === target);
     if (single !== undefined) return [single];
     if (usable.length > 12) return null;
     const walk = (from: number, left: number, taken: number[]): number[] | null => {
       if (left === 0) return taken;
       for (let i = from; i < usable.length; i++) {
-        const r = usable[i];
-        if (grantMoney(r) > left) continue;
-        const found = walk(i + 1, left - grantMoney(r), [...taken, r]);
+        const record = usable[i];
+        if (grantMoney(record) > left) continue;
+        const found = walk(i + 1, left - grantMoney(record), [...taken, record]);
         if (found) return found;
       }
       return null;
@@ -202,62 +213,62 @@ export function classifyPayments(
     return walk(0, target, []);
   }
 
-  function duplicateGrant(e: number, r: number, kept: readonly number[]): void {
-    const first = l.transaction[kept[0]];
-    const again = l.transaction[r];
-    const overlap = l.kind[r] === SUBSCRIPTION_GRANT;
+  function duplicateGrant(event: number, record: number, kept: readonly number[]): void {
+    const first = ledger.transaction[kept[0]];
+    const again = ledger.transaction[record];
+    const overlap = ledger.kind[record] === SUBSCRIPTION_GRANT;
     reverseGrant(
-      r,
-      e,
+      record,
+      event,
       {
         class: overlap ? "SUB_PERIOD_OVERLAP" : "DUPLICATE_GRANT",
-        trail: [linkWords(r, e), `${eventKey(e)} was granted already by entry ${first}`],
+        trail: [linkWords(record, event), `${eventKey(event)} was granted already by entry ${first}`],
         explanation: overlap
           ? `One invoiced period was granted twice: entries ${first} and ${again}.`
-          : `One payment was credited twice: entries ${first} and ${again} both belong to ${eventKey(e)}.`,
+          : `One payment was credited twice: entries ${first} and ${again} both belong to ${eventKey(event)}.`,
       },
       (back) => `Take back ${back} tokens of entry ${again}.`,
     );
   }
 
   /** One charge, one grant. */
-  function compare(e: number, r: number): void {
-    grantInBridge(r);
-    books[r] = MATCHED;
-    const currency = s.currency[e];
-    const amount = s.amount[e];
-    const pack = links.relabelled[r] ? null : packs.named(l.pack[r], s.created[e]);
+  function compare(event: number, record: number): void {
+    grantInBridge(record);
+    ledgerPlace[record] = MATCHED;
+    const currency = stripe.currency[event];
+    const amount = stripe.amount[event];
+    const pack = links.relabelled[record] ? null : packs.named(ledger.pack[record], stripe.created[event]);
     const isMispriced =
       pack !== null &&
       pack.price_minor !== amount &&
-      s.settledOnly[e] === 0 &&
+      stripe.settledOnly[event] === 0 &&
       pack.currency.toLowerCase() === currencies.code(currency);
-    if (l.amount[r] !== amount || l.currency[r] !== currency || isMispriced) {
-      moneyDiffers(e, r, isMispriced ? pack : null);
+    if (ledger.amount[record] !== amount || ledger.currency[record] !== currency || isMispriced) {
+      moneyDiffers(event, record, isMispriced ? pack : null);
       return;
     }
-    if (!quantity(e, r)) {
-      const pass = links.claimPass[r];
+    if (!quantity(event, record)) {
+      const pass = links.claimPass[record];
       sums.byPass[pass] = sums.byPass[pass] + 1;
     }
     tally(sums.matched, currency, amount);
   }
 
   /** Currency, amount, price at the time: the first that is off is the class. */
-  function moneyDiffers(e: number, r: number, mispriced: PackPrice | null): void {
-    const currency = s.currency[e];
-    const amount = s.amount[e];
-    const ledgerCurrency = l.currency[r];
-    const ledgerAmount = l.amount[r];
+  function moneyDiffers(event: number, record: number, mispriced: PackPrice | null): void {
+    const currency = stripe.currency[event];
+    const amount = stripe.amount[event];
+    const ledgerCurrency = ledger.currency[record];
+    const ledgerAmount = ledger.amount[record];
     const different = (told: Omit<Told, "trail">): void => {
-      books[r] = IN_DIFFERENCE;
-      stripe[e] = IN_DIFFERENCE;
-      if (ledgerCurrency === currency) bridge(told.class, currency, amount - grantMoney(r));
+      ledgerPlace[record] = IN_DIFFERENCE;
+      stripePlace[event] = IN_DIFFERENCE;
+      if (ledgerCurrency === currency) bridge(told.class, currency, amount - grantMoney(record));
       else {
         bridge(told.class, currency, amount);
         if (ledgerAmount >= 0) bridge(told.class, ledgerCurrency, -ledgerAmount);
       }
-      aboutEvent(e, { record: r, trail: [linkWords(r, e)], ...told });
+      aboutEvent(event, { record, trail: [linkWords(record, event)], ...told });
     };
     const rounded = (off: number, inCurrency: number, explanation: string): void => {
       different({
@@ -281,11 +292,11 @@ export function classifyPayments(
         correctionCurrency: currency,
       });
     };
-    const relabel = `elabel entry ${l.transaction[r]} as ${money(amount, currency)}`;
+    const relabel = `elabel entry ${ledger.transaction[record]} as ${money(amount, currency)}`;
     if (ledgerAmount >= 0 && ledgerCurrency !== currency) {
-      const settled = s.cashCurrency[e] === ledgerCurrency && s.cash[e] !== 0;
-      const off = Math.abs(s.cash[e]) - ledgerAmount;
-      const settledOnly = s.settledOnly[e] === 1;
+      const settled = stripe.cashCurrency[event] === ledgerCurrency && stripe.cash[event] !== 0;
+      const off = Math.abs(stripe.cash[event]) - ledgerAmount;
+      const settledOnly = stripe.settledOnly[event] === 1;
       if (settled && Math.abs(off) <= 1)
         rounded(
           off,
@@ -309,7 +320,10 @@ export function classifyPayments(
       return;
     }
     if (ledgerAmount >= 0 && ledgerAmount !== amount) {
-      const isConverted = s.cashCurrency[e] !== currency && s.cashCurrency[e] !== 0 && s.settledOnly[e] === 0;
+      const isConverted =
+        stripe.cashCurrency[event] !== currency &&
+        stripe.cashCurrency[event] !== 0 &&
+        stripe.settledOnly[event] === 0;
       if (isConverted && Math.abs(amount - ledgerAmount) === 1)
         rounded(
           amount - ledgerAmount,
@@ -339,20 +353,20 @@ export function classifyPayments(
   }
 
   /** Tokens granted against the pack's, where the catalogue knows it. */
-  function quantity(e: number, r: number): boolean {
-    const pack = packs.named(l.pack[r], s.created[e]);
-    if (!pack || l.kind[r] === SUBSCRIPTION_GRANT || pack.tokens === granted(r)) return false;
-    books[r] = IN_DIFFERENCE;
-    stripe[e] = IN_DIFFERENCE;
-    const off = granted(r) - pack.tokens;
-    aboutEvent(e, {
+  function quantity(event: number, record: number): boolean {
+    const pack = packs.named(ledger.pack[record], stripe.created[event]);
+    if (!pack || ledger.kind[record] === SUBSCRIPTION_GRANT || pack.tokens === granted(record)) return false;
+    ledgerPlace[record] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
+    const off = granted(record) - pack.tokens;
+    aboutEvent(event, {
       class: "TOKEN_QTY_MISMATCH",
-      key: `${eventKey(e)}${links.claims.next[links.claims.first[e]] >= 0 ? `-${grantKey(r)}` : ""}`,
-      record: r,
+      key: `${eventKey(event)}${links.claims.next[links.claims.first[event]] >= 0 ? `-${grantKey(record)}` : ""}`,
+      record,
       tokens: off,
-      occurred: l.created[r],
-      trail: [linkWords(r, e)],
-      explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(r))} were granted.`,
+      occurred: ledger.created[record],
+      trail: [linkWords(record, event)],
+      explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(record))} were granted.`,
       action: "adjust",
       words: off > 0 ? `Take back ${count(off)} tokens.` : `Grant the missing ${count(-off)} tokens.`,
       correctionTokens: -off,
@@ -361,9 +375,10 @@ export function classifyPayments(
   }
 
   /** Refunds and disputes of a charge against what its grants went through. */
-  function follow(e: number, followed: readonly number[]): void {
-    const paid = s.amount[e];
-    if (side.has.refunds) refunds.check(e, followed, links.refundedOf[e], paid);
-    if (side.has.disputes) disputes.check(e, followed, links.disputeOf[e], links.disputedOf[e], paid);
+  function follow(event: number, followed: readonly number[]): void {
+    const paid = stripe.amount[event];
+    if (side.has.refunds) refunds.check(event, followed, links.refundedOf[event], paid);
+    if (side.has.disputes)
+      disputes.check(event, followed, links.disputeOf[event], links.disputedOf[event], paid);
   }
 }

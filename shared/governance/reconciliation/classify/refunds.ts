@@ -10,13 +10,13 @@ export type Refunds = ReturnType<typeof refundClasses>;
 
 /** Refunds: what went back against the tokens that were taken back. */
 export function refundClasses(findings: Findings) {
-  const { side, ledger, links, interner, s, l, stripe, books, sums } = findings;
+  const { side, ledgerTable, links, interner, stripe, ledger, stripePlace, ledgerPlace, sums } = findings;
   const { money, eventKey, granted, grantMoney, linkWords, isInPeriod, aboutEvent } = findings;
   const { refundsInDifference, matchedRefunds, disputedRefunds } = findings;
 
   /** The refunds of one payment against its grants; true where nothing is off. `byCharge`: the payment is not in the files. */
   function check(
-    e: number,
+    event: number,
     grants: readonly number[],
     refunded: number,
     paid: number,
@@ -26,32 +26,36 @@ export function refundClasses(findings: Findings) {
     let actual = 0;
     let left = 0;
     let leftKnown = true;
-    for (const r of grants) {
-      expected += paid > 0 ? proRata(Math.max(0, granted(r)), Math.max(0, refunded), paid) : 0;
-      actual += links.reversed[r];
-      if (l.remaining[r] < 0) leftKnown = false;
-      else left += l.remaining[r];
+    for (const record of grants) {
+      expected += paid > 0 ? proRata(Math.max(0, granted(record)), Math.max(0, refunded), paid) : 0;
+      actual += links.reversed[record];
+      if (ledger.remaining[record] < 0) leftKnown = false;
+      else left += ledger.remaining[record];
     }
     if (actual === expected || (byCharge !== null && actual > expected)) return true;
-    const key = byCharge ?? eventKey(e);
-    const r = grants[0];
+    const key = byCharge ?? eventKey(event);
+    const record = grants[0];
     const off = expected - actual;
     const afterSpend = off > 0 && leftKnown && left < off;
     const name = off < 0 ? "REFUND_OVER_REVERSED" : afterSpend ? "REFUND_AFTER_SPEND" : "REFUND_NOT_REVERSED";
-    stripe[e] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
     for (const grant of grants) {
-      books[grant] = IN_DIFFERENCE;
+      ledgerPlace[grant] = IN_DIFFERENCE;
       refundsInDifference.add(grant);
     }
-    const currency = s.currency[e];
-    aboutEvent(e, {
+    const currency = stripe.currency[event];
+    aboutEvent(event, {
       class: name,
       key,
-      record: r,
+      record,
       amount: off > 0 ? -Math.min(refunded, paid) : 0,
       currency,
       tokens: off,
-      trail: [links.claim[r] >= 0 ? linkWords(r, e) : `entry ${l.transaction[r]} ↔ ${key} by charge id`],
+      trail: [
+        links.claim[record] >= 0
+          ? linkWords(record, event)
+          : `entry ${ledger.transaction[record]} ↔ ${key} by charge id`,
+      ],
       explanation:
         off < 0
           ? `${count(actual)} tokens were taken back, ${count(-off)} more than the refund of ${money(refunded, currency)} calls for.`
@@ -77,86 +81,96 @@ export function refundClasses(findings: Findings) {
   const recordOf = (refund: number): number => {
     if (recordsByRefund === null) {
       recordsByRefund = new Map();
-      for (let r = 0; r < ledger.length; r++)
-        if (books[r] === PENDING_ROW && l.refund[r] !== 0 && l.type[r] === REFUND_RECORD)
-          recordsByRefund.set(l.refund[r], r);
+      for (let record = 0; record < ledgerTable.length; record++)
+        if (
+          ledgerPlace[record] === PENDING_ROW &&
+          ledger.refund[record] !== 0 &&
+          ledger.type[record] === REFUND_RECORD
+        )
+          recordsByRefund.set(ledger.refund[record], record);
     }
     return recordsByRefund.get(refund) ?? -1;
   };
 
-  function takeLoose(e: number): void {
-    const record = recordOf(s.object[e]);
-    if (record >= 0 && s.kind[e] === REFUND) {
+  function takeLoose(event: number): void {
+    const record = recordOf(stripe.object[event]);
+    if (record >= 0 && stripe.kind[event] === REFUND) {
       const same =
-        l.amount[record] < 0 || l.currency[record] !== s.currency[e] || l.amount[record] === s.amount[e];
+        ledger.amount[record] < 0 ||
+        ledger.currency[record] !== stripe.currency[event] ||
+        ledger.amount[record] === stripe.amount[event];
       if (same) {
-        stripe[e] = MATCHED;
+        stripePlace[event] = MATCHED;
         matchedRefunds.add(record);
         sums.byPass[1] = sums.byPass[1] + 1;
         return;
       }
     }
-    const key = s.charge[e];
+    const key = stripe.charge[event];
     if (key !== 0 && firstOf(links.grantsByCharge(), key) >= 0) {
       const list = withoutCharge.get(key);
-      if (list) list.push(e);
-      else withoutCharge.set(key, [e]);
-    } else loose(e, record);
+      if (list) list.push(event);
+      else withoutCharge.set(key, [event]);
+    } else loose(event, record);
   }
 
   /** Once all are taken: several refunds of one charge are judged together. */
   function judgeLoose(): void {
     for (const [key, list] of withoutCharge) {
       const grants: number[] = [];
-      for (let r = firstOf(links.grantsByCharge(), key); r >= 0; r = links.grantsByCharge().next[r])
-        if (!links.void[r]) grants.push(r);
-      list.sort((a, b) => s.created[a] - s.created[b] || (eventKey(a) < eventKey(b) ? -1 : 1));
+      for (
+        let record = firstOf(links.grantsByCharge(), key);
+        record >= 0;
+        record = links.grantsByCharge().next[record]
+      )
+        if (!links.void[record]) grants.push(record);
+      list.sort((a, b) => stripe.created[a] - stripe.created[b] || (eventKey(a) < eventKey(b) ? -1 : 1));
       let refunded = 0;
       let paid = 0;
-      for (const e of list) {
-        stripe[e] = MATCHED;
-        refunded += s.kind[e] === REFUND ? s.amount[e] : -s.amount[e];
+      for (const event of list) {
+        stripePlace[event] = MATCHED;
+        refunded += stripe.kind[event] === REFUND ? stripe.amount[event] : -stripe.amount[event];
       }
-      for (const r of grants) paid += grantMoney(r);
+      for (const record of grants) paid += grantMoney(record);
       const first = list[0];
       if (grants.length > 0 && !check(first, grants, refunded, paid, interner.text(key)))
-        for (const e of list) stripe[e] = IN_DIFFERENCE;
+        for (const event of list) stripePlace[event] = IN_DIFFERENCE;
     }
   }
 
-  function loose(e: number, record: number): void {
-    const created = s.created[e];
+  function loose(event: number, record: number): void {
+    const created = stripe.created[event];
     if (!isInPeriod(created)) {
-      stripe[e] = exclude("outside_period");
+      stripePlace[event] = exclude("outside_period");
       return;
     }
     // The payments list carries refunds as one figure a charge: there they are judged.
-    if (side.has.payments && s.charge[e] === 0 && s.intent[e] === 0) {
-      stripe[e] = exclude("covered_by_payments");
+    if (side.has.payments && stripe.charge[event] === 0 && stripe.intent[event] === 0) {
+      stripePlace[event] = exclude("covered_by_payments");
       return;
     }
-    stripe[e] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
     if (record >= 0) disputedRefunds.add(record);
-    const currency = s.currency[e];
+    const currency = stripe.currency[event];
     const known = record >= 0;
     const name: DifferenceClass =
-      known || (s.charge[e] === 0 && s.intent[e] === 0) ? "REFUND_NOT_REVERSED" : "ORPHAN";
-    aboutEvent(e, {
+      known || (stripe.charge[event] === 0 && stripe.intent[event] === 0) ? "REFUND_NOT_REVERSED" : "ORPHAN";
+    aboutEvent(event, {
       class: name,
       record,
-      amount: -s.amount[e],
+      amount: -stripe.amount[event],
       currency,
       occurred: created,
       trail: [
         known
-          ? `entry ${l.transaction[record]} ↔ ${eventKey(e)} by refund id`
+          ? `entry ${ledger.transaction[record]} ↔ ${eventKey(event)} by refund id`
           : "no grant and no reversal by refund, charge or payment intent",
       ],
       explanation: known
-        ? `The refund is ${money(s.amount[e], currency)} at Stripe, ${money(l.amount[record], l.currency[record])} in the ledger.`
+        ? `The refund is ${money(stripe.amount[event], currency)} at Stripe, ${money(ledger.amount[record], ledger.currency[record])} in the ledger.`
         : name === "ORPHAN"
-          ? `A refund of ${money(s.amount[e], currency)} for a payment that neither the files nor the ledger know.`
-          : `A refund of ${money(s.amount[e], currency)} has no reversal in the ledger; the file does not tell its payment.`,
+          ? `A refund of ${money(stripe.amount[event], currency)} for a payment that neither the files nor the ledger know.`
+          : `A refund of ${money(stripe.amount[event], currency)} has no reversal in the ledger; the file does not tell its payment.`,
       action: "investigate",
       words: known
         ? "Compare the two, then take back or give back the difference."
