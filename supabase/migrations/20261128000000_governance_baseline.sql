@@ -581,8 +581,8 @@ begin
       perform governance.invalid_preset('settings.topics', 'a list of {topic, words} is needed');
     end if;
     for v_item in select * from jsonb_array_elements(p_settings -> 'topics') loop
-      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic') is distinct
-        from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
+      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic')
+        is distinct from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
         or jsonb_array_length(v_item -> 'words') > 1000 or char_length(v_item ->> 'topic') not between 1 and 1000
         or exists (select from jsonb_array_elements(v_item -> 'words') w
           where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
@@ -753,8 +753,8 @@ begin
     v_pack.plans := (select array_agg(x order by x collate "C") from jsonb_array_elements_text(v_list) x);
     select * into v_old_pack from governance.packs p where p.pack_id = v_pack.pack_id and p.retired_at is null;
     if v_old_pack.pack_id is null
-      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans) is distinct
-      from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
+      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans)
+      is distinct from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
       update governance.packs p set retired_at = v_now where p.pack_row_id = v_old_pack.pack_row_id;
       -- The first price of a pack holds for the past too: its payments may have been made before this preset.
       insert into governance.packs (pack_id, tokens, price_minor, currency, plans, effective_from)
@@ -879,8 +879,9 @@ begin
     select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
     if v_old_alert.alert_id is null or v_old_alert.retired_at is not null
       or row(v_old_alert.metric, v_old_alert.scope, v_old_alert.period, v_old_alert.budget, v_old_alert.thresholds,
-        v_old_alert.channels) is distinct
-        from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds, v_alert.channels)
+        v_old_alert.channels)
+        is distinct from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
+          v_alert.channels)
         then
       insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
       values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
@@ -956,8 +957,9 @@ begin
     perform governance.compile_rules();
   end if;
   v_changed := v_changed || jsonb_build_object('configuration',
-    case when row(v_config.preset_name, v_config.currency, v_config.default_plan) is distinct
-      from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan) then 1 else 0 end);
+    case when row(v_config.preset_name, v_config.currency, v_config.default_plan)
+      is distinct from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan)
+        then 1 else 0 end);
   if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
     insert into governance.audit_log (created_at, action, details)
       values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
@@ -3695,8 +3697,8 @@ begin
     from governance.rule_versions x where x.version_id = v.flag_version_id;
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
-    from current_setting('governance.beat', true) then
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;
   return to_jsonb(row(p_request_id, v_decision_id, coalesce(v_decision, 'allow'), v_reason,
@@ -4000,8 +4002,8 @@ begin
     end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
       end_debt_tokens = a.debt_tokens + v_debt
   where y.decision_id = k.decision_id and y.created_at = k.created_at;
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
-    from current_setting('governance.beat', true) then
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;
   return to_jsonb(row(p_request_id, k.decision_id, 'settled', v_charged, greatest(v_held - v_charged, 0), v_debt,
@@ -4449,8 +4451,6 @@ $$;
 comment on function public.explain_decision(bigint) is
   'The receipt of a decision: every rule looked at, with its version, the facts it saw and whether it matched; what '
   'was missing, when that clears, and what would have to change. Errors: invalid_argument, not_found.';
-revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
-grant execute on function public.explain_decision(bigint) to service_role;
 revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
 grant execute on function public.explain_decision(bigint) to service_role;
 
@@ -7987,9 +7987,6 @@ comment on function public.console_ledger_purchases_since(text, int, timestamptz
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
-revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
-  from public, anon, authenticated;
-grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
 
 create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -8421,8 +8418,8 @@ begin
       v_more := greatest(v_plan.monthly_allowance - v_account.month_allowance, 0);
       update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
         where a.account_id = p_account_id;
-      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval '1 '
-        'month')::timestamp at time zone v_account.timezone);
+      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval
+        '1 month')::timestamp at time zone v_account.timezone);
     end if;
   end if;
   if v_more > 0 then
@@ -8817,8 +8814,6 @@ $$;
 comment on function public.process_stripe_event(jsonb) is
   'Takes a Stripe event whose signature was checked: any order, any number of times, API versions from 2020-08-27 on. '
   'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
-revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
-grant execute on function public.process_stripe_event(jsonb) to service_role;
 revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
@@ -9401,8 +9396,8 @@ declare
 begin
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
-  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out') is distinct
-    from 'boolean' then
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
+    is distinct from 'boolean' then
     perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
   elsif p_report ? 'inputs'
     and (jsonb_typeof(p_report -> 'inputs') <> 'array'
@@ -9422,8 +9417,8 @@ begin
       'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
   elsif exists (select from jsonb_array_elements(p_differences) d
     where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
-      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction') is distinct
-        from 'object') then
+      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction')
+        is distinct from 'object') then
     perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
   elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
       where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
@@ -9787,8 +9782,8 @@ begin
       v_limit_tokens, v_limit_minor);
   end if;
   select v_stake.tokens + p_more_tokens + coalesce(sum(d.tokens), 0),
-    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency is not distinct
-      from c.currency), 0) into v_tokens, v_minor
+    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency
+      is not distinct from c.currency), 0) into v_tokens, v_minor
   from governance.lone_decisions d
   where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
   if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
@@ -9820,8 +9815,9 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
     where not exists (
       select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
       where n ->> 'sha256' = o ->> 'sha256'
-        or (n ->> 'kind' is not distinct
-          from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
+        or (n ->> 'kind'
+
+            is not distinct from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
           true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
@@ -10391,8 +10387,8 @@ begin
     'included', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', i ->> 'difference_id', 'version',
       i -> 'version')), '[]') from jsonb_array_elements(v_included) i),
     'excluded', v_excluded, 'waits_for_approval', v_waits,
-    'users', (select count(distinct u) from jsonb_array_elements(v_included) i cross
-      join lateral jsonb_array_elements_text(i -> 'users') u),
+    'users', (select count(distinct u) from jsonb_array_elements(v_included) i
+      cross join lateral jsonb_array_elements_text(i -> 'users') u),
     'tokens', (select coalesce(sum(abs((i ->> 'tokens')::bigint)), 0) from jsonb_array_elements(v_included) i),
     'tokens_added', v_tokens_added, 'tokens_taken', v_tokens_taken,
     'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount)
@@ -10521,8 +10517,8 @@ create function public.console_closed_periods() returns jsonb
     p.run_id, 'seal', encode(p.seal, 'hex'),
     -- What is shown is what was sealed; only a text that fits is read.
     'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
-      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off) is not distinct
-        from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
+      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off)
+        is not distinct from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
         (p.sealed #>> '{period,to}')::timestamptz, (p.sealed ->> 'closed_at')::timestamptz, p.sealed ->> 'closed_by',
           p.sealed ->> 'sign_off')
       and (p.sealed ->> 'seal_before' is null
@@ -10794,8 +10790,8 @@ begin
       select distinct on (l.lot_id) l.account_id, l.lot_id,
         l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id
           or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
-        l.amount_minor is distinct from r.amount_minor or l.currency is distinct
-          from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
+        l.amount_minor is distinct from r.amount_minor or l.currency
+          is distinct from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
@@ -10833,8 +10829,8 @@ begin
       when r.decision_id is null then k.decision_id is not null
       when t.transaction_id is null then r.status = 'settled'
         or (r.status not in ('blocked', 'held') and h.decision_id is null)
-      else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id is distinct
-        from t.reference or r.transaction_id is distinct from t.transaction_id
+      else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id
+        is distinct from t.reference or r.transaction_id is distinct from t.transaction_id
         or r.charged_tokens - r.unpaid_tokens is distinct from -t.amount or r.ended_at is distinct from t.created_at end
   ), calls as (
     select r.account_id, case when r.status = 'settled' then r.settled_model end as model,
@@ -10849,8 +10845,8 @@ begin
       -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
       -- to nobody.
       max(array[r.decision_id, r.seen_messages_today,
-        (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval '4 '
-          'days') as last_seen
+        (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
+          '4 days') as last_seen
     from governance.requests r join governance.accounts a using (account_id)
     where v_account_id is null or r.account_id = v_account_id
     group by 1, 2, 3, 4
@@ -10901,8 +10897,8 @@ begin
   ), account_problems as (
     select a.account_id, p.problem, to_jsonb(p.found) as found, to_jsonb(p.expected) as expected
     from governance.accounts a
-    left join live v using (account_id) left join ledgers g using (account_id) left
-      join account_calls c using (account_id) left join account_used u using (account_id)
+    left join live v using (account_id) left join ledgers g using (account_id)
+      left join account_calls c using (account_id) left join account_used u using (account_id)
     left join lateral (select t.* from governance.token_transactions t where t.account_id = a.account_id
       order by t.transaction_id desc limit 1) last on true
     cross join lateral (values
@@ -10960,8 +10956,8 @@ begin
     select a.upto from anchors a cross join lateral (
       select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
       where t.transaction_id > a.after and t.transaction_id <= a.upto) e
-    where a.hash is null or a.upto is null or a.hash is distinct
-      from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    where a.hash is null or a.upto is null or a.hash
+      is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
     union
     select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
     where s.key = 'anchored_ledger' and v_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
@@ -10971,8 +10967,8 @@ begin
     union all
     select o.account_id, jsonb_build_object('problem', 'account_missing'), 0, o.account_id from orphans o
     union all
-    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g cross
-      join lateral unnest(g.problems[:1000]) e(problem)
+    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g
+      cross join lateral unnest(g.problems[:1000]) e(problem)
     union all
     select l.account_id, case when l.found <> l.expected and l.remaining = l.net
       then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected',
@@ -11015,8 +11011,6 @@ comment on function public.verify_ledger(text) is
   'seals, account and counters against both, calls and roll-up against entries, all entries against the daily anchors. '
   'problems is empty when all is sound; at most 1,000 are named (supabase/CONVENTIONS.md lists them). anchor is the '
   'last one: upto, hash. Errors: invalid_argument, unknown_user.';
-revoke all on function public.verify_ledger(text) from public, anon, authenticated;
-grant execute on function public.verify_ledger(text) to service_role;
 revoke all on function public.verify_ledger(text) from public, anon, authenticated;
 grant execute on function public.verify_ledger(text) to service_role;
 
@@ -11081,8 +11075,8 @@ begin
       or num_nonnulls(p.payment_intent_id, p.charge_id, p.checkout_session_id, p.invoice_id) = 0
     union all
     select 'account_mismatch', s.lot_id, s.payment_id
-    from governance.stripe_lots s join governance.lots l using (lot_id) left
-      join governance.stripe_payments p on p.payment_id = s.payment_id
+    from governance.stripe_lots s join governance.lots l using (lot_id)
+      left join governance.stripe_payments p on p.payment_id = s.payment_id
     where p.account_id is distinct from l.account_id
     union all
     select 'record_mismatch', r.lot_id, r.payment_id

@@ -225,8 +225,8 @@ begin
       perform governance.invalid_preset('settings.topics', 'a list of {topic, words} is needed');
     end if;
     for v_item in select * from jsonb_array_elements(p_settings -> 'topics') loop
-      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic') is distinct
-        from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
+      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic')
+        is distinct from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
         or jsonb_array_length(v_item -> 'words') > 1000 or char_length(v_item ->> 'topic') not between 1 and 1000
         or exists (select from jsonb_array_elements(v_item -> 'words') w
           where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
@@ -397,8 +397,8 @@ begin
     v_pack.plans := (select array_agg(x order by x collate "C") from jsonb_array_elements_text(v_list) x);
     select * into v_old_pack from governance.packs p where p.pack_id = v_pack.pack_id and p.retired_at is null;
     if v_old_pack.pack_id is null
-      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans) is distinct
-      from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
+      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans)
+      is distinct from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
       update governance.packs p set retired_at = v_now where p.pack_row_id = v_old_pack.pack_row_id;
       -- The first price of a pack holds for the past too: its payments may have been made before this preset.
       insert into governance.packs (pack_id, tokens, price_minor, currency, plans, effective_from)
@@ -523,8 +523,9 @@ begin
     select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
     if v_old_alert.alert_id is null or v_old_alert.retired_at is not null
       or row(v_old_alert.metric, v_old_alert.scope, v_old_alert.period, v_old_alert.budget, v_old_alert.thresholds,
-        v_old_alert.channels) is distinct
-        from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds, v_alert.channels)
+        v_old_alert.channels)
+        is distinct from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
+          v_alert.channels)
         then
       insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
       values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
@@ -600,8 +601,9 @@ begin
     perform governance.compile_rules();
   end if;
   v_changed := v_changed || jsonb_build_object('configuration',
-    case when row(v_config.preset_name, v_config.currency, v_config.default_plan) is distinct
-      from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan) then 1 else 0 end);
+    case when row(v_config.preset_name, v_config.currency, v_config.default_plan)
+      is distinct from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan)
+        then 1 else 0 end);
   if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
     insert into governance.audit_log (created_at, action, details)
       values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));

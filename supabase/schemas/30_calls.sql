@@ -670,8 +670,8 @@ begin
     from governance.rule_versions x where x.version_id = v.flag_version_id;
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
-    from current_setting('governance.beat', true) then
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;
   return to_jsonb(row(p_request_id, v_decision_id, coalesce(v_decision, 'allow'), v_reason,
@@ -975,8 +975,8 @@ begin
     end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
       end_debt_tokens = a.debt_tokens + v_debt
   where y.decision_id = k.decision_id and y.created_at = k.created_at;
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text is distinct
-    from current_setting('governance.beat', true) then
+  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;
   return to_jsonb(row(p_request_id, k.decision_id, 'settled', v_charged, greatest(v_held - v_charged, 0), v_debt,

@@ -230,5 +230,3 @@ comment on function public.explain_decision(bigint) is
   'was missing, when that clears, and what would have to change. Errors: invalid_argument, not_found.';
 revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
 grant execute on function public.explain_decision(bigint) to service_role;
-revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
-grant execute on function public.explain_decision(bigint) to service_role;

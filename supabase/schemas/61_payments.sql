@@ -678,9 +678,6 @@ comment on function public.console_ledger_purchases_since(text, int, timestamptz
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
-revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
-  from public, anon, authenticated;
-grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
 
 create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$

@@ -182,8 +182,8 @@ begin
       v_more := greatest(v_plan.monthly_allowance - v_account.month_allowance, 0);
       update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
         where a.account_id = p_account_id;
-      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval '1 '
-        'month')::timestamp at time zone v_account.timezone);
+      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval
+        '1 month')::timestamp at time zone v_account.timezone);
     end if;
   end if;
   if v_more > 0 then

@@ -224,8 +224,6 @@ comment on function public.process_stripe_event(jsonb) is
   'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
 revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
 grant execute on function public.process_stripe_event(jsonb) to service_role;
-revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
-grant execute on function public.process_stripe_event(jsonb) to service_role;
 
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$

@@ -136,8 +136,8 @@ declare
 begin
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
-  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out') is distinct
-    from 'boolean' then
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
+    is distinct from 'boolean' then
     perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
   elsif p_report ? 'inputs'
     and (jsonb_typeof(p_report -> 'inputs') <> 'array'
@@ -157,8 +157,8 @@ begin
       'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
   elsif exists (select from jsonb_array_elements(p_differences) d
     where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
-      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction') is distinct
-        from 'object') then
+      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction')
+        is distinct from 'object') then
     perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
   elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
       where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
@@ -522,8 +522,8 @@ begin
       v_limit_tokens, v_limit_minor);
   end if;
   select v_stake.tokens + p_more_tokens + coalesce(sum(d.tokens), 0),
-    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency is not distinct
-      from c.currency), 0) into v_tokens, v_minor
+    v_stake.amount_minor + p_more_minor + coalesce(sum(d.amount_minor) filter (where d.currency
+      is not distinct from c.currency), 0) into v_tokens, v_minor
   from governance.lone_decisions d
   where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
   if v_tokens > v_limit_tokens or v_minor > v_limit_minor then
@@ -555,8 +555,9 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
     where not exists (
       select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
       where n ->> 'sha256' = o ->> 'sha256'
-        or (n ->> 'kind' is not distinct
-          from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
+        or (n ->> 'kind'
+
+            is not distinct from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
           true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
@@ -1126,8 +1127,8 @@ begin
     'included', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', i ->> 'difference_id', 'version',
       i -> 'version')), '[]') from jsonb_array_elements(v_included) i),
     'excluded', v_excluded, 'waits_for_approval', v_waits,
-    'users', (select count(distinct u) from jsonb_array_elements(v_included) i cross
-      join lateral jsonb_array_elements_text(i -> 'users') u),
+    'users', (select count(distinct u) from jsonb_array_elements(v_included) i
+      cross join lateral jsonb_array_elements_text(i -> 'users') u),
     'tokens', (select coalesce(sum(abs((i ->> 'tokens')::bigint)), 0) from jsonb_array_elements(v_included) i),
     'tokens_added', v_tokens_added, 'tokens_taken', v_tokens_taken,
     'money', (select coalesce(jsonb_agg(jsonb_build_object('currency', s.currency, 'amount_minor', s.amount)

@@ -92,8 +92,8 @@ create function public.console_closed_periods() returns jsonb
     p.run_id, 'seal', encode(p.seal, 'hex'),
     -- What is shown is what was sealed; only a text that fits is read.
     'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
-      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off) is not distinct
-        from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
+      (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off)
+        is not distinct from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
         (p.sealed #>> '{period,to}')::timestamptz, (p.sealed ->> 'closed_at')::timestamptz, p.sealed ->> 'closed_by',
           p.sealed ->> 'sign_off')
       and (p.sealed ->> 'seal_before' is null

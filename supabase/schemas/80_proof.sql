@@ -77,8 +77,8 @@ begin
       select distinct on (l.lot_id) l.account_id, l.lot_id,
         l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id
           or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
-        l.amount_minor is distinct from r.amount_minor or l.currency is distinct
-          from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
+        l.amount_minor is distinct from r.amount_minor or l.currency
+          is distinct from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
@@ -116,8 +116,8 @@ begin
       when r.decision_id is null then k.decision_id is not null
       when t.transaction_id is null then r.status = 'settled'
         or (r.status not in ('blocked', 'held') and h.decision_id is null)
-      else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id is distinct
-        from t.reference or r.transaction_id is distinct from t.transaction_id
+      else r.status <> 'settled' or r.account_id <> t.account_id or r.request_id
+        is distinct from t.reference or r.transaction_id is distinct from t.transaction_id
         or r.charged_tokens - r.unpaid_tokens is distinct from -t.amount or r.ended_at is distinct from t.created_at end
   ), calls as (
     select r.account_id, case when r.status = 'settled' then r.settled_model end as model,
@@ -132,8 +132,8 @@ begin
       -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
       -- to nobody.
       max(array[r.decision_id, r.seen_messages_today,
-        (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval '4 '
-          'days') as last_seen
+        (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
+          '4 days') as last_seen
     from governance.requests r join governance.accounts a using (account_id)
     where v_account_id is null or r.account_id = v_account_id
     group by 1, 2, 3, 4
@@ -184,8 +184,8 @@ begin
   ), account_problems as (
     select a.account_id, p.problem, to_jsonb(p.found) as found, to_jsonb(p.expected) as expected
     from governance.accounts a
-    left join live v using (account_id) left join ledgers g using (account_id) left
-      join account_calls c using (account_id) left join account_used u using (account_id)
+    left join live v using (account_id) left join ledgers g using (account_id)
+      left join account_calls c using (account_id) left join account_used u using (account_id)
     left join lateral (select t.* from governance.token_transactions t where t.account_id = a.account_id
       order by t.transaction_id desc limit 1) last on true
     cross join lateral (values
@@ -243,8 +243,8 @@ begin
     select a.upto from anchors a cross join lateral (
       select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
       where t.transaction_id > a.after and t.transaction_id <= a.upto) e
-    where a.hash is null or a.upto is null or a.hash is distinct
-      from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    where a.hash is null or a.upto is null or a.hash
+      is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
     union
     select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
     where s.key = 'anchored_ledger' and v_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
@@ -254,8 +254,8 @@ begin
     union all
     select o.account_id, jsonb_build_object('problem', 'account_missing'), 0, o.account_id from orphans o
     union all
-    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g cross
-      join lateral unnest(g.problems[:1000]) e(problem)
+    select g.account_id, e.problem, 1, (e.problem ->> 'transaction_id')::bigint from ledgers g
+      cross join lateral unnest(g.problems[:1000]) e(problem)
     union all
     select l.account_id, case when l.found <> l.expected and l.remaining = l.net
       then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected',
@@ -298,8 +298,6 @@ comment on function public.verify_ledger(text) is
   'seals, account and counters against both, calls and roll-up against entries, all entries against the daily anchors. '
   'problems is empty when all is sound; at most 1,000 are named (supabase/CONVENTIONS.md lists them). anchor is the '
   'last one: upto, hash. Errors: invalid_argument, unknown_user.';
-revoke all on function public.verify_ledger(text) from public, anon, authenticated;
-grant execute on function public.verify_ledger(text) to service_role;
 revoke all on function public.verify_ledger(text) from public, anon, authenticated;
 grant execute on function public.verify_ledger(text) to service_role;
 
@@ -364,8 +362,8 @@ begin
       or num_nonnulls(p.payment_intent_id, p.charge_id, p.checkout_session_id, p.invoice_id) = 0
     union all
     select 'account_mismatch', s.lot_id, s.payment_id
-    from governance.stripe_lots s join governance.lots l using (lot_id) left
-      join governance.stripe_payments p on p.payment_id = s.payment_id
+    from governance.stripe_lots s join governance.lots l using (lot_id)
+      left join governance.stripe_payments p on p.payment_id = s.payment_id
     where p.account_id is distinct from l.account_id
     union all
     select 'record_mismatch', r.lot_id, r.payment_id
