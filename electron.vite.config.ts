@@ -1,5 +1,17 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "electron-vite";
+import { operationNames, streamNames } from "./shared/contract/names.ts";
+
+/** The preload carries the names of the contract, not its schemas. */
+const namesOnly = {
+  name: "names-only",
+  enforce: "pre",
+  load: (id: string) =>
+    id.endsWith("/shared/contract/names.ts")
+      ? `export const operationNames = ${JSON.stringify(operationNames)};
+         export const streamNames = ${JSON.stringify(streamNames)};`
+      : null,
+} as const;
 
 /**
  * Three builds into out/: the main process (and its workers, beside it), the preload as one CommonJS file for the
@@ -22,6 +34,7 @@ export default defineConfig({
     },
   },
   preload: {
+    plugins: [namesOnly],
     build: {
       outDir: "out/preload",
       externalizeDeps: false,

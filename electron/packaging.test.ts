@@ -138,6 +138,8 @@ test("the preload is one CommonJS file that requires nothing but electron", () =
   const code = readFileSync(join(content, "out/preload/index.cjs"), "utf8");
   expect([...code.matchAll(/\brequire\((.+?)\)/g)].map(([, name]) => name)).toEqual(['"electron"']);
   expect(code).not.toMatch(/^\s*(import|export)\s/m);
+  // The names of the contract, and none of its schemas.
+  expect(code.length).toBeLessThan(10_000);
 });
 
 test("the preload gives the page named functions and nothing of Electron", () => {

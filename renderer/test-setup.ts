@@ -37,3 +37,5 @@ afterEach(() => {
   cleanup();
   localStorage.clear();
 });
+// jsdom has no fonts; a text area that grows measures itself when they have loaded.
+Object.defineProperty(document, "fonts", { value: new EventTarget() });

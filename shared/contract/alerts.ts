@@ -1,5 +1,6 @@
 /** Alerts: what was raised, who was told, and what is set. */
 import { z } from "zod";
+import { actOperations } from "./acts.ts";
 import { commandId, done, instant, nothing, operation, whole } from "./basics.ts";
 import { intent } from "./sync.ts";
 
@@ -97,10 +98,7 @@ export const alertsOperations = {
   ),
   /** The alerts that are set, with how far each has come. */
   "alerts.set": operation(nothing, z.object({ alerts: z.array(costAlert), as_of: instant.nullable() })),
-  "alerts.acknowledge": operation(
-    z.object({ command_id: commandId, alert_event_id: whole }).strict(),
-    z.object({ intent }),
-  ),
+  ...actOperations("alert", z.object({ intent })),
   /** Has a message that was given up sent again. */
   "alerts.send_again": operation(z.object({ command_id: commandId, notification_id: whole }).strict(), done),
 } as const;

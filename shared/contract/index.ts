@@ -1,3 +1,4 @@
+export * from "./acts.ts";
 export * from "./alerts.ts";
 export * from "./basics.ts";
 export * from "./client.ts";

@@ -1,80 +1,8 @@
 /**
- * The names of the map in operations.ts, without its schemas: the preload needs the names alone, and must stay small.
+ * The names of operations.ts. The preload needs the names alone and must stay small: its build puts the two lists here
+ * in place of this file (electron.vite.config.ts).
  */
-import type { OperationName, StreamName } from "./operations.ts";
+import { type OperationName, operations, type StreamName, streams } from "./operations.ts";
 
-const operationNameSet: Record<OperationName, true> = {
-  "connection.state": true,
-  "connection.profiles": true,
-  "connection.check": true,
-  "connection.add": true,
-  "connection.select": true,
-  "connection.remove": true,
-  "connection.retry": true,
-  "connection.sample_traffic": true,
-  "watch.overview": true,
-  "watch.history": true,
-  "watch.explain": true,
-  "alerts.list": true,
-  "alerts.set": true,
-  "alerts.acknowledge": true,
-  "alerts.send_again": true,
-  "users.search": true,
-  "users.get": true,
-  "users.usage": true,
-  "users.ledger": true,
-  "users.decisions": true,
-  "users.flag": true,
-  "users.block": true,
-  "users.unblock": true,
-  "rules.list": true,
-  "rules.set_mode": true,
-  "finance.open_upload": true,
-  "finance.upload_chunk": true,
-  "finance.start_run": true,
-  "finance.cancel_run": true,
-  "finance.runs": true,
-  "finance.report": true,
-  "finance.differences": true,
-  "finance.export": true,
-  "finance.stripe": true,
-  "finance.stripe_check": true,
-  "finance.stripe_connect": true,
-  "finance.stripe_disconnect": true,
-  "finance.counts": true,
-  "finance.keep_run": true,
-  "finance.kept_runs": true,
-  "finance.kept_run": true,
-  "finance.compare_runs": true,
-  "finance.cases": true,
-  "finance.case": true,
-  "finance.act": true,
-  "finance.preview_act": true,
-  "finance.preview_post": true,
-  "finance.post": true,
-  "finance.closing": true,
-  "finance.close_period": true,
-  "finance.closed_periods": true,
-  "finance.sealed_period": true,
-  "finance.stripe_events": true,
-  "finance.release_event": true,
-  "finance.dismiss_event": true,
-  "sync.intents": true,
-  "sync.resolve": true,
-  "search.everything": true,
-  "settings.get": true,
-  "settings.set": true,
-  "settings.about": true,
-};
-const streamNameSet: Record<StreamName, true> = {
-  connection: true,
-  rail: true,
-  intents: true,
-  feed: true,
-  run: true,
-  notices: true,
-};
-
-/** Every operation and no other: the compiler refuses a missing or a foreign name. */
-export const operationNames = Object.keys(operationNameSet) as readonly OperationName[];
-export const streamNames = Object.keys(streamNameSet) as readonly StreamName[];
+export const operationNames = Object.keys(operations) as readonly OperationName[];
+export const streamNames = Object.keys(streams) as readonly StreamName[];

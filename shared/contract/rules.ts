@@ -1,6 +1,7 @@
 /** Rules: what is set, and which mode each is in. */
 import { z } from "zod";
-import { commandId, instant, nothing, operation, ruleMode, whole } from "./basics.ts";
+import { actOperations } from "./acts.ts";
+import { instant, nothing, operation, ruleMode, whole } from "./basics.ts";
 import { intent } from "./sync.ts";
 
 export const rule = z.looseObject({
@@ -26,15 +27,5 @@ const actedOnRule = z.object({ intent, rule: rule.nullable() });
 
 export const rulesOperations = {
   "rules.list": operation(nothing, z.object({ rules: z.array(rule), as_of: instant })),
-  "rules.set_mode": operation(
-    z
-      .object({
-        command_id: commandId,
-        rule_name: z.string().max(200),
-        mode: ruleMode,
-        expected_version: whole,
-      })
-      .strict(),
-    actedOnRule,
-  ),
+  ...actOperations("rule", actedOnRule),
 } as const;

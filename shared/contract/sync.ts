@@ -1,18 +1,12 @@
 /** Sync: acts of operators on their way to the project. */
 import { z } from "zod";
+import { actNames } from "./acts.ts";
 import { failure, instant, nothing, operation, whole } from "./basics.ts";
 
 /** An operator's act, kept durably until the project has acknowledged it. */
 export const intent = z.object({
   command_id: z.string(),
-  kind: z.enum([
-    "flag_user",
-    "block_user",
-    "unblock_user",
-    "set_rule_mode",
-    "save_rule",
-    "acknowledge_alert",
-  ]),
+  kind: z.enum(actNames),
   /** User id, rule name or the alert's number. */
   subject: z.string(),
   summary: z.string(),

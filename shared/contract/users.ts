@@ -1,6 +1,7 @@
 /** Users: the account of each, its tokens and its history, and what an operator may do to it. */
 import { z } from "zod";
-import { commandId, decision, instant, operation, reason, tokens, userId, whole } from "./basics.ts";
+import { actOperations } from "./acts.ts";
+import { decision, instant, operation, tokens, userId, whole } from "./basics.ts";
 import { intent } from "./sync.ts";
 
 export const balance = z.looseObject({
@@ -198,8 +199,6 @@ export const accountUsage = z.looseObject({
 });
 export type AccountUsage = z.infer<typeof accountUsage>;
 
-const actOnUser = z.object({ command_id: commandId, user_id: userId, reason }).strict();
-
 /** After an act: the intent, and the account as the project now has it (null while it waits in the outbox). */
 const acted = z.object({ intent, account: accountState.nullable() });
 
@@ -249,7 +248,5 @@ export const usersOperations = {
       .strict(),
     z.object({ decisions: z.array(decisionRow), next_before_id: whole.nullable() }),
   ),
-  "users.flag": operation(actOnUser, acted),
-  "users.block": operation(actOnUser.extend({ until: instant.nullable() }), acted),
-  "users.unblock": operation(actOnUser, acted),
+  ...actOperations("user", acted),
 } as const;

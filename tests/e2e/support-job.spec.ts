@@ -85,7 +85,7 @@ test("a flag is given a reason and shows on the user at once", async ({ page, wo
   await page.goto(page.url().replace(/#.*/, `#/users/${userId}`));
   await page.getByRole("button", { name: "Flag" }).click();
   await page.getByRole("button", { name: "Flag for review" }).click();
-  await expect(page.getByText(/Say why, in three letters or more/)).toBeVisible();
+  await expect(page.getByText(/Give a reason of at least 3 characters/)).toBeVisible();
   await page.getByRole("textbox", { name: "Reason" }).fill("Unusual use");
   await page.getByRole("button", { name: "Flag for review" }).click();
   const detail = page.getByRole("complementary", { name: "User" });

@@ -11,14 +11,15 @@ import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { redact } from "../backend/redact.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
 import { openStore } from "../store/store.ts";
-import { accountHandlers } from "./users/users.ts";
+import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
-import type { Desk } from "./desk.ts";
+import type { DeskContext } from "./desk-context.ts";
 import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
 import { financeHandlers } from "./finance/finance.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
+import { actHandlers } from "./acts.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { readSettings, writeSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -128,7 +129,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     return profileId === null ? [] : outbox.list(profileId);
   };
   const intents = createTopic<Intent[]>(currentIntents);
-  const desk: Desk = { store, connection, outbox, now, operator: () => readSettings(store).operator };
+  const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };
   const reconciliation = createReconciliation({
     desk,
     dataDir: options.dataDir,
@@ -162,7 +163,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     "connection.sample_traffic": ({ running }) => connection.setSampleTraffic(running),
     ...watchHandlers(desk),
     ...alertHandlers(desk),
-    ...accountHandlers(desk),
+    ...userHandlers(desk),
+    ...actHandlers(desk),
     ...ruleHandlers(desk),
     ...reconciliation.handlers,
     ...financeHandlers(desk, () => rail.refreshSoon()),

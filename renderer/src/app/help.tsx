@@ -1,9 +1,18 @@
 import { Modal } from "@mantine/core";
 import type { ReactNode } from "react";
+import { actNamed, actNames, type SubjectName } from "../../../shared/contract/acts.ts";
 import { isMac } from "../lib/keys.ts";
 import { Kbd } from "../ui/parts.tsx";
 import { desks } from "./rail.tsx";
 import css from "./shell.module.css";
+
+/** The keys of the acts on one subject; acts that share a key are offered one at a time. */
+function actKeys(subject: SubjectName): (readonly [string[], string])[] {
+  const byKey = new Map<string, string[]>();
+  for (const { subject: of, words } of actNames.map(actNamed))
+    if (of === subject && words.key) byKey.set(words.key, [...(byKey.get(words.key) ?? []), words.button]);
+  return [...byKey].map(([key, buttons]) => [[key], buttons.join(" or ")]);
+}
 
 export function Help({
   opened,
@@ -41,19 +50,11 @@ export function Help({
     },
     {
       title: "On a user",
-      keys: [
-        [["b"], "Block or unblock"],
-        [["f"], "Flag"],
-        [["c"], "Copy the id"],
-      ],
+      keys: [...actKeys("user"), [["c"], "Copy the id"]],
     },
     {
       title: "Watching",
-      keys: [
-        [["p"], "Pause or go on"],
-        [["t"], "Back to the newest"],
-        [["a"], "Acknowledge the open alert"],
-      ],
+      keys: [[["p"], "Pause or go on"], [["t"], "Back to the newest"], ...actKeys("alert")],
     },
     {
       title: "On a difference",

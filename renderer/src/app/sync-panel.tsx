@@ -1,5 +1,6 @@
 import { Button, Popover } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { actNamed, subjects } from "../../../shared/contract/acts.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useLive } from "../lib/live.ts";
@@ -76,8 +77,7 @@ function IntentCard({ intent }: { readonly intent: Intent }): ReactNode {
   const client = useConsole();
   const [busy, setBusy] = useState(false);
   const sign = signs[intent.status];
-  const isRule = intent.kind === "set_rule_mode" || intent.kind === "save_rule";
-  const address = placeAddress([isRule ? "rules" : "users", intent.subject]);
+  const address = placeAddress([subjects[actNamed(intent.kind).subject].desk, intent.subject]);
   const resolve = async (choice: "mine" | "theirs"): Promise<void> => {
     setBusy(true);
     const result = await client.call("sync.resolve", { command_id: intent.command_id, choice });
@@ -147,7 +147,7 @@ export function threeWayRows(
   return keys
     .filter((key) => !QUIET_KEYS.has(key))
     .map((key) => {
-      // A wish names only what it changes; the rest stays as it is there.
+      // An act names only what it changes; the rest stays as it is there.
       const wanted = key in b ? b[key] : c[key];
       return [key, text(a[key]), text(wanted), text(c[key])] as const;
     })

@@ -26,7 +26,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
-import { type Desk, readThrough } from "../desk.ts";
+import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
 type FinanceHandlers = Pick<Handlers, keyof typeof financeOperations>;
@@ -41,7 +41,7 @@ const patient = { timeoutMs: 60_000 } as const;
 /** What is keyed by a command or a difference is safe to send again. */
 const repeatable = { retries: 2, timeoutMs: 60_000 } as const;
 
-export function financeHandlers(desk: Desk, onChange: () => void): FinanceHandlers {
+export function financeHandlers(desk: DeskContext, onChange: () => void): FinanceHandlers {
   const { connection, store } = desk;
 
   /** A change that needs the project: says so, and that nothing waits. */

@@ -17,7 +17,7 @@ import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { redact } from "../../backend/redact.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
 import { notConnected } from "../connection/connection.ts";
-import type { Desk } from "../desk.ts";
+import type { DeskContext } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
 import type { Topic } from "../topic.ts";
 import { reportPage } from "./exports-page.ts";
@@ -30,7 +30,7 @@ import type { StripeProgress, StripeReading } from "./stripe-source.ts";
 import { createUploads } from "./uploads.ts";
 
 export interface ReconciliationOptions {
-  readonly desk: Desk;
+  readonly desk: DeskContext;
   readonly dataDir: string;
   /** The worker's entry where the program is bundled. */
   readonly workerUrl: URL | null;

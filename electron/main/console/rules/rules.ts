@@ -1,77 +1,42 @@
-/** The rules' desk. */
+/** The rules desk: what is set. */
 import { z } from "zod";
-import { rule, type RuleRecord } from "../../../../shared/contract/index.ts";
-import { fail, ok } from "../../../../shared/governance/result.ts";
-import { notConnected } from "../connection/connection.ts";
-import { type Desk, readThrough } from "../desk.ts";
+import { type Failure, rule, type RuleRecord } from "../../../../shared/contract/index.ts";
+import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
 const ruleList = z.array(rule);
 
-export function ruleHandlers(desk: Desk): Pick<Handlers, "rules.list" | "rules.set_mode"> {
-  const { connection, outbox, store, now } = desk;
+const readRules = (desk: DeskContext) => readThrough(desk, "rules", "list_rules", {}, ruleList);
 
-  const readRules = () => readThrough(desk, "rules", "list_rules", {}, ruleList);
-
-  /** The rule in the version that the operator saw; from the project where the last list has another. */
-  async function findRule(profileId: string, name: string, version: number): Promise<RuleRecord | null> {
-    const kept = ruleList.safeParse(store.getSnapshot(profileId, "rules")?.value);
-    const known = kept.success ? kept.data.find((one) => one.rule_name === name) : undefined;
-    if (known?.version === version) return known;
-    const fresh = await readRules();
-    return (fresh.ok ? fresh.value.value.find((one) => one.rule_name === name) : undefined) ?? known ?? null;
-  }
-
+export function ruleHandlers(desk: DeskContext): Pick<Handlers, "rules.list"> {
   return {
     "rules.list": async () => {
-      const answer = await readRules();
+      const answer = await readRules(desk);
       if (!answer.ok) return answer;
-      return ok({ rules: answer.value.value, as_of: answer.value.as_of ?? now().toISOString() });
-    },
-
-    "rules.set_mode": async ({ command_id: commandId, rule_name: name, mode, expected_version: version }) => {
-      const profileId = connection.profileId();
-      if (profileId === null) return fail(notConnected);
-      const base = await findRule(profileId, name, version);
-      if (!base) {
-        return fail({
-          code: "not_found",
-          message: `There is no rule ${name}.`,
-          advice: "It may have been retired: refresh the list.",
-          details: null,
-        });
-      }
-      const mine = { ...base, mode };
-      const acted = await outbox.submit(profileId, connection.backend(), {
-        command_id: commandId,
-        kind: "set_rule_mode",
-        subject: name,
-        summary: `Set ${name} to ${mode}`,
-        payload: { p_rule: definition(mine), p_expected_version: version, p_operator: desk.operator() },
-        base,
-        mine,
-      });
-      if (!acted.ok) return acted;
-      const { intent, answer } = acted.value;
-      if (intent.status === "failed" && intent.failure) return fail(intent.failure);
-      const saved = rule.safeParse(answer);
-      return ok({ intent, rule: saved.success ? saved.data : null });
+      return ok({ rules: answer.value.value, as_of: answer.value.as_of ?? desk.now().toISOString() });
     },
   };
 }
 
-/** What save_rule takes of a rule as list_rules gives it. */
-export function definition(one: RuleRecord): Readonly<Record<string, unknown>> {
-  const { rule_name, rule_type, conditions, action, priority, mode, applies_to, description } = one;
-  return {
-    rule_name,
-    rule_type,
-    conditions,
-    action,
-    priority,
-    mode,
-    is_active: mode !== "off",
-    applies_to,
-    ...(description === undefined ? {} : { description }),
-  };
+/** The rule in the version that the operator saw; from the project where the last list has another. */
+export async function findRule(
+  desk: DeskContext,
+  profileId: string,
+  name: string,
+  version: number,
+): Promise<Result<RuleRecord, Failure>> {
+  const kept = ruleList.safeParse(desk.store.getSnapshot(profileId, "rules")?.value);
+  const known = kept.success ? kept.data.find((one) => one.rule_name === name) : undefined;
+  if (known?.version === version) return ok(known);
+  const fresh = await readRules(desk);
+  const found = (fresh.ok ? fresh.value.value.find((one) => one.rule_name === name) : undefined) ?? known;
+  return found
+    ? ok(found)
+    : fail({
+        code: "not_found",
+        message: `There is no rule ${name}.`,
+        advice: "It may have been retired: refresh the list.",
+        details: null,
+      });
 }

@@ -4,8 +4,15 @@
  */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
-import { accountDetail, type Failure, type Intent, rule } from "../../../../shared/contract/index.ts";
-import { assertNever, fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import {
+  accountDetail,
+  actNamed,
+  type Failure,
+  type Intent,
+  rule,
+  type Seen,
+} from "../../../../shared/contract/index.ts";
+import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
 import type { OutboxEntry, Store } from "../../store/store.ts";
@@ -85,7 +92,7 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
       return;
     }
     const waited = now().getTime() - Date.parse(entry.created_at) > freshMs || entry.attempts > 0;
-    if (waited && entry.base !== null) {
+    if (waited && entry.base !== null && actNamed(entry.kind).conflict === "changed_fields") {
       const seen = await lookForConflict(backend, entry);
       if (seen !== null) {
         conflict(entry, seen);
@@ -96,7 +103,7 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
     const tried = { ...entry, attempts: entry.attempts + 1 };
     store.putIntent(tried);
     const result = await backend.rpc(
-      functionOf(entry.kind),
+      actNamed(entry.kind).rpc,
       { p_command_id: entry.command_id, ...entry.payload },
       z.unknown(),
     );
@@ -196,11 +203,10 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
   };
 }
 
-/** The same wish under a new command, on top of what the project has now. */
+/** The same act under a new command, on top of what the project has now. */
 function renew(entry: OutboxEntry, at: Date): OutboxEntry {
-  const theirs = (entry.theirs ?? entry.base) as Record<string, unknown> | null;
-  const version = theirs?.version;
-  const isRule = entry.kind === "set_rule_mode" || entry.kind === "save_rule";
+  const theirs = (entry.theirs ?? entry.base) as Seen | null;
+  const { rebase } = actNamed(entry.kind);
   return {
     ...entry,
     command_id: randomUUID(),
@@ -211,70 +217,28 @@ function renew(entry: OutboxEntry, at: Date): OutboxEntry {
     theirs: null,
     created_at: at.toISOString(),
     expires_at: new Date(at.getTime() + lifetimeMs).toISOString(),
-    payload: isRule
-      ? {
-          ...entry.payload,
-          p_expected_version: version,
-          // A mode is set on their rule; a whole rule replaces it.
-          p_rule:
-            entry.kind === "set_rule_mode"
-              ? onTopOf(entry.payload.p_rule as Record<string, unknown>, theirs ?? {})
-              : entry.payload.p_rule,
-        }
-      : entry.payload,
+    payload: rebase ? { ...entry.payload, ...rebase(entry.payload, theirs ?? {}) } : entry.payload,
   };
-}
-
-/** Their rule in the form that was to be saved, with the mode that was wanted. */
-function onTopOf(
-  mine: Readonly<Record<string, unknown>>,
-  theirs: Readonly<Record<string, unknown>>,
-): Record<string, unknown> {
-  const rule = Object.fromEntries(Object.keys(mine).map((key) => [key, theirs[key] ?? mine[key]]));
-  return { ...rule, mode: mine.mode, is_active: mine.is_active };
-}
-
-function functionOf(kind: Intent["kind"]): string {
-  if (kind === "set_rule_mode") return "save_rule";
-  return kind === "acknowledge_alert" ? "console_acknowledge_alert" : kind;
-}
-
-/** What each kind changes, and so what must not have been changed by others. */
-function relevantFields(kind: Intent["kind"]): readonly string[] {
-  switch (kind) {
-    case "flag_user":
-      return ["is_flagged", "flag_reason"];
-    case "block_user":
-    case "unblock_user":
-      return ["is_blocked", "block_reason", "blocked_until"];
-    case "set_rule_mode":
-    case "save_rule":
-      // The database compares a rule's version itself, in the same transaction.
-      return [];
-    case "acknowledge_alert":
-      // Who saw to it first stays in the record, whatever comes later.
-      return [];
-    default:
-      return assertNever(kind);
-  }
 }
 
 const accountAnswer = accountDetail.pick({ account: true, audit: true });
 
 /** The account as it is now, where others changed what the intent is about; else null. */
 async function lookForConflict(backend: Backend, entry: OutboxEntry): Promise<unknown> {
-  const fields = relevantFields(entry.kind);
-  if (fields.length === 0) return null;
   const now = await backend.rpc("console_get_account", { p_user_id: entry.subject }, accountAnswer);
   // Not to be told now: the send itself finds out why.
   if (!now.ok) return null;
   // It arrived, only its answer did not: sending it again gets that answer.
   const isOurs = now.value.audit.some(({ command_id: id }) => id === entry.command_id);
   if (isOurs) return null;
-  const base = entry.base as Record<string, unknown>;
+  const base = entry.base as Seen;
   const { account } = now.value;
   if (account.version === base.version) return null;
-  return fields.some((field) => (account[field] ?? null) !== (base[field] ?? null)) ? account : null;
+  return Object.keys(actNamed(entry.kind).changes).some(
+    (field) => (account[field] ?? null) !== (base[field] ?? null),
+  )
+    ? account
+    : null;
 }
 
 function parseRule(text: string | null): unknown {

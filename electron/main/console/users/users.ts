@@ -1,36 +1,27 @@
-/** The users' desk: find, look, flag, block, unblock. */
+/** The users desk: find and look. */
 import { z } from "zod";
 import {
   type AccountRow,
   type AccountState,
   accountDetail,
   accountPage,
-  accountState,
   accountUsage,
   decisionRow,
   ledgerEntry,
 } from "../../../../shared/contract/index.ts";
 import { fail, ok } from "../../../../shared/governance/result.ts";
 import { notConnected } from "../connection/connection.ts";
-import { type Desk, mayBeOld, readThrough } from "../desk.ts";
+import { type DeskContext, mayBeOld, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
-export type AccountHandlers = Pick<
+export type UserHandlers = Pick<
   Handlers,
-  | "users.search"
-  | "users.get"
-  | "users.usage"
-  | "users.ledger"
-  | "users.decisions"
-  | "users.flag"
-  | "users.block"
-  | "users.unblock"
+  "users.search" | "users.get" | "users.usage" | "users.ledger" | "users.decisions"
 >;
 
 type Search = Parameters<Handlers["users.search"]>[0];
-type Act = Parameters<Handlers["users.flag"]>[0];
 
-export function accountHandlers(desk: Desk): AccountHandlers {
+export function userHandlers(desk: DeskContext): UserHandlers {
   const { connection, store, now } = desk;
 
   return {
@@ -110,79 +101,11 @@ export function accountHandlers(desk: Desk): AccountHandlers {
       );
       return answer.ok ? ok(answer.value.value) : answer;
     },
-
-    "users.flag": (input) =>
-      act(
-        desk,
-        input,
-        "flag_user",
-        `Flag ${input.user_id}`,
-        {},
-        { is_flagged: true, flag_reason: input.reason },
-      ),
-
-    "users.block": (input) => {
-      if (input.until !== null && !(Date.parse(input.until) > now().getTime())) {
-        return fail({
-          code: "invalid_argument",
-          message: "The end of a block must be a time to come.",
-          advice: "Choose a later time, or block until somebody unblocks.",
-          details: null,
-        });
-      }
-      return act(
-        desk,
-        input,
-        "block_user",
-        `Block ${input.user_id}${input.until === null ? "" : ` until ${input.until}`}`,
-        { p_until: input.until },
-        { is_blocked: true, block_reason: input.reason, blocked_until: input.until },
-      );
-    },
-
-    "users.unblock": (input) =>
-      act(
-        desk,
-        input,
-        "unblock_user",
-        `Unblock ${input.user_id}`,
-        {},
-        { is_blocked: false, block_reason: null, blocked_until: null },
-      ),
   };
 }
 
-async function act(
-  desk: Desk,
-  { command_id: commandId, user_id: userId, reason }: Act,
-  kind: "flag_user" | "block_user" | "unblock_user",
-  summary: string,
-  payload: Readonly<Record<string, unknown>>,
-  change: Readonly<Record<string, unknown>>,
-) {
-  const { connection, outbox } = desk;
-  const profileId = connection.profileId();
-  if (profileId === null) return fail(notConnected);
-  const base = seenAccount(desk, userId);
-  const acted = await outbox.submit(profileId, connection.backend(), {
-    command_id: commandId,
-    kind,
-    subject: userId,
-    summary,
-    payload: { p_user_id: userId, p_reason: reason, p_operator: desk.operator(), ...payload },
-    base,
-    mine: { ...base, ...change },
-  });
-  if (!acted.ok) return acted;
-  const { intent, answer } = acted.value;
-  if (intent.status === "failed" && intent.failure) return fail(intent.failure);
-  if (intent.status === "acknowledged") connection.wake();
-  const account = accountState.safeParse(answer);
-  return ok({ intent, account: account.success ? account.data : null });
-}
-
 /** The account as it was last seen here. */
-function seenAccount({ connection, store }: Desk, userId: string): AccountState | null {
+export function seenAccount({ connection, store }: DeskContext, userId: string): AccountState | null {
   const profileId = connection.profileId();
   if (profileId === null) return null;
   const detail = accountDetail.safeParse(store.getSnapshot(profileId, `account:${userId}`)?.value);

@@ -9,7 +9,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
-import type { Desk } from "../desk.ts";
+import type { DeskContext } from "../desk-context.ts";
 import { createTopic, type Topic } from "../topic.ts";
 import type { Feed } from "./feed.ts";
 import { createNews } from "./news.ts";
@@ -25,7 +25,7 @@ const noCounts: RemoteCounts = { open_alerts: 0, flagged: 0, blocked: 0, undecid
 const refreshMs = 2_000;
 
 export interface RailOptions {
-  readonly desk: Desk;
+  readonly desk: DeskContext;
   readonly notices: Topic<Notice>;
   /** Differences of the last reconciliation made here. */
   readonly differences: () => number;

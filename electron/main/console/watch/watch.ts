@@ -9,7 +9,7 @@ import {
   usageEvent,
 } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
-import { type Desk, mayBeOld, readThrough } from "../desk.ts";
+import { type DeskContext, mayBeOld, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import { matches } from "./feed.ts";
 
@@ -21,7 +21,7 @@ export const eventsBefore = z.looseObject({
 });
 
 export function watchHandlers(
-  desk: Desk,
+  desk: DeskContext,
 ): Pick<Handlers, "watch.overview" | "watch.history" | "watch.explain" | "search.everything"> {
   const { connection, store } = desk;
   return {
@@ -83,7 +83,7 @@ export function watchHandlers(
 }
 
 /** Users and rules that were seen here, by a part of their name or id. */
-function searchKept(store: Desk["store"], profileId: string, query: string): SearchHit[] {
+function searchKept(store: DeskContext["store"], profileId: string, query: string): SearchHit[] {
   const needle = query.trim().toLowerCase();
   const fits = (...texts: (string | null)[]): boolean =>
     texts.some((text) => text?.toLowerCase().includes(needle));

@@ -12,6 +12,7 @@ import { capitalise, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { CheckIcon, RefreshIcon } from "../../ui/icons.tsx";
+import { useAct } from "../../ui/acts.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Facts, Id, Meter, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
@@ -169,6 +170,7 @@ function AlertList({
   const client = useConsole();
   const queries = useQueryClient();
   const currency = useProjectCurrency();
+  const runAct = useAct();
   const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
   const intents = useLive((state) => state.intents);
   const waiting = new Set(
@@ -200,17 +202,11 @@ function AlertList({
   async function acknowledge(alert: Alert): Promise<void> {
     if (alert.acknowledged_at || waiting.has(String(alert.alert_event_id))) return;
     const place = rows.findIndex((each) => each.alert_event_id === alert.alert_event_id);
-    const result = await client.call("alerts.acknowledge", {
-      command_id: crypto.randomUUID(),
-      alert_event_id: alert.alert_event_id,
-    });
-    if (!result.ok) return showFailure("Not acknowledged", result.error);
-    if (result.value.intent.status === "pending")
-      showDone("Acknowledged; waits to be sent when the project can be reached");
+    // The list shows it by itself.
+    if (!(await runAct("acknowledge_alert", alert, {}, { isQuiet: true }))) return;
     // On to the next one: a list of open alerts is worked through.
     const next = rows[place + 1] ?? rows[place - 1];
     if (show === "open" && next) openAlert(next);
-    refresh();
   }
 
   async function sendAgain(notification: Notification): Promise<void> {

@@ -1,5 +1,6 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { type ActName, actNamed, actNames } from "../../../../shared/contract/acts.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { AccountDetail, Balance } from "../../../../shared/contract/users.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
@@ -11,6 +12,7 @@ import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { BlockIcon, ChevronLeftIcon, FlagIcon, SyncIcon, UnblockIcon } from "../../ui/icons.tsx";
+import { ActButton } from "../../ui/act-form.tsx";
 import {
   CopyButton,
   copyText,
@@ -28,10 +30,16 @@ import {
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
-import { type Act, ActButton } from "./acts.tsx";
 import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";
 import css from "./users.module.css";
+
+const userActs = actNames.filter((name) => actNamed(name).subject === "user");
+const icons: Partial<Record<ActName, ReactNode>> = {
+  flag_user: <FlagIcon size={14} />,
+  block_user: <BlockIcon size={14} />,
+  unblock_user: <UnblockIcon size={14} />,
+};
 
 const tabs = [
   { id: "overview", name: "Overview" },
@@ -56,13 +64,16 @@ export function UserPage({
   readonly onClose: () => void;
 }): ReactNode {
   const query = useCall("users.get", { user_id: userId }, { refetchMs: 5000 });
-  const [act, setAct] = useState<Act | null>(null);
+  const [act, setAct] = useState<ActName | null>(null);
   const account = query.data?.account;
   const address = placeAddress(["users", userId]);
   useKeys(
     {
-      b: () => setAct(account?.is_blocked ? "unblock" : "block"),
-      f: () => setAct("flag"),
+      ...Object.fromEntries(
+        userActs
+          .filter((name) => account && actNamed(name).isOffered(account))
+          .map((name) => [actNamed(name).words.key ?? name, () => setAct(name)]),
+      ),
       c: () => void copyText(userId),
     },
     account !== undefined,
@@ -110,30 +121,18 @@ export function UserPage({
         }
         onClose={onClose}
       >
-        <ActButton
-          act="flag"
-          account={account}
-          icon={<FlagIcon size={14} />}
-          opened={act === "flag"}
-          onOpened={(opened) => setAct(opened ? "flag" : null)}
-        />
-        {account.is_blocked ? (
-          <ActButton
-            act="unblock"
-            account={account}
-            icon={<UnblockIcon size={14} />}
-            opened={act === "unblock"}
-            onOpened={(opened) => setAct(opened ? "unblock" : null)}
-          />
-        ) : (
-          <ActButton
-            act="block"
-            account={account}
-            icon={<BlockIcon size={14} />}
-            opened={act === "block"}
-            onOpened={(opened) => setAct(opened ? "block" : null)}
-          />
-        )}
+        {userActs
+          .filter((name) => actNamed(name).isOffered(account))
+          .map((name) => (
+            <ActButton
+              key={name}
+              act={name}
+              record={account}
+              icon={icons[name]}
+              opened={act === name}
+              onOpened={(opened) => setAct(opened ? name : null)}
+            />
+          ))}
       </DetailBar>
       {query.data.as_of ? <StaleLine asOf={query.data.as_of} /> : null}
       <DetailScroll>

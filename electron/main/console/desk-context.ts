@@ -7,7 +7,7 @@ import type { Store } from "../store/store.ts";
 import { type Connection, notConnected } from "./connection/connection.ts";
 import type { Outbox } from "./sync/outbox.ts";
 
-export interface Desk {
+export interface DeskContext {
   readonly store: Store;
   readonly connection: Connection;
   readonly outbox: Outbox;
@@ -23,7 +23,7 @@ export interface Answer<T> {
 
 /** Reads from the project and keeps the answer; while it cannot be reached, answers what was kept, with its age. */
 export async function readThrough<S extends z.ZodType>(
-  { store, connection, now }: Desk,
+  { store, connection, now }: DeskContext,
   snapshotName: string,
   rpcName: string,
   parameters: Readonly<Record<string, unknown>>,

@@ -1,0 +1,230 @@
+import { Button, NumberInput, Popover, Textarea, TextInput } from "@mantine/core";
+import { type ReactNode, useState } from "react";
+import { z } from "zod";
+import { type ActName, actNamed, type Seen } from "../../../shared/contract/acts.ts";
+import { viewerZone } from "../lib/format.ts";
+import { capitalise, codeWords } from "../lib/text.ts";
+import css from "./act-form.module.css";
+import { useAct } from "./acts.ts";
+
+interface Term {
+  readonly id: string;
+  readonly label: string;
+  /** null: no end; undefined: asked for. */
+  readonly hours: number | null | undefined;
+}
+const terms: readonly Term[] = [
+  { id: "1h", label: "1 hour", hours: 1 },
+  { id: "24h", label: "24 hours", hours: 24 },
+  { id: "7d", label: "7 days", hours: 168 },
+  { id: "forever", label: "until unblocked", hours: null },
+  { id: "custom", label: "other…", hours: undefined },
+];
+
+type Read = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: string };
+
+/** The end of a term as chosen; an error in words when it cannot be. Custom times are the viewer's own. */
+export function termEnd(termId: string, custom: string, nowMs: number): Read {
+  const hours = terms.find((term) => term.id === termId)?.hours;
+  if (hours === null) return { ok: true, value: null };
+  if (hours !== undefined) return { ok: true, value: new Date(nowMs + hours * 3_600_000).toISOString() };
+  const at = custom ? new Date(custom).getTime() : Number.NaN;
+  if (Number.isNaN(at)) return { ok: false, error: "Choose a day and time." };
+  if (at <= nowMs) return { ok: false, error: "This time has passed." };
+  return { ok: true, value: new Date(at).toISOString() };
+}
+
+/** A button whose form opens where it stands. */
+export function ActButton({
+  act,
+  record,
+  icon,
+  opened,
+  onOpened,
+}: {
+  readonly act: ActName;
+  readonly record: Seen;
+  readonly icon: ReactNode;
+  readonly opened: boolean;
+  readonly onOpened: (opened: boolean) => void;
+}): ReactNode {
+  return (
+    <Popover opened={opened} onChange={onOpened} position="bottom-end" trapFocus returnFocus>
+      <Popover.Target>
+        <Button leftSection={icon} aria-haspopup="dialog" onClick={() => onOpened(!opened)}>
+          {actNamed(act).words.button}
+        </Button>
+      </Popover.Target>
+      <Popover.Dropdown>
+        {opened ? <ActForm act={act} record={record} onDone={() => onOpened(false)} /> : null}
+      </Popover.Dropdown>
+    </Popover>
+  );
+}
+
+/** Asks for what an act needs, field by field, and does it. */
+export function ActForm({
+  act,
+  record,
+  onDone,
+}: {
+  readonly act: ActName;
+  readonly record: Seen;
+  readonly onDone: () => void;
+}): ReactNode {
+  const runAct = useAct();
+  const { fields, words } = actNamed(act);
+  // One id for one form: sending it again after a lost answer does it once.
+  const [commandId] = useState(() => crypto.randomUUID());
+  const [typed, setTyped] = useState<Readonly<Record<string, string>>>({ until: "24h" });
+  const [errors, setErrors] = useState<Readonly<Record<string, string>>>({});
+  const [busy, setBusy] = useState(false);
+  const type = (field: string, text: string): void => {
+    setTyped((before) => ({ ...before, [field]: text }));
+    setErrors(({ [field.split(".")[0] ?? field]: _gone, ...others }) => others);
+  };
+
+  const submit = async (): Promise<void> => {
+    const read = Object.keys(fields).map((field) => [field, readField(field, fields[field], typed)] as const);
+    const wrong = read.flatMap(([field, each]) => (each.ok ? [] : [[field, each.error] as const]));
+    setErrors(Object.fromEntries(wrong));
+    if (wrong.length > 0) return;
+    setBusy(true);
+    const given = Object.fromEntries(read.map(([field, each]) => [field, each.ok ? each.value : null]));
+    const isDone = await runAct(act, record, given, { commandId });
+    setBusy(false);
+    if (isDone) onDone();
+  };
+  return (
+    <form
+      className={css.form}
+      aria-label={words.title}
+      onSubmit={(event) => {
+        event.preventDefault();
+        void submit();
+      }}
+    >
+      {Object.entries(fields).map(([field, schema]) => {
+        const props = { act, field, schema, typed, error: errors[field] ?? null, type, submit };
+        if (field === "reason") return <ReasonField key={field} {...props} />;
+        if (field === "until") return <TermField key={field} {...props} />;
+        return <OtherField key={field} {...props} />;
+      })}
+      <div className={css.buttons}>
+        <Button onClick={onDone}>Cancel</Button>
+        <Button type="submit" variant="filled" color={words.isDangerous ? "danger" : "accent"} loading={busy}>
+          {words.title}
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+/** What was typed, as the act's own schema reads it. */
+function readField(field: string, schema: unknown, typed: Readonly<Record<string, string>>): Read {
+  if (field === "until") return termEnd(typed["until"] ?? "", typed["until.custom"] ?? "", Date.now());
+  const text = typed[field] ?? "";
+  const parsed = (schema as z.ZodType).safeParse(isNumber(schema) ? Number(text || Number.NaN) : text);
+  if (parsed.success) return { ok: true, value: parsed.data };
+  return { ok: false, error: parsed.error.issues[0]?.message ?? "This cannot be used." };
+}
+
+const isNumber = (schema: unknown): boolean => schema instanceof z.ZodNumber;
+
+interface FieldProps {
+  readonly act: ActName;
+  readonly field: string;
+  readonly schema: unknown;
+  readonly typed: Readonly<Record<string, string>>;
+  readonly error: string | null;
+  readonly type: (field: string, text: string) => void;
+  readonly submit: () => Promise<void>;
+}
+
+function ReasonField({ act, field, typed, error, type, submit }: FieldProps): ReactNode {
+  const { words } = actNamed(act);
+  return (
+    <>
+      <Textarea
+        label="Reason"
+        description={words.hint}
+        data-autofocus
+        autosize
+        minRows={2}
+        maxRows={6}
+        maxLength={1000}
+        value={typed[field] ?? ""}
+        error={error}
+        onChange={(event) => type(field, event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && !event.shiftKey) {
+            event.preventDefault();
+            void submit();
+          }
+        }}
+      />
+      <div className={css.presets}>
+        {(words.reasons ?? []).map((each) => (
+          <button key={each} type="button" className={css.preset} onClick={() => type(field, each)}>
+            {each}
+          </button>
+        ))}
+      </div>
+    </>
+  );
+}
+
+function TermField({ field, typed, error, type }: FieldProps): ReactNode {
+  return (
+    <div style={{ display: "flex", flexDirection: "column", gap: 6 }}>
+      <span id="act-term">For how long</span>
+      <div className={css.presets} role="group" aria-labelledby="act-term">
+        {terms.map((each) => (
+          <button
+            key={each.id}
+            type="button"
+            className={css.preset}
+            aria-pressed={typed[field] === each.id}
+            onClick={() => type(field, each.id)}
+          >
+            {each.label}
+          </button>
+        ))}
+      </div>
+      {typed[field] === "custom" ? (
+        <TextInput
+          type="datetime-local"
+          label="Until"
+          description={`Your time, ${viewerZone()}`}
+          value={typed[`${field}.custom`] ?? ""}
+          error={error}
+          onChange={(event) => type(`${field}.custom`, event.currentTarget.value)}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+/** A field without a form of its own: a number, or a line of text. */
+function OtherField({ field, schema, typed, error, type }: FieldProps): ReactNode {
+  const label = capitalise(codeWords(field));
+  const value = typed[field] ?? "";
+  if (isNumber(schema))
+    return (
+      <NumberInput
+        label={label}
+        thousandSeparator=","
+        value={value}
+        error={error}
+        onChange={(next) => type(field, String(next))}
+      />
+    );
+  return (
+    <TextInput
+      label={label}
+      value={value}
+      error={error}
+      onChange={(event) => type(field, event.currentTarget.value)}
+    />
+  );
+}

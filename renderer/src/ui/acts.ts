@@ -1,0 +1,148 @@
+import { type QueryClient, useQueryClient } from "@tanstack/react-query";
+import { useCallback } from "react";
+import {
+  type ActName,
+  actNamed,
+  changesOf,
+  type Seen,
+  type SubjectName,
+  subjects,
+} from "../../../shared/contract/acts.ts";
+import type { OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
+import type { Intent } from "../../../shared/contract/sync.ts";
+import { showDone, showFailure } from "./notices.tsx";
+import { resolveZone, useZoneChoice } from "../lib/clock.ts";
+import { useConsole } from "../lib/console.tsx";
+import { formatInstant } from "../lib/format.ts";
+import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
+
+/** How the screen knows each kind of subject: its name, where its record is shown, and what to read again. */
+interface Shown {
+  readonly id: (record: Seen) => string | number;
+  readonly name: (record: Seen) => string;
+  readonly timeZone: (record: Seen) => string | null;
+  /** The key of the record in an act's answer. */
+  readonly answer: string | null;
+  readonly put: (queries: QueryClient, record: Seen) => void;
+  readonly queries: readonly OperationName[];
+}
+const shown: Readonly<Record<SubjectName, Shown>> = {
+  user: {
+    id: (account) => account["user_id"] as string,
+    name: (account) =>
+      clip(
+        cleanText((account["display_name"] ?? "") as string) || cleanText(account["user_id"] as string),
+        40,
+      ),
+    timeZone: (account) => account["timezone"] as string,
+    answer: "account",
+    put: (queries, account) =>
+      queries.setQueryData<OperationOutput<"users.get">>(
+        ["users.get", { user_id: account["user_id"] }],
+        (now) => (now ? { ...now, account: { ...now.account, ...account } } : now),
+      ),
+    queries: ["users.get", "users.search", "users.decisions"],
+  },
+  rule: {
+    id: (rule) => rule["rule_name"] as string,
+    name: (rule) => capitalise(codeWords(rule["rule_name"] as string)),
+    timeZone: () => null,
+    answer: "rule",
+    put: (queries, rule) =>
+      queries.setQueryData<OperationOutput<"rules.list">>(["rules.list", {}], (now) =>
+        now
+          ? {
+              ...now,
+              rules: now.rules.map((each) =>
+                each.rule_name === rule["rule_name"] ? { ...each, ...rule } : each,
+              ),
+            }
+          : now,
+      ),
+    queries: ["rules.list"],
+  },
+  alert: {
+    id: (alert) => alert["alert_event_id"] as number,
+    name: (alert) => String(alert["alert_event_id"]),
+    timeZone: () => null,
+    answer: null,
+    put: () => undefined,
+    queries: ["alerts.list", "watch.overview"],
+  },
+};
+
+/** Does an act on a record as it was seen; answers whether it was done or waits to be sent. */
+export type RunAct = (
+  name: ActName,
+  record: Seen,
+  fields: Seen,
+  options?: {
+    /** One id for one form: sending it again after a lost answer does it once. */
+    readonly commandId?: string;
+    readonly isUndo?: boolean;
+    /** Says nothing when it was done at once: the screen shows it anyway. */
+    readonly isQuiet?: boolean;
+  },
+) => Promise<boolean>;
+
+/** Runs acts: shown at once, put back where the project refuses, taken back with one click where the act can be. */
+export function useAct(): RunAct {
+  const client = useConsole();
+  const queries = useQueryClient();
+  return useCallback(
+    async function run(name, record, fields, options = {}) {
+      const act = actNamed(name);
+      const subject = shown[act.subject];
+      const title = subject.name(record);
+      const refresh = (): void => {
+        for (const key of subject.queries) void queries.invalidateQueries({ queryKey: [key] });
+      };
+      subject.put(queries, { ...record, ...changesOf(name, fields) });
+      const result = await client.call(
+        act.operation as OperationName,
+        {
+          command_id: options.commandId ?? crypto.randomUUID(),
+          [subjects[act.subject].field]: subject.id(record),
+          ...fields,
+        } as never,
+      );
+      if (!result.ok) {
+        subject.put(queries, record);
+        refresh();
+        showFailure(act.words.failed(title), result.error);
+        return false;
+      }
+      const answer = result.value as unknown as { readonly intent: Intent } & Seen;
+      const after = {
+        ...record,
+        ...changesOf(name, fields),
+        ...(subject.answer === null ? {} : (answer[subject.answer] as Seen | null)),
+      };
+      const { intent } = answer;
+      subject.put(queries, intent.status === "conflict" ? record : after);
+      refresh();
+      if (intent.status === "conflict") {
+        showFailure(`${title} was changed by someone else`, intent.failure ?? conflict);
+        return false;
+      }
+      const waits = intent.status === "pending" ? "; waits to be sent" : "";
+      if (options.isQuiet && waits === "") return true;
+      const undo = options.isUndo ? null : (act.undo?.(record, after, new Date()) ?? null);
+      const when = (at: string): string =>
+        formatInstant(at, resolveZone(useZoneChoice.getState().choice, subject.timeZone(record)));
+      showDone(
+        `${act.words.done(title, fields, when)}${waits}`,
+        undo ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true }) } : undefined,
+      );
+      return true;
+    },
+    [client, queries],
+  );
+}
+
+const conflict = {
+  code: "version_conflict",
+  message: "There is a newer version.",
+  advice: "Look at both under “to resolve” at the top.",
+  details: null,
+};

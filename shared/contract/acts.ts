@@ -1,0 +1,271 @@
+/**
+ * Acts: what an operator may do that is kept in the outbox until the project has acknowledged it.
+ *
+ * Each act is described once: the function that does it, what the operator gives, what it changes, its words, and how it
+ * is undone. The contract's operations, the outbox, the forms and the undo buttons follow from this table, so that
+ * another act is another entry.
+ */
+import { z } from "zod";
+import { commandId, type Failure, instant, reason, ruleMode, userId, whole } from "./basics.ts";
+
+/** A record as it was seen: an account, a rule or an alert. */
+export type Seen = Readonly<Record<string, unknown>>;
+
+/** What an act is about: the field that names it, the parameter it is sent as, and the desk that shows it. */
+export const subjects = {
+  user: { field: "user_id", parameter: "p_user_id", schema: userId, desk: "users" },
+  rule: { field: "rule_name", parameter: null, schema: z.string().max(200), desk: "rules" },
+  alert: { field: "alert_event_id", parameter: "p_alert_event_id", schema: whole, desk: "alerts" },
+} as const;
+export type SubjectName = keyof typeof subjects;
+
+interface Description<Operation extends string, Subject extends SubjectName, Fields extends z.ZodRawShape> {
+  /** Its name in the contract: the desk, then the verb. */
+  readonly operation: Operation;
+  readonly subject: Subject;
+  /** What the operator gives beside the subject. */
+  readonly fields: Fields;
+  /** The project's function. */
+  readonly rpc: string;
+  /** Its parameters beside the command, the subject and the operator. */
+  readonly parameters: (fields: z.output<z.ZodObject<Fields>>, seen: Seen | null) => Seen;
+  /** The fields of the record that it sets, and to what: the screen shows it before the project has answered. */
+  readonly changes: Readonly<Record<string, (fields: z.output<z.ZodObject<Fields>>) => unknown>>;
+  /**
+   * How another person's change is noticed. `changed_fields`: the outbox compares what the act sets with what the
+   * operator saw. `version`: the function refuses another version than the one seen. `none`: the first one stays.
+   */
+  readonly conflict: "changed_fields" | "version" | "none";
+  /** For `version`: the parameters, based on the record as it is now. */
+  readonly rebase?: (parameters: Seen, theirs: Seen) => Seen;
+  /** Refuses what can be seen to be wrong before anything is kept. */
+  readonly check?: (fields: z.output<z.ZodObject<Fields>>, now: Date) => Failure | null;
+  /** Whether a person is offered it, for a record as it is. */
+  readonly isOffered: (seen: Seen) => boolean;
+  readonly words: {
+    /** On the button, and on the form. */
+    readonly button: string;
+    readonly title: string;
+    /** The key that opens it, where it has one. */
+    readonly key?: string;
+    /** In the list of changes: an order. */
+    readonly summary: (subject: string, fields: z.output<z.ZodObject<Fields>>) => string;
+    /** When it was done; `when` writes an instant in the zone of the screen. */
+    readonly done: (
+      subject: string,
+      fields: z.output<z.ZodObject<Fields>>,
+      when: (at: string) => string,
+    ) => string;
+    readonly failed: (subject: string) => string;
+    /** Below the reason, where there is one. */
+    readonly hint?: string;
+    /** Reasons to choose from. */
+    readonly reasons?: readonly string[];
+    readonly isDangerous?: boolean;
+  };
+  /** The act that takes it back, or null. `before` and `after`: the record as it was seen, and as it is. */
+  readonly undo?: (
+    before: Seen,
+    after: Seen,
+    now: Date,
+  ) => { readonly act: string; readonly fields: Seen } | null;
+}
+
+type InputOf<Subject extends SubjectName, Fields extends z.ZodRawShape> = z.ZodObject<
+  { command_id: typeof commandId } & {
+    [Field in (typeof subjects)[Subject]["field"]]: (typeof subjects)[Subject]["schema"];
+  } & Fields,
+  z.core.$strict
+>;
+
+function act<const Operation extends string, Subject extends SubjectName, Fields extends z.ZodRawShape>(
+  description: Description<Operation, Subject, Fields>,
+) {
+  const { field, schema } = subjects[description.subject];
+  const input = z.object({ command_id: commandId, [field]: schema, ...description.fields }).strict();
+  return { ...description, input: input as unknown as InputOf<Subject, Fields> };
+}
+
+/** Every act. The key is the name the outbox keeps. */
+export const acts = {
+  flag_user: act({
+    operation: "users.flag",
+    subject: "user",
+    fields: { reason },
+    rpc: "flag_user",
+    parameters: (fields) => ({ p_reason: fields.reason }),
+    changes: { is_flagged: () => true, flag_reason: ({ reason: why }) => why },
+    conflict: "changed_fields",
+    isOffered: () => true,
+    words: {
+      button: "Flag",
+      title: "Flag for review",
+      key: "f",
+      summary: (user) => `Flag ${user}`,
+      done: (user) => `Flagged ${user} for review`,
+      failed: () => "Not flagged",
+      hint: "Kept in the audit.",
+      reasons: ["Unusual use", "Possible account sharing", "Asked by finance"],
+    },
+  }),
+  block_user: act({
+    operation: "users.block",
+    subject: "user",
+    fields: { reason, until: instant.nullable() },
+    rpc: "block_user",
+    parameters: (fields) => ({ p_reason: fields.reason, p_until: fields.until }),
+    changes: {
+      is_blocked: () => true,
+      block_reason: ({ reason: why }) => why,
+      blocked_until: ({ until }) => until,
+    },
+    conflict: "changed_fields",
+    check: (fields, now) =>
+      fields.until !== null && !(Date.parse(fields.until) > now.getTime())
+        ? {
+            code: "invalid_argument",
+            message: "The end of a block must be a time to come.",
+            advice: "Choose a later time, or block until somebody unblocks.",
+            details: null,
+          }
+        : null,
+    isOffered: (account) => account["is_blocked"] !== true,
+    words: {
+      button: "Block",
+      title: "Block",
+      key: "b",
+      summary: (user, { until }) => `Block ${user}${until === null ? "" : ` until ${until}`}`,
+      done: (user, { until }, when) =>
+        `Blocked ${user} ${until === null ? "until someone unblocks" : `until ${when(until)}`}`,
+      failed: () => "Not blocked",
+      hint: "Kept in the audit. The user sees only that the account is blocked.",
+      reasons: ["Spam", "Automated use", "Abuse of the service", "Payment disputed"],
+      isDangerous: true,
+    },
+    undo: () => ({ act: "unblock_user", fields: { reason: "Undo of the block just made" } }),
+  }),
+  unblock_user: act({
+    operation: "users.unblock",
+    subject: "user",
+    fields: { reason },
+    rpc: "unblock_user",
+    parameters: (fields) => ({ p_reason: fields.reason }),
+    changes: { is_blocked: () => false, block_reason: () => null, blocked_until: () => null },
+    conflict: "changed_fields",
+    isOffered: (account) => account["is_blocked"] === true,
+    words: {
+      button: "Unblock",
+      title: "Unblock",
+      key: "b",
+      summary: (user) => `Unblock ${user}`,
+      done: (user) => `Unblocked ${user}`,
+      failed: () => "Not unblocked",
+      hint: "Kept in the audit.",
+      reasons: ["Resolved with the user", "Blocked by mistake", "Payment received"],
+    },
+    undo: (before, _after, now) => {
+      const until = (before["blocked_until"] ?? null) as string | null;
+      if (before["is_blocked"] !== true || (until !== null && Date.parse(until) <= now.getTime()))
+        return null;
+      return {
+        act: "block_user",
+        fields: { reason: before["block_reason"] ?? "Undo of the unblock just made", until },
+      };
+    },
+  }),
+  set_rule_mode: act({
+    operation: "rules.set_mode",
+    subject: "rule",
+    fields: { mode: ruleMode, expected_version: whole },
+    rpc: "save_rule",
+    parameters: ({ mode, expected_version: version }, seen) => ({
+      p_rule: ruleDefinition({ ...seen, mode }),
+      p_expected_version: version,
+    }),
+    changes: { mode: ({ mode }) => mode, is_active: ({ mode }) => mode !== "off" },
+    conflict: "version",
+    // The mode is set on the rule as somebody else left it.
+    rebase: (parameters, theirs) => ({
+      p_rule: ruleDefinition({ ...theirs, mode: (parameters["p_rule"] as Seen)["mode"] }),
+      p_expected_version: theirs["version"],
+    }),
+    isOffered: () => true,
+    words: {
+      button: "Mode",
+      title: "Set the mode",
+      summary: (rule, { mode }) => `Set ${rule} to ${mode}`,
+      done: (rule, { mode }) => `${rule} is now ${modeWords[mode]}`,
+      failed: (rule) => `${rule} was not switched`,
+    },
+    undo: (before, after) => ({
+      act: "set_rule_mode",
+      fields: { mode: before["mode"], expected_version: after["version"] },
+    }),
+  }),
+  acknowledge_alert: act({
+    operation: "alerts.acknowledge",
+    subject: "alert",
+    fields: {},
+    rpc: "console_acknowledge_alert",
+    parameters: () => ({}),
+    changes: { acknowledged: () => true },
+    // Who acknowledged it first stays in the record.
+    conflict: "none",
+    isOffered: (alert) => alert["acknowledged_at"] === null,
+    words: {
+      button: "Acknowledge",
+      title: "Acknowledge",
+      key: "a",
+      summary: (alert) => `Acknowledge alert ${alert}`,
+      done: () => "Acknowledged",
+      failed: () => "Not acknowledged",
+    },
+  }),
+} as const;
+
+export type ActName = keyof typeof acts;
+export const actNames = Object.keys(acts) as [ActName, ...ActName[]];
+export type ActOf<Subject extends SubjectName> = {
+  [Name in ActName]: (typeof acts)[Name]["subject"] extends Subject ? Name : never;
+}[ActName];
+export type ActInput<Name extends ActName> = z.output<(typeof acts)[Name]["input"]>;
+
+/** An act whose types are not known here: as the outbox and the forms use it. */
+export type AnyAct = Description<string, SubjectName, z.ZodRawShape>;
+export const actNamed = (name: ActName): AnyAct => acts[name] as unknown as AnyAct;
+
+/** What an act sets, with what the operator gave. */
+export const changesOf = (name: ActName, fields: Seen): Seen =>
+  Object.fromEntries(Object.entries(actNamed(name).changes).map(([key, value]) => [key, value(fields)]));
+
+/** The contract's operations of the acts on one subject, each with this output. */
+export function actOperations<Subject extends SubjectName, Output extends z.ZodType>(
+  subject: Subject,
+  output: Output,
+) {
+  const found = Object.values(acts).filter((each) => each.subject === subject);
+  return Object.fromEntries(found.map(({ operation, input }) => [operation, { input, output }])) as {
+    [Name in ActOf<Subject> as (typeof acts)[Name]["operation"]]: {
+      input: (typeof acts)[Name]["input"];
+      output: Output;
+    };
+  };
+}
+
+const modeWords = { enforce: "enforced", shadow: "shadow", off: "off" } as const;
+
+/** What `save_rule` takes of a rule as `list_rules` gives it. */
+export function ruleDefinition(rule: Seen): Seen {
+  const { rule_name, rule_type, conditions, action, priority, mode, applies_to, description } = rule;
+  return {
+    rule_name,
+    rule_type,
+    conditions,
+    action,
+    priority,
+    mode,
+    is_active: mode !== "off",
+    applies_to,
+    ...(description === undefined ? {} : { description }),
+  };
+}
