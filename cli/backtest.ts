@@ -76,9 +76,9 @@ function presetNames(): string {
 }
 
 /** Wrong arguments or a draft that does not hold. */
-class BadCall extends Error {}
+class BadArguments extends Error {}
 
-interface Call {
+interface Arguments {
   readonly rules: string | null;
   readonly plans: string | null;
   readonly url: string | null;
@@ -94,7 +94,7 @@ interface Call {
   readonly json: boolean;
 }
 
-function readCall(): Call | null {
+function readArguments(): Arguments | null {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
   let values;
@@ -117,22 +117,25 @@ function readCall(): Call | null {
       },
     }));
   } catch (error) {
-    throw new BadCall((error as Error).message);
+    throw new BadArguments((error as Error).message);
   }
   if (values.help) return null;
   if (values.rules === undefined && values.plans === undefined)
-    throw new BadCall("--rules or --plans is missing: name the file with the draft.");
+    throw new BadArguments("--rules or --plans is missing: name the file with the draft.");
   if ((values.url === undefined) === (values.events === undefined))
-    throw new BadCall("Say where the events are: either --url or --events.");
+    throw new BadArguments("Say where the events are: either --url or --events.");
   if (values.url !== undefined && (!/^https?:\/\//.test(values.url) || !URL.canParse(values.url)))
-    throw new BadCall(`--url "${values.url}" is not an address like https://project.supabase.co.`);
+    throw new BadArguments(`--url "${values.url}" is not an address like https://project.supabase.co.`);
   const key = process.env["GOVERNANCE_SERVICE_ROLE_KEY"] ?? process.env["SUPABASE_SERVICE_ROLE_KEY"] ?? "";
   if (values.url !== undefined && key === "")
-    throw new BadCall("The service-role key is missing: set GOVERNANCE_SERVICE_ROLE_KEY in the environment.");
+    throw new BadArguments(
+      "The service-role key is missing: set GOVERNANCE_SERVICE_ROLE_KEY in the environment.",
+    );
   const since = values.since ?? new Date(Date.now() - 7 * 86_400_000).toISOString();
-  if (Number.isNaN(Date.parse(since))) throw new BadCall(`--since "${since}" is not a day or a moment.`);
+  if (Number.isNaN(Date.parse(since))) throw new BadArguments(`--since "${since}" is not a day or a moment.`);
   const examples = Number(values.examples ?? 20);
-  if (!Number.isSafeInteger(examples) || examples < 0) throw new BadCall("--examples is a whole number.");
+  if (!Number.isSafeInteger(examples) || examples < 0)
+    throw new BadArguments("--examples is a whole number.");
   return {
     rules: values.rules ?? null,
     plans: values.plans ?? null,
@@ -159,17 +162,17 @@ function rulesOf(input: unknown, from: string): readonly Rule[] {
         : [input];
   const parsed = parseRules(list);
   if (parsed.ok) return parsed.value;
-  throw new BadCall(
+  throw new BadArguments(
     `${from} does not hold:\n${parsed.error.map((problem) => `  ${describeProblem(problem)}`).join("\n")}`,
   );
 }
 
 function readYaml(path: string): unknown {
-  if (!existsSync(path)) throw new BadCall(`There is no file ${path}.`);
+  if (!existsSync(path)) throw new BadArguments(`There is no file ${path}.`);
   try {
     return parseYaml(readFileSync(path, "utf8"));
   } catch (error) {
-    throw new BadCall(`${path} is neither YAML nor JSON: ${(error as Error).message}`);
+    throw new BadArguments(`${path} is neither YAML nor JSON: ${(error as Error).message}`);
   }
 }
 
@@ -179,7 +182,7 @@ type PriceRecord = Readonly<Record<string, unknown>>;
 
 /** The prices of a preset. */
 function presetPrices(name: string): readonly PriceRecord[] {
-  if (!listPresets().includes(name)) throw new BadCall(`There is no preset ${name}: ${presetNames()}.`);
+  if (!listPresets().includes(name)) throw new BadArguments(`There is no preset ${name}: ${presetNames()}.`);
   const preset = readPreset(name) as { prices?: readonly PriceRecord[]; currency?: string };
   return (preset.prices ?? []).map((price) => ({ currency: preset.currency ?? "usd", ...price }));
 }
@@ -187,7 +190,7 @@ function presetPrices(name: string): readonly PriceRecord[] {
 function bookOf(prices: readonly PriceRecord[], from: string): PriceBook {
   const parsed = parsePrices(prices.map((price) => ({ effective_from: "1970-01-01", ...price })));
   if (parsed.ok) return parsed.value;
-  throw new BadCall(
+  throw new BadArguments(
     `The prices of ${from} do not hold:\n${parsed.error.map((each) => `  ${describeProblem(each)}`).join("\n")}`,
   );
 }
@@ -218,12 +221,12 @@ const plansFile = z.strictObject({
 function readScenario(path: string, prices: readonly PriceRecord[] | null): Scenario {
   const parsed = plansFile.safeParse(readYaml(path) ?? {});
   if (!parsed.success)
-    throw new BadCall(
+    throw new BadArguments(
       `${path} does not hold:\n${parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`).join("\n")}`,
     );
   const { currency, plans, routes, prices: changed } = parsed.data;
   if (Object.keys(routes).length > 0 && prices === null && changed.length === 0)
-    throw new BadCall("Routes need to know what models cost: name a preset with --prices.");
+    throw new BadArguments("Routes need to know what models cost: name a preset with --prices.");
   const revenue = (key: "price_minor" | "new_price_minor") =>
     Object.fromEntries(
       plans.flatMap((plan) => {
@@ -263,8 +266,8 @@ const mostAttempts = 8;
  * The project's events, page by page: never all of them in memory. A page that takes long makes the next one smaller,
  * one that fails on its way is asked for again; the cursor sees to it that nothing is missed or comes twice.
  */
-async function* projectEvents(call: Call): AsyncGenerator<unknown> {
-  const backend = createBackend({ url: call.url ?? "", key: call.key });
+async function* projectEvents(given: Arguments): AsyncGenerator<unknown> {
+  const backend = createBackend({ url: given.url ?? "", key: given.key });
   const progress = tellProgress();
   try {
     let cursor: string | null = null;
@@ -273,7 +276,7 @@ async function* projectEvents(call: Call): AsyncGenerator<unknown> {
       const startedAt = performance.now();
       const answer: Result<z.output<typeof page>, Failure> = await backend.rpc(
         "usage_events_since",
-        { p_cursor: cursor, p_limit: size, p_filter: { facts: true, since: call.since } },
+        { p_cursor: cursor, p_limit: size, p_filter: { facts: true, since: given.since } },
         page,
         { timeoutMs: 60_000 },
       );
@@ -324,7 +327,7 @@ function tellProgress(): (events: readonly unknown[] | null) => void {
 }
 
 async function* fileEvents(path: string): AsyncGenerator<unknown> {
-  if (path !== "-" && !existsSync(path)) throw new BadCall(`There is no file ${path}.`);
+  if (path !== "-" && !existsSync(path)) throw new BadArguments(`There is no file ${path}.`);
   const input = path === "-" ? process.stdin : createReadStream(path);
   for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
     if (line.trim() === "") continue;
@@ -340,7 +343,7 @@ async function* fileEvents(path: string): AsyncGenerator<unknown> {
 async function keepEvents(path: string) {
   const part = `${path}.part`;
   const file = await open(part, "w").catch((error: Error) => {
-    throw new BadCall(`--save-events: ${path} cannot be written (${error.message}).`);
+    throw new BadArguments(`--save-events: ${path} cannot be written (${error.message}).`);
   });
   let lines: string[] = [];
   const flush = async (): Promise<void> => {
@@ -363,11 +366,11 @@ async function keepEvents(path: string) {
   };
 }
 
-async function rulesInForce(call: Call): Promise<readonly Rule[]> {
-  if (call.alone) return [];
-  if (call.current !== null) return readRules(call.current);
-  if (call.url === null) return [];
-  const backend = createBackend({ url: call.url, key: call.key });
+async function rulesInForce(given: Arguments): Promise<readonly Rule[]> {
+  if (given.alone) return [];
+  if (given.current !== null) return readRules(given.current);
+  if (given.url === null) return [];
+  const backend = createBackend({ url: given.url, key: given.key });
   try {
     const answer = await backend.rpc("list_rules", {}, z.unknown(), { retries: 5, timeoutMs: 60_000 });
     if (!answer.ok) throw new Error([answer.error.message, answer.error.advice].filter(Boolean).join(" "));
@@ -604,27 +607,28 @@ const printable = (text: string): string =>
   text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (character) => (character === "\n" ? character : "\ufffd"));
 
 async function main(): Promise<number> {
-  const call = readCall();
-  if (!call) {
+  const given = readArguments();
+  if (!given) {
     process.stdout.write(HELP);
     return 0;
   }
-  const prices = call.prices === null ? null : presetPrices(call.prices);
-  const draft = call.rules === null ? null : readRules(call.rules);
-  const plans = call.plans === null ? null : simulatePlans(readScenario(call.plans, prices), call.examples);
-  const rules = draft === null ? [] : laidOver(await rulesInForce(call), draft);
+  const prices = given.prices === null ? null : presetPrices(given.prices);
+  const draft = given.rules === null ? null : readRules(given.rules);
+  const plans =
+    given.plans === null ? null : simulatePlans(readScenario(given.plans, prices), given.examples);
+  const rules = draft === null ? [] : laidOver(await rulesInForce(given), draft);
   const backtest =
     draft === null
       ? null
       : startBacktest({
           draft: compileRules(rules),
-          examples: call.examples,
+          examples: given.examples,
           ...(prices === null ? {} : { prices: bookOf(prices, "the preset") }),
-          ...(call.paying === null ? {} : { paying_plans: call.paying }),
+          ...(given.paying === null ? {} : { paying_plans: given.paying }),
         });
-  const save = call.saveEvents === null ? null : await keepEvents(call.saveEvents);
+  const save = given.saveEvents === null ? null : await keepEvents(given.saveEvents);
   try {
-    for await (const event of call.events === null ? projectEvents(call) : fileEvents(call.events)) {
+    for await (const event of given.events === null ? projectEvents(given) : fileEvents(given.events)) {
       backtest?.push(event as ReplayEvent);
       plans?.push(event as ReplayEvent);
       if (save && isReplayEvent(event)) await save.write(event);
@@ -635,7 +639,7 @@ async function main(): Promise<number> {
   }
   const report = backtest?.report();
   const simulation = plans?.report();
-  if (call.json)
+  if (given.json)
     process.stdout.write(
       `${JSON.stringify({ ...report, ...(simulation ? { plan_simulation: simulation } : {}) }, null, 2)}\n`,
     );
@@ -657,7 +661,7 @@ try {
   process.exitCode = await main();
 } catch (error) {
   process.stderr.write(
-    `${printable((error as Error).message)}${error instanceof BadCall ? "\n\nSee npm run backtest -- --help." : ""}\n`,
+    `${printable((error as Error).message)}${error instanceof BadArguments ? "\n\nSee npm run backtest -- --help." : ""}\n`,
   );
-  process.exitCode = error instanceof BadCall ? 2 : 1;
+  process.exitCode = error instanceof BadArguments ? 2 : 1;
 }

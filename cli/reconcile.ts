@@ -64,9 +64,9 @@ Reconciles Stripe's CSV exports, or its API, with the ledger of a project and wr
 Exit code: 0 tied out, 1 differences, 2 bad input.
 `;
 
-class BadCall extends Error {}
+class BadArguments extends Error {}
 
-interface Call {
+interface Arguments {
   readonly paths: readonly string[];
   /** Null where the files are all. */
   readonly stripe: { readonly key: string; readonly cacheDir: string } | null;
@@ -85,13 +85,13 @@ function moment(text: string | undefined, name: string, isEnd: boolean): string 
   if (text === undefined) return null;
   const time = Date.parse(DAY.test(text) ? `${text}T00:00:00Z` : text);
   if (Number.isNaN(time) || (DAY.test(text) && !new Date(time).toISOString().startsWith(text)))
-    throw new BadCall(
+    throw new BadArguments(
       `--${name} "${text}" is not a day like 2026-10-31, nor a moment like 2026-10-31T12:00:00Z.`,
     );
   return new Date(isEnd && DAY.test(text) ? time + 86_400_000 : time).toISOString();
 }
 
-function readCall(): Call | null {
+function readArguments(): Arguments | null {
   const text = { type: "string" } as const;
   let parsed;
   try {
@@ -113,39 +113,42 @@ function readCall(): Call | null {
       allowPositionals: true, // --stripe a.csv b.csv
     });
   } catch (error) {
-    throw new BadCall((error as Error).message);
+    throw new BadArguments((error as Error).message);
   }
   const { values, positionals } = parsed;
   if (values.help) return null;
   const paths = [...(values.stripe ?? []), ...positionals];
   const isApi = values["stripe-api"] === true;
   if (paths.length === 0 && !isApi)
-    throw new BadCall(
+    throw new BadArguments(
       "--stripe is missing: name at least one export, or read Stripe itself with --stripe-api.",
     );
-  if (values.cache !== undefined && !isApi) throw new BadCall("--cache goes with --stripe-api.");
+  if (values.cache !== undefined && !isApi) throw new BadArguments("--cache goes with --stripe-api.");
   if (isApi && (values.from === undefined || values.to === undefined))
-    throw new BadCall("--stripe-api needs --from and --to: an API has no days of its own.");
+    throw new BadArguments("--stripe-api needs --from and --to: an API has no days of its own.");
   const stripeKey = process.env["STRIPE_API_KEY"]?.trim() ?? "";
   if (isApi && stripeKey === "")
-    throw new BadCall(
+    throw new BadArguments(
       "Stripe's key is missing: set STRIPE_API_KEY in the environment, to a restricted key (rk_…).",
     );
-  if (values.url === undefined) throw new BadCall("--url is missing.");
+  if (values.url === undefined) throw new BadArguments("--url is missing.");
   if (!/^https?:\/\//.test(values.url) || !URL.canParse(values.url))
-    throw new BadCall(`--url "${values.url}" is not an address like https://project.supabase.co.`);
+    throw new BadArguments(`--url "${values.url}" is not an address like https://project.supabase.co.`);
   const key = process.env["GOVERNANCE_SERVICE_ROLE_KEY"] ?? process.env["SUPABASE_SERVICE_ROLE_KEY"] ?? "";
   if (key === "")
-    throw new BadCall("The service-role key is missing: set GOVERNANCE_SERVICE_ROLE_KEY in the environment.");
+    throw new BadArguments(
+      "The service-role key is missing: set GOVERNANCE_SERVICE_ROLE_KEY in the environment.",
+    );
   const { decimal, "date-order": dateOrder } = values;
-  if (decimal !== undefined && decimal !== "." && decimal !== ",") throw new BadCall("--decimal is . or ,");
+  if (decimal !== undefined && decimal !== "." && decimal !== ",")
+    throw new BadArguments("--decimal is . or ,");
   if (dateOrder !== undefined && dateOrder !== "dmy" && dateOrder !== "mdy")
-    throw new BadCall("--date-order is dmy or mdy");
+    throw new BadArguments("--date-order is dmy or mdy");
   const dataThrough = moment(values["data-through"], "data-through", true);
   const from = moment(values.from, "from", false);
   const to = moment(values.to, "to", true);
   if (from !== null && to !== null && from >= to)
-    throw new BadCall(`--from "${values.from}" is not before --to "${values.to}".`);
+    throw new BadArguments(`--from "${values.from}" is not before --to "${values.to}".`);
   return {
     paths,
     stripe: isApi ? { key: stripeKey, cacheDir: values.cache ?? conventionalDataDir() } : null,
@@ -174,24 +177,24 @@ const openFiles = (paths: readonly string[]): InputFile[] =>
 function checkFiles(paths: readonly string[]): void {
   for (const path of paths) {
     const stats = statSync(path, { throwIfNoEntry: false });
-    if (!stats) throw new BadCall(`There is no file ${path}.`);
-    if (!stats.isFile()) throw new BadCall(`${path} is not a file.`);
+    if (!stats) throw new BadArguments(`There is no file ${path}.`);
+    if (!stats.isFile()) throw new BadArguments(`${path} is not a file.`);
   }
 }
 
 /** A call of the project that failed for good; its message never holds the key. */
 class ProjectFailed extends Error {}
 
-async function rpc<T>(call: Call, name: string, args: Readonly<Record<string, unknown>>): Promise<T> {
-  const address = new URL(`rest/v1/rpc/${name}`, call.url);
+async function rpc<T>(given: Arguments, name: string, args: Readonly<Record<string, unknown>>): Promise<T> {
+  const address = new URL(`rest/v1/rpc/${name}`, given.url);
   for (let attempt = 1; ; attempt++) {
     let response: Response;
     try {
       response = await fetch(address, {
         method: "POST",
         headers: {
-          apikey: call.key,
-          authorization: `Bearer ${call.key}`,
+          apikey: given.key,
+          authorization: `Bearer ${given.key}`,
           "content-type": "application/json",
         },
         body: JSON.stringify(args),
@@ -204,7 +207,7 @@ async function rpc<T>(call: Call, name: string, args: Readonly<Record<string, un
         continue;
       }
       const reason = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message;
-      throw new ProjectFailed(`${call.url.origin} cannot be reached (${reason}).`);
+      throw new ProjectFailed(`${given.url.origin} cannot be reached (${reason}).`);
     }
     if (response.ok) return (await response.json()) as T;
     const body = await response.text();
@@ -227,10 +230,10 @@ interface LedgerPage {
   readonly has_more: boolean;
 }
 
-async function* readLedger(call: Call, period: Period): AsyncGenerator<readonly LedgerRecord[]> {
+async function* readLedger(given: Arguments, period: Period): AsyncGenerator<readonly LedgerRecord[]> {
   let cursor: string | null = null;
   for (;;) {
-    const page: LedgerPage = await rpc<LedgerPage>(call, "console_ledger_purchases_since", {
+    const page: LedgerPage = await rpc<LedgerPage>(given, "console_ledger_purchases_since", {
       p_cursor: cursor,
       p_limit: 5000,
       p_from: period.from,
@@ -256,23 +259,26 @@ class StripeFailed extends Error {
   }
 }
 
-async function readStripeApi(call: Call, stripe: NonNullable<Call["stripe"]>): Promise<StripeRead> {
+async function readStripeApi(
+  given: Arguments,
+  stripe: NonNullable<Arguments["stripe"]>,
+): Promise<StripeRead> {
   const client: StripeClientOptions = { key: stripe.key, ...stripeEndpoint(process.env) };
   const checked = await checkStripeKey(client);
   if (!checked.ok) throw new StripeFailed(checked.error);
   const { account_id: accountId, mode, permissions } = checked.value;
-  if (call.options.account_id !== undefined && call.options.account_id !== accountId)
-    throw new BadCall(`The key is of ${accountId}, --account says ${call.options.account_id}.`);
+  if (given.options.account_id !== undefined && given.options.account_id !== accountId)
+    throw new BadArguments(`The key is of ${accountId}, --account says ${given.options.account_id}.`);
   const lacking = permissions.filter((one) => !one.is_granted).map(({ row }) => `"${row}"`);
   if (lacking.length > 0)
-    throw new BadCall(`The key lacks ${lacking.join(", ")}: in Stripe's dashboard, set each to Read.`);
+    throw new BadArguments(`The key lacks ${lacking.join(", ")}: in Stripe's dashboard, set each to Read.`);
   if (mode === "test")
     process.stderr.write(
       "warning: the key is of test mode; in a live project each of its payments is a leak.\n",
     );
-  const since = Math.floor(Date.parse(call.from as string) / 1000) - lookBackSeconds;
+  const since = Math.floor(Date.parse(given.from as string) / 1000) - lookBackSeconds;
   const cache = openStripeCache(
-    stripeCachePath(stripe.cacheDir, call.url.host.replaceAll(":", "-"), checked.value),
+    stripeCachePath(stripe.cacheDir, given.url.host.replaceAll(":", "-"), checked.value),
   );
   const read = await readStripe({
     ...client,
@@ -301,10 +307,10 @@ async function readStripeApi(call: Call, stripe: NonNullable<Call["stripe"]>): P
 }
 
 /** The period asked for; where an end is open, the days that the files cover. */
-async function findPeriod(call: Call): Promise<Period | readonly InputProblem[]> {
-  if (call.from !== null && call.to !== null) return { from: call.from, to: call.to };
-  const { create_sha256: _hash, ...options } = call.options;
-  const looked = await inspectExports(openFiles(call.paths), options);
+async function findPeriod(given: Arguments): Promise<Period | readonly InputProblem[]> {
+  if (given.from !== null && given.to !== null) return { from: given.from, to: given.to };
+  const { create_sha256: _hash, ...options } = given.options;
+  const looked = await inspectExports(openFiles(given.paths), options);
   if (!looked.ok) return looked.error.problems;
   const windows = looked.value.flatMap(({ window }) => (window ? [window] : []));
   const first = windows.map((window) => window.from).toSorted()[0];
@@ -313,10 +319,10 @@ async function findPeriod(call: Call): Promise<Period | readonly InputProblem[]>
     .toSorted()
     .at(-1);
   if (first === undefined || last === undefined)
-    throw new BadCall("The files have no rows, so they tell no period: give --from and --to.");
+    throw new BadArguments("The files have no rows, so they tell no period: give --from and --to.");
   return {
-    from: call.from ?? (moment(first.slice(0, 10), "from", false) as string),
-    to: call.to ?? (moment(last.slice(0, 10), "to", true) as string),
+    from: given.from ?? (moment(first.slice(0, 10), "from", false) as string),
+    to: given.to ?? (moment(last.slice(0, 10), "to", true) as string),
   };
 }
 
@@ -355,28 +361,28 @@ function showProblems(problems: readonly InputProblem[], level: "error" | "warni
 }
 
 async function main(): Promise<0 | 1 | 2> {
-  const call = readCall();
-  if (call === null) {
+  const given = readArguments();
+  if (given === null) {
     process.stdout.write(HELP);
     return 0;
   }
-  checkFiles(call.paths);
-  const period = await findPeriod(call);
+  checkFiles(given.paths);
+  const period = await findPeriod(given);
   if (!("from" in period)) {
     showProblems(period, "error");
     return 2;
   }
   const [packs, rollForward] = await Promise.all([
-    rpc<PackPrice[]>(call, "console_pack_prices", {}),
-    rpc<RollForwardLine[]>(call, "console_token_roll_forward", { p_from: period.from, p_to: period.to }),
+    rpc<PackPrice[]>(given, "console_pack_prices", {}),
+    rpc<RollForwardLine[]>(given, "console_token_roll_forward", { p_from: period.from, p_to: period.to }),
   ]);
-  const stripe = call.stripe && (await readStripeApi(call, call.stripe));
+  const stripe = given.stripe && (await readStripeApi(given, given.stripe));
   const result = await reconcile({
-    stripeFiles: [...(stripe?.files() ?? []), ...openFiles(call.paths)],
-    ledger: readLedger(call, period),
+    stripeFiles: [...(stripe?.files() ?? []), ...openFiles(given.paths)],
+    ledger: readLedger(given, period),
     period,
     options: {
-      ...call.options,
+      ...given.options,
       ...stripe?.options,
       packs,
       roll_forward: rollForward,
@@ -389,7 +395,7 @@ async function main(): Promise<0 | 1 | 2> {
     showProblems(result.error.problems, "error");
     return 2;
   }
-  await writeReport(result.value, call.outDir);
+  await writeReport(result.value, given.outDir);
   showProblems(result.value.warnings, "warning");
   process.stdout.write(summary(result.value));
   return result.value.tied_out ? 0 : 1;
@@ -398,10 +404,10 @@ async function main(): Promise<0 | 1 | 2> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  if (!(error instanceof BadCall || error instanceof ProjectFailed || error instanceof StripeFailed)) {
+  if (!(error instanceof BadArguments || error instanceof ProjectFailed || error instanceof StripeFailed)) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
     process.stderr.write(`${message}\n`);
-  } else process.stderr.write(`${error.message}\n${error instanceof BadCall ? `\n${HELP}` : ""}`);
+  } else process.stderr.write(`${error.message}\n${error instanceof BadArguments ? `\n${HELP}` : ""}`);
   process.exitCode = 2;
 }

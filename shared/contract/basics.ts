@@ -5,6 +5,7 @@
  * and on the screen. Objects are open: a newer backend may add keys, and they pass through unread.
  */
 import { z } from "zod";
+import type { Result } from "../governance/result.ts";
 
 /** A whole number that JSON carries exactly. */
 export const whole = z.number().int();
@@ -26,9 +27,8 @@ export const failure = z.object({
 });
 export type Failure = z.infer<typeof failure>;
 
-export type Result<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: Failure };
+/** What every operation answers. */
+export type Reply<T> = Result<T, Failure>;
 
 export const userId = z.string().min(1).max(500);
 

@@ -6,7 +6,7 @@
  * servers; storage belongs to this port alone.
  */
 import type { ConsoleClient, TransportStatus } from "./client.ts";
-import type { Failure, Result } from "./basics.ts";
+import type { Failure, Reply } from "./basics.ts";
 import type { StreamItem } from "./operations.ts";
 import {
   type ClientFrame,
@@ -65,7 +65,7 @@ export function createWebSocketClient(options: WebSocketClientOptions = {}): Con
   const origin = options.origin ?? location.origin;
   const connectTimeoutMs = options.connectTimeoutMs ?? 10_000;
   const listeners = new Set<(status: TransportStatus) => void>();
-  const answers = new Map<number, (result: Result<unknown>) => void>();
+  const answers = new Map<number, (result: Reply<unknown>) => void>();
   const followed = new Map<number, Followed>();
   /** Calls that wait for the socket. */
   const waiting = new Set<() => void>();
@@ -179,8 +179,8 @@ export function createWebSocketClient(options: WebSocketClientOptions = {}): Con
       if (!(await whenOpen())) {
         return { ok: false, error: status === "unauthorized" ? unauthorized : unreachable };
       }
-      return new Promise<Result<never>>((resolve) => {
-        answers.set(id, resolve as (result: Result<unknown>) => void);
+      return new Promise<Reply<never>>((resolve) => {
+        answers.set(id, resolve as (result: Reply<unknown>) => void);
         if (!send(frame)) {
           answers.delete(id);
           resolve({ ok: false, error: unreachable });

@@ -1,5 +1,5 @@
 /** What a transport gives the screen. */
-import type { Result } from "./basics.ts";
+import type { Reply } from "./basics.ts";
 import type {
   OperationInput,
   OperationName,
@@ -13,7 +13,7 @@ import type {
 export type TransportStatus = "connecting" | "open" | "lost" | "unauthorized";
 
 export interface ConsoleClient {
-  call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Result<OperationOutput<N>>>;
+  call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Reply<OperationOutput<N>>>;
   /** Follows a stream until the returned function is called. `onItem` is never called twice for one feed event. */
   follow<N extends StreamName>(
     name: N,

@@ -3,7 +3,7 @@
  * has a file; here they are one map. Inputs are parsed where they arrive, outputs where they leave; both transports
  * (Electron ipc, WebSocket) use this map and nothing else.
  *
- * Expected failures are values: every operation answers a {@link Result}.
+ * Expected failures are values: every operation answers a {@link Reply}.
  */
 import type { z } from "zod";
 import { alertsOperations } from "./alerts.ts";

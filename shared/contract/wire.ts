@@ -3,7 +3,7 @@
  * stream for the life of one socket.
  */
 import { z } from "zod";
-import type { Failure, Result } from "./basics.ts";
+import type { Failure, Reply } from "./basics.ts";
 
 /** Larger messages are refused at both ends. An upload's chunk (1 MiB as base64) fits. */
 export const maxMessageBytes = 2 * 1024 * 1024;
@@ -32,7 +32,7 @@ export type ClientFrame = z.infer<typeof clientFrame>;
 export type ServerFrame =
   /** The first frame: the session is known, the console listens. */
   | { readonly type: "ready" }
-  | { readonly type: "result"; readonly id: number; readonly result: Result<unknown> }
+  | { readonly type: "result"; readonly id: number; readonly result: Reply<unknown> }
   | { readonly type: "item"; readonly id: number; readonly item: unknown }
   /** A stream that could not be followed. */
   | { readonly type: "refused"; readonly id: number; readonly error: Failure };

@@ -57,13 +57,13 @@ test("hostile names are shown as text, on one line, and leave the page as it was
 
 test("an address that leads nowhere says so", async ({ page }) => {
   const origin = page.url().replace(/#.*/, "");
-  for (const [address, says] of [
+  for (const [address, shown] of [
     ["#/users/nobody-at-all", "There is no such user in this project."],
     ["#/rules/no_such_rule", "There is no such rule"],
     ["#/nowhere", "There is nothing at this address"],
     ["#/users/%E0%A4%A", "There is no such user in this project."],
   ] as const) {
     await page.goto(`${origin}${address}`);
-    await expect(page.getByText(says)).toBeVisible();
+    await expect(page.getByText(shown)).toBeVisible();
   }
 });

@@ -5,7 +5,7 @@ import type {
   OperationName,
   OperationOutput,
   ReconciliationRun,
-  Result,
+  Reply,
 } from "../../shared/contract/index.ts";
 import { expect } from "vitest";
 
@@ -13,8 +13,8 @@ export async function call<N extends OperationName>(
   console_: Console,
   name: N,
   input: OperationInput<N>,
-): Promise<Result<OperationOutput<N>>> {
-  return (await console_.dispatcher.call(name, input)) as Result<OperationOutput<N>>;
+): Promise<Reply<OperationOutput<N>>> {
+  return (await console_.dispatcher.call(name, input)) as Reply<OperationOutput<N>>;
 }
 
 /** The answer, where it must be one. */

@@ -24,7 +24,7 @@ import type {
   OperationInput,
   OperationName,
   OperationOutput,
-  Result,
+  Reply,
   UsageEvent,
 } from "../../../shared/contract/index.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
@@ -122,10 +122,10 @@ async function call<N extends OperationName>(
   console_: Console,
   name: N,
   input: OperationInput<N>,
-): Promise<Result<OperationOutput<N>>> {
+): Promise<Reply<OperationOutput<N>>> {
   const result = await console_.dispatcher.call(name, input);
   answered.push(JSON.stringify(result));
-  return result as Result<OperationOutput<N>>;
+  return result as Reply<OperationOutput<N>>;
 }
 
 async function value<N extends OperationName>(console_: Console, name: N, input: OperationInput<N>) {

@@ -1,6 +1,6 @@
 /**
  * One door for both transports: finds the operation, parses its input, runs it, parses its output. Whatever comes
- * in, a Result goes out; an exception is a bug of ours and becomes `internal` with an id to find it in the log.
+ * in, a Reply goes out; an exception is a bug of ours and becomes `internal` with an id to find it in the log.
  */
 import { randomUUID } from "node:crypto";
 import {
@@ -9,7 +9,7 @@ import {
   type OperationOutput,
   type Operations,
   operations,
-  type Result,
+  type Reply,
   type StreamItem,
   type StreamName,
   type Streams,
@@ -21,7 +21,7 @@ import { redact } from "../backend/redact.ts";
 export type Handlers = {
   readonly [N in OperationName]: (
     input: z.output<Operations[N]["input"]>,
-  ) => Result<OperationOutput<N>> | Promise<Result<OperationOutput<N>>>;
+  ) => Reply<OperationOutput<N>> | Promise<Reply<OperationOutput<N>>>;
 };
 
 /** Gives the stream's items to `emit` until the answered function is called. */
@@ -36,8 +36,8 @@ export type Sources = {
 export type Log = (line: string) => void;
 
 export interface Dispatcher {
-  call(name: unknown, input: unknown): Promise<Result<unknown>>;
-  follow(name: unknown, input: unknown, emit: (item: unknown) => void): Result<() => void>;
+  call(name: unknown, input: unknown): Promise<Reply<unknown>>;
+  follow(name: unknown, input: unknown, emit: (item: unknown) => void): Reply<() => void>;
 }
 
 export function createDispatcher(handlers: Handlers, sources: Sources, log: Log): Dispatcher {
@@ -60,7 +60,7 @@ export function createDispatcher(handlers: Handlers, sources: Sources, log: Log)
       if (typeof name !== "string" || !Object.hasOwn(operations, name))
         return refuse(unknown("operation", name));
       const schemas: { input: z.ZodType; output: z.ZodType } = operations[name as OperationName];
-      const handler = handlers[name as OperationName] as (input: unknown) => Promise<Result<unknown>>;
+      const handler = handlers[name as OperationName] as (input: unknown) => Promise<Reply<unknown>>;
       const parsed = schemas.input.safeParse(input);
       if (!parsed.success) return refuse(wrongShape(name, parsed.error));
       try {

@@ -3,7 +3,7 @@
  * parsed by the dispatcher. Streams end with the page that follows them.
  */
 import { type IpcMainEvent, type IpcMainInvokeEvent, ipcMain, type WebContents } from "electron";
-import type { Failure, Result } from "../../../shared/contract/index.ts";
+import type { Failure, Reply } from "../../../shared/contract/index.ts";
 import type { Dispatcher, Log } from "../console/dispatch.ts";
 import { isAppUrl } from "./protocol.ts";
 
@@ -52,7 +52,7 @@ export function serveIpc(dispatcher: Dispatcher, isOurs: (contents: WebContents)
     return made;
   }
 
-  ipcMain.handle("console:call", async (event, name: unknown, input: unknown): Promise<Result<unknown>> => {
+  ipcMain.handle("console:call", async (event, name: unknown, input: unknown): Promise<Reply<unknown>> => {
     if (!isTrusted(event)) {
       log("A call of a foreign frame was refused.");
       return { ok: false, error: foreign };

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EventEmitter } from "node:events";
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
-import type { Result } from "../../../shared/contract/index.ts";
+import type { Reply } from "../../../shared/contract/index.ts";
 import type { Dispatcher } from "../console/dispatch.ts";
 
 type Handler = (...args: never[]) => unknown;
@@ -180,9 +180,9 @@ beforeEach(() => {
   stopped.length = 0;
 });
 
-const callHandler = (event: unknown, name: unknown, input: unknown): Promise<Result<unknown>> =>
+const callHandler = (event: unknown, name: unknown, input: unknown): Promise<Reply<unknown>> =>
   electron.handlers.get("console:call")?.(event as never, name as never, input as never) as Promise<
-    Result<unknown>
+    Reply<unknown>
   >;
 
 test("the window is sandboxed, isolated and without Node, in every setting", async () => {

@@ -21,10 +21,10 @@ describe("the connection in words", () => {
     ["catching_up", "amber", "Catching up…"],
     ["offline", "red", "Offline since 12:03"],
     ["refused", "red", "Refused"],
-  ] as const)("%s is %s, %s", (status, meaning, words) => {
+  ] as const)("%s is %s, %s", (status, tone, words) => {
     expect(
       standing({ transport: "open", transportSinceMs: at, connection: connection(status) }, "UTC"),
-    ).toEqual({ meaning, words });
+    ).toEqual({ tone, words });
   });
   it("says that the console itself is away before anything it said last", () => {
     expect(

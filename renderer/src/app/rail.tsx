@@ -25,24 +25,23 @@ export const desks: readonly Desk[] = [
 export function Rail(): ReactNode {
   const place = usePlace();
   const rail = useLive((state) => state.rail);
-  const counts: Partial<Record<Desk["id"], { n: number; meaning: "amber" | "red" | "grey"; says: string }>> =
-    {
-      alerts: {
-        n: rail?.open_alerts ?? 0,
-        meaning: "red",
-        says: counted(rail?.open_alerts ?? 0, "open alert"),
-      },
-      users: {
-        n: rail?.flagged ?? 0,
-        meaning: "amber",
-        says: `${counted(rail?.flagged ?? 0, "flagged user")}, ${rail?.blocked ?? 0} blocked`,
-      },
-      finance: {
-        n: rail?.differences ?? 0,
-        meaning: "amber",
-        says: counted(rail?.differences ?? 0, "open difference"),
-      },
-    };
+  const counts: Partial<Record<Desk["id"], { n: number; tone: "amber" | "red" | "grey"; title: string }>> = {
+    alerts: {
+      n: rail?.open_alerts ?? 0,
+      tone: "red",
+      title: counted(rail?.open_alerts ?? 0, "open alert"),
+    },
+    users: {
+      n: rail?.flagged ?? 0,
+      tone: "amber",
+      title: `${counted(rail?.flagged ?? 0, "flagged user")}, ${rail?.blocked ?? 0} blocked`,
+    },
+    finance: {
+      n: rail?.differences ?? 0,
+      tone: "amber",
+      title: counted(rail?.differences ?? 0, "open difference"),
+    },
+  };
   return (
     <nav className={css.rail} aria-label="Desks">
       {desks.map((desk) => {
@@ -59,7 +58,7 @@ export function Rail(): ReactNode {
               <Icon />
               <span>{desk.name}</span>
               {count && count.n > 0 ? (
-                <span className={css.count} data-meaning={count.meaning} title={count.says}>
+                <span className={css.count} data-tone={count.tone} title={count.title}>
                   {count.n > 999 ? "999+" : count.n}
                 </span>
               ) : null}

@@ -139,7 +139,7 @@ function Banner(): ReactNode {
   if (!connection || transport !== "open" || !connection.project) return null;
   if (connection.status === "offline")
     return (
-      <div className={css.banner} data-meaning="amber" role="status">
+      <div className={css.banner} data-tone="amber" role="status">
         <WarningIcon />
         <span>
           Offline. You see what was read <Time at={connection.last_sync_at} />. Blocks, flags and rule

@@ -9,15 +9,15 @@ import { cleanText, clip, codeWords, counted } from "../lib/text.ts";
 import { SyncIcon } from "../ui/icons.tsx";
 import { showFailure } from "../ui/notices.tsx";
 import { Tag, Time } from "../ui/parts.tsx";
-import type { Meaning } from "../ui/theme.ts";
+import type { Tone } from "../ui/theme.ts";
 import css from "./shell.module.css";
 
-const signs: Record<Intent["status"], { readonly meaning: Meaning; readonly word: string }> = {
-  pending: { meaning: "amber", word: "waiting" },
-  acknowledged: { meaning: "green", word: "done" },
-  conflict: { meaning: "red", word: "conflict" },
-  failed: { meaning: "red", word: "failed" },
-  expired: { meaning: "grey", word: "expired" },
+const signs: Record<Intent["status"], { readonly tone: Tone; readonly word: string }> = {
+  pending: { tone: "amber", word: "waiting" },
+  acknowledged: { tone: "green", word: "done" },
+  conflict: { tone: "red", word: "conflict" },
+  failed: { tone: "red", word: "failed" },
+  expired: { tone: "grey", word: "expired" },
 };
 
 /** What waits to be sent, and what needs a person. */
@@ -25,7 +25,7 @@ export function SyncPill(): ReactNode {
   const intents = useLive((state) => state.intents);
   const pending = intents.filter((each) => each.status === "pending").length;
   const trouble = intents.filter((each) => each.status === "conflict" || each.status === "failed").length;
-  const meaning = trouble > 0 ? "red" : pending > 0 ? "amber" : "grey";
+  const tone = trouble > 0 ? "red" : pending > 0 ? "amber" : "grey";
   const words =
     trouble > 0
       ? counted(trouble, "to resolve", "to resolve")
@@ -45,7 +45,7 @@ export function SyncPill(): ReactNode {
   return (
     <Popover position="bottom-end">
       <Popover.Target>
-        <button type="button" className={css.pill} data-meaning={meaning} aria-label={`Changes: ${words}`}>
+        <button type="button" className={css.pill} data-tone={tone} aria-label={`Changes: ${words}`}>
           <SyncIcon size={14} />
           {words}
         </button>
@@ -93,7 +93,7 @@ function IntentCard({ intent }: { readonly intent: Intent }): ReactNode {
         <span>
           <a href={`#${address}`}>{clip(cleanText(intent.summary), 200)}</a>
         </span>
-        <Tag meaning={sign.meaning}>{sign.word}</Tag>
+        <Tag tone={sign.tone}>{sign.word}</Tag>
       </div>
       <div className={css.intentMeta}>
         <Time at={intent.created_at} />

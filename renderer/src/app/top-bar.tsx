@@ -12,7 +12,7 @@ import { HelpIcon, MoonIcon, SearchIcon, SunIcon } from "../ui/icons.tsx";
 import { Facts, Kbd, Note, Tag, Time } from "../ui/parts.tsx";
 import { failureText } from "../ui/states.tsx";
 import { CopyButton } from "../ui/parts.tsx";
-import type { Meaning } from "../ui/theme.ts";
+import type { Tone } from "../ui/theme.ts";
 import { openPalette } from "./command-palette.tsx";
 import css from "./shell.module.css";
 import { SyncPill } from "./sync-panel.tsx";
@@ -53,16 +53,16 @@ function ProjectSign(): ReactNode {
       {profile.is_production ? (
         <strong className={css.production}>PRODUCTION</strong>
       ) : connection.project?.sample_data ? (
-        <Tag meaning="blue">Sample data</Tag>
+        <Tag tone="blue">Sample data</Tag>
       ) : (
-        <Tag meaning="grey">{profile.kind === "local" ? "Local" : "Not production"}</Tag>
+        <Tag tone="grey">{profile.kind === "local" ? "Local" : "Not production"}</Tag>
       )}
     </a>
   );
 }
 
 interface Standing {
-  readonly meaning: Meaning;
+  readonly tone: Tone;
   readonly words: string;
 }
 
@@ -71,27 +71,27 @@ export function standing(
   state: Pick<LiveState, "transport" | "transportSinceMs" | "connection">,
   zone: string,
 ): Standing {
-  if (state.transport === "unauthorized") return { meaning: "red", words: "Session ended" };
+  if (state.transport === "unauthorized") return { tone: "red", words: "Session ended" };
   if (state.transport === "lost")
     return {
-      meaning: "red",
+      tone: "red",
       words: `Console not answering since ${formatHourMinute(state.transportSinceMs, zone)}`,
     };
   const connection: ConnectionState | null = state.connection;
-  if (!connection || state.transport === "connecting") return { meaning: "grey", words: "Starting…" };
+  if (!connection || state.transport === "connecting") return { tone: "grey", words: "Starting…" };
   switch (connection.status) {
     case "starting":
-      return { meaning: "amber", words: "Starting…" };
+      return { tone: "amber", words: "Starting…" };
     case "connecting":
-      return { meaning: "amber", words: "Connecting…" };
+      return { tone: "amber", words: "Connecting…" };
     case "catching_up":
-      return { meaning: "amber", words: "Catching up…" };
+      return { tone: "amber", words: "Catching up…" };
     case "live":
-      return { meaning: "green", words: "Live" };
+      return { tone: "green", words: "Live" };
     case "offline":
-      return { meaning: "red", words: `Offline since ${formatHourMinute(connection.since, zone)}` };
+      return { tone: "red", words: `Offline since ${formatHourMinute(connection.since, zone)}` };
     case "refused":
-      return { meaning: "red", words: "Refused" };
+      return { tone: "red", words: "Refused" };
   }
 }
 
@@ -102,7 +102,7 @@ function ConnectionPill(): ReactNode {
   const client = useConsole();
   const zone = useZone();
   const [busy, setBusy] = useState(false);
-  const { meaning, words } = standing({ transport, transportSinceMs, connection }, zone);
+  const { tone, words } = standing({ transport, transportSinceMs, connection }, zone);
   const now = useNow();
   const retry = async (): Promise<void> => {
     setBusy(true);
@@ -112,7 +112,7 @@ function ConnectionPill(): ReactNode {
   return (
     <Popover position="bottom-end" width={360}>
       <Popover.Target>
-        <button type="button" className={css.pill} data-meaning={meaning} aria-live="polite">
+        <button type="button" className={css.pill} data-tone={tone} aria-live="polite">
           <span className={css.dot} />
           {words}
         </button>
@@ -120,7 +120,7 @@ function ConnectionPill(): ReactNode {
       <Popover.Dropdown>
         <div style={{ display: "flex", flexDirection: "column", gap: 10 }}>
           {connection?.failure ? (
-            <Note meaning="red">
+            <Note tone="red">
               {connection.failure.message} {connection.failure.advice}{" "}
               <CopyButton text={failureText(connection.failure)} label="Copy details" />
             </Note>

@@ -15,7 +15,7 @@ import {
 import { cleanText, clip, shortenId } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, InfoIcon, WarningIcon } from "./icons.tsx";
 import css from "./parts.module.css";
-import type { Meaning } from "./theme.ts";
+import type { Tone } from "./theme.ts";
 
 /**
  * A name that somebody outside chose: isolated from the direction of the text around it, without invisible signs,
@@ -195,20 +195,20 @@ export function Time({
 
 /** A word with its colour; the sign is never colour alone. */
 export function Tag({
-  meaning,
+  tone,
   children,
   plain = false,
   dot = false,
   title,
 }: {
-  readonly meaning: Meaning;
+  readonly tone: Tone;
   readonly children: ReactNode;
   readonly plain?: boolean;
   readonly dot?: boolean;
   readonly title?: string | undefined;
 }): ReactNode {
   return (
-    <span className={css.tag} data-meaning={meaning} data-plain={plain || undefined} title={title}>
+    <span className={css.tag} data-tone={tone} data-plain={plain || undefined} title={title}>
       {dot ? <span className={css.dot} /> : null}
       {children}
     </span>
@@ -231,7 +231,7 @@ export function Meter({
         no limit
       </span>
     );
-  const meaning = percent >= 100 ? "red" : percent >= warnAt ? "amber" : "blue";
+  const tone = percent >= 100 ? "red" : percent >= warnAt ? "amber" : "blue";
   return (
     <span
       className={css.meter}
@@ -242,7 +242,7 @@ export function Meter({
       aria-label={label ?? "Used"}
     >
       <span className={css.track}>
-        <span className={css.fill} data-meaning={meaning} style={{ width: `${Math.min(100, percent)}%` }} />
+        <span className={css.fill} data-tone={tone} style={{ width: `${Math.min(100, percent)}%` }} />
       </span>
       <span className={css.percent} title={formatPercent(percent)}>
         {percent > 999 ? "> 999 %" : formatPercent(percent)}
@@ -287,17 +287,17 @@ export function Facts({ rows }: { readonly rows: readonly (readonly [string, Rea
 
 /** One calm line that says how things stand. */
 export function Note({
-  meaning,
+  tone,
   children,
   role,
 }: {
-  readonly meaning: Meaning;
+  readonly tone: Tone;
   readonly children: ReactNode;
   readonly role?: "alert" | "status";
 }): ReactNode {
   return (
-    <div className={css.note} data-meaning={meaning} role={role}>
-      {meaning === "red" || meaning === "amber" ? <WarningIcon /> : <InfoIcon />}
+    <div className={css.note} data-tone={tone} role={role}>
+      {tone === "red" || tone === "amber" ? <WarningIcon /> : <InfoIcon />}
       <div>{children}</div>
     </div>
   );

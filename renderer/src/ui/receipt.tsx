@@ -27,7 +27,7 @@ export function receiptSentence(receipt: Receipt, nowMs: number): string {
 export function receiptTicket(receipt: Receipt, nowMs: number): string {
   return [
     receiptSentence(receipt, nowMs),
-    receipt.message ? `The user was told: “${cleanText(receipt.message)}”` : null,
+    receipt.message ? `Shown to the user: “${cleanText(receipt.message)}”` : null,
     ...receipt.remedies.map((remedy) => `- ${cleanText(remedy)}`),
     "",
     `User: ${receipt.user_id}`,
@@ -69,14 +69,14 @@ function ReceiptBody({
   const others = receipt.rules.filter((rule) => !rule.matched);
   return (
     <div className={css.receipt}>
-      <div className={css.verdict} data-meaning={sign.meaning}>
+      <div className={css.verdict} data-tone={sign.tone}>
         <p>
           {said}
           {rest.map((part, index) => (index % 2 === 0 ? <em key={index}>{part}</em> : part))}
         </p>
         {receipt.message ? (
           <p className={css.said}>
-            The user was told: “<SafeText text={receipt.message} />”
+            Shown to the user: “<SafeText text={receipt.message} />”
           </p>
         ) : null}
       </div>
@@ -225,7 +225,7 @@ function RuleTraces({
               <a href={`#${placeAddress(["rules", rule.rule_name])}`}>{codeWords(rule.rule_name)}</a>{" "}
               <span className={css.version}>v{rule.version}</span>
             </b>
-            {rule.mode === "enforce" ? <span /> : <Tag meaning={mode.meaning}>{mode.word}</Tag>}
+            {rule.mode === "enforce" ? <span /> : <Tag tone={mode.tone}>{mode.word}</Tag>}
             {sentence ? <div className={css.sentence}>{clip(sentence, 300)}</div> : null}
             {Object.keys(rule.facts).length > 0 ? (
               <div className={css.facts}>

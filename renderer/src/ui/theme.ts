@@ -157,4 +157,4 @@ export const cssVariablesResolver: CSSVariablesResolver = () => ({
   dark: variables(dark),
 });
 
-export type Meaning = "red" | "amber" | "green" | "blue" | "violet" | "grey";
+export type Tone = "red" | "amber" | "green" | "blue" | "violet" | "grey";

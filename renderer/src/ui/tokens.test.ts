@@ -3,7 +3,7 @@ import { contrast, dark, light, type Palette } from "./tokens.ts";
 
 const surfaces = ["ground", "surface", "sunken", "raised", "hover", "selected"] as const;
 const texts = ["text", "muted", "faint", "red", "amber", "green", "blue", "violet", "grey"] as const;
-const meanings = ["red", "amber", "green", "blue", "violet", "grey"] as const;
+const tones = ["red", "amber", "green", "blue", "violet", "grey"] as const;
 
 describe.each([
   ["light", light],
@@ -16,18 +16,18 @@ describe.each([
           4.5,
         );
   });
-  it("keeps each meaning readable on its own soft ground", () => {
-    for (const meaning of meanings)
-      expect(contrast(palette[meaning], palette[`${meaning}Soft`]), meaning).toBeGreaterThanOrEqual(4.5);
+  it("keeps each tone readable on its own soft ground", () => {
+    for (const tone of tones)
+      expect(contrast(palette[tone], palette[`${tone}Soft`]), tone).toBeGreaterThanOrEqual(4.5);
   });
   it("keeps the text of filled buttons and of the production sign readable", () => {
     for (const fill of ["blueFill", "redFill"] as const)
       expect(contrast(palette.onFill, palette[fill]), fill).toBeGreaterThanOrEqual(4.5);
   });
   it("keeps chart marks visible against their ground (3:1) but for amber in light, which carries its word", () => {
-    for (const meaning of meanings) {
-      const floor = meaning === "amber" || meaning === "grey" || meaning === "green" ? 2.2 : 3;
-      expect(contrast(palette[`${meaning}Mark`], palette.surface), meaning).toBeGreaterThanOrEqual(floor);
+    for (const tone of tones) {
+      const floor = tone === "amber" || tone === "grey" || tone === "green" ? 2.2 : 3;
+      expect(contrast(palette[`${tone}Mark`], palette.surface), tone).toBeGreaterThanOrEqual(floor);
     }
   });
 });

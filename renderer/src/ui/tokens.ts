@@ -17,7 +17,7 @@ export interface Palette {
   readonly text: string;
   readonly muted: string;
   readonly faint: string;
-  /** Meanings, as text or sign; `…Soft` is the ground behind it, `…Mark` fills marks in charts and bars. */
+  /** Tones, as text or sign; `…Soft` is the ground behind it, `…Mark` fills marks in charts and bars. */
   readonly red: string;
   readonly redSoft: string;
   readonly redMark: string;

@@ -12,7 +12,7 @@ import type {
   AccountState,
   ConnectionState,
   Overview,
-  Result,
+  Reply,
   UsageEvent,
 } from "../../../shared/contract/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
@@ -25,7 +25,7 @@ let console_: Console;
 const seen: UsageEvent[] = [];
 
 async function value<T>(name: string, input: object): Promise<T> {
-  const result = (await console_.dispatcher.call(name, input)) as Result<T>;
+  const result = (await console_.dispatcher.call(name, input)) as Reply<T>;
   if (!result.ok) throw new Error(`${name}: ${result.error.message} ${result.error.details}`);
   return result.value;
 }

@@ -10,7 +10,7 @@ import type {
   OperationInput,
   OperationName,
   OperationOutput,
-  Result,
+  Reply,
 } from "../../../../shared/contract/index.ts";
 import { type Console, createConsole } from "../console.ts";
 
@@ -22,7 +22,7 @@ async function value<N extends OperationName>(
   name: N,
   input: OperationInput<N>,
 ): Promise<OperationOutput<N>> {
-  const result = (await console_.dispatcher.call(name, input)) as Result<OperationOutput<N>>;
+  const result = (await console_.dispatcher.call(name, input)) as Reply<OperationOutput<N>>;
   if (!result.ok) throw new Error(`${name}: ${result.error.code}: ${result.error.message}`);
   return result.value;
 }

@@ -15,7 +15,7 @@ import type {
   OperationName,
   OperationOutput,
   RailCounts,
-  Result,
+  Reply,
 } from "../../../../shared/contract/index.ts";
 import type { PackPrice } from "../../../../shared/governance/reconciliation/index.ts";
 import { event, checkoutSession } from "../../../../tests/support/stripe/events.ts";
@@ -33,11 +33,8 @@ class Desk {
   constructor(console_: Console) {
     this.console = console_;
   }
-  async call<N extends OperationName>(
-    name: N,
-    input: OperationInput<N>,
-  ): Promise<Result<OperationOutput<N>>> {
-    return (await this.console.dispatcher.call(name, input)) as Result<OperationOutput<N>>;
+  async call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<Reply<OperationOutput<N>>> {
+    return (await this.console.dispatcher.call(name, input)) as Reply<OperationOutput<N>>;
   }
   async value<N extends OperationName>(name: N, input: OperationInput<N>): Promise<OperationOutput<N>> {
     const result = await this.call(name, input);

@@ -53,7 +53,7 @@ interface RunningRun {
 }
 
 /** What a run was asked for. */
-interface Wish extends Pick<Job, "files" | "from" | "to"> {
+interface RunRequest extends Pick<Job, "files" | "from" | "to"> {
   readonly isStripeRead: boolean;
 }
 
@@ -175,8 +175,8 @@ export function createReconciliation(options: ReconciliationOptions) {
     };
   }
 
-  function start(profileId: string, wish: Wish): ReconciliationRun {
-    const account = wish.isStripeRead ? stripe.connection(profileId) : null;
+  function start(profileId: string, request: RunRequest): ReconciliationRun {
+    const account = request.isStripeRead ? stripe.connection(profileId) : null;
     const active: RunningRun = {
       profileId,
       worker: null,
@@ -192,10 +192,10 @@ export function createReconciliation(options: ReconciliationOptions) {
         progress: 0,
         file_names: [
           ...(account ? [`Stripe API (${account.account_id}, ${account.mode} mode)`] : []),
-          ...wish.files.map(({ name }) => name),
+          ...request.files.map(({ name }) => name),
         ],
-        from: wish.from,
-        to: wish.to,
+        from: request.from,
+        to: request.to,
         differences: null,
         tied_out: null,
         failure: null,
@@ -203,13 +203,13 @@ export function createReconciliation(options: ReconciliationOptions) {
     };
     running.set(active.run.run_id, active);
     store.putRun(profileId, { run: active.run, report: null });
-    if (!wish.isStripeRead) launch(active, { ...wish, stripe: null }, null);
-    else readStripe(active, wish).catch((error: unknown) => broke(active, error));
+    if (!request.isStripeRead) launch(active, { ...request, stripe: null }, null);
+    else readStripe(active, request).catch((error: unknown) => broke(active, error));
     return active.run;
   }
 
-  async function readStripe(active: RunningRun, wish: Wish): Promise<void> {
-    const read = await stripe.read(active.profileId, wish.from ?? "", active.stop.signal, (progress) =>
+  async function readStripe(active: RunningRun, request: RunRequest): Promise<void> {
+    const read = await stripe.read(active.profileId, request.from ?? "", active.stop.signal, (progress) =>
       onStripeProgress(active, progress),
     );
     if (!running.has(active.run.run_id)) return;
@@ -220,7 +220,7 @@ export function createReconciliation(options: ReconciliationOptions) {
       );
     const { input, reading } = read.value;
     const through = new Date(reading.through * 1000).toISOString();
-    launch(active, { ...wish, stripe: { ...input, data_through: through } }, reading);
+    launch(active, { ...request, stripe: { ...input, data_through: through } }, reading);
   }
 
   function broke(active: RunningRun, error: unknown): void {

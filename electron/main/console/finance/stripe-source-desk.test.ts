@@ -6,7 +6,7 @@ import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../../local-project/index.ts";
 import { readMigrations } from "../../../../local-project/migrations.ts";
-import type { ReconciliationRun, Result } from "../../../../shared/contract/index.ts";
+import type { ReconciliationRun, Reply } from "../../../../shared/contract/index.ts";
 import type { PackPrice, Report } from "../../../../shared/governance/reconciliation/index.ts";
 import { checkoutSession, event, type Purchase } from "../../../../tests/support/stripe/events.ts";
 import { call, endOfRun, value } from "../../../../tests/support/console-calls.ts";
@@ -207,7 +207,7 @@ test("reconciles with Stripe itself, and the second time asks only for what is n
 
 test("keeps the key in the keychain alone: not in a file, a log, or an answer", async () => {
   const console_ = await start("two");
-  const answers: Result<unknown>[] = [
+  const answers: Reply<unknown>[] = [
     await call(console_, "finance.stripe_check", { key }),
     await call(console_, "finance.stripe_connect", { key: ` ${key}\n` }),
     await call(console_, "finance.stripe", {}),

@@ -5,9 +5,9 @@ import type { Sign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 
 export function severitySign(severity: Alert["severity"]): Sign {
-  if (severity === "critical") return { meaning: "red", word: "critical" };
-  if (severity === "warning") return { meaning: "amber", word: "warning" };
-  return { meaning: "blue", word: "info" };
+  if (severity === "critical") return { tone: "red", word: "critical" };
+  if (severity === "warning") return { tone: "amber", word: "warning" };
+  return { tone: "blue", word: "info" };
 }
 
 /** Kinds by what they measure. */
@@ -100,21 +100,21 @@ export function deliverySign({
 }: Pick<Alert, "notifications" | "considered_at">): Sign {
   const has = (status: Notification["status"]): boolean =>
     notifications.some((each) => each.status === status);
-  if (consideredAt === null) return { meaning: "grey", word: "not yet" };
-  if (notifications.length === 0) return { meaning: "grey", word: "nobody to tell" };
-  if (has("failed")) return { meaning: "red", word: "not delivered" };
+  if (consideredAt === null) return { tone: "grey", word: "not yet" };
+  if (notifications.length === 0) return { tone: "grey", word: "nobody to tell" };
+  if (has("failed")) return { tone: "red", word: "not delivered" };
   if (notifications.some((each) => each.status === "queued" && each.last_error !== null))
-    return { meaning: "amber", word: "trying again" };
-  if (has("queued")) return { meaning: "blue", word: "queued" };
-  return { meaning: "green", word: "sent" };
+    return { tone: "amber", word: "trying again" };
+  if (has("queued")) return { tone: "blue", word: "queued" };
+  return { tone: "green", word: "sent" };
 }
 
 export function notificationSign(notification: Notification): Sign {
-  if (notification.status === "sent") return { meaning: "green", word: "sent" };
-  if (notification.status === "failed") return { meaning: "red", word: "given up" };
+  if (notification.status === "sent") return { tone: "green", word: "sent" };
+  if (notification.status === "failed") return { tone: "red", word: "given up" };
   return notification.last_error === null
-    ? { meaning: "blue", word: "queued" }
-    : { meaning: "amber", word: `${counted(notification.attempts, "try", "tries")}` };
+    ? { tone: "blue", word: "queued" }
+    : { tone: "amber", word: `${counted(notification.attempts, "try", "tries")}` };
 }
 
 /** Where a message goes. */

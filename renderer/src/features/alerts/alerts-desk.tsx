@@ -84,7 +84,7 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
       cell: ({ severity }) => {
         const sign = severitySign(severity);
         return (
-          <Tag meaning={sign.meaning} dot plain>
+          <Tag tone={sign.tone} dot plain>
             {sign.word}
           </Tag>
         );
@@ -123,13 +123,13 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
     },
     {
       id: "delivery",
-      header: "Told",
+      header: "Notified",
       width: 118,
-      hint: "Whether the people to be told have heard of it",
+      hint: "Whether its messages were delivered",
       cell: (alert) => {
         const sign = deliverySign(alert);
         return (
-          <Tag meaning={sign.meaning} dot plain>
+          <Tag tone={sign.tone} dot plain>
             {sign.word}
           </Tag>
         );
@@ -333,7 +333,7 @@ function DeliveryLine({
   const parts: ReactNode[] = [];
   if (!delivery.upkeep_at || Date.parse(delivery.upkeep_at) < now - UPKEEP_LATE_MS)
     parts.push(
-      <Note key="upkeep" meaning="amber" role="status">
+      <Note key="upkeep" tone="amber" role="status">
         {delivery.upkeep_at ? (
           <>
             Upkeep last ran <Time at={delivery.upkeep_at} />
@@ -346,7 +346,7 @@ function DeliveryLine({
     );
   if (delivery.overdue_since && !isSample)
     parts.push(
-      <Note key="overdue" meaning="amber" role="status">
+      <Note key="overdue" tone="amber" role="status">
         {counted(delivery.queued, "message")} {delivery.queued === 1 ? "waits" : "wait"}, the first since{" "}
         <Time at={delivery.overdue_since} />: nobody delivers them. Run <code>npm run deliver</code>, or
         schedule the Edge Function deliver-notifications.
@@ -354,14 +354,14 @@ function DeliveryLine({
     );
   if (delivery.overdue_since && isSample)
     parts.push(
-      <Note key="sample" meaning="grey">
+      <Note key="sample" tone="grey">
         {counted(delivery.queued, "message")} queued. Sample data is not sent to anybody unless you start{" "}
         <code>npm run deliver</code>.
       </Note>,
     );
   if (delivery.failed > 0 && show !== "undelivered")
     parts.push(
-      <Note key="failed" meaning="red" role="status">
+      <Note key="failed" tone="red" role="status">
         {counted(delivery.failed, "message")} could not be delivered.{" "}
         <a href={`#${alertsAddress("undelivered")}`}>See which</a>
       </Note>,
@@ -415,7 +415,7 @@ function AlertDetail({
         rows={[
           [
             "Severity",
-            <Tag key="s" meaning={sign.meaning}>
+            <Tag key="s" tone={sign.tone}>
               {sign.word}
             </Tag>,
           ],
@@ -460,7 +460,7 @@ function AlertDetail({
           ],
         ]}
       />
-      <Section title="Who was told">
+      <Section title="Who was notified">
         {alert.notifications.length === 0 ? (
           <p className={css.quiet}>
             {alert.considered_at === null
@@ -490,7 +490,7 @@ function Message({
   const sign = notificationSign(notification);
   return (
     <div className={css.message}>
-      <Tag meaning={sign.meaning} dot plain>
+      <Tag tone={sign.tone} dot plain>
         {sign.word}
       </Tag>
       <span className={css.target}>
@@ -528,7 +528,7 @@ const setColumns: readonly Column<CostAlert>[] = [
     cell: (alert) => (
       <>
         <SafeText text={capitalise(codeWords(alert.alert_name))} length={80} />
-        {alert.is_active ? null : <Tag meaning="grey">off</Tag>}
+        {alert.is_active ? null : <Tag tone="grey">off</Tag>}
       </>
     ),
   },

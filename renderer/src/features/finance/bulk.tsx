@@ -180,7 +180,7 @@ function Radius({
         ]}
       />
       {radius.waits_for_approval > 0 ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           {counted(radius.waits_for_approval, "write-off")} above what one person may decide alone: only
           proposed, until a second person approves.
         </Note>

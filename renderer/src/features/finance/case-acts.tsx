@@ -42,7 +42,7 @@ export function useFinanceRefresh(): () => void {
     });
 }
 
-/** Sends an act; says what came of it. True when it was done. */
+/** Sends an act; shows what came of it. True when it was done. */
 export function useCaseAct(): (input: ActInput) => Promise<boolean> {
   const client = useConsole();
   const refresh = useFinanceRefresh();
@@ -235,16 +235,16 @@ function ActForm({
   const [assignee, setAssignee] = useState(of.assigned_to ?? operator);
   const [userId, setUserId] = useState<string | null>(null);
   const [tokens, setTokens] = useState<number | null>(null);
-  const [says, setSays] = useState<string | null>(null);
+  const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const [name] = actionWords[action];
   const lacks = isLacking(of);
 
   const submit = async (assignTo: string = assignee): Promise<void> => {
     const words = reason.trim();
-    if (needsReason.has(action) && words.length < 3) return setSays("Say why, in three letters or more.");
+    if (needsReason.has(action) && words.length < 3) return setError("Say why, in three letters or more.");
     if (action === "propose" && ((lacks.user && !userId) || (lacks.tokens && !tokens)))
-      return setSays("Name what the report could not tell.");
+      return setError("Name what the report could not tell.");
     setBusy(true);
     const done = await act({
       command_id: commandId,
@@ -289,7 +289,7 @@ function ActForm({
             />
           ) : null}
           {of.needs_approver ? (
-            <Note meaning="amber">
+            <Note tone="amber">
               It is above the limit: a second person must approve it before it is posted.
             </Note>
           ) : null}
@@ -303,7 +303,7 @@ function ActForm({
         </span>
       ) : null}
       {action === "write_off" && of.needs_approver ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           It is above the limit: it is only proposed, until a second person approves it.
         </Note>
       ) : null}
@@ -341,7 +341,7 @@ function ActForm({
           value={reason}
           onChange={(event) => {
             setReason(event.currentTarget.value);
-            setSays(null);
+            setError(null);
           }}
           onKeyDown={(event) => {
             if (event.key === "Enter" && !event.shiftKey) {
@@ -351,9 +351,9 @@ function ActForm({
           }}
         />
       )}
-      {says ? (
+      {error ? (
         <span className={css.bad} role="alert">
-          {says}
+          {error}
         </span>
       ) : null}
       <div className={css.formButtons}>

@@ -91,7 +91,7 @@ function Shown({
         title={
           <span className={css.detailTitle}>
             {className(of.class)}
-            <Tag meaning={sign.meaning} title={sign.means}>
+            <Tag tone={sign.tone} title={sign.means}>
               {sign.word}
             </Tag>
           </span>
@@ -106,7 +106,7 @@ function Shown({
               <SafeText text={difference.explanation} length={1000} />
             </div>
           ) : null}
-          <Note meaning={correction.books ? "blue" : "grey"}>
+          <Note tone={correction.books ? "blue" : "grey"}>
             <b>
               {of.status === "written_off"
                 ? "Written off, instead of: "
@@ -114,7 +114,7 @@ function Shown({
                   ? "Proposed to be written off, instead of: "
                   : "Correction: "}
             </b>
-            <SafeText text={words || "not told"} length={1000} />
+            <SafeText text={words || "not known"} length={1000} />
             {tokens === null || tokens === 0 ? null : (
               <span className={css.quiet}> ({formatChange(tokens)} tokens)</span>
             )}
@@ -126,7 +126,7 @@ function Shown({
             )}
           </Note>
           {isLive ? null : (
-            <Note meaning="amber">
+            <Note tone="amber">
               Offline. You can read on; decisions and corrections need the project and do not wait to be sent.
             </Note>
           )}
@@ -233,7 +233,7 @@ function PostPanel({ of, onClose }: { readonly of: FinanceCase; readonly onClose
         {(preview) => (
           <>
             <Effects preview={preview} />
-            {preview.why_approver ? <Note meaning="amber">{preview.why_approver}.</Note> : null}
+            {preview.why_approver ? <Note tone="amber">{preview.why_approver}.</Note> : null}
             <div className={css.buttons}>
               <Button
                 variant="filled"

@@ -66,7 +66,7 @@ function columnsFor(
       cell: (each) => {
         const sign = statusSign(each);
         return (
-          <Tag meaning={sign.meaning} title={sign.means} dot plain>
+          <Tag tone={sign.tone} title={sign.means} dot plain>
             {sign.word}
           </Tag>
         );

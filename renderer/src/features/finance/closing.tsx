@@ -40,7 +40,7 @@ export function ClosePage({ runId }: { readonly runId: string }): ReactNode {
           <div className={css.page}>
             <h1>Close {periodText(closing.run.period_from, closing.run.period_to)}</h1>
             {closing.run.is_closed ? (
-              <Note meaning="green">
+              <Note tone="green">
                 This period is closed. <a href="#/finance/periods">See its seal</a>.
               </Note>
             ) : null}
@@ -85,7 +85,7 @@ function Checklist({ closing, runId }: { readonly closing: Closing; readonly run
             {state === "ok" ? <CheckIcon /> : state === "blocks" ? <CloseIcon /> : <InfoIcon />}
             <span>
               {each.says}
-              {state === "blocks" ? <Tag meaning="red">blocks</Tag> : null}
+              {state === "blocks" ? <Tag tone="red">blocks</Tag> : null}
             </span>
             {way ? <a href={`#${way.href}`}>{way.word}</a> : null}
           </li>
@@ -220,7 +220,7 @@ export function Standing({
   const address = placeAddress(["finance", "runs", runId, "close"]);
   if (run.is_closed)
     return (
-      <Note meaning="green">
+      <Note tone="green">
         Closed and sealed. <a href="#/finance/periods">See its seal</a>.
       </Note>
     );
@@ -233,7 +233,7 @@ export function Standing({
     `${sum("written_off").toLocaleString("en")} written off`,
   ].join(", ");
   return (
-    <Note meaning={canClose ? "green" : "amber"}>
+    <Note tone={canClose ? "green" : "amber"}>
       {canClose
         ? `Zero unexplained, and every difference is decided: ${parts}. `
         : `To close the period: ${blocking.map((each) => each.says).join("; ")}. `}
@@ -287,11 +287,11 @@ function Closed({ of }: { readonly of: ClosedPeriod }): ReactNode {
     <Section
       title={periodText(of.period_from, of.period_to)}
       aside={
-        <Tag meaning={of.is_intact ? "green" : "red"}>{of.is_intact ? "seal fits" : "seal does not fit"}</Tag>
+        <Tag tone={of.is_intact ? "green" : "red"}>{of.is_intact ? "seal fits" : "seal does not fit"}</Tag>
       }
     >
       {of.is_intact ? null : (
-        <Note meaning="red" role="alert">
+        <Note tone="red" role="alert">
           What is stored is not what was sealed, or the seal before it is gone. Somebody with full rights
           changed the table: compare with a copy of the sealed file.
         </Note>

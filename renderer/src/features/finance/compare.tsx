@@ -11,13 +11,13 @@ import { DataTable } from "../../ui/data-table.tsx";
 import { DeskBar } from "../../ui/desk.tsx";
 import { Id, Tag, Time } from "../../ui/parts.tsx";
 import { EmptyView, QueryView } from "../../ui/states.tsx";
-import type { Meaning } from "../../ui/theme.ts";
+import type { Tone } from "../../ui/theme.ts";
 import { periodText } from "./closing.tsx";
 import css from "./finance.module.css";
 import { className, minorMoney, statusName } from "./words.ts";
 
 type Row = RunComparison["rows"][number];
-const meanings: Readonly<Record<Row["how"], Meaning>> = {
+const tones: Readonly<Record<Row["how"], Tone>> = {
   new: "red",
   gone: "green",
   changed: "amber",
@@ -29,7 +29,7 @@ const columns: readonly Column<Row>[] = [
     id: "how",
     header: "",
     width: 84,
-    cell: (row) => <Tag meaning={meanings[row.how]}>{row.how}</Tag>,
+    cell: (row) => <Tag tone={tones[row.how]}>{row.how}</Tag>,
   },
   { id: "class", header: "Class", width: 160, grow: 0.6, cell: (row) => className(row.class) },
   {

@@ -30,7 +30,7 @@ const columns: readonly Column<Difference>[] = [
     grow: 0.8,
     fixed: true,
     cell: (each) => (
-      <Tag meaning={each.blocks ? "red" : "grey"} dot plain>
+      <Tag tone={each.blocks ? "red" : "grey"} dot plain>
         {className(each.class)}
       </Tag>
     ),
@@ -215,9 +215,7 @@ function DifferenceDetail({
         title={
           <span className={css.detailTitle}>
             {className(difference.class)}
-            <Tag meaning={difference.blocks ? "red" : "grey"}>
-              {difference.blocks ? "to resolve" : "listed"}
-            </Tag>
+            <Tag tone={difference.blocks ? "red" : "grey"}>{difference.blocks ? "to resolve" : "listed"}</Tag>
           </span>
         }
         onClose={onClose}
@@ -227,7 +225,7 @@ function DifferenceDetail({
           <div>
             <SafeText text={difference.explanation} length={1000} />
           </div>
-          <Note meaning={correction.books ? "blue" : "grey"}>
+          <Note tone={correction.books ? "blue" : "grey"}>
             <b>Proposed: </b>
             <SafeText text={correction.words} length={1000} />
             {correction.tokens === null || correction.tokens === 0 ? null : (
@@ -324,7 +322,7 @@ export function BothSides({ difference }: { readonly difference: Difference }): 
         </Section>
       ) : null}
       {difference.suggestion ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           Perhaps: <SafeText text={difference.suggestion.words} length={500} />
         </Note>
       ) : null}

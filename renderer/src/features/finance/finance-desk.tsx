@@ -18,7 +18,7 @@ import { showFailure, showNotice } from "../../ui/notices.tsx";
 import { Tag, Time, UserName } from "../../ui/parts.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { EmptyView, ErrorView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
-import type { Meaning } from "../../ui/theme.ts";
+import type { Tone } from "../../ui/theme.ts";
 import { useFinanceRefresh } from "./case-acts.tsx";
 import { Cases } from "./cases.tsx";
 import { ClosedPeriods, ClosePage, periodText } from "./closing.tsx";
@@ -29,18 +29,18 @@ import { NewRun } from "./new-run.tsx";
 import { ReportInputs, ReportSummary } from "./run-report.tsx";
 import { StripeEvents } from "./stripe-events.tsx";
 
-function runSign(run: ReconciliationRun): { readonly meaning: Meaning; readonly word: string } {
+function runSign(run: ReconciliationRun): { readonly tone: Tone; readonly word: string } {
   switch (run.status) {
     case "running":
-      return { meaning: "blue", word: "running" };
+      return { tone: "blue", word: "running" };
     case "failed":
-      return { meaning: "red", word: "failed" };
+      return { tone: "red", word: "failed" };
     case "cancelled":
-      return { meaning: "grey", word: "cancelled" };
+      return { tone: "grey", word: "cancelled" };
     case "finished":
-      if (run.tied_out) return { meaning: "green", word: "tied out" };
+      if (run.tied_out) return { tone: "green", word: "tied out" };
       return {
-        meaning: "amber",
+        tone: "amber",
         word: run.differences === null ? "open" : counted(run.differences, "difference"),
       };
   }
@@ -155,9 +155,9 @@ function Sections({
   readonly counts: FinanceCounts | null;
 }): ReactNode {
   const sections = [
-    { id: "cases", name: "Differences to decide", count: counts?.undecided ?? 0, meaning: "amber" },
-    { id: "events", name: "Stripe events waiting", count: counts?.stripe_events ?? 0, meaning: "amber" },
-    { id: "periods", name: "Closed periods", count: counts?.closed_periods ?? 0, meaning: "grey" },
+    { id: "cases", name: "Differences to decide", count: counts?.undecided ?? 0, tone: "amber" },
+    { id: "events", name: "Stripe events waiting", count: counts?.stripe_events ?? 0, tone: "amber" },
+    { id: "periods", name: "Closed periods", count: counts?.closed_periods ?? 0, tone: "grey" },
   ] as const;
   return (
     <nav className={css.sections} aria-label="Finance">
@@ -168,19 +168,19 @@ function Sections({
           aria-current={page === each.id ? "page" : undefined}
         >
           <span>{each.name}</span>
-          {each.count > 0 ? <Tag meaning={each.meaning}>{each.count.toLocaleString("en")}</Tag> : null}
+          {each.count > 0 ? <Tag tone={each.tone}>{each.count.toLocaleString("en")}</Tag> : null}
         </a>
       ))}
     </nav>
   );
 }
 
-function keptSign(of: KeptRun): { readonly meaning: Meaning; readonly word: string } {
-  if (of.is_closed) return { meaning: "green", word: "closed" };
-  if (!of.is_complete) return { meaning: "amber", word: "half kept" };
+function keptSign(of: KeptRun): { readonly tone: Tone; readonly word: string } {
+  if (of.is_closed) return { tone: "green", word: "closed" };
+  if (!of.is_complete) return { tone: "amber", word: "half kept" };
   return of.undecided > 0
-    ? { meaning: "amber", word: `${of.undecided.toLocaleString("en")} to decide` }
-    : { meaning: "green", word: "all decided" };
+    ? { tone: "amber", word: `${of.undecided.toLocaleString("en")} to decide` }
+    : { tone: "green", word: "all decided" };
 }
 
 function ListedRun({ of, isCurrent }: { readonly of: Listed; readonly isCurrent: boolean }): ReactNode {
@@ -194,7 +194,7 @@ function ListedRun({ of, isCurrent }: { readonly of: Listed; readonly isCurrent:
     >
       <span className={css.runHead}>
         <Time at={of.at} form="short" />
-        {sign ? <Tag meaning={sign.meaning}>{sign.word}</Tag> : null}
+        {sign ? <Tag tone={sign.tone}>{sign.word}</Tag> : null}
       </span>
       {of.kept ? <span>{periodText(of.kept.period_from, of.kept.period_to)}</span> : null}
       <span className={css.runFiles}>

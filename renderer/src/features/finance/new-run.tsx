@@ -23,7 +23,7 @@ export function NewRun(): ReactNode {
   const queries = useQueryClient();
   const { files, clear } = useUploads();
   const stripe = useCall("finance.stripe", {});
-  const [wish, setWish] = useState<boolean | null>(null);
+  const [isStripeChosen, setStripeChosen] = useState<boolean | null>(null);
   const [choice, setChoice] = useState<PeriodChoice | null>(null);
   const [custom, setCustom] = useState<Days>({ from: "", to: "" });
   const [busy, setBusy] = useState(false);
@@ -34,7 +34,7 @@ export function NewRun(): ReactNode {
   const connection = stripe.data?.connection ?? null;
   const canRead = connection !== null && connection.key_storage !== "missing";
   // A connected account is used unless the person brought files instead.
-  const isStripeRead = canRead && (wish ?? files.length === 0);
+  const isStripeRead = canRead && (isStripeChosen ?? files.length === 0);
   const period = choice ?? (isStripeRead ? "last_month" : "files");
   const days = daysOf(period, now, closedTo, custom);
   const problem = periodProblem(days, isStripeRead);
@@ -61,7 +61,7 @@ export function NewRun(): ReactNode {
       <div className={css.page}>
         <h1>Reconcile Stripe against the ledger</h1>
         <div className={own.sources}>
-          <StripeAccount isUsed={isStripeRead} onUse={setWish} />
+          <StripeAccount isUsed={isStripeRead} onUse={setStripeChosen} />
           <Exports />
         </div>
         <FileList />

@@ -164,7 +164,7 @@ export function ReportSummary({
           ) : null}
         </div>
       ) : (
-        <Note meaning="grey">
+        <Note tone="grey">
           The roll-forward of tokens is not part of this report: the project did not give its totals for the
           period.
         </Note>
@@ -235,7 +235,7 @@ function Verdict({
           const open = (rest !== 0 && rest !== explained) || (bridge?.unexplained_minor ?? 0) !== 0;
           const ties = !open && rest === 0 && (bridge?.lines.length ?? 0) === 0;
           return (
-            <Tag key={each.currency} meaning={open ? "red" : ties || isSettled ? "green" : "amber"}>
+            <Tag key={each.currency} tone={open ? "red" : ties || isSettled ? "green" : "amber"}>
               {each.currency.toUpperCase()}:{" "}
               {open ? "unexplained rest" : ties ? "tied out" : isSettled ? "explained" : "explained, open"}
             </Tag>
@@ -260,7 +260,7 @@ function Verdict({
         ]}
       />
       {report.warnings.slice(0, 5).map((warning) => (
-        <Note key={`${warning.code}${warning.file}${warning.row}`} meaning="amber">
+        <Note key={`${warning.code}${warning.file}${warning.row}`} tone="amber">
           {clip(cleanText(warning.message), 400)}
           {warning.row ? ` (row ${warning.row.toLocaleString("en")})` : ""}
         </Note>
@@ -334,11 +334,11 @@ function ClassTable({
           width: 70,
           cell: (each) =>
             !each.blocks ? (
-              <Tag meaning="grey">listed</Tag>
+              <Tag tone="grey">listed</Tag>
             ) : isSettled ? (
-              <Tag meaning="green">decided</Tag>
+              <Tag tone="green">decided</Tag>
             ) : (
-              <Tag meaning="red">to resolve</Tag>
+              <Tag tone="red">to resolve</Tag>
             ),
         },
       ]}
@@ -411,7 +411,7 @@ function Rows({ title, counts }: { readonly title: string; readonly counts: RowC
           ["Rows", formatTokens(counts.rows)],
           ["Matched", formatTokens(counts.matched)],
           ["In differences", formatTokens(counts.in_differences)],
-          ["Told by another file too", formatTokens(counts.merged)],
+          ["Also in another file", formatTokens(counts.merged)],
           ["Same id again", formatTokens(counts.duplicates)],
           ...excluded.map(
             ([reason, count]) => [`Set aside: ${codeWords(reason)}`, formatTokens(count)] as const,
@@ -474,7 +474,7 @@ export function ReportInputs({ report }: { readonly report: Report & ReadByApi }
             ]}
           />
           {input.missing_columns.length > 0 ? (
-            <Note meaning="grey">
+            <Note tone="grey">
               Would tell more with:
               <ul style={{ margin: "4px 0 0", paddingLeft: 18 }}>
                 {input.missing_columns.map((missing) => (

@@ -116,7 +116,7 @@ function Connected({
       </span>
       {connection.mode === "test" ? <TestModeNote /> : null}
       {isMissing ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           The key was kept for one session only, or the keychain has lost it. Connect again to read what is
           new; what was read is kept.
         </Note>
@@ -269,7 +269,7 @@ function ConnectForm({
         }}
       />
       {failure ? (
-        <Note meaning="red" role="alert">
+        <Note tone="red" role="alert">
           <b>{failure.message}</b> {failure.advice}{" "}
           <CopyButton text={() => failureText(failure)} label="Copy details" />
         </Note>
@@ -312,7 +312,7 @@ function Found({
   const lacking = checked.permissions.filter((one) => !one.is_granted).map(({ row }) => row);
   return (
     <>
-      <Note meaning={isWhole ? "green" : "amber"} role="status">
+      <Note tone={isWhole ? "green" : "amber"} role="status">
         A {checked.mode} key of <b>{accountName(checked)}</b> ({clip(cleanText(checked.account_id), 60)}).{" "}
         {isWhole
           ? "It may read all that is needed."
@@ -320,7 +320,7 @@ function Found({
       </Note>
       {checked.mode === "test" ? <TestModeNote /> : null}
       {former !== null && former !== checked.account_id ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           This project was connected to {clip(cleanText(former), 60)}. What was read of that account stays
           apart.
         </Note>
@@ -379,14 +379,14 @@ function Permission({
 }
 
 const TestModeNote = (): ReactNode => (
-  <Note meaning="amber">
+  <Note tone="amber">
     Payments of test mode move no money. Against a project that takes live payments each of them counts as a
     leak.
   </Note>
 );
 
 const ModeTag = ({ mode }: { readonly mode: "live" | "test" }): ReactNode => (
-  <Tag meaning={mode === "live" ? "green" : "amber"}>{mode} mode</Tag>
+  <Tag tone={mode === "live" ? "green" : "amber"}>{mode} mode</Tag>
 );
 
 const accountName = (account: Pick<StripeKeyCheck, "account_id" | "account_name">): string =>

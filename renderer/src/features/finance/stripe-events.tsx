@@ -21,7 +21,7 @@ import { minorMoney } from "./words.ts";
 
 type Pack = OperationOutput<"finance.stripe_events">["packs"][number];
 
-interface Told {
+interface EventDetails {
   readonly amount_minor: number | null;
   readonly currency: string | null;
   readonly customer: string | null;
@@ -40,7 +40,7 @@ const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
     : {};
 
 /** What an event tells, whatever it was sent with: metadata is anybody's. */
-export function readEvent(payload: unknown): Told {
+export function readEvent(payload: unknown): EventDetails {
   const object = objectOf(objectOf(objectOf(payload)["data"])["object"]);
   const metadata = objectOf(object["metadata"]);
   const amount =
@@ -75,7 +75,7 @@ const columns: readonly Column<StripeEvent>[] = [
     header: "Why it waits",
     width: 170,
     grow: 1,
-    cell: (each) => capitalise(codeWords(each.reason ?? "not told")),
+    cell: (each) => capitalise(codeWords(each.reason ?? "not known")),
   },
   {
     id: "type",
@@ -90,8 +90,8 @@ const columns: readonly Column<StripeEvent>[] = [
     width: 96,
     align: "right",
     cell: (each) => {
-      const told = readEvent(each.payload);
-      return minorMoney(told.amount_minor, told.currency);
+      const details = readEvent(each.payload);
+      return minorMoney(details.amount_minor, details.currency);
     },
   },
   { id: "at", header: "Received", width: 96, cell: (each) => <Time at={each.received_at} form="short" /> },
@@ -180,9 +180,9 @@ function EventDetail({
   readonly packs: readonly Pack[];
   readonly onClose: () => void;
 }): ReactNode {
-  const told = readEvent(event.payload);
+  const details = readEvent(event.payload);
   const text = (value: string | null): ReactNode =>
-    value ? <SafeText text={value} length={80} /> : "not told";
+    value ? <SafeText text={value} length={80} /> : "not known";
   return (
     <>
       <DetailBar title={capitalise(codeWords(event.reason ?? "Waits"))} onClose={onClose} />
@@ -191,21 +191,21 @@ function EventDetail({
           <Facts
             rows={[
               ["Event", <code key="t">{clip(cleanText(event.event_type), 80)}</code>],
-              ["Amount", minorMoney(told.amount_minor, told.currency)],
-              ["User", text(told.user_id)],
-              ["Pack", text(told.pack_id)],
-              ["Tokens", text(told.tokens)],
-              ["Customer", text(told.customer)],
-              ["E-mail", text(told.email)],
+              ["Amount", minorMoney(details.amount_minor, details.currency)],
+              ["User", text(details.user_id)],
+              ["Pack", text(details.pack_id)],
+              ["Tokens", text(details.tokens)],
+              ["Customer", text(details.customer)],
+              ["E-mail", text(details.email)],
               ["Received", <Time key="r" at={event.received_at} form="full" />],
               ["Id", <Id key="i" value={event.event_id} head={24} tail={6} />],
             ]}
           />
-          <Decide event={event} told={told} packs={packs} onDone={onClose} />
-          {told.metadata.length > 0 ? (
+          <Decide event={event} details={details} packs={packs} onDone={onClose} />
+          {details.metadata.length > 0 ? (
             <Section title="Metadata, as it was sent">
               <Facts
-                rows={told.metadata.map(
+                rows={details.metadata.map(
                   ([name, value]) =>
                     [
                       clip(cleanText(name), 60) || "(no name)",
@@ -227,12 +227,12 @@ function EventDetail({
 
 function Decide({
   event,
-  told,
+  details,
   packs,
   onDone,
 }: {
   readonly event: StripeEvent;
-  readonly told: Told;
+  readonly details: EventDetails;
   readonly packs: readonly Pack[];
   readonly onDone: () => void;
 }): ReactNode {
@@ -284,12 +284,14 @@ function Decide({
       {isOrder(event.event_type) ? (
         <>
           <div className={css.field}>
-            <span>User {told.user_id ? "(instead of the one that it names)" : "(the event names none)"}</span>
+            <span>
+              User {details.user_id ? "(instead of the one that it names)" : "(the event names none)"}
+            </span>
             <UserPicker userId={userId} onChange={setUserId} isForm />
           </div>
           <Select
             label="Pack"
-            placeholder={told.pack_id ? "As the event says" : "The event names none"}
+            placeholder={details.pack_id ? "As the event says" : "The event names none"}
             clearable
             searchable
             data={choices.map((pack) => ({
@@ -311,7 +313,7 @@ function Decide({
           />
         </>
       ) : (
-        <Note meaning="grey">Put right what is missing, then release it: it is acted on as it stands.</Note>
+        <Note tone="grey">Put right what is missing, then release it: it is acted on as it stands.</Note>
       )}
       <Textarea
         label="Reason"
@@ -322,7 +324,7 @@ function Decide({
         value={reason}
         onChange={(change) => setReason(change.currentTarget.value)}
       />
-      {isLive ? null : <Note meaning="amber">Offline: deciding needs the project.</Note>}
+      {isLive ? null : <Note tone="amber">Offline: deciding needs the project.</Note>}
       <div className={css.buttons}>
         <Button variant="filled" disabled={!can} loading={busy === "release"} onClick={() => void release()}>
           Release

@@ -4,7 +4,7 @@ import type { DifferenceClass, Difference } from "../../../../shared/governance/
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import { formatMinorMoney } from "../../lib/format.ts";
 import { codeWords, capitalise } from "../../lib/text.ts";
-import type { Meaning } from "../../ui/theme.ts";
+import type { Tone } from "../../ui/theme.ts";
 
 export function className(code: string): string {
   return CLASS_WORDS[code as DifferenceClass]?.[0] ?? capitalise(codeWords(code.toLowerCase()));
@@ -23,7 +23,7 @@ export function minorMoney(
   return formatMinorMoney(amountMinor, currency, currencyExponent(currency));
 }
 
-const statusWords: Readonly<Record<CaseStatus, readonly [meaning: Meaning, word: string, means: string]>> = {
+const statusWords: Readonly<Record<CaseStatus, readonly [tone: Tone, word: string, means: string]>> = {
   open: ["red", "open", "Nobody has decided yet."],
   investigating: ["amber", "investigating", "Somebody looks into it."],
   proposed: ["amber", "proposed", "Waits to be posted, or for a second person."],
@@ -35,16 +35,16 @@ const statusWords: Readonly<Record<CaseStatus, readonly [meaning: Meaning, word:
 };
 export const caseStatuses = Object.keys(statusWords) as readonly CaseStatus[];
 export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "blocks">): {
-  readonly meaning: Meaning;
+  readonly tone: Tone;
   readonly word: string;
   readonly means: string;
 } {
-  const [meaning, word, means] = statusWords[of.status];
+  const [tone, word, means] = statusWords[of.status];
   if (of.status === "proposed" && of.resolution === "write_off")
-    return { meaning, word: "to write off", means: "Proposed to be written off: waits for a second person." };
+    return { tone, word: "to write off", means: "Proposed to be written off: waits for a second person." };
   if (!of.blocks && of.status === "open")
-    return { meaning: "grey", word: "listed", means: "To know: it does not keep the period open." };
-  return { meaning, word, means };
+    return { tone: "grey", word: "listed", means: "To know: it does not keep the period open." };
+  return { tone, word, means };
 }
 export const statusName = (status: CaseStatus): string => capitalise(statusWords[status][1]);
 

@@ -81,7 +81,7 @@ export function RulePage({
         <div className={css.page}>
           <div className={css.sentence}>{ruleSentence(record, names)}.</div>
           {record.mode === "shadow" ? (
-            <Note meaning="violet">
+            <Note tone="violet">
               In shadow: every match is recorded and shows in receipts, and no call is changed by it.
             </Note>
           ) : null}
@@ -98,7 +98,7 @@ export function RulePage({
               </Section>
             </>
           ) : (
-            <Note meaning="red">
+            <Note tone="red">
               The rule cannot be read here:
               <ul>
                 {read.problems.slice(0, 10).map((problem) => (
@@ -205,7 +205,7 @@ function Effects({ action }: { readonly action: Action }): ReactNode {
   const effects: ReactNode[] = [];
   const said = (text: string): ReactNode => (
     <div className={css.said}>
-      The user is told: “<SafeText text={text} length={500} />”
+      Shown to the user: “<SafeText text={text} length={500} />”
     </div>
   );
   if (action.block)

@@ -52,7 +52,7 @@ export function Connections(): ReactNode {
         </QueryView>
       </Section>
       {connection?.failure ? (
-        <Note meaning="red" role="alert">
+        <Note tone="red" role="alert">
           <FailureWords failure={connection.failure} />
         </Note>
       ) : null}
@@ -98,8 +98,8 @@ function ProfileRow({
       <div className={css.profileName}>
         <span>{clip(cleanText(profile.name), 60)}</span>
         {profile.is_production ? <strong className={css.production}>PRODUCTION</strong> : null}
-        {profile.kind === "local" ? <Tag meaning="grey">Local</Tag> : null}
-        {isCurrent ? <Tag meaning="blue">open</Tag> : null}
+        {profile.kind === "local" ? <Tag tone="grey">Local</Tag> : null}
+        {isCurrent ? <Tag tone="blue">open</Tag> : null}
       </div>
       <div className={css.profileMeta}>
         {clip(cleanText(profile.url), 200)}, {keyWords[profile.key_storage]}
@@ -219,12 +219,12 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
         onChange={(event) => setProduction(event.currentTarget.checked)}
       />
       {failure ? (
-        <Note meaning="red" role="alert">
+        <Note tone="red" role="alert">
           <FailureWords failure={failure} />
         </Note>
       ) : null}
       {checked ? (
-        <Note meaning={missing.length > 0 ? "amber" : "green"} role="status">
+        <Note tone={missing.length > 0 ? "amber" : "green"} role="status">
           {missing.length > 0 ? (
             <>
               The key works, but {counted(missing.length, "migration is", "migrations are")} missing there:{" "}

@@ -33,11 +33,7 @@ function decisionColumns(currency: string, zone: string): readonly Column<Decisi
       cell: (row) => {
         const sign = statusSign(row.status);
         return (
-          <Tag
-            meaning={row.decision === "warn" && row.status === "settled" ? "amber" : sign.meaning}
-            dot
-            plain
-          >
+          <Tag tone={row.decision === "warn" && row.status === "settled" ? "amber" : sign.tone} dot plain>
             {sign.word}
           </Tag>
         );

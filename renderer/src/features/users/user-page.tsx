@@ -113,7 +113,7 @@ export function UserPage({
           <span style={{ display: "flex", alignItems: "center", gap: 8, fontSize: 15 }}>
             <UserName name={account.display_name} id={account.user_id} />
             {signs.map((sign) => (
-              <Tag key={sign.word} meaning={sign.meaning}>
+              <Tag key={sign.word} tone={sign.tone}>
                 {sign.word}
               </Tag>
             ))}
@@ -263,7 +263,7 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
   return (
     <>
       {account.is_blocked ? (
-        <Note meaning="red">
+        <Note tone="red">
           <b>Blocked{account.blocked_by ? ` by ${clip(cleanText(account.blocked_by), 60)}` : ""}</b>
           {account.blocked_until
             ? ` until ${formatInstant(account.blocked_until, zone)}, for another ${formatDuration(Date.parse(account.blocked_until) - now)}`
@@ -272,7 +272,7 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
         </Note>
       ) : null}
       {account.is_flagged ? (
-        <Note meaning="amber">
+        <Note tone="amber">
           <b>Flagged for review</b>
           {account.flagged_at ? (
             <>
@@ -284,7 +284,7 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
         </Note>
       ) : null}
       {balance.debt > 0 ? (
-        <Note meaning="red">
+        <Note tone="red">
           <b>
             Owes <Tokens value={balance.debt} /> tokens
           </b>
@@ -292,7 +292,7 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
         </Note>
       ) : null}
       {waiting.map((intent) => (
-        <Note key={intent.command_id} meaning="amber">
+        <Note key={intent.command_id} tone="amber">
           <SyncIcon size={13} style={{ verticalAlign: "-2px" }} /> {clip(cleanText(intent.summary), 200)}:{" "}
           {intent.status === "conflict"
             ? "conflicts with a newer change, see “to resolve” above"

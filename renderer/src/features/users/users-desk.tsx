@@ -46,7 +46,7 @@ const nameColumn: Column<AccountRow> = {
     <span className={css.nameCell}>
       <UserName name={row.display_name} id={row.user_id} />
       {accountSigns(row).map((sign) => (
-        <Tag key={sign.word} meaning={sign.meaning}>
+        <Tag key={sign.word} tone={sign.tone}>
           {sign.word}
         </Tag>
       ))}

@@ -15,7 +15,7 @@ interface Counter {
   readonly value: string;
   readonly exact?: string;
   readonly beside?: string;
-  readonly meaning?: "red" | "amber";
+  readonly tone?: "red" | "amber";
   readonly href?: string;
   readonly onPick?: () => void;
 }
@@ -33,7 +33,7 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       name: "Blocked",
       value: formatCompact(overview.blocked),
       ...(overview.blocked > 0
-        ? { beside: `${share < 10 ? share.toFixed(1) : share.toFixed(0)} %`, meaning: "red" as const }
+        ? { beside: `${share < 10 ? share.toFixed(1) : share.toFixed(0)} %`, tone: "red" as const }
         : {}),
       onPick: onBlocked,
     },
@@ -56,7 +56,7 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       name: "Open holds",
       value: formatCompact(overview.open_holds),
       ...(overview.stuck_holds > 0
-        ? { beside: `${overview.stuck_holds} stuck`, meaning: "amber" as const }
+        ? { beside: `${overview.stuck_holds} stuck`, tone: "amber" as const }
         : { beside: `${formatCompact(overview.held_tokens)} tokens` }),
       exact: `${formatTokens(overview.held_tokens)} tokens held, ${overview.stuck_holds} holds past their time`,
     },
@@ -70,7 +70,7 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
     {
       name: "Open alerts",
       value: formatCompact(overview.open_alerts),
-      ...(overview.open_alerts > 0 ? { meaning: "red" as const } : {}),
+      ...(overview.open_alerts > 0 ? { tone: "red" as const } : {}),
       href: "#/alerts",
     },
   ];
@@ -95,7 +95,7 @@ export function Counters({
             </strong>
           </>
         );
-        const shared = { className: css.counter, "data-meaning": counter.meaning, title: counter.exact };
+        const shared = { className: css.counter, "data-tone": counter.tone, title: counter.exact };
         if (counter.href)
           return (
             <a key={counter.name} href={counter.href} {...shared}>

@@ -42,7 +42,7 @@ const columns: readonly Column<UsageEvent>[] = [
     cell: (event) => {
       const sign = eventSign(event);
       return (
-        <Tag meaning={sign.meaning} dot plain>
+        <Tag tone={sign.tone} dot plain>
           {sign.word}
         </Tag>
       );
