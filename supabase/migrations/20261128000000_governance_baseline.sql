@@ -353,6 +353,115 @@ insert into governance.fold_letters (upper, lower)
       'ŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФ'
       'ХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ')) n;
 
+-- schemas/06_doors.sql
+-- Who may call what. Each function in public is granted to the service, or (my_…) to signed-in users. Grants can be
+-- lost: a dump carries no revoke from anon and authenticated, and a Supabase project grants both whatever is new in
+-- public. So every function for the service also refuses these roles itself.
+
+create function governance.refuse_others(p_function text) returns void
+  language plpgsql stable set search_path = '' as $$
+declare
+  -- The role that the request was given (PostgREST sets it), or who is connected. Unlike current_user it stays the same
+  -- inside a security definer function, and it takes only roles that the connection may have: it cannot be forged.
+  v_role text := current_setting('role');
+begin
+  if v_role = 'service_role' then return; end if;
+  if v_role = 'none' then v_role := session_user; end if;
+  if exists (
+    select from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname = p_function
+      -- A role without the right comes here only through a function of the project that has it, which is allowed.
+      and has_function_privilege(v_role, p.oid, 'execute')
+      and not exists (
+        select from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) x
+        left join pg_catalog.pg_roles g on g.oid = x.grantee
+        where g.rolname not in ('anon', 'authenticated') and pg_has_role(v_role, g.oid, 'usage'))) then
+    perform governance.fail('42501', 'server_only',
+      format('%s is for the server alone. It was granted to %s by mistake: npm run doctor says how to close it',
+        p_function, v_role));
+  end if;
+end
+$$;
+comment on function governance.refuse_others(text) is
+  'Refuses a caller whose only right to this function is a grant to public, anon or authenticated. The first statement '
+  'of every public function for the service; authorize_usage and settle_usage ask for the usual role themselves first.';
+
+create function governance.open_doors() returns table (object text, role text)
+  language sql stable set search_path = '' as $$
+  select d.object, r.rolname::text
+  from pg_catalog.pg_roles r
+  cross join lateral (
+    select 'function ' || p.oid::regprocedure as object from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and (p.prosrc like '%governance.refuse_others(%'
+        or (r.rolname = 'anon' and p.prosrc like '%governance.my_account()%'))
+      and p.proowner = (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'governance')
+      and has_function_privilege(r.oid, p.oid, 'execute')
+    union all
+    select 'schema governance' where has_schema_privilege(r.oid, 'governance', 'usage, create')
+    union all
+    select 'table ' || c.oid::regclass from pg_catalog.pg_class c
+    where c.relnamespace = 'governance'::regnamespace and c.relkind in ('r', 'p', 'v')
+      and has_table_privilege(r.oid, c.oid, 'select, insert, update, delete, truncate')) d
+  where r.rolname in ('anon', 'authenticated')
+  order by 1, 2
+$$;
+comment on function governance.open_doors() is 'What anon and authenticated may use although it is for the service: '
+  'nothing, on a sound project.';
+
+create function governance.check_doors(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_doors text[] := array(select d.object || ' by ' || d.role from governance.open_doors() d);
+begin
+  if cardinality(v_doors) = 0 then return 0; end if;
+  return governance.raise_alert(null, null, 'doors_open', 'critical',
+    format('%s rights on what is for the server alone are granted to anon or authenticated, such as %s. Close them: '
+      'npm run doctor -- --url URL --fix', cardinality(v_doors), v_doors[1]),
+    null, cardinality(v_doors), (p_now at time zone 'UTC')::date::text,
+    jsonb_build_object('doors', to_jsonb(v_doors[1:50])), p_now);
+end
+$$;
+comment on function governance.check_doors(timestamptz) is 'Raises the alert doors_open, once a day, where a grant is '
+  'open that should not be.';
+
+create function public.console_close_doors() returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_doors jsonb;
+  v_function record;
+begin
+  perform governance.refuse_others('console_close_doors');
+  select coalesce(jsonb_agg(d.object || ' by ' || d.role), '[]') into v_doors from governance.open_doors() d;
+  if v_doors <> '[]' then
+    for v_function in
+      select p.oid::regprocedure as name, p.prosrc like '%governance.refuse_others(%' as is_for_service
+      from pg_catalog.pg_proc p
+      where p.pronamespace = 'public'::regnamespace
+        and (p.prosrc like '%governance.refuse_others(%' or p.prosrc like '%governance.my_account()%')
+        and p.proowner = (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'governance')
+    loop
+      execute format('revoke all on function %s from public, anon', v_function.name);
+      if v_function.is_for_service then
+        execute format('revoke all on function %s from authenticated', v_function.name);
+        execute format('grant execute on function %s to service_role', v_function.name);
+      end if;
+    end loop;
+    revoke all on schema governance from public, anon, authenticated;
+    revoke all on all tables in schema governance from public, anon, authenticated;
+    revoke all on all sequences in schema governance from public, anon, authenticated;
+    revoke all on all routines in schema governance from public, anon, authenticated;
+  end if;
+  return jsonb_build_object('closed', v_doors,
+    'still_open', (select coalesce(jsonb_agg(d.object || ' by ' || d.role), '[]') from governance.open_doors() d));
+end
+$$;
+comment on function public.console_close_doors() is
+  'Takes from anon and authenticated what is for the service alone, as after a restored dump. Answers closed and '
+  'still_open: what another role granted, which only that role or a superuser can revoke.';
+revoke all on function public.console_close_doors() from public, anon, authenticated;
+grant execute on function public.console_close_doors() to service_role;
+
 -- schemas/10_configuration.sql
 -- Plans, packs, prices, estimates and settings, and the preset that fills them.
 
@@ -647,6 +756,7 @@ declare
   v_recompile boolean := false;
   v_list jsonb;
 begin
+  perform governance.refuse_others('apply_preset');
   if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
   end if;
@@ -1011,6 +1121,7 @@ comment on function governance.setting_number(text, bigint) is 'A whole number o
 
 create function public.console_pack_prices() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_pack_prices');
   select coalesce(jsonb_agg(jsonb_build_object('pack_id', p.pack_id, 'tokens', p.tokens, 'price_minor', p.price_minor,
     'currency', p.currency,
     'valid_from', greatest(p.effective_from, '1970-01-01T00:00:00Z')) order by p.pack_id, p.effective_from), '[]')
@@ -1643,6 +1754,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('save_rule');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   if p_rule is null then
@@ -1684,6 +1796,7 @@ grant execute on function public.save_rule(text, jsonb, int, text) to service_ro
 
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('list_rules');
   select coalesce(jsonb_agg(governance.rule_json(r) order by r.priority, r.rule_name collate "C"), '[]')
   from governance.rules r where r.retired_at is null
 $$;
@@ -2078,6 +2191,7 @@ declare
   v_month date;
   v_more bigint;
 begin
+  perform governance.refuse_others('upsert_account');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_optional('p_email', p_email, 320);
   perform governance.check_optional('p_display_name', p_display_name, 10000);
@@ -2162,6 +2276,7 @@ declare
   v_account governance.accounts;
   v_limit bigint;
 begin
+  perform governance.refuse_others('get_or_create_token_record');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id, true);
   select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
@@ -2361,6 +2476,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('flag_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   v_account := governance.lock_account(p_user_id);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -2390,6 +2506,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('block_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   if p_until is not null and not isfinite(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
@@ -2428,6 +2545,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('unblock_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   v_account := governance.lock_account(p_user_id);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -2886,6 +3004,7 @@ declare
   v_spent governance.lot_spending;
   v_entry governance.token_transactions;
 begin
+  perform governance.refuse_others('update_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_optional('p_description', p_description, 2000);
   perform governance.check_metadata('p_metadata', p_metadata);
@@ -2967,6 +3086,7 @@ create function public.get_user_token_balance(p_user_id text) returns bigint
 declare
   v_account governance.accounts;
 begin
+  perform governance.refuse_others('get_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
   select * into v_account from governance.accounts a where a.user_id = p_user_id;
   if v_account.account_id is null then
@@ -2993,6 +3113,7 @@ create function public.get_user_transaction_history(p_user_id text, p_limit int 
 declare
   v_account_id bigint;
 begin
+  perform governance.refuse_others('get_user_transaction_history');
   perform governance.check_id('p_user_id', p_user_id);
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
@@ -3444,6 +3565,7 @@ declare
   v_shortfall jsonb;
   v_decision_id bigint;
 begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
   if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = ''
     or btrim(p_model) = ''
     or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
@@ -4082,6 +4204,7 @@ create function public.settle_usage(
 ) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
   if p_request_id is null or length(p_request_id) not between 1 and 255 then
     perform governance.check_id('p_request_id', p_request_id);
   end if;
@@ -4115,6 +4238,7 @@ declare
   v_account governance.accounts;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('release_usage');
   perform governance.check_id('p_request_id', p_request_id);
   perform governance.check_optional('p_reason', p_reason, 1000);
   select * into v_key from governance.request_keys k where k.request_id = p_request_id;
@@ -4176,6 +4300,7 @@ declare
   v_settled jsonb;
   v_metadata jsonb := '{}';
 begin
+  perform governance.refuse_others('record_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument',
@@ -4274,6 +4399,7 @@ declare
   v_account_id bigint;
   v_before timestamptz := 'infinity';
 begin
+  perform governance.refuse_others('console_account_decisions');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_limit(p_limit, 500);
   select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -4326,6 +4452,7 @@ declare
   v_upgrade text;
   v_row record;
 begin
+  perform governance.refuse_others('explain_decision');
   if p_decision_id is null then
     perform governance.fail('PT400', 'invalid_argument', 'p_decision_id is needed');
   end if;
@@ -4522,6 +4649,7 @@ declare
   v_room int;
   v_events jsonb;
 begin
+  perform governance.refuse_others('usage_events_since');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   end if;
@@ -4753,6 +4881,7 @@ declare
   v_rows jsonb;
   v_events jsonb := '[]';
 begin
+  perform governance.refuse_others('console_events_before');
   perform governance.check_limit(p_limit, 1000);
   perform governance.check_event_filter(p_filter);
   if jsonb_typeof(v_filter -> 'kinds') = 'array' then
@@ -5147,6 +5276,7 @@ declare
   v_found_id bigint;
   v_found_key text;
 begin
+  perform governance.refuse_others('console_search_accounts');
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
@@ -5276,6 +5406,7 @@ declare
   v_account governance.accounts;
   v_plan governance.plans;
 begin
+  perform governance.refuse_others('console_get_account');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id);
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
@@ -5337,6 +5468,7 @@ declare
   v_ids bigint[];
   v_more bigint[];
 begin
+  perform governance.refuse_others('console_search');
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
@@ -5498,6 +5630,7 @@ comment on function governance.count_stuck_holds() is 'Holds that need a person 
 create function public.console_stuck_holds(p_limit int default 100) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_stuck_holds');
   perform governance.check_limit(p_limit, 1000);
   return (
     select coalesce(jsonb_agg(jsonb_build_object('request_id', s.request_id, 'decision_id', s.decision_id, 'user_id',
@@ -5526,6 +5659,7 @@ declare
   v_now timestamptz;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_resolve_hold');
   perform governance.check_operator_command(p_command_id, p_request_id, p_reason, p_operator);
   if p_action is null or p_action not in ('settle', 'release') then
     perform governance.fail('PT400', 'invalid_argument', 'p_action is settle or release');
@@ -5758,6 +5892,7 @@ declare
   v_consumed bigint;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_overview');
   if p_minutes is null or p_minutes not between 1 and 1440 then
     perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 1440');
   end if;
@@ -5835,6 +5970,7 @@ grant execute on function public.console_overview(int) to service_role;
 create function public.console_rail_counts() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 begin
+  perform governance.refuse_others('console_rail_counts');
   perform governance.follow_events(500);
   return jsonb_build_object(
     'open_alerts', governance.count_open_alerts(),
@@ -5856,6 +5992,7 @@ declare
   v_accounts bigint;
   v_is_exact boolean := false;
 begin
+  perform governance.refuse_others('console_project_info');
   -- The record of Supabase's CLI and of ours; a project whose tables were made by hand has none.
   if to_regclass('supabase_migrations.schema_migrations') is not null then
     execute format('select array_agg(m.version || ''_'' || (to_jsonb(m) ->> ''name'') order by m.version)
@@ -6059,6 +6196,7 @@ create function public.calculate_user_token_usage(p_user_id text, p_start timest
 declare
   v_account_id bigint;
 begin
+  perform governance.refuse_others('calculate_user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_period(p_start, p_end);
   select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -6089,6 +6227,7 @@ declare
   v_end date;
   v_currency text := (select c.currency from governance.active_config c);
 begin
+  perform governance.refuse_others('user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   if p_period is null or p_period not in ('day', 'week', 'month') then
     perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
@@ -6166,6 +6305,7 @@ declare
   v_from date;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_usage_totals');
   if p_days is null or p_days not between 1 and 366 then
     perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
   end if;
@@ -6235,6 +6375,7 @@ grant execute on function public.console_usage_totals(int) to service_role;
 create function public.console_token_stats() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 begin
+  perform governance.refuse_others('console_token_stats');
   perform governance.follow_events(2000);
   return (select jsonb_build_object(
     'totalUsersWithTokens', count(*) filter (where l.available > 0),
@@ -6368,6 +6509,7 @@ declare
   v_last text;
   v_now timestamptz := governance.now();
 begin
+  perform governance.refuse_others('import_usage_history');
   perform governance.check_id('p_table', p_table, 255);
   if p_batch is null or p_batch not between 1 and 10000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
@@ -6697,6 +6839,7 @@ comment on function governance.alert_value(governance.cost_alerts, timestamptz) 
 
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
+  select governance.refuse_others('console_cost_alerts');
   select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
     'period', k.period, 'budget', k.budget,
       'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
@@ -6722,6 +6865,7 @@ declare
   v_answer jsonb;
   e governance.alert_events;
 begin
+  perform governance.refuse_others('console_acknowledge_alert');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -6750,7 +6894,7 @@ grant execute on function public.console_acknowledge_alert(text, bigint, text) t
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable as $$
   select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
-    'event_quarantined', 'stripe_dispute')
+    'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
 $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
@@ -6764,6 +6908,7 @@ declare
   v_now timestamptz := governance.now();
   v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
 begin
+  perform governance.refuse_others('console_alerts');
   perform governance.check_limit(p_limit, 500);
   return (
     with page as (
@@ -7063,6 +7208,7 @@ declare
   v_operators text[] := governance.setting_texts('operator_emails', '{}');
   v_answer jsonb;
 begin
+  perform governance.refuse_others('claim_notifications');
   perform governance.check_limit(p_limit, 500);
   perform governance.check_optional('p_channel', p_channel, 32);
   if p_lease_seconds is null or p_lease_seconds not between 10 and 86400 then
@@ -7127,6 +7273,7 @@ declare
   v_now timestamptz := governance.now();
   n governance.notifications;
 begin
+  perform governance.refuse_others('finish_notification');
   if p_retry_after_seconds not between 0 and 86400 then
     perform governance.fail('PT400', 'invalid_argument', 'p_retry_after_seconds is a whole number from 0 to 86400');
   end if;
@@ -7165,6 +7312,7 @@ declare
   v_now timestamptz;
   n governance.notifications;
 begin
+  perform governance.refuse_others('console_retry_notification');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -7931,6 +8079,7 @@ declare
   v_last bigint;
   v_corrected bigint[] := '{}';
 begin
+  perform governance.refuse_others('console_ledger_purchases_since');
   if p_limit is null or p_limit not between 1 and 20000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
   elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
@@ -7993,6 +8142,7 @@ create function public.console_token_roll_forward(p_from timestamptz, p_to times
 declare
   v_lines jsonb;
 begin
+  perform governance.refuse_others('console_token_roll_forward');
   if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
     perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
   end if;
@@ -8768,6 +8918,7 @@ declare
   v_status text;
   v_reason text;
 begin
+  perform governance.refuse_others('process_stripe_event');
   -- In lists of at most eight: a longer one is hashed, anew in every transaction.
   if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
     and pg_column_size(p_event) <= 1048576
@@ -8820,6 +8971,7 @@ grant execute on function public.process_stripe_event(jsonb) to service_role;
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_stripe_events');
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
   end if;
@@ -8860,6 +9012,7 @@ declare
   v_answer jsonb;
   v_effects jsonb;
 begin
+  perform governance.refuse_others('console_release_stripe_event');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_event_id', p_event_id);
   perform governance.check_id('p_operator', p_operator);
@@ -8953,6 +9106,7 @@ declare
   v_now timestamptz;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_dismiss_stripe_event');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_event_id', p_event_id);
   perform governance.check_id('p_operator', p_operator);
@@ -9208,6 +9362,7 @@ declare
   v_reason text;
   v_retry numeric;
 begin
+  perform governance.refuse_others('begin_checkout');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_id('p_pack_id', p_pack_id);
   v_account := governance.lock_account(p_user_id);
@@ -9394,6 +9549,7 @@ declare
   v_skipped bigint := 0;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_keep_reconciliation');
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
   if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
@@ -9853,6 +10009,7 @@ create function public.console_kept_runs(p_limit int default 50, p_before_run_id
 declare
   v_before timestamptz;
 begin
+  perform governance.refuse_others('console_kept_runs');
   if p_limit is null or p_limit not between 1 and 500 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
   end if;
@@ -9879,6 +10036,7 @@ create function public.console_kept_run(p_run_id text) returns jsonb
 declare
   v_run governance.reconciliation_runs;
 begin
+  perform governance.refuse_others('console_kept_run');
   select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
   if v_run.run_id is null then
     perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
@@ -9896,6 +10054,7 @@ create function public.console_compare_reconciliations(p_run_id text, p_other_ru
 declare
   v_known int;
 begin
+  perform governance.refuse_others('console_compare_reconciliations');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   end if;
@@ -9946,6 +10105,7 @@ create function public.console_reconciliation_cases(
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_reconciliation_cases');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   elsif p_older_than_days not between 0 and 36500 then
@@ -10061,6 +10221,7 @@ declare
   v_waits boolean;
   v_is_alone boolean;
 begin
+  perform governance.refuse_others('console_case_action');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_operator', p_operator);
   perform governance.check_optional('p_reason', p_reason, 2000);
@@ -10221,6 +10382,7 @@ declare
   v_preview jsonb;
   v_why text;
 begin
+  perform governance.refuse_others('console_post_correction');
   perform governance.check_id('p_difference_id', p_difference_id, 512);
   perform governance.check_id('p_operator', p_operator);
   if not coalesce(p_dry_run, false) then
@@ -10312,6 +10474,7 @@ declare
   v_more_tokens numeric := 0;
   v_more_minor jsonb := '{}';
 begin
+  perform governance.refuse_others('console_preview_cases');
   perform governance.check_id('p_operator', p_operator);
   if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward',
     'write_off', 'reopen', 'post') then
@@ -10407,6 +10570,7 @@ grant execute on function public.console_preview_cases(text[], text, text) to se
 
 create function public.console_finance_counts() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_finance_counts');
   select jsonb_build_object(
     'keeps_runs', exists (select from governance.reconciliation_runs),
     'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),
@@ -10452,6 +10616,7 @@ declare
   v_seal bytea;
   v_carried bigint;
 begin
+  perform governance.refuse_others('console_close_period');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
@@ -10513,6 +10678,7 @@ grant execute on function public.console_close_period(text, text, text, text) to
 
 create function public.console_closed_periods() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_closed_periods');
   select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id',
     p.run_id, 'seal', encode(p.seal, 'hex'),
     -- What is shown is what was sealed; only a text that fits is read.
@@ -10667,6 +10833,7 @@ declare
   v_run governance.reconciliation_runs;
   v_checks jsonb;
 begin
+  perform governance.refuse_others('console_closing');
   select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
   if v_run.run_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
@@ -10693,6 +10860,7 @@ create function public.console_sealed_period(p_run_id text) returns jsonb
 declare
   v_period governance.reconciliation_periods;
 begin
+  perform governance.refuse_others('console_sealed_period');
   select * into v_period from governance.reconciliation_periods p where p.run_id = p_run_id;
   if v_period.run_id is null then
     perform governance.fail('PT404', 'not_found', 'No period was closed with this run');
@@ -11000,6 +11168,7 @@ declare
   v_entries bigint;
   v_problems jsonb;
 begin
+  perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
     perform governance.check_id('p_user_id', p_user_id);
     select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -11166,6 +11335,7 @@ create function public.verify_purchases() returns jsonb
 declare
   v_problems jsonb;
 begin
+  perform governance.refuse_others('verify_purchases');
   with problems as (
     select 'lot_mismatch' as problem, s.lot_id, s.payment_id
     from governance.stripe_lots s left join governance.lots l using (lot_id)
@@ -11414,6 +11584,7 @@ declare
   v_rolled record;
   v_problems int;
 begin
+  perform governance.refuse_others('run_maintenance');
   -- First, while this transaction has written nothing: see follow_events.
   loop
     v_count := governance.follow_events(2000);

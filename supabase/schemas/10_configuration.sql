@@ -291,6 +291,7 @@ declare
   v_recompile boolean := false;
   v_list jsonb;
 begin
+  perform governance.refuse_others('apply_preset');
   if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
   end if;
@@ -655,6 +656,7 @@ comment on function governance.setting_number(text, bigint) is 'A whole number o
 
 create function public.console_pack_prices() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_pack_prices');
   select coalesce(jsonb_agg(jsonb_build_object('pack_id', p.pack_id, 'tokens', p.tokens, 'price_minor', p.price_minor,
     'currency', p.currency,
     'valid_from', greatest(p.effective_from, '1970-01-01T00:00:00Z')) order by p.pack_id, p.effective_from), '[]')

@@ -609,6 +609,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('save_rule');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   if p_rule is null then
@@ -650,6 +651,7 @@ grant execute on function public.save_rule(text, jsonb, int, text) to service_ro
 
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('list_rules');
   select coalesce(jsonb_agg(governance.rule_json(r) order by r.priority, r.rule_name collate "C"), '[]')
   from governance.rules r where r.retired_at is null
 $$;

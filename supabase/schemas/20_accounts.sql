@@ -339,6 +339,7 @@ declare
   v_month date;
   v_more bigint;
 begin
+  perform governance.refuse_others('upsert_account');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_optional('p_email', p_email, 320);
   perform governance.check_optional('p_display_name', p_display_name, 10000);
@@ -423,6 +424,7 @@ declare
   v_account governance.accounts;
   v_limit bigint;
 begin
+  perform governance.refuse_others('get_or_create_token_record');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id, true);
   select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;

@@ -80,6 +80,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('flag_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   v_account := governance.lock_account(p_user_id);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -109,6 +110,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('block_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   if p_until is not null and not isfinite(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
@@ -147,6 +149,7 @@ declare
   v_answer jsonb;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('unblock_user');
   perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
   v_account := governance.lock_account(p_user_id);
   v_answer := governance.begin_command('operator', p_command_id,

@@ -125,6 +125,7 @@ declare
   v_spent governance.lot_spending;
   v_entry governance.token_transactions;
 begin
+  perform governance.refuse_others('update_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_optional('p_description', p_description, 2000);
   perform governance.check_metadata('p_metadata', p_metadata);
@@ -206,6 +207,7 @@ create function public.get_user_token_balance(p_user_id text) returns bigint
 declare
   v_account governance.accounts;
 begin
+  perform governance.refuse_others('get_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
   select * into v_account from governance.accounts a where a.user_id = p_user_id;
   if v_account.account_id is null then
@@ -232,6 +234,7 @@ create function public.get_user_transaction_history(p_user_id text, p_limit int 
 declare
   v_account_id bigint;
 begin
+  perform governance.refuse_others('get_user_transaction_history');
   perform governance.check_id('p_user_id', p_user_id);
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');

@@ -417,6 +417,7 @@ declare
   v_shortfall jsonb;
   v_decision_id bigint;
 begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
   if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = ''
     or btrim(p_model) = ''
     or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
@@ -1055,6 +1056,7 @@ create function public.settle_usage(
 ) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
   if p_request_id is null or length(p_request_id) not between 1 and 255 then
     perform governance.check_id('p_request_id', p_request_id);
   end if;
@@ -1088,6 +1090,7 @@ declare
   v_account governance.accounts;
   v_now timestamptz;
 begin
+  perform governance.refuse_others('release_usage');
   perform governance.check_id('p_request_id', p_request_id);
   perform governance.check_optional('p_reason', p_reason, 1000);
   select * into v_key from governance.request_keys k where k.request_id = p_request_id;
@@ -1149,6 +1152,7 @@ declare
   v_settled jsonb;
   v_metadata jsonb := '{}';
 begin
+  perform governance.refuse_others('record_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument',

@@ -51,6 +51,7 @@ declare
   v_account_id bigint;
   v_before timestamptz := 'infinity';
 begin
+  perform governance.refuse_others('console_account_decisions');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_limit(p_limit, 500);
   select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -103,6 +104,7 @@ declare
   v_upgrade text;
   v_row record;
 begin
+  perform governance.refuse_others('explain_decision');
   if p_decision_id is null then
     perform governance.fail('PT400', 'invalid_argument', 'p_decision_id is needed');
   end if;

@@ -65,6 +65,7 @@ declare
   v_room int;
   v_events jsonb;
 begin
+  perform governance.refuse_others('usage_events_since');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   end if;
@@ -296,6 +297,7 @@ declare
   v_rows jsonb;
   v_events jsonb := '[]';
 begin
+  perform governance.refuse_others('console_events_before');
   perform governance.check_limit(p_limit, 1000);
   perform governance.check_event_filter(p_filter);
   if jsonb_typeof(v_filter -> 'kinds') = 'array' then

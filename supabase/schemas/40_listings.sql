@@ -272,6 +272,7 @@ declare
   v_found_id bigint;
   v_found_key text;
 begin
+  perform governance.refuse_others('console_search_accounts');
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
@@ -401,6 +402,7 @@ declare
   v_account governance.accounts;
   v_plan governance.plans;
 begin
+  perform governance.refuse_others('console_get_account');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id);
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
@@ -462,6 +464,7 @@ declare
   v_ids bigint[];
   v_more bigint[];
 begin
+  perform governance.refuse_others('console_search');
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;

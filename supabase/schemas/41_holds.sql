@@ -27,6 +27,7 @@ comment on function governance.count_stuck_holds() is 'Holds that need a person 
 create function public.console_stuck_holds(p_limit int default 100) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_stuck_holds');
   perform governance.check_limit(p_limit, 1000);
   return (
     select coalesce(jsonb_agg(jsonb_build_object('request_id', s.request_id, 'decision_id', s.decision_id, 'user_id',
@@ -55,6 +56,7 @@ declare
   v_now timestamptz;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_resolve_hold');
   perform governance.check_operator_command(p_command_id, p_request_id, p_reason, p_operator);
   if p_action is null or p_action not in ('settle', 'release') then
     perform governance.fail('PT400', 'invalid_argument', 'p_action is settle or release');

@@ -162,6 +162,7 @@ declare
   v_consumed bigint;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_overview');
   if p_minutes is null or p_minutes not between 1 and 1440 then
     perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 1440');
   end if;
@@ -239,6 +240,7 @@ grant execute on function public.console_overview(int) to service_role;
 create function public.console_rail_counts() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 begin
+  perform governance.refuse_others('console_rail_counts');
   perform governance.follow_events(500);
   return jsonb_build_object(
     'open_alerts', governance.count_open_alerts(),
@@ -260,6 +262,7 @@ declare
   v_accounts bigint;
   v_is_exact boolean := false;
 begin
+  perform governance.refuse_others('console_project_info');
   -- The record of Supabase's CLI and of ours; a project whose tables were made by hand has none.
   if to_regclass('supabase_migrations.schema_migrations') is not null then
     execute format('select array_agg(m.version || ''_'' || (to_jsonb(m) ->> ''name'') order by m.version)

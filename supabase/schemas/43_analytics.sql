@@ -167,6 +167,7 @@ create function public.calculate_user_token_usage(p_user_id text, p_start timest
 declare
   v_account_id bigint;
 begin
+  perform governance.refuse_others('calculate_user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_period(p_start, p_end);
   select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -197,6 +198,7 @@ declare
   v_end date;
   v_currency text := (select c.currency from governance.active_config c);
 begin
+  perform governance.refuse_others('user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   if p_period is null or p_period not in ('day', 'week', 'month') then
     perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
@@ -274,6 +276,7 @@ declare
   v_from date;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_usage_totals');
   if p_days is null or p_days not between 1 and 366 then
     perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
   end if;
@@ -343,6 +346,7 @@ grant execute on function public.console_usage_totals(int) to service_role;
 create function public.console_token_stats() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 begin
+  perform governance.refuse_others('console_token_stats');
   perform governance.follow_events(2000);
   return (select jsonb_build_object(
     'totalUsersWithTokens', count(*) filter (where l.available > 0),

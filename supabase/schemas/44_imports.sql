@@ -112,6 +112,7 @@ declare
   v_last text;
   v_now timestamptz := governance.now();
 begin
+  perform governance.refuse_others('import_usage_history');
   perform governance.check_id('p_table', p_table, 255);
   if p_batch is null or p_batch not between 1 and 10000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');

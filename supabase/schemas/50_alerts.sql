@@ -165,6 +165,7 @@ comment on function governance.alert_value(governance.cost_alerts, timestamptz) 
 
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
+  select governance.refuse_others('console_cost_alerts');
   select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
     'period', k.period, 'budget', k.budget,
       'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
@@ -190,6 +191,7 @@ declare
   v_answer jsonb;
   e governance.alert_events;
 begin
+  perform governance.refuse_others('console_acknowledge_alert');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   v_answer := governance.begin_command('operator', p_command_id,
@@ -218,7 +220,7 @@ grant execute on function public.console_acknowledge_alert(text, bigint, text) t
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable as $$
   select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
-    'event_quarantined', 'stripe_dispute')
+    'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
 $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
@@ -232,6 +234,7 @@ declare
   v_now timestamptz := governance.now();
   v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
 begin
+  perform governance.refuse_others('console_alerts');
   perform governance.check_limit(p_limit, 500);
   return (
     with page as (

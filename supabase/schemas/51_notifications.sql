@@ -118,6 +118,7 @@ declare
   v_operators text[] := governance.setting_texts('operator_emails', '{}');
   v_answer jsonb;
 begin
+  perform governance.refuse_others('claim_notifications');
   perform governance.check_limit(p_limit, 500);
   perform governance.check_optional('p_channel', p_channel, 32);
   if p_lease_seconds is null or p_lease_seconds not between 10 and 86400 then
@@ -182,6 +183,7 @@ declare
   v_now timestamptz := governance.now();
   n governance.notifications;
 begin
+  perform governance.refuse_others('finish_notification');
   if p_retry_after_seconds not between 0 and 86400 then
     perform governance.fail('PT400', 'invalid_argument', 'p_retry_after_seconds is a whole number from 0 to 86400');
   end if;
@@ -220,6 +222,7 @@ declare
   v_now timestamptz;
   n governance.notifications;
 begin
+  perform governance.refuse_others('console_retry_notification');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
   v_answer := governance.begin_command('operator', p_command_id,

@@ -622,6 +622,7 @@ declare
   v_last bigint;
   v_corrected bigint[] := '{}';
 begin
+  perform governance.refuse_others('console_ledger_purchases_since');
   if p_limit is null or p_limit not between 1 and 20000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
   elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
@@ -684,6 +685,7 @@ create function public.console_token_roll_forward(p_from timestamptz, p_to times
 declare
   v_lines jsonb;
 begin
+  perform governance.refuse_others('console_token_roll_forward');
   if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
     perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
   end if;

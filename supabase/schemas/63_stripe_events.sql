@@ -176,6 +176,7 @@ declare
   v_status text;
   v_reason text;
 begin
+  perform governance.refuse_others('process_stripe_event');
   -- In lists of at most eight: a longer one is hashed, anew in every transaction.
   if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
     and pg_column_size(p_event) <= 1048576
@@ -228,6 +229,7 @@ grant execute on function public.process_stripe_event(jsonb) to service_role;
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_stripe_events');
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
   end if;
@@ -268,6 +270,7 @@ declare
   v_answer jsonb;
   v_effects jsonb;
 begin
+  perform governance.refuse_others('console_release_stripe_event');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_event_id', p_event_id);
   perform governance.check_id('p_operator', p_operator);
@@ -361,6 +364,7 @@ declare
   v_now timestamptz;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_dismiss_stripe_event');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_event_id', p_event_id);
   perform governance.check_id('p_operator', p_operator);

@@ -29,6 +29,7 @@ declare
   v_reason text;
   v_retry numeric;
 begin
+  perform governance.refuse_others('begin_checkout');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_id('p_pack_id', p_pack_id);
   v_account := governance.lock_account(p_user_id);

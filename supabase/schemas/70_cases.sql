@@ -134,6 +134,7 @@ declare
   v_skipped bigint := 0;
   v_answer jsonb;
 begin
+  perform governance.refuse_others('console_keep_reconciliation');
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
   if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
@@ -593,6 +594,7 @@ create function public.console_kept_runs(p_limit int default 50, p_before_run_id
 declare
   v_before timestamptz;
 begin
+  perform governance.refuse_others('console_kept_runs');
   if p_limit is null or p_limit not between 1 and 500 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
   end if;
@@ -619,6 +621,7 @@ create function public.console_kept_run(p_run_id text) returns jsonb
 declare
   v_run governance.reconciliation_runs;
 begin
+  perform governance.refuse_others('console_kept_run');
   select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
   if v_run.run_id is null then
     perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
@@ -636,6 +639,7 @@ create function public.console_compare_reconciliations(p_run_id text, p_other_ru
 declare
   v_known int;
 begin
+  perform governance.refuse_others('console_compare_reconciliations');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   end if;
@@ -686,6 +690,7 @@ create function public.console_reconciliation_cases(
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
+  perform governance.refuse_others('console_reconciliation_cases');
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   elsif p_older_than_days not between 0 and 36500 then
@@ -801,6 +806,7 @@ declare
   v_waits boolean;
   v_is_alone boolean;
 begin
+  perform governance.refuse_others('console_case_action');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_operator', p_operator);
   perform governance.check_optional('p_reason', p_reason, 2000);
@@ -961,6 +967,7 @@ declare
   v_preview jsonb;
   v_why text;
 begin
+  perform governance.refuse_others('console_post_correction');
   perform governance.check_id('p_difference_id', p_difference_id, 512);
   perform governance.check_id('p_operator', p_operator);
   if not coalesce(p_dry_run, false) then
@@ -1052,6 +1059,7 @@ declare
   v_more_tokens numeric := 0;
   v_more_minor jsonb := '{}';
 begin
+  perform governance.refuse_others('console_preview_cases');
   perform governance.check_id('p_operator', p_operator);
   if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward',
     'write_off', 'reopen', 'post') then
@@ -1147,6 +1155,7 @@ grant execute on function public.console_preview_cases(text[], text, text) to se
 
 create function public.console_finance_counts() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_finance_counts');
   select jsonb_build_object(
     'keeps_runs', exists (select from governance.reconciliation_runs),
     'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),

@@ -27,6 +27,7 @@ declare
   v_seal bytea;
   v_carried bigint;
 begin
+  perform governance.refuse_others('console_close_period');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_id('p_run_id', p_run_id);
   perform governance.check_id('p_operator', p_operator);
@@ -88,6 +89,7 @@ grant execute on function public.console_close_period(text, text, text, text) to
 
 create function public.console_closed_periods() returns jsonb
   language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_closed_periods');
   select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id',
     p.run_id, 'seal', encode(p.seal, 'hex'),
     -- What is shown is what was sealed; only a text that fits is read.
@@ -242,6 +244,7 @@ declare
   v_run governance.reconciliation_runs;
   v_checks jsonb;
 begin
+  perform governance.refuse_others('console_closing');
   select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
   if v_run.run_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such run: keep it first');
@@ -268,6 +271,7 @@ create function public.console_sealed_period(p_run_id text) returns jsonb
 declare
   v_period governance.reconciliation_periods;
 begin
+  perform governance.refuse_others('console_sealed_period');
   select * into v_period from governance.reconciliation_periods p where p.run_id = p_run_id;
   if v_period.run_id is null then
     perform governance.fail('PT404', 'not_found', 'No period was closed with this run');

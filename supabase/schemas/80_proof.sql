@@ -287,6 +287,7 @@ declare
   v_entries bigint;
   v_problems jsonb;
 begin
+  perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
     perform governance.check_id('p_user_id', p_user_id);
     select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
@@ -453,6 +454,7 @@ create function public.verify_purchases() returns jsonb
 declare
   v_problems jsonb;
 begin
+  perform governance.refuse_others('verify_purchases');
   with problems as (
     select 'lot_mismatch' as problem, s.lot_id, s.payment_id
     from governance.stripe_lots s left join governance.lots l using (lot_id)

@@ -158,6 +158,7 @@ declare
   v_rolled record;
   v_problems int;
 begin
+  perform governance.refuse_others('run_maintenance');
   -- First, while this transaction has written nothing: see follow_events.
   loop
     v_count := governance.follow_events(2000);

@@ -20,7 +20,10 @@ const kindNames: Readonly<Record<string, string>> = {
   usage_spike: "Sudden use",
   settlement_quarantined: "Settlement waits for a decision",
   rollup_mismatch: "Counters and roll-up differ",
-  maintenance_failed: "Upkeep failed",
+  maintenance_failed: "Upkeep of one user failed",
+  upkeep_failed: "A step of upkeep failed",
+  upkeep_late: "Upkeep was not run",
+  doors_open: "Rights are open that should not be",
   webhook_quarantined: "Stripe event waits for a decision",
   stripe_dispute: "Payment disputed",
 };
