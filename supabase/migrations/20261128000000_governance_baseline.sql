@@ -3342,45 +3342,49 @@ comment on column governance.request_keys.message_hash is 'Of the folded message
 create index request_keys_identical on governance.request_keys (account_id, message_hash, created_at)
   where message_hash is not null;
 
-create function governance.ensure_request_partitions(p_from date, p_to date) returns int
+create function governance.ensure_request_partitions(p_from date, p_to date, p_most int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
   v_month date := date_trunc('month', p_from)::date;
   v_from timestamptz;
   v_to timestamptz;
   v_name text;
+  v_waiting int;
   v_created int := 0;
 begin
   perform pg_advisory_xact_lock(7254011);
-  while v_month <= p_to loop
+  while v_month <= p_to and v_created < p_most loop
     v_name := 'requests_' || to_char(v_month, 'YYYY_MM');
-    if to_regclass('governance.' || v_name) is null then
-      v_from := v_month::timestamp at time zone 'UTC';
-      v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
-      if v_from <= clock_timestamp() then
-        -- The month has begun: a call may be on its way into the default partition at this very moment.
-        lock table only governance.requests in access exclusive mode;
-      end if;
-      execute format('create table governance.%I (like governance.requests including defaults including comments) with '
-        '(fillfactor = 75)',
-        v_name);
-      execute format('alter table governance.%I enable row level security', v_name);
-      execute format('revoke all on governance.%I from public', v_name);
-      -- Rows that came while the partition was missing wait in the default one.
-      execute format('with moved as (delete from governance.requests_default where created_at >= %L
-        and created_at < %L returning *)
-        insert into governance.%I select * from moved', v_from, v_to, v_name);
-      execute format('alter table governance.requests attach partition governance.%I for values from (%L) to (%L)',
-        v_name, v_from, v_to);
-      v_created := v_created + 1;
-    end if;
+    v_from := v_month::timestamp at time zone 'UTC';
+    v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
     v_month := (v_month + interval '1 month')::date;
+    continue when to_regclass('governance.' || v_name) is not null;
+    -- Calls of a month that has no partition are in the default one. A few are moved while new calls wait; many stay
+    -- there for good, where every reader finds them.
+    select count(*) into v_waiting from (select from governance.requests_default d
+      where d.created_at >= v_from and d.created_at < v_to limit 2001) x;
+    continue when v_waiting > 2000;
+    if v_from <= governance.now() then
+      -- The month has begun: a call may be on its way into the default partition at this very moment.
+      lock table only governance.requests in access exclusive mode;
+    end if;
+    execute format('create table governance.%I (like governance.requests including defaults including comments) with '
+      '(fillfactor = 75)', v_name);
+    execute format('alter table governance.%I enable row level security', v_name);
+    execute format('revoke all on governance.%I from public', v_name);
+    execute format('with moved as (delete from governance.requests_default where created_at >= %L
+      and created_at < %L returning *)
+      insert into governance.%I select * from moved', v_from, v_to, v_name);
+    execute format('alter table governance.requests attach partition governance.%I for values from (%L) to (%L)',
+      v_name, v_from, v_to);
+    v_created := v_created + 1;
   end loop;
   return v_created;
 end
 $$;
-comment on function governance.ensure_request_partitions(date, date) is
-  'Makes the monthly partitions of governance.requests that cover the given days; answers how many were new.';
+comment on function governance.ensure_request_partitions(date, date, int) is
+  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
+  'many were new. A month with more than 2,000 calls in the default partition gets none.';
 
 -- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
 -- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
@@ -5012,7 +5016,9 @@ grant execute on function public.console_events_before(bigint, int, jsonb) to se
 -- ---------------------------------------------------------------------------------------------------------------
 
 create table governance.account_listings (
-  account_id bigint primary key references governance.accounts (account_id) on delete cascade,
+  -- No foreign key: checking it would lock the account, which its holder has while it waits for this row. The triggers
+  -- below make, change and remove a listing with its account.
+  account_id bigint primary key,
   -- Written with the account (see account_listings_follow)
   sort_name text collate "C" not null,
   search_text text not null,
@@ -5175,6 +5181,8 @@ begin
     values (new.account_id, governance.sort_name(new.user_id, new.display_name),
       governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null,
         new.month_ends_at);
+  elsif tg_op = 'DELETE' then
+    delete from governance.account_listings l where l.account_id = old.account_id;
   else
     update governance.account_listings set
       sort_name = governance.sort_name(new.user_id, new.display_name),
@@ -5521,8 +5529,8 @@ comment on function public.console_search(text, int) is
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
-create function governance.roll_due_accounts(p_now timestamptz, p_limit int,
-  p_budget interval) returns table (expired_holds int, expired_lots int, allowances int, failed int, is_done boolean)
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval, out expired_holds int, out expired_lots int, out allowances int, out failed int,
+  out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_until timestamptz := clock_timestamp() + p_budget;
@@ -5536,9 +5544,7 @@ begin
   select array_agg(distinct x.account_id) into v_due from (
     (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
     union all
-    -- A lot that is frozen stays open beyond its end, with nothing to take out of it: were it counted, some old
-    -- disputes
-    -- would keep everybody else waiting.
+    -- A frozen lot stays open beyond its end with nothing to take out of it: old disputes must not fill the page.
     (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
       order by o.expires_at limit p_limit)
     union all
@@ -5574,12 +5580,11 @@ begin
       end;
     end if;
   end loop;
-  -- Never waiting for another round while this one holds accounts: follow_events copies them too, from their entries.
+  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
   if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
     perform governance.copy_to_listings(v_touched);
   end if;
   is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
-  return next;
 end
 $$;
 comment on function governance.roll_due_accounts(timestamptz, int, interval) is
@@ -5589,7 +5594,7 @@ comment on function governance.roll_due_accounts(timestamptz, int, interval) is
 -- A guess at how many accounts hold a text is only as good as the sample.
 alter table governance.account_listings alter column search_text set statistics 500;
 
-create trigger account_listings_made after insert
+create trigger account_listings_made after insert or delete
   on governance.accounts for each row execute function governance.follow_account();
 
 -- Calls set none of these columns, or to what they are: the listing is not on their path.
@@ -5777,53 +5782,49 @@ $$;
 comment on function governance.count_events(bigint,
   bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
 
-create function governance.follow_events(p_limit int default 2000) returns int
+create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
+  out account_ids bigint[])
   language plpgsql set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
-  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
   v_now timestamptz := governance.now();
   v_oldest timestamptz := governance.now() - interval '2 days';
   v_state jsonb;
-  v_last bigint;
+  v_last bigint := p_last_id;
   v_from bigint;
   v_ready bigint;
   v_upto bigint;
-  v_xid xid8;
   v_snapshot pg_snapshot;
-  v_accounts bigint[];
 begin
-  if current_setting('transaction_read_only') = 'on'
-    or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
-  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  followed := 0;
+  account_ids := '{}';
   if (select (s.value ->> 'consumed')::bigint >= v_last from governance.maintenance_state s
     where s.key = 'followed_events')
     and coalesce((select min(l.day_ends_at) from governance.account_listings l where l.day_ends_at is not null) > v_now,
       true)
     and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true) then
-    return 0;
+    return;
   end if;
   select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events'
     for update skip locked;
-  if v_state is null then return 0; end if;
+  if v_state is null then return; end if;
   v_from := (v_state ->> 'consumed')::bigint;
   v_ready := v_from;
 
   -- Ids are taken in one order and committed in another: an id may be passed once every transaction that can have taken
   -- one before it is over. Writers have their transaction number before their event id, so those transactions are the
-  -- ones below the number that this one got after it had read the last id, if it got it only then. (A snapshot's xmax
-  -- would not do: it is no bound of the numbers that are given out.)
-  v_xid := pg_current_xact_id();
+  -- ones below p_xid, the number that this one got after it had read the last id; null if it had one before. (A
+  -- snapshot's xmax would not do: it is no bound of the numbers that are given out.)
   v_snapshot := pg_current_snapshot();
-  if not v_has_xid and governance.ended_below(v_xid, v_snapshot) then
+  if governance.ended_below(p_xid, v_snapshot) then
     v_ready := v_last;
-    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
   elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot)
     -- Whoever is under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not wait for
     -- it.
     or (v_state ->> 'mark_at')::timestamptz < clock_timestamp() - interval '2 minutes' then
     v_ready := (v_state ->> 'mark')::bigint;
-    if not v_has_xid then
-      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+    if p_xid is not null then
+      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
     end if;
   end if;
   v_ready := greatest(v_ready, v_from);
@@ -5861,7 +5862,7 @@ begin
 
   -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the
   -- clock.
-  v_accounts := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
+  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
     limit p_limit)
     || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from
       order by t.transaction_id limit p_limit)
@@ -5874,10 +5875,30 @@ begin
       select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
       where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
       where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
-  if cardinality(v_accounts) > 0 then
-    perform governance.copy_to_listings(v_accounts);
+  followed := case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
+end
+$$;
+comment on function governance.follow_new_events(int, bigint, xid8) is
+  'Carries events into the totals by minute, one page a call; answers how many ids it passed, and the accounts whose '
+  'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
+
+create function governance.follow_events(p_limit int default 2000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
+  v_last bigint;
+  v_followed int;
+  v_account_ids bigint[];
+begin
+  if current_setting('transaction_read_only') = 'on'
+    or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
+  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  select f.followed, f.account_ids into v_followed, v_account_ids
+  from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
+  if cardinality(v_account_ids) > 0 then
+    perform governance.copy_to_listings(v_account_ids);
   end if;
-  return case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
+  return v_followed;
 end
 $$;
 comment on function governance.follow_events(int) is
@@ -7215,6 +7236,10 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_lease_seconds is a whole number from 10 to 86400');
   end if;
   perform governance.give_up_notifications(v_now);
+  -- Where upkeep has stopped, only whoever still delivers can raise the alert and send it.
+  if governance.note_late_upkeep(v_now) > 0 then
+    perform governance.queue_notifications(v_now);
+  end if;
   with taken as (
     update governance.notifications n set attempts = n.attempts + 1,
       due_at = v_now + p_lease_seconds * interval '1 second',
@@ -11382,7 +11407,7 @@ comment on function public.verify_purchases() is
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
 
-create function governance.anchor_ledger(p_now timestamptz) returns void
+create function governance.anchor_ledger(p_now timestamptz, p_limit int default 100000) returns boolean
   language plpgsql set search_path = '' as $$
 declare
   v_day text := (p_now at time zone 'UTC')::date;
@@ -11396,13 +11421,13 @@ begin
   -- Up to the entries that were followed when the last anchor was made, once every transaction that can have had an id
   -- among them has ended.
   if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x
-    where x < (v_state ->> 'mark_xid')::xid8) then return; end if;
+    where x < (v_state ->> 'mark_xid')::xid8) then return true; end if;
   select max(x.transaction_id), count(*),
     encode(sha256(decode(v_state ->> 'hash', 'hex') || string_agg(x.hash, ''::bytea order by x.transaction_id)), 'hex')
   into v_upto, v_entries, v_hash
   from (select t.transaction_id, t.hash from governance.token_transactions t
     where t.transaction_id > (v_state ->> 'upto')::bigint and t.transaction_id <= (v_state ->> 'mark')::bigint
-      order by t.transaction_id limit 1000000) x;
+      order by t.transaction_id limit p_limit) x;
   if v_entries > 0 then
     v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
     insert into governance.audit_log (created_at, action, details)
@@ -11410,16 +11435,17 @@ begin
     raise log 'governance: ledger anchor % up to entry %', v_hash, v_upto;
   end if;
   -- A long history is anchored in several rounds.
-  if v_entries < 1000000 then
+  if v_entries < p_limit then
     v_state := v_state || jsonb_build_object('day', v_day, 'mark_xid', pg_current_xact_id(),
       'mark', (select (f.value ->> 'consumed')::bigint from governance.maintenance_state f
         where f.key = 'followed_events'));
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
     where s.key = 'anchored_ledger';
+  return v_entries < p_limit;
 end
 $$;
-comment on function governance.anchor_ledger(timestamptz) is
+comment on function governance.anchor_ledger(timestamptz, int) is
   'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
   'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
 
@@ -11433,6 +11459,11 @@ create table governance.maintenance_state (
 );
 
 comment on table governance.maintenance_state is 'Where upkeep left off.';
+
+create function governance.months_ahead() returns int
+  language sql immutable set search_path = '' as $$ select 6 $$;
+comment on function governance.months_ahead() is 'How many months of calls are made ahead: so long may upkeep be away '
+  'before calls go into the default partition.';
 
 create function governance.keep_partitions(p_now timestamptz, out created int, out dropped int, out is_done boolean)
   language plpgsql set search_path = '' as $$
@@ -11449,14 +11480,23 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment: not now, if someone stays in it.
-  perform set_config('lock_timeout', '300ms', true);
-  if exists (select from generate_series(-1, 2) g
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for it:
+  -- so it waits only briefly, and makes two months a round. A month is made only while the default partition is small,
+  -- because PostgreSQL reads all of it meanwhile.
+  perform set_config('lock_timeout', '80ms', true);
+  if pg_relation_size('governance.requests_default') > 16 * 1024 * 1024 then
+    perform governance.raise_alert(null, null, 'upkeep_failed', 'warning',
+      'Upkeep was away so long that many calls are in the default partition: new months are not made until retention '
+        'has cleared it. Calls go on; to make the months at once, stop the calls and run '
+        'governance.ensure_request_partitions', null, null, (p_now at time zone 'UTC')::date::text,
+      '{"step": "partitions"}', p_now);
+  elsif exists (select from generate_series(-1, governance.months_ahead()) g
     where to_regclass('governance.requests_'
       || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
     begin
       created := governance.ensure_request_partitions((p_now - interval '1 month')::date,
-        (p_now + interval '2 months')::date);
+        (p_now + governance.months_ahead() * interval '1 month')::date, 2);
+      is_done := created < 2;
     exception when lock_not_available then
       is_done := false;
     end;
@@ -11473,18 +11513,18 @@ begin
     execute format('select exists (select from %s where status in (''held'', ''quarantined''))', v_partition.name)
       into v_is_waiting;
     continue when v_is_waiting;
-    -- First the keys of its calls, a batch a round, then the month itself in a moment.
+    -- First the keys of its calls, a batch a round, then the month itself in a moment, and one a round.
     select coalesce((s.value ->> 'after')::bigint, -1) into v_after from governance.maintenance_state s
     where s.key = 'dropping' and s.value ->> 'partition' = v_partition.name::text;
     execute format('with batch as (select request_id,
-      decision_id from %s where decision_id > $1 order by decision_id limit 20000),
+      decision_id from %s where decision_id > $1 order by decision_id limit 5000),
       gone as (delete from governance.request_keys k using batch b where k.request_id = b.request_id
         and k.decision_id = b.decision_id)
       select max(decision_id), count(*) from batch', v_partition.name) into v_last, v_count using coalesce(v_after, -1);
     insert into governance.maintenance_state as s (key, value)
       values ('dropping', jsonb_build_object('partition', v_partition.name::text, 'after', coalesce(v_last, v_after)))
     on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-    if v_count = 20000 then
+    if v_count = 5000 then
       is_done := false;
       exit;
     end if;
@@ -11492,9 +11532,10 @@ begin
       execute format('drop table %s', v_partition.name);
       dropped := dropped + 1;
     exception when lock_not_available then
-      is_done := false;
-      exit;
+      null;
     end;
+    is_done := false;
+    exit;
   end loop;
   perform set_config('lock_timeout', v_timeout, true);
 end
@@ -11527,9 +11568,11 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.minute_totals m where m.minute < p_now - interval '2 days';
+  delete from governance.minute_totals m where m.ctid = any (array(
+    select o.ctid from governance.minute_totals o where o.minute < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.recent_usage u where u.slot < p_now - interval '2 days';
+  delete from governance.recent_usage u where u.ctid = any (array(
+    select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   -- A command may be repeated for 30 days.
   delete from governance.commands c where (c.kind, c.command_id) in (
@@ -11569,59 +11612,186 @@ $$;
 comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where '
   'nothing was done.';
 
+create function governance.note_late_upkeep(p_now timestamptz) returns int
+  language sql set search_path = '' as $$
+  select coalesce(sum(governance.raise_alert(null, null, 'upkeep_late', 'critical',
+    format('Upkeep last ran at %s: until then nothing expired, no allowance was given and no alert was raised. Have '
+      'run_maintenance called every minute', to_char(s.updated_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')),
+    null, null, s.updated_at::text, '{}', p_now)), 0)::int
+  from governance.maintenance_state s
+  where s.key = 'rounds' and s.updated_at < clock_timestamp() - interval '15 minutes'
+$$;
+comment on function governance.note_late_upkeep(timestamptz) is
+  'Raises upkeep_late, once for each time that upkeep stopped, if its last round is more than 15 minutes old by the '
+  'server''s clock. Asked by the next round and by whoever delivers messages.';
+
+create function governance.upkeep_step(p_step text, p_now timestamptz, p_share numeric) returns jsonb
+  language plpgsql set search_path = '' set jit = off as $$
+declare
+  v_days int := greatest(40 * p_share, 1);
+  v_rows int := greatest(5000 * p_share, 50);
+  v_purged record;
+  v_count int;
+begin
+  case p_step
+    when 'days' then
+      v_count := governance.aggregate_days(v_days);
+      return jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
+    when 'purge' then
+      v_purged := governance.purge(p_now, v_rows);
+      return jsonb_build_object('rows_purged', v_purged.rows_purged, 'webhook_events_purged',
+        v_purged.webhook_events_purged, 'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
+    when 'rollups' then
+      v_count := governance.check_rollups(p_now, greatest(200 * p_share, 5)::int);
+      return jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
+    when 'anchor' then
+      return jsonb_build_object('more', not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+    when 'doors' then
+      return jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
+    when 'alerts' then
+      return jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
+    when 'notifications' then
+      return jsonb_build_object('notifications_queued',
+        governance.queue_notifications(p_now, greatest(1000 * p_share, 20)::int));
+  end case;
+end
+$$;
+comment on function governance.upkeep_step(text, timestamptz, numeric) is
+  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); answers its counts.';
+
+create function governance.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select p_counts || coalesce((select jsonb_object_agg(m.key, case jsonb_typeof(m.value)
+    when 'number' then to_jsonb(coalesce((p_counts ->> m.key)::bigint, 0) + (m.value #>> '{}')::bigint)
+    else to_jsonb(coalesce((p_counts ->> m.key)::boolean, false) or (m.value #>> '{}')::boolean) end)
+    from jsonb_each(p_more) m where jsonb_typeof(m.value) in ('number', 'boolean')), '{}')
+$$;
+comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts of two steps; more if either has more.';
+
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
+  c_steps constant text[] := '{days,purge,rollups,anchor,doors,alerts,notifications}';
+  v_started timestamptz := clock_timestamp();
   v_now timestamptz := governance.now();
-  v_until timestamptz := clock_timestamp() + interval '2 seconds';
-  v_followed bigint := 0;
-  v_count int := 0;
-  v_months record;
-  v_days int;
-  v_alerts int;
-  v_queued int;
-  v_purged record;
+  v_is_first boolean := pg_current_xact_id_if_assigned() is null;
+  v_last_id bigint;
+  v_xid xid8;
+  v_state jsonb;
+  v_next int;
+  v_step text;
+  v_share numeric;
+  v_counts jsonb;
+  v_account_ids bigint[] := '{}';
+  v_page record;
   v_rolled record;
-  v_problems int;
+  v_months record;
+  v_step_at timestamptz;
+  v_locked_at timestamptz;
 begin
   perform governance.refuse_others('run_maintenance');
-  -- First, while this transaction has written nothing: see follow_events.
-  loop
-    v_count := governance.follow_events(2000);
-    v_followed := v_followed + v_count;
-    exit when v_count = 0 or clock_timestamp() > v_until;
+  -- Before this transaction writes anything: see follow_new_events.
+  select case when e.is_called then e.last_value else 0 end into v_last_id from governance.event_ids e;
+  v_xid := case when v_is_first then pg_current_xact_id() end;
+  v_counts := jsonb_build_object('alerts_triggered', governance.note_late_upkeep(v_now));
+
+  -- What no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout, undoes
+  -- itself alone: what the others did is kept, and it does half as much next time. The next round starts where this one
+  -- ended.
+  select s.value into v_state from governance.maintenance_state s where s.key = 'rounds' for update skip locked;
+  v_next := coalesce((v_state ->> 'next')::int, 0);
+  for v_turn in 0 .. cardinality(c_steps) - 1 loop
+    v_step := c_steps[1 + (v_next + v_turn) % cardinality(c_steps)];
+    if clock_timestamp() > v_started + interval '2 seconds' then
+      v_counts := v_counts || '{"more": true}';
+      v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+      exit;
+    end if;
+    v_share := coalesce((v_state -> 'shares' ->> v_step)::numeric, 1);
+    begin
+      v_step_at := clock_timestamp();
+      v_counts := governance.add_counts(v_counts, governance.upkeep_step(v_step, v_now, v_share));
+      v_share := case when clock_timestamp() > v_step_at + interval '1 second' then greatest(v_share / 2, 0.001)
+        else least(v_share * 2, 1) end;
+      v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(round(v_share, 6)));
+    exception
+      when query_canceled then
+        v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)))
+          || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+        update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+          where s.key = 'rounds' and v_state is not null;
+        return governance.maintenance_answer(v_counts || '{"more": true}');
+      when lock_not_available or deadlock_detected then
+        v_counts := v_counts || '{"more": true}';
+      when others then
+        v_counts := governance.add_counts(v_counts, jsonb_build_object('alerts_triggered',
+          governance.raise_alert(null, null, 'upkeep_failed', 'critical',
+            format('Upkeep failed at %s: %s', v_step, left(sqlerrm, 300)), null, null,
+            v_step || ' ' || (v_now at time zone 'UTC')::date, jsonb_build_object('step', v_step, 'sqlstate', sqlstate),
+            v_now)));
+    end;
   end loop;
-  v_days := governance.aggregate_days();
-  select * into v_purged from governance.purge(v_now);
-  v_problems := governance.check_rollups(v_now);
-  perform governance.anchor_ledger(v_now);
-  v_alerts := v_problems + governance.evaluate_alerts(v_now);
-  v_queued := governance.queue_notifications(v_now);
-  if v_alerts > 0 or v_queued > 0 then
+
+  if clock_timestamp() > v_started + interval '4 seconds' then
+    -- A long step: keep what it did before the statement timeout comes.
+    update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+      where s.key = 'rounds' and v_state is not null;
+    return governance.maintenance_answer(v_counts || '{"more": true}');
+  end if;
+
+  -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
+  -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  if current_setting('transaction_isolation') = 'read committed' then
+    loop
+      v_page := governance.follow_new_events(2000, v_last_id, v_xid);
+      v_counts := governance.add_counts(v_counts, jsonb_build_object('events_followed', v_page.followed));
+      v_account_ids := array(select distinct x from unnest(v_account_ids || v_page.account_ids) x);
+      exit when v_page.followed = 0;
+      if clock_timestamp() > v_started + interval '3 seconds' or cardinality(v_account_ids) > 2000 then
+        v_counts := v_counts || '{"more": true}';
+        exit;
+      end if;
+    end loop;
+    if cardinality(v_account_ids) > 0 then
+      perform pg_advisory_xact_lock(7254014);
+    end if;
+  end if;
+  v_locked_at := clock_timestamp();
+  if cardinality(v_account_ids) > 0 then
+    perform governance.copy_to_listings(v_account_ids);
+  end if;
+  if v_state ? 'months_wait' then
+    v_counts := v_counts || '{"more": true}';
+  else
+    v_rolled := governance.roll_due_accounts(v_now, 500, interval '60 milliseconds');
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
+      'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
+      'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
+    if v_rolled.expired_holds > 0 then
+      perform governance.ring('feed', v_now);
+    end if;
+  end if;
+  if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
+    v_months := governance.keep_partitions(v_now);
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
+      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
+    v_state := v_state - 'months_wait';
+  else
+    v_state := v_state || '{"months_wait": true}';
+    v_counts := v_counts || '{"more": true}';
+  end if;
+  if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);
   end if;
-  -- Last, because the calls of these accounts wait until this round is over.
-  select * into v_rolled from governance.roll_due_accounts(v_now, 1000, interval '500 milliseconds');
-  if v_rolled.expired_holds > 0 then
-    perform governance.ring('feed', v_now);
-  end if;
-  select * into v_months from governance.keep_partitions(v_now);
-  return governance.maintenance_answer(jsonb_build_object(
-    'expired_reservations', v_rolled.expired_holds, 'expired_grants', v_rolled.expired_lots, 'allowances_reset',
-      v_rolled.allowances,
-    'days_aggregated', v_days, 'webhook_events_purged', v_purged.webhook_events_purged, 'alerts_triggered', v_alerts,
-      'notifications_queued', v_queued,
-    'partitions_created', v_months.created, 'partitions_dropped', v_months.dropped, 'rows_purged', v_purged.rows_purged,
-      'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
-    'events_followed', v_followed,
-    'more', not v_rolled.is_done or not v_months.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000
-      or v_purged.webhook_events_purged >= 5000));
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+    where s.key = 'rounds' and v_state is not null;
+  return governance.maintenance_answer(v_counts);
 end
 $$;
 comment on function public.run_maintenance() is
   'One round of upkeep: expired holds and lots given back or taken out, allowances of new months, totals of past days, '
-  'retention, alerts and their notifications. Short, and safe to run from several places at once; call again while '
-  'more is true.';
+  'retention, alerts and their notifications. No call waits longer than 200 ms for it. Safe to run from several places '
+  'at once; call again while more is true.';
 revoke all on function public.run_maintenance() from public, anon, authenticated;
 grant execute on function public.run_maintenance() to service_role;
 
@@ -11664,12 +11834,15 @@ values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
 insert into governance.maintenance_state (key, value)
   values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
 
+insert into governance.maintenance_state (key, value, updated_at)
+  values ('rounds', '{"next": 0, "shares": {}}', 'infinity');
+
 -- schemas/99_install.sql
 -- What runs once, when the schema is complete: partitions, the first compilation of rules, row level security, rights,
 -- the wake-ups' publication, and the schedule of upkeep.
 do $$
 begin
-  perform governance.ensure_request_partitions((now() - interval '1 month')::date, (now() + interval '2 months')::date);
+  perform governance.ensure_request_partitions((now() - interval '1 month')::date, (now() + interval '6 months')::date);
 end
 $$;
 

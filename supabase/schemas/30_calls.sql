@@ -194,45 +194,49 @@ comment on column governance.request_keys.message_hash is 'Of the folded message
 create index request_keys_identical on governance.request_keys (account_id, message_hash, created_at)
   where message_hash is not null;
 
-create function governance.ensure_request_partitions(p_from date, p_to date) returns int
+create function governance.ensure_request_partitions(p_from date, p_to date, p_most int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
   v_month date := date_trunc('month', p_from)::date;
   v_from timestamptz;
   v_to timestamptz;
   v_name text;
+  v_waiting int;
   v_created int := 0;
 begin
   perform pg_advisory_xact_lock(7254011);
-  while v_month <= p_to loop
+  while v_month <= p_to and v_created < p_most loop
     v_name := 'requests_' || to_char(v_month, 'YYYY_MM');
-    if to_regclass('governance.' || v_name) is null then
-      v_from := v_month::timestamp at time zone 'UTC';
-      v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
-      if v_from <= clock_timestamp() then
-        -- The month has begun: a call may be on its way into the default partition at this very moment.
-        lock table only governance.requests in access exclusive mode;
-      end if;
-      execute format('create table governance.%I (like governance.requests including defaults including comments) with '
-        '(fillfactor = 75)',
-        v_name);
-      execute format('alter table governance.%I enable row level security', v_name);
-      execute format('revoke all on governance.%I from public', v_name);
-      -- Rows that came while the partition was missing wait in the default one.
-      execute format('with moved as (delete from governance.requests_default where created_at >= %L
-        and created_at < %L returning *)
-        insert into governance.%I select * from moved', v_from, v_to, v_name);
-      execute format('alter table governance.requests attach partition governance.%I for values from (%L) to (%L)',
-        v_name, v_from, v_to);
-      v_created := v_created + 1;
-    end if;
+    v_from := v_month::timestamp at time zone 'UTC';
+    v_to := (v_month + interval '1 month')::timestamp at time zone 'UTC';
     v_month := (v_month + interval '1 month')::date;
+    continue when to_regclass('governance.' || v_name) is not null;
+    -- Calls of a month that has no partition are in the default one. A few are moved while new calls wait; many stay
+    -- there for good, where every reader finds them.
+    select count(*) into v_waiting from (select from governance.requests_default d
+      where d.created_at >= v_from and d.created_at < v_to limit 2001) x;
+    continue when v_waiting > 2000;
+    if v_from <= governance.now() then
+      -- The month has begun: a call may be on its way into the default partition at this very moment.
+      lock table only governance.requests in access exclusive mode;
+    end if;
+    execute format('create table governance.%I (like governance.requests including defaults including comments) with '
+      '(fillfactor = 75)', v_name);
+    execute format('alter table governance.%I enable row level security', v_name);
+    execute format('revoke all on governance.%I from public', v_name);
+    execute format('with moved as (delete from governance.requests_default where created_at >= %L
+      and created_at < %L returning *)
+      insert into governance.%I select * from moved', v_from, v_to, v_name);
+    execute format('alter table governance.requests attach partition governance.%I for values from (%L) to (%L)',
+      v_name, v_from, v_to);
+    v_created := v_created + 1;
   end loop;
   return v_created;
 end
 $$;
-comment on function governance.ensure_request_partitions(date, date) is
-  'Makes the monthly partitions of governance.requests that cover the given days; answers how many were new.';
+comment on function governance.ensure_request_partitions(date, date, int) is
+  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
+  'many were new. A month with more than 2,000 calls in the default partition gets none.';
 
 -- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
 -- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.

@@ -8,7 +8,9 @@
 -- ---------------------------------------------------------------------------------------------------------------
 
 create table governance.account_listings (
-  account_id bigint primary key references governance.accounts (account_id) on delete cascade,
+  -- No foreign key: checking it would lock the account, which its holder has while it waits for this row. The triggers
+  -- below make, change and remove a listing with its account.
+  account_id bigint primary key,
   -- Written with the account (see account_listings_follow)
   sort_name text collate "C" not null,
   search_text text not null,
@@ -171,6 +173,8 @@ begin
     values (new.account_id, governance.sort_name(new.user_id, new.display_name),
       governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null,
         new.month_ends_at);
+  elsif tg_op = 'DELETE' then
+    delete from governance.account_listings l where l.account_id = old.account_id;
   else
     update governance.account_listings set
       sort_name = governance.sort_name(new.user_id, new.display_name),
@@ -517,8 +521,8 @@ comment on function public.console_search(text, int) is
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
-create function governance.roll_due_accounts(p_now timestamptz, p_limit int,
-  p_budget interval) returns table (expired_holds int, expired_lots int, allowances int, failed int, is_done boolean)
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval, out expired_holds int, out expired_lots int, out allowances int, out failed int,
+  out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_until timestamptz := clock_timestamp() + p_budget;
@@ -532,9 +536,7 @@ begin
   select array_agg(distinct x.account_id) into v_due from (
     (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
     union all
-    -- A lot that is frozen stays open beyond its end, with nothing to take out of it: were it counted, some old
-    -- disputes
-    -- would keep everybody else waiting.
+    -- A frozen lot stays open beyond its end with nothing to take out of it: old disputes must not fill the page.
     (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
       order by o.expires_at limit p_limit)
     union all
@@ -570,12 +572,11 @@ begin
       end;
     end if;
   end loop;
-  -- Never waiting for another round while this one holds accounts: follow_events copies them too, from their entries.
+  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
   if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
     perform governance.copy_to_listings(v_touched);
   end if;
   is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
-  return next;
 end
 $$;
 comment on function governance.roll_due_accounts(timestamptz, int, interval) is
@@ -585,7 +586,7 @@ comment on function governance.roll_due_accounts(timestamptz, int, interval) is
 -- A guess at how many accounts hold a text is only as good as the sample.
 alter table governance.account_listings alter column search_text set statistics 500;
 
-create trigger account_listings_made after insert
+create trigger account_listings_made after insert or delete
   on governance.accounts for each row execute function governance.follow_account();
 
 -- Calls set none of these columns, or to what they are: the listing is not on their path.

@@ -47,53 +47,49 @@ $$;
 comment on function governance.count_events(bigint,
   bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
 
-create function governance.follow_events(p_limit int default 2000) returns int
+create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
+  out account_ids bigint[])
   language plpgsql set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
-  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
   v_now timestamptz := governance.now();
   v_oldest timestamptz := governance.now() - interval '2 days';
   v_state jsonb;
-  v_last bigint;
+  v_last bigint := p_last_id;
   v_from bigint;
   v_ready bigint;
   v_upto bigint;
-  v_xid xid8;
   v_snapshot pg_snapshot;
-  v_accounts bigint[];
 begin
-  if current_setting('transaction_read_only') = 'on'
-    or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
-  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  followed := 0;
+  account_ids := '{}';
   if (select (s.value ->> 'consumed')::bigint >= v_last from governance.maintenance_state s
     where s.key = 'followed_events')
     and coalesce((select min(l.day_ends_at) from governance.account_listings l where l.day_ends_at is not null) > v_now,
       true)
     and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true) then
-    return 0;
+    return;
   end if;
   select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events'
     for update skip locked;
-  if v_state is null then return 0; end if;
+  if v_state is null then return; end if;
   v_from := (v_state ->> 'consumed')::bigint;
   v_ready := v_from;
 
   -- Ids are taken in one order and committed in another: an id may be passed once every transaction that can have taken
   -- one before it is over. Writers have their transaction number before their event id, so those transactions are the
-  -- ones below the number that this one got after it had read the last id, if it got it only then. (A snapshot's xmax
-  -- would not do: it is no bound of the numbers that are given out.)
-  v_xid := pg_current_xact_id();
+  -- ones below p_xid, the number that this one got after it had read the last id; null if it had one before. (A
+  -- snapshot's xmax would not do: it is no bound of the numbers that are given out.)
   v_snapshot := pg_current_snapshot();
-  if not v_has_xid and governance.ended_below(v_xid, v_snapshot) then
+  if governance.ended_below(p_xid, v_snapshot) then
     v_ready := v_last;
-    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+    v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
   elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot)
     -- Whoever is under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not wait for
     -- it.
     or (v_state ->> 'mark_at')::timestamptz < clock_timestamp() - interval '2 minutes' then
     v_ready := (v_state ->> 'mark')::bigint;
-    if not v_has_xid then
-      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', v_xid, 'mark_at', clock_timestamp());
+    if p_xid is not null then
+      v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
     end if;
   end if;
   v_ready := greatest(v_ready, v_from);
@@ -131,7 +127,7 @@ begin
 
   -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the
   -- clock.
-  v_accounts := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
+  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
     limit p_limit)
     || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from
       order by t.transaction_id limit p_limit)
@@ -144,10 +140,30 @@ begin
       select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
       where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
       where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
-  if cardinality(v_accounts) > 0 then
-    perform governance.copy_to_listings(v_accounts);
+  followed := case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
+end
+$$;
+comment on function governance.follow_new_events(int, bigint, xid8) is
+  'Carries events into the totals by minute, one page a call; answers how many ids it passed, and the accounts whose '
+  'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
+
+create function governance.follow_events(p_limit int default 2000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
+  v_last bigint;
+  v_followed int;
+  v_account_ids bigint[];
+begin
+  if current_setting('transaction_read_only') = 'on'
+    or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
+  select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
+  select f.followed, f.account_ids into v_followed, v_account_ids
+  from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
+  if cardinality(v_account_ids) > 0 then
+    perform governance.copy_to_listings(v_account_ids);
   end if;
-  return case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
+  return v_followed;
 end
 $$;
 comment on function governance.follow_events(int) is

@@ -125,6 +125,10 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_lease_seconds is a whole number from 10 to 86400');
   end if;
   perform governance.give_up_notifications(v_now);
+  -- Where upkeep has stopped, only whoever still delivers can raise the alert and send it.
+  if governance.note_late_upkeep(v_now) > 0 then
+    perform governance.queue_notifications(v_now);
+  end if;
   with taken as (
     update governance.notifications n set attempts = n.attempts + 1,
       due_at = v_now + p_lease_seconds * interval '1 second',

@@ -501,7 +501,7 @@ comment on function public.verify_purchases() is
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
 
-create function governance.anchor_ledger(p_now timestamptz) returns void
+create function governance.anchor_ledger(p_now timestamptz, p_limit int default 100000) returns boolean
   language plpgsql set search_path = '' as $$
 declare
   v_day text := (p_now at time zone 'UTC')::date;
@@ -515,13 +515,13 @@ begin
   -- Up to the entries that were followed when the last anchor was made, once every transaction that can have had an id
   -- among them has ended.
   if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x
-    where x < (v_state ->> 'mark_xid')::xid8) then return; end if;
+    where x < (v_state ->> 'mark_xid')::xid8) then return true; end if;
   select max(x.transaction_id), count(*),
     encode(sha256(decode(v_state ->> 'hash', 'hex') || string_agg(x.hash, ''::bytea order by x.transaction_id)), 'hex')
   into v_upto, v_entries, v_hash
   from (select t.transaction_id, t.hash from governance.token_transactions t
     where t.transaction_id > (v_state ->> 'upto')::bigint and t.transaction_id <= (v_state ->> 'mark')::bigint
-      order by t.transaction_id limit 1000000) x;
+      order by t.transaction_id limit p_limit) x;
   if v_entries > 0 then
     v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
     insert into governance.audit_log (created_at, action, details)
@@ -529,15 +529,16 @@ begin
     raise log 'governance: ledger anchor % up to entry %', v_hash, v_upto;
   end if;
   -- A long history is anchored in several rounds.
-  if v_entries < 1000000 then
+  if v_entries < p_limit then
     v_state := v_state || jsonb_build_object('day', v_day, 'mark_xid', pg_current_xact_id(),
       'mark', (select (f.value ->> 'consumed')::bigint from governance.maintenance_state f
         where f.key = 'followed_events'));
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
     where s.key = 'anchored_ledger';
+  return v_entries < p_limit;
 end
 $$;
-comment on function governance.anchor_ledger(timestamptz) is
+comment on function governance.anchor_ledger(timestamptz, int) is
   'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
   'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';

@@ -8,6 +8,11 @@ create table governance.maintenance_state (
 
 comment on table governance.maintenance_state is 'Where upkeep left off.';
 
+create function governance.months_ahead() returns int
+  language sql immutable set search_path = '' as $$ select 6 $$;
+comment on function governance.months_ahead() is 'How many months of calls are made ahead: so long may upkeep be away '
+  'before calls go into the default partition.';
+
 create function governance.keep_partitions(p_now timestamptz, out created int, out dropped int, out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
@@ -23,14 +28,23 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment: not now, if someone stays in it.
-  perform set_config('lock_timeout', '300ms', true);
-  if exists (select from generate_series(-1, 2) g
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for it:
+  -- so it waits only briefly, and makes two months a round. A month is made only while the default partition is small,
+  -- because PostgreSQL reads all of it meanwhile.
+  perform set_config('lock_timeout', '80ms', true);
+  if pg_relation_size('governance.requests_default') > 16 * 1024 * 1024 then
+    perform governance.raise_alert(null, null, 'upkeep_failed', 'warning',
+      'Upkeep was away so long that many calls are in the default partition: new months are not made until retention '
+        'has cleared it. Calls go on; to make the months at once, stop the calls and run '
+        'governance.ensure_request_partitions', null, null, (p_now at time zone 'UTC')::date::text,
+      '{"step": "partitions"}', p_now);
+  elsif exists (select from generate_series(-1, governance.months_ahead()) g
     where to_regclass('governance.requests_'
       || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
     begin
       created := governance.ensure_request_partitions((p_now - interval '1 month')::date,
-        (p_now + interval '2 months')::date);
+        (p_now + governance.months_ahead() * interval '1 month')::date, 2);
+      is_done := created < 2;
     exception when lock_not_available then
       is_done := false;
     end;
@@ -47,18 +61,18 @@ begin
     execute format('select exists (select from %s where status in (''held'', ''quarantined''))', v_partition.name)
       into v_is_waiting;
     continue when v_is_waiting;
-    -- First the keys of its calls, a batch a round, then the month itself in a moment.
+    -- First the keys of its calls, a batch a round, then the month itself in a moment, and one a round.
     select coalesce((s.value ->> 'after')::bigint, -1) into v_after from governance.maintenance_state s
     where s.key = 'dropping' and s.value ->> 'partition' = v_partition.name::text;
     execute format('with batch as (select request_id,
-      decision_id from %s where decision_id > $1 order by decision_id limit 20000),
+      decision_id from %s where decision_id > $1 order by decision_id limit 5000),
       gone as (delete from governance.request_keys k using batch b where k.request_id = b.request_id
         and k.decision_id = b.decision_id)
       select max(decision_id), count(*) from batch', v_partition.name) into v_last, v_count using coalesce(v_after, -1);
     insert into governance.maintenance_state as s (key, value)
       values ('dropping', jsonb_build_object('partition', v_partition.name::text, 'after', coalesce(v_last, v_after)))
     on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-    if v_count = 20000 then
+    if v_count = 5000 then
       is_done := false;
       exit;
     end if;
@@ -66,9 +80,10 @@ begin
       execute format('drop table %s', v_partition.name);
       dropped := dropped + 1;
     exception when lock_not_available then
-      is_done := false;
-      exit;
+      null;
     end;
+    is_done := false;
+    exit;
   end loop;
   perform set_config('lock_timeout', v_timeout, true);
 end
@@ -101,9 +116,11 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.minute_totals m where m.minute < p_now - interval '2 days';
+  delete from governance.minute_totals m where m.ctid = any (array(
+    select o.ctid from governance.minute_totals o where o.minute < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.recent_usage u where u.slot < p_now - interval '2 days';
+  delete from governance.recent_usage u where u.ctid = any (array(
+    select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   -- A command may be repeated for 30 days.
   delete from governance.commands c where (c.kind, c.command_id) in (
@@ -143,59 +160,186 @@ $$;
 comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where '
   'nothing was done.';
 
+create function governance.note_late_upkeep(p_now timestamptz) returns int
+  language sql set search_path = '' as $$
+  select coalesce(sum(governance.raise_alert(null, null, 'upkeep_late', 'critical',
+    format('Upkeep last ran at %s: until then nothing expired, no allowance was given and no alert was raised. Have '
+      'run_maintenance called every minute', to_char(s.updated_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')),
+    null, null, s.updated_at::text, '{}', p_now)), 0)::int
+  from governance.maintenance_state s
+  where s.key = 'rounds' and s.updated_at < clock_timestamp() - interval '15 minutes'
+$$;
+comment on function governance.note_late_upkeep(timestamptz) is
+  'Raises upkeep_late, once for each time that upkeep stopped, if its last round is more than 15 minutes old by the '
+  'server''s clock. Asked by the next round and by whoever delivers messages.';
+
+create function governance.upkeep_step(p_step text, p_now timestamptz, p_share numeric) returns jsonb
+  language plpgsql set search_path = '' set jit = off as $$
+declare
+  v_days int := greatest(40 * p_share, 1);
+  v_rows int := greatest(5000 * p_share, 50);
+  v_purged record;
+  v_count int;
+begin
+  case p_step
+    when 'days' then
+      v_count := governance.aggregate_days(v_days);
+      return jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
+    when 'purge' then
+      v_purged := governance.purge(p_now, v_rows);
+      return jsonb_build_object('rows_purged', v_purged.rows_purged, 'webhook_events_purged',
+        v_purged.webhook_events_purged, 'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
+    when 'rollups' then
+      v_count := governance.check_rollups(p_now, greatest(200 * p_share, 5)::int);
+      return jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
+    when 'anchor' then
+      return jsonb_build_object('more', not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+    when 'doors' then
+      return jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
+    when 'alerts' then
+      return jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
+    when 'notifications' then
+      return jsonb_build_object('notifications_queued',
+        governance.queue_notifications(p_now, greatest(1000 * p_share, 20)::int));
+  end case;
+end
+$$;
+comment on function governance.upkeep_step(text, timestamptz, numeric) is
+  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); answers its counts.';
+
+create function governance.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select p_counts || coalesce((select jsonb_object_agg(m.key, case jsonb_typeof(m.value)
+    when 'number' then to_jsonb(coalesce((p_counts ->> m.key)::bigint, 0) + (m.value #>> '{}')::bigint)
+    else to_jsonb(coalesce((p_counts ->> m.key)::boolean, false) or (m.value #>> '{}')::boolean) end)
+    from jsonb_each(p_more) m where jsonb_typeof(m.value) in ('number', 'boolean')), '{}')
+$$;
+comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts of two steps; more if either has more.';
+
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
+  c_steps constant text[] := '{days,purge,rollups,anchor,doors,alerts,notifications}';
+  v_started timestamptz := clock_timestamp();
   v_now timestamptz := governance.now();
-  v_until timestamptz := clock_timestamp() + interval '2 seconds';
-  v_followed bigint := 0;
-  v_count int := 0;
-  v_months record;
-  v_days int;
-  v_alerts int;
-  v_queued int;
-  v_purged record;
+  v_is_first boolean := pg_current_xact_id_if_assigned() is null;
+  v_last_id bigint;
+  v_xid xid8;
+  v_state jsonb;
+  v_next int;
+  v_step text;
+  v_share numeric;
+  v_counts jsonb;
+  v_account_ids bigint[] := '{}';
+  v_page record;
   v_rolled record;
-  v_problems int;
+  v_months record;
+  v_step_at timestamptz;
+  v_locked_at timestamptz;
 begin
   perform governance.refuse_others('run_maintenance');
-  -- First, while this transaction has written nothing: see follow_events.
-  loop
-    v_count := governance.follow_events(2000);
-    v_followed := v_followed + v_count;
-    exit when v_count = 0 or clock_timestamp() > v_until;
+  -- Before this transaction writes anything: see follow_new_events.
+  select case when e.is_called then e.last_value else 0 end into v_last_id from governance.event_ids e;
+  v_xid := case when v_is_first then pg_current_xact_id() end;
+  v_counts := jsonb_build_object('alerts_triggered', governance.note_late_upkeep(v_now));
+
+  -- What no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout, undoes
+  -- itself alone: what the others did is kept, and it does half as much next time. The next round starts where this one
+  -- ended.
+  select s.value into v_state from governance.maintenance_state s where s.key = 'rounds' for update skip locked;
+  v_next := coalesce((v_state ->> 'next')::int, 0);
+  for v_turn in 0 .. cardinality(c_steps) - 1 loop
+    v_step := c_steps[1 + (v_next + v_turn) % cardinality(c_steps)];
+    if clock_timestamp() > v_started + interval '2 seconds' then
+      v_counts := v_counts || '{"more": true}';
+      v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+      exit;
+    end if;
+    v_share := coalesce((v_state -> 'shares' ->> v_step)::numeric, 1);
+    begin
+      v_step_at := clock_timestamp();
+      v_counts := governance.add_counts(v_counts, governance.upkeep_step(v_step, v_now, v_share));
+      v_share := case when clock_timestamp() > v_step_at + interval '1 second' then greatest(v_share / 2, 0.001)
+        else least(v_share * 2, 1) end;
+      v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(round(v_share, 6)));
+    exception
+      when query_canceled then
+        v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)))
+          || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+        update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+          where s.key = 'rounds' and v_state is not null;
+        return governance.maintenance_answer(v_counts || '{"more": true}');
+      when lock_not_available or deadlock_detected then
+        v_counts := v_counts || '{"more": true}';
+      when others then
+        v_counts := governance.add_counts(v_counts, jsonb_build_object('alerts_triggered',
+          governance.raise_alert(null, null, 'upkeep_failed', 'critical',
+            format('Upkeep failed at %s: %s', v_step, left(sqlerrm, 300)), null, null,
+            v_step || ' ' || (v_now at time zone 'UTC')::date, jsonb_build_object('step', v_step, 'sqlstate', sqlstate),
+            v_now)));
+    end;
   end loop;
-  v_days := governance.aggregate_days();
-  select * into v_purged from governance.purge(v_now);
-  v_problems := governance.check_rollups(v_now);
-  perform governance.anchor_ledger(v_now);
-  v_alerts := v_problems + governance.evaluate_alerts(v_now);
-  v_queued := governance.queue_notifications(v_now);
-  if v_alerts > 0 or v_queued > 0 then
+
+  if clock_timestamp() > v_started + interval '4 seconds' then
+    -- A long step: keep what it did before the statement timeout comes.
+    update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+      where s.key = 'rounds' and v_state is not null;
+    return governance.maintenance_answer(v_counts || '{"more": true}');
+  end if;
+
+  -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
+  -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  if current_setting('transaction_isolation') = 'read committed' then
+    loop
+      v_page := governance.follow_new_events(2000, v_last_id, v_xid);
+      v_counts := governance.add_counts(v_counts, jsonb_build_object('events_followed', v_page.followed));
+      v_account_ids := array(select distinct x from unnest(v_account_ids || v_page.account_ids) x);
+      exit when v_page.followed = 0;
+      if clock_timestamp() > v_started + interval '3 seconds' or cardinality(v_account_ids) > 2000 then
+        v_counts := v_counts || '{"more": true}';
+        exit;
+      end if;
+    end loop;
+    if cardinality(v_account_ids) > 0 then
+      perform pg_advisory_xact_lock(7254014);
+    end if;
+  end if;
+  v_locked_at := clock_timestamp();
+  if cardinality(v_account_ids) > 0 then
+    perform governance.copy_to_listings(v_account_ids);
+  end if;
+  if v_state ? 'months_wait' then
+    v_counts := v_counts || '{"more": true}';
+  else
+    v_rolled := governance.roll_due_accounts(v_now, 500, interval '60 milliseconds');
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
+      'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
+      'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
+    if v_rolled.expired_holds > 0 then
+      perform governance.ring('feed', v_now);
+    end if;
+  end if;
+  if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
+    v_months := governance.keep_partitions(v_now);
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
+      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
+    v_state := v_state - 'months_wait';
+  else
+    v_state := v_state || '{"months_wait": true}';
+    v_counts := v_counts || '{"more": true}';
+  end if;
+  if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);
   end if;
-  -- Last, because the calls of these accounts wait until this round is over.
-  select * into v_rolled from governance.roll_due_accounts(v_now, 1000, interval '500 milliseconds');
-  if v_rolled.expired_holds > 0 then
-    perform governance.ring('feed', v_now);
-  end if;
-  select * into v_months from governance.keep_partitions(v_now);
-  return governance.maintenance_answer(jsonb_build_object(
-    'expired_reservations', v_rolled.expired_holds, 'expired_grants', v_rolled.expired_lots, 'allowances_reset',
-      v_rolled.allowances,
-    'days_aggregated', v_days, 'webhook_events_purged', v_purged.webhook_events_purged, 'alerts_triggered', v_alerts,
-      'notifications_queued', v_queued,
-    'partitions_created', v_months.created, 'partitions_dropped', v_months.dropped, 'rows_purged', v_purged.rows_purged,
-      'rollup_problems', v_problems, 'accounts_failed', v_rolled.failed,
-    'events_followed', v_followed,
-    'more', not v_rolled.is_done or not v_months.is_done or v_count > 0 or v_days >= 40 or v_purged.rows_purged >= 5000
-      or v_purged.webhook_events_purged >= 5000));
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+    where s.key = 'rounds' and v_state is not null;
+  return governance.maintenance_answer(v_counts);
 end
 $$;
 comment on function public.run_maintenance() is
   'One round of upkeep: expired holds and lots given back or taken out, allowances of new months, totals of past days, '
-  'retention, alerts and their notifications. Short, and safe to run from several places at once; call again while '
-  'more is true.';
+  'retention, alerts and their notifications. No call waits longer than 200 ms for it. Safe to run from several places '
+  'at once; call again while more is true.';
 revoke all on function public.run_maintenance() from public, anon, authenticated;
 grant execute on function public.run_maintenance() to service_role;
 
@@ -237,3 +381,6 @@ values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
 
 insert into governance.maintenance_state (key, value)
   values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+
+insert into governance.maintenance_state (key, value, updated_at)
+  values ('rounds', '{"next": 0, "shares": {}}', 'infinity');

@@ -2,7 +2,7 @@
 -- the wake-ups' publication, and the schedule of upkeep.
 do $$
 begin
-  perform governance.ensure_request_partitions((now() - interval '1 month')::date, (now() + interval '2 months')::date);
+  perform governance.ensure_request_partitions((now() - interval '1 month')::date, (now() + interval '6 months')::date);
 end
 $$;
 

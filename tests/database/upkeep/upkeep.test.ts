@@ -253,7 +253,8 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
       "select * from governance.roll_due_accounts(governance.now(), 1, '1 minute')",
     );
     expect(expired).toBe(1);
-    expect(await desk.rpc("run_maintenance")).toMatchObject({ expired_grants: 0, more: false });
+    // It has an end: a lot that cannot be taken out does not count as work to do.
+    expect(await maintain(desk)).toMatchObject({ expired_grants: 0 });
     expect(await desk.rpc("verify_ledger")).toMatchObject({ problems: [] });
     await desk.close();
   });
