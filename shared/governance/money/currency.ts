@@ -1,6 +1,9 @@
-/** Currencies whose smallest unit is the major unit itself, as Stripe lists them. */
+/**
+ * Currencies whose smallest unit is the major unit itself, as Stripe writes their amounts. Not ISK and UGX: they have no
+ * smaller unit either, but Stripe writes them with two decimals that are always 00 (Stripe, "Supported currencies").
+ */
 export const ZERO_DECIMAL_CURRENCIES: ReadonlySet<string> = new Set(
-  "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split(" "),
+  "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split(" "),
 );
 
 /** Currencies with a thousand minor units to the major unit. */

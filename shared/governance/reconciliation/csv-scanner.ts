@@ -30,7 +30,7 @@ export interface CsvHandler {
 
 /**
  * Reads CSV from chunks of bytes without making a string or an object per cell: quotes, doubled quotes, line breaks in
- * cells, LF and CRLF, a byte order mark, and `,` `;` or tab found from the header. Throws BadInput with row and column
+ * cells, LF, CRLF and CR, a byte order mark, and `,` `;` or tab found from the header. Throws BadInput with row and column
  * for what is not a whole CSV file: empty, binary, another format, cut off, rows of another width, encoded twice.
  */
 export class CsvScanner {
@@ -45,6 +45,8 @@ export class CsvScanner {
   private suspectFrom = -1;
   private warnedTwice = false;
   private lookedAt = 0;
+  /** Lines end with CR alone, as old spreadsheets on a Mac write them. */
+  private endsWithCr = false;
   private readonly file: string;
   private readonly handler: CsvHandler;
   private readonly row: CsvRow;
@@ -75,7 +77,9 @@ export class CsvScanner {
       this.row.view = new DataView(larger.buffer);
     }
     this.buffer.set(chunk, this.length);
+    const before = this.length;
     this.length += chunk.length;
+    if (this.endsWithCr) this.replaceCr(before);
     if (!this.sawFirstBytes) {
       if (this.length < 8) return;
       this.lookAtFirstBytes();
@@ -344,11 +348,13 @@ export class CsvScanner {
   /** Most frequent candidate outside quotes in the first line; an Excel `sep=` line is obeyed and dropped. */
   private findDelimiter(final: boolean): boolean {
     const { buffer, length } = this;
-    const hint = /^sep=([,;\t])\r?\n/.exec(decodeUtf8(buffer, 0, Math.min(length, 8)));
+    const hint = /^sep=([,;\t])(?:\r\n|\n|\r)/.exec(decodeUtf8(buffer, 0, Math.min(length, 8)));
     if (hint) {
       buffer.copyWithin(0, hint[0].length, length);
       this.length -= hint[0].length;
       this.delimiter = hint[1]?.charCodeAt(0) ?? 0x2c;
+      this.endsWithCr = hint[0].endsWith("\r");
+      if (this.endsWithCr) this.replaceCr(0);
       return this.length > 0 || final;
     }
     let commas = 0;
@@ -369,6 +375,11 @@ export class CsvScanner {
       else if (byte === LF) {
         ended = true;
         break;
+      } else if (byte === CR && (i + 1 < length ? buffer[i + 1] !== LF : final)) {
+        this.endsWithCr = true;
+        this.replaceCr(0);
+        ended = true;
+        break;
       }
     }
     if (start >= length) {
@@ -382,6 +393,13 @@ export class CsvScanner {
     }
     this.delimiter = tabs > commas && tabs > semicolons ? 0x09 : semicolons > commas ? 0x3b : 0x2c;
     return true;
+  }
+
+  /** Makes a line feed of each CR from there on. */
+  private replaceCr(from: number): void {
+    const { buffer, length } = this;
+    for (let at = buffer.indexOf(CR, from); at >= 0 && at < length; at = buffer.indexOf(CR, at + 1))
+      buffer[at] = LF;
   }
 
   /** First place where UTF-8 looks encoded twice: Ã or Â (as UTF-8) followed by a C1 or Latin-1 character (as UTF-8). */

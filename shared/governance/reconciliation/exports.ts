@@ -1,267 +1,35 @@
+import { type ExportForm, type Field, FIELDS, FORMS, METADATA, OFFERED } from "./export-forms.ts";
 import { BadInput } from "./problem.ts";
 import type { InputManifest, StripeExportKind } from "./types.ts";
-
-/** What a column means to us, whatever an export calls it. */
-export const FIELDS = [
-  "id",
-  "source",
-  "type",
-  "created",
-  "amount",
-  "refunded",
-  "fee",
-  "net",
-  "currency",
-  "captured",
-  "status",
-  "converted_amount",
-  "converted_currency",
-  "facing_amount",
-  "facing_currency",
-  "charge",
-  "intent",
-  "session",
-  "client_reference",
-  "order",
-  "invoice",
-  "customer",
-  "email",
-  "user",
-  "pack",
-  "disputed",
-  "dispute_status",
-  "livemode",
-  "account",
-] as const;
-export type Field = (typeof FIELDS)[number];
-
-interface ExportForm {
-  readonly kind: StripeExportKind;
-  readonly title: string;
-  /** Columns (normalised) that only this export has, all of them. */
-  readonly signature: readonly string[];
-  /** Column (normalised) → field; the first name that the file has wins. */
-  readonly columns: Partial<Record<Field, readonly string[]>>;
-  readonly required: readonly Field[];
-  /** Columns that Stripe writes and that we have no use for: known, so not reported as unknown. */
-  readonly ignored: readonly string[];
-}
-
-const METADATA: Partial<Record<Field, readonly string[]>> = {
-  user: ["user_id", "userid"],
-  order: ["order_id", "orderid", "order"],
-  pack: ["pack_id", "packid"],
-};
-
-/** Both itemized reports name their columns alike; a payout report adds the payout. */
-const ITEMIZED_COLUMNS: ExportForm["columns"] = {
-  id: ["balance_transaction_id"],
-  source: ["source_id"],
-  type: ["reporting_category"],
-  created: ["created_utc", "created"],
-  amount: ["gross"],
-  fee: ["fee"],
-  net: ["net"],
-  currency: ["currency"],
-  facing_amount: ["customer_facing_amount"],
-  facing_currency: ["customer_facing_currency"],
-  charge: ["charge_id"],
-  intent: ["payment_intent_id"],
-  session: ["checkout_session_id"],
-  client_reference: ["client_reference_id"],
-  invoice: ["invoice_id"],
-  customer: ["customer_id"],
-  email: ["customer_email"],
-  livemode: ["livemode"],
-  account: ["connected_account_id", "connected_account"],
-};
-
-const FORMS: readonly ExportForm[] = [
-  {
-    kind: "payout_reconciliation_itemized",
-    title: "Payout reconciliation, itemized",
-    signature: ["automatic_payout_effective_at", "reporting_category"],
-    columns: ITEMIZED_COLUMNS,
-    required: ["id", "type", "created", "amount", "fee", "net", "currency"],
-    ignored:
-      "automatic_payout_id automatic_payout_effective_at automatic_payout_effective_at_utc available_on available_on_utc created created_utc description subscription_id dispute_reason trace_id trace_id_status".split(
-        " ",
-      ),
-  },
-  {
-    kind: "balance_change_itemized",
-    title: "Balance change from activity, itemized",
-    signature: ["balance_transaction_id", "reporting_category"],
-    columns: ITEMIZED_COLUMNS,
-    required: ["id", "type", "created", "amount", "fee", "net", "currency"],
-    ignored:
-      "available_on available_on_utc created created_utc description subscription_id dispute_reason automatic_payout_id automatic_payout_effective_at trace_id trace_id_status".split(
-        " ",
-      ),
-  },
-  {
-    kind: "disputes",
-    title: "Disputes",
-    signature: ["dispute_amount", "charge_id"],
-    columns: {
-      id: ["id", "dispute_id"],
-      created: ["dispute_created_utc", "dispute_created"],
-      amount: ["dispute_amount"],
-      currency: ["dispute_currency"],
-      charge: ["charge_id"],
-      intent: ["payment_intent", "payment_intent_id", "paymentintent_id"],
-      status: ["status"],
-      customer: ["customer_id"],
-      email: ["customer_email"],
-      livemode: ["livemode"],
-      account: ["account_id", "connected_account_id"],
-    },
-    required: ["amount", "currency", "charge", "status"],
-    ignored:
-      "description charge_created_utc charge_amount charge_currency reason is_charge_refundable due_by_utc evidence_due_by_utc submission_count has_evidence past_due network_reason_code win_likelihood card_brand".split(
-        " ",
-      ),
-  },
-  {
-    kind: "balance_history",
-    title: "Balance history",
-    signature: ["type", "source", "net"],
-    columns: {
-      id: ["id"],
-      source: ["source"],
-      type: ["type"],
-      created: ["created_utc", "created"],
-      amount: ["amount"],
-      fee: ["fee", "fees"],
-      net: ["net"],
-      currency: ["currency"],
-      facing_amount: ["customer_facing_amount"],
-      facing_currency: ["customer_facing_currency"],
-    },
-    required: ["id", "type", "source", "created", "amount", "fee", "net", "currency"],
-    ignored: "available_on_utc description transfer transfer_date_utc transfer_group".split(" "),
-  },
-  {
-    kind: "unified_payments",
-    title: "Payments (Dashboard)",
-    signature: ["amount", "amount_refunded", "status"],
-    columns: {
-      id: ["id"],
-      created: ["created_date_utc", "created_utc", "created", "created_date"],
-      amount: ["amount"],
-      refunded: ["amount_refunded"],
-      fee: ["fee"],
-      currency: ["currency"],
-      captured: ["captured"],
-      status: ["status"],
-      converted_amount: ["converted_amount"],
-      converted_currency: ["converted_currency"],
-      charge: ["charge_id"],
-      intent: ["paymentintent_id", "payment_intent_id"],
-      session: ["checkout_session_id"],
-      client_reference: ["client_reference_id"],
-      invoice: ["invoice_id"],
-      customer: ["customer_id"],
-      email: ["customer_email"],
-      disputed: ["disputed_amount"],
-      dispute_status: ["dispute_status"],
-      livemode: ["livemode"],
-      account: ["account_id", "connected_account_id"],
-    },
-    required: ["created", "amount", "refunded", "currency", "status"],
-    ignored:
-      "description seller_message decline_reason converted_amount_refunded refunded_date_utc statement_descriptor taxes_on_fee card_id customer_description customer_phone transfer mode card_last4 card_brand card_funding card_exp_month card_exp_year card_name card_address_line1 card_address_line2 card_address_city card_address_state card_address_country card_address_zip card_issue_country card_fingerprint card_cvc_status card_avs_zip_status card_avs_line1_status card_tokenization_method shipping_name shipping_address_line1 shipping_address_line2 shipping_address_city shipping_address_state shipping_address_country shipping_address_postal_code disputed_date_utc dispute_reason dispute_evidence_due_utc invoice_number payment_source_type destination transfer_group application_fee application_id checkout_custom_field_1_key checkout_custom_field_1_value checkout_line_item_summary checkout_promotional_consent checkout_terms_of_service_consent client_reference_id utm_campaign utm_content utm_medium utm_source utm_term is_link card_hash terminal_location_id terminal_reader_id amount_captured application_fee_amount tax_amount".split(
-        " ",
-      ),
-  },
-];
-
-/** Where Stripe offers a column that a file lacks, and what it would tell. */
-const OFFERED: Partial<Record<StripeExportKind, Partial<Record<Field, readonly [string, string, string]>>>> =
-  {
-    unified_payments: {
-      id: [
-        "id",
-        "ties a payment to its grant; without it payments can only be suggested",
-        "the file as downloaded: Dashboard › Payments › Export (a spreadsheet dropped it)",
-      ],
-      intent: [
-        "PaymentIntent ID",
-        "a second way to find the grant",
-        "Dashboard › Payments › Export › All columns",
-      ],
-      session: ["Checkout Session ID", "finds the order", "Dashboard › Payments › Export › All columns"],
-      dispute_status: [
-        "Dispute Status",
-        "whether a dispute is open, won or lost",
-        "Dashboard › Payments › Export › All columns, or Disputes › Export",
-      ],
-      captured: [
-        "Captured",
-        "leaves out payments that were only authorised",
-        "Dashboard › Payments › Export",
-      ],
-      fee: ["Fee", "the fees of the tie-out", "Dashboard › Payments › Export"],
-    },
-    balance_history: {
-      facing_amount: [
-        "Customer Facing Amount",
-        "what the customer paid where Stripe converted it",
-        "Dashboard › Balance › All activity › Export",
-      ],
-    },
-    balance_change_itemized: {
-      source: [
-        "source_id",
-        "the charge, refund or dispute behind the row",
-        "Dashboard › Reports › Balance › Download › Columns",
-      ],
-      charge: [
-        "charge_id",
-        "ties refunds to their payment",
-        "Dashboard › Reports › Balance › Download › Columns",
-      ],
-      intent: [
-        "payment_intent_id",
-        "a second way to find the grant",
-        "Dashboard › Reports › Balance › Download › Columns",
-      ],
-      facing_amount: [
-        "customer_facing_amount",
-        "what the customer paid where Stripe converted it",
-        "Dashboard › Reports › Balance › Download › Columns",
-      ],
-    },
-    payout_reconciliation_itemized: {
-      source: [
-        "source_id",
-        "the charge, refund or dispute behind the row",
-        "Dashboard › Reports › Payout reconciliation › Download › Columns",
-      ],
-      charge: [
-        "charge_id",
-        "ties refunds to their payment",
-        "Dashboard › Reports › Payout reconciliation › Download › Columns",
-      ],
-      intent: [
-        "payment_intent_id",
-        "a second way to find the grant",
-        "Dashboard › Reports › Payout reconciliation › Download › Columns",
-      ],
-    },
-    disputes: { id: ["id", "tells two disputes of one charge apart", "Dashboard › Disputes › Export"] },
-  };
 
 const REQUIRED_NAMES: Partial<Record<Field, string>> = {
   created: "Created (UTC)",
   refunded: "Amount Refunded",
+  status: "Status",
   type: "Type / reporting_category",
 };
+
+/** Stripe's lists that hold too little to reconcile with, by columns (normalised) that they have and no other has. */
+const OTHER_EXPORTS: readonly { readonly title: string; readonly signature: readonly string[] }[] = [
+  { title: "Refunds", signature: ["charge_id", "reason", "failure_reason"] },
+  { title: "Payouts", signature: ["arrival_date_utc", "method"] },
+  { title: "Payouts", signature: ["arrival_date", "method"] },
+  { title: "Transactions of a payout", signature: ["type", "fees", "net", "details"] },
+  { title: "Application fees", signature: ["application_id", "transaction_id"] },
+  { title: "Invoices", signature: ["amount_due", "amount_paid"] },
+  { title: "Subscriptions", signature: ["current_period_start_utc"] },
+  { title: "Customers", signature: ["email", "delinquent"] },
+  { title: "Transfers", signature: ["destination", "amount_reversed"] },
+  { title: "Balance summary", signature: ["category", "net_amount"] },
+  { title: "Payout reconciliation summary", signature: ["reporting_category", "count", "gross"] },
+];
 
 export interface ExportLayout {
   readonly kind: StripeExportKind;
   /** Column index by field; −1 where the file has none. */
   readonly at: Readonly<Record<Field, number>>;
+  /** By column: further columns of the same meaning, in the order in which they are asked where it is empty. */
+  readonly others: readonly (readonly number[] | undefined)[];
   readonly createdIsUtc: boolean;
   readonly missing: InputManifest["missing_columns"];
   readonly unknown: readonly string[];
@@ -273,25 +41,38 @@ const normalise = (name: string): string =>
     .replace(/[^a-z0-9]+/g, "_")
     .replace(/^_+|_+$/g, "");
 
-/** `x (metadata)` of the Dashboard, `payment_metadata[x]` of the reports. */
-function metadataKey(cell: string): string | null {
-  const found = /^(.*) \(metadata\)$/i.exec(cell) ?? /^(?:\w+_)?metadata\[(.*)\]$/i.exec(cell);
-  return found ? normalise(found[1] ?? "") : null;
+/** `x (metadata)` of the Dashboard, `payment_metadata[x]` of the reports: whose metadata it is, and its key. */
+function metadataKey(cell: string): { readonly of: string; readonly key: string } | null {
+  const found = /^()(.*) \(metadata\)$/i.exec(cell) ?? /^(?:(\w+)_)?metadata\[(.*)\]$/i.exec(cell);
+  return found ? { of: (found[1] ?? "").toLowerCase(), key: normalise(found[2] ?? "") } : null;
 }
+
+/** Whose metadata tells of a sale first: the payment's own, then what it was made from, last what came after it. */
+const METADATA_OF = [
+  "",
+  "payment",
+  "payment_intent",
+  "charge",
+  "checkout_session",
+  "invoice",
+  "subscription",
+];
+const rankOf = (of: string): number =>
+  METADATA_OF.includes(of) ? METADATA_OF.indexOf(of) : METADATA_OF.length;
 
 /** The metadata that means something to us, from an object of the API: its keys are spelt as freely as a column's. */
 export function metadataFields(
   metadata: unknown,
-): Readonly<Record<"user" | "order" | "pack", string | null>> {
+): Readonly<Record<"user" | "order" | "pack" | "tokens", string | null>> {
   const entries = Object.entries((metadata ?? {}) as Readonly<Record<string, unknown>>);
   const find = (field: Field): string | null => {
     for (const name of METADATA[field] ?? []) {
-      const value = entries.find(([key]) => normalise(key) === name)?.[1];
-      if (typeof value === "string" && value !== "") return value;
+      for (const [key, value] of entries)
+        if (normalise(key) === name && typeof value === "string" && value !== "") return value;
     }
     return null;
   };
-  return { user: find("user"), order: find("order"), pack: find("pack") };
+  return { user: find("user"), order: find("order"), pack: find("pack"), tokens: find("tokens") };
 }
 
 /** Which export a header belongs to and where its columns are. Throws BadInput, naming what is missing and where it is offered. */
@@ -306,43 +87,28 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
       file,
       row: 1,
       column: cells[plain.lastIndexOf(duplicated)] ?? null,
-      message: `The column "${cells[plain.indexOf(duplicated)]}" stands there twice: remove one, or use the file as it was downloaded.`,
+      message: `The column "${cells[plain.indexOf(duplicated)]}" is there twice: remove one, or use the file as it was downloaded.`,
     });
   const form = FORMS.find((candidate) => candidate.signature.every((name) => plain.includes(name)));
-  if (!form) {
-    const nearest = FORMS.map((candidate) => ({
-      candidate,
-      has: candidate.required.filter((field) =>
-        candidate.columns[field]?.some((name) => plain.includes(name)),
-      ).length,
-    })).sort((a, b) => b.has - a.has)[0];
-    const hint =
-      nearest && nearest.has >= 3
-        ? ` It comes nearest to "${nearest.candidate.title}", but lacks: ${nearest.candidate.signature.filter((name) => !plain.includes(name)).join(", ")}.`
-        : "";
+  if (!form)
     throw new BadInput({
       code: "unknown_export",
       file,
       row: 1,
       column: null,
-      message: `This header belongs to none of Stripe's exports that we read (payments, balance history, balance change itemized, payout reconciliation itemized, disputes).${hint}`,
+      message: `${otherExport(plain) ?? "This header belongs to none of Stripe's exports that we read"} (payments, balance history, balance change itemized, payout reconciliation itemized, disputes).${nearestForm(plain)}`,
     });
-  }
+  const columns = findColumns(form, plain, metadata);
   const at = {} as Record<Field, number>;
-  const used = new Set<number>();
+  const others: number[][] = [];
   for (const field of FIELDS) {
-    let index = -1;
-    for (const name of form.columns[field] ?? []) {
-      index = plain.indexOf(name);
-      if (index >= 0) break;
-    }
-    if (index < 0) for (const key of METADATA[field] ?? []) if (index < 0) index = metadata.indexOf(key);
-    at[field] = index;
-    if (index >= 0) used.add(index);
+    const [first = -1, ...more] = columns[field];
+    at[field] = first;
+    if (more.length > 0) others[first] = more;
   }
   const absent = form.required.filter((field) => at[field] < 0);
   if (absent.length > 0) {
-    const named = absent.map((field) => REQUIRED_NAMES[field] ?? form.columns[field]?.[0] ?? field);
+    const named = absent.map((field) => columnName(form, field));
     throw new BadInput({
       code: "missing_column",
       file,
@@ -354,14 +120,58 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
   const missing = Object.entries(OFFERED[form.kind] ?? {})
     .filter(([field]) => at[field as Field] < 0)
     .map(([, [column, use, where]]) => ({ column, use, where }));
+  const used = new Set(Object.values(columns).flat());
   const unknown = cells.filter(
     (cell, i) => cell !== "" && !used.has(i) && metadata[i] === null && !form.ignored.includes(plain[i]),
   );
   return {
     kind: form.kind,
     at,
+    others,
     createdIsUtc: /utc/i.test(cells[at.created] ?? "") || form.kind === "unified_payments",
     missing,
     unknown,
   };
+}
+
+/** All columns of each meaning, the one that is asked first first. */
+function findColumns(
+  form: ExportForm,
+  plain: readonly string[],
+  metadata: readonly ReturnType<typeof metadataKey>[],
+): Readonly<Record<Field, readonly number[]>> {
+  const columns = {} as Record<Field, number[]>;
+  for (const field of FIELDS) {
+    const named = (form.columns[field] ?? []).map((name) => plain.indexOf(name)).filter((i) => i >= 0);
+    const keys = METADATA[field] ?? [];
+    const told = metadata
+      .flatMap((one, i) => (one !== null && keys.includes(one.key) ? [{ ...one, i }] : []))
+      .sort((a, b) => rankOf(a.of) - rankOf(b.of) || keys.indexOf(a.key) - keys.indexOf(b.key) || a.i - b.i);
+    columns[field] = [...named, ...told.map(({ i }) => i)];
+  }
+  return columns;
+}
+
+const columnName = (form: ExportForm, field: Field): string =>
+  REQUIRED_NAMES[field] ?? form.columns[field]?.[0] ?? field;
+
+function otherExport(plain: readonly string[]): string | null {
+  const other = OTHER_EXPORTS.find(({ signature }) => signature.every((name) => plain.includes(name)));
+  return other
+    ? `This is Stripe's list "${other.title}", which tells too little to reconcile with: bring one of the exports that we read`
+    : null;
+}
+
+/** Which form has most of these columns, and what is lacking; nothing where that would be a guess. */
+function nearestForm(plain: readonly string[]): string {
+  if (otherExport(plain) !== null) return "";
+  const known = (form: ExportForm): number => {
+    const names = new Set([...Object.values(form.columns).flat(), ...form.ignored]);
+    return plain.filter((name) => names.has(name)).length;
+  };
+  const [nearest] = FORMS.map((form) => ({ form, has: known(form) })).sort((a, b) => b.has - a.has);
+  if (!nearest || nearest.has < 3 || nearest.has * 2 < plain.filter((name) => name !== "").length) return "";
+  const { form } = nearest;
+  const lacking = form.required.filter((field) => !form.columns[field]?.some((name) => plain.includes(name)));
+  return ` It comes nearest to "${form.title}", but lacks: ${lacking.map((field) => columnName(form, field)).join(", ")}. Export it again with all columns.`;
 }

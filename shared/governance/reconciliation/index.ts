@@ -8,6 +8,7 @@
  *
  * Types of input and output, field by field: types.ts.
  */
+export * from "./classes.ts";
 export { csvCell, csvLine, differencesCsv } from "./csv-writer.ts";
 export { inspectExports, reconcile } from "./reconcile.ts";
 export * from "./statements.ts";

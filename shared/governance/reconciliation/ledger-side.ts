@@ -46,6 +46,8 @@ const spec = {
   remaining: "f64",
   /** −1 where it is not told. */
   amount: "f64",
+  /** What the payment took in all; 0 where that is the amount. */
+  paid: "f64",
   created: "f64",
   user: "u32",
   pack: "u32",
@@ -109,7 +111,13 @@ export function addLedgerRecord(
   if (!Number.isSafeInteger(record.transaction_id))
     fail("transaction_id", "transaction_id is not a whole number.");
   if (!Number.isSafeInteger(record.tokens)) fail("tokens", "tokens is not a whole number.");
-  for (const field of ["amount_minor", "debt_tokens", "tokens_remaining", "lot_id"] as const) {
+  for (const field of [
+    "amount_minor",
+    "payment_minor",
+    "debt_tokens",
+    "tokens_remaining",
+    "lot_id",
+  ] as const) {
     const value = record[field];
     if (value !== null && value !== undefined && !Number.isSafeInteger(value))
       fail(field, `${field} is not a whole number.`);
@@ -132,6 +140,7 @@ export function addLedgerRecord(
   columns.debt[at] = record.debt_tokens ?? 0;
   columns.remaining[at] = record.tokens_remaining ?? -1;
   columns.amount[at] = record.amount_minor ?? -1;
+  columns.paid[at] = record.payment_minor ?? 0;
   columns.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
   columns.test[at] =
@@ -179,6 +188,7 @@ export function readLedgerFile(
     debt_tokens: -1,
     tokens_remaining: -1,
     amount_minor: -1,
+    payment_minor: -1,
     currency: -1,
     livemode: -1,
   };
@@ -302,6 +312,7 @@ export function readLedgerFile(
       columns.debt[record] = whole(row, "debt_tokens", col.debt_tokens, 0);
       columns.remaining[record] = whole(row, "tokens_remaining", col.tokens_remaining, -1);
       columns.amount[record] = amount;
+      columns.paid[record] = whole(row, "payment_minor", col.payment_minor, 0);
       columns.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
         const column = textColumns[i];

@@ -1,7 +1,7 @@
-import { proRata } from "../money/index.ts";
 import { fail, ok, type Result } from "../result.ts";
-import { Currencies, isoTime, parseTime } from "./cells.ts";
-import { type Classified, classify, type Frame } from "./classify/index.ts";
+import { Currencies, parseTime } from "./cells.ts";
+import { classify } from "./classify/index.ts";
+import { makeFrame } from "./frame.ts";
 import { Interner } from "./interner.ts";
 import {
   addLedgerRecord,
@@ -10,50 +10,22 @@ import {
   type LedgerTable,
   readLedgerFile,
 } from "./ledger-side.ts";
-import {
-  DUPLICATE,
-  EXCLUDED,
-  EXCLUSIONS,
-  IN_DIFFERENCE,
-  type Links,
-  link,
-  MATCHED,
-  MERGED,
-  PASSES,
-} from "./match.ts";
+import { link } from "./link/index.ts";
 import { BadInput, Cancelled } from "./problem.ts";
-import {
-  CHARGE,
-  createStripeSide,
-  DISPUTE,
-  DISPUTE_REVERSAL,
-  FEE,
-  PAID,
-  PAYOUT,
-  REFUND,
-  REFUND_FAILURE,
-  readStripeFile,
-  type StripeSide,
-} from "./stripe-side.ts";
-import {
-  type Bridge,
-  type ClassSummary,
-  DIFFERENCE_CLASSES,
-  type Difference,
-  type InputFile,
-  type InputManifest,
-  type InputProblem,
-  type LedgerRecord,
-  type ReconcileFailure,
-  type ReconcileInput,
-  type ReconcileOptions,
-  type Report,
-  type RollForwardCheck,
-  type RowCounts,
-  type TieOut,
+import { makeReport } from "./report.ts";
+import { readStripeFile } from "./stripe-side.ts";
+import { CHARGE, createStripeSide, type StripeSide } from "./stripe-table.ts";
+import type {
+  InputFile,
+  InputManifest,
+  InputProblem,
+  LedgerRecord,
+  ReconcileFailure,
+  ReconcileInput,
+  ReconcileOptions,
+  ReconcileProgress,
+  Report,
 } from "./types.ts";
-
-const HOUR = 3600;
 
 /**
  * Reconciles Stripe's exports with the ledger. Pure: bytes and records in, a report out; no clock, no I/O. The result
@@ -82,15 +54,9 @@ export async function inspectExports(
   const problems: InputProblem[] = [];
   for (const file of stripeFiles) {
     try {
-      await readOne(
-        file,
-        side,
-        new Interner(),
-        new Currencies(),
-        options,
-        () => undefined,
-        () => undefined,
-      );
+      const warn = (): void => undefined;
+      const sources = { side, interner: new Interner(), currencies: new Currencies(), options, warn };
+      await readOne(file, sources, () => undefined);
     } catch (error) {
       if (!(error instanceof BadInput)) throw error;
       problems.push(error.problem);
@@ -107,8 +73,47 @@ const problem = (code: string, file: string, message: string): InputProblem => (
   message,
 });
 
+/** Both sides while they are read. */
+interface Sources {
+  readonly side: StripeSide;
+  readonly ledgerTable: LedgerTable;
+  readonly interner: Interner;
+  readonly currencies: Currencies;
+  readonly options: ReconcileOptions;
+  readonly warn: (problem: InputProblem) => void;
+}
+
 async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailure>> {
   const options = input.options ?? {};
+  const { from, to } = checkInput(input);
+  const warnings: InputProblem[] = [];
+  const sources: Sources = {
+    side: createStripeSide(),
+    ledgerTable: createLedgerTable(),
+    interner: new Interner(),
+    currencies: new Currencies(),
+    options,
+    warn: (found) => void warnings.push(found),
+  };
+  const { side, ledgerTable, interner, currencies, warn } = sources;
+  const progress = createProgress(input);
+
+  const problems = await readStripeFiles(input, sources, progress);
+  if (problems.length > 0) return fail({ code: "bad_input", problems });
+  const stripeKeys = interner.size;
+  const ledgerHash = await readLedger(input, sources, progress);
+
+  progress.step("matching");
+  decideModes(side, ledgerTable, options);
+  const frame = makeFrame(side, from, to, options, warn);
+  const links = link({ side, ledgerTable, interner, stripeKeys, frame });
+  progress.step("matching");
+  const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
+  progress.step("reporting");
+  return ok(makeReport({ ...sources, links, classified, frame, ledgerHash, warnings }));
+}
+
+function checkInput(input: ReconcileInput): { readonly from: number; readonly to: number } {
   const from = parseTime(input.period.from);
   const to = parseTime(input.period.to);
   if (!(from < to))
@@ -123,111 +128,115 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
     throw new BadInput(problem("no_files", "", "Choose at least one export from Stripe."));
   if (input.stripeFiles.length > 255)
     throw new BadInput(problem("too_many_files", "", "At most 255 files at once."));
+  return { from, to };
+}
 
-  const interner = new Interner();
-  const currencies = new Currencies();
-  const side = createStripeSide();
-  const ledgerTable = createLedgerTable();
-  const warnings: InputProblem[] = [];
-  const warn = (found: InputProblem): void => void warnings.push(found);
-  const isFile = (source: ReconcileInput["ledger"]): source is InputFile => "chunks" in source;
+const isFile = (source: ReconcileInput["ledger"]): source is InputFile => "chunks" in source;
+
+type Progress = ReturnType<typeof createProgress>;
+
+/** Tells how far the run is; throws where it was cancelled. */
+function createProgress(input: ReconcileInput) {
   const sizes = [
     ...input.stripeFiles.map((file) => file.size_bytes),
     ...(isFile(input.ledger) ? [input.ledger.size_bytes] : []),
   ];
-  const progress = {
-    stage: "reading_stripe" as "reading_stripe" | "reading_ledger" | "matching" | "reporting",
+  const state = {
+    stage: "reading_stripe" as ReconcileProgress["stage"],
     file: null as string | null,
     stripe_rows: 0,
     ledger_records: 0,
     bytes_read: 0,
     bytes_total: sizes.includes(null) ? null : sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0),
   };
-  const step = (): void => {
-    if (input.signal?.aborted) throw new Cancelled();
-    input.onProgress?.({ ...progress });
+  return {
+    state,
+    step(stage: ReconcileProgress["stage"], file: string | null = null): void {
+      if (input.signal?.aborted) throw new Cancelled();
+      state.stage = stage;
+      state.file = file;
+      input.onProgress?.({ ...state });
+    },
   };
+}
 
-  // Every file is read, so that one look shows all that is wrong.
+/** Every file is read, so that one look shows all that is wrong. */
+async function readStripeFiles(
+  input: ReconcileInput,
+  sources: Sources,
+  progress: Progress,
+): Promise<readonly InputProblem[]> {
+  const { state } = progress;
   const problems: InputProblem[] = [];
   for (const file of input.stripeFiles) {
-    progress.file = file.name;
     try {
-      const before = progress.stripe_rows;
-      const manifest = await readOne(file, side, interner, currencies, options, warn, (rows, bytes) => {
-        progress.stripe_rows = before + rows;
-        progress.bytes_read += bytes;
-        step();
+      const before = state.stripe_rows;
+      const manifest = await readOne(file, sources, (rows, bytes) => {
+        state.stripe_rows = before + rows;
+        state.bytes_read += bytes;
+        progress.step("reading_stripe", file.name);
       });
-      progress.stripe_rows = before + manifest.rows;
+      state.stripe_rows = before + manifest.rows;
     } catch (error) {
       if (!(error instanceof BadInput)) throw error;
       problems.push(error.problem);
     }
   }
-  const hashes = side.files.map((file) => file.sha256).filter((hash) => hash !== null);
-  const twice = side.files.find((file, i) => file.sha256 !== null && hashes.indexOf(file.sha256) !== i);
+  const { files } = sources.side;
+  const hashes = files.map((file) => file.sha256).filter((hash) => hash !== null);
+  const twice = files.find((file, i) => file.sha256 !== null && hashes.indexOf(file.sha256) !== i);
   if (twice) problems.push(problem("same_file_twice", twice.name, "This file was given twice: remove one."));
-  if (problems.length > 0) return fail({ code: "bad_input", problems });
+  return problems;
+}
 
-  const stripeKeys = interner.size;
-  progress.stage = "reading_ledger";
-  let ledgerHash: string | null = null;
-  if (isFile(input.ledger)) {
-    const file = input.ledger;
-    progress.file = file.name;
-    const reader = readLedgerFile(
-      file.name,
-      ledgerTable,
-      interner,
-      currencies,
-      unmatchableFields(side),
-      warn,
-    );
-    const hash = options.create_sha256?.();
-    let bytes = 0;
-    let isReserved = false;
-    for await (const chunk of file.chunks) {
-      hash?.update(chunk);
-      reader.push(chunk);
-      bytes += chunk.length;
-      if (!isReserved && ledgerTable.length > 100) {
-        isReserved = true;
-        ledgerTable.reserve(expectedRows(file, ledgerTable.length, bytes));
-      }
-      progress.ledger_records = ledgerTable.length;
-      progress.bytes_read += chunk.length;
-      step();
-    }
-    reader.finish();
-    ledgerHash = hash?.digest("hex") ?? null;
-  } else {
-    progress.file = null;
-    let waiting = 0;
-    for await (const page of input.ledger) {
-      const records: readonly LedgerRecord[] = Array.isArray(page) ? page : [page as LedgerRecord];
-      for (const record of records) addLedgerRecord(record, ledgerTable, interner, currencies);
-      waiting += records.length;
-      if (waiting >= 500) {
-        waiting = 0;
-        progress.ledger_records = ledgerTable.length;
-        step();
-      }
+/** Reads the ledger's records, from pages or from a file; answers the file's hash. */
+async function readLedger(
+  input: ReconcileInput,
+  sources: Sources,
+  progress: Progress,
+): Promise<string | null> {
+  if (isFile(input.ledger)) return readLedgerExport(input.ledger, sources, progress);
+  const { ledgerTable, interner, currencies } = sources;
+  let waiting = 0;
+  for await (const page of input.ledger) {
+    const records: readonly LedgerRecord[] = Array.isArray(page) ? page : [page as LedgerRecord];
+    for (const record of records) addLedgerRecord(record, ledgerTable, interner, currencies);
+    waiting += records.length;
+    if (waiting >= 500) {
+      waiting = 0;
+      progress.state.ledger_records = ledgerTable.length;
+      progress.step("reading_ledger");
     }
   }
-  progress.ledger_records = ledgerTable.length;
-  progress.file = null;
-  progress.stage = "matching";
-  step();
+  progress.state.ledger_records = ledgerTable.length;
+  return null;
+}
 
-  decideModes(side, ledgerTable, options);
-  const frame = makeFrame(side, from, to, options, warn);
-  const links = link(side, ledgerTable, interner, stripeKeys);
-  step();
-  const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
-  progress.stage = "reporting";
-  step();
-  return ok(makeReport(input, side, ledgerTable, links, classified, currencies, frame, ledgerHash, warnings));
+async function readLedgerExport(
+  file: InputFile,
+  { side, ledgerTable, interner, currencies, options, warn }: Sources,
+  progress: Progress,
+): Promise<string | null> {
+  const unmatchable = unmatchableFields(side);
+  const reader = readLedgerFile(file.name, ledgerTable, interner, currencies, unmatchable, warn);
+  const hash = options.create_sha256?.();
+  let bytes = 0;
+  let isReserved = false;
+  for await (const chunk of file.chunks) {
+    hash?.update(chunk);
+    reader.push(chunk);
+    bytes += chunk.length;
+    if (!isReserved && ledgerTable.length > 100) {
+      isReserved = true;
+      ledgerTable.reserve(expectedRows(file, ledgerTable.length, bytes));
+    }
+    progress.state.ledger_records = ledgerTable.length;
+    progress.state.bytes_read += chunk.length;
+    progress.step("reading_ledger", file.name);
+  }
+  reader.finish();
+  progress.state.ledger_records = ledgerTable.length;
+  return hash?.digest("hex") ?? null;
 }
 
 /** Rows of a file by its size and its first rows, with some air; no more than what a wrong size could cost us. */
@@ -239,11 +248,7 @@ function expectedRows(file: InputFile, rows: number, bytes: number): number {
 
 async function readOne(
   file: InputFile,
-  side: StripeSide,
-  interner: Interner,
-  currencies: Currencies,
-  options: ReconcileOptions,
-  warn: (problem: InputProblem) => void,
+  { side, interner, currencies, options, warn }: Omit<Sources, "ledgerTable">,
   onChunk: (rows: number, bytes: number) => void,
 ): Promise<InputManifest> {
   const reader = readStripeFile(file.name, side, interner, currencies, options, warn);
@@ -311,380 +316,4 @@ function decideModes(side: StripeSide, ledgerTable: LedgerTable, options: Reconc
     [ledger.test, ledgerTable.length],
   ] as const)
     for (let i = 0; i < length; i++) if (modes[i] !== 0) modes[i] = isLive && modes[i] === 1 ? 1 : 0;
-}
-
-/** What the files cover, and how far it falls short of the period. */
-function makeFrame(
-  side: StripeSide,
-  from: number,
-  to: number,
-  options: ReconcileOptions,
-  warn: (problem: InputProblem) => void,
-): Frame {
-  let first = Number.POSITIVE_INFINITY;
-  let last = Number.NEGATIVE_INFINITY;
-  for (const file of side.files) {
-    if (file.kind === "disputes" || file.window === null) continue;
-    first = Math.min(first, parseTime(file.window.from));
-    last = Math.max(last, parseTime(file.window.to));
-  }
-  const through = options.data_through ? parseTime(options.data_through) : Number.NaN;
-  if (options.data_through && through !== through)
-    throw new BadInput(problem("bad_data_through", "", `"${options.data_through}" is not a time.`));
-  const ledgerThrough = options.ledger_through ? parseTime(options.ledger_through) : Number.NaN;
-  if (options.ledger_through && ledgerThrough !== ledgerThrough)
-    throw new BadInput(problem("bad_ledger_through", "", `"${options.ledger_through}" is not a time.`));
-  // A Dashboard export knows all until it was made; Stripe's reports lag, and one of them makes the whole look younger.
-  // Whoever chose period and exports is taken at their word for the rest, and warned where the rows do not reach.
-  const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
-  const known = isReport ? last - (options.report_lag_hours ?? 12) * HOUR : last;
-  const coveredTo = through === through ? through : isReport ? known : to;
-  const watermark = through === through ? through : known;
-  const names = side.files.map((file) => file.name).join(", ");
-  if (last === Number.NEGATIVE_INFINITY)
-    warn(
-      problem(
-        "no_payments",
-        names,
-        "No file tells about payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
-      ),
-    );
-  else if (last < from || first >= to)
-    warn(
-      problem(
-        "period_not_covered",
-        names,
-        `The files have no rows in the period; they reach from ${isoTime(first)} to ${isoTime(last)}. Export them again for the period.`,
-      ),
-    );
-  else {
-    const since = options.data_from ? parseTime(options.data_from) : Number.NaN;
-    if (first > from + 24 * HOUR && !(since <= from))
-      warn(
-        problem(
-          "starts_late",
-          names,
-          `The first row is of ${isoTime(first)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
-        ),
-      );
-    if (last < to - 24 * HOUR && !(through >= to))
-      warn(
-        problem(
-          "ends_early",
-          names,
-          `The last row is of ${isoTime(last)}, the period ends ${isoTime(to)}. What lies after is not known from these files.`,
-        ),
-      );
-  }
-  return {
-    from,
-    to,
-    coveredTo,
-    watermark,
-    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - (options.grace_hours ?? 1) * HOUR,
-  };
-}
-
-function countRows(dispositions: Uint8Array): RowCounts {
-  let matched = 0;
-  let inDifferences = 0;
-  let merged = 0;
-  let duplicates = 0;
-  const excluded: Record<string, number> = {};
-  const tallies = new Float64Array(EXCLUSIONS.length);
-  for (let i = 0; i < dispositions.length; i++) {
-    const where = dispositions[i];
-    if (where === MATCHED) matched++;
-    else if (where === IN_DIFFERENCE) inDifferences++;
-    else if (where === MERGED) merged++;
-    else if (where === DUPLICATE) duplicates++;
-    else if (where >= EXCLUDED) tallies[where - EXCLUDED] = tallies[where - EXCLUDED] + 1;
-    else throw new Error("A row was given no place."); // a bug of ours: no report is better than one that hides a row
-  }
-  EXCLUSIONS.forEach((reason, i) => {
-    if (tallies[i] !== 0) excluded[reason] = tallies[i];
-  });
-  return { rows: dispositions.length, matched, in_differences: inDifferences, merged, duplicates, excluded };
-}
-
-function makeReport(
-  input: ReconcileInput,
-  side: StripeSide,
-  ledgerTable: LedgerTable,
-  links: Links,
-  { differences, sums }: Classified,
-  currencies: Currencies,
-  frame: Frame,
-  ledgerHash: string | null,
-  warnings: InputProblem[],
-): Report {
-  const options = input.options ?? {};
-  const ledger = ledgerTable.columns;
-  let first = Number.POSITIVE_INFINITY;
-  let last = Number.NEGATIVE_INFINITY;
-  for (let record = 0; record < ledgerTable.length; record++) {
-    const created = ledger.created[record];
-    if (created < first) first = created;
-    if (created > last) last = created;
-  }
-
-  const bridge: Bridge[] = [];
-  for (let currency = 1; currency < currencies.count; currency++) {
-    const none = { amount: 0, count: 0 };
-    const stripe = sums.stripe.get(currency) ?? none;
-    const books = sums.ledger.get(currency) ?? none;
-    const matched = sums.matched.get(currency) ?? none;
-    const lines = DIFFERENCE_CLASSES.flatMap((name) => {
-      const sum = sums.byClass.get(`${currency}/${name}`);
-      return sum ? [{ class: name, count: sum.count, amount_minor: sum.amount }] : [];
-    });
-    if (stripe.count + books.count + lines.length === 0) continue;
-    bridge.push({
-      currency: currencies.code(currency),
-      stripe_gross_minor: stripe.amount,
-      stripe_count: stripe.count,
-      lines,
-      ledger_minor: books.amount,
-      ledger_count: books.count,
-      matched_minor: matched.amount,
-      matched_count: matched.count,
-      unexplained_minor:
-        stripe.amount - books.amount - lines.reduce((sum, line) => sum + line.amount_minor, 0),
-    });
-  }
-  bridge.sort((a, b) => (a.currency < b.currency ? -1 : 1));
-
-  const tieOut = makeTieOut(side, links, currencies, frame, options);
-  const rollForward = (options.roll_forward ?? []).map(checkRollForward);
-  const classes = DIFFERENCE_CLASSES.flatMap((name) => summarise(name, differences));
-  const tiedOut =
-    classes.every((summary) => !summary.blocks) &&
-    bridge.every((line) => line.unexplained_minor === 0) &&
-    tieOut.every((line) => line.unexplained_minor === null || line.unexplained_minor === 0) &&
-    rollForward.every(
-      (line) =>
-        line.unexplained_tokens === 0 && line.drift_tokens === 0 && line.unexplained_deferred_minor === 0,
-    );
-
-  return {
-    report_version: 1,
-    period: { from: isoTime(frame.from) as string, to: isoTime(frame.to) as string },
-    tied_out: tiedOut,
-    inputs: side.files,
-    ledger_input: {
-      sha256: ledgerHash,
-      records: ledgerTable.length,
-      window: first <= last ? { from: isoTime(first) as string, to: isoTime(last) as string } : null,
-    },
-    watermark: isoTime(frame.watermark),
-    stripe_rows: countRows(links.stripeDisposition),
-    ledger_rows: countRows(links.ledgerDisposition),
-    matched_by_pass: PASSES.flatMap((by, pass) =>
-      pass === 0 ? [] : [{ pass, by, count: sums.byPass[pass] ?? 0 }],
-    ),
-    tie_out: tieOut,
-    bridge,
-    roll_forward: rollForward,
-    deferred_revenue: deferredRevenue(ledgerTable, links, currencies, frame.to),
-    classes,
-    differences,
-    warnings,
-  };
-}
-
-function summarise(name: ClassSummary["class"], differences: readonly Difference[]): ClassSummary[] {
-  let count = 0;
-  let blocks = false;
-  let oldest: string | null = null;
-  let tokens = 0;
-  const stake = new Map<string, number>();
-  for (const difference of differences) {
-    if (difference.class !== name) continue;
-    count++;
-    blocks ||= difference.blocks;
-    tokens += Math.abs(difference.tokens);
-    if (difference.occurred_at !== null && (oldest === null || difference.occurred_at < oldest))
-      oldest = difference.occurred_at;
-    if (difference.currency !== null && difference.amount_minor !== 0)
-      stake.set(
-        difference.currency,
-        (stake.get(difference.currency) ?? 0) + Math.abs(difference.amount_minor),
-      );
-  }
-  if (count === 0) return [];
-  return [
-    {
-      class: name,
-      count,
-      blocks,
-      oldest_at: oldest,
-      at_stake: [...stake]
-        .map(([currency, amount_minor]) => ({ currency, amount_minor }))
-        .sort((a, b) => (a.currency < b.currency ? -1 : 1)),
-      tokens_at_stake: tokens,
-    },
-  ];
-}
-
-/** Per settlement currency, from balance transactions if a file has them, else from the payments list. */
-function makeTieOut(
-  side: StripeSide,
-  links: Links,
-  currencies: Currencies,
-  frame: Frame,
-  options: ReconcileOptions,
-): TieOut[] {
-  const stripe = side.table.columns;
-  const lines: TieOut[] = [];
-  const size = currencies.count;
-  const zero = (): Float64Array => new Float64Array(size);
-  const gross = zero();
-  const refunds = zero();
-  const disputes = zero();
-  const reversals = zero();
-  const fees = zero();
-  const payouts = zero();
-  const other = zero();
-  const net = zero();
-  const rows = zero();
-  const addTo = (sums: Float64Array, currency: number, amount: number): void => {
-    sums[currency] = sums[currency] + amount;
-  };
-  for (let event = 0; event < side.table.length; event++) {
-    const currency = stripe.cashCurrency[event];
-    if (currency === 0 || stripe.test[event] || stripe.foreign[event]) continue;
-    const created = stripe.created[event];
-    if (created < frame.from || created >= frame.to) continue;
-    const kind = stripe.kind[event];
-    if (side.has.cash) {
-      if (links.cashCounts[event] !== 1) continue;
-      const cash = stripe.cash[event];
-      addTo(fees, currency, -stripe.fee[event]);
-      addTo(net, currency, stripe.net[event]);
-      addTo(rows, currency, 1);
-      const into =
-        kind === CHARGE
-          ? gross
-          : kind === REFUND
-            ? refunds
-            : kind === DISPUTE
-              ? disputes
-              : kind === DISPUTE_REVERSAL || kind === REFUND_FAILURE
-                ? reversals
-                : kind === PAYOUT
-                  ? payouts
-                  : kind === FEE
-                    ? fees
-                    : other;
-      addTo(into, currency, cash);
-    } else if (
-      kind === CHARGE &&
-      stripe.state[event] === PAID &&
-      links.mergedInto[event] === -1 &&
-      links.stripeDisposition[event] !== DUPLICATE
-    ) {
-      const amount = stripe.amount[event];
-      const cash = stripe.cash[event];
-      const refunded = Math.min(links.refundedOf[event], amount);
-      addTo(gross, currency, cash);
-      // The list tells refunds as paid; in another currency they are told in proportion, as it does itself.
-      addTo(
-        refunds,
-        currency,
-        -(stripe.currency[event] === currency ? refunded : proRata(cash, refunded, Math.max(1, amount))),
-      );
-      addTo(fees, currency, -stripe.fee[event]);
-      addTo(rows, currency, 1);
-    }
-  }
-  for (let currency = 1; currency < size; currency++) {
-    if (rows[currency] === 0) continue;
-    const code = currencies.code(currency);
-    const value = (sums: Float64Array): number => (sums[currency] === 0 ? 0 : sums[currency]);
-    const movement = [gross, refunds, disputes, reversals, fees, payouts, other].reduce(
-      (sum, part) => sum + value(part),
-      0,
-    );
-    const opening = options.opening_balances?.[code] ?? null;
-    lines.push({
-      currency: code,
-      source: side.has.cash ? "balance" : "payments",
-      opening_minor: opening,
-      gross_minor: value(gross),
-      refunds_minor: value(refunds),
-      disputes_minor: value(disputes),
-      reversals_minor: value(reversals),
-      fees_minor: value(fees),
-      payouts_minor: value(payouts),
-      other_minor: value(other),
-      net_minor: movement,
-      closing_minor: opening === null ? null : opening + movement,
-      unexplained_minor: side.has.cash ? value(net) - movement : null,
-      rows: value(rows),
-    });
-  }
-  return lines.sort((a, b) => (a.currency < b.currency ? -1 : 1));
-}
-
-function checkRollForward(line: NonNullable<ReconcileOptions["roll_forward"]>[number]): RollForwardCheck {
-  const closing =
-    line.opening_tokens +
-    line.purchased_tokens +
-    line.promotional_tokens +
-    line.restored_tokens -
-    line.consumed_tokens -
-    line.refunded_tokens -
-    line.disputed_tokens -
-    line.expired_tokens +
-    line.adjusted_tokens;
-  return {
-    ...line,
-    unexplained_tokens: closing - line.closing_tokens,
-    drift_tokens: line.closing_tokens - line.ledger_tokens,
-    unexplained_deferred_minor:
-      line.opening_deferred_minor +
-      line.sold_minor -
-      line.recognised_minor -
-      line.refunded_minor -
-      line.closing_deferred_minor,
-  };
-}
-
-/** Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. */
-function deferredRevenue(
-  ledgerTable: LedgerTable,
-  links: Links,
-  currencies: Currencies,
-  to: number,
-): Report["deferred_revenue"] {
-  const ledger = ledgerTable.columns;
-  const sums = new Map<number, { lots: number; tokens: number; amount: number }>();
-  for (let record = 0; record < ledgerTable.length; record++) {
-    if (
-      ledger.type[record] !== GRANT ||
-      ledger.created[record] >= to ||
-      links.void[record] ||
-      ledger.test[record] ||
-      links.ledgerDisposition[record] === DUPLICATE
-    )
-      continue;
-    const remaining = ledger.remaining[record];
-    const granted = ledger.tokens[record] + links.adjusted[record];
-    const amount = ledger.amount[record];
-    if (remaining <= 0 || amount < 0 || granted <= 0) continue;
-    const currency = ledger.currency[record];
-    const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };
-    sum.lots++;
-    sum.tokens += remaining;
-    sum.amount += proRata(amount, remaining, granted);
-    sums.set(currency, sum);
-  }
-  return [...sums]
-    .map(([currency, sum]) => ({
-      currency: currencies.code(currency),
-      lots: sum.lots,
-      tokens_remaining: sum.tokens,
-      deferred_minor: sum.amount,
-    }))
-    .sort((a, b) => (a.currency < b.currency ? -1 : 1));
 }

@@ -45,10 +45,34 @@ export function stripeApiFiles(records: StripeAccountRecords): InputFile[] {
   ];
 }
 
+/** What a payment is marked with. Stripe's exports have a column for each key that some payment has, and so have these. */
+const MARKS = ["user", "order", "pack", "tokens"] as const;
+type Mark = (typeof MARKS)[number];
+const MARK_COLUMNS: Readonly<Record<Mark, string>> = {
+  user: "user_id (metadata)",
+  order: "order_id (metadata)",
+  pack: "pack_id (metadata)",
+  tokens: "tokens (metadata)",
+};
+
+function usedMarks(records: StripeAccountRecords): readonly Mark[] {
+  const used = new Set<Mark>();
+  for (const list of [records.charges(), records.checkout_sessions()])
+    for (const record of list) {
+      for (const mark of MARKS) if (record[mark]) used.add(mark);
+      if (used.size === MARKS.length) return MARKS;
+    }
+  return MARKS.filter((mark) => used.has(mark));
+}
+
 function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
-  yield "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Currency,Fee,Status,Customer ID,Invoice ID,PaymentIntent ID,Checkout Session ID,Client Reference ID,Disputed Amount,Dispute Status,livemode,account_id,user_id (metadata),order_id (metadata),pack_id (metadata)".split(
-    ",",
-  );
+  const marks = usedMarks(records);
+  yield [
+    ..."id,Created date (UTC),Amount,Amount Captured,Amount Refunded,Currency,Captured,Converted Amount,Converted Currency,Fee,Status,Description,Customer ID,Invoice ID,PaymentIntent ID,Checkout Session ID,Client Reference ID,Disputed Amount,Dispute Status,livemode,account_id".split(
+      ",",
+    ),
+    ...marks.map((mark) => MARK_COLUMNS[mark]),
+  ];
   const linksOf = createLinks(records);
   const disputes = new Map<string, DisputeRecord>();
   for (const dispute of records.disputes())
@@ -62,6 +86,7 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       id,
       utc(charge.created),
       formatMinor(charge.amount, currency),
+      formatMinor(charge.amount, currency),
       formatMinor(charge.refunded, currency),
       currency,
       charge.captured,
@@ -69,18 +94,18 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       settled?.currency,
       settled && formatMinor(settled.fee, settled.currency),
       charge.status,
+      charge.product,
       charge.customer,
       links.invoice,
       charge.intent,
       links.session,
       links.reference,
-      dispute && formatMinor(dispute.amount, dispute.currency),
+      // In another currency than the payment's it says nothing of the part: without an amount it is the whole.
+      dispute?.currency === currency ? formatMinor(dispute.amount, currency) : null,
       dispute?.status,
       charge.livemode,
       records.account_id,
-      links.user,
-      links.order,
-      links.pack,
+      ...marks.map((mark) => links[mark]),
     ];
   }
 }
@@ -107,14 +132,20 @@ function createLinks(records: StripeAccountRecords) {
       user: charge.user ?? session?.user,
       order: charge.order ?? session?.order,
       pack: charge.pack ?? session?.pack,
+      // What an older version of the console kept has none.
+      tokens: charge.tokens ?? session?.tokens ?? null,
     };
   };
 }
 
 function* balanceRows(records: StripeAccountRecords): Generator<readonly Cell[]> {
-  yield "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id,checkout_session_id,client_reference_id,invoice_id,customer_id,livemode,connected_account_id,user_id (metadata),order_id (metadata),pack_id (metadata)".split(
-    ",",
-  );
+  const marks = usedMarks(records);
+  yield [
+    ..."balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,customer_facing_amount,customer_facing_currency,charge_id,payment_intent_id,checkout_session_id,client_reference_id,invoice_id,customer_id,livemode,connected_account_id".split(
+      ",",
+    ),
+    ...marks.map((mark) => MARK_COLUMNS[mark]),
+  ];
   const linksOf = createLinks(records);
   const returns = new Map<string, RefundRecord>();
   for (const refund of records.refunds()) returns.set(refund.id, refund);
@@ -144,9 +175,7 @@ function* balanceRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       charge?.customer,
       charge?.livemode ?? records.livemode,
       records.account_id,
-      links?.user,
-      links?.order,
-      links?.pack,
+      ...marks.map((mark) => links?.[mark]),
     ];
   }
 }

@@ -49,6 +49,10 @@ export interface ChargeRecord extends Kept {
   readonly user: string | null;
   readonly order: string | null;
   readonly pack: string | null;
+  /** How many tokens its metadata names. */
+  readonly tokens: string | null;
+  /** What was sold, in the words of its description. */
+  readonly product: string | null;
   /** How it moved the balance; null while it did not. */
   readonly settled: { readonly amount: number; readonly fee: number; readonly currency: string } | null;
 }
@@ -73,6 +77,7 @@ export interface CheckoutSessionRecord extends Kept {
   readonly user: string | null;
   readonly order: string | null;
   readonly pack: string | null;
+  readonly tokens: string | null;
 }
 
 export interface InvoiceRecord extends Kept {
@@ -100,6 +105,9 @@ export function stripeRecord<R extends StripeResource>(
   if (id === null || created === null) return null;
   return readers[resource](object, id, created) as StripeRecords[R] | null;
 }
+
+/** A description names what was sold; more of it is not kept. */
+const LONGEST_PRODUCT = 100;
 
 type Fields = Readonly<Record<string, unknown>>;
 type Reader = (object: Fields, id: string, created: number) => StripeRecords[StripeResource] | null;
@@ -155,6 +163,7 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
       invoice: idOf(object["invoice"]),
       customer: idOf(object["customer"]) ?? text(billing["email"]),
       ...metadataFields(object["metadata"]),
+      product: text(object["description"])?.slice(0, LONGEST_PRODUCT) ?? null,
       settled,
     };
   },

@@ -1,247 +1,45 @@
-import { amountProblem, Currencies, isoTime, readAmount, readTime } from "./cells.ts";
-import { createKeyQueue, createTable, type QueuedColumn, type Table } from "./columns.ts";
+import { type Currencies, isoTime } from "./cells.ts";
+import { adjusted, CATEGORIES, createReader, DISPUTE_STATUS, PAYMENT_STATUS } from "./categories.ts";
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
-import { type ExportLayout, type Field, recogniseExport } from "./exports.ts";
+import { type ExportLayout, recogniseExport } from "./exports.ts";
 import type { Interner } from "./interner.ts";
 import { BadInput } from "./problem.ts";
-import { decodeUtf8 } from "./text.ts";
-import type { InputManifest, InputProblem, ReconcileOptions, StripeExportKind } from "./types.ts";
-
-/** Kinds of economic event. */
-export const CHARGE = 1;
-export const REFUND = 2;
-export const DISPUTE = 3;
-export const DISPUTE_REVERSAL = 4;
-export const REFUND_FAILURE = 5;
-export const FEE = 6;
-export const PAYOUT = 7;
-export const OTHER = 8;
-export const UNKNOWN = 9;
-export const EVENT_NAMES = [
-  "",
-  "charge",
-  "refund",
-  "dispute",
-  "dispute reversal",
-  "refund failure",
-  "fee",
-  "payout",
-  "other movement",
-  "unknown category",
-] as const;
-
-/** States of a payment. */
-export const PAID = 1;
-export const NOT_PAID = 2;
-export const PENDING = 3;
-export const UNCAPTURED = 4;
-export const PAYMENT_STATES = ["unknown", "paid", "not paid", "pending", "not captured"] as const;
-
-/** States of a dispute, by how much is known; the higher number is the more final. */
-export const NO_DISPUTE = 0;
-export const INQUIRY = 1;
-/** Funds have left; whether it is open or lost this file does not say. */
-export const WITHDRAWN = 2;
-export const OPEN = 3;
-export const LOST = 4;
-export const WON = 5;
-export const DISPUTE_STATES = ["", "inquiry", "funds withdrawn", "open", "lost", "won"] as const;
-
-/** Which exports tell about money at Stripe (cash) rather than about payments. */
-export const isCash = (kind: StripeExportKind): boolean =>
-  kind === "balance_history" ||
-  kind === "balance_change_itemized" ||
-  kind === "payout_reconciliation_itemized";
-
-const spec = {
-  kind: "u8",
-  state: "u8",
-  dispute: "u8",
-  file: "u8",
-  /** While reading: 1 test mode, 2 live, 0 not told. Then 1 for what does not belong here, else 0. */
-  test: "u8",
-  foreign: "u8",
-  row: "u32",
-  /** The event's own id: charge, refund or dispute. */
-  object: "u32",
-  transaction: "u32",
-  charge: "u32",
-  intent: "u32",
-  session: "u32",
-  order: "u32",
-  reference: "u32",
-  invoice: "u32",
-  customer: "u32",
-  user: "u32",
-  pack: "u32",
-  category: "u32",
-  created: "f64",
-  /** What the customer paid, got back or disputes; ≥ 0 but for odd rows. */
-  amount: "f64",
-  refunded: "f64",
-  disputed: "f64",
-  /** As it moved Stripe's balance, signed. */
-  cash: "f64",
-  fee: "f64",
-  net: "f64",
-  currency: "u8",
-  cashCurrency: "u8",
-  /** 1 where `amount` is in the settlement currency because the export does not tell the customer's. */
-  settledOnly: "u8",
-} as const;
-export type StripeTable = Table<typeof spec>;
-
-export interface StripeSide {
-  readonly table: StripeTable;
-  readonly files: InputManifest[];
-  readonly kinds: StripeExportKind[];
-  readonly has: {
-    refunds: boolean;
-    disputes: boolean;
-    disputeStatus: boolean;
-    cash: boolean;
-    payments: boolean;
-  };
-}
-
-export function createStripeSide(): StripeSide {
-  return {
-    table: createTable(spec),
-    files: [],
-    kinds: [],
-    has: { refunds: false, disputes: false, disputeStatus: false, cash: false, payments: false },
-  };
-}
-
-const PAYMENT_STATUS: Readonly<Record<string, number>> = {
-  paid: PAID,
-  succeeded: PAID,
-  refunded: PAID,
-  partially_refunded: PAID,
-  partial_refund: PAID,
-  refund_pending: PAID,
-  refund_failed: PAID,
-  disputed: PAID,
-  dispute_won: PAID,
-  dispute_lost: PAID,
-  dispute_needs_response: PAID,
-  dispute_under_review: PAID,
-  needs_response: PAID,
-  under_review: PAID,
-  inquiry_needs_response: PAID,
-  inquiry_under_review: PAID,
-  inquiry_closed: PAID,
-  early_fraud_warning: PAID,
-  won: PAID,
-  lost: PAID,
-  failed: NOT_PAID,
-  blocked: NOT_PAID,
-  declined: NOT_PAID,
-  canceled: NOT_PAID,
-  cancelled: NOT_PAID,
-  expired: NOT_PAID,
-  incomplete: NOT_PAID,
-  unpaid: NOT_PAID,
-  requires_payment_method: NOT_PAID,
-  requires_confirmation: NOT_PAID,
-  requires_action: NOT_PAID,
-  requires_source: NOT_PAID,
-  requires_source_action: NOT_PAID,
-  pending: PENDING,
-  processing: PENDING,
-  uncaptured: UNCAPTURED,
-  requires_capture: UNCAPTURED,
-};
-
-const DISPUTE_STATUS: Readonly<Record<string, number>> = {
-  needs_response: OPEN,
-  under_review: OPEN,
-  lost: LOST,
-  won: WON,
-  charge_refunded: WON,
-  prevented: INQUIRY,
-  warning_needs_response: INQUIRY,
-  warning_under_review: INQUIRY,
-  warning_closed: INQUIRY,
-  inquiry: INQUIRY,
-};
-
-/** Balance transaction types and reporting categories (Stripe, "Balance transaction types"). */
-const CATEGORIES: Readonly<Record<string, number>> = {
-  charge: CHARGE,
-  payment: CHARGE,
-  partial_capture_reversal: OTHER,
-  refund: REFUND,
-  payment_refund: REFUND,
-  payment_reversal: REFUND,
-  dispute: DISPUTE,
-  payment_dispute: DISPUTE,
-  dispute_reversal: DISPUTE_REVERSAL,
-  refund_failure: REFUND_FAILURE,
-  payment_failure_refund: REFUND_FAILURE,
-  fee: FEE,
-  stripe_fee: FEE,
-  stripe_fx_fee: FEE,
-  tax_fee: FEE,
-  tax: FEE,
-  network_cost: FEE,
-  application_fee: OTHER,
-  platform_earning: OTHER,
-  payout: PAYOUT,
-  payout_reversal: PAYOUT,
-  payout_cancel: PAYOUT,
-  payout_failure: PAYOUT,
-  payout_minimum_balance_hold: OTHER,
-  payout_minimum_balance_release: OTHER,
-};
-for (const name of `transfer transfer_reversal transfer_cancel transfer_failure transfer_refund topup topup_reversal adjustment
-  other_adjustment advance advance_funding advance_repayment anticipation_repayment climate_order_purchase climate_order_refund
-  connect_collection_transfer connect_reserved_funds contribution financing_payout financing_payout_reversal financing_paydown
-  financing_paydown_reversal inbound_transfer issuing_authorization_hold issuing_authorization_release issuing_dispute
-  issuing_dispute_fraud_liability_debit issuing_transaction issuing_disbursement issuing_disbursement_reversal obligation_inbound
-  obligation_outbound obligation_payout obligation_payout_failure payment_network_reserve_hold payment_network_reserve_release
-  payment_unreconciled payment_failure_return_fee platform_earning_refund application_fee_refund reserve_transaction reserved_funds
-  reserve_hold reserve_release reserve_funding risk_reserved_funds unreconciled_customer_funds currency_conversion
-  application_fee_reversal reserve`.split(/\s+/)) {
-  if (name !== "") (CATEGORIES as Record<string, number>)[name] ??= OTHER;
-}
-
-const lowerSnake = (text: string): string =>
-  text
-    .trim()
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "_");
-
-/** A small vocabulary read from bytes over and over (statuses, types): the text is made once. */
-function vocabulary(interner: Interner, map: Readonly<Record<string, number>>): (id: number) => number {
-  const known = new Map<number, number>();
-  return (id) => {
-    let value = known.get(id);
-    if (value === undefined) {
-      const text = lowerSnake(interner.text(id));
-      value = Object.hasOwn(map, text) ? map[text] : -1;
-      known.set(id, value);
-    }
-    return value;
-  };
-}
-
-/** Columns that are looked up many at a time, as the queue numbers them. */
-const OBJECT: QueuedColumn = 0;
-const INTENT: QueuedColumn = 1;
-const SESSION: QueuedColumn = 2;
-const TRANSACTION: QueuedColumn = 3;
-
-/** Zero is there already, and memory that nobody wrote to costs nothing. */
-function set(column: Uint8Array | Uint32Array | Float64Array, row: number, value: number): void {
-  if (value !== 0) column[row] = value;
-}
+import { createRowCells, INTENT, OBJECT, type RowCells, SESSION, TRANSACTION } from "./row-cells.ts";
+import {
+  CHARGE,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  isCash,
+  OPEN,
+  OTHER,
+  PAID,
+  type StripeSide,
+  UNCAPTURED,
+  UNKNOWN,
+  WITHDRAWN,
+  WON,
+} from "./stripe-table.ts";
+import type { InputManifest, InputProblem, ReconcileOptions } from "./types.ts";
 
 export interface StripeFileReader {
   push(chunk: Uint8Array): void;
   /** The manifest; its hash is filled in by the caller. */
   finish(bytes: number): InputManifest;
   readonly rows: number;
+}
+
+/** A file that is being read: where its columns are, and what reads its rows. */
+interface Reading {
+  readonly side: StripeSide;
+  readonly fileIndex: number;
+  readonly layout: ExportLayout;
+  readonly cells: RowCells;
+  readonly interner: Interner;
+  readonly accountId: string | undefined;
+  readonly paymentStatus: (word: number) => number;
+  readonly disputeStatus: (word: number) => number;
+  readonly category: (word: number) => number;
+  readonly isAdjustment: (word: number) => number;
 }
 
 /** Reads one export into the table, row by row. Throws BadInput with file, row and column. */
@@ -253,343 +51,45 @@ export function readStripeFile(
   options: ReconcileOptions,
   warn: (problem: InputProblem) => void,
 ): StripeFileReader {
-  const { table } = side;
-  const fileIndex = side.files.length;
-  const queue = createKeyQueue(interner, table, ["object", "intent", "session", "transaction"]);
-  const { decimal, date_order: dateOrder } = options;
-  const accountPart = options.account_id ? options.account_id.slice(-10) : null;
-  const paymentStatus = vocabulary(interner, PAYMENT_STATUS);
-  const disputeStatus = vocabulary(interner, DISPUTE_STATUS);
-  const category = vocabulary(interner, CATEGORIES);
-  let layout: ExportLayout | null = null;
+  let reading: Reading | null = null;
+  let read: (reading: Reading, row: CsvRow) => void = () => undefined;
   let delimiter: InputManifest["delimiter"] = ",";
-  let from = Number.POSITIVE_INFINITY;
-  let to = Number.NEGATIVE_INFINITY;
-  const warned = new Map<string, number>();
-
   const scanner = new CsvScanner(name, {
-    onHeader(cells, found) {
+    onHeader(header, found) {
       delimiter = found;
-      const recognised = recogniseExport(name, cells);
-      layout = recognised;
-      const { has } = side;
-      if (isCash(recognised.kind)) {
-        has.cash = true;
-        has.refunds = true;
-        has.disputes = true;
-      } else if (recognised.kind === "disputes") {
-        has.disputes = true;
-        has.disputeStatus = true;
-      } else {
-        has.payments = true;
-        has.refunds = true;
-        if (recognised.at.dispute_status >= 0) {
-          has.disputes = true;
-          has.disputeStatus = true;
-        }
-      }
-      reader = isCash(recognised.kind)
-        ? readCash
-        : recognised.kind === "disputes"
-          ? readDispute
-          : readPayment;
-      at = recognised.at;
+      const layout = recogniseExport(name, header);
+      cells.setOthers(layout.others);
+      noteWhatItTells(side, layout);
+      read = isCash(layout.kind) ? readCash : layout.kind === "disputes" ? readDispute : readPayment;
+      reading = {
+        side,
+        fileIndex: side.files.length,
+        layout,
+        cells,
+        interner,
+        accountId: options.account_id,
+        paymentStatus: createReader(interner, PAYMENT_STATUS),
+        disputeStatus: createReader(interner, DISPUTE_STATUS),
+        category: createReader(interner, CATEGORIES),
+        isAdjustment: createReader(interner, { adjustment: 1, other_adjustment: 1 }),
+      };
     },
-    onRow: (row) => reader(row),
+    onRow(row) {
+      if (reading !== null && !isTotal(reading, row)) read(reading, row);
+    },
     onWarning(code, row, column, message) {
       warn({ code, file: name, row, column: scanner.columnName(column), message });
     },
   });
-
-  let reader: (row: CsvRow) => void = () => undefined;
-  let at = {} as Readonly<Record<Field, number>>;
-
-  const fail = (row: CsvRow, column: number, code: string, message: string): never => {
-    throw new BadInput({ code, file: name, row: row.row, column: scanner.columnName(column), message });
-  };
-  /** A warning that repeats is given once, with its first row. */
-  const warnOnce = (code: string, row: CsvRow, column: number, message: string): void => {
-    const times = warned.get(code) ?? 0;
-    warned.set(code, times + 1);
-    if (times === 0) warn({ code, file: name, row: row.row, column: scanner.columnName(column), message });
-  };
-
-  const id = (row: CsvRow, column: number): number => {
-    if (column < 0) return 0;
-    let start = row.starts[column];
-    let end = row.ends[column];
-    const { bytes } = row;
-    while (start < end && bytes[start] <= 0x20) start++;
-    while (end > start && bytes[end - 1] <= 0x20) end--;
-    return start === end ? 0 : interner.intern(row, start, end);
-  };
-  /** The number of a text that is only shown, or compared by its text: kept, not looked up. */
-  const shown = (row: CsvRow, column: number): number => {
-    if (column < 0) return 0;
-    let start = row.starts[column];
-    let end = row.ends[column];
-    while (start < end && row.bytes[start] <= 0x20) start++;
-    while (end > start && row.bytes[end - 1] <= 0x20) end--;
-    return interner.keep(row, start, end);
-  };
-  /** As id, for ids of which nearly every row has its own: looked up many at a time. */
-  const ownId = (row: CsvRow, column: number, event: number, into: QueuedColumn): number => {
-    if (column < 0) return 0;
-    let start = row.starts[column];
-    let end = row.ends[column];
-    while (start < end && row.bytes[start] <= 0x20) start++;
-    while (end > start && row.bytes[end - 1] <= 0x20) end--;
-    return queue.push(into, event, row, start, end);
-  };
-  /** Whether a cell begins so. */
-  const begins = (row: CsvRow, column: number, prefix: string): boolean => {
-    if (column < 0) return false;
-    const start = row.starts[column];
-    if (row.ends[column] - start < prefix.length) return false;
-    for (let i = 0; i < prefix.length; i++) if (row.bytes[start + i] !== prefix.charCodeAt(i)) return false;
-    return true;
-  };
-  const lastWord = { status: 0, type: 0 };
-  /** As id, for columns of few words: mostly the same as in the row before. */
-  const word = (row: CsvRow, field: "status" | "type"): number => {
-    const column = field === "status" ? at.status : at.type;
-    const last = lastWord[field];
-    const start = row.starts[column];
-    if (last !== 0 && interner.is(last, row, start, row.ends[column] - start)) return last;
-    return (lastWord[field] = id(row, column));
-  };
-  const cell = (row: CsvRow, column: number): string => {
-    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]).trim();
-  };
-  const money = (row: CsvRow, column: number, currency: number): number => {
-    if (column < 0) return 0;
-    const start = row.starts[column];
-    const end = row.ends[column];
-    const code = currencies.code(currency) || "usd";
-    const value = readAmount(row.bytes, start, end, code, currencies.exponent(currency), decimal);
-    if (value !== value) fail(row, column, "bad_amount", amountProblem(row.bytes, start, end, code, decimal));
-    return value;
-  };
-  const currency = (row: CsvRow, column: number, required: boolean): number => {
-    if (column < 0) return 0;
-    const found = currencies.read(row.bytes, row.starts[column], row.ends[column]);
-    if (found < 0 || (found === 0 && required))
-      fail(
-        row,
-        column,
-        "bad_currency",
-        `"${cell(row, column).slice(0, 20)}" is not a currency code such as usd: use the file as it was downloaded.`,
-      );
-    return found;
-  };
-  const time = (row: CsvRow): number => {
-    const column = at.created;
-    if (column < 0) return Number.NaN;
-    const start = row.starts[column];
-    const end = row.ends[column];
-    const seconds = readTime(row.bytes, start, end, dateOrder);
-    if (seconds !== seconds)
-      fail(
-        row,
-        at.created,
-        "bad_time",
-        start === end
-          ? "The time is empty: use the file as it was downloaded."
-          : `"${cell(row, at.created).slice(0, 40)}" cannot be read as one time: expected YYYY-MM-DD HH:MM. If a spreadsheet changed it, say whether day or month comes first, or use the file as it was downloaded.`,
-      );
-    if (seconds < from) from = seconds;
-    if (seconds > to) to = seconds;
-    return seconds;
-  };
-  /** Stripe's newer ids carry the account's: `ch_3` + 5 + account's last 10 + 8. Undocumented, so used only when asked to. */
-  const isForeign = (key: number, account: string): boolean => {
-    if (account !== "" && options.account_id) return account !== options.account_id;
-    if (accountPart === null || key === 0) return false;
-    const text = interner.text(key);
-    return /^(?:ch|py|pi)_3[A-Za-z0-9]{23}$/.test(text) && text.slice(9, 19) !== accountPart;
-  };
-  const add = (row: CsvRow, kind: number): number => {
-    const event = table.add();
-    const columns = table.columns;
-    columns.kind[event] = kind;
-    columns.file[event] = fileIndex;
-    columns.row[event] = row.row;
-    return event;
-  };
-  /** 1 test mode, 2 live, 0 not told. */
-  const modeOf = (row: CsvRow, session: number): number => {
-    if (at.livemode >= 0) {
-      const told = cell(row, at.livemode);
-      if (/^(false|no|0|test)$/i.test(told)) return 1;
-      if (/^(true|yes|1|live)$/i.test(told)) return 2;
-    }
-    if (session === 0) return 0;
-    return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
-  };
-
-  function readPayment(row: CsvRow): void {
-    const code = currency(row, at.currency, true);
-    const statusKey = word(row, "status");
-    const created = time(row);
-    const amount = money(row, at.amount, code);
-    const refunded = money(row, at.refunded, code);
-    let state = paymentStatus(statusKey);
-    const captured = at.captured >= 0 ? row.ends[at.captured] !== row.starts[at.captured] : false;
-    if (state === PAID && captured) {
-      const first = row.bytes[row.starts[at.captured]] | 0x20;
-      if (first === 0x66 || first === 0x30 || first === 0x6e) state = UNCAPTURED; // false, 0, no
-    }
-    if (amount < 0 || refunded < 0)
-      fail(
-        row,
-        amount < 0 ? at.amount : at.refunded,
-        "negative_amount",
-        "A payment cannot be negative: use the file as it was downloaded.",
-      );
-    if (refunded > amount && state === PAID)
-      warnOnce(
-        "refund_above_amount",
-        row,
-        at.refunded,
-        "More was refunded than was paid: shown as a full refund.",
-      );
-    const settled = currency(row, at.converted_currency, false);
-    const settledAmount = settled > 0 ? money(row, at.converted_amount, settled) : 0;
-    const fee = money(row, at.fee, settled > 0 ? settled : code);
-    const event = add(row, state < 0 ? UNKNOWN : CHARGE);
-    const columns = table.columns;
-    columns.state[event] = state < 0 ? 0 : state;
-    columns.category[event] = statusKey;
-    columns.created[event] = created;
-    columns.amount[event] = amount;
-    set(columns.refunded, event, refunded);
-    columns.fee[event] = fee;
-    columns.currency[event] = code;
-    columns.cash[event] = settled > 0 ? settledAmount : amount;
-    columns.cashCurrency[event] = settled > 0 ? settled : code;
-    // A blank or pi_ id is a PaymentIntent without a charge.
-    const isIntent = begins(row, at.id, "pi_");
-    const object = isIntent ? 0 : ownId(row, at.id, event, OBJECT);
-    const intent = ownId(row, at.intent, event, INTENT);
-    if (intent === 0 && isIntent) columns.intent[event] = id(row, at.id);
-    const session = ownId(row, at.session, event, SESSION);
-    set(columns.order, event, id(row, at.order));
-    set(columns.reference, event, id(row, at.client_reference));
-    set(columns.invoice, event, id(row, at.invoice));
-    set(columns.customer, event, shown(row, at.customer) || shown(row, at.email));
-    set(columns.user, event, shown(row, at.user));
-    set(columns.pack, event, id(row, at.pack));
-    set(columns.test, event, modeOf(row, session));
-    set(columns.foreign, event, isForeign(object, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
-    if (at.dispute_status >= 0) {
-      const dispute = id(row, at.dispute_status);
-      if (dispute !== 0) {
-        const known = disputeStatus(dispute);
-        if (known < 0)
-          warnOnce(
-            "unknown_dispute_status",
-            row,
-            at.dispute_status,
-            `"${interner.text(dispute)}" is not a dispute status we know: taken as open.`,
-          );
-        columns.dispute[event] = known < 0 ? OPEN : known;
-        const disputed = money(row, at.disputed, code);
-        columns.disputed[event] = disputed > 0 ? disputed : amount;
-      }
-    }
-    if (object === 0 && state === PAID && columns.intent[event] === 0)
-      warnOnce(
-        "no_id",
-        row,
-        at.id,
-        "A paid row without any id: it can only be suggested, never matched. Use the file as it was downloaded.",
-      );
-  }
-
-  function readCash(row: CsvRow): void {
-    const code = currency(row, at.currency, true);
-    const type = word(row, "type");
-    const created = time(row);
-    const cash = money(row, at.amount, code);
-    const fee = money(row, at.fee, code);
-    const net = money(row, at.net, code);
-    const source = id(row, at.source);
-    let kind = category(type);
-    if (kind === OTHER && (interner.startsWith(source, "dp_") || interner.startsWith(source, "du_")))
-      kind = cash > 0 ? DISPUTE_REVERSAL : DISPUTE; // balance history calls both "adjustment"
-    if (kind === DISPUTE && cash > 0) kind = DISPUTE_REVERSAL;
-    const event = add(row, kind < 0 ? UNKNOWN : kind);
-    const columns = table.columns;
-    columns.category[event] = type;
-    columns.created[event] = created;
-    ownId(row, at.id, event, TRANSACTION);
-    const charge =
-      id(row, at.charge) ||
-      (interner.startsWith(source, "ch_") || interner.startsWith(source, "py_") ? source : 0);
-    // An export may name the charge without the column of sources.
-    set(columns.object, event, source || (kind === CHARGE ? charge : 0));
-    set(columns.charge, event, charge);
-    ownId(row, at.intent, event, INTENT);
-    const session = ownId(row, at.session, event, SESSION);
-    set(columns.order, event, id(row, at.order));
-    set(columns.reference, event, id(row, at.client_reference));
-    set(columns.invoice, event, id(row, at.invoice));
-    set(columns.customer, event, shown(row, at.customer) || shown(row, at.email));
-    set(columns.user, event, shown(row, at.user));
-    set(columns.pack, event, id(row, at.pack));
-    columns.cash[event] = cash;
-    columns.fee[event] = fee;
-    columns.net[event] = net;
-    columns.cashCurrency[event] = code;
-    const facing = currency(row, at.facing_currency, false);
-    if (facing > 0) {
-      columns.currency[event] = facing;
-      columns.amount[event] = Math.abs(money(row, at.facing_amount, facing));
-    } else {
-      columns.currency[event] = code;
-      columns.amount[event] = Math.abs(cash);
-      columns.settledOnly[event] = 1;
-    }
-    if (kind === CHARGE) columns.state[event] = PAID;
-    if (kind === DISPUTE) columns.dispute[event] = WITHDRAWN;
-    if (kind === DISPUTE_REVERSAL) columns.dispute[event] = WON;
-    set(columns.test, event, modeOf(row, session));
-    set(columns.foreign, event, isForeign(source, at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0);
-  }
-
-  function readDispute(row: CsvRow): void {
-    const code = currency(row, at.currency, true);
-    const status = word(row, "status");
-    const known = disputeStatus(status);
-    const created = time(row);
-    if (known < 0)
-      warnOnce(
-        "unknown_dispute_status",
-        row,
-        at.status,
-        `"${interner.text(status)}" is not a dispute status we know: taken as open.`,
-      );
-    const amount = money(row, at.amount, code);
-    const event = add(row, DISPUTE);
-    const columns = table.columns;
-    columns.category[event] = status;
-    columns.created[event] = created;
-    columns.object[event] = id(row, at.id);
-    columns.charge[event] = id(row, at.charge);
-    columns.intent[event] = id(row, at.intent);
-    columns.customer[event] = shown(row, at.customer) || shown(row, at.email);
-    columns.amount[event] = amount;
-    columns.disputed[event] = amount;
-    columns.currency[event] = code;
-    columns.dispute[event] = known < 0 ? OPEN : known;
-    set(columns.test, event, modeOf(row, 0));
-    set(
-      columns.foreign,
-      event,
-      isForeign(columns.charge[event], at.account >= 0 ? cell(row, at.account) : "") ? 1 : 0,
-    );
-  }
-
+  const cells = createRowCells(
+    name,
+    (column) => scanner.columnName(column),
+    side.table,
+    interner,
+    currencies,
+    options,
+    warn,
+  );
   return {
     push: (chunk) => scanner.push(chunk),
     get rows() {
@@ -597,48 +97,304 @@ export function readStripeFile(
     },
     finish(bytes) {
       scanner.finish();
-      queue.flush();
-      const found = layout as ExportLayout | null;
-      if (found === null)
-        throw new BadInput({
-          code: "empty",
-          file: name,
-          row: null,
-          column: null,
-          message: "The file is empty.",
-        });
+      cells.finish();
+      if (reading === null) throw new BadInput(problem("empty", name, "The file is empty."));
       if (scanner.rows === 0)
-        warn({
-          code: "no_rows",
-          file: name,
-          row: null,
-          column: null,
-          message: "The file has a header and no rows: check the export's dates and filters.",
-        });
-      for (const [code, times] of warned)
-        if (times > 1)
-          warn({
-            code: `${code}_repeated`,
-            file: name,
-            row: null,
-            column: null,
-            message: `… and ${times - 1} more such rows.`,
-          });
+        warn(
+          problem(
+            "no_rows",
+            name,
+            "The file has a header and no rows: check the export's dates and filters.",
+          ),
+        );
+      const { layout } = reading;
+      const { first, last } = cells.window();
       const manifest: InputManifest = {
         name,
-        kind: found.kind,
+        kind: layout.kind,
         sha256: null,
         bytes,
         rows: scanner.rows,
-        window: from <= to ? { from: isoTime(from) as string, to: isoTime(to) as string } : null,
-        time_zone: found.createdIsUtc ? "UTC" : "assumed UTC",
+        window: first <= last ? { from: isoTime(first) as string, to: isoTime(last) as string } : null,
+        time_zone: layout.createdIsUtc ? "UTC" : "assumed UTC",
         delimiter,
-        missing_columns: found.missing,
-        unknown_columns: found.unknown,
+        missing_columns: layout.missing,
+        unknown_columns: layout.unknown,
       };
       side.files.push(manifest);
-      side.kinds.push(found.kind);
+      side.kinds.push(layout.kind);
+      side.namesTokens.push(layout.at.pack >= 0 || layout.at.tokens >= 0);
       return manifest;
     },
   };
+}
+
+const problem = (code: string, file: string, message: string): InputProblem => ({
+  code,
+  file,
+  row: null,
+  column: null,
+  message,
+});
+
+function noteWhatItTells({ has }: StripeSide, layout: ExportLayout): void {
+  if (isCash(layout.kind)) {
+    has.cash = true;
+    has.refunds = true;
+    has.disputes = true;
+  } else if (layout.kind === "disputes") has.disputes = true;
+  else {
+    has.payments = true;
+    has.refunds = true;
+    if (layout.at.dispute_status >= 0) has.disputes = true;
+  }
+}
+
+/**
+ * A line that sums the rows up, as spreadsheets and people add them, or an empty one: it has no time, and what
+ * stands for its id is no id of Stripe's. Left out, with a warning where it holds anything.
+ */
+function isTotal({ layout: { at }, cells }: Reading, row: CsvRow): boolean {
+  if (at.created < 0 || !cells.isEmpty(row, at.created)) return false;
+  if (/^[a-z]+_\w/i.test(cells.text(row, at.id >= 0 ? at.id : at.charge))) return false;
+  let isBlank = true;
+  for (let column = 0; column < row.columns && isBlank; column++) isBlank = cells.isEmpty(row, column);
+  const isLabelled = /^\W*(?:grand |sub)?(?:totals?|sum|summe|gesamt)\b/i;
+  let label = -1;
+  for (let column = 0; column < row.columns && label < 0; column++)
+    if (isLabelled.test(cells.text(row, column))) label = column;
+  if (!isBlank && label < 0 && (at.id < 0 || !cells.isEmpty(row, at.currency))) return false;
+  if (!isBlank)
+    cells.warnOnce(
+      "total_line",
+      row,
+      Math.max(label, 0),
+      "This row has neither a time nor an id of Stripe's: taken for a line of totals and left out.",
+    );
+  return true;
+}
+
+/** Zero is there already, and memory that nobody wrote to costs nothing. */
+function set(column: Uint8Array | Uint32Array | Float64Array, row: number, value: number): void {
+  if (value !== 0) column[row] = value;
+}
+
+function add({ side, fileIndex }: Reading, row: CsvRow, kind: number): number {
+  const event = side.table.add();
+  const { columns } = side.table;
+  columns.kind[event] = kind;
+  columns.file[event] = fileIndex;
+  columns.row[event] = row.row;
+  return event;
+}
+
+/** The ids and metadata that every export may have beside a payment. */
+function readLinks(reading: Reading, row: CsvRow, event: number): void {
+  const { cells, side, layout } = reading;
+  const { at } = layout;
+  const { columns } = side.table;
+  const session = cells.ownId(row, at.session, event, SESSION);
+  set(columns.order, event, cells.id(row, at.order));
+  set(columns.reference, event, cells.id(row, at.client_reference));
+  set(columns.invoice, event, cells.id(row, at.invoice));
+  set(columns.customer, event, cells.shown(row, at.customer) || cells.shown(row, at.email));
+  set(columns.user, event, cells.shown(row, at.user));
+  set(columns.pack, event, cells.id(row, at.pack));
+  set(columns.tokens, event, cells.id(row, at.tokens));
+  set(columns.product, event, cells.id(row, at.product));
+  set(columns.test, event, modeOf(reading, row, session));
+}
+
+/** 1 test mode, 2 live, 0 not told. */
+function modeOf({ cells, layout: { at }, interner }: Reading, row: CsvRow, session: number): number {
+  if (at.livemode >= 0) {
+    const told = cells.text(row, at.livemode);
+    if (/^(?:false|no|0|test(?: mode)?)$/i.test(told)) return 1;
+    if (/^(?:true|yes|1|live(?: mode)?)$/i.test(told)) return 2;
+  }
+  if (session === 0) return 0;
+  return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
+}
+
+/** Stripe's newer ids carry the account's: `ch_3` + 5 + account's last 10 + 8. Undocumented, so used only when asked to. */
+function isForeign(
+  { accountId, cells, layout: { at }, interner }: Reading,
+  row: CsvRow,
+  key: number,
+): boolean {
+  if (accountId === undefined) return false;
+  const account = cells.text(row, at.account);
+  if (account !== "") return account !== accountId;
+  const text = interner.text(key);
+  return /^(?:ch|py|pi)_3[A-Za-z0-9]{23}$/.test(text) && text.slice(9, 19) !== accountId.slice(-10);
+}
+
+/** A row of the payments list. */
+function readPayment(reading: Reading, row: CsvRow): void {
+  const { cells, side } = reading;
+  const { at } = reading.layout;
+  const code = cells.currency(row, at.currency, true);
+  const statusKey = cells.word(row, at.status);
+  const created = cells.created(row, at.created);
+  let amount = cells.money(row, at.amount, code);
+  let refunded = cells.money(row, at.refunded, code);
+  let state = reading.paymentStatus(statusKey);
+  if (state === PAID && isNo(row, at.captured)) state = UNCAPTURED;
+  if (amount < 0 || refunded < 0)
+    cells.fail(
+      row,
+      amount < 0 ? at.amount : at.refunded,
+      "negative_amount",
+      "A payment cannot be negative: use the file as it was downloaded.",
+    );
+  if (refunded > amount && state === PAID)
+    cells.warnOnce(
+      "refund_above_amount",
+      row,
+      at.refunded,
+      "More was refunded than was paid: shown as a full refund.",
+    );
+  const settled = cells.currency(row, at.converted_currency, false);
+  let cash = settled > 0 ? cells.money(row, at.converted_amount, settled) : amount;
+  const feeCurrency = settled > 0 ? settled : code;
+  // Fee is without the tax on it (Stripe, "Taxes On Fee").
+  const fee = cells.money(row, at.fee, feeCurrency) + cells.money(row, at.fee_tax, feeCurrency);
+  const captured = state === PAID ? cells.money(row, at.amount_captured, code) : 0;
+  if (captured > 0 && captured < amount) {
+    // Stripe counts what a partial capture let go as refunded.
+    refunded = Math.max(0, refunded - (amount - captured));
+    if (settled === 0) cash = captured;
+    amount = captured;
+  }
+  const event = add(reading, row, state < 0 ? UNKNOWN : CHARGE);
+  const { columns } = side.table;
+  columns.state[event] = state < 0 ? 0 : state;
+  columns.category[event] = statusKey;
+  columns.created[event] = created;
+  columns.amount[event] = amount;
+  columns.fee[event] = fee;
+  columns.currency[event] = code;
+  columns.cash[event] = cash;
+  columns.cashCurrency[event] = feeCurrency;
+  set(columns.isCaptured, event, captured > 0 ? 1 : 0);
+  if (refunded > 0) {
+    columns.refunded[event] = refunded;
+    columns.refundedAt[event] = cells.optionalTime(row, at.refunded_at);
+    if (settled > 0) columns.cashRefunded[event] = cells.money(row, at.converted_refunded, settled);
+  }
+  // A blank or pi_ id is a PaymentIntent without a charge.
+  const isIntent = cells.begins(row, at.id, "pi_");
+  const object = isIntent ? 0 : cells.ownId(row, at.id, event, OBJECT);
+  const intent = cells.ownId(row, at.intent, event, INTENT);
+  if (intent === 0 && isIntent) columns.intent[event] = cells.id(row, at.id);
+  readLinks(reading, row, event);
+  set(columns.foreign, event, isForeign(reading, row, object) ? 1 : 0);
+  readPaymentsDispute(reading, row, event);
+  if (object === 0 && state === PAID && columns.intent[event] === 0)
+    cells.warnOnce(
+      "no_id",
+      row,
+      at.id,
+      "A paid row without any id: it can only be suggested, never matched. Use the file as it was downloaded.",
+    );
+}
+
+/** Whether a cell says false, 0 or no. */
+function isNo(row: CsvRow, column: number): boolean {
+  if (column < 0 || row.ends[column] === row.starts[column]) return false;
+  const first = row.bytes[row.starts[column]] | 0x20;
+  return first === 0x66 || first === 0x30 || first === 0x6e;
+}
+
+function readPaymentsDispute(reading: Reading, row: CsvRow, event: number): void {
+  const { cells, side, layout } = reading;
+  const { at } = layout;
+  const status = cells.id(row, at.dispute_status);
+  if (status === 0) return;
+  const { columns } = side.table;
+  columns.dispute[event] = disputeState(reading, row, at.dispute_status, status);
+  const disputed = cells.money(row, at.disputed, columns.currency[event]);
+  columns.disputed[event] = disputed > 0 ? disputed : columns.amount[event];
+  columns.disputedAt[event] = cells.optionalTime(row, at.disputed_at);
+}
+
+function disputeState(reading: Reading, row: CsvRow, column: number, status: number): number {
+  const known = reading.disputeStatus(status);
+  if (known >= 0) return known;
+  reading.cells.warnOnce(
+    "unknown_dispute_status",
+    row,
+    column,
+    `"${reading.interner.text(status)}" is not a dispute status we know: taken as open.`,
+  );
+  return OPEN;
+}
+
+/** A movement of Stripe's balance. */
+function readCash(reading: Reading, row: CsvRow): void {
+  const { cells, side, interner } = reading;
+  const { at } = reading.layout;
+  const code = cells.currency(row, at.currency, true);
+  const type = cells.word(row, at.type);
+  const created = cells.created(row, at.created);
+  const cash = cells.money(row, at.amount, code);
+  const source = cells.id(row, at.source);
+  let kind = reading.category(type);
+  if (kind === OTHER && reading.isAdjustment(type) > 0)
+    kind = adjusted(interner.text(source), cells.text(row, at.description), cash);
+  if (kind === DISPUTE && cash > 0) kind = DISPUTE_REVERSAL;
+  const event = add(reading, row, kind < 0 ? UNKNOWN : kind);
+  const { columns } = side.table;
+  columns.category[event] = type;
+  columns.created[event] = created;
+  cells.ownId(row, at.id, event, TRANSACTION);
+  const isCharge = interner.startsWith(source, "ch_") || interner.startsWith(source, "py_");
+  const charge = cells.id(row, at.charge) || (isCharge ? source : 0);
+  // An export may name the charge without the column of sources. Older files name it as the source of its refunds and
+  // disputes too: such a row has no object of its own, else two refunds of one charge would be one.
+  set(columns.object, event, kind === CHARGE ? source || charge : isCharge ? 0 : source);
+  set(columns.charge, event, charge);
+  cells.ownId(row, at.intent, event, INTENT);
+  readLinks(reading, row, event);
+  columns.cash[event] = cash;
+  columns.fee[event] = cells.money(row, at.fee, code);
+  columns.net[event] = cells.money(row, at.net, code);
+  columns.cashCurrency[event] = code;
+  const facing = cells.currency(row, at.facing_currency, false);
+  if (facing > 0) {
+    columns.currency[event] = facing;
+    columns.amount[event] = Math.abs(cells.money(row, at.facing_amount, facing));
+  } else {
+    columns.currency[event] = code;
+    columns.amount[event] = Math.abs(cash);
+    columns.settledOnly[event] = 1;
+  }
+  if (kind === CHARGE) columns.state[event] = PAID;
+  if (kind === DISPUTE) columns.dispute[event] = WITHDRAWN;
+  if (kind === DISPUTE_REVERSAL) columns.dispute[event] = WON;
+  set(columns.foreign, event, isForeign(reading, row, source) ? 1 : 0);
+}
+
+/** A row of the list of disputes. */
+function readDispute(reading: Reading, row: CsvRow): void {
+  const { cells, side } = reading;
+  const { at } = reading.layout;
+  const code = cells.currency(row, at.currency, true);
+  const status = cells.word(row, at.status);
+  const created = cells.created(row, at.created);
+  const amount = cells.money(row, at.amount, code);
+  const event = add(reading, row, DISPUTE);
+  const { columns } = side.table;
+  columns.category[event] = status;
+  columns.created[event] = created;
+  columns.object[event] = cells.id(row, at.id);
+  columns.charge[event] = cells.id(row, at.charge);
+  columns.intent[event] = cells.id(row, at.intent);
+  columns.customer[event] = cells.shown(row, at.customer) || cells.shown(row, at.email);
+  columns.amount[event] = amount;
+  columns.disputed[event] = amount;
+  columns.currency[event] = code;
+  columns.dispute[event] = disputeState(reading, row, at.status, status);
+  set(columns.test, event, modeOf(reading, row, 0));
+  set(columns.foreign, event, isForeign(reading, row, columns.charge[event]) ? 1 : 0);
 }

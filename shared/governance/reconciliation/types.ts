@@ -4,6 +4,8 @@
  * ISO 8601 in UTC; never one column for two units.
  */
 
+import type { DifferenceClass } from "./classes.ts";
+
 /** A named stream of bytes: a dropped file, a path read in chunks. Read once, in order. */
 export interface InputFile {
   readonly name: string;
@@ -53,8 +55,10 @@ export interface LedgerRecord {
   readonly debt_tokens?: number | null;
   /** On a grant: tokens of the lot neither spent, expired nor taken back at the end of the period. */
   readonly tokens_remaining?: number | null;
-  /** What was paid (grant), refunded or disputed, in minor units of `currency`. */
+  /** What was paid for the tokens, net of tax (grant), refunded or disputed, in minor units of `currency`. */
   readonly amount_minor?: number | null;
+  /** On a grant: what its payment took in all, where tax or other things sold with the tokens come on top. */
+  readonly payment_minor?: number | null;
   readonly currency?: string | null;
   readonly pack_id?: string | null;
   readonly charge_id?: string | null;
@@ -213,31 +217,6 @@ export interface InputManifest {
   readonly unknown_columns: readonly string[];
 }
 
-export const DIFFERENCE_CLASSES = [
-  "PAID_NOT_GRANTED",
-  "GRANTED_NOT_PAID",
-  "DUPLICATE_GRANT",
-  "DUPLICATE_CHARGE",
-  "AMOUNT_MISMATCH",
-  "TOKEN_QTY_MISMATCH",
-  "CURRENCY_MISMATCH",
-  "REFUND_NOT_REVERSED",
-  "REFUND_OVER_REVERSED",
-  "REFUND_AFTER_SPEND",
-  "DISPUTE_NOT_HELD",
-  "DISPUTE_WON_NOT_RESTORED",
-  "DISPUTE_LOST_NOT_CHARGED",
-  "SUB_PERIOD_GAP",
-  "SUB_PERIOD_OVERLAP",
-  "FEE_VARIANCE",
-  "FX_ROUNDING",
-  "TIMING",
-  "ORPHAN",
-  "UNKNOWN_CATEGORY",
-  "TEST_MODE_LEAK",
-] as const;
-export type DifferenceClass = (typeof DIFFERENCE_CLASSES)[number];
-
 /** What a correction does when posted; the last five book nothing. */
 export type CorrectionAction =
   | "grant"
@@ -388,6 +367,8 @@ export interface Bridge {
     /** Stripe's side less the ledger's. */
     readonly amount_minor: number;
   }[];
+  /** What payments took beside the tokens: tax, other things sold with them. */
+  readonly besides_minor: number;
   readonly ledger_minor: number;
   readonly ledger_count: number;
   readonly matched_minor: number;

@@ -189,7 +189,7 @@ describe("the default dashboard export", () => {
 
   it("suggests, and only suggests, the one payment that fits a grant without ids", async () => {
     const report = await run([row({ id: "ch_1" })], [grant(1, {})]);
-    expect(classes(report)).toEqual(["PAID_NOT_GRANTED/ch_1 -320000", "GRANTED_NOT_PAID/entry-1 320000"]);
+    expect(classes(report)).toEqual(["PAID_NOT_GRANTED/ch_1 0", "GRANTED_NOT_PAID/entry-1 320000"]);
     expect(report.differences[0]?.suggestion?.difference_id).toBe("GRANTED_NOT_PAID/entry-1");
     expect(report.tied_out).toBe(false);
   });

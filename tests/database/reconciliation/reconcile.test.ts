@@ -38,6 +38,7 @@ const HEADER = [
   "Disputed Amount",
   "Dispute Status",
   "user_id (metadata)",
+  "pack_id (metadata)",
 ].join(",");
 
 const urls = inject("postgresUrls");
@@ -116,6 +117,7 @@ describe("from planted differences to a closed period", () => {
           r.disputed ?? "",
           r.disputeStatus ?? "",
           p.userId,
+          p.packId,
         ].join(","),
       ),
     ].join("\n")}\n`;

@@ -78,6 +78,7 @@ export function accountOfExports(
       captured: cell(row, "Captured") === "true",
       currency,
       customer: cell(row, "Customer ID") || null,
+      description: movement?.["description"] ?? (cell(row, "Description") || null),
       livemode: isLive,
       metadata: movement?.["payment_metadata[order_id]"]
         ? { order_id: movement["payment_metadata[order_id]"] }

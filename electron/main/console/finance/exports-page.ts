@@ -5,7 +5,7 @@
 import { formatMoney } from "../../../../shared/governance/money/index.ts";
 import {
   type Bridge,
-  CLASS_WORDS,
+  CLASSES,
   DEFERRED_LINES,
   type Difference,
   ROLL_FORWARD_LINES,
@@ -116,7 +116,7 @@ ${section(
   "Differences by class",
   html`<table><thead><tr><th>Class</th><th>What it means</th><th class="n">Count</th><th class="n">At stake</th><th class="n">Tokens</th><th>Oldest</th></tr></thead><tbody>${report.classes.map(
     (one) =>
-      html`<tr><td>${CLASS_WORDS[one.class][0]}${one.blocks ? null : html` <small>(listed)</small>`}</td><td>${CLASS_WORDS[one.class][1]}</td><td class="n">${count(one.count)}</td><td class="n">${one.at_stake.map(({ amount_minor, currency }) => html`<div>${formatMoney(amount_minor, currency)}</div>`)}</td><td class="n">${count(one.tokens_at_stake)}</td><td class="d">${one.oldest_at ? day(one.oldest_at) : ""}</td></tr>`,
+      html`<tr><td>${CLASSES[one.class].name}${one.blocks ? null : html` <small>(listed)</small>`}</td><td>${CLASSES[one.class].means}</td><td class="n">${count(one.count)}</td><td class="n">${one.at_stake.map(({ amount_minor, currency }) => html`<div>${formatMoney(amount_minor, currency)}</div>`)}</td><td class="n">${count(one.tokens_at_stake)}</td><td class="d">${one.oldest_at ? day(one.oldest_at) : ""}</td></tr>`,
   )}</tbody></table>`,
 )}
 <section class="signatures"><h2>Sign-off</h2>
@@ -176,8 +176,8 @@ function bridge(one: Bridge): Html {
   const money = (minor: number): string => formatMoney(minor, one.currency);
   const row = (name: string, n: number | null, minor: number, kind = ""): Html =>
     html`<tr class="${kind}"><td>${name}</td><td class="n">${n === null ? "" : count(n)}</td><td class="n ${kind === "check" ? (minor === 0 ? "zero" : "off") : ""}">${money(minor)}</td></tr>`;
-  return html`<table class="statement"><thead><tr><th>${one.currency.toUpperCase()}</th><th class="n">Count</th><th class="n">Amount</th></tr></thead><tbody>${row("Stripe, gross", one.stripe_count, one.stripe_gross_minor)}${one.lines.map(
-    (line) => row(`less: ${CLASS_WORDS[line.class][0].toLowerCase()}`, line.count, -line.amount_minor),
+  return html`<table class="statement"><thead><tr><th>${one.currency.toUpperCase()}</th><th class="n">Count</th><th class="n">Amount</th></tr></thead><tbody>${row("Stripe, gross", one.stripe_count, one.stripe_gross_minor)}${one.besides_minor ? row("less: tax and other goods", null, -one.besides_minor) : ""}${one.lines.map(
+    (line) => row(`less: ${CLASSES[line.class].name.toLowerCase()}`, line.count, -line.amount_minor),
   )}${row("Ledger", one.ledger_count, one.ledger_minor, "sum")}${row("Unexplained", null, one.unexplained_minor, "check")}</tbody></table>`;
 }
 
@@ -195,7 +195,7 @@ function differences({ report, differences: all }: Exported): Html {
 
 function differenceRow(one: Difference): Html {
   const ids = [one.user_id, one.correction.charge_id, one.ledger && `entry ${one.ledger.transaction_id}`];
-  return html`<tr><td>${CLASS_WORDS[one.class][0]}</td><td>${one.explanation} <em>${one.correction.words}</em><div class="id">${ids.filter(Boolean).join(" · ")}</div></td><td class="n">${one.currency === null ? "" : formatMoney(one.amount_minor, one.currency)}</td><td class="n">${count(one.tokens)}</td><td class="n">${one.age_days ?? ""}</td></tr>`;
+  return html`<tr><td>${CLASSES[one.class].name}</td><td>${one.explanation} <em>${one.correction.words}</em><div class="id">${ids.filter(Boolean).join(" · ")}</div></td><td class="n">${one.currency === null ? "" : formatMoney(one.amount_minor, one.currency)}</td><td class="n">${count(one.tokens)}</td><td class="n">${one.age_days ?? ""}</td></tr>`;
 }
 
 function inputs({ report }: Exported): Html {

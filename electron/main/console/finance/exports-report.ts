@@ -1,6 +1,6 @@
 /** A report as the sheets of a workbook. */
 import {
-  CLASS_WORDS,
+  CLASSES,
   DEFERRED_LINES,
   type Difference,
   ROLL_FORWARD_LINES,
@@ -116,7 +116,7 @@ function* summaryRows({ run, report, closed }: Exported): Generator<readonly Wor
   yield [];
   yield ["Class", "Means", "Count", "Blocks", "Tokens at stake", "At stake"].map((bold) => ({ bold }));
   for (const one of report.classes) {
-    const [name, means] = CLASS_WORDS[one.class];
+    const { name, means } = CLASSES[one.class];
     const [first, ...more] = one.at_stake;
     yield [
       name,
@@ -170,7 +170,8 @@ function* bridgeRows({ bridge }: ReportHead): Generator<readonly WorkbookCell[]>
       money(minor, b.currency),
     ];
     yield line("Stripe, gross", b.stripe_count, b.stripe_gross_minor);
-    for (const one of b.lines) yield line(`less: ${CLASS_WORDS[one.class][0]}`, one.count, -one.amount_minor);
+    if (b.besides_minor) yield line("less: tax and other goods", null, -b.besides_minor);
+    for (const one of b.lines) yield line(`less: ${CLASSES[one.class].name}`, one.count, -one.amount_minor);
     yield line("Ledger", b.ledger_count, b.ledger_minor);
     yield line("Unexplained", null, b.unexplained_minor);
     yield line("Matched", b.matched_count, b.matched_minor);
@@ -195,7 +196,7 @@ function* rollForwardRows({ roll_forward: lines }: ReportHead): Generator<readon
 }
 
 const differenceColumns: readonly (readonly [string, number, (d: Difference) => WorkbookCell])[] = [
-  ["Class", 24, (d) => CLASS_WORDS[d.class][0]],
+  ["Class", 24, (d) => CLASSES[d.class].name],
   ["Code", 24, (d) => d.class],
   ["Blocks", 8, (d) => yes(d.blocks)],
   ["Occurred (UTC)", 20, (d) => at(d.occurred_at)],

@@ -118,6 +118,7 @@ function exported(differences: () => Iterable<Difference>, count: number, words 
         stripe_gross_minor: 1234,
         stripe_count: 1,
         lines: [{ class: "PAID_NOT_GRANTED" as DifferenceClass, count: 1, amount_minor: 1234 }],
+        besides_minor: 0,
         ledger_minor: 0,
         ledger_count: 0,
         matched_minor: 0,

@@ -369,6 +369,13 @@ function BridgeTable({ bridge }: { readonly bridge: Bridge }): ReactNode {
             <td>{formatTokens(bridge.matched_count)}</td>
             <td>{money(bridge.matched_minor)}</td>
           </tr>
+          {bridge.besides_minor ? (
+            <tr>
+              <td>Tax and other goods</td>
+              <td />
+              <td>{money(-bridge.besides_minor)}</td>
+            </tr>
+          ) : null}
           {bridge.lines.map((line) => (
             <tr key={line.class}>
               <td>{className(line.class)}</td>

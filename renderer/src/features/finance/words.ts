@@ -1,16 +1,16 @@
 import type { CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
-import { CLASS_WORDS } from "../../../../shared/governance/reconciliation/statements.ts";
-import type { DifferenceClass, Difference } from "../../../../shared/governance/reconciliation/types.ts";
+import { CLASSES, type DifferenceClass } from "../../../../shared/governance/reconciliation/classes.ts";
+import type { Difference } from "../../../../shared/governance/reconciliation/types.ts";
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import { formatMinorMoney } from "../../lib/format.ts";
 import { codeWords, capitalise } from "../../lib/text.ts";
 import type { Tone } from "../../ui/theme.ts";
 
 export function className(code: string): string {
-  return CLASS_WORDS[code as DifferenceClass]?.[0] ?? capitalise(codeWords(code.toLowerCase()));
+  return CLASSES[code as DifferenceClass]?.name ?? capitalise(codeWords(code.toLowerCase()));
 }
 export function classMeans(code: string): string {
-  return CLASS_WORDS[code as DifferenceClass]?.[1] ?? "";
+  return CLASSES[code as DifferenceClass]?.means ?? "";
 }
 
 /** Minor units for people; a dash where there is no amount. */

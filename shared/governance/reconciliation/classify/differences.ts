@@ -7,11 +7,11 @@ import {
   DISPUTE_STATES,
   EVENT_NAMES,
   PAYMENT_STATES,
-} from "../stripe-side.ts";
+} from "../stripe-table.ts";
+import { CLASSES, DIFFERENCE_CLASSES } from "../classes.ts";
 import {
   type Correction,
   type CorrectionAction,
-  DIFFERENCE_CLASSES,
   type Difference,
   type LedgerSide,
   type StripeSide,
@@ -90,7 +90,7 @@ export function writeDifferences(findings: Findings): Difference[] {
     return {
       difference_id: ids.get(draft) as string,
       class: draft.class,
-      blocks: draft.blocks ?? true,
+      blocks: draft.blocks ?? CLASSES[draft.class].blocks,
       amount_minor: draft.amount === 0 ? 0 : draft.amount,
       currency: currencies.code(draft.currency) || null,
       tokens: draft.tokens === 0 ? 0 : draft.tokens,

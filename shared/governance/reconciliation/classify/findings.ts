@@ -1,32 +1,15 @@
 import { formatMoney } from "../../money/index.ts";
-import { type Currencies, isoTime, parseTime } from "../cells.ts";
+import { type Currencies, isoTime } from "../cells.ts";
 import type { Interner } from "../interner.ts";
+import type { Frame } from "../frame.ts";
 import type { LedgerTable } from "../ledger-side.ts";
-import { IN_DIFFERENCE, type Links, PASSES } from "../match.ts";
-import { EVENT_NAMES, type StripeSide } from "../stripe-side.ts";
-import type { CorrectionAction, DifferenceClass, PackPrice, ReconcileOptions } from "../types.ts";
-
-/** The frame that time-dependent classes are decided in, in seconds since 1970. */
-export interface Frame {
-  readonly from: number;
-  readonly to: number;
-  /** What the Stripe files cover. */
-  readonly coveredTo: number;
-  /** Of the last thing that they know. */
-  readonly watermark: number;
-  /** A payment after this may still get its grant. */
-
-  readonly grantedBy: number;
-}
-
-/** Sums kept beside the differences, per currency: the bridge is checked with them. */
-export interface Sums {
-  readonly stripe: Map<number, { amount: number; count: number }>;
-  readonly ledger: Map<number, { amount: number; count: number }>;
-  readonly matched: Map<number, { amount: number; count: number }>;
-  readonly byClass: Map<string, { currency: number; class: DifferenceClass; amount: number; count: number }>;
-  readonly byPass: number[];
-}
+import { type Links, PASSES } from "../link/index.ts";
+import { IN_DIFFERENCE } from "../places.ts";
+import { EVENT_NAMES, REFUND, REFUND_FAILURE, type StripeSide } from "../stripe-table.ts";
+import type { DifferenceClass } from "../classes.ts";
+import type { CorrectionAction, ReconcileOptions } from "../types.ts";
+import { createBridge } from "./bridge.ts";
+import { createPackPrices } from "./packs.ts";
 
 export interface Draft {
   readonly class: DifferenceClass;
@@ -70,40 +53,23 @@ export function createFindings(
 ) {
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
-  const { stripeDisposition: stripePlace, ledgerDisposition: ledgerPlace } = links;
+  const { stripePlace, ledgerPlace } = links;
   const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
   const drafts: Draft[] = [];
-  const tally = (
-    map: Map<number, { amount: number; count: number }>,
-    currency: number,
-    amount: number,
-  ): void => {
-    const sum = map.get(currency);
-    if (sum) {
-      sum.amount += amount;
-      sum.count++;
-    } else map.set(currency, { amount, count: 1 });
-  };
-  const sums: Sums = {
-    stripe: new Map(),
-    ledger: new Map(),
-    matched: new Map(),
-    byClass: new Map(),
-    byPass: [0, 0, 0, 0, 0, 0, 0],
-  };
-  /** A line of the bridge: Stripe's side less the ledger's. */
-  const bridge = (name: DifferenceClass, currency: number, amount: number): void => {
-    const key = `${currency}/${name}`;
-    const sum = sums.byClass.get(key);
-    if (sum) {
-      sum.amount += amount;
-      sum.count++;
-    } else sums.byClass.set(key, { currency, class: name, amount, count: 1 });
-  };
+  /** Matches by pass. */
+  const byPass: number[] = PASSES.map(() => 0);
+  const bridge = createBridge(side.table, ledgerTable, frame);
+  const { isInPeriod, bookedFor: grantMoney } = bridge;
   const money = (amount: number, currency: number): string =>
-    formatMoney(amount, currencies.code(currency) || "xxx");
+    currency === 0 ? "an amount without a currency" : formatMoney(amount, currencies.code(currency));
+  /** What the ledger has for an entry: it need not have any. */
+  const bookedWords = (record: number): string =>
+    ledger.amount[record] < 0 ? "no amount" : money(ledger.amount[record], ledger.currency[record]);
+  const isReturn = (event: number): boolean =>
+    stripe.kind[event] === REFUND || stripe.kind[event] === REFUND_FAILURE;
   const eventKey = (event: number): string =>
     text(stripe.object[event]) ??
+    (isReturn(event) ? text(stripe.transaction[event]) : null) ??
     text(stripe.intent[event]) ??
     text(stripe.session[event]) ??
     text(stripe.transaction[event]) ??
@@ -111,17 +77,17 @@ export function createFindings(
   const grantKey = (record: number): string => `entry-${ledger.transaction[record]}`;
   const paymentOf = (event: number): string => `${EVENT_NAMES[stripe.kind[event]]} ${eventKey(event)}`;
   const granted = (record: number): number => ledger.tokens[record] + links.adjusted[record];
-  const grantMoney = (record: number): number => Math.max(0, ledger.amount[record]);
+  /** What a payment came to: all of the payments of one invoice together. */
+  const paidAmount = (event: number): number =>
+    links.partsOf.get(event)?.reduce((sum, part) => sum + stripe.amount[part], 0) ?? stripe.amount[event];
+  const partsOf = (event: number): readonly number[] => links.partsOf.get(event) ?? [event];
   /** Tokens of a grant that nothing has taken back yet. */
   const stillGranted = (record: number): number =>
     Math.max(0, granted(record) - links.reversed[record] - links.clawed[record]);
-  const paidInBridge = (event: number): void =>
-    tally(sums.stripe, stripe.currency[event], stripe.amount[event]);
-  const grantInBridge = (record: number): void =>
-    tally(sums.ledger, ledger.currency[record], grantMoney(record));
   const linkWords = (record: number, event: number): string =>
     `entry ${ledger.transaction[record]} ↔ ${eventKey(event)} by ${PASSES[links.claimPass[record]]}`;
-  const isInPeriod = (time: number): boolean => time >= frame.from && time < frame.to;
+  /** What came about after the period is none of its differences. */
+  const isJudged = (time: number): boolean => !(time >= frame.to);
 
   /** A difference about a row of Stripe's. */
   function aboutEvent(event: number, told: Told): void {
@@ -136,11 +102,10 @@ export function createFindings(
       ...told,
     });
   }
-  /** A grant whose money has no counterpart: off the bridge with it. `e` is the payment it is about, −1 for none. */
+  /** A grant whose money has no counterpart: off the bridge with it. `event` is the payment it is about, −1 for none. */
   function aboutGrant(record: number, event: number, told: Told): void {
     ledgerPlace[record] = IN_DIFFERENCE;
-    grantInBridge(record);
-    bridge(told.class, ledger.currency[record], -grantMoney(record));
+    bridge.pair(told.class, [], [record]);
     drafts.push({
       key: grantKey(record),
       event,
@@ -181,21 +146,22 @@ export function createFindings(
     stripePlace,
     ledgerPlace,
     drafts,
-    sums,
-    tally,
     bridge,
+    byPass,
     text,
     money,
+    bookedWords,
     eventKey,
     grantKey,
     paymentOf,
     granted,
     grantMoney,
+    paidAmount,
+    partsOf,
     stillGranted,
-    paidInBridge,
-    grantInBridge,
     linkWords,
     isInPeriod,
+    isJudged,
     aboutEvent,
     aboutGrant,
     reverseGrant,
@@ -207,48 +173,4 @@ export function createFindings(
     matchedRefunds: new Set<number>(),
     disputedRefunds: new Set<number>(),
   };
-}
-
-/** What packs cost and held at a time. */
-function createPackPrices(prices: readonly PackPrice[], interner: Interner, currencies: Currencies) {
-  type Dated = PackPrice & { readonly from: number };
-  const packs = new Map<string, Dated[]>();
-  for (const price of prices) {
-    const list = packs.get(price.pack_id) ?? [];
-    list.push({ ...price, from: parseTime(price.valid_from) });
-    packs.set(price.pack_id, list);
-  }
-  for (const list of packs.values()) list.sort((a, b) => a.from - b.from);
-  const at = (list: readonly Dated[], time: number): PackPrice | null => {
-    let found: PackPrice | null = null;
-    for (let i = 0; i < list.length; i++) {
-      const price = list[i];
-      if (price.from > time) break;
-      found = price;
-    }
-    return found;
-  };
-  const byKey = new Map<number, readonly Dated[]>();
-  const none: readonly Dated[] = [];
-  /** The pack whose id has this number, without making the id's text each time. */
-  function named(key: number, time: number): PackPrice | null {
-    if (key === 0) return null;
-    let list = byKey.get(key);
-    if (list === undefined) {
-      list = packs.get(interner.text(key)) ?? none;
-      byKey.set(key, list);
-    }
-    return at(list, time);
-  }
-  /** The only pack that cost so much then; null where there are several, or none. */
-  function costing(amount: number, currency: number, time: number): PackPrice | null {
-    const code = currencies.code(currency);
-    const fitting = [...packs.values()]
-      .map((list) => at(list, time))
-      .filter(
-        (price) => price !== null && price.price_minor === amount && price.currency.toLowerCase() === code,
-      );
-    return fitting.length === 1 ? (fitting[0] ?? null) : null;
-  }
-  return { named, costing };
 }

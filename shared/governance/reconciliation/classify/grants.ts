@@ -1,5 +1,7 @@
+import { isoTime } from "../cells.ts";
+import { firstOf } from "../columns.ts";
 import { GRANT, SUBSCRIPTION_GRANT } from "../ledger-side.ts";
-import { DUPLICATE, exclude, PENDING_ROW } from "../match.ts";
+import { DUPLICATE, exclude, IN_DIFFERENCE, PENDING_ROW } from "../places.ts";
 import { count, type Findings } from "./findings.ts";
 
 export type Grants = ReturnType<typeof grantClasses>;
@@ -19,10 +21,10 @@ export function grantClasses(findings: Findings) {
     linkWords,
     isInPeriod,
   } = findings;
-  const { aboutGrant, reverseGrant } = findings;
+  const { aboutGrant, reverseGrant, stillGranted, stripePlace } = findings;
   const isAnyPaymentTold = side.has.payments || side.has.cash;
 
-  /** `e`: a payment that failed; −1 where there is none at all. */
+  /** `event`: a payment that failed; −1 where there is none at all. */
   function grantedNotPaid(record: number, event: number): void {
     reverseGrant(
       record,
@@ -30,17 +32,38 @@ export function grantClasses(findings: Findings) {
       {
         class: "GRANTED_NOT_PAID",
         trail: [
-          event >= 0
+          event >= 0 && links.claim[record] === event
             ? linkWords(record, event)
-            : "no payment by charge, payment intent, checkout session, order or invoice",
+            : event >= 0
+              ? `entry ${ledger.transaction[record]} by charge id`
+              : "no payment by charge, payment intent, checkout session, order or invoice",
         ],
         explanation:
           event >= 0
-            ? `${count(granted(record))} tokens were granted, but the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"}).`
+            ? `${count(granted(record))} tokens were granted, but ${failureWords(event)}.`
             : `${count(granted(record))} tokens were granted, but Stripe's files have no payment for them${ledger.created[record] > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
       },
       (back) => `Take back ${back} tokens, or reclassify the lot as promotional.`,
     );
+  }
+
+  /** A payment that failed after it was booked, and is not in the files itself: its grants are to be gone. */
+  function takeLooseFailure(event: number): void {
+    stripePlace[event] = exclude(isInPeriod(stripe.created[event]) ? "not_paid" : "outside_period");
+    if (!isInPeriod(stripe.created[event]) || stripe.charge[event] === 0) return;
+    const index = links.grantsByCharge();
+    for (let record = firstOf(index, stripe.charge[event]); record >= 0; record = index.next[record]) {
+      if (links.void[record] || ledgerPlace[record] !== PENDING_ROW || stillGranted(record) === 0) continue;
+      stripePlace[event] = IN_DIFFERENCE;
+      links.failedAt[event] = stripe.created[event];
+      grantedNotPaid(record, event);
+    }
+  }
+
+  function failureWords(event: number): string {
+    return links.failedAt[event] === links.failedAt[event]
+      ? `the payment failed after it was booked, on ${isoTime(links.failedAt[event])?.slice(0, 10)}`
+      : `the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"})`;
   }
 
   /** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
@@ -103,11 +126,10 @@ export function grantClasses(findings: Findings) {
             "Granted after the Stripe files end, or within the lag of Stripe's reports; nothing can be said about its payment yet.",
           action: "carry_forward",
           words: "Carry forward, or bring an export that covers it.",
-          blocks: false,
         });
       else grantedNotPaid(record, -1);
     }
   }
 
-  return { grantedNotPaid, judgeUnclaimed };
+  return { grantedNotPaid, takeLooseFailure, judgeUnclaimed };
 }

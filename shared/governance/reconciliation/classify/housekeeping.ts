@@ -9,30 +9,38 @@ import {
   RELEASE,
   RESTORATION,
 } from "../ledger-side.ts";
-import { exclude, IN_DIFFERENCE, MATCHED, PENDING_ROW } from "../match.ts";
-import { CHARGE, FEE, NOT_PAID, OTHER, PAYOUT, PENDING, UNCAPTURED, UNKNOWN } from "../stripe-side.ts";
+import { exclude, IN_DIFFERENCE, MATCHED, PENDING_ROW } from "../places.ts";
+import { CHARGE, FEE, NOT_PAID, OTHER, PAYOUT, PENDING, UNCAPTURED, UNKNOWN } from "../stripe-table.ts";
 import type { Findings } from "./findings.ts";
 
 /** Rows of Stripe's that say nothing about tokens. Answers those whose own arithmetic is off, whatever else they are. */
 export function setAside(findings: Findings): ReadonlySet<number> {
   const { side, links, currencies, stripe, stripePlace, text, money, eventKey, paymentOf, aboutEvent } =
     findings;
+  const { isInPeriod, isJudged } = findings;
   const feeRows = new Set<number>();
-  for (const event of new Set(links.conflicts))
+  for (const event of new Set(links.conflicts)) {
+    if (!isJudged(stripe.created[event])) {
+      stripePlace[event] = exclude("outside_period");
+      continue;
+    }
     aboutEvent(event, {
       class: "ORPHAN",
       key: `${eventKey(event)}-${stripe.amount[event]}-${currencies.code(stripe.currency[event])}`,
       amount: stripe.amount[event],
       occurred: stripe.created[event],
-      trail: [`${eventKey(event)} stands twice in one file, with different amounts`],
+      trail: [`${eventKey(event)} is twice in one file, with different amounts`],
       explanation: `Two rows of one file claim the id ${eventKey(event)} and disagree. The other row was used.`,
       action: "investigate",
       words: "Export the file again; if both rows come back, ask Stripe.",
     });
+  }
   for (let event = 0; event < side.table.length; event++) {
     if (links.cashCounts[event] === 1) checkRow(event);
     if (stripePlace[event] !== PENDING_ROW) continue;
     if (stripe.foreign[event]) stripePlace[event] = exclude("other_account");
+    else if ((stripe.test[event] || stripe.kind[event] === UNKNOWN) && !isJudged(stripe.created[event]))
+      stripePlace[event] = exclude("outside_period");
     else if (stripe.test[event]) testMode(event);
     else
       switch (stripe.kind[event]) {
@@ -60,7 +68,7 @@ export function setAside(findings: Findings): ReadonlySet<number> {
 
   function checkRow(event: number): void {
     const off = stripe.cash[event] - stripe.fee[event] - stripe.net[event];
-    if (off === 0) return;
+    if (off === 0 || !isInPeriod(stripe.created[event])) return;
     const currency = stripe.cashCurrency[event];
     if (stripePlace[event] === PENDING_ROW || stripePlace[event] === MATCHED) feeRows.add(event);
     aboutEvent(event, {
@@ -149,7 +157,7 @@ export function placeFollowers(findings: Findings): void {
       tokens: ledger.tokens[record],
       occurred: ledger.created[record],
       trail: ["no grant by lot or charge"],
-      explanation: `A ledger entry (${RECORD_TYPES[ledger.type[record]]}) that belongs to no grant the ledger gave.`,
+      explanation: `A ledger entry (${RECORD_TYPES[ledger.type[record]]}) that belongs to no grant of the ledger's.`,
       action: "investigate",
       words: "Look the entry up in the ledger.",
     });

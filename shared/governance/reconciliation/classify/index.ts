@@ -1,20 +1,28 @@
-import { IN_DIFFERENCE, PENDING_ROW } from "../match.ts";
-import { DISPUTE, DISPUTE_REVERSAL, REFUND, REFUND_FAILURE } from "../stripe-side.ts";
+import { exclude, IN_DIFFERENCE, PENDING_ROW } from "../places.ts";
+import {
+  CHARGE_FAILURE,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  PARTIAL_CAPTURE,
+  REFUND,
+  REFUND_FAILURE,
+} from "../stripe-table.ts";
 import type { Difference } from "../types.ts";
+import type { Sums } from "./bridge.ts";
 import { writeDifferences } from "./differences.ts";
 import { disputeClasses } from "./disputes.ts";
-import { createFindings, type Sums } from "./findings.ts";
+import { createFindings } from "./findings.ts";
 import { grantClasses } from "./grants.ts";
 import { placeFollowers, setAside } from "./housekeeping.ts";
 import { classifyPayments } from "./payments.ts";
 import { refundClasses } from "./refunds.ts";
 import { suggest } from "./suggest.ts";
 
-export type { Frame, Sums } from "./findings.ts";
-
 export interface Classified {
   readonly differences: Difference[];
   readonly sums: Sums;
+  /** Matches by pass. */
+  readonly byPass: readonly number[];
 }
 
 /** Gives every row of both sides its place: matched, in a difference of one class, or excluded with a reason. */
@@ -30,18 +38,18 @@ export function classify(...sides: Parameters<typeof createFindings>): Classifie
   for (let event = 0; event < side.table.length; event++) {
     if (stripePlace[event] !== PENDING_ROW) continue;
     const kind = stripe.kind[event];
-    const isRefund = kind === REFUND || kind === REFUND_FAILURE;
-    if (!isRefund && kind !== DISPUTE && kind !== DISPUTE_REVERSAL) continue;
     const charge = links.chargeOf[event];
     // Judged with its charge, and goes where the charge went.
     if (charge >= 0) stripePlace[event] = stripePlace[charge];
-    else if (isRefund) refunds.takeLoose(event);
-    else disputes.takeLoose(event);
+    else if (kind === REFUND || kind === REFUND_FAILURE) refunds.takeLoose(event);
+    else if (kind === DISPUTE || kind === DISPUTE_REVERSAL) disputes.takeLoose(event);
+    else if (kind === CHARGE_FAILURE) grants.takeLooseFailure(event);
+    else if (kind === PARTIAL_CAPTURE) stripePlace[event] = exclude("other_movement");
   }
   refunds.judgeLoose();
   grants.judgeUnclaimed();
   placeFollowers(findings);
   for (const event of feeRows) if (stripePlace[event] !== PENDING_ROW) stripePlace[event] = IN_DIFFERENCE;
   suggest(findings);
-  return { differences: writeDifferences(findings), sums: findings.sums };
+  return { differences: writeDifferences(findings), sums: findings.bridge.sums, byPass: findings.byPass };
 }

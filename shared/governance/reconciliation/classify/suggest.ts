@@ -1,4 +1,4 @@
-import { CHARGE } from "../stripe-side.ts";
+import { CHARGE } from "../stripe-table.ts";
 import type { Draft, Findings } from "./findings.ts";
 
 const HOUR = 3600;

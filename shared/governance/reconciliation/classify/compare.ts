@@ -1,0 +1,214 @@
+import { SUBSCRIPTION_GRANT } from "../ledger-side.ts";
+import { paidFor, paidForAll } from "../link/passes.ts";
+import { IN_DIFFERENCE, MATCHED } from "../places.ts";
+import type { PackPrice } from "../types.ts";
+import { count, type Findings, type Told } from "./findings.ts";
+
+/** A payment against the grants that belong to it: money, price at the time, tokens. */
+export function createComparison(findings: Findings) {
+  const { links, currencies, stripe, ledger, stripePlace, ledgerPlace, bridge, byPass, packs } = findings;
+  const { money, eventKey, grantKey, granted, linkWords, paidAmount, partsOf, aboutEvent } = findings;
+
+  /** One payment, one grant. */
+  function compare(event: number, record: number): void {
+    ledgerPlace[record] = MATCHED;
+    const paid = paidAmount(event);
+    const currency = stripe.currency[event];
+    const mispriced = mispricedPack(event, record);
+    if (paidFor(ledger, record) !== paid || ledger.currency[record] !== currency || mispriced !== null) {
+      moneyDiffers(event, record, mispriced);
+      return;
+    }
+    bridge.pair(null, partsOf(event), [record]);
+    if (!quantityDiffers(event, record)) byPass[links.claimPass[record]]++;
+  }
+
+  /** One payment, several grants: lines of one invoice, or of one order. */
+  function compareSum(event: number, records: readonly number[]): void {
+    const paid = paidAmount(event);
+    const booked = paidForAll(ledger, records);
+    const [first] = records;
+    const isSameCurrency = records.every((record) => ledger.currency[record] === stripe.currency[event]);
+    if (booked === paid && isSameCurrency) {
+      byPass[6] += records.length;
+      bridge.pair(null, partsOf(event), records);
+      for (const record of records) {
+        ledgerPlace[record] = MATCHED;
+        quantityDiffers(event, record);
+      }
+      return;
+    }
+    stripePlace[event] = IN_DIFFERENCE;
+    for (const record of records) ledgerPlace[record] = IN_DIFFERENCE;
+    const name = isSameCurrency ? "AMOUNT_MISMATCH" : "CURRENCY_MISMATCH";
+    bridge.pair(name, partsOf(event), records);
+    aboutEvent(event, {
+      class: name,
+      record: first,
+      amount: isSameCurrency ? paid - booked : paid,
+      trail: records.map((record) => linkWords(record, event)),
+      explanation: isSameCurrency
+        ? `Paid ${money(paid, stripe.currency[event])}, but the ledger has ${money(booked, ledger.currency[first])} for it, in ${records.length} grants.`
+        : `Paid ${money(paid, stripe.currency[event])}, but the ledger has ${records.length} grants for it in other currencies.`,
+      action: "investigate",
+      words: "Find out which of the grants is off; then relabel it, or refund the rest in Stripe.",
+    });
+  }
+
+  /** The pack's price at the time, where the payment's is another and nothing else explains it. */
+  function mispricedPack(event: number, record: number): PackPrice | null {
+    if (links.relabelled[record] || stripe.settledOnly[event] === 1) return null;
+    const pack = packs.named(ledger.pack[record], stripe.created[event]);
+    const isSameCurrency = pack?.currency.toLowerCase() === currencies.code(stripe.currency[event]);
+    if (pack === null || !isSameCurrency) return null;
+    // Tax comes on top of the price, and a promotion code takes off it: the ledger knows what the tokens came to.
+    if (ledger.paid[record] > 0) return null;
+    return pack.price_minor === paidAmount(event) ? null : pack;
+  }
+
+  /** Currency, amount, price at the time: the first that is off is the class. */
+  function moneyDiffers(event: number, record: number, mispriced: PackPrice | null): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const booked = paidFor(ledger, record);
+    const relabel = `elabel entry ${ledger.transaction[record]} as ${money(amount, currency)}`;
+    if (booked >= 0 && ledger.currency[record] !== currency) currencyDiffers(event, record, relabel);
+    else if (booked >= 0 && booked !== amount) amountDiffers(event, record, relabel);
+    else if (mispriced !== null)
+      amountMismatch(
+        event,
+        record,
+        amount - mispriced.price_minor,
+        `Paid ${money(amount, currency)}, but pack ${mispriced.pack_id} cost ${money(mispriced.price_minor, currency)} then.`,
+        "Find out why (a voucher, an old price); accept it by relabelling, or settle the rest in Stripe.",
+      );
+    else
+      amountMismatch(
+        event,
+        record,
+        amount,
+        `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
+        `R${relabel}.`,
+      );
+  }
+
+  function different(event: number, record: number, told: Omit<Told, "trail">): void {
+    ledgerPlace[record] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
+    bridge.pair(told.class, partsOf(event), [record]);
+    aboutEvent(event, { record, trail: [linkWords(record, event)], ...told });
+  }
+
+  function rounded(event: number, record: number, off: number, currency: number, explanation: string): void {
+    different(event, record, {
+      class: "FX_ROUNDING",
+      amount: off,
+      currency,
+      explanation,
+      action: "list",
+      words: "Nothing to book.",
+    });
+  }
+
+  function amountMismatch(
+    event: number,
+    record: number,
+    off: number,
+    explanation: string,
+    words: string,
+  ): void {
+    different(event, record, {
+      class: "AMOUNT_MISMATCH",
+      amount: off,
+      explanation,
+      action: "relabel",
+      words,
+      correctionAmount: paidAmount(event),
+      correctionCurrency: stripe.currency[event],
+    });
+  }
+
+  function currencyDiffers(event: number, record: number, relabel: string): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const ledgerCurrency = ledger.currency[record];
+    const booked = paidFor(ledger, record);
+    const isSettled = stripe.cashCurrency[event] === ledgerCurrency && stripe.cash[event] !== 0;
+    const off = Math.abs(stripe.cash[event]) - booked;
+    const isSettledOnly = stripe.settledOnly[event] === 1;
+    if (isSettled && Math.abs(off) <= 1) {
+      rounded(
+        event,
+        record,
+        off,
+        ledgerCurrency,
+        `Paid as ${money(amount, currency)}, booked as settled, ${money(booked, ledgerCurrency)}${off === 0 ? "" : `: ${money(off, ledgerCurrency)} of rounding in the conversion`}.`,
+      );
+      return;
+    }
+    different(event, record, {
+      class: "CURRENCY_MISMATCH",
+      amount,
+      explanation: isSettledOnly
+        ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(booked, ledgerCurrency)}; what the customer paid is not in this export.`
+        : `Paid ${money(amount, currency)}, but the ledger has ${money(booked, ledgerCurrency)}.`,
+      action: isSettledOnly ? "investigate" : "relabel",
+      words: isSettledOnly
+        ? "Export with the column Customer Facing Amount, or add the Payments export."
+        : `R${relabel}.`,
+      correctionAmount: amount,
+      correctionCurrency: currency,
+    });
+  }
+
+  function amountDiffers(event: number, record: number, relabel: string): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const booked = paidFor(ledger, record);
+    const isConverted =
+      stripe.cashCurrency[event] !== currency &&
+      stripe.cashCurrency[event] !== 0 &&
+      stripe.settledOnly[event] === 0;
+    if (isConverted && Math.abs(amount - booked) === 1)
+      rounded(
+        event,
+        record,
+        amount - booked,
+        currency,
+        `One minor unit of rounding in a conversion: paid ${money(amount, currency)}, booked ${money(booked, currency)}.`,
+      );
+    else
+      amountMismatch(
+        event,
+        record,
+        amount - booked,
+        `Paid ${money(amount, currency)}, but the ledger has ${money(booked, currency)} for it.`,
+        `Find out why; then r${relabel}, or refund the rest in Stripe.`,
+      );
+  }
+
+  /** Tokens granted against the pack's, where the catalogue knows it. */
+  function quantityDiffers(event: number, record: number): boolean {
+    const pack = packs.named(ledger.pack[record], stripe.created[event]);
+    if (!pack || ledger.kind[record] === SUBSCRIPTION_GRANT || pack.tokens === granted(record)) return false;
+    ledgerPlace[record] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
+    const off = granted(record) - pack.tokens;
+    const isOneOfSeveral = links.claims.next[links.claims.first[event]] >= 0;
+    aboutEvent(event, {
+      class: "TOKEN_QTY_MISMATCH",
+      key: `${eventKey(event)}${isOneOfSeveral ? `-${grantKey(record)}` : ""}`,
+      record,
+      tokens: off,
+      occurred: ledger.created[record],
+      trail: [linkWords(record, event)],
+      explanation: `Pack ${pack.pack_id} has ${count(pack.tokens)} tokens, but ${count(granted(record))} were granted.`,
+      action: "adjust",
+      words: off > 0 ? `Take back ${count(off)} tokens.` : `Grant the missing ${count(-off)} tokens.`,
+      correctionTokens: -off,
+    });
+    return true;
+  }
+
+  return { compare, compareSum };
+}

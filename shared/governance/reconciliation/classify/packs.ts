@@ -1,0 +1,54 @@
+import { type Currencies, parseTime } from "../cells.ts";
+import type { Interner } from "../interner.ts";
+import type { PackPrice } from "../types.ts";
+
+type Dated = PackPrice & { readonly from: number };
+
+/** What packs cost and held at a time. */
+export function createPackPrices(prices: readonly PackPrice[], interner: Interner, currencies: Currencies) {
+  const packs = new Map<string, Dated[]>();
+  for (const price of prices) {
+    const list = packs.get(price.pack_id) ?? [];
+    list.push({ ...price, from: parseTime(price.valid_from) });
+    packs.set(price.pack_id, list);
+  }
+  for (const list of packs.values()) list.sort((a, b) => a.from - b.from);
+  function at(list: readonly Dated[], time: number): PackPrice | null {
+    let found: PackPrice | null = null;
+    for (const price of list) {
+      if (price.from > time) break;
+      found = price;
+    }
+    return found;
+  }
+  const byKey = new Map<number, readonly Dated[]>();
+  /** The pack whose id has this number, without making the id's text each time. */
+  function named(key: number, time: number): PackPrice | null {
+    if (key === 0) return null;
+    let list = byKey.get(key);
+    if (list === undefined) {
+      list = packs.get(interner.text(key)) ?? [];
+      byKey.set(key, list);
+    }
+    return at(list, time);
+  }
+  /** The packs that cost so much then. */
+  function costing(amount: number, currency: number, time: number): readonly PackPrice[] {
+    const code = currencies.code(currency);
+    return [...packs.values()].flatMap((list) => {
+      const price = at(list, time);
+      return price !== null && price.price_minor === amount && price.currency.toLowerCase() === code
+        ? [price]
+        : [];
+    });
+  }
+  /** The only pack that holds so many tokens then; null where there are several, or none. */
+  function holding(tokens: number, time: number): PackPrice | null {
+    const fitting = [...packs.values()].flatMap((list) => {
+      const price = at(list, time);
+      return price?.tokens === tokens ? [price] : [];
+    });
+    return fitting.length === 1 ? (fitting[0] ?? null) : null;
+  }
+  return { named, costing, holding };
+}

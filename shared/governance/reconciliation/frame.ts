@@ -1,0 +1,123 @@
+import { isoTime, parseTime } from "./cells.ts";
+import { BadInput } from "./problem.ts";
+import type { StripeSide } from "./stripe-table.ts";
+import type { InputProblem, ReconcileOptions } from "./types.ts";
+
+const HOUR = 3600;
+
+/** The times that a run is decided in, in seconds since 1970. */
+export interface Frame {
+  /** The period, `to` excluded. What came about later is not judged in it; it can only settle what is open. */
+  readonly from: number;
+  readonly to: number;
+  /** What the Stripe files cover. */
+  readonly coveredTo: number;
+  /** Of the last thing that they know. */
+  readonly watermark: number;
+  /** A payment after this may still get its grant. */
+  readonly grantedBy: number;
+}
+
+const problem = (code: string, file: string, message: string): InputProblem => ({
+  code,
+  file,
+  row: null,
+  column: null,
+  message,
+});
+
+/** A time of the options; NaN where it is not given. */
+function optionTime(
+  options: ReconcileOptions,
+  name: "data_from" | "data_through" | "ledger_through",
+): number {
+  const text = options[name];
+  if (text === undefined || text === "") return Number.NaN;
+  const time = parseTime(text);
+  if (time !== time) throw new BadInput(problem(`bad_${name}`, "", `"${text}" is not a time.`));
+  return time;
+}
+
+/** What the files cover, and how far it falls short of the period. */
+export function makeFrame(
+  side: StripeSide,
+  from: number,
+  to: number,
+  options: ReconcileOptions,
+  warn: (problem: InputProblem) => void,
+): Frame {
+  const window = coveredWindow(side);
+  const through = optionTime(options, "data_through");
+  const ledgerThrough = optionTime(options, "ledger_through");
+  // A Dashboard export knows all until it was made; Stripe's reports lag, and one of them makes the whole look younger.
+  // Whoever chose period and exports is taken at their word for the rest, and warned where the rows do not reach.
+  const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
+  const known = isReport ? window.last - (options.report_lag_hours ?? 12) * HOUR : window.last;
+  warnOfGaps(side, { from, to }, window, through, optionTime(options, "data_from"), warn);
+  return {
+    from,
+    to,
+    coveredTo: through === through ? through : isReport ? known : to,
+    watermark: through === through ? through : known,
+    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - (options.grace_hours ?? 1) * HOUR,
+  };
+}
+
+/** The first and the last row of the files that tell of payments. */
+function coveredWindow(side: StripeSide): { readonly first: number; readonly last: number } {
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  for (const file of side.files) {
+    if (file.kind === "disputes" || file.window === null) continue;
+    first = Math.min(first, parseTime(file.window.from));
+    last = Math.max(last, parseTime(file.window.to));
+  }
+  return { first, last };
+}
+
+function warnOfGaps(
+  side: StripeSide,
+  { from, to }: { readonly from: number; readonly to: number },
+  { first, last }: ReturnType<typeof coveredWindow>,
+  through: number,
+  since: number,
+  warn: (problem: InputProblem) => void,
+): void {
+  const names = side.files.map((file) => file.name).join(", ");
+  if (last === Number.NEGATIVE_INFINITY) {
+    warn(
+      problem(
+        "no_payments",
+        names,
+        "No file tells about payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
+      ),
+    );
+    return;
+  }
+  if (last < from || first >= to) {
+    warn(
+      problem(
+        "period_not_covered",
+        names,
+        `The files have no rows in the period; they reach from ${isoTime(first)} to ${isoTime(last)}. Export them again for the period.`,
+      ),
+    );
+    return;
+  }
+  if (first > from + 24 * HOUR && !(since <= from))
+    warn(
+      problem(
+        "starts_late",
+        names,
+        `The first row is of ${isoTime(first)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
+      ),
+    );
+  if (last < to - 24 * HOUR && !(through >= to))
+    warn(
+      problem(
+        "ends_early",
+        names,
+        `The last row is of ${isoTime(last)}, the period ends ${isoTime(to)}. What lies after is not known from these files.`,
+      ),
+    );
+}
