@@ -20,7 +20,7 @@ import {
   type RollForwardLine,
   stripeApiFiles,
 } from "../shared/governance/reconciliation/index.ts";
-import { formatMoney } from "../shared/governance/money/index.ts";
+import { summary } from "./reconcile-summary.ts";
 import { readChunks } from "../electron/main/console/finance/read-chunks.ts";
 import {
   openStripeCache,
@@ -330,22 +330,6 @@ const place = ({ file, row, column }: InputProblem): string =>
   [file, row === null ? "" : `row ${row}`, column === null ? "" : `column ${column}`]
     .filter(Boolean)
     .join(", ");
-
-function summary(report: Report): string {
-  const lines = [
-    `Period ${report.period.from} – ${report.period.to}: ${report.tied_out ? "tied out" : "differences"}.`,
-    `Stripe: ${report.stripe_rows.rows} rows, ${report.stripe_rows.matched} matched. Ledger: ${report.ledger_rows.rows} records, ${report.ledger_rows.matched} matched.`,
-    ...report.bridge.map(
-      (b) =>
-        `${b.currency.toUpperCase()}: Stripe ${formatMoney(b.stripe_gross_minor, b.currency)}, ledger ${formatMoney(b.ledger_minor, b.currency)}, unexplained ${formatMoney(b.unexplained_minor, b.currency)}.`,
-    ),
-    ...report.classes.map(
-      (c) =>
-        `  ${c.class}: ${c.count}${c.blocks ? "" : " (listed)"}${c.at_stake.map((s) => `, ${formatMoney(s.amount_minor, s.currency)}`).join("")}${c.tokens_at_stake ? `, ${c.tokens_at_stake} tokens` : ""}`,
-    ),
-  ];
-  return `${lines.join("\n")}\n`;
-}
 
 async function writeReport(report: Report, outDir: string): Promise<void> {
   mkdirSync(outDir, { recursive: true });
