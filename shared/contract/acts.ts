@@ -32,12 +32,17 @@ interface Description<Operation extends string, Subject extends SubjectName, Fie
   /** The fields of the record that it sets, and to what: the screen shows it before the project has answered. */
   readonly changes: Readonly<Record<string, (fields: z.output<z.ZodObject<Fields>>) => unknown>>;
   /**
-   * How another person's change is noticed. `changed_fields`: the outbox compares what the act sets with what the
-   * operator saw. `version`: the function refuses another version than the one seen. `none`: the first one stays.
+   * How another person's change is noticed. `version`: the function refuses another version than the one seen.
+   * `none`: the first one stays.
    */
-  readonly conflict: "changed_fields" | "version" | "none";
-  /** For `version`: the parameters, based on the record as it is now. */
+  readonly conflict: "version" | "none";
+  /** For `version`: the parameters that follow from the record, for the record as it is now. */
   readonly rebase?: (parameters: Seen, theirs: Seen) => Seen;
+  /**
+   * True where a change of fields that the act does not set is no conflict: it is sent again for the newer version.
+   * False where the act writes the whole record.
+   */
+  readonly mergesOtherChanges?: boolean;
   /** Refuses what can be seen to be wrong before anything is kept. */
   readonly check?: (fields: z.output<z.ZodObject<Fields>>, now: Date) => Failure | null;
   /** Whether a person is offered it, for a record as it is. */
@@ -74,7 +79,7 @@ interface Description<Operation extends string, Subject extends SubjectName, Fie
 type InputOf<Subject extends SubjectName, Fields extends z.ZodRawShape> = z.ZodObject<
   { command_id: typeof commandId } & {
     [Field in (typeof subjects)[Subject]["field"]]: (typeof subjects)[Subject]["schema"];
-  } & Fields,
+  } & { expected_version: z.ZodOptional<z.ZodNullable<typeof whole>> } & Fields,
   z.core.$strict
 >;
 
@@ -82,9 +87,19 @@ function act<const Operation extends string, Subject extends SubjectName, Fields
   description: Description<Operation, Subject, Fields>,
 ) {
   const { field, schema } = subjects[description.subject];
-  const input = z.object({ command_id: commandId, [field]: schema, ...description.fields }).strict();
+  const version = description.conflict === "version" ? { expected_version: whole.nullish() } : {};
+  const input = z
+    .object({ command_id: commandId, [field]: schema, ...version, ...description.fields })
+    .strict();
   return { ...description, input: input as unknown as InputOf<Subject, Fields> };
 }
+
+/** Acts on a user are made on the account's version; what others changed of other fields is no conflict. */
+const onAccount = {
+  conflict: "version",
+  mergesOtherChanges: true,
+  rebase: (_parameters: Seen, theirs: Seen) => ({ p_expected_version: theirs["version"] }),
+} as const;
 
 /** Every act. The key is the name the outbox keeps. */
 export const acts = {
@@ -95,7 +110,7 @@ export const acts = {
     rpc: "flag_user",
     parameters: (fields) => ({ p_reason: fields.reason }),
     changes: { is_flagged: () => true, flag_reason: ({ reason: why }) => why },
-    conflict: "changed_fields",
+    ...onAccount,
     isOffered: () => true,
     words: {
       button: "Flag",
@@ -107,6 +122,34 @@ export const acts = {
       hint: "Kept in the audit.",
       reasons: ["Unusual use", "Possible account sharing", "Asked by finance"],
     },
+    undo: (before) =>
+      before["is_flagged"] === true
+        ? { act: "flag_user", fields: { reason: before["flag_reason"] ?? "Undo of the flag just set" } }
+        : { act: "unflag_user", fields: { reason: "Undo of the flag just set" } },
+  }),
+  unflag_user: act({
+    operation: "users.unflag",
+    subject: "user",
+    fields: { reason },
+    rpc: "unflag_user",
+    parameters: (fields) => ({ p_reason: fields.reason }),
+    changes: { is_flagged: () => false, flag_reason: () => null },
+    ...onAccount,
+    isOffered: (account) => account["is_flagged"] === true,
+    words: {
+      button: "Clear flag",
+      title: "Clear the flag",
+      key: "x",
+      summary: (user) => `Clear the flag of ${user}`,
+      done: (user) => `Cleared the flag of ${user}`,
+      failed: () => "Flag not cleared",
+      hint: "Kept in the audit.",
+      reasons: ["Reviewed: in order", "Flagged by mistake", "Talked with the user"],
+    },
+    undo: (before) => ({
+      act: "flag_user",
+      fields: { reason: before["flag_reason"] ?? "Undo of the cleared flag" },
+    }),
   }),
   block_user: act({
     operation: "users.block",
@@ -118,8 +161,9 @@ export const acts = {
       is_blocked: () => true,
       block_reason: ({ reason: why }) => why,
       blocked_until: ({ until }) => until,
+      block_source: () => "operator",
     },
-    conflict: "changed_fields",
+    ...onAccount,
     check: (fields, now) =>
       fields.until !== null && !(Date.parse(fields.until) > now.getTime())
         ? {
@@ -129,7 +173,8 @@ export const acts = {
             details: null,
           }
         : null,
-    isOffered: (account) => account["is_blocked"] !== true,
+    // A rule's block ends soon: an operator may block for longer.
+    isOffered: (account) => account["block_source"] !== "operator",
     words: {
       button: "Block",
       title: "Block",
@@ -142,7 +187,11 @@ export const acts = {
       reasons: ["Spam", "Automated use", "Abuse of the service", "Payment disputed"],
       isDangerous: true,
     },
-    undo: () => ({ act: "unblock_user", fields: { reason: "Undo of the block just made" } }),
+    undo: (before, _after, now) =>
+      standingBlock(before, now) ?? {
+        act: "unblock_user",
+        fields: { reason: "Undo of the block just made" },
+      },
   }),
   unblock_user: act({
     operation: "users.unblock",
@@ -150,8 +199,13 @@ export const acts = {
     fields: { reason },
     rpc: "unblock_user",
     parameters: (fields) => ({ p_reason: fields.reason }),
-    changes: { is_blocked: () => false, block_reason: () => null, blocked_until: () => null },
-    conflict: "changed_fields",
+    changes: {
+      is_blocked: () => false,
+      block_reason: () => null,
+      blocked_until: () => null,
+      block_source: () => null,
+    },
+    ...onAccount,
     isOffered: (account) => account["is_blocked"] === true,
     words: {
       button: "Unblock",
@@ -163,25 +217,14 @@ export const acts = {
       hint: "Kept in the audit.",
       reasons: ["Resolved with the user", "Blocked by mistake", "Payment received"],
     },
-    undo: (before, _after, now) => {
-      const until = (before["blocked_until"] ?? null) as string | null;
-      if (before["is_blocked"] !== true || (until !== null && Date.parse(until) <= now.getTime()))
-        return null;
-      return {
-        act: "block_user",
-        fields: { reason: before["block_reason"] ?? "Undo of the unblock just made", until },
-      };
-    },
+    undo: (before, _after, now) => standingBlock(before, now),
   }),
   set_rule_mode: act({
     operation: "rules.set_mode",
     subject: "rule",
-    fields: { mode: ruleMode, expected_version: whole },
+    fields: { mode: ruleMode },
     rpc: "save_rule",
-    parameters: ({ mode, expected_version: version }, seen) => ({
-      p_rule: ruleDefinition({ ...seen, mode }),
-      p_expected_version: version,
-    }),
+    parameters: ({ mode }, seen) => ({ p_rule: ruleDefinition({ ...seen, mode }) }),
     changes: { mode: ({ mode }) => mode, is_active: ({ mode }) => mode !== "off" },
     conflict: "version",
     // The mode is set on the rule as somebody else left it.
@@ -197,10 +240,7 @@ export const acts = {
       done: (rule, { mode }) => `${rule} is now ${modeWords[mode]}`,
       failed: (rule) => `${rule} was not switched`,
     },
-    undo: (before, after) => ({
-      act: "set_rule_mode",
-      fields: { mode: before["mode"], expected_version: after["version"] },
-    }),
+    undo: (before) => ({ act: "set_rule_mode", fields: { mode: before["mode"] } }),
   }),
   acknowledge_alert: act({
     operation: "alerts.acknowledge",
@@ -250,6 +290,13 @@ export function actOperations<Subject extends SubjectName, Output extends z.ZodT
       output: Output;
     };
   };
+}
+
+/** The block that a record had and that would still be in force, as the act that makes it; a rule's as an operator's. */
+function standingBlock(before: Seen, now: Date): { readonly act: string; readonly fields: Seen } | null {
+  const until = (before["blocked_until"] ?? null) as string | null;
+  if (before["is_blocked"] !== true || (until !== null && Date.parse(until) <= now.getTime())) return null;
+  return { act: "block_user", fields: { reason: before["block_reason"] ?? "Block put back", until } };
 }
 
 const modeWords = { enforce: "enforced", shadow: "shadow", off: "off" } as const;

@@ -35,16 +35,47 @@ export const accountState = z.looseObject({
   is_flagged: z.boolean(),
   flag_reason: z.string().nullable(),
   flagged_at: instant.nullable(),
+  flagged_by: z.string().nullish(),
+  /** Whether calls are stopped now, by an operator or by a rule. */
   is_blocked: z.boolean(),
+  /** Who stops them; `operator` where both do. null: nobody. */
+  block_source: z.enum(["operator", "rule"]).nullable(),
   block_reason: z.string().nullable(),
-  /** null while blocked: until someone unblocks. */
+  /** When the last block ends; null while blocked: until someone unblocks. */
   blocked_until: instant.nullable(),
+  /** The operator; null for a rule. */
   blocked_by: z.string().nullable(),
+  /** The rule whose block is in force, alone or beside an operator's, until when, and why. */
+  block_rule: z.string().nullable(),
+  rule_blocked_until: instant.nullable(),
+  rule_block_reason: z.string().nullable(),
   created_at: instant,
   /** Goes up with each operator's change; an intent carries the one it was based on. */
   version: whole,
 });
 export type AccountState = z.infer<typeof accountState>;
+
+/** A kept account as it is at a later moment: a block that has ended since is none. */
+export function accountAt<Account extends Pick<AccountState, "is_blocked" | "blocked_until">>(
+  account: Account,
+  at: Date,
+): Account {
+  const isOver =
+    account.is_blocked && account.blocked_until !== null && Date.parse(account.blocked_until) <= at.getTime();
+  return isOver
+    ? {
+        ...account,
+        is_blocked: false,
+        block_source: null,
+        block_reason: null,
+        blocked_until: null,
+        blocked_by: null,
+        block_rule: null,
+        rule_blocked_until: null,
+        rule_block_reason: null,
+      }
+    : account;
+}
 
 /** A row of the user table. */
 export const accountRow = accountState.extend({

@@ -1963,6 +1963,44 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
+-- No search_path, so that it is inlined: built-in functions alone.
+create function governance.blocked_until(a governance.accounts) returns timestamptz
+  language sql stable as $$
+  select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
+    a.rule_blocked_until)
+$$;
+comment on function governance.blocked_until(governance.accounts) is
+  'Until when calls of an account are stopped, by an operator or by a rule: infinity until somebody unblocks, null '
+  'where nothing ever blocked it. An account is blocked while this is after now.';
+
+create function governance.block_json(a governance.accounts, p_now timestamptz) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_until timestamptz := governance.blocked_until(a);
+  v_by_operator boolean := a.blocked_at is not null and coalesce(a.blocked_until > p_now, true);
+  v_by_rule boolean := coalesce(a.rule_blocked_until > p_now, false);
+  v_rule_name text;
+begin
+  if v_by_rule then
+    select v.rule_name into v_rule_name from governance.rule_versions v where v.version_id = a.rule_block_version_id;
+  end if;
+  return jsonb_build_object(
+    'is_blocked', v_by_operator or v_by_rule,
+    'block_source', case when v_by_operator then 'operator' when v_by_rule then 'rule' end,
+    'block_reason', case when v_by_operator then a.block_reason when v_by_rule then a.rule_block_reason end,
+    'blocked_at', case when v_by_operator then a.blocked_at end,
+    'blocked_until', case when (v_by_operator or v_by_rule) and isfinite(v_until) then v_until end,
+    'blocked_by', case when v_by_operator then a.blocked_by end,
+    'block_rule', v_rule_name,
+    'rule_blocked_until', case when v_by_rule then a.rule_blocked_until end,
+    'rule_block_reason', case when v_by_rule then a.rule_block_reason end);
+end
+$$;
+comment on function governance.block_json(governance.accounts, timestamptz) is
+  'What stops an account''s calls now, the same in every answer: is_blocked; block_source operator or rule (operator '
+  'where both do); blocked_until, when the last of both ends (null: when somebody unblocks); the reason and who. A '
+  'rule''s block beside an operator''s is in block_rule, rule_blocked_until and rule_block_reason.';
+
 create function governance.account_json(a governance.accounts) returns jsonb
   language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -1970,16 +2008,12 @@ create function governance.account_json(a governance.accounts) returns jsonb
     'timezone', a.timezone, 'metadata', a.metadata, 'created_at', a.created_at, 'version', a.version,
     'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
       a.flagged_by,
-    'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > governance.now()),
-    'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
-      a.blocked_by,
-    'rule_blocked_until', case when a.rule_blocked_until > governance.now() then a.rule_blocked_until end,
-    'rule_block_reason', case when a.rule_blocked_until > governance.now() then a.rule_block_reason end,
     'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
     'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
       a.reserved_tokens, a.debt_tokens),
     'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
       a.month_tokens + a.reserved_tokens, a.month_ends_at))
+    || governance.block_json(a, governance.now())
   from governance.plans p where p.plan_id = a.plan_id
 $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
@@ -2468,106 +2502,145 @@ $$;
 comment on function governance.check_operator_command(text, text, text,
   text) is 'Refuses an operator''s command without an id, a user or a reason.';
 
-create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
-  p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.begin_act(p_action text, p_command_id text, p_user_id text, p_reason text,
+  p_operator text, p_expected_version int, p_parameters text default null) returns jsonb
+  language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row(p_action, p_user_id, p_reason, p_operator, p_expected_version, p_parameters)::text);
+  if v_answer is null and p_expected_version <> v_account.version then
+    perform governance.fail('PT409', 'version_conflict',
+      format('The account was changed in the meantime: it is version %s now, not %s', v_account.version,
+      p_expected_version), governance.account_json(v_account)::text);
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.begin_act(text, text, text, text, text, int, text) is
+  'Begins an operator''s act on an account: checks, locks the account, claims the command id. Null: do it now and call '
+  'governance.end_act; otherwise the answer given before. An account of another version than the expected one (null for '
+  'any) is a version_conflict with the account in its details.';
+
+create function governance.end_act(p_action text, p_command_id text, p_user_id text, p_reason text, p_operator text,
+  p_details jsonb default '{}') returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_now timestamptz := governance.now();
+begin
+  update governance.accounts a set version = a.version + 1 where a.user_id = p_user_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  values (v_now, p_operator, p_action, v_account.account_id, p_reason, p_command_id, p_details);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function governance.end_act(text, text, text, text, text, jsonb) is
+  'Ends an operator''s act on an account: its version rises, the audit has it, and its answer (the account) is kept.';
+
+create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null, p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
 begin
   perform governance.refuse_others('flag_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('flag_user', p_user_id, p_reason, p_operator)::text);
+  v_answer := governance.begin_act('flag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  update governance.accounts a set flagged_at = v_now, flag_reason = p_reason, flagged_by = p_operator,
-    version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
-  values (v_now, p_operator, 'flag_user', v_account.account_id, p_reason, p_command_id);
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+  update governance.accounts a set flagged_at = governance.now(), flag_reason = p_reason, flagged_by = p_operator
+  where a.user_id = p_user_id;
+  return governance.end_act('flag_user', p_command_id, p_user_id, p_reason, p_operator);
 end
 $$;
-comment on function public.flag_user(text, text, text,
-  text) is 'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
-    'idempotency_conflict.';
-revoke all on function public.flag_user(text, text, text, text) from public, anon, authenticated;
-grant execute on function public.flag_user(text, text, text, text) to service_role;
+comment on function public.flag_user(text, text, text, text, int) is
+  'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.flag_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.flag_user(text, text, text, text, int) to service_role;
+
+create function public.unflag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null, p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('unflag_user');
+  v_answer := governance.begin_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
+  if v_answer is not null then return v_answer; end if;
+  update governance.accounts a set flagged_at = null, flag_reason = null, flagged_by = null
+  where a.user_id = p_user_id;
+  return governance.end_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator);
+end
+$$;
+comment on function public.unflag_user(text, text, text, text, int) is
+  'Clears the flag of an account that was reviewed. Answers the account. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.unflag_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.unflag_user(text, text, text, text, int) to service_role;
 
 create function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamptz default null,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
 begin
   perform governance.refuse_others('block_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  if p_until is not null and not isfinite(p_until) then
+  if not isfinite(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('block_user', p_user_id, p_reason, extract(epoch from p_until), p_operator)::text);
+  v_answer := governance.begin_act('block_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version,
+    extract(epoch from p_until)::text);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  if p_until <= v_now then
+  if p_until <= governance.now() then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  update governance.accounts a set blocked_at = v_now, blocked_until = p_until, block_reason = p_reason,
-    blocked_by = p_operator, version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
-  values (v_now, p_operator, 'block_user', v_account.account_id, p_reason, p_command_id,
+  update governance.accounts a set blocked_at = governance.now(), blocked_until = p_until, block_reason = p_reason,
+    blocked_by = p_operator
+  where a.user_id = p_user_id;
+  return governance.end_act('block_user', p_command_id, p_user_id, p_reason, p_operator,
     jsonb_build_object('until', p_until));
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
 end
 $$;
-comment on function public.block_user(text, text, text, timestamptz, text) is
+comment on function public.block_user(text, text, text, timestamptz, text, int) is
   'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
-    'Errors: invalid_argument, unknown_user, idempotency_conflict.';
-revoke all on function public.block_user(text, text, text, timestamptz, text) from public, anon, authenticated;
-grant execute on function public.block_user(text, text, text, timestamptz, text) to service_role;
+  'Errors: invalid_argument, unknown_user, version_conflict, idempotency_conflict.';
+revoke all on function public.block_user(text, text, text, timestamptz, text, int) from public, anon, authenticated;
+grant execute on function public.block_user(text, text, text, timestamptz, text, int) to service_role;
 
 create function public.unblock_user(p_command_id text, p_user_id text, p_reason text,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
+  v_lifted jsonb;
 begin
   perform governance.refuse_others('unblock_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('unblock_user', p_user_id, p_reason, p_operator)::text);
+  v_answer := governance.begin_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
+  select jsonb_strip_nulls(governance.block_json(a, governance.now())) - 'is_blocked' into v_lifted
+  from governance.accounts a where a.user_id = p_user_id;
   update governance.accounts a set
     blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
     rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
-    forgiven_at = v_now, rapid_messages = 0, version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
-  values (v_now, p_operator, 'unblock_user', v_account.account_id, p_reason, p_command_id);
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+    forgiven_at = governance.now(), rapid_messages = 0
+  where a.user_id = p_user_id;
+  return governance.end_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator,
+    jsonb_build_object('lifted', v_lifted));
 end
 $$;
-comment on function public.unblock_user(text, text, text, text) is
+comment on function public.unblock_user(text, text, text, text, int) is
   'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
-    'stays. Answers the account. Errors: invalid_argument, unknown_user, idempotency_conflict.';
-revoke all on function public.unblock_user(text, text, text, text) from public, anon, authenticated;
-grant execute on function public.unblock_user(text, text, text, text) to service_role;
+  'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.unblock_user(text, text, text, text, int) to service_role;
 
 create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
   for each statement execute function governance.refuse_change();
@@ -5143,8 +5216,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     holds_check_at = n.holds_check_at
   from (
     select a.account_id,
-      greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
-        a.rule_blocked_until) as blocked_until,
+      governance.blocked_until(a) as blocked_until,
       c.tokens_today, c.tokens_this_month,
       case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
@@ -5188,8 +5260,7 @@ begin
       sort_name = governance.sort_name(new.user_id, new.display_name),
       search_text = governance.search_text(new.user_id, new.display_name, new.email),
       plan_id = new.plan_id, is_flagged = new.flagged_at is not null,
-      blocked_until = greatest(case when new.blocked_at is not null then coalesce(new.blocked_until, 'infinity') end,
-        new.rule_blocked_until)
+      blocked_until = governance.blocked_until(new)
     where account_id = new.account_id;
   end if;
   return null;
@@ -5227,11 +5298,6 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'created_at', a.created_at, 'version', a.version,
       'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
         a.flagged_by,
-      'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > t.at),
-      'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
-        a.blocked_by,
-      'rule_blocked_until', case when a.rule_blocked_until > t.at then a.rule_blocked_until end,
-      'rule_block_reason', case when a.rule_blocked_until > t.at then a.rule_block_reason end,
       'last_activity', a.last_activity_at,
       'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
       'debt', a.debt_tokens,
@@ -5241,7 +5307,7 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'currency', t.currency,
       'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
         p.monthly_allowance)
-    ) order by x.n), '[]')
+    ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
   join governance.accounts a using (account_id)
   join governance.plans p using (plan_id)
@@ -5597,12 +5663,14 @@ alter table governance.account_listings alter column search_text set statistics 
 create trigger account_listings_made after insert or delete
   on governance.accounts for each row execute function governance.follow_account();
 
--- Calls set none of these columns, or to what they are: the listing is not on their path.
+-- Calls set none of these columns, or to what they are: the listing is not on their path. A rule's block is copied by
+-- governance.follow_events; that an operator lifted it shows at once.
 create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
-  blocked_until
+  blocked_until, rule_blocked_until
   on governance.accounts for each row
   when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
-    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until))
+    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until)
+    or (old.rule_blocked_until is not null and new.rule_blocked_until is null))
   execute function governance.follow_account();
 
 -- schemas/41_holds.sql

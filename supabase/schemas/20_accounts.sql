@@ -111,6 +111,44 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
+-- No search_path, so that it is inlined: built-in functions alone.
+create function governance.blocked_until(a governance.accounts) returns timestamptz
+  language sql stable as $$
+  select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
+    a.rule_blocked_until)
+$$;
+comment on function governance.blocked_until(governance.accounts) is
+  'Until when calls of an account are stopped, by an operator or by a rule: infinity until somebody unblocks, null '
+  'where nothing ever blocked it. An account is blocked while this is after now.';
+
+create function governance.block_json(a governance.accounts, p_now timestamptz) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_until timestamptz := governance.blocked_until(a);
+  v_by_operator boolean := a.blocked_at is not null and coalesce(a.blocked_until > p_now, true);
+  v_by_rule boolean := coalesce(a.rule_blocked_until > p_now, false);
+  v_rule_name text;
+begin
+  if v_by_rule then
+    select v.rule_name into v_rule_name from governance.rule_versions v where v.version_id = a.rule_block_version_id;
+  end if;
+  return jsonb_build_object(
+    'is_blocked', v_by_operator or v_by_rule,
+    'block_source', case when v_by_operator then 'operator' when v_by_rule then 'rule' end,
+    'block_reason', case when v_by_operator then a.block_reason when v_by_rule then a.rule_block_reason end,
+    'blocked_at', case when v_by_operator then a.blocked_at end,
+    'blocked_until', case when (v_by_operator or v_by_rule) and isfinite(v_until) then v_until end,
+    'blocked_by', case when v_by_operator then a.blocked_by end,
+    'block_rule', v_rule_name,
+    'rule_blocked_until', case when v_by_rule then a.rule_blocked_until end,
+    'rule_block_reason', case when v_by_rule then a.rule_block_reason end);
+end
+$$;
+comment on function governance.block_json(governance.accounts, timestamptz) is
+  'What stops an account''s calls now, the same in every answer: is_blocked; block_source operator or rule (operator '
+  'where both do); blocked_until, when the last of both ends (null: when somebody unblocks); the reason and who. A '
+  'rule''s block beside an operator''s is in block_rule, rule_blocked_until and rule_block_reason.';
+
 create function governance.account_json(a governance.accounts) returns jsonb
   language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -118,16 +156,12 @@ create function governance.account_json(a governance.accounts) returns jsonb
     'timezone', a.timezone, 'metadata', a.metadata, 'created_at', a.created_at, 'version', a.version,
     'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
       a.flagged_by,
-    'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > governance.now()),
-    'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
-      a.blocked_by,
-    'rule_blocked_until', case when a.rule_blocked_until > governance.now() then a.rule_blocked_until end,
-    'rule_block_reason', case when a.rule_blocked_until > governance.now() then a.rule_block_reason end,
     'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
     'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
       a.reserved_tokens, a.debt_tokens),
     'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
       a.month_tokens + a.reserved_tokens, a.month_ends_at))
+    || governance.block_json(a, governance.now())
   from governance.plans p where p.plan_id = a.plan_id
 $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';

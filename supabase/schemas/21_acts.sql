@@ -72,106 +72,145 @@ $$;
 comment on function governance.check_operator_command(text, text, text,
   text) is 'Refuses an operator''s command without an id, a user or a reason.';
 
-create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
-  p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.begin_act(p_action text, p_command_id text, p_user_id text, p_reason text,
+  p_operator text, p_expected_version int, p_parameters text default null) returns jsonb
+  language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
+begin
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  v_account := governance.lock_account(p_user_id);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row(p_action, p_user_id, p_reason, p_operator, p_expected_version, p_parameters)::text);
+  if v_answer is null and p_expected_version <> v_account.version then
+    perform governance.fail('PT409', 'version_conflict',
+      format('The account was changed in the meantime: it is version %s now, not %s', v_account.version,
+      p_expected_version), governance.account_json(v_account)::text);
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.begin_act(text, text, text, text, text, int, text) is
+  'Begins an operator''s act on an account: checks, locks the account, claims the command id. Null: do it now and call '
+  'governance.end_act; otherwise the answer given before. An account of another version than the expected one (null for '
+  'any) is a version_conflict with the account in its details.';
+
+create function governance.end_act(p_action text, p_command_id text, p_user_id text, p_reason text, p_operator text,
+  p_details jsonb default '{}') returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_now timestamptz := governance.now();
+begin
+  update governance.accounts a set version = a.version + 1 where a.user_id = p_user_id returning * into v_account;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  values (v_now, p_operator, p_action, v_account.account_id, p_reason, p_command_id, p_details);
+  perform governance.ring('accounts', v_now);
+  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+end
+$$;
+comment on function governance.end_act(text, text, text, text, text, jsonb) is
+  'Ends an operator''s act on an account: its version rises, the audit has it, and its answer (the account) is kept.';
+
+create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null, p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
 begin
   perform governance.refuse_others('flag_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('flag_user', p_user_id, p_reason, p_operator)::text);
+  v_answer := governance.begin_act('flag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  update governance.accounts a set flagged_at = v_now, flag_reason = p_reason, flagged_by = p_operator,
-    version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
-  values (v_now, p_operator, 'flag_user', v_account.account_id, p_reason, p_command_id);
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+  update governance.accounts a set flagged_at = governance.now(), flag_reason = p_reason, flagged_by = p_operator
+  where a.user_id = p_user_id;
+  return governance.end_act('flag_user', p_command_id, p_user_id, p_reason, p_operator);
 end
 $$;
-comment on function public.flag_user(text, text, text,
-  text) is 'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
-    'idempotency_conflict.';
-revoke all on function public.flag_user(text, text, text, text) from public, anon, authenticated;
-grant execute on function public.flag_user(text, text, text, text) to service_role;
+comment on function public.flag_user(text, text, text, text, int) is
+  'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.flag_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.flag_user(text, text, text, text, int) to service_role;
+
+create function public.unflag_user(p_command_id text, p_user_id text, p_reason text,
+  p_operator text default null, p_expected_version int default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('unflag_user');
+  v_answer := governance.begin_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
+  if v_answer is not null then return v_answer; end if;
+  update governance.accounts a set flagged_at = null, flag_reason = null, flagged_by = null
+  where a.user_id = p_user_id;
+  return governance.end_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator);
+end
+$$;
+comment on function public.unflag_user(text, text, text, text, int) is
+  'Clears the flag of an account that was reviewed. Answers the account. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.unflag_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.unflag_user(text, text, text, text, int) to service_role;
 
 create function public.block_user(p_command_id text, p_user_id text, p_reason text, p_until timestamptz default null,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
 begin
   perform governance.refuse_others('block_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  if p_until is not null and not isfinite(p_until) then
+  if not isfinite(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('block_user', p_user_id, p_reason, extract(epoch from p_until), p_operator)::text);
+  v_answer := governance.begin_act('block_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version,
+    extract(epoch from p_until)::text);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  if p_until <= v_now then
+  if p_until <= governance.now() then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  update governance.accounts a set blocked_at = v_now, blocked_until = p_until, block_reason = p_reason,
-    blocked_by = p_operator, version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
-  values (v_now, p_operator, 'block_user', v_account.account_id, p_reason, p_command_id,
+  update governance.accounts a set blocked_at = governance.now(), blocked_until = p_until, block_reason = p_reason,
+    blocked_by = p_operator
+  where a.user_id = p_user_id;
+  return governance.end_act('block_user', p_command_id, p_user_id, p_reason, p_operator,
     jsonb_build_object('until', p_until));
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
 end
 $$;
-comment on function public.block_user(text, text, text, timestamptz, text) is
+comment on function public.block_user(text, text, text, timestamptz, text, int) is
   'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
-    'Errors: invalid_argument, unknown_user, idempotency_conflict.';
-revoke all on function public.block_user(text, text, text, timestamptz, text) from public, anon, authenticated;
-grant execute on function public.block_user(text, text, text, timestamptz, text) to service_role;
+  'Errors: invalid_argument, unknown_user, version_conflict, idempotency_conflict.';
+revoke all on function public.block_user(text, text, text, timestamptz, text, int) from public, anon, authenticated;
+grant execute on function public.block_user(text, text, text, timestamptz, text, int) to service_role;
 
 create function public.unblock_user(p_command_id text, p_user_id text, p_reason text,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
-  v_account governance.accounts;
   v_answer jsonb;
-  v_now timestamptz;
+  v_lifted jsonb;
 begin
   perform governance.refuse_others('unblock_user');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  v_account := governance.lock_account(p_user_id);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('unblock_user', p_user_id, p_reason, p_operator)::text);
+  v_answer := governance.begin_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
+  select jsonb_strip_nulls(governance.block_json(a, governance.now())) - 'is_blocked' into v_lifted
+  from governance.accounts a where a.user_id = p_user_id;
   update governance.accounts a set
     blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
     rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
-    forgiven_at = v_now, rapid_messages = 0, version = a.version + 1
-  where a.account_id = v_account.account_id returning * into v_account;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id)
-  values (v_now, p_operator, 'unblock_user', v_account.account_id, p_reason, p_command_id);
-  perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+    forgiven_at = governance.now(), rapid_messages = 0
+  where a.user_id = p_user_id;
+  return governance.end_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator,
+    jsonb_build_object('lifted', v_lifted));
 end
 $$;
-comment on function public.unblock_user(text, text, text, text) is
+comment on function public.unblock_user(text, text, text, text, int) is
   'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
-    'stays. Answers the account. Errors: invalid_argument, unknown_user, idempotency_conflict.';
-revoke all on function public.unblock_user(text, text, text, text) from public, anon, authenticated;
-grant execute on function public.unblock_user(text, text, text, text) to service_role;
+  'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict.';
+revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
+grant execute on function public.unblock_user(text, text, text, text, int) to service_role;
 
 create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
   for each statement execute function governance.refuse_change();

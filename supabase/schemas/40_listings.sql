@@ -135,8 +135,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     holds_check_at = n.holds_check_at
   from (
     select a.account_id,
-      greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
-        a.rule_blocked_until) as blocked_until,
+      governance.blocked_until(a) as blocked_until,
       c.tokens_today, c.tokens_this_month,
       case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
@@ -180,8 +179,7 @@ begin
       sort_name = governance.sort_name(new.user_id, new.display_name),
       search_text = governance.search_text(new.user_id, new.display_name, new.email),
       plan_id = new.plan_id, is_flagged = new.flagged_at is not null,
-      blocked_until = greatest(case when new.blocked_at is not null then coalesce(new.blocked_until, 'infinity') end,
-        new.rule_blocked_until)
+      blocked_until = governance.blocked_until(new)
     where account_id = new.account_id;
   end if;
   return null;
@@ -219,11 +217,6 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'created_at', a.created_at, 'version', a.version,
       'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
         a.flagged_by,
-      'is_blocked', a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > t.at),
-      'block_reason', a.block_reason, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until, 'blocked_by',
-        a.blocked_by,
-      'rule_blocked_until', case when a.rule_blocked_until > t.at then a.rule_blocked_until end,
-      'rule_block_reason', case when a.rule_blocked_until > t.at then a.rule_block_reason end,
       'last_activity', a.last_activity_at,
       'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
       'debt', a.debt_tokens,
@@ -233,7 +226,7 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'currency', t.currency,
       'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
         p.monthly_allowance)
-    ) order by x.n), '[]')
+    ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
   join governance.accounts a using (account_id)
   join governance.plans p using (plan_id)
@@ -589,10 +582,12 @@ alter table governance.account_listings alter column search_text set statistics 
 create trigger account_listings_made after insert or delete
   on governance.accounts for each row execute function governance.follow_account();
 
--- Calls set none of these columns, or to what they are: the listing is not on their path.
+-- Calls set none of these columns, or to what they are: the listing is not on their path. A rule's block is copied by
+-- governance.follow_events; that an operator lifted it shows at once.
 create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
-  blocked_until
+  blocked_until, rule_blocked_until
   on governance.accounts for each row
   when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
-    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until))
+    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until)
+    or (old.rule_blocked_until is not null and new.rule_blocked_until is null))
   execute function governance.follow_account();

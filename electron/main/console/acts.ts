@@ -72,6 +72,10 @@ async function runAct(context: DeskContext, name: ActName, input: Seen): Promise
     summary: act.words.summary(String(subject), fields),
     payload: {
       ...(parameter === null ? {} : { [parameter]: subject }),
+      // Made on the version that the screen showed, or that was last seen here.
+      ...(act.conflict === "version"
+        ? { p_expected_version: fields["expected_version"] ?? seen.value?.["version"] ?? null }
+        : {}),
       p_operator: context.operator(),
       ...act.parameters(fields, seen.value),
     },

@@ -589,6 +589,38 @@ test("what somebody else decided meanwhile becomes a conflict, and the person's 
   await line.close();
 }, 120_000);
 
+test("acts queued offline follow each other, and what a colleague changed of something else is no conflict", async () => {
+  const line = await openLine(projectPort());
+  const console_ = await connected(line.port);
+  const user = await makeUser();
+  await value(console_, "users.get", { user_id: user });
+  await line.cut();
+  await untilStatus(console_, "offline");
+  for (const operation of ["users.flag", "users.unflag", "users.flag"] as const)
+    await value(console_, operation, {
+      command_id: randomUUID(),
+      user_id: user,
+      reason: `${operation} offline`,
+    });
+  const theirs = {
+    p_command_id: randomUUID(),
+    p_user_id: user,
+    p_reason: "theirs",
+    p_operator: "somebody else",
+  };
+  expect((await backend.rpc("block_user", { ...theirs, p_until: null })).error).toBeNull();
+  await line.mend();
+  const unsettled = async (): Promise<Intent[]> =>
+    (await value(console_, "sync.intents", {})).filter(
+      ({ subject, status }) => subject === user && status !== "acknowledged",
+    );
+  await expect.poll(unsettled, { timeout: 60_000 }).toEqual([]);
+  const { account, audit } = await value(console_, "users.get", { user_id: user });
+  expect(account).toMatchObject({ is_flagged: true, is_blocked: true, block_reason: "theirs" });
+  expect(audit.map(({ action }) => action)).toEqual(["flag_user", "unflag_user", "flag_user", "block_user"]);
+  await line.close();
+}, 120_000);
+
 test("a rule switched on an old version is a conflict with their rule, and mine goes on top of it when chosen", async () => {
   const console_ = await connected();
   const { rules } = await value(console_, "rules.list", {});

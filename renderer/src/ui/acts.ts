@@ -103,6 +103,7 @@ export function useAct(): RunAct {
         {
           command_id: options.commandId ?? crypto.randomUUID(),
           [subjects[act.subject].field]: subject.id(record),
+          ...(act.conflict === "version" ? { expected_version: record["version"] ?? null } : {}),
           ...fields,
         } as never,
       );

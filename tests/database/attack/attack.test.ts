@@ -107,6 +107,7 @@ const calls: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   save_rule: { p_command_id: '"cmd-1"', p_rule: "{}", p_expected_version: "null", p_operator: '"op"' },
   list_rules: {},
   flag_user: { p_command_id: '"cmd-2"', p_user_id: '"victim"', p_reason: '"r"', p_operator: '"op"' },
+  unflag_user: { p_command_id: '"cmd-2b"', p_user_id: '"victim"', p_reason: '"r"', p_operator: '"op"' },
   block_user: {
     p_command_id: '"cmd-3"',
     p_user_id: '"other"',

@@ -5,12 +5,13 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import {
-  accountDetail,
+  accountState,
   actNamed,
   type Failure,
   type Intent,
   rule,
   type Seen,
+  type SubjectName,
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
@@ -44,8 +45,6 @@ export interface OutboxOptions {
 
 /** How long an act still says what the operator means. */
 const lifetimeMs = 24 * 3_600_000;
-/** An intent older than this waited, and others may have acted meanwhile. */
-const freshMs = 10_000;
 const maxPending = 1_000;
 const maxAttempts = 5;
 
@@ -91,14 +90,6 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
       keep({ ...entry, status: "expired", failure: expired });
       return;
     }
-    const waited = now().getTime() - Date.parse(entry.created_at) > freshMs || entry.attempts > 0;
-    if (waited && entry.base !== null && actNamed(entry.kind).conflict === "changed_fields") {
-      const seen = await lookForConflict(backend, entry);
-      if (seen !== null) {
-        conflict(entry, seen);
-        return;
-      }
-    }
     // Counted before it goes: after a crash it is known that it may have arrived.
     const tried = { ...entry, attempts: entry.attempts + 1 };
     store.putIntent(tried);
@@ -110,14 +101,38 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
     if (result.ok) {
       answers.set(commandId, result.value);
       keep({ ...tried, status: "acknowledged", failure: null, theirs: result.value ?? null });
+      rebaseFollowing(tried, result.value);
     } else if (result.error.code === "version_conflict") {
-      conflict(tried, parseRule(result.error.details));
+      const theirs = readRecord(tried, result.error.details);
+      const merged = theirs === null || tried.attempts >= maxAttempts ? null : merge(tried, theirs);
+      if (merged === null) {
+        conflict(tried, theirs);
+      } else {
+        store.putIntent(merged);
+        await send(backend, commandId);
+      }
     } else if (isUnreachable(result.error) || connectionCodes.has(result.error.code)) {
       keep({ ...tried, failure: result.error });
     } else if (result.error.code === "project_error" && tried.attempts < maxAttempts) {
       keep({ ...tried, failure: result.error });
     } else {
       keep({ ...tried, status: "failed", failure: result.error });
+    }
+  }
+
+  /** What waits behind an act on the same record was made on top of it: what the act set is no conflict for it. */
+  function rebaseFollowing(sent: OutboxEntry, answer: unknown): void {
+    const { subject, changes } = actNamed(sent.kind);
+    const left = readRecord(sent, JSON.stringify(answer ?? null));
+    if (left === null) return;
+    for (const entry of store.listPendingIntents(sent.profile_id)) {
+      const base = entry.base as Seen | null;
+      if (base === null || entry.subject !== sent.subject || actNamed(entry.kind).subject !== subject)
+        continue;
+      const isNext = left["version"] === (base["version"] as number) + 1;
+      // With others' changes in between only what the act set is known to be ours.
+      const ours = Object.fromEntries(Object.keys(changes).map((field) => [field, left[field] ?? null]));
+      store.putIntent(isNext ? rebased(entry, left) : { ...entry, base: { ...base, ...ours } });
     }
   }
 
@@ -205,46 +220,48 @@ export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions
 
 /** The same act under a new command, on top of what the project has now. */
 function renew(entry: OutboxEntry, at: Date): OutboxEntry {
-  const theirs = (entry.theirs ?? entry.base) as Seen | null;
-  const { rebase } = actNamed(entry.kind);
   return {
-    ...entry,
+    ...rebased(entry, (entry.theirs ?? entry.base) as Seen | null),
     command_id: randomUUID(),
     status: "pending",
     attempts: 0,
     failure: null,
-    base: theirs,
     theirs: null,
     created_at: at.toISOString(),
     expires_at: new Date(at.getTime() + lifetimeMs).toISOString(),
-    payload: rebase ? { ...entry.payload, ...rebase(entry.payload, theirs ?? {}) } : entry.payload,
   };
 }
 
-const accountAnswer = accountDetail.pick({ account: true, audit: true });
-
-/** The account as it is now, where others changed what the intent is about; else null. */
-async function lookForConflict(backend: Backend, entry: OutboxEntry): Promise<unknown> {
-  const now = await backend.rpc("console_get_account", { p_user_id: entry.subject }, accountAnswer);
-  // Not to be told now: the send itself finds out why.
-  if (!now.ok) return null;
-  // It arrived, only its answer did not: sending it again gets that answer.
-  const isOurs = now.value.audit.some(({ command_id: id }) => id === entry.command_id);
-  if (isOurs) return null;
-  const base = entry.base as Seen;
-  const { account } = now.value;
-  if (account.version === base.version) return null;
-  return Object.keys(actNamed(entry.kind).changes).some(
-    (field) => (account[field] ?? null) !== (base[field] ?? null),
-  )
-    ? account
-    : null;
+/** The same act, based on this record. */
+function rebased(entry: OutboxEntry, base: Seen | null): OutboxEntry {
+  const { rebase } = actNamed(entry.kind);
+  return {
+    ...entry,
+    base,
+    payload: rebase && base ? { ...entry.payload, ...rebase(entry.payload, base) } : entry.payload,
+  };
 }
 
-function parseRule(text: string | null): unknown {
+/** The act on the newer record, where others changed nothing that it sets; else null: a person decides. */
+function merge(entry: OutboxEntry, theirs: Seen): OutboxEntry | null {
+  const { mergesOtherChanges, changes } = actNamed(entry.kind);
+  const base = entry.base as Seen | null;
+  if (!mergesOtherChanges || base === null) return null;
+  const isTouched = Object.keys(changes).some((field) => (theirs[field] ?? null) !== (base[field] ?? null));
+  return isTouched ? null : rebased(entry, theirs);
+}
+
+const records: Readonly<Record<SubjectName, z.ZodObject | null>> = {
+  // Without what is not the account's own state: balance and limits change with every call.
+  user: z.object(accountState.shape),
+  rule,
+  alert: null,
+};
+
+/** The record that a refusal's details or an answer carry; null where they carry none. */
+function readRecord(entry: OutboxEntry, text: string | null): Seen | null {
   try {
-    const parsed = rule.safeParse(JSON.parse(text ?? ""));
-    return parsed.success ? parsed.data : null;
+    return records[actNamed(entry.kind).subject]?.safeParse(JSON.parse(text ?? "")).data ?? null;
   } catch {
     return null;
   }

@@ -3,6 +3,7 @@ import { z } from "zod";
 import {
   type AccountRow,
   type AccountState,
+  accountAt,
   accountDetail,
   accountPage,
   accountUsage,
@@ -48,7 +49,7 @@ export function userHandlers(desk: DeskContext): UserHandlers {
       }
       if (!mayBeOld(page.error, connection)) return page;
       const seen = store.listAccountsSeen(profileId);
-      return seen.length === 0 ? page : ok(searchSeen(seen, input));
+      return seen.length === 0 ? page : ok(searchSeen(seen, input, now()));
     },
 
     "users.get": async ({ user_id: userId }) => {
@@ -59,7 +60,9 @@ export function userHandlers(desk: DeskContext): UserHandlers {
         { p_user_id: userId },
         accountDetail,
       );
-      return answer.ok ? ok({ ...answer.value.value, as_of: answer.value.as_of }) : answer;
+      if (!answer.ok) return answer;
+      const { value, as_of: asOf } = answer.value;
+      return ok({ ...value, account: accountAt(value.account, now()), as_of: asOf });
     },
 
     "users.usage": async ({ user_id: userId, from, to }) => {
@@ -117,9 +120,11 @@ export function seenAccount({ connection, store }: DeskContext, userId: string):
 export function searchSeen(
   seen: readonly { account: AccountRow; at: string }[],
   { query, filter, plan_id: planId, sort, descending, limit }: Search,
+  now: Date,
 ) {
   const needle = query.trim().toLowerCase();
-  const found = seen.filter(({ account }) => {
+  const current = seen.map(({ account, at }) => ({ account: accountAt(account, now), at }));
+  const found = current.filter(({ account }) => {
     const haystack =
       `${account.user_id}\n${account.display_name ?? ""}\n${account.email ?? ""}`.toLowerCase();
     return (

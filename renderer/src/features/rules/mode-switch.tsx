@@ -12,7 +12,7 @@ export function useSetMode(): SetMode {
   const runAct = useAct();
   return useCallback(
     async (record, mode) => {
-      const fields = { mode, expected_version: record.version };
+      const fields = { mode };
       if (record.mode !== mode) await runAct("set_rule_mode", record, fields);
     },
     [runAct],

@@ -10,7 +10,7 @@ import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
 import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
-import { cleanText, clip } from "../../lib/text.ts";
+import { cleanText, clip, codeWords } from "../../lib/text.ts";
 import { BlockIcon, ChevronLeftIcon, FlagIcon, SyncIcon, UnblockIcon } from "../../ui/icons.tsx";
 import { ActButton } from "../../ui/act-form.tsx";
 import {
@@ -39,6 +39,7 @@ const icons: Partial<Record<ActName, ReactNode>> = {
   flag_user: <FlagIcon size={14} />,
   block_user: <BlockIcon size={14} />,
   unblock_user: <UnblockIcon size={14} />,
+  unflag_user: <FlagIcon size={14} />,
 };
 
 const tabs = [
@@ -256,19 +257,30 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
   const { account, balance } = detail;
   const zone = useZone(account.timezone);
   const now = useNow(1000);
+  const until = (at: string): string =>
+    ` until ${formatInstant(at, zone)}, for another ${formatDuration(Date.parse(at) - now)}`;
   const waiting = useLive((state) => state.intents).filter(
     (intent) =>
       intent.subject === account.user_id && (intent.status === "pending" || intent.status === "conflict"),
   );
   return (
     <>
-      {account.is_blocked ? (
+      {account.block_source === "operator" ? (
         <Note tone="red">
           <b>Blocked{account.blocked_by ? ` by ${clip(cleanText(account.blocked_by), 60)}` : ""}</b>
-          {account.blocked_until
-            ? ` until ${formatInstant(account.blocked_until, zone)}, for another ${formatDuration(Date.parse(account.blocked_until) - now)}`
-            : ", until someone unblocks"}
+          {account.blocked_until ? until(account.blocked_until) : ", until someone unblocks"}
           {account.block_reason ? <>: “{<SafeText text={account.block_reason} />}”</> : "."}
+        </Note>
+      ) : null}
+      {account.is_blocked && account.rule_blocked_until ? (
+        <Note tone="red">
+          <b>Blocked by the rule </b>
+          {account.block_rule ? (
+            <a href={`#${placeAddress(["rules", account.block_rule])}`}>
+              <b>{codeWords(cleanText(account.block_rule))}</b>
+            </a>
+          ) : null}
+          {until(account.rule_blocked_until)}. Unblocking lifts it too.
         </Note>
       ) : null}
       {account.is_flagged ? (
