@@ -228,9 +228,14 @@ async function serveServer(context: Context, databaseUrl: string): Promise<Serve
     ...(options.poolSize === undefined ? {} : { poolSize: options.poolSize }),
   });
   try {
-    await prepareServer(context, database);
+    const [recovery] = await database.run("select pg_is_in_recovery()").catch((error: unknown) => {
+      throw new UsageError(`Cannot use the server named by --database-url: ${(error as Error).message}.`);
+    });
+    const isReplica = recovery?.[0] === "t";
+    if (isReplica) log("This is a read replica: it is served as it is, without upkeep and wake-ups.");
+    else await prepareServer(context, database);
     const now = Math.floor(Date.now() / 1000);
-    return await serve(context, database, options.jwtSecret ?? newJwtSecret(), now, () => {});
+    return await serve(context, database, options.jwtSecret ?? newJwtSecret(), now, () => {}, isReplica);
   } catch (error) {
     await database.close().catch(() => {});
     throw error;
@@ -279,20 +284,29 @@ async function serve(
   jwtSecret: string,
   issuedAtSeconds: number,
   release: () => void,
+  isReplica = false,
 ): Promise<ServedProject> {
   const keys = await issueKeys(jwtSecret, issuedAtSeconds);
   const gate = createGate(keys);
   const rpc = createRpcEndpoint(database);
   const triggersSql = readFileSync(join(sqlDir, "realtime.sql"), "utf8");
-  const realtime = await createRealtime({ database, gate, log, triggersSql });
-  await database.listen(
-    ["pgrst", REALTIME_CHANNEL],
-    (channel, payload) => (channel === "pgrst" ? rpc.reloadSchema() : realtime.onNotification(payload)),
-    () => {
-      rpc.reloadSchema();
-      realtime.onReconnect();
-    },
-  );
+  const realtime = await createRealtime({
+    database,
+    gate,
+    log,
+    triggersSql: isReplica ? null : triggersSql,
+  });
+  // A replica cannot listen: its readers are woken by the primary.
+  if (!isReplica) {
+    await database.listen(
+      ["pgrst", REALTIME_CHANNEL],
+      (channel, payload) => (channel === "pgrst" ? rpc.reloadSchema() : realtime.onNotification(payload)),
+      () => {
+        rpc.reloadSchema();
+        realtime.onReconnect();
+      },
+    );
+  }
   await rpc.schema();
   const server = await startHttpServer({
     port: options.port ?? 0,
@@ -312,7 +326,7 @@ async function serve(
   // A project made of other migrations than ours has none.
   const [hasUpkeep] = await database.run("select to_regprocedure('public.run_maintenance()') is not null");
   const upkeep =
-    upkeepIntervalMs !== null && hasUpkeep?.[0] === "t"
+    !isReplica && upkeepIntervalMs !== null && hasUpkeep?.[0] === "t"
       ? startUpkeep({ run: database.run, intervalMs: upkeepIntervalMs, log })
       : null;
   return {

@@ -15,7 +15,7 @@ export interface RealtimeOptions {
   readonly gate: Gate;
   readonly log: (sentence: string) => void;
   /** The text of realtime.sql. */
-  readonly triggersSql: string;
+  readonly triggersSql: string | null;
 }
 
 export interface Realtime {
@@ -108,6 +108,7 @@ export async function createRealtime({
 
   /** Tables may have been published since the last look. */
   async function installTriggers(): Promise<void> {
+    if (triggersSql === null) return;
     try {
       const [missing] = await database.run(UNWATCHED_TABLES);
       if (missing?.[0] === "0") return;

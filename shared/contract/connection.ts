@@ -22,6 +22,8 @@ export const profile = z.object({
   profile_id: z.string(),
   name: z.string(),
   url: z.string(),
+  /** A read replica that reads go to; null where there is none. */
+  read_url: z.string().nullable(),
   /** local: the embedded project on this machine. supabase: a project a person connected. */
   kind: z.enum(["local", "supabase"]),
   is_production: z.boolean(),
@@ -39,6 +41,8 @@ export const connectionState = z.object({
   /** Why offline or refused. */
   failure: failure.nullable(),
   project: projectInfo.nullable(),
+  /** The read replica: seconds behind the primary, null while not known; why it cannot be asked. Null without one. */
+  replica: z.object({ lag_seconds: z.number().min(0).nullable(), failure: failure.nullable() }).nullable(),
   /** Last time anything was read from the project: how old what is shown may be. */
   last_sync_at: instant.nullable(),
   /** Sample traffic: null where the project has none. */
@@ -61,7 +65,13 @@ export const connectionOperations = {
   "connection.profiles": operation(nothing, z.array(profile)),
   /** Tries a URL and key without keeping them; every way it can fail is a failure of its own. */
   "connection.check": operation(
-    z.object({ url: z.string().trim().max(2000), key: z.string().trim().max(10_000) }).strict(),
+    z
+      .object({
+        url: z.string().trim().max(2000),
+        key: z.string().trim().max(10_000),
+        read_url: z.string().trim().max(2000).optional(),
+      })
+      .strict(),
     z.object({ role: z.string(), project: projectInfo, missing_migrations: z.array(z.string()) }),
   ),
   "connection.add": operation(
@@ -70,6 +80,8 @@ export const connectionOperations = {
         name: z.string().trim().min(1).max(200),
         url: z.string().trim().max(2000),
         key: z.string().trim().max(10_000),
+        /** A read replica of the project; left out or empty where there is none. */
+        read_url: z.string().trim().max(2000).optional(),
         is_production: z.boolean(),
       })
       .strict(),

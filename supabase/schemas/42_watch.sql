@@ -271,6 +271,23 @@ comment on function public.console_rail_counts() is 'The counts beside the desks
 revoke all on function public.console_rail_counts() from public, anon, authenticated;
 grant execute on function public.console_rail_counts() to service_role;
 
+create function public.console_replication() returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_replication');
+  return jsonb_build_object('is_replica', pg_is_in_recovery(), 'server_time', clock_timestamp(),
+    -- Bytes of write-ahead log since the beginning: written on a primary, replayed on a replica.
+    'wal_position', pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+      else pg_current_wal_lsn() end, '0/0'),
+    'replayed_at', pg_last_xact_replay_timestamp());
+end
+$$;
+comment on function public.console_replication() is
+  'How far this server is: a replica that has replayed what the primary had written is not behind. is_replica, '
+  'server_time, wal_position in bytes, replayed_at (the last transaction replayed; null on a primary).';
+revoke all on function public.console_replication() from public, anon, authenticated;
+grant execute on function public.console_replication() to service_role;
+
 create function public.console_project_info() returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare

@@ -16,6 +16,7 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -47,6 +48,8 @@ export interface PostgresServer {
   /** SIGKILL of the whole server, as a crash would. Start it again with `restart`. */
   kill(): Promise<void>;
   restart(): Promise<void>;
+  /** A hot standby that streams from this server; stops with `stop` of its own. */
+  startReplica(): Promise<Pick<PostgresServer, "port" | "url" | "stop">>;
   stop(): Promise<void>;
 }
 
@@ -130,27 +133,35 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   let child: ChildProcess | null = null;
 
   async function boot(): Promise<void> {
-    const args = ["-D", dataDir, "-p", String(port)];
-    for (const [name, value] of Object.entries(settings)) args.push("-c", `${name}=${value}`);
+    child = await bootAt(dataDir, port, settings);
+  }
+
+  /** A server process over a data folder, once it takes connections. */
+  async function bootAt(
+    folder: string,
+    listenPort: number,
+    chosen: Readonly<Record<string, string>>,
+  ): Promise<ChildProcess> {
+    const args = ["-D", folder, "-p", String(listenPort)];
+    for (const [name, value] of Object.entries(chosen)) args.push("-c", `${name}=${value}`);
     const server = spawn(join(bin, "postgres"), args, {
       ...as,
       cwd: home,
       env: { ...process.env, ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
     });
-    child = server;
     let log = "";
     await new Promise<void>((resolve, reject) => {
       server.stderr?.on("data", (chunk: Buffer) => {
         log = (log + chunk.toString()).slice(-20_000);
-        if (log.includes("ready to accept connections")) resolve();
+        if (/ready to accept (read-only )?connections/.test(log)) resolve();
       });
       server.once("exit", (code) => reject(new Error(`PostgreSQL ${version} ended with ${code}:\n${log}`)));
     });
+    return server;
   }
 
-  async function ended(signal: NodeJS.Signals): Promise<void> {
-    const server = child;
+  async function ended(signal: NodeJS.Signals, server = child): Promise<void> {
     if (!server || server.exitCode !== null || server.signalCode !== null) return;
     await new Promise<void>((resolve) => {
       server.once("exit", () => resolve());
@@ -189,6 +200,44 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       await new Promise((resolve) => setTimeout(resolve, 200));
     },
     restart: boot,
+    async startReplica() {
+      const replicaDir = join(home, `replica-${randomUUID()}`);
+      const client = new pg.Client({ connectionString: url() });
+      await client.connect();
+      try {
+        // A base backup by hand: npm's PostgreSQL comes without pg_basebackup.
+        await client.query("select pg_backup_start('replica', true)");
+        cpSync(dataDir, replicaDir, {
+          recursive: true,
+          filter: (path) => !path.endsWith("postmaster.pid") && !path.endsWith("postmaster.opts"),
+        });
+        const { rows } = await client.query<{ labelfile: string }>(
+          "select labelfile from pg_backup_stop(false)",
+        );
+        writeFileSync(join(replicaDir, "backup_label"), rows[0]?.labelfile ?? "");
+      } finally {
+        await client.end();
+      }
+      writeFileSync(join(replicaDir, "standby.signal"), "");
+      if (user) await run("chown", ["-R", `${user.uid}:${user.gid}`, replicaDir]);
+      chmodSync(replicaDir, 0o700);
+      const replicaPort = await freePort();
+      const replica = await bootAt(replicaDir, replicaPort, {
+        ...settings,
+        primary_conninfo: `host=127.0.0.1 port=${port} user=postgres`,
+      });
+      const kill = (): void => void replica.kill("SIGKILL");
+      process.once("exit", kill);
+      return {
+        port: replicaPort,
+        url: (database = "postgres") => `postgres://postgres@127.0.0.1:${replicaPort}/${database}`,
+        async stop() {
+          await ended("SIGINT", replica);
+          process.off("exit", kill);
+          rmSync(replicaDir, { recursive: true, force: true });
+        },
+      };
+    },
     async stop() {
       await ended("SIGINT");
       process.off("exit", stopAtExit);

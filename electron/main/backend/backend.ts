@@ -9,6 +9,7 @@ import type { Failure } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { isUnreachable, type RpcError, timeoutFailure, toFailure } from "./failures.ts";
 import { redact } from "./redact.ts";
+import { createReplicaRoute, queryParameters } from "./replica.ts";
 
 export interface RpcOptions {
   readonly timeoutMs?: number;
@@ -24,6 +25,8 @@ export type SignalTopic = "feed" | "rules" | "accounts" | "alerts";
 
 export interface Backend {
   readonly url: string;
+  /** A way to the read replica alone, where one is named: for asking how far behind it is. */
+  readonly replica: Pick<Backend, "rpc"> | null;
   rpc<S extends z.ZodType>(
     name: string,
     parameters: Readonly<Record<string, unknown>>,
@@ -41,20 +44,27 @@ export interface Backend {
 export interface BackendOptions {
   readonly url: string;
   readonly key: string;
+  /** A read replica of the same project, which takes the same key; null or left out where there is none. */
+  readonly readUrl?: string | null;
 }
 
 const defaultTimeoutMs = 15_000;
 
-export function createBackend({ url, key }: BackendOptions): Backend {
+export function createBackend({ url, key, readUrl = null }: BackendOptions): Backend {
   const secrets = [key];
-  const client = createClient(url, key, {
-    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    // A redirect would carry the apikey header to another host.
-    global: { fetch: (input, init) => fetch(input, { ...init, redirect: "error" }) },
-    realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
-  });
+  const clientOf = (address: string) =>
+    createClient(address, key, {
+      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+      // A redirect would carry the apikey header to another host.
+      global: { fetch: (input, init) => fetch(input, { ...init, redirect: "error" }) },
+      realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
+    });
+  const client = clientOf(url);
+  const reader = readUrl === null ? null : clientOf(readUrl);
+  const route = createReplicaRoute();
 
   async function once<S extends z.ZodType>(
+    place: "primary" | "replica",
     name: string,
     parameters: Readonly<Record<string, unknown>>,
     schema: S,
@@ -65,7 +75,11 @@ export function createBackend({ url, key }: BackendOptions): Backend {
     const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
     let response: { data: unknown; error: RpcError | null; status: number };
     try {
-      response = await client.rpc(name, parameters).abortSignal(signal);
+      const call =
+        place === "replica" && reader
+          ? reader.rpc(name, queryParameters(parameters), { get: true })
+          : client.rpc(name, parameters);
+      response = await call.abortSignal(signal);
     } catch (error) {
       response = {
         data: null,
@@ -106,12 +120,23 @@ export function createBackend({ url, key }: BackendOptions): Backend {
 
   return {
     url,
+    replica: reader && {
+      rpc: (name, parameters, schema, options = {}) => once("replica", name, parameters, schema, options),
+    },
     async rpc(name, parameters, schema, options = {}) {
-      let result = await once(name, parameters, schema, options);
+      if (reader && route.takes(name, Date.now())) {
+        const answer = await once("replica", name, parameters, schema, options);
+        if (answer.ok || answer.error.code === "cancelled") return answer;
+        // Whatever it refuses may be for want of what it does not have yet: the primary has the last word.
+        if (isUnreachable(answer.error)) route.failed(Date.now());
+      }
+      // Whoever acts names the command or the operator; nothing that only reads does.
+      if ("p_command_id" in parameters || "p_operator" in parameters) route.acted(Date.now());
+      let result = await once("primary", name, parameters, schema, options);
       for (let attempt = 1; attempt <= (options.retries ?? 0); attempt++) {
         if (result.ok || !isUnreachable(result.error) || result.error.code === "timeout") break;
         await new Promise((resolve) => setTimeout(resolve, 150 * 2 ** attempt));
-        result = await once(name, parameters, schema, options);
+        result = await once("primary", name, parameters, schema, options);
       }
       return result;
     },
@@ -138,6 +163,7 @@ export function createBackend({ url, key }: BackendOptions): Backend {
     async close() {
       await client.removeAllChannels();
       await client.realtime.disconnect();
+      await reader?.realtime.disconnect();
     },
   };
 }

@@ -146,8 +146,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const handlers: Handlers = {
     "connection.state": () => ok(connection.state()),
     "connection.profiles": () => ok(connection.listProfiles()),
-    "connection.check": async ({ url, key }) => {
-      const checked = await connection.check(url, key);
+    "connection.check": async ({ url, key, read_url: readUrl }) => {
+      const checked = await connection.check(url, key, readUrl);
       if (!checked.ok) return checked;
       const { project, missing_migrations } = checked.value;
       return ok({ role: "service_role", project, missing_migrations: [...missing_migrations] });

@@ -78,6 +78,7 @@ const migrations: readonly string[] = [
   ) strict, without rowid;
   create index differences_class on differences (run_id, class, position);
   `,
+  "alter table profiles add column read_url text",
 ];
 export const storeVersion = migrations.length;
 

@@ -126,12 +126,15 @@ function createStore(database: DatabaseSync) {
       ),
     putProfile(profile: Profile): void {
       run(
-        `insert into profiles (profile_id, name, url, kind, is_production, key_storage, added_at) values (?, ?, ?, ?, ?, ?, ?)
+        `insert into profiles (profile_id, name, url, read_url, kind, is_production, key_storage, added_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?)
          on conflict (profile_id) do update set name = excluded.name, url = excluded.url,
+           read_url = excluded.read_url,
            is_production = excluded.is_production, key_storage = excluded.key_storage`,
         profile.profile_id,
         profile.name,
         profile.url,
+        profile.read_url,
         profile.kind,
         profile.is_production ? 1 : 0,
         profile.key_storage,

@@ -10,6 +10,7 @@ const connection = (status: ConnectionState["status"]): ConnectionState => ({
   since: "2026-11-22T12:03:00Z",
   failure: null,
   project: null,
+  replica: null,
   last_sync_at: null,
   sample_traffic: null,
 });

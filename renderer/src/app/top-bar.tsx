@@ -66,6 +66,12 @@ interface Standing {
   readonly words: string;
 }
 
+function replicaWords(replica: ConnectionState["replica"]): string {
+  if (replica?.failure) return `not answering, reading from the project: ${replica.failure.message}`;
+  if (!replica || replica.lag_seconds === null) return "not known yet";
+  return replica.lag_seconds === 0 ? "up to date" : `${formatDuration(replica.lag_seconds * 1000)} behind`;
+}
+
 /** How the connection stands, in a word or two. */
 export function standing(
   state: Pick<LiveState, "transport" | "transportSinceMs" | "connection">,
@@ -133,6 +139,9 @@ function ConnectionPill(): ReactNode {
                 "Status",
                 connection ? `${words}, for ${formatDuration(now - Date.parse(connection.since))}` : words,
               ],
+              ...(connection?.profile?.read_url
+                ? ([["Read replica", replicaWords(connection.replica)]] satisfies [string, string][])
+                : []),
               ["Last read", <Time key="t" at={connection?.last_sync_at} />],
               ["Schema", connection?.project?.schema_version ?? "—"],
             ]}

@@ -10,6 +10,7 @@ import type { Store } from "../../store/store.ts";
 import type { Log } from "../dispatch.ts";
 import { checkKey, parseProjectUrl } from "./key-check.ts";
 import { askProject, missing, type ProjectAnswer } from "./project.ts";
+import { askReplica, askReplicaEveryMs, checkReplica } from "./replica-state.ts";
 import { type Session, startSession } from "./session.ts";
 
 /** The project on this machine, as the composition root starts it. */
@@ -64,6 +65,7 @@ export function createConnection(options: ConnectionOptions) {
     since: now().toISOString(),
     failure: null,
     project: null,
+    replica: null,
     last_sync_at: null,
     sample_traffic: null,
   };
@@ -80,6 +82,7 @@ export function createConnection(options: ConnectionOptions) {
     profile_id: localProfileId,
     name: "Local project",
     url: localProject?.url ?? "",
+    read_url: null,
     kind: "local",
     is_production: false,
     key_storage: "generated",
@@ -173,6 +176,7 @@ export function createConnection(options: ConnectionOptions) {
       profile,
       status: profile.kind === "local" && !localProject ? "starting" : "connecting",
       failure: null,
+      replica: null,
       project: (snapshot?.value as ConnectionState["project"]) ?? null,
       last_sync_at: snapshot?.at ?? null,
       sample_traffic: null,
@@ -192,7 +196,7 @@ export function createConnection(options: ConnectionOptions) {
       await localProject?.sampleTraffic?.start();
     }
     update({ profile: current, status: "connecting", sample_traffic: sampleTrafficState() });
-    const backend = createBackend({ url: current.url, key });
+    const backend = createBackend({ url: current.url, key, readUrl: current.read_url });
     session = startSession({
       backend,
       migrations: options.migrations,
@@ -208,6 +212,7 @@ export function createConnection(options: ConnectionOptions) {
       onStatus: (status, failure) => mine === generation && update({ status, failure }),
       onProject: (answer) => mine === generation && keepProject(profile.profile_id, answer),
     });
+    void lookAtReplica();
   }
 
   function keepProject(profileId: string, { project }: ProjectAnswer): void {
@@ -220,15 +225,23 @@ export function createConnection(options: ConnectionOptions) {
   async function check(
     url: string,
     key: string,
-  ): Promise<Result<ProjectAnswer & { origin: string }, Failure>> {
+    readUrl = "",
+  ): Promise<Result<ProjectAnswer & { origin: string; readOrigin: string | null }, Failure>> {
     const origin = parseProjectUrl(url);
     if (!origin.ok) return origin;
+    const readOrigin = readUrl === "" ? ok(null) : parseProjectUrl(readUrl);
+    if (!readOrigin.ok) return readOrigin;
     const kind = checkKey(key, origin.value, now());
     if (!kind.ok) return kind;
     const backend = createBackend({ url: origin.value, key });
     try {
       const answer = await askProject(backend, options.migrations, { retries: 1, timeoutMs: 10_000 });
-      return answer.ok ? ok({ ...answer.value, origin: origin.value }) : answer;
+      if (!answer.ok) return answer;
+      if (readOrigin.value !== null) {
+        const replica = await checkReplica(readOrigin.value, key);
+        if (!replica.ok) return replica;
+      }
+      return ok({ ...answer.value, origin: origin.value, readOrigin: readOrigin.value });
     } finally {
       await backend.close();
     }
@@ -238,6 +251,15 @@ export function createConnection(options: ConnectionOptions) {
     if (state.profile?.kind === "local") update({ sample_traffic: sampleTrafficState() });
   }, 1_000);
   traffic.unref();
+
+  const replica = setInterval(() => void lookAtReplica(), askReplicaEveryMs);
+  replica.unref();
+  async function lookAtReplica(): Promise<void> {
+    const current = session?.backend;
+    if (!current?.replica || state.status === "offline") return;
+    const answer = await askReplica(current);
+    if (session?.backend === current) update({ replica: answer });
+  }
 
   return {
     state: (): ConnectionState => state,
@@ -271,6 +293,7 @@ export function createConnection(options: ConnectionOptions) {
       name: string;
       url: string;
       key: string;
+      read_url?: string | undefined;
       is_production: boolean;
     }): Promise<Result<Profile, Failure>> {
       if (store.listProfiles().length >= maxProfiles) {
@@ -281,7 +304,7 @@ export function createConnection(options: ConnectionOptions) {
           details: null,
         });
       }
-      const checked = await check(input.url, input.key);
+      const checked = await check(input.url, input.key, input.read_url);
       if (!checked.ok) return checked;
       if (checked.value.missing_migrations.length > 0)
         return fail(missing(checked.value.missing_migrations, null));
@@ -294,6 +317,7 @@ export function createConnection(options: ConnectionOptions) {
         profile_id: profileId,
         name: input.name,
         url: checked.value.origin,
+        read_url: checked.value.readOrigin,
         kind: "supabase",
         is_production: input.is_production,
         key_storage: isKept ? "keychain" : "session",
@@ -329,7 +353,14 @@ export function createConnection(options: ConnectionOptions) {
           await session?.stop();
           session = null;
           options.onProfile(null);
-          update({ profile: null, status: "refused", project: null, last_sync_at: null, failure: null });
+          update({
+            profile: null,
+            status: "refused",
+            project: null,
+            replica: null,
+            last_sync_at: null,
+            failure: null,
+          });
         }
       }
       sessionKeys.delete(profileId);
@@ -368,6 +399,7 @@ export function createConnection(options: ConnectionOptions) {
       isClosed = true;
       generation++;
       clearInterval(traffic);
+      clearInterval(replica);
       await session?.stop();
       await localStart;
       await localProject?.stop();

@@ -103,6 +103,7 @@ function ProfileRow({
       </div>
       <div className={css.profileMeta}>
         {clip(cleanText(profile.url), 200)}, {keyWords[profile.key_storage]}
+        {profile.read_url === null ? null : `, reads from ${clip(cleanText(profile.read_url), 200)}`}
       </div>
       <div className={css.profileButtons}>
         {isCurrent ? null : (
@@ -134,6 +135,7 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
   const [name, setName] = useState("");
   const [url, setUrl] = useState("");
   const [key, setKey] = useState("");
+  const [readUrl, setReadUrl] = useState("");
   const [isProduction, setProduction] = useState(true);
   const [busy, setBusy] = useState<"check" | "add" | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
@@ -145,7 +147,7 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
   const check = async (): Promise<boolean> => {
     setBusy("check");
     forget();
-    const result = await client.call("connection.check", { url, key });
+    const result = await client.call("connection.check", { url, key, read_url: readUrl });
     setBusy(null);
     if (result.ok) setChecked(result.value);
     else setFailure(result.error);
@@ -159,6 +161,7 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
       name: name.trim() || host,
       url,
       key,
+      read_url: readUrl,
       is_production: isProduction,
     });
     if (!result.ok) {
@@ -202,6 +205,16 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
         value={key}
         onChange={(event) => {
           setKey(event.currentTarget.value);
+          forget();
+        }}
+      />
+      <TextInput
+        label="Read replica (optional)"
+        placeholder="https://abcdefghijkl-rr-eu-west-1-aaaaa.supabase.co"
+        description="Lists, search and the feed are read there; every act still goes to the project itself."
+        value={readUrl}
+        onChange={(event) => {
+          setReadUrl(event.currentTarget.value);
           forget();
         }}
       />
