@@ -23,6 +23,10 @@ export interface BrowserHostOptions {
   readonly dispatcher: Dispatcher;
   /** The built renderer: holds index.html. */
   readonly rendererDir: string;
+  /** Answers for the page's files instead of `rendererDir`: while the renderer is worked on (cli/dev.ts). */
+  readonly pages?: (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+  /** Sessions that go on from the process before (their SHA-256), and where new ones are kept for the next. */
+  readonly sessions?: { readonly known: readonly string[]; readonly onNew: (sha256: string) => void };
   /** 0 for any free port. */
   readonly port: number;
   readonly log: Log;
@@ -47,7 +51,7 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
   const { dispatcher, rendererDir, log } = options;
   /** SHA-256 of tokens and sessions: what is looked up tells nothing by its timing, and memory holds no bearer. */
   const tokens = new Set<string>();
-  const sessions = new Set<string>();
+  const sessions = new Set<string>(options.sessions?.known);
 
   const server = createServer((request, response) => {
     void answer(request, response).catch((error: unknown) => {
@@ -78,7 +82,7 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
     const path = (request.url ?? "/").split("?")[0] ?? "/";
     if (path === "/session") return openSession(request, response);
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Not here.");
-    return sendFile(rendererDir, path, request, response);
+    return options.pages ? options.pages(request, response) : sendFile(rendererDir, path, request, response);
   }
 
   async function openSession(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -93,6 +97,7 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
       return end(response, 401, "This link was used before or is not known.");
     const session = randomBytes(32).toString("base64url");
     sessions.add(digest(session));
+    options.sessions?.onNew(digest(session));
     response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
     response.end(JSON.stringify({ session }));
   }

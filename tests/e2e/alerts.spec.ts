@@ -1,6 +1,6 @@
 import { authorize, expect, makeUser, test } from "./console.ts";
 
-test("an operator works through the open alerts by keyboard, sees who was told, and sends again what was not", async ({
+test("an operator works through the open alerts by keyboard, sees who was notified, and sends again what was not", async ({
   page,
   workshop: { project },
 }) => {
@@ -11,9 +11,9 @@ test("an operator works through the open alerts by keyboard, sees who was told, 
     return data;
   };
   await makeUser(project, userId, "Alma Alert");
-  // A large call, and one so large that a person must look at it: operators are to be told of that by e-mail.
+  // A call with high usage, and one so large that a person must look at it: operators get an e-mail about that.
   for (const tokens of [60_000, 20_000_000]) {
-    const { request_id: requestId } = await authorize(project, userId, `a large call of ${tokens}`);
+    const { request_id: requestId } = await authorize(project, userId, `a call of ${tokens}`);
     await ask("settle_usage", { p_request_id: requestId, p_input_tokens: tokens, p_output_tokens: 0 });
   }
   await ask("run_maintenance");
@@ -33,13 +33,13 @@ test("an operator works through the open alerts by keyboard, sees who was told, 
   const rows = page.getByRole("grid", { name: /Alerts/ }).locator("[role=row][aria-rowindex]");
   const mine = rows.filter({ hasText: "Alma Alert" });
   const settlement = mine.filter({ hasText: "Settlement waits for a decision" });
-  const largeCall = mine.filter({ hasText: "Large call" });
+  const highUsage = mine.filter({ hasText: "High usage" });
   await expect(settlement).toContainText("not delivered");
-  await expect(largeCall).toContainText("60,000");
+  await expect(highUsage).toContainText("60,000");
   await expect(page.getByText(/message.? could not be delivered/)).toBeVisible();
 
   // Read on with j and k; follow an alert to its decision, and come back.
-  await largeCall.click();
+  await highUsage.click();
   const detail = page.getByRole("complementary", { name: "Alert" });
   await expect(detail.getByText("One call used 60,000 tokens, more than 50,000.")).toBeVisible();
   await page.keyboard.press("k");
@@ -56,14 +56,14 @@ test("an operator works through the open alerts by keyboard, sees who was told, 
   await expect(settlement).toHaveCount(0);
   await expect(detail.getByText(/more than 50,000/)).toBeVisible();
   await page.keyboard.press("a");
-  await expect(largeCall).toHaveCount(0);
+  await expect(highUsage).toHaveCount(0);
   await page.keyboard.press("Escape");
   await expect(detail).toHaveCount(0);
 
   // They stay in the record, with the name of who saw to them; the act is in the user's audit.
   await page.getByText("All", { exact: true }).click();
   await expect(settlement).toHaveCount(1);
-  await expect(largeCall).toHaveCount(1);
+  await expect(highUsage).toHaveCount(1);
   await page.goto(`${origin}#/users/${userId}/audit`);
   await expect(page.getByRole("table", { name: /Audit/ }).getByText("Acknowledge alert")).toHaveCount(2);
 

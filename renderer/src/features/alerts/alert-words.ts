@@ -15,7 +15,7 @@ const limitKind = /^(daily_limit|monthly_limit|allowance)_\d+$/;
 
 const kindNames: Readonly<Record<string, string>> = {
   low_balance: "Balance is low",
-  high_usage: "Large call",
+  high_usage: "High usage",
   negative_balance: "Used beyond the balance",
   usage_spike: "Sudden use",
   settlement_quarantined: "Settlement waits for a decision",

@@ -593,8 +593,8 @@ function SetAlerts(): ReactNode {
               empty="The preset sets no alerts."
             />
             <p className={css.quiet}>
-              Alerts are part of the preset. Low balances, large calls, limits nearly used and whatever needs
-              a person are noticed without being set.
+              Alerts are part of the preset. Low balances, calls with high usage, limits nearly used and
+              whatever needs a person are noticed without being set.
             </p>
           </div>
         )}

@@ -1,0 +1,117 @@
+/** A console that answers from samples, for the gallery alone. */
+import type { Failure } from "../../shared/contract/basics.ts";
+import type { ConsoleClient } from "../../shared/contract/client.ts";
+import type { OperationName } from "../../shared/contract/operations.ts";
+import type { MinuteBucket, Receipt } from "../../shared/contract/watch.ts";
+
+export const failure: Failure = {
+  code: "project_unreachable",
+  message: "The project cannot be reached.",
+  advice: "Look whether this machine is online, then try again.",
+  details: "GET https://project.example/rest/v1/rpc/console_project_info\nfetch failed: ECONNREFUSED",
+};
+
+export const at = "2026-11-22T12:00:00Z";
+
+export const account = {
+  user_id: "user-0001",
+  display_name: "Una Example",
+  timezone: "Europe/London",
+  is_flagged: false,
+  is_blocked: false,
+  version: 3,
+};
+
+const receipt: Receipt = {
+  decision_id: 1,
+  request_id: "request-0001",
+  user_id: account.user_id,
+  at,
+  decision: "block",
+  reason: "daily_limit",
+  message: "You have reached today's limit.",
+  http_status: 429,
+  rule_name: "daily_limit",
+  rule_version: 3,
+  estimated_tokens: 1_240,
+  shortfall: { need: 1_240, have: 0, missing: 1_240 },
+  limit: { window: "day", limit: 10_000, used: 10_240 },
+  clears_at: "2026-11-23T00:00:00Z",
+  timezone: account.timezone,
+  currency: "gbp",
+  rules: [
+    {
+      rule_name: "daily_limit",
+      version: 3,
+      mode: "enforce",
+      matched: true,
+      facts: { tokens_today: 10_240 },
+      rule: {
+        rule_name: "daily_limit",
+        rule_type: "usage",
+        conditions: { all: [{ fact: "tokens_today", op: ">", value: 10_000 }] },
+        action: { block: { reason: "daily_limit" } },
+        priority: 10,
+        mode: "enforce",
+        is_active: true,
+        applies_to: {},
+        version: 3,
+      },
+    },
+    { rule_name: "night_shadow", version: 1, mode: "shadow", matched: true, facts: { local_hour: 3 } },
+    { rule_name: "spam", version: 2, mode: "enforce", matched: false, facts: { messages_today: 4 } },
+  ],
+  remedies: ["Wait until midnight, or raise the daily limit of the plan."],
+};
+const passed: Receipt = {
+  ...receipt,
+  decision_id: 2,
+  decision: "allow",
+  reason: null,
+  message: null,
+  http_status: 200,
+  rule_name: null,
+  rule_version: null,
+  shortfall: null,
+  limit: null,
+  clears_at: null,
+  rules: receipt.rules.map((rule) => ({ ...rule, matched: false })),
+  remedies: [],
+};
+
+const never = (): Promise<never> => new Promise(() => undefined);
+/** By decision: 1 is blocked, 2 allowed, 3 unknown, 4 never answers. */
+const explained: Readonly<Record<number, () => unknown>> = {
+  1: () => ({ ok: true, value: receipt }),
+  2: () => ({ ok: true, value: passed }),
+  3: () => ({ ok: false, error: { ...failure, code: "not_found", message: "There is no such decision." } }),
+  4: never,
+};
+
+const answers: Partial<Record<OperationName, (input: never) => unknown>> = {
+  "watch.explain": ({ decision_id: id }: { decision_id: number }) => explained[id]?.(),
+  "users.search": () => ({
+    ok: true,
+    value: { accounts: [], next_cursor: null, total: 0, total_is_exact: true },
+  }),
+};
+
+export const consoleOfSamples: ConsoleClient = {
+  call: async (name, input) =>
+    ((await answers[name]?.(input as never)) ?? { ok: false, error: failure }) as never,
+  follow: () => () => undefined,
+  onStatus(listener) {
+    listener("open");
+    return () => undefined;
+  },
+};
+
+export const minutes: readonly MinuteBucket[] = Array.from({ length: 30 }, (_, index) => ({
+  minute: new Date(Date.parse(at) + index * 60_000).toISOString(),
+  calls: 20 + (index % 7),
+  settled_tokens: 900 * (index % 5),
+  allowed_tokens: 1_000 * (1 + (index % 6)),
+  warned_tokens: 300 * (index % 3),
+  blocked_tokens: index % 9 === 0 ? 1_500 : 0,
+  blocked_calls: index % 9 === 0 ? 2 : 0,
+}));

@@ -1,0 +1,59 @@
+/** Every part of renderer/src/ui in every state: photographed, readable and without a failure, light and dark. */
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "@playwright/test";
+import { serveRenderer, type RendererServer } from "../../cli/dev-renderer.ts";
+import { repository } from "../stages.ts";
+import { faintTexts } from "./readable.ts";
+
+const PICTURES = "test-results/gallery";
+let server: RendererServer;
+
+test.beforeAll(async () => {
+  mkdirSync(PICTURES, { recursive: true });
+  server = await serveRenderer((sentence) => console.log(sentence));
+});
+test.afterAll(async () => server.close());
+
+for (const theme of ["light", "dark"] as const)
+  test(`every part in every state can be read, ${theme}`, async ({ page }) => {
+    const thrown: string[] = [];
+    page.on("pageerror", (error) => {
+      // One part fails on purpose, to be caught.
+      if (!error.message.includes("on purpose")) thrown.push(String(error));
+    });
+    await page.setViewportSize({ width: 1280, height: 900 });
+    await page.goto(`http://127.0.0.1:${server.port}/gallery.html?theme=${theme}`);
+    await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme, {
+      timeout: 120_000,
+    });
+    await expect(page.locator('[data-part="ReceiptView, blocked"]')).toContainText("Stopped by");
+    await page.screenshot({ path: `${PICTURES}/all-${theme}.png`, fullPage: true });
+    for (const section of await page.locator("section[aria-label] > h2").all()) {
+      const name = (await section.textContent()) ?? "";
+      await section
+        .locator("..")
+        .screenshot({ path: `${PICTURES}/${name.toLowerCase().replaceAll(" ", "-")}-${theme}.png` });
+    }
+    expect(await faintTexts(page)).toEqual([]);
+    expect(thrown).toEqual([]);
+  });
+
+test("no part is missing", async ({ page }) => {
+  const parts = readdirSync(join(repository, "renderer/src/ui"))
+    .filter((file) => file.endsWith(".tsx") && !file.includes(".test."))
+    .flatMap((file) =>
+      [
+        ...readFileSync(join(repository, "renderer/src/ui", file), "utf8").matchAll(
+          /^export (?:function|class|const) ([A-Z]\w*)/gm,
+        ),
+      ].map(([, name]) => name ?? ""),
+    );
+  expect(parts.length).toBeGreaterThan(30);
+  await page.goto(`http://127.0.0.1:${server.port}/gallery.html`);
+  await expect(page.locator("[data-part]").first()).toBeVisible({ timeout: 120_000 });
+  const shown = await page
+    .locator("[data-part]")
+    .evaluateAll((figures) => figures.map((figure) => figure.getAttribute("data-part") ?? "").join("\n"));
+  expect(parts.filter((name) => !new RegExp(`\\b${name}\\b`).test(shown))).toEqual([]);
+});
