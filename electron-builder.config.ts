@@ -23,6 +23,7 @@ const configuration: Configuration = {
     "!node_modules/@electric-sql/pglite/dist/**/*.cjs",
     "!node_modules/@electric-sql/pglite/src/**",
   ],
+  extraResources: ["LICENSE", "THIRD-PARTY-NOTICES.txt"],
   asar: true,
   // The native modules are prebuilt for Node's stable interface.
   npmRebuild: false,

@@ -10,6 +10,7 @@ import { repositoryDir } from "./build.ts";
 import type { DevNews, DevStart } from "./dev-console.ts";
 import { noncePlaceholder, serveRenderer } from "./dev-renderer.ts";
 import { hasScreen, openBrowser } from "./open-browser.ts";
+import { whenAskedToEnd } from "./when-asked-to-end.ts";
 
 const HELP = `npm run dev [-- options]   the console in the browser, with hot reload
 
@@ -49,6 +50,7 @@ const sessions = new Set<string>();
 let port = Number(values.port);
 let child: ChildProcess | null = null;
 let isFirst = true;
+let isEnding = false;
 let isStopping = false;
 
 function start(): void {
@@ -56,6 +58,7 @@ function start(): void {
   const running = fork(join(repositoryDir, "cli/dev-console.ts"), {
     cwd: repositoryDir,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
+    env: { NODE_COMPILE_CACHE: join(repositoryDir, "out/compile-cache"), ...process.env },
   });
   child = running;
   const given: DevStart = {
@@ -88,10 +91,18 @@ function start(): void {
 
 /** Ends the process that runs, then starts the next: one at a time holds the data folder. */
 function restart(): void {
+  if (isEnding) return;
   const running = child;
   if (!running) return start();
+  isEnding = true;
   child = null;
-  running.once("exit", start);
+  // Closing the local project takes seconds; its data folder and its locks survive a process that is killed.
+  const limit = setTimeout(() => running.kill("SIGKILL"), 200);
+  running.once("exit", () => {
+    clearTimeout(limit);
+    isEnding = false;
+    start();
+  });
   running.kill("SIGTERM");
 }
 
@@ -116,6 +127,6 @@ async function stop(): Promise<void> {
   await renderer.close();
   process.exit(0);
 }
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void stop());
+whenAskedToEnd(() => void stop());
 
 start();

@@ -8,6 +8,7 @@ import { conventionalDataDir } from "../electron/main/store/data-dir.ts";
 import { BuildError, ensureBuilt, rendererDir, repositoryDir } from "./build.ts";
 import { findRuntime } from "./electron-runtime.ts";
 import { hasScreen, openBrowser } from "./open-browser.ts";
+import { whenAskedToEnd } from "./when-asked-to-end.ts";
 
 const HELP = `npm start [-- options]             the console in its window, or in the browser where Electron cannot run
 npm run start:browser [-- options] the console in the browser
@@ -72,18 +73,6 @@ function readArguments(): Arguments {
 }
 
 const options = readArguments();
-
-/** At a signal; also when the npm that started this is gone: it does not pass on every signal. */
-function whenAskedToEnd(end: () => void): void {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, end);
-  if (process.env.npm_lifecycle_event === undefined) return;
-  const parent = process.ppid;
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return;
-    clearInterval(watch);
-    end();
-  }, 500).unref();
-}
 
 async function serveToBrowser(): Promise<void> {
   const composed = composeConsole({

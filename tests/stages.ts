@@ -44,6 +44,11 @@ export const staticChecks: readonly { name: string; tool: string; args: readonly
   { name: "lint and import rules (oxlint)", tool: "oxlint", args: ["--type-aware", "--deny-warnings"] },
   { name: "lint of the migrations (squawk)", tool: "squawk", args: ["supabase/migrations/*.sql"] },
   { name: "format (biome)", tool: "biome", args: ["format"] },
+  {
+    name: "length of files and functions, workflows, notices (tests/house.ts)",
+    tool: "node",
+    args: ["tests/house.ts"],
+  },
 ];
 
 export async function runStaticChecks(): Promise<Tally> {

@@ -8,7 +8,7 @@ import "../src/ui/base.css";
 import { Button, MantineProvider } from "@mantine/core";
 import { Notifications } from "@mantine/notifications";
 import { QueryClientProvider } from "@tanstack/react-query";
-import { type ReactNode, StrictMode, useEffect } from "react";
+import { type ReactNode, useEffect } from "react";
 import { createRoot } from "react-dom/client";
 import { ConsoleProvider, createQueryClient } from "../src/lib/console.tsx";
 import { showDone, showFailure, showNotice } from "../src/ui/notices.tsx";
@@ -72,14 +72,12 @@ function Gallery(): ReactNode {
 const root = document.getElementById("root");
 if (root)
   createRoot(root).render(
-    <StrictMode>
-      <MantineProvider theme={theme} cssVariablesResolver={cssVariablesResolver} forceColorScheme={scheme}>
-        <QueryClientProvider client={createQueryClient()}>
-          <ConsoleProvider client={consoleOfSamples}>
-            <Notifications containerWidth={320} position="bottom-right" autoClose={false} />
-            <Gallery />
-          </ConsoleProvider>
-        </QueryClientProvider>
-      </MantineProvider>
-    </StrictMode>,
+    <MantineProvider theme={theme} cssVariablesResolver={cssVariablesResolver} forceColorScheme={scheme}>
+      <QueryClientProvider client={createQueryClient()}>
+        <ConsoleProvider client={consoleOfSamples}>
+          <Notifications containerWidth={320} position="bottom-right" autoClose={false} />
+          <Gallery />
+        </ConsoleProvider>
+      </QueryClientProvider>
+    </MantineProvider>,
   );

