@@ -1,6 +1,6 @@
 import { booleanFacts, factType, numberFacts, planKeys, textFacts } from "./facts.ts";
 import { statusOfBlock } from "./status.ts";
-import { foldText, phraseText } from "./text.ts";
+import { foldText, phraseText, soughtPhrase } from "./text.ts";
 import type { Condition, FactName, Facts, FactValue, Leaf, LeafValue, PlanNumbers, Rule } from "./types.ts";
 
 /** What evaluation needs to know besides the facts. */
@@ -267,9 +267,7 @@ function compileText(slots: Slots, slot: number, leaf: Leaf): Test {
       return () => texts[slot] !== null && !set.has(texts[slot] ?? null);
     }
     default: {
-      const phrases = (typeof value === "string" ? [value] : value).map((phrase) =>
-        phraseText(foldText(phrase)),
-      );
+      const phrases = (typeof value === "string" ? [value] : value).map(soughtPhrase);
       if (leaf.op === "contains")
         return () => {
           const text = slots.phrase(slot);

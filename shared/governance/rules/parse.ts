@@ -1,7 +1,7 @@
 import { fail, ok, type Result } from "../result.ts";
 import { factNames, factType, operatorsOf, planKeys } from "./facts.ts";
 import { isRecord, nearestWord, type Problem, show, suggest } from "./problems.ts";
-import { countCharacters, foldText, phraseText } from "./text.ts";
+import { countCharacters, soughtPhrase } from "./text.ts";
 import type { Action, Condition, FactName, Leaf, LeafValue, Operator, Rule, RuleMode } from "./types.ts";
 
 /** Bounds of a rule. Source: docs/RULES.md, "Leaves" and "Bounds of a rule". */
@@ -254,7 +254,7 @@ class Reader {
     const read = list.map((item, index) => {
       const at = Array.isArray(value) ? `${path}[${index}]` : path;
       const phrase = this.text(item, at, ruleBounds.textCharacters);
-      if (phrase !== undefined && phraseText(foldText(phrase)) === " ")
+      if (phrase !== undefined && soughtPhrase(phrase) === " ")
         return this.report(at, `${show(phrase)} holds no letter or digit.`, "Write a word or a phrase.");
       return phrase;
     });

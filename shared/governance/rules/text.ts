@@ -3,6 +3,15 @@
  * runtime reads the same message the same way.
  */
 
+import {
+  characterClass,
+  combiningMarks,
+  ideographs,
+  separators,
+  southEastAsianLetters,
+  whiteSpaces,
+} from "./characters.ts";
+
 /** Upper-case letters of these ranges whose lower case is one other code point: [first, last] inclusive. */
 const foldRanges = [
   [0xc0, 0xde],
@@ -24,15 +33,40 @@ export const foldLetters: ReadonlyMap<number, number> = new Map(
   }),
 );
 
+/** Characters of a message that are judged; so many are also kept of what they normalise to. */
+export const judgedCharacters = 20_000;
+/** Combining marks in a row that are kept. Source: Unicode's stream-safe text format (UAX #15, section 13). */
+const marksInARow = 30;
+
+const inClass = (ranges: string): string => `[${characterClass(ranges)}]`;
+const mark = inClass(combiningMarks);
+const white = inClass(whiteSpaces);
+const ideograph = inClass(ideographs);
+const southEastAsian = inClass(southEastAsianLetters);
+const unspaced = inClass(`${ideographs} ${southEastAsianLetters}`);
+
 const plainAscii = /^[\0-\x7f]*$/;
+const markRuns = new RegExp(`(${mark}{${marksInARow}})${mark}+`, "gu");
 const upperBeyondAscii = /[\u00c0-\u00de\u0100-\u017f\u0370-\u03ff\u0400-\u04ff]/g;
 
-/** NFKC, then lower case of ASCII and of `foldLetters`. Not meant to be applied twice. */
+/** The first `count` code points of a text. */
+function firstCharacters(text: string, count: number): string {
+  if (text.length <= count) return text;
+  let end = 0;
+  for (let seen = 0; seen < count && end < text.length; seen++)
+    end += (text.codePointAt(end) as number) > 0xffff ? 2 : 1;
+  return text.slice(0, end);
+}
+
+/**
+ * What is judged of a text: its first characters, stream-safe, in NFKC, in lower case (ASCII and `foldLetters`). Not
+ * meant to be applied twice. Takes time that grows at most linearly with the text.
+ */
 export function foldText(text: string): string {
+  const judged = firstCharacters(text, judgedCharacters);
   // ASCII is its own NFKC, and there the two lower cases are one: the common case costs one scan.
-  if (plainAscii.test(text)) return text.toLowerCase();
-  return text
-    .normalize("NFKC")
+  if (plainAscii.test(judged)) return judged.toLowerCase();
+  return firstCharacters(judged.replace(markRuns, "$1").normalize("NFKC"), judgedCharacters)
     .replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
     .replace(upperBeyondAscii, (letter) => {
       const lower = foldLetters.get(letter.charCodeAt(0));
@@ -40,36 +74,60 @@ export function foldText(text: string): string {
     });
 }
 
-const separators =
-  /[\0-/:-`{-\x7f\u0080-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u2000-\u206f\u3000-\u303f\ufe30-\ufe4f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+/g;
+const separatorRuns = new RegExp(`${inClass(separators)}+`, "gu");
+const anyUnspaced = new RegExp(unspaced, "u");
+const unspacedRuns = new RegExp(`${unspaced}+`, "gu");
+const unspacedEnds = new RegExp(`^ (?=${unspaced})|(?<=${unspaced}) $`, "gu");
 
 /**
- * Folded text as phrases are looked for in it: separators become single spaces, one space at both ends.
- * Text without a word gives a single space.
+ * Folded text as phrases are looked for in it: separators become single spaces, scripts without spaces stand apart
+ * from others, one space is at both ends. Text without a word gives a single space.
  */
 export function phraseText(folded: string): string {
-  return ` ${folded} `.replace(separators, " ");
+  const apart = anyUnspaced.test(folded) ? folded.replace(unspacedRuns, " $& ") : folded;
+  return ` ${apart} `.replace(separatorRuns, " ");
 }
 
-const whiteSpace = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
+/** A phrase as it is looked for in a `phraseText`; a single space for one without a word. */
+export function soughtPhrase(phrase: string): string {
+  return phraseText(foldText(phrase)).replace(unspacedEnds, "");
+}
+
+const whiteRuns = new RegExp(`${white}+`, "gu");
 
 /** Runs of white space become one space; both ends are trimmed. */
 export function collapseSpace(text: string): string {
-  const collapsed = text.replace(whiteSpace, " ");
+  const collapsed = text.replace(whiteRuns, " ");
   const start = collapsed.startsWith(" ") ? 1 : 0;
   const end = collapsed.length > start && collapsed.endsWith(" ") ? collapsed.length - 1 : collapsed.length;
   return collapsed.slice(start, end);
 }
 
-/** The text by which two messages count as identical. Its hash is kept, never the text. */
+/**
+ * The text by which two messages count as identical: what is judged of it folded and collapsed, the rest as given. Its
+ * hash is kept, never the text.
+ */
 export function identityText(message: string): string {
-  return collapseSpace(foldText(message));
+  return collapseSpace(foldText(message)) + message.slice(firstCharacters(message, judgedCharacters).length);
 }
 
-/** Words between white space, of the message as given. */
+const punctuation = `[${inClass(separators)}--${white}]`;
+const wordPattern = new RegExp(
+  [
+    `${punctuation}*${ideograph}${punctuation}*`,
+    `${punctuation}*${southEastAsian}{1,5}${punctuation}*`,
+    `[^${characterClass(whiteSpaces, ideographs, southEastAsianLetters)}]+`,
+  ].join("|"),
+  "gv",
+);
+
+/** Words of the message as given. Source: docs/RULES.md, "Words". */
 export function countWords(message: string): number {
   const collapsed = collapseSpace(message);
-  return collapsed === "" ? 0 : collapsed.split(" ").length;
+  if (!anyUnspaced.test(collapsed)) return collapsed === "" ? 0 : collapsed.split(" ").length;
+  let words = 0;
+  for (const _ of collapsed.matchAll(wordPattern)) words++;
+  return words;
 }
 
 /** Unicode code points. */
@@ -80,17 +138,23 @@ export function countCharacters(message: string): number {
   return count;
 }
 
-/** The first `words` words of a message, joined by single spaces; the message itself when it is shorter. */
+/** A message up to the end of its n-th word, white space collapsed; the message itself when it has no more words. */
 export function truncateToWords(message: string, words: number): string {
-  const parts = collapseSpace(message).split(" ");
-  return parts.length <= words ? message : parts.slice(0, words).join(" ");
+  const collapsed = collapseSpace(message);
+  let seen = 0;
+  let end = 0;
+  for (const word of collapsed.matchAll(wordPattern)) {
+    if (seen++ === words) return collapsed.slice(0, end);
+    end = word.index + word[0].length;
+  }
+  return message;
 }
 
 /** How many different phrases of a list occur in a message. */
 function countPhrases(padded: string, phrases: readonly string[]): number {
   const found = new Set<string>();
   for (const phrase of phrases) {
-    const looked = phraseText(foldText(phrase));
+    const looked = soughtPhrase(phrase);
     if (looked !== " " && padded.includes(looked)) found.add(looked);
   }
   return found.size;
