@@ -218,7 +218,7 @@ begin
     end if;
     for v_item in select * from jsonb_array_elements(v_value) loop
       perform governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at));
-      v_phrase := governance.space_phrases(governance.fold(v_item #>> '{}'));
+      v_phrase := governance.sought_phrase(v_item #>> '{}');
       if btrim(v_phrase) = '' then
         perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
       end if;
@@ -525,7 +525,7 @@ begin
     from (
       select e.place, e.topic ->> 'topic' as topic, (
         select coalesce(string_agg(format('strpos(f_message_phrases, %L) > 0', p.phrase), ' or '), 'false')
-        from (select governance.space_phrases(governance.fold(w)) as phrase
+        from (select governance.sought_phrase(w) as phrase
           from jsonb_array_elements_text(e.topic -> 'words') w) p
         where btrim(p.phrase) <> '') as is_about
       from jsonb_array_elements((select s.value from governance.settings s
@@ -537,7 +537,7 @@ begin
       round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0,
         3) else f_complexity end',
       coalesce(string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
-    from (select distinct governance.space_phrases(governance.fold(w)) as phrase
+    from (select distinct governance.sought_phrase(w) as phrase
       from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
     where btrim(p.phrase) <> '';
   end if;

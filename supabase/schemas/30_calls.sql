@@ -453,14 +453,14 @@ begin
 
   if p_message is not null then
     v_characters := char_length(p_message);
-    if v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
+    if v_characters <= 20000 and v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
       -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
       v_folded := lower(p_message collate "C");
       v_hash := hashtextextended(v_folded, a.account_id);
       v_words := v_characters - char_length(replace(p_message, ' ', '')) + (v_characters > 0)::int;
     else
       v_folded := governance.fold(p_message);
-      v_hash := hashtextextended(governance.collapse_spaces(v_folded), a.account_id);
+      v_hash := hashtextextended(governance.identity_text(p_message, v_folded), a.account_id);
       v_words := governance.count_words(p_message);
     end if;
     v_seconds_since := round(extract(epoch from v_now - a.last_message_at), 3);

@@ -3,21 +3,26 @@ import {
   type Condition,
   compareBytes,
   compileRules,
+  countWords,
   describeReceipt,
-  type ReceiptFacts,
   describeRule,
   evaluateRules,
   type Facts,
   foldText,
+  identityText,
   multiplyTokens,
   orderRules,
   parseRule,
   parseRules,
   phraseText,
+  type ReceiptFacts,
   type Rule,
   readMessage,
   scoreComplexity,
+  soughtPhrase,
+  truncateToWords,
 } from "../index.ts";
+import { characterClass, combiningMarks } from "./characters.ts";
 
 const plan = { monthly_allowance: 50_000, daily_limit: 10_000, monthly_limit: null };
 const context = { plan };
@@ -307,6 +312,64 @@ describe("text", () => {
   it("finds phrases between separators only", () => {
     expect(phraseText("hello,  «wörld»…")).toBe(" hello wörld ");
     expect(phraseText("")).toBe(" ");
+  });
+  it.each([
+    ["赌博", "我们去赌博吧", true],
+    ["赌博", "赌 博", false],
+    ["iphone手机", "我的iPhone手机。", true],
+    ["phone", "我的iPhone手机。", false],
+    ["カジノ", "ｵﾝﾗｲﾝｶｼﾞﾉへようこそ", true],
+    ["พนัน", "การพนันออนไลน์", true],
+    ["ການພະນັນ", "ຫຼິ້ນການພະນັນ", true],
+    ["လောင်းကစား", "အွန်လိုင်းလောင်းကစားရုံ", true],
+    ["ល្បែង", "លេងល្បែងស៊ីសង", true],
+    ["도박", "도박을 하자", false],
+    ["bet", "a better bet!", true],
+    ["bet", "a better one", false],
+  ])("finds %s in %s: %s", (phrase, message, isFound) => {
+    expect(phraseText(foldText(message)).includes(soughtPhrase(phrase))).toBe(isFound);
+  });
+  it.each([
+    ["", 0],
+    ["  two\u00a0words\n", 2],
+    ["我们去赌博吧。", 6],
+    ["「你好」，world!", 3],
+    ["สวัสดีครับ", 2],
+    ["สวัสดีครับผม", 3],
+    ["도박을 하자", 2],
+    ["iPhone手机 - 2", 5],
+  ])("counts the words of %j as %i", (message, words) => {
+    expect(countWords(message)).toBe(words);
+  });
+  it("cuts a message after a word, in any script", () => {
+    expect(truncateToWords("one\n two  three", 2)).toBe("one two");
+    expect(truncateToWords("one\n two", 2)).toBe("one\n two");
+    expect(truncateToWords("我们去，赌博吧", 3)).toBe("我们去，");
+    expect(truncateToWords("สวัสดีครับผม", 1)).toBe("สวัสด");
+  });
+  it("judges the first 20,000 characters, and keeps 30 combining marks in a row", () => {
+    expect(foldText("É".repeat(20_001))).toBe("é".repeat(20_000));
+    expect(foldText("ﷺ".repeat(20_000))).toHaveLength(20_000);
+    expect(foldText(`x${"\u0316".repeat(31)}y`)).toBe(`x${"\u0316".repeat(30)}y`);
+    const long = "a ".repeat(10_000);
+    expect(identityText(`${long}x`)).not.toBe(identityText(`${long}y`));
+  });
+  it("knows every combining mark of this runtime's Unicode", () => {
+    const isListed = new RegExp(`^[${characterClass(combiningMarks)}]$`, "u");
+    const missing: string[] = [];
+    for (let code = 0; code < 0x11_0000; code++) {
+      const character = String.fromCodePoint(code);
+      if (/\p{M}/u.test(character) && !isListed.test(character)) missing.push(code.toString(16));
+    }
+    expect(missing).toEqual([]);
+  });
+  it("takes time that grows with the message, not faster", () => {
+    // Each took minutes, or froze the process, when all of it was folded.
+    const marks = `a${"\u0301\u0316".repeat(1_000_000)}`;
+    const started = performance.now();
+    for (const message of [marks, "ﷺ".repeat(1_300_000), "Ӿ".repeat(2_000_000), "我a".repeat(1_000_000)])
+      readMessage(message, { complexity_words: ["why"], topics: [{ topic: "x", words: ["赌博"] }] });
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
   it("scores 200 characters with three of the words as 0.733", () => {
     const message = "explain why compare ".padEnd(200, "x");

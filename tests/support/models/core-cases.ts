@@ -157,6 +157,9 @@ const pieces = [
   "ﷺ Ⅷ ½ ㎏",
   "'; drop table x; --",
   "%s {0} \\n $1",
+  "我们去赌博吧，iPhone手机！",
+  "ｶｼﾞﾉで 赌、博",
+  "การพนันออนไลน์ สวัสดี",
 ];
 const phrases = [
   "hello",
@@ -174,6 +177,10 @@ const phrases = [
   "it's",
   "viii",
   "a b",
+  "赌博",
+  "iphone手机",
+  "カジノ",
+  "พนัน",
 ];
 const reasons = [
   "daily_limit",
