@@ -25,7 +25,7 @@ describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
     return performance.now() - started;
   }
 
-  it.runIf(url).for([
+  it.runIf(url).for<[string, string]>([
     ["combining marks out of order", `a${"\u0301\u0316".repeat(1_000_000)}`],
     ["a ligature of eighteen letters", "ﷺ".repeat(1_390_000)],
     ["the last of the letters that fold", "Ӿ".repeat(2_000_000)],

@@ -352,13 +352,13 @@ const isNewerThanPostgres = (code: number): boolean =>
 
 /** Pieces that messages are made of: scripts with and without spaces, marks, white space, what grows when folded. */
 const pieces = [
-  ..."aZé Жя ß-_.,!?«»…0١9",
+  "aZé Жя ß-_.,!?«»…0١9",
   "赌博 我们 、。「」々〇 カジノ ひらがな ー ・ ｶﾞ ㄅ 𠀀 ㍿",
   "การพนัน หวย น้ำ ກິນ ကစား បន្ទាប់ ស្រ",
   "도박 ㅋㅋ ﷺ ﬁ Å Ӿ Ӂ ﾞ ﾟ",
   "\u0301\u0316 \u0344 \u0f73 \u17d2 \u0300 \u302a",
   "\t\n\u0085\u00a0\u2003\u3000 \u200b\u00ad 👍🏽",
-].flatMap((piece) => [...piece]);
+].flatMap((piece) => Array.from(piece));
 
 function messageOf(dice: Dice): string {
   let message = "";
