@@ -25,7 +25,7 @@ describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
     return performance.now() - started;
   }
 
-  it.runIf(url).for<[string, string]>([
+  it.runIf(url).each<[string, string]>([
     ["combining marks out of order", `a${"\u0301\u0316".repeat(1_000_000)}`],
     ["a ligature of eighteen letters", "ﷺ".repeat(1_390_000)],
     ["the last of the letters that fold", "Ӿ".repeat(2_000_000)],
@@ -34,8 +34,8 @@ describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
     ["separators", `${",".repeat(4_000_000)}我`],
     ["white space beyond ASCII", "a\u00a0".repeat(1_300_000)],
   ])(
-    "4 MB of %s cost at most what their size does",
-    async ([, message]) => {
+    "costs for 4 MB of %s at most what its size does",
+    async (_, message) => {
       const small = message.slice(0, message.length / 8);
       await authorize(small);
       const eighth = await authorize(small);
