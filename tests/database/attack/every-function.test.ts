@@ -6,8 +6,7 @@ import { readFileSync } from "node:fs";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
 import { checkoutSession, event } from "../../support/stripe/events.ts";
-import { installedVersions } from "../../support/desk.ts";
-import { expectSoundBooks, openProject, type Project } from "../../support/enforcement.ts";
+import { expectSoundBooks, installedVersions, openProject, type Project } from "../../support/project.ts";
 import {
   type Call,
   defaultPreset,
@@ -64,7 +63,7 @@ async function furnish(project: Project): Promise<void> {
   const { report, differences } = keptRun;
   await project.call("console_keep_reconciliation", "run-1", "ann", report, JSON.stringify(differences));
   await project.call("console_case_action", "propose-1", ["d-1"], "propose", "ann", "paid", {});
-  await project.pool.query(`
+  await project.sql.query(`
     create table public.chat_messages (id bigint primary key, user_id text, created_at timestamptz, metadata jsonb);
     insert into public.chat_messages select n, 'user-' || n % 3, now() - n * interval '1 hour', '{"tokensUsed": 5}' from generate_series(1, 50) n;
     alter table public.chat_messages owner to project_owner`);
@@ -76,7 +75,7 @@ const shown = ({ sql, arguments: given }: Call): string =>
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   const count = inputsEach(version);
   it(`${count} generated inputs to each function are answered or refused in stated words, and a refusal changes nothing`, async () => {
-    const project = await openProject(version, 1);
+    const project = await openProject(version);
     await furnish(project);
     const client = new pg.Client({ connectionString: project.url });
     await client.connect();

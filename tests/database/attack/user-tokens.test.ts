@@ -1,13 +1,13 @@
 /** A token that names nobody is refused, whatever it holds. (Hostile arguments: enforcement-hostile.test.ts.) */
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Desk, openDesk } from "../../support/desk.ts";
+import { openProject, type Project } from "../../support/project.ts";
 
 describe("what users call about themselves", () => {
-  let desk: Desk;
+  let desk: Project;
   let client: pg.Client;
   beforeAll(async () => {
-    desk = await openDesk(18);
+    desk = await openProject(18);
     client = new pg.Client({ connectionString: desk.ownerUrl });
     await client.connect();
   });

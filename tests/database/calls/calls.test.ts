@@ -2,7 +2,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPreset } from "../../../local-project/migrations.ts";
-import { type Desk, installedVersions, openDesk } from "../../support/desk.ts";
+import { installedVersions, openProject, type Project } from "../../support/project.ts";
 
 interface Decision {
   readonly decision: string;
@@ -35,7 +35,7 @@ interface Settlement {
 let ids = 0;
 const fresh = (name: string): string => `${name}-${(ids += 1)}`;
 
-function authorize(desk: Desk, userId: string, extra: Record<string, unknown> = {}): Promise<Decision> {
+function authorize(desk: Project, userId: string, extra: Record<string, unknown> = {}): Promise<Decision> {
   return desk.rpc("authorize_usage", {
     p_request_id: fresh("request"),
     p_user_id: userId,
@@ -44,7 +44,7 @@ function authorize(desk: Desk, userId: string, extra: Record<string, unknown> = 
   });
 }
 function settle(
-  desk: Desk,
+  desk: Project,
   requestId: string,
   input: number,
   output: number,
@@ -57,14 +57,14 @@ function settle(
     ...extra,
   });
 }
-async function expectClean(desk: Desk): Promise<void> {
+async function expectClean(desk: Project): Promise<void> {
   expect(await desk.rpc("verify_ledger")).toMatchObject({ problems: [] });
 }
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(version);
+    desk = await openProject(version);
   });
   afterAll(() => desk.close());
 
@@ -574,7 +574,7 @@ describe("presets", () => {
     ["athro", "full", "monthly_allowance", 1_602_000],
     ["andora", "free", "monthly_allowance", 10_000],
   ] as const)("%s gives %s a %s of %i tokens", async (preset, plan, key, tokens) => {
-    const desk = await openDesk(18, preset);
+    const desk = await openProject(18, { preset });
     expect(
       await desk.one(`select ${key}::int as tokens from governance.plans where plan_id = $1`, [plan]),
     ).toEqual({ tokens });
@@ -582,7 +582,7 @@ describe("presets", () => {
   });
 
   it("mmagent routes by rules alone: Gold never gets Claude, a complex message of Gold+ does, off-peak nobody", async () => {
-    const desk = await openDesk(18, "mmagent");
+    const desk = await openProject(18, { preset: "mmagent" });
     const complex = "Compare these in depth and explain why, step by step: ".padEnd(220, "x");
     await desk.setClock("2026-11-20T12:00:00Z", true);
     for (const plan of ["gold", "gold_plus"])
@@ -628,7 +628,7 @@ describe("presets", () => {
     ]);
     const agiagent = readPreset("agiagent") as { packs: { tokens: number }[] };
     expect(agiagent.packs.map((pack) => pack.tokens)).toEqual([500_000, 1_500_000, 5_000_000, 10_000_000]);
-    const desk = await openDesk(18, "andora");
+    const desk = await openProject(18, { preset: "andora" });
     for (const [task, tokens] of [
       ["generate-characters", 2500],
       ["resolve-cast", 2000],
@@ -648,7 +648,7 @@ describe("presets", () => {
   it.each(["default", "mmagent", "agiagent", "athro", "andora", "chat-v2"])(
     "%s applied twice changes nothing the second time",
     async (name) => {
-      const desk = await openDesk(18, name);
+      const desk = await openProject(18, { preset: name });
       const { changed } = await desk.rpc<{ changed: Record<string, number> }>("apply_preset", {
         p_preset: readPreset(name),
       });
@@ -658,7 +658,7 @@ describe("presets", () => {
   );
 
   it("one after the other leaves the last, with what it does not name retired and kept in history", async () => {
-    const desk = await openDesk(18, "mmagent");
+    const desk = await openProject(18, { preset: "mmagent" });
     for (const name of ["athro", "andora", "default"])
       await desk.rpc("apply_preset", { p_preset: readPreset(name) });
     const rules = await desk.rpc<{ rule_name: string }[]>("list_rules");

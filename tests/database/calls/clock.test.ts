@@ -8,8 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts";
-import { installedVersions } from "../../support/desk.ts";
-import { expectSoundBooks, type Project, projectAt } from "../../support/enforcement.ts";
+import { expectSoundBooks, installedVersions, type Project, projectAt } from "../../support/project.ts";
 
 const library = `/usr/lib/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu/faketime/libfaketime.so.1`;
 
@@ -93,9 +92,9 @@ describe.runIf(existsSync(library)).each(installedVersions())(
           TZ: "UTC",
         },
       });
-      project = projectAt((await createProjectDatabase(server.url(), { preset: "default" })).url, 1);
+      project = projectAt((await createProjectDatabase(server.url(), { preset: "default" })).url);
       // Calls are kept however far the clock goes, so that the books can be checked against them.
-      await project.pool.query("update governance.active_config set decision_retention_days = 100000");
+      await project.sql.query("update governance.active_config set decision_retention_days = 100000");
     });
     afterAll(async () => {
       await project?.close();

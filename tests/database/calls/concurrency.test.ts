@@ -1,14 +1,20 @@
 /** Many callers at once on few accounts: exact, without deadlocks, and safe to repeat. */
 import { afterEach, describe, expect, it } from "vitest";
-import { installedVersions } from "../../support/desk.ts";
-import { type Answer, dice, expectSoundBooks, openProject, type Project } from "../../support/enforcement.ts";
+import { dice } from "../../support/dice.ts";
+import {
+  type Answer,
+  expectSoundBooks,
+  installedVersions,
+  openProject,
+  type Project,
+} from "../../support/project.ts";
 
 let project: Project;
 afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   it("64 connections × 200 mixed calls on 8 accounts keep the books", async () => {
-    project = await openProject(version, 64);
+    project = await openProject(version, { connections: 64 });
     for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
     const done = { calls: 0, blocked: 0, refused: 0 };
     const known: string[] = [];
@@ -48,7 +54,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
             answer = await project.call("record_token_usage", user, 1 + Math.floor(random() * 400));
           // Now and then an hour passes: what is held by then expires.
           else {
-            await project.pool.query(
+            await project.sql.query(
               "select governance.set_test_clock(governance.now() + interval '20 minutes') where (select test_clock_offset is null or test_clock_offset < interval '2 hours' from governance.active_config)",
             );
             answer = {};
@@ -69,7 +75,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     expect(ended["released"]).toBeGreaterThan(0);
     expect(ended["settled"]).toBeGreaterThan(0);
     // Upkeep gives back what no call has woken, and the books still hold.
-    await project.pool.query("select governance.set_test_clock(governance.now() + interval '1 day')");
+    await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 day')");
     await project.call("run_maintenance");
     expect(
       await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
@@ -78,7 +84,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   });
 
   it("1,000 authorisations of 100 at once against 50,000 hold exactly 500", async () => {
-    project = await openProject(version, 100);
+    project = await openProject(version, { connections: 100 });
     const answers = await Promise.all(
       Array.from({ length: 1000 }, (_, n) =>
         project.call("authorize_usage", `one-${n}`, "crowded", "gpt-4o", 100),
@@ -97,7 +103,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship gets them all; the other one enough to notice where it differs.
   const keys = version === 18 ? 200 : 50;
   it(`${keys} keys × 50 calls at once: ${keys} effects, identical answers`, async () => {
-    project = await openProject(version, 50);
+    project = await openProject(version, { connections: 50 });
     for (const [name, parameters] of [
       ["authorize_usage", (key: string) => [key, "repeated", "gpt-4o-mini", 10, null, "c-1"]],
       ["settle_usage", (key: string) => [key, 3, 4, null, { cached_input_tokens: 2 }]],

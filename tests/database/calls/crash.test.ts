@@ -5,8 +5,7 @@ import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { startPostgres } from "../../support/postgres.ts";
-import { installedVersions } from "../../support/desk.ts";
-import { expectSoundBooks, projectAt } from "../../support/enforcement.ts";
+import { expectSoundBooks, installedVersions, projectAt } from "../../support/project.ts";
 
 const clientsAtOnce = 6;
 const connectionsEach = 3;
@@ -75,7 +74,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   it(`${serverKills} kills of the server and ${clientKills} of client processes under load lose no acknowledged effect and double none`, async () => {
     const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });
     const { url } = await createProjectDatabase(server.url(), { preset: "default" });
-    const owner = projectAt(url, 2);
+    const owner = projectAt(url, { connections: 2 });
     for (let user = 0; user < 8; user += 1) {
       await owner.call("upsert_account", `user-${user}`);
       await owner.call("update_user_token_balance", `user-${user}`, 5_000_000, "purchase");
@@ -97,8 +96,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     }
     await clients.stop();
 
-    const project = projectAt(url, 8);
-    const { rows } = await project.pool.query<{ request_id: string; status: string }>(
+    const project = projectAt(url, { connections: 8 });
+    const { rows } = await project.sql.query<{ request_id: string; status: string }>(
       "select request_id, status from governance.requests",
     );
     const status = new Map(rows.map((row) => [row.request_id, row.status]));
@@ -131,7 +130,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     expect(await project.one("select status from governance.requests where request_id = 'fresh'")).toEqual({
       status: "held",
     });
-    await project.pool.query("select governance.set_test_clock(governance.now() + interval '1 hour')");
+    await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 hour')");
     await project.call("run_maintenance");
     expect(
       await project.one("select count(*)::int as held from governance.requests where status = 'held'"),

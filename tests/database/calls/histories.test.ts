@@ -3,8 +3,14 @@
  * how many histories are told.
  */
 import { describe, expect, it } from "vitest";
-import { installedVersions } from "../../support/desk.ts";
-import { type Answer, dice, expectSoundBooks, openProject, type Project } from "../../support/enforcement.ts";
+import { dice } from "../../support/dice.ts";
+import {
+  type Answer,
+  expectSoundBooks,
+  installedVersions,
+  openProject,
+  type Project,
+} from "../../support/project.ts";
 import { LedgerModel } from "../../support/models/ledger-model.ts";
 
 const asked = process.env["HISTORIES"];
@@ -73,18 +79,18 @@ function nextStep(model: LedgerModel, random: () => number, history: number): [S
 async function take(project: Project, model: LedgerModel, step: Step): Promise<Answer> {
   const [name, ...parameters] = step;
   if (name !== "set_test_clock") return project.call(name, ...parameters);
-  await project.pool.query("select governance.set_test_clock($1, true)", [new Date(model.now).toISOString()]);
+  await project.sql.query("select governance.set_test_clock($1, true)", [new Date(model.now).toISOString()]);
   return {};
 }
 
 /** Tells histories. */
 async function tell(project: Project, seed: number, count: number): Promise<void> {
-  await project.pool.query("update governance.plans set monthly_allowance = $1, daily_limit = $2", [
+  await project.sql.query("update governance.plans set monthly_allowance = $1, daily_limit = $2", [
     plan.allowance,
     plan.dailyLimit,
   ]);
   // Calls are kept however far the clock goes.
-  await project.pool.query(
+  await project.sql.query(
     "update governance.active_config set settle_ceiling_tokens = $1, decision_retention_days = 100000",
     [plan.ceiling],
   );
@@ -140,7 +146,7 @@ async function tell(project: Project, seed: number, count: number): Promise<void
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   const histories = historiesOn(version);
   it(`${histories} random histories say what a model of the books says, at every step and lot by lot`, async () => {
-    const project = await openProject(version, 1);
+    const project = await openProject(version);
     await tell(project, version, histories);
     await expectSoundBooks(project);
     await project.close();

@@ -3,8 +3,7 @@
  * in its session, so 64 clients share four connections and the books are as exact as without it.
  */
 import { describe, expect, it } from "vitest";
-import { expectSoundBooks, openProject, projectAt } from "../../support/enforcement.ts";
-import { installedVersions } from "../../support/desk.ts";
+import { expectSoundBooks, installedVersions, openProject, projectAt } from "../../support/project.ts";
 import { hasPgbouncer, startPgbouncer } from "../../support/pgbouncer.ts";
 
 const CLIENTS = 64;
@@ -14,9 +13,9 @@ if (!hasPgbouncer) console.log("Skipped: PgBouncer is not installed (Debian's pa
 
 describe.runIf(hasPgbouncer).each(installedVersions())("through PgBouncer on PostgreSQL %i", (version) => {
   it("64 clients over four connections hold, settle, release and repeat exactly once", async () => {
-    const project = await openProject(version, 2);
+    const project = await openProject(version, { connections: 2 });
     const pooler = await startPgbouncer(project.url, 4);
-    const clients = projectAt(pooler.url, CLIENTS);
+    const clients = projectAt(pooler.url, { connections: CLIENTS });
     try {
       const users = ["ann", "bob", "cem", "dia"];
       for (const user of users) {

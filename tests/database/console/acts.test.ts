@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { z } from "zod";
 import * as records from "../../../shared/contract/index.ts";
-import { type Desk, installedVersions, openDesk } from "../../support/desk.ts";
+import { installedVersions, openProject, type Project } from "../../support/project.ts";
 
 type Account = z.infer<typeof records.accountState>;
 type Row = z.infer<typeof records.accountRow>;
@@ -12,7 +12,7 @@ let made = 0;
 const fresh = (name: string): string => `${name}-${++made}`;
 
 async function call(
-  desk: Desk,
+  desk: Project,
   userId: string,
   message: string,
 ): Promise<{ decision: string; reason: string }> {
@@ -26,7 +26,7 @@ async function call(
 }
 
 /** Somebody whom the rule against spam has blocked for a while. */
-async function makeSpammer(desk: Desk): Promise<string> {
+async function makeSpammer(desk: Project): Promise<string> {
   const user = fresh("spammer");
   await desk.rpc("upsert_account", { p_user_id: user });
   for (let n = 0; n < 11; n++) await call(desk, user, "win money now");
@@ -34,9 +34,9 @@ async function makeSpammer(desk: Desk): Promise<string> {
 }
 
 describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (version) => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(version);
+    desk = await openProject(version);
   });
   afterAll(() => desk?.close());
 

@@ -2,7 +2,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import * as records from "../../../shared/contract/index.ts";
-import { type Desk, installedVersions, openDesk, use } from "../../support/desk.ts";
+import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
 
 type Account = z.infer<typeof records.accountRow>;
 type Page = z.infer<typeof records.accountPage>;
@@ -26,7 +26,7 @@ function expectRecord(schema: z.ZodObject, value: unknown): void {
   expect(Object.keys(value as object)).toEqual(expect.arrayContaining(required));
 }
 
-async function everyAccount(desk: Desk, parameters: Record<string, unknown>): Promise<Account[]> {
+async function everyAccount(desk: Project, parameters: Record<string, unknown>): Promise<Account[]> {
   const accounts: Account[] = [];
   let cursor: string | null = null;
   do {
@@ -37,7 +37,7 @@ async function everyAccount(desk: Desk, parameters: Record<string, unknown>): Pr
   return accounts;
 }
 
-async function everyEvent(desk: Desk, filter: object, limit: number): Promise<Event[]> {
+async function everyEvent(desk: Project, filter: object, limit: number): Promise<Event[]> {
   const events: Event[] = [];
   let before: number | null = null;
   do {
@@ -52,7 +52,12 @@ async function everyEvent(desk: Desk, filter: object, limit: number): Promise<Ev
   return events;
 }
 
-async function authorize(desk: Desk, requestId: string, userId: string, extra: Record<string, unknown> = {}) {
+async function authorize(
+  desk: Project,
+  requestId: string,
+  userId: string,
+  extra: Record<string, unknown> = {},
+) {
   return desk.rpc<{ decision: string; decision_id: number; reason: string | null }>("authorize_usage", {
     p_request_id: requestId,
     p_user_id: userId,
@@ -62,9 +67,9 @@ async function authorize(desk: Desk, requestId: string, userId: string, extra: R
 }
 
 describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (version) => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(version);
+    desk = await openProject(version);
     const people = [
       ["anna", "Anna Müller", "anna@example.com", "pro"],
       ["bob", "Bob O'Brien", "bob@corp.example", "starter"],
@@ -174,7 +179,7 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
         server_version: expect.stringMatching(`^${version}`),
       });
       expect(info.schema_version).toMatch(/^\d{14}$/);
-      expect(info["migrations"]).toContainEqual(expect.stringContaining("governance_console"));
+      expect(info["migrations"]).toContainEqual(expect.stringContaining("governance_baseline"));
       expect(info.plans.map(({ plan_id }) => plan_id).sort()).toEqual([
         "business",
         "enterprise",
@@ -472,9 +477,9 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
 });
 
 describe("the user table over many accounts", () => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(18);
+    desk = await openProject(18);
     await desk.sql.query(`
       insert into governance.accounts (user_id, plan_id, display_name, email, local_day, day_ends_at, local_month, month_ends_at, last_activity_at, day_calls, day_tokens, month_tokens, subscription_tokens, month_cost_micros)
       select 'u' || lpad(i::text, 5, '0'), (array['starter','pro'])[1 + (i % 10 = 0)::int], case when i % 5 > 0 then (array['Zoe','Liam','Ann'])[1 + i % 3] || ' ' || i % 50 end,
@@ -570,7 +575,7 @@ describe("the user table over many accounts", () => {
 
 describe("what is going on", () => {
   it("counts every call once, while many are made at once", async () => {
-    const desk = await openDesk(18);
+    const desk = await openProject(18);
     const pool = new pg.Pool({ connectionString: desk.ownerUrl, max: 8 });
     const call = (text: string, values: unknown[]) => pool.query(text, values);
     let isDone = false;
@@ -629,7 +634,7 @@ describe("what is going on", () => {
   });
 
   it("sees a call that is not yet counted because another transaction is still open", async () => {
-    const desk = await openDesk(18);
+    const desk = await openProject(18);
     await use(desk, "before", 10);
     const slow = new pg.Client({ connectionString: desk.ownerUrl });
     await slow.connect();
@@ -646,7 +651,7 @@ describe("what is going on", () => {
   });
 
   it("does not wait for ever for a transaction that is no call", async () => {
-    const desk = await openDesk(18);
+    const desk = await openProject(18);
     const long = new pg.Client({ connectionString: desk.ownerUrl });
     await long.connect();
     await long.query("begin");
@@ -671,7 +676,7 @@ describe("what is going on", () => {
   });
 
   it("forgets the day at its local end, and a block when its time is over", async () => {
-    const desk = await openDesk(18);
+    const desk = await openProject(18);
     await desk.setClock("2026-03-28 22:30:00Z", true);
     await desk.rpc("upsert_account", { p_user_id: "berlin", p_timezone: "Europe/Berlin" });
     await use(desk, "berlin", 500);
@@ -702,7 +707,7 @@ describe("what is going on", () => {
   });
 
   it("reads without writing where the transaction may only read", async () => {
-    const desk = await openDesk(18);
+    const desk = await openProject(18);
     await use(desk, "reader", 10);
     const client = new pg.Client({ connectionString: desk.ownerUrl });
     await client.connect();

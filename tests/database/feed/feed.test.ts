@@ -1,6 +1,6 @@
 import pg from "pg";
 import { expect, it } from "vitest";
-import { type Desk, openDesk } from "../../support/desk.ts";
+import { openProject, type Project } from "../../support/project.ts";
 
 interface Page {
   readonly events: readonly {
@@ -12,7 +12,7 @@ interface Page {
 }
 
 /** Reads on from its cursor until there is nothing more, as a console does. */
-function createReader(desk: Desk, limit: number) {
+function createReader(desk: Project, limit: number) {
   let cursor: string | null = null;
   const seen: string[] = [];
   return {
@@ -29,7 +29,7 @@ function createReader(desk: Desk, limit: number) {
 }
 
 it("gives an event whose transaction has a later number and an earlier id than one that is read already", async () => {
-  const desk = await openDesk(18);
+  const desk = await openProject(18);
   const connect = async () => {
     const client = new pg.Client({ connectionString: desk.ownerUrl });
     await client.connect();
@@ -57,7 +57,7 @@ it("gives an event whose transaction has a later number and an earlier id than o
 });
 
 it("gives every event once to readers that page while calls commit in any order", async () => {
-  const desk = await openDesk(18);
+  const desk = await openProject(18);
   const workers = 12;
   const pool = new pg.Pool({ connectionString: desk.ownerUrl, max: workers });
   let isDone = false;

@@ -15,8 +15,8 @@ import {
   type StripeEvent,
   subscription,
 } from "../../support/stripe/events.ts";
-import { installedVersions } from "../../support/desk.ts";
-import { dice, openProject, type Project } from "../../support/enforcement.ts";
+import { dice } from "../../support/dice.ts";
+import { installedVersions, openProject, type Project } from "../../support/project.ts";
 
 const histories = Number(process.env["HISTORIES"] ?? 6);
 const steps = 400;
@@ -26,7 +26,7 @@ const problemsOf = async (project: Project, user: string | null = null): Promise
 
 /** Plans that end each in their own way, a rule that multiplies, a ceiling within reach, and a table to import from. */
 async function prepare(project: Project): Promise<void> {
-  await project.pool.query(`
+  await project.sql.query(`
     insert into governance.plans select p.* from governance.plans q
       cross join lateral jsonb_populate_record(q, jsonb_build_object('plan_id', 'ends_' || q.plan_id, 'on_cancel', case q.plan_id when 'lite' then 'convert' else 'expire' end,
         'rollover_months', case q.plan_id when 'lite' then 2 else 0 end, 'daily_limit', null, 'monthly_limit', null)) p where q.plan_id in ('lite', 'full');
@@ -78,7 +78,7 @@ class History {
   async setClock(ms: number): Promise<void> {
     this.#now += ms;
     this.told.push(`clock ${new Date(this.#now).toISOString()}`);
-    await this.#project.pool.query("select governance.set_test_clock($1, true)", [
+    await this.#project.sql.query("select governance.set_test_clock($1, true)", [
       new Date(this.#now).toISOString(),
     ]);
   }
@@ -134,7 +134,7 @@ class History {
       ]),
     };
     this.told.push(`correction ${JSON.stringify(correction)}`);
-    await this.#project.pool
+    await this.#project.sql
       .query("select governance.apply_correction($1, $2, governance.now())", [this.#fresh(), correction])
       .catch((error: { code?: string; message: string }) =>
         expect([error.code, error.message]).toEqual([expect.stringMatching(/^PT4/), error.message]),
@@ -260,7 +260,7 @@ class History {
     } else if (chance < 0.88) {
       await this.#correct();
     } else if (chance < 0.9) {
-      await this.#project.pool.query("insert into public.chats values ($1, $2, $3, $4, $5)", [
+      await this.#project.sql.query("insert into public.chats values ($1, $2, $3, $4, $5)", [
         Number(this.#name.slice(1)) * 1_000 + ++this.#serial,
         user,
         new Date(this.#now - this.#below(3) * 86_400_000).toISOString(),
@@ -650,7 +650,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
 
 /** Decides what waits for a person, since a call that waits keeps its month, and goes on until months of calls are dropped. */
 async function forgetOldCalls(project: Project): Promise<void> {
-  const { rows } = await project.pool.query<{ request_id: string }>(
+  const { rows } = await project.sql.query<{ request_id: string }>(
     "select request_id from governance.requests where status = 'quarantined' order by 1",
   );
   for (const { request_id } of rows)
@@ -662,7 +662,7 @@ async function forgetOldCalls(project: Project): Promise<void> {
       "long ago",
       "ann",
     );
-  await project.pool.query("select governance.set_test_clock(governance.now() + interval '18 days', true)");
+  await project.sql.query("select governance.set_test_clock(governance.now() + interval '18 days', true)");
   const maintain = async (): Promise<void> => {
     for (let more: unknown = true, round = 0; more === true && round < 20; round += 1)
       more = (await project.call("run_maintenance"))["more"];
@@ -686,7 +686,7 @@ async function forgetOldCalls(project: Project): Promise<void> {
     const { anchored, isDone } = await state();
     if (anchored) break;
     if (isDone)
-      await project.pool.query("select governance.set_test_clock(governance.now() + interval '1 day', true)");
+      await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 day', true)");
     else if (tries > 0) await new Promise((resolve) => setTimeout(resolve, 200));
     await maintain();
   }
@@ -713,7 +713,7 @@ async function tellToday(project: Project): Promise<string[]> {
       );
     for (const name of ["a", "b", "c"]) await authorize(name, `Hello ${name}`);
     await authorize("late");
-    await project.pool.query("select governance.set_test_clock(governance.now() + interval '1 hour', true)");
+    await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 hour', true)");
     for (const name of ["a", "b"]) await project.call("settle_usage", `${user}-${name}`, 40, 20);
     await authorize("given-up");
     await project.call("release_usage", `${user}-given-up`);
@@ -832,7 +832,7 @@ async function tamper(client: pg.PoolClient, users: readonly string[], random: (
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   it("finds nothing in books that nobody tampered with, whatever happened to them; and no tampering goes unseen or unnamed", async () => {
-    const project = await openProject(version, 1, "athro");
+    const project = await openProject(version, { connections: 1, preset: "athro" });
     await prepare(project);
     const users = await tell(project, version, histories);
     const { happened } = await project.one<{ happened: Record<string, number> }>(HAPPENED);
@@ -842,7 +842,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     users.push(...(await tellToday(project)));
     expect(await problemsOf(project)).toEqual([]);
 
-    const client = await project.pool.connect();
+    const client = await project.sql.connect();
     await tamper(client, users, dice(version));
     await tamperInAgreement(client);
     client.release();
@@ -851,9 +851,9 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   });
 
   it("holds where a new time zone turns the month before the day", async () => {
-    const project = await openProject(version, 1);
+    const project = await openProject(version);
     const at = (moment: string): Promise<unknown> =>
-      project.pool.query("select governance.set_test_clock($1, true)", [moment]);
+      project.sql.query("select governance.set_test_clock($1, true)", [moment]);
     const use = async (id: string): Promise<void> => {
       await project.call("authorize_usage", id, "traveller", "gpt-4o-mini", 50, "Hello");
       await project.call("settle_usage", id, 20, 10);

@@ -17,7 +17,7 @@ import {
 import * as stripe from "../../support/stripe/events.ts";
 import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
 import { makeSupabaseLike } from "../../support/postgres.ts";
-import { expectSoundBooks, type Project, projectAt } from "../../support/enforcement.ts";
+import { expectSoundBooks, type Project, projectAt } from "../../support/project.ts";
 
 const FIRST = `
 create schema governance;
@@ -499,7 +499,7 @@ describe.each(([18, 15] as const).filter((version) => urls[version] !== null))(
       const owner = await makeSupabaseLike(superuser);
       const later = laterRelease();
       await withClient(owner, (c) => migrate(pgConnection(c), { preset: { name: "default" } }));
-      const project = projectAt(owner, 1);
+      const project = projectAt(owner);
       const answers = await live(project);
       const before = await rowsOf(project);
       const events = (await project.call("usage_events_since", null, 20)) as unknown as Events;
@@ -672,7 +672,7 @@ async function live(project: Project): Promise<[name: string, parameters: unknow
   );
   await call(false, "run_maintenance");
   for (const user of ["alice", "bob", "carol"]) {
-    const { rows } = await project.pool.query("select * from public.get_user_transaction_history($1, 100)", [
+    const { rows } = await project.sql.query("select * from public.get_user_transaction_history($1, 100)", [
       user,
     ]);
     expect(rows.length).toBeGreaterThan(1);
@@ -691,12 +691,12 @@ function isKept(row: Row, now: readonly Row[]): boolean {
 
 /** Every row of every table of ours, as JSON; but for the name of the compiled rules, which a migration may make anew. */
 async function rowsOf(project: Project): Promise<Record<string, Row[]>> {
-  const { rows: tables } = await project.pool.query<{ name: string }>(
+  const { rows: tables } = await project.sql.query<{ name: string }>(
     "select relname as name from pg_class where relnamespace = 'governance'::regnamespace and relkind in ('r', 'p') and not relispartition",
   );
   const found: Record<string, Row[]> = {};
   for (const { name } of tables) {
-    const { rows } = await project.pool.query<{ row: Row }>(
+    const { rows } = await project.sql.query<{ row: Row }>(
       `select to_jsonb(t) as row from governance.${name} t`,
     );
     found[name] = rows.map(({ row: { rule_set_id, updated_at, ...row } }) =>

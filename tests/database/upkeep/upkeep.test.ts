@@ -1,6 +1,6 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Desk, installedVersions, openDesk, use } from "../../support/desk.ts";
+import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
 
 interface Round {
   readonly expired_reservations: number;
@@ -17,7 +17,7 @@ interface Round {
 }
 
 /** Rounds until there is nothing more to do; answers their sums. */
-async function maintain(desk: Desk): Promise<Record<string, number>> {
+async function maintain(desk: Project): Promise<Record<string, number>> {
   const sums: Record<string, number> = {};
   for (let n = 0; n < 100; n += 1) {
     const round = await desk.rpc<Round & Record<string, number | boolean>>("run_maintenance");
@@ -28,7 +28,7 @@ async function maintain(desk: Desk): Promise<Record<string, number>> {
   throw new Error("Upkeep has no end.");
 }
 
-const authorize = (desk: Desk, requestId: string, userId: string, tokens = 100) =>
+const authorize = (desk: Project, requestId: string, userId: string, tokens = 100) =>
   desk.rpc<{ decision: string; expires_at: string }>("authorize_usage", {
     p_request_id: requestId,
     p_user_id: userId,
@@ -36,7 +36,7 @@ const authorize = (desk: Desk, requestId: string, userId: string, tokens = 100) 
     p_estimated_tokens: tokens,
   });
 
-async function withPool<T>(desk: Desk, size: number, work: (pool: pg.Pool) => Promise<T>): Promise<T> {
+async function withPool<T>(desk: Project, size: number, work: (pool: pg.Pool) => Promise<T>): Promise<T> {
   const pool = new pg.Pool({ connectionString: desk.ownerUrl, max: size });
   try {
     return await work(pool);
@@ -47,7 +47,7 @@ async function withPool<T>(desk: Desk, size: number, work: (pool: pg.Pool) => Pr
 
 describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version) => {
   it("answers every count, zero where nothing was done", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     const round = await desk.rpc<Round>("run_maintenance");
     for (const key of [
       "expired_reservations",
@@ -64,7 +64,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("gives expired holds back and leaves fresh ones alone", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2026-05-05 12:00:00Z", true);
     for (let n = 0; n < 5; n += 1) await authorize(desk, `old-${n}`, `user-${n % 2}`);
     await desk.setClock("2026-05-05 12:14:59Z", true);
@@ -87,7 +87,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("takes expired lots out through the ledger and resets allowances once, at each account's own month end", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2028-02-20 12:00:00Z", true);
     const zones = {
       utc: "UTC",
@@ -126,7 +126,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("resets an allowance on the right local day on both sides of the switches of clocks", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     const days: [string, string, string][] = [
       // The month's last day holds a switch, or the first day of the next does not exist at its usual hour.
       ["Europe/London", "2029-03-31 22:59:59Z", "2029-03-31 23:00:00Z"],
@@ -157,7 +157,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("does each thing once, however many run it at once, while calls go on", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2026-06-30 23:00:00Z");
     for (let n = 0; n < 60; n += 1) await authorize(desk, `hold-${n}`, `user-${n}`, 10);
     await desk.setClock("2026-07-01 00:05:00Z");
@@ -184,7 +184,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("does not wait for an account that is in hand elsewhere", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2026-05-05 12:00:00Z", true);
     await authorize(desk, "a", "busy");
     await authorize(desk, "b", "idle");
@@ -201,7 +201,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("drops months of calls that are no longer kept, with their keys, and no ledger entry", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2026-12-15 12:00:00Z", true);
     await use(desk, "long", 30);
     await authorize(desk, "forgotten", "long");
@@ -231,7 +231,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("does not let expired lots that a dispute has frozen stand before those that can be taken out", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.setClock("2026-05-05 12:00:00Z", true);
     for (const [user, expires] of [
       ["disputed", "2026-05-06T00:00:00Z"],
@@ -260,7 +260,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("clears Stripe events after 30 days and keeps quarantined ones", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await desk.sql.query(`insert into governance.webhook_events_processed (event_id, event_type, received_at, status)
       select 'evt_' || i, 'x', now() - i * interval '10 days', case when i = 5 then 'quarantined' else 'processed' end from generate_series(1, 6) i`);
     expect(await maintain(desk)).toMatchObject({ webhook_events_purged: 3 });
@@ -273,7 +273,7 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
   });
 
   it("finds a roll-up that somebody changed, says so once and changes nothing", async () => {
-    const desk = await openDesk(version);
+    const desk = await openProject(version);
     await use(desk, "sound", 100);
     await use(desk, "forged", 100);
     expect(await maintain(desk)).toMatchObject({ rollup_problems: 0 });
@@ -289,9 +289,9 @@ describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version
 });
 
 describe("alerts", () => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(18, "mmagent");
+    desk = await openProject(18, { preset: "mmagent" });
     await desk.setClock("2026-09-10 10:00:00Z", true);
     // 1,000,000 micros (a pound) per million tokens, and budgets of a thousandth of that.
     await desk.sql.query(`insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million, currency, effective_from) values ('x', 'm', 1000000, 1000000, 'gbp', '2020-01-01');
@@ -467,7 +467,7 @@ describe("alerts", () => {
   });
 
   describe("about single users", () => {
-    let many: Desk;
+    let many: Project;
     const users = ["a", "b", "c", "d", "e"];
     const told = async (kind: string) => {
       const { rows } = await many.sql.query<{ user_id: string }>(
@@ -478,7 +478,7 @@ describe("alerts", () => {
     };
     const look = () => many.sql.query("select governance.evaluate_alerts(governance.now(), 2)");
     beforeAll(async () => {
-      many = await openDesk(18, "default");
+      many = await openProject(18);
       await many.setClock("2026-09-20 10:00:00Z", true);
       await many.sql.query(
         "insert into governance.cost_alerts (alert_name, metric, scope, period, thresholds) values ('much', 'tokens', 'user', 'day', '{1000}')",
@@ -507,7 +507,7 @@ describe("alerts", () => {
   });
 
   it("see a user who suddenly uses many times the usual", async () => {
-    const other = await openDesk(18, "default");
+    const other = await openProject(18);
     await other.sql.query("update governance.active_config set high_usage_tokens = 1000");
     for (const [user, plan] of [
       ["calm", "business"],
@@ -538,9 +538,9 @@ describe("alerts", () => {
 });
 
 describe("stuck holds", () => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(18);
+    desk = await openProject(18);
     await desk.sql.query("update governance.active_config set settle_ceiling_tokens = 5000");
   });
   afterAll(() => desk.close());

@@ -2,14 +2,14 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { z } from "zod";
 import { accountUsage } from "../../../shared/contract/users.ts";
-import { type Desk, installedVersions, openDesk, use } from "../../support/desk.ts";
+import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
 
 type Usage = z.infer<typeof accountUsage>;
 
 describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(version);
+    desk = await openProject(version);
     // Three days of a user in New York, across the night in which clocks go forward.
     await desk.setClock("2026-03-07 20:00:00Z", true);
     await desk.rpc("upsert_account", {
@@ -222,9 +222,9 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
 });
 
 describe("totals of days", () => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(18);
+    desk = await openProject(18);
   });
   afterAll(() => desk?.close());
   const total = async () =>
@@ -269,9 +269,9 @@ describe("totals of days", () => {
 });
 
 describe("usage from before", () => {
-  let desk: Desk;
+  let desk: Project;
   beforeAll(async () => {
-    desk = await openDesk(18);
+    desk = await openProject(18);
     await desk.sql.query(`
       set role project_owner;
       create table public.chat_messages_v2 (id uuid primary key default gen_random_uuid(), owner text, sent timestamp, metadata json, "session ""x" text);

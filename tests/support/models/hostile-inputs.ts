@@ -5,7 +5,7 @@
 import pg from "pg";
 import { readPreset } from "../../../local-project/migrations.ts";
 import * as stripe from "../stripe/events.ts";
-import { dice } from "../enforcement.ts";
+import { dice } from "../dice.ts";
 
 type Random = () => number;
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

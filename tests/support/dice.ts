@@ -1,0 +1,10 @@
+/** A generator of random numbers: the same seed gives the same run. */
+export function dice(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 13), 0x297a2d39);
+    mixed ^= mixed >>> 16;
+    return (mixed >>> 0) / 2 ** 32;
+  };
+}
