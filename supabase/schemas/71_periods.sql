@@ -136,7 +136,8 @@ comment on function governance.cases_closed_with(governance.reconciliation_runs)
 create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce(p_figure, 'null') <> 'null'
-    and coalesce(governance.stripe_whole(p_figure) + coalesce(p_explained, 0) <> 0, true)
+    -- Nothing is never unexplained, whatever else is explained.
+    and coalesce(governance.stripe_whole(p_figure) not in (0, -coalesce(p_explained, 0)), true)
 $$;
 comment on function governance.is_unexplained(jsonb,
   numeric) is 'Whether a figure of a report leaves something unexplained; one that is no whole number does.';

@@ -48,6 +48,8 @@ const spec = {
   amount: "f64",
   /** What the payment took in all; 0 where that is the amount. */
   paid: "f64",
+  /** 1 where it was paid outside of Stripe. */
+  elsewhere: "u8",
   created: "f64",
   user: "u32",
   pack: "u32",
@@ -141,6 +143,7 @@ export function addLedgerRecord(
   columns.remaining[at] = record.tokens_remaining ?? -1;
   columns.amount[at] = record.amount_minor ?? -1;
   columns.paid[at] = record.payment_minor ?? 0;
+  if (record.paid_elsewhere === true) columns.elsewhere[at] = 1;
   columns.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
   columns.test[at] =
@@ -154,6 +157,13 @@ export function addLedgerRecord(
 function modeOfSession(interner: Interner, session: number): number {
   if (session === 0) return 0;
   return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
+}
+
+/** 1 for false, 2 for true, 0 for an empty cell. */
+function yesOrNo(row: CsvRow, column: number): number {
+  if (column < 0 || row.starts[column] === row.ends[column]) return 0;
+  const first = row.bytes[row.starts[column]] | 0x20;
+  return first === 0x66 ? 1 : first === 0x74 ? 2 : 0;
 }
 
 /**
@@ -191,6 +201,7 @@ export function readLedgerFile(
     payment_minor: -1,
     currency: -1,
     livemode: -1,
+    paid_elsewhere: -1,
   };
 
   const fail = (row: CsvRow, field: string, message: string): never => {
@@ -328,15 +339,10 @@ export function readLedgerFile(
           queue.set(column.into, record, column.last);
         }
       }
-      const told = col.livemode < 0 ? 0 : row.bytes[row.starts[col.livemode]] | 0x20;
-      const isTold = col.livemode >= 0 && row.starts[col.livemode] !== row.ends[col.livemode];
-      const mode =
-        isTold && told === 0x66
-          ? 1
-          : isTold && told === 0x74
-            ? 2
-            : modeOfSession(interner, columns.session[record]);
+      const told = yesOrNo(row, col.livemode);
+      const mode = told === 0 ? modeOfSession(interner, columns.session[record]) : told;
       if (mode !== 0) columns.test[record] = mode;
+      if (yesOrNo(row, col.paid_elsewhere) === 2) columns.elsewhere[record] = 1;
     },
   });
   return {

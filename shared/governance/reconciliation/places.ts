@@ -14,6 +14,8 @@ export const EXCLUSIONS = [
   "not_paid",
   "pending",
   "not_captured",
+  "nothing_to_pay",
+  "paid_elsewhere",
   "outside_period",
   "other_account",
   "other_sale",

@@ -59,6 +59,8 @@ export interface LedgerRecord {
   readonly amount_minor?: number | null;
   /** On a grant: what its payment took in all, where tax or other things sold with the tokens come on top. */
   readonly payment_minor?: number | null;
+  /** On a grant: its invoice was paid outside of Stripe (a transfer, cash), so that no export has its payment. */
+  readonly paid_elsewhere?: boolean | null;
   readonly currency?: string | null;
   readonly pack_id?: string | null;
   readonly charge_id?: string | null;

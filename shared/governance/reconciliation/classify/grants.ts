@@ -85,6 +85,16 @@ export function grantClasses(findings: Findings) {
     return lines;
   }
 
+  /** A trial, or a checkout with a promotion code of 100 %: there is an invoice or a session, and no payment. */
+  function isFree(record: number): boolean {
+    return (
+      ledger.amount[record] === 0 &&
+      ledger.charge[record] === 0 &&
+      ledger.intent[record] === 0 &&
+      (ledger.invoice[record] !== 0 || ledger.session[record] !== 0)
+    );
+  }
+
   /** Every grant that no charge was claimed by. */
   function judgeUnclaimed(): void {
     const lines = standingByLine();
@@ -116,6 +126,8 @@ export function grantClasses(findings: Findings) {
           },
           (back) => `Take back ${back} tokens of entry ${ledger.transaction[record]}.`,
         );
+      else if (isFree(record)) ledgerPlace[record] = exclude("nothing_to_pay");
+      else if (ledger.elsewhere[record] === 1) ledgerPlace[record] = exclude("paid_elsewhere");
       else if (!isAnyPaymentTold) ledgerPlace[record] = exclude("not_covered");
       else if (!isInPeriod(ledger.created[record])) ledgerPlace[record] = exclude("outside_period");
       else if (ledger.created[record] > frame.coveredTo)
