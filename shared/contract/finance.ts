@@ -60,7 +60,9 @@ export const financeCase = z.looseObject({
   version: whole,
   amount_minor: signed,
   currency: z.string().nullable(),
+  /** Too many in the ledger (+) or too few (−). A correction moves as many the other way; posted, this is what it moved. */
   tokens: signed,
+  /** Whom it is about: told by the files, named by the proposer, or booked to; null only where nobody is known. */
   user_id: z.string().nullable(),
   occurred_at: instant.nullable(),
   opened_at: instant,

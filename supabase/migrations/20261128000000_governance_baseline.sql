@@ -9681,6 +9681,61 @@ create index reconciliation_runs_time on governance.reconciliation_runs (created
 
 comment on table governance.reconciliation_runs is 'Reconciliations that were kept.';
 
+create table governance.difference_classes (
+  class text primary key,
+  name text not null,
+  means text not null,
+  -- False for what is only listed, carried forward or left out.
+  blocks boolean not null
+);
+
+comment on table governance.difference_classes is 'Classes of differences, the same as in '
+  'shared/governance/reconciliation/classes.ts; a test holds the two equal.';
+
+insert into governance.difference_classes (class, name, means, blocks) values
+  ('PAID_NOT_GRANTED', 'Paid, not granted', 'The money came, the tokens did not.',
+    true),
+  ('GRANTED_NOT_PAID', 'Granted, not paid', 'Tokens were given for a payment that is not there, failed, or is unpaid.',
+    true),
+  ('DUPLICATE_GRANT', 'Granted twice', 'One payment was credited more than once.',
+    true),
+  ('DUPLICATE_CHARGE', 'Charged twice', 'One order was paid more than once.',
+    true),
+  ('AMOUNT_MISMATCH', 'Other amount', 'What was paid is not the price of the pack at that time.',
+    true),
+  ('TOKEN_QTY_MISMATCH', 'Other number of tokens', 'What was granted is not what the pack holds.',
+    true),
+  ('CURRENCY_MISMATCH', 'Other currency', 'Payment and grant name different currencies.',
+    true),
+  ('REFUND_NOT_REVERSED', 'Refunded, tokens kept', 'Money went back, the tokens stayed.',
+    true),
+  ('REFUND_OVER_REVERSED', 'Taken back too much', 'More tokens were taken back than the refund calls for.',
+    true),
+  ('REFUND_AFTER_SPEND', 'Refunded after use', 'The tokens were used before the refund.',
+    true),
+  ('DISPUTE_NOT_HELD', 'Disputed, not held', 'A dispute is open and its tokens can still be used.',
+    true),
+  ('DISPUTE_WON_NOT_RESTORED', 'Dispute won, still held', 'The tokens were not given back.',
+    true),
+  ('DISPUTE_LOST_NOT_CHARGED', 'Dispute lost, not taken back', 'The money is gone, the tokens are not.',
+    true),
+  ('SUB_PERIOD_GAP', 'Period not granted', 'An invoiced period has no grant.',
+    true),
+  ('SUB_PERIOD_OVERLAP', 'Period granted twice', 'An invoiced period was granted more than once.',
+    true),
+  ('FEE_VARIANCE', 'Other fee', 'Stripe''s fee does not add up.',
+    true),
+  ('FX_ROUNDING', 'Rounding of a conversion', 'At most one minor unit.',
+    false),
+  ('TIMING', 'Timing', 'Too young to be missing; carried forward.',
+    false),
+  ('ORPHAN', 'Belongs to nothing', 'A refund, dispute or correction whose payment is not known.',
+    true),
+  ('UNKNOWN_CATEGORY', 'Unknown kind', 'A kind of row that is not known yet.',
+    true),
+  ('TEST_MODE_LEAK', 'Test mode', 'A test payment in live data.',
+    true);
+
 create table governance.reconciliation_cases (
   difference_id text primary key check (difference_id <> '' and length(difference_id) <= 512),
   class text not null,
@@ -9777,6 +9832,64 @@ $$;
 comment on function governance.case_json(governance.reconciliation_cases) is 'A case as the console reads it, without '
   'both sides.';
 
+create function governance.person_of(c jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(
+    (select a.user_id from governance.accounts a where a.user_id = c ->> 'user_id'),
+    (select a.user_id from governance.lots l join governance.accounts a using (account_id)
+      where l.lot_id = governance.stripe_whole(c -> 'lot_id')),
+    (select a.user_id from governance.stripe_payments p join governance.accounts a using (account_id)
+      where p.charge_id = c ->> 'charge_id' limit 1),
+    (select a.user_id from governance.stripe_payments p join governance.accounts a using (account_id)
+      where p.payment_intent_id = c ->> 'payment_intent_id' limit 1),
+    (select a.user_id from governance.stripe_customers k join governance.accounts a using (account_id)
+      where k.customer_id = c ->> 'customer_id'))
+$$;
+comment on function governance.person_of(jsonb) is
+  'Whom a correction is about: the user, lot, payment or customer that it names; null where the project knows none.';
+
+create function governance.complete_correction(c jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_user_id text := governance.person_of(c);
+  v_plan governance.plans;
+begin
+  if v_user_id is not null then
+    c := c || jsonb_build_object('user_id', v_user_id);
+  end if;
+  if c ->> 'grant_kind' = 'subscription' and governance.stripe_whole(c -> 'tokens') is null
+    and v_user_id is not null then
+    select p.* into v_plan from governance.accounts a
+      left join lateral (select s.plan_id from governance.stripe_subscriptions s
+        where s.customer_id = c ->> 'customer_id' and s.plan_id is not null and s.canceled_at is null
+        order by s.updated_at desc limit 1) s on true
+      join governance.plans p on p.plan_id = coalesce(s.plan_id, a.plan_id)
+    where a.user_id = v_user_id;
+    if v_plan.monthly_allowance > 0 then
+      c := c || jsonb_build_object('tokens', v_plan.monthly_allowance, 'plan_id', v_plan.plan_id, 'words',
+        format('Grant the %s tokens of a month of %s, keyed on %s.',
+          btrim(to_char(v_plan.monthly_allowance, '999,999,999,999')), v_plan.name,
+          coalesce(c ->> 'charge_id', c ->> 'invoice_id', 'the payment')));
+    end if;
+  end if;
+  return c;
+end
+$$;
+comment on function governance.complete_correction(jsonb) is
+  'A correction with what the project knows and the report could not: who it is about, and the tokens of a '
+  'subscription''s month.';
+
+create function governance.stake_tokens(p_difference jsonb, p_correction jsonb) returns bigint
+  language sql stable set search_path = '' as $$
+  select case when coalesce(governance.stripe_whole(p_difference -> 'tokens'), 0) <> 0
+      then governance.stripe_whole(p_difference -> 'tokens')
+    when p_correction ->> 'action' = 'grant' and p_correction ->> 'grant_kind' = 'subscription'
+      then -coalesce(governance.stripe_whole(p_correction -> 'tokens'), 0)
+    else 0 end
+$$;
+comment on function governance.stake_tokens(jsonb, jsonb) is
+  'Tokens at stake of a difference: what the ledger has too many (+) or too few (−); a correction moves as many.';
+
 create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
   p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -9867,8 +9980,10 @@ begin
   with page as (
     select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class,
       coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
-      d ->> 'currency' as currency, coalesce(governance.stripe_whole(d -> 'tokens'), 0) as tokens, d
-    from jsonb_array_elements(p_differences) d order by 1
+      d ->> 'currency' as currency, governance.stake_tokens(d, k.correction) as tokens, k.correction,
+      coalesce(k.correction ->> 'user_id', d ->> 'user_id') as user_id, d
+    from jsonb_array_elements(p_differences) d
+    cross join lateral (select governance.complete_correction(d -> 'correction') as correction) k order by 1
   ), linked as (
     insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
     select p_run_id, p.difference_id, p.class, p.amount_minor, p.currency, p.tokens from page p
@@ -9879,9 +9994,10 @@ begin
       first_run_id, last_run_id, correction, updated_at, status_at, user_id, blocks, difference, opened_at, checked_at)
     select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
       case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
-      v_from, v_to, p_run_id, p_run_id, p.d -> 'correction', v_now, v_now,
-        coalesce(p.d ->> 'user_id', p.d #>> '{correction,user_id}'),
-      coalesce(p.d -> 'blocks' = 'true', p.class not in ('TIMING', 'FX_ROUNDING')), p.d, v_now, v_read_at
+      v_from, v_to, p_run_id, p_run_id, p.correction, v_now, v_now, p.user_id,
+      coalesce(p.d -> 'blocks' = 'true',
+        (select k.blocks from governance.difference_classes k where k.class = p.class), true),
+      p.d || jsonb_build_object('correction', p.correction, 'user_id', p.user_id, 'tokens', p.tokens), v_now, v_read_at
     from page p join linked using (difference_id) order by 1
     on conflict (difference_id) do update set
       last_run_id = excluded.last_run_id, checked_at = excluded.checked_at, amount_minor = excluded.amount_minor,
@@ -9978,6 +10094,37 @@ comment on function governance.needs_approver(governance.reconciliation_cases) i
   'Whether a case alone is above the settings approval_above_tokens and approval_above_minor; what it books and what '
   'the same person booked that day count too: see governance.why_approver.';
 
+create function governance.grant_period(
+  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_plan_id text, p_tokens bigint, p_amount bigint,
+  p_currency text, p_cause text, p_difference_id text
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account(p_user_id);
+  v_granted governance.granted;
+begin
+  update governance.stripe_payments p set account_id = v_account.account_id, amount_minor = p_amount,
+    currency = p_currency, paid_at = coalesce(p.paid_at, p_now)
+  where p.payment_id = p_pay.payment_id;
+  -- The invoiced month is over or under way: its tokens last a month from the day they come.
+  v_granted := governance.grant_tokens(v_account.account_id, 'subscription', p_tokens, 'subscription_grant', p_now,
+    p_now + interval '1 month', p_cause, 'Subscription ' || coalesce(p_plan_id, v_account.plan_id),
+    jsonb_strip_nulls(jsonb_build_object('difference_id', p_difference_id, 'invoice_id', p_pay.invoice_id, 'plan_id',
+      p_plan_id, 'amount_minor', p_amount, 'currency', p_currency)),
+    jsonb_build_object('stripe_charge_id', p_pay.charge_id, 'stripe_payment_intent_id', p_pay.payment_intent_id,
+      'amount_minor', p_amount, 'currency', p_currency));
+  insert into governance.stripe_lots (lot_id, payment_id, tokens)
+  values (v_granted.lot_id, p_pay.payment_id, p_tokens);
+  perform governance.record_purchase(v_granted.transaction_id, 'grant', v_granted.lot_id, p_pay.payment_id, p_tokens, 0,
+    p_amount, p_currency, p_difference_id => p_difference_id);
+  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_granted.transaction_id));
+end
+$$;
+comment on function governance.grant_period(timestamptz, governance.stripe_payments, text, text, bigint, bigint, text,
+  text, text) is
+  'Grants a subscription''s invoiced period that was never granted, as subscription tokens, and ties the lot to its '
+  'payment. The caller holds the payment''s locks; the account is locked here.';
+
 create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -10007,10 +10154,7 @@ begin
       perform governance.fail('PT409', 'already_granted',
         'This payment has its tokens by now: run the reconciliation again');
     end if;
-    if v_user_id is null then
-      select a.user_id into v_user_id from governance.stripe_customers k join governance.accounts a using (account_id)
-        where k.customer_id = c ->> 'customer_id';
-    end if;
+    v_user_id := coalesce(v_user_id, governance.person_of(c));
     if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
       perform governance.fail('PT404', 'unknown_user',
         'The payment names no known user: propose again with correction.user_id');
@@ -10020,9 +10164,13 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'correction.amount_minor and correction.currency are needed');
     end if;
-    v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
-      v_tokens, v_amount, v_currency,
-      p_now, v_reference, p_difference_id);
+    if c ->> 'grant_kind' = 'subscription' then
+      v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
+        v_reference, p_difference_id);
+    else
+      v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
+        v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
+    end if;
     if governance.stripe_whole(c -> 'refunded_minor') > 0 then
       update governance.stripe_payments p
         set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
@@ -10523,8 +10671,17 @@ begin
       assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '')
         else x.assigned_to end,
       -- Whoever proposes may name what the report could not: the user, the tokens, another action.
-      correction = case p_action when 'propose' then x.correction || governance.stripe_object(p_details -> 'correction')
+      correction = case p_action when 'propose'
+        then governance.complete_correction(x.correction || governance.stripe_object(p_details -> 'correction'))
         else x.correction end,
+      user_id = case p_action when 'propose'
+        then coalesce(governance.person_of(x.correction || governance.stripe_object(p_details -> 'correction')),
+          x.user_id)
+        else x.user_id end,
+      -- What is at stake is what the proposal moves.
+      tokens = case when p_action = 'propose'
+          and governance.stripe_whole(p_details #> '{correction,tokens}') is not null
+        then -governance.stripe_whole(p_details #> '{correction,tokens}') else x.tokens end,
       resolution = case when p_action = 'write_off' then 'write_off'
         when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
       proposed_by = case when p_action in ('propose', 'write_off') then p_operator
@@ -10678,6 +10835,11 @@ begin
   end if;
   update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now,
     posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
+    -- What was posted, and whom it was posted to, is what the case says from now on.
+    user_id = coalesce(v_effects #>> '{0,user_id}', x.user_id),
+    tokens = coalesce(-nullif((select sum((e.value ->> 'tokens')::bigint) from jsonb_array_elements(v_effects) e), 0),
+      x.tokens),
+    correction = x.correction || jsonb_strip_nulls(jsonb_build_object('user_id', v_effects #>> '{0,user_id}')),
     history = x.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'posted', 'details', v_effects)
   where x.difference_id = p_difference_id;
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
@@ -10971,7 +11133,8 @@ comment on function governance.cases_closed_with(governance.reconciliation_runs)
 create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce(p_figure, 'null') <> 'null'
-    and coalesce(governance.stripe_whole(p_figure) + coalesce(p_explained, 0) <> 0, true)
+    -- Nothing is never unexplained, whatever else is explained.
+    and coalesce(governance.stripe_whole(p_figure) not in (0, -coalesce(p_explained, 0)), true)
 $$;
 comment on function governance.is_unexplained(jsonb,
   numeric) is 'Whether a figure of a report leaves something unexplained; one that is no whole number does.';

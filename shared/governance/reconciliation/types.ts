@@ -251,6 +251,8 @@ export interface Correction {
   readonly customer_id: string | null;
   readonly lot_id: number | null;
   readonly pack_id: string | null;
+  /** Of a grant: a pack that was bought, or a subscription's period. */
+  readonly grant_kind: "purchase" | "subscription" | null;
   readonly charge_id: string | null;
   readonly payment_intent_id: string | null;
   readonly checkout_session_id: string | null;

@@ -84,7 +84,8 @@ function Shown({
   const sign = statusSign(of);
   const { correction } = of;
   const words = typeof correction["words"] === "string" ? correction["words"] : "";
-  const tokens = typeof correction["tokens"] === "number" ? correction["tokens"] : null;
+  // A correction moves what is at stake: one figure, before and after it is posted.
+  const tokens = correction.books ? -of.tokens : 0;
   return (
     <>
       <DetailBar
@@ -115,9 +116,7 @@ function Shown({
                   : "Correction: "}
             </b>
             <SafeText text={words || "not known"} length={1000} />
-            {tokens === null || tokens === 0 ? null : (
-              <span className={css.quiet}> ({formatChange(tokens)} tokens)</span>
-            )}
+            {tokens === 0 ? null : <span className={css.quiet}> ({formatChange(tokens)} tokens)</span>}
             {correction.books ? null : (
               <span className={css.quiet}>
                 {" "}
@@ -142,12 +141,13 @@ function Shown({
           ) : null}
           <People of={of} />
           {difference ? (
-            <BothSides difference={difference} />
+            <BothSides difference={{ ...difference, tokens: of.tokens, user_id: of.user_id }} />
           ) : (
             <Facts
               rows={[
                 ["Money at stake", minorMoney(of.amount_minor, of.currency)],
                 ["Tokens at stake", of.tokens === 0 ? "—" : formatChange(of.tokens)],
+                ["User", of.user_id ? <SafeText key="u" text={of.user_id} length={60} /> : "not known"],
               ]}
             />
           )}

@@ -70,6 +70,8 @@ export function writeDifferences(findings: Findings): Difference[] {
       user_id: record >= 0 ? text(ledger.user[record]) : event >= 0 ? text(stripe.user[event]) : null,
       customer_id: told("customer"),
       lot_id: record >= 0 && ledger.lot[record] !== 0 ? ledger.lot[record] : null,
+      grant_kind:
+        draft.action !== "grant" ? null : draft.class === "SUB_PERIOD_GAP" ? "subscription" : "purchase",
       pack_id: draft.packId ?? (record >= 0 ? text(ledger.pack[record]) : null),
       charge_id:
         (event >= 0 ? text((isCharge ? stripe.object[event] : stripe.charge[event]) as number) : null) ??
