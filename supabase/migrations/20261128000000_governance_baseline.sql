@@ -10367,7 +10367,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
       where n ->> 'sha256' = o ->> 'sha256'
         or (n ->> 'kind'
 
-            is not distinct from o ->> 'kind' and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
+            is not distinct from o ->> 'kind'
+          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
           true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
