@@ -39,7 +39,7 @@ function difference(n: number, words: string, changes: Partial<Difference> = {})
     customer_id: null,
     lot_id: null,
     pack_id: null,
-          grant_kind: "purchase",
+    grant_kind: "purchase",
     charge_id: `ch_${n}`,
     payment_intent_id: null,
     checkout_session_id: null,

@@ -130,11 +130,11 @@ async function openDesk(name: string): Promise<Desk> {
 const paidAt = Math.floor(Date.now() / 86_400_000) * 86_400 - 5 * 86_400 + 43_200;
 const day = new Date(paidAt * 1000).toISOString().slice(0, 10);
 const header =
-  "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status,Customer ID,PaymentIntent ID,Checkout Session ID,user_id (metadata)";
+  "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status,Customer ID,PaymentIntent ID,Checkout Session ID,user_id (metadata),pack_id (metadata)";
 const line = (name: string): string => {
   const at = new Date((paidAt + 30) * 1000).toISOString().slice(0, 19).replace("T", " ");
   const amount = (pack.price_minor / 100).toFixed(2);
-  return `ch_${name},${at},${amount},0.00,${pack.currency},true,0.30,Paid,cus_${name},pi_${name},cs_live_${name},u_${name}`;
+  return `ch_${name},${at},${amount},0.00,${pack.currency},true,0.30,Paid,cus_${name},pi_${name},cs_live_${name},u_${name},${pack.pack_id}`;
 };
 /** Paid at Stripe; the product's webhook never told the ledger. */
 const lost = ["ada", "bob", "cyd", "dee", "eve"];

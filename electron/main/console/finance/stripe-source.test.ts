@@ -191,7 +191,7 @@ describe("reading an account", () => {
     const text = await rows();
     expect(text.split("\n").filter((line) => line.startsWith("ch_"))).toHaveLength(4_000);
     expect(await lineOf("ch_000007")).toBe(
-      "ch_000007,2026-10-01 00:35:00,5.00,0.00,usd,true,5.00,usd,0.45,succeeded,cus_000007,,pi_000007,cs_live_000007,order_000007,,,true,acct_1NuzflB0DBR1HOyc,u_000007,,small",
+      "ch_000007,2026-10-01 00:35:00,5.00,5.00,0.00,usd,true,5.00,usd,0.45,succeeded,,cus_000007,,pi_000007,cs_live_000007,order_000007,,,true,acct_1NuzflB0DBR1HOyc,u_000007,small",
     );
   });
 
