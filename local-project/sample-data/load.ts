@@ -268,10 +268,11 @@ begin
     from calls c where c.end_id is not null
   ), days as (
     insert into governance.usage_daily (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-      output_tokens, charged_tokens, cost_micros, last_activity_at)
+      output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
     select v_account.account_id, (c.ended_at at time zone v_account.timezone)::date, c.requested_model, c.task_type,
       v ->> 'scope_id', count(*), count(*), sum(c.input_tokens), sum(c.output_tokens),
-      sum(c.input_tokens + c.output_tokens), sum(c.cost_micros), max(c.ended_at)
+      sum(c.input_tokens + c.output_tokens), sum(c.cost_micros), min(c.ended_at),
+      max(c.ended_at)
     from calls c where c.status = 'settled' group by 2, 3, 4
   ), keys as (
     insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash)
@@ -284,7 +285,7 @@ begin
     seen_cost_month_micros, seen_messages_today, seen_rapid_messages, seen_identical_messages,
     seen_conversation_messages, seen_seconds_since, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit,
     month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
-    status, ended_at, end_reason, settled_model, provider, input_tokens, output_tokens, charged_tokens,
+    status, ended_at, usage_day, end_reason, settled_model, provider, input_tokens, output_tokens, charged_tokens,
     released_tokens, unpaid_tokens, cost_micros, currency, transaction_id, end_subscription_tokens,
     end_purchased_tokens, end_promotional_tokens, end_reserved_tokens, end_debt_tokens, xid)
   select c.decision_id, c.created_at, v_account.account_id, c.request_id, hashtextextended(c.request_id, 0),
@@ -301,6 +302,7 @@ begin
     c.seen_identical_messages, c.seen_conversation_messages, c.seen_seconds_since, c.seen_usage_percent, false, plan.daily_limit,
     c.day_ends_at, plan.monthly_limit, c.month_ends_at, c.subscription_tokens, c.purchased_tokens,
     c.promotional_tokens, c.total_reserved_tokens, c.debt_tokens, c.status, c.ended_at,
+    case when c.status = 'settled' then (c.ended_at at time zone v_account.timezone)::date end,
     case c.status when 'released' then 'provider_error' end,
     case when c.status = 'settled' then c.requested_model end, c.provider, c.input_tokens, c.output_tokens,
     c.input_tokens + c.output_tokens,

@@ -144,8 +144,6 @@ comment on function governance.try_jsonb(text) is 'The JSON of a text; null if i
 -- schemas/03_clock.sql
 -- The server's clock, the test clock, and time zones.
 
--- What the proofs found outside the path of a call.
-
 -- Reading the server's own list opens every file of its time zone database (20 to 60 ms): once, here, and afterwards
 -- only for a zone that was added since.
 create table governance.time_zones (
@@ -181,6 +179,18 @@ comment on function governance.set_test_clock(timestamptz, boolean) is
   'For tests alone: moves governance.now() to a moment, running on from it or frozen; null gives the server''s clock '
     'back.';
 
+create function governance.known_zone(p_timezone text) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  perform now() at time zone p_timezone;
+  return p_timezone;
+exception when invalid_parameter_value then
+  return 'UTC';
+end
+$$;
+comment on function governance.known_zone(text) is 'The zone, or UTC where this server does not know it: an update of '
+  'its time zone database may take a name away.';
+
 create function governance.check_timezone(p_timezone text) returns text
   language plpgsql stable set search_path = '' as $$
 declare
@@ -190,15 +200,12 @@ begin
   -- Only names of the time zone database: PostgreSQL would also take POSIX rules such as FOO+3.
   if char_length(p_timezone) <= 64 then
     select z.name into v_name from governance.time_zones z where z.lower_name = lower(p_timezone);
-    begin
-      if v_name is null and now() at time zone p_timezone is not null then
-        select n.name into v_name from pg_catalog.pg_timezone_names n
-        where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
-      end if;
-    exception when invalid_parameter_value then
-      -- The server does not know it at all.
-      null;
-    end;
+    if governance.known_zone(coalesce(v_name, p_timezone)) <> coalesce(v_name, p_timezone) then
+      v_name := null;
+    elsif v_name is null then
+      select n.name into v_name from pg_catalog.pg_timezone_names n
+      where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
+    end if;
   end if;
   if v_name is null then
     perform governance.fail('PT400', 'invalid_argument',
@@ -2015,7 +2022,7 @@ create table governance.accounts (
   rule_block_version_id bigint,
   -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
   forgiven_at timestamptz,
-  -- The account's own day and month; rolled when the clock passes their ends, never backwards.
+  -- The day that a settlement is stamped with, and its month (CONVENTIONS, Time): they never go back.
   local_day date not null,
   day_ends_at timestamptz not null,
   local_month date not null,
@@ -2193,16 +2200,123 @@ comment on function governance.expire_account_holds(bigint,
   timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
     'account''s lock.';
 
+create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_old text := governance.known_zone(a.timezone);
+  v_lot governance.lots;
+  v_ends_at timestamptz;
+begin
+  for v_lot in
+    select * from governance.lots l
+    where l.account_id = a.account_id and l.is_open and l.description = 'Monthly allowance'
+      and (l.expires_at = a.month_ends_at
+        or l.expires_at at time zone v_old = date_trunc('month', l.expires_at at time zone v_old))
+    order by l.lot_id
+  loop
+    v_ends_at := case when v_lot.expires_at = a.month_ends_at then (a.local_month + interval '1 month')::timestamp
+      else v_lot.expires_at at time zone v_old end at time zone p_timezone;
+    continue when v_ends_at = v_lot.expires_at;
+    update governance.lots l set expires_at = v_ends_at where l.lot_id = v_lot.lot_id;
+    update governance.accounts x set lots_check_at = least(x.lots_check_at, v_ends_at)
+    where x.account_id = a.account_id;
+    -- Moves no tokens: it seals the lot's new end.
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, array[v_lot.lot_id, 0], 0, 0, 0, 0, null,
+      format('Allowance ends with the month in %s', p_timezone));
+  end loop;
+end
+$$;
+comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
+  'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
+
+create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_zone text := governance.known_zone(p_timezone);
+  -- Never back: moving west lengthens the day, and gives no second limit for the same date.
+  v_day date := greatest(a.local_day, (p_now at time zone v_zone)::date);
+  v_month date := date_trunc('month', v_day)::date;
+  v_plan governance.plans;
+  v_grant_month date;
+  v_allowances int := 0;
+begin
+  if v_zone <> p_timezone then
+    perform governance.raise_alert(null, null, 'unknown_zone', 'warning',
+      format('The server no longer knows the time zone %s: days of its users are counted in UTC', left(p_timezone, 64)),
+      null, null, to_char(p_now at time zone 'UTC', 'YYYY-MM'),
+      jsonb_build_object('timezone', p_timezone, 'user_id', a.user_id), p_now, p_timezone);
+  end if;
+  if v_zone <> a.timezone then
+    perform governance.move_allowances(a, v_zone, p_now);
+  end if;
+  update governance.accounts x set
+    timezone = v_zone, local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone v_zone,
+    local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_zone
+  where x.account_id = a.account_id;
+  if v_day > a.local_day then
+    update governance.accounts x set day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = a.account_id;
+  end if;
+  if v_month > a.local_month then
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
+      month_allowance = v_plan.monthly_allowance
+    where x.account_id = a.account_id;
+    -- Months that passed unseen are granted only as far as their tokens would still be there.
+    v_grant_month := greatest((a.local_month + interval '1 month')::date,
+      (v_month - v_plan.rollover_months * interval '1 month')::date);
+    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
+      a.timezone := v_zone;
+      perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+      v_allowances := v_allowances + 1;
+      v_grant_month := (v_grant_month + interval '1 month')::date;
+    end loop;
+  end if;
+  return v_allowances;
+end
+$$;
+comment on function governance.turn_day(governance.accounts, text, timestamptz) is
+  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
+  'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
+  'holds the account''s lock.';
+
+create function governance.leave_unknown_zones(p_now timestamptz, p_budget interval) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_started text := pg_postmaster_start_time()::text;
+  v_account governance.accounts;
+  v_zones text[];
+begin
+  -- A server's time zone database changes when it is installed anew: one look after each start.
+  if exists (select from governance.maintenance_state s
+    where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
+  select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z
+  where governance.known_zone(z.timezone) <> z.timezone;
+  for v_account in select * from governance.accounts a where a.timezone = any (v_zones) loop
+    if clock_timestamp() > v_until then return false; end if;
+    -- An account that a call has in hand falls back when its day ends.
+    continue when not pg_try_advisory_xact_lock(governance.lock_key(v_account.user_id));
+    select * into v_account from governance.accounts a where a.account_id = v_account.account_id for update skip locked;
+    continue when not found;
+    perform governance.turn_day(v_account, v_account.timezone, p_now);
+  end loop;
+  insert into governance.maintenance_state as s (key, value)
+    values ('checked_zones', jsonb_build_object('server_started', v_started))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return true;
+end
+$$;
+comment on function governance.leave_unknown_zones(timestamptz, interval) is
+  'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
+  'answers whether all did.';
+
 create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
   language plpgsql set search_path = '' as $$
 declare
   a governance.accounts;
-  v_plan governance.plans;
   v_lot governance.lots;
   v_take bigint;
-  v_day date;
-  v_month date;
-  v_grant_month date;
   v_result governance.rolled := row(0, 0, 0);
 begin
   select * into strict a from governance.accounts x where x.account_id = p_account_id;
@@ -2237,32 +2351,8 @@ begin
     where x.account_id = p_account_id;
   end if;
 
-  -- A new time zone may leave the end of the day behind that of its month: what a month counts is what its days have.
-  if a.day_ends_at <= p_now or a.month_ends_at <= p_now then
-    v_day := (p_now at time zone a.timezone)::date;
-    update governance.accounts x set
-      local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone a.timezone,
-      day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
-    where x.account_id = p_account_id;
-  end if;
-  if a.month_ends_at <= p_now then
-    v_month := date_trunc('month', p_now at time zone a.timezone)::date;
-    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
-    update governance.accounts x set
-      local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone a.timezone,
-      month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
-        month_allowance = v_plan.monthly_allowance
-    where x.account_id = p_account_id;
-    if v_plan.monthly_allowance > 0 then
-      -- Months that passed unseen are granted only as far as their tokens would still be there.
-      v_grant_month := greatest((a.local_month + interval '1 month')::date,
-        (v_month - v_plan.rollover_months * interval '1 month')::date);
-      while v_grant_month <= v_month loop
-        perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
-        v_result.allowances := v_result.allowances + 1;
-        v_grant_month := (v_grant_month + interval '1 month')::date;
-      end loop;
-    end if;
+  if a.day_ends_at <= p_now then
+    v_result.allowances := governance.turn_day(a, a.timezone, p_now);
   end if;
   return v_result;
 end
@@ -2357,8 +2447,6 @@ declare
   v_account governance.accounts;
   v_plan governance.plans;
   v_now timestamptz;
-  v_day date;
-  v_month date;
   v_more bigint;
 begin
   perform governance.refuse_others('upsert_account');
@@ -2383,13 +2471,8 @@ begin
   else
     v_account := governance.lock_account(p_user_id);
     if v_timezone is not null and v_timezone <> v_account.timezone then
-      -- The counters stay; only the ends of day and month move. Neither goes back, so no allowance comes twice.
-      v_day := greatest(v_account.local_day, (v_now at time zone v_timezone)::date);
-      v_month := v_account.local_month;
-      update governance.accounts a set
-        timezone = v_timezone, day_ends_at = (v_day + 1)::timestamp at time zone v_timezone,
-        month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_timezone, version = a.version + 1
-      where a.account_id = v_account.account_id;
+      update governance.accounts a set version = a.version + 1 where a.account_id = v_account.account_id;
+      perform governance.turn_day(v_account, v_timezone, v_now);
       v_account := governance.lock_account(p_user_id);
     end if;
     if p_plan_id is not null and p_plan_id <> v_account.plan_id then
@@ -3422,6 +3505,8 @@ create table governance.requests (
   -- How it ended
   status text not null,
   ended_at timestamptz,
+  -- The account's day at the settlement: where the roll-up has it (CONVENTIONS, Time).
+  usage_day date,
   end_reason text,
   settled_model text,
   provider text,
@@ -3504,7 +3589,7 @@ comment on table governance.hold_events is 'Holds that were released, expired or
 
 create table governance.usage_daily (
   account_id bigint not null,
-  -- The account's own day.
+  -- The account's own day at the settlement (CONVENTIONS, Time).
   day date not null,
   model text not null,
   -- Empty for none.
@@ -3516,6 +3601,8 @@ create table governance.usage_daily (
   output_tokens bigint not null default 0,
   charged_tokens bigint not null default 0,
   cost_micros bigint not null default 0,
+  -- When the first and the last of it was used: a period that holds both holds the whole row.
+  first_activity_at timestamptz not null,
   last_activity_at timestamptz not null,
   primary key (account_id, day, model, task_type, scope_id)
 ) with (fillfactor = 70);
@@ -4293,15 +4380,18 @@ begin
       a.debt_tokens + v_debt, v_spent.lot_changes, k.decision_id, a.user_id, p_request_id, null, null)))
   returning hash into v_hash;
   insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros, last_activity_at)
+    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
   values (k.account_id, a.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1,
-    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
+    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0),
+    v_now, v_now)
   on conflict (account_id, day, model, task_type, scope_id) do update set
     calls = d.calls + 1, messages = d.messages + excluded.messages,
       input_tokens = d.input_tokens + excluded.input_tokens,
     output_tokens = d.output_tokens + excluded.output_tokens,
       charged_tokens = d.charged_tokens + excluded.charged_tokens,
-    cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
+    cost_micros = d.cost_micros + excluded.cost_micros,
+    first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
+    last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at);
   if v_debt > 0 or v_charged > c.high_usage_tokens
     or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
     or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
@@ -4324,7 +4414,7 @@ begin
       when v_reserved > 0 then a.holds_check_at end
   where y.account_id = k.account_id;
   update governance.requests y set
-    status = 'settled', ended_at = v_now, settled_model = v_model, provider = v_price.provider,
+    status = 'settled', ended_at = v_now, usage_day = a.local_day, settled_model = v_model, provider = v_price.provider,
       input_tokens = p_input_tokens, output_tokens = p_output_tokens,
     cached_input_tokens = v_cached, cache_write_tokens = v_cache_write, reasoning_tokens = v_reasoning,
     charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt,
@@ -6285,7 +6375,7 @@ create table governance.usage_totals (
   primary key (day, model, task_type, scope_id)
 );
 
-comment on table governance.usage_totals is 'Usage of everybody on days that are over everywhere.';
+comment on table governance.usage_totals is 'Usage of everybody by day, for days that no settlement can add to.';
 
 create table governance.usage_days (
   day date primary key,
@@ -6296,11 +6386,24 @@ create table governance.usage_days (
 comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
   'taken out, and aggregated again.';
 
+create function governance.first_open_day(p_now timestamptz) returns date
+  language sql immutable as $$
+  -- Days end last at UTC-12. The hour more is for settlements that read the clock before and commit after.
+  select ((p_now - interval '13 hours') at time zone 'UTC')::date
+$$;
+comment on function governance.first_open_day(timestamptz) is 'The earliest day that a settlement may still add to.';
+
+create function governance.last_open_day(p_now timestamptz) returns date
+  language sql immutable as $$
+  select ((p_now + interval '14 hours') at time zone 'UTC')::date
+$$;
+comment on function governance.last_open_day(timestamptz) is 'The latest day that has begun anywhere: days begin first '
+  'at UTC+14.';
+
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$
 declare
-  -- A day is over everywhere once it is over at UTC-12; a settlement always falls on its account's own today.
-  v_open date := ((governance.now() - interval '12 hours') at time zone 'UTC')::date;
+  v_open date := governance.first_open_day(governance.now());
   v_from date;
   v_day date;
   v_days int := 0;
@@ -6328,77 +6431,114 @@ $$;
 comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
   'latest first; answers how many.';
 
+create function governance.account_calls(p_account_id bigint, p_start timestamptz, p_end timestamptz)
+  returns table (day date, at timestamptz, model text, task_type text, scope_id text, conversation_id text,
+    messages bigint, input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  with calls as (
+    select r.* from governance.requests r
+    where r.account_id = p_account_id and r.status = 'settled' and r.ended_at >= p_start and r.ended_at < p_end
+      -- A hold lasts a week at most, and a server's clock may have been set back.
+      and r.created_at >= p_start - interval '8 days' and r.created_at < p_end + interval '1 day'
+    union all
+    -- Whoever settles later than that finds the hold expired, or set aside for a person.
+    select r.* from governance.requests r
+    where r.decision_id in (select h.decision_id from governance.hold_events h
+        where h.account_id = p_account_id and h.kind in ('expired', 'quarantined'))
+      and r.account_id = p_account_id and r.status = 'settled' and r.ended_at >= p_start and r.ended_at < p_end
+      and r.created_at < p_start - interval '8 days'
+  )
+  select c.usage_day, c.ended_at, c.settled_model, coalesce(c.task_type, ''), coalesce(c.scope_id, ''),
+    c.conversation_id, (c.message_hash is not null)::int::bigint, c.input_tokens, c.output_tokens, c.charged_tokens,
+    coalesce(c.cost_micros, 0)
+  from calls c
+  union all
+  select u.day, u.at, u.model, u.task_type, '', u.conversation_id, 1, u.input_tokens, u.output_tokens, 0,
+    coalesce(u.cost_micros, 0)
+  from governance.imported_usage u where u.account_id = p_account_id and u.at >= p_start and u.at < p_end
+$$;
+comment on function governance.account_calls(bigint, timestamptz, timestamptz) is
+  'Settled calls and imported messages of an account whose usage falls into a period, as far back as calls are kept.';
+
 create function governance.account_usage(p_account_id bigint, p_start timestamptz, p_end timestamptz)
   returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
     input_tokens bigint, output_tokens bigint,
     charged_tokens bigint, cost_micros bigint, last_activity_at timestamptz)
   language plpgsql stable set search_path = '' as $$
 declare
-  v_zone text;
-  v_first date;
-  v_last date;
-  v_edges tstzrange[] := '{}';
-  v_edge tstzrange;
+  v_first timestamptz;
+  v_last timestamptz;
 begin
-  select a.timezone into v_zone from governance.accounts a where a.account_id = p_account_id;
-  -- Whole local days are in the roll-up; what the period has of other days is read call by call.
-  v_first := (p_start at time zone v_zone)::date;
-  if v_first::timestamp at time zone v_zone < p_start then v_first := v_first + 1; end if;
-  v_last := (p_end at time zone v_zone)::date - 1;
-  if v_first > v_last then
-    -- No whole day in it: one stretch, or two on both sides of midnight.
-    v_edges := array[tstzrange(p_start, p_end)];
-  else
-    if p_start < v_first::timestamp at time zone v_zone then
-      v_edges := v_edges || tstzrange(p_start, v_first::timestamp at time zone v_zone);
-    end if;
-    if (v_last + 1)::timestamp at time zone v_zone < p_end then
-      v_edges := v_edges || tstzrange((v_last + 1)::timestamp at time zone v_zone, p_end);
-    end if;
-    return query
-      select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
-        d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
-      from governance.usage_daily d where d.account_id = p_account_id and d.day between v_first and v_last;
-  end if;
-  foreach v_edge in array v_edges loop
-    return query
-      -- A call counts when it settles, which is within its hold, or later where its settlement came late.
-      select (r.ended_at at time zone v_zone)::date, coalesce(r.settled_model, r.model), coalesce(r.task_type, ''),
-        coalesce(r.scope_id, ''),
-        1::bigint, (r.message_hash is not null)::int::bigint, r.input_tokens, r.output_tokens, r.charged_tokens,
-          coalesce(r.cost_micros, 0), r.ended_at
-      from governance.requests r
-      where r.account_id = p_account_id and r.created_at < upper(v_edge)
-        and r.created_at >= lower(v_edge) - interval '8 days'
-        and r.status = 'settled' and r.ended_at <@ v_edge;
-    return query
-      select (u.at at time zone v_zone)::date, u.model, u.task_type, ''::text, 1::bigint, 1::bigint, u.input_tokens,
-        u.output_tokens, 0::bigint, coalesce(u.cost_micros, 0), u.at
-      from governance.imported_usage u
-      where u.account_id = p_account_id and u.at >= lower(v_edge) and u.at < upper(v_edge);
-  end loop;
+  -- Rows of the roll-up that lie wholly in the period count as they are, whatever zones the account has had.
+  return query
+    select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
+      d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
+    from governance.usage_daily d
+    where d.account_id = p_account_id and d.first_activity_at >= p_start and d.last_activity_at < p_end
+      and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2;
+  select min(d.first_activity_at), max(d.last_activity_at) into v_first, v_last from governance.usage_daily d
+  where d.account_id = p_account_id and d.first_activity_at < p_end and d.last_activity_at >= p_start
+    and not (d.first_activity_at >= p_start and d.last_activity_at < p_end)
+    and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2;
+  if v_first is null then return; end if;
+  -- Rows that reach over an edge are read call by call. Where their calls are no longer kept, what is left of a row
+  -- counts in the period of its last use: no two periods share it, and none loses it.
+  return query
+    with calls as materialized (
+      select * from governance.account_calls(p_account_id, v_first, v_last + interval '1 microsecond')
+    ), parts as (
+      select c.day, c.model, c.task_type, c.scope_id, 1::bigint as calls, c.messages, c.input_tokens, c.output_tokens,
+        c.charged_tokens, c.cost_micros, c.at, c.at >= p_start and c.at < p_end as is_inside, false as is_row
+      from calls c
+      union all
+      select d.day, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens, d.output_tokens,
+        d.charged_tokens, d.cost_micros, d.last_activity_at,
+        d.last_activity_at >= p_start and d.last_activity_at < p_end, true
+      from governance.usage_daily d
+      where d.account_id = p_account_id and d.first_activity_at < p_end and d.last_activity_at >= p_start
+        and not (d.first_activity_at >= p_start and d.last_activity_at < p_end)
+        and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2
+    ), signed as (
+      -- A row that ends inside: the row less its calls outside. One that ends outside: its calls inside.
+      select p.*, case when p.is_row then p.is_inside::int
+        when bool_or(p.is_row and p.is_inside) over whole then p.is_inside::int - 1
+        else p.is_inside::int end as sign, bool_or(p.is_row) over whole as has_row
+      from parts p
+      window whole as (partition by p.day, p.model, p.task_type, p.scope_id)
+    )
+    select s.day, s.model, s.task_type, s.scope_id, sum(s.sign * s.calls)::bigint, sum(s.sign * s.messages)::bigint,
+      sum(s.sign * s.input_tokens)::bigint, sum(s.sign * s.output_tokens)::bigint,
+      sum(s.sign * s.charged_tokens)::bigint, sum(s.sign * s.cost_micros)::bigint,
+      max(s.at) filter (where s.is_inside)
+    from signed s where s.has_row
+    group by 1, 2, 3, 4 having sum(s.sign * s.calls) > 0;
 end
 $$;
 comment on function governance.account_usage(bigint, timestamptz, timestamptz) is
-  'Settled and imported usage of an account in a period: whole local days from the roll-up, the rest call by call.';
+  'Settled and imported usage of an account from p_start up to p_end, by its own days.';
 
-create function governance.count_conversations(p_account_id bigint, p_start timestamptz,
-  p_end timestamptz) returns bigint
+create function governance.account_days(p_account_id bigint, p_from date, p_to date)
+  returns table (day date, conversation_id text)
   language sql stable set search_path = '' as $$
-  select count(*) from (
-    select r.conversation_id from governance.requests r
-    where r.account_id = p_account_id and r.created_at >= p_start and r.created_at < p_end
-      and r.conversation_id is not null and r.decision <> 'block'
-    union
-    select u.conversation_id from governance.imported_usage u
-    where u.account_id = p_account_id and u.at >= p_start and u.at < p_end and u.conversation_id is not null) c
+  -- A day is some hours before or after its date in UTC.
+  select c.day, c.conversation_id
+  from governance.account_calls(p_account_id, (p_from - 2)::timestamp at time zone 'UTC',
+    (p_to + 3)::timestamp at time zone 'UTC') c
+  where c.day between p_from and p_to
 $$;
-comment on function governance.count_conversations(bigint, timestamptz,
-  timestamptz) is 'Conversations in which an account made calls in a period, as far back as calls are kept.';
+comment on function governance.account_days(bigint, date, date) is
+  'Conversations of an account''s usage by its own days, as far back as calls are kept.';
 
-create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz) returns jsonb
+create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz,
+  p_from date default null, p_to date default null) returns jsonb
   language sql stable set search_path = '' as $$
-  with usage as materialized (select * from governance.account_usage(p_account_id, p_start, p_end))
+  with usage as materialized (
+    select * from governance.account_usage(p_account_id, p_start, p_end) where p_from is null
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens, d.output_tokens,
+      d.charged_tokens, d.cost_micros, d.last_activity_at
+    from governance.usage_daily d where d.account_id = p_account_id and d.day between p_from and p_to
+  )
   select jsonb_build_object(
     'prompt_tokens', coalesce(sum(u.input_tokens), 0),
     'completion_tokens', coalesce(sum(u.output_tokens), 0),
@@ -6406,7 +6546,10 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
     'charged_tokens', coalesce(sum(u.charged_tokens), 0),
     'call_count', coalesce(sum(u.calls), 0),
     'message_count', coalesce(sum(u.messages), 0),
-    'conversation_count', governance.count_conversations(p_account_id, p_start, p_end),
+    'conversation_count', case
+      when p_from is null then (select count(distinct c.conversation_id)
+        from governance.account_calls(p_account_id, p_start, p_end) c)
+      else (select count(distinct c.conversation_id) from governance.account_days(p_account_id, p_from, p_to) c) end,
     'last_activity', max(u.last_activity_at),
     'cost_micros', coalesce(sum(u.cost_micros), 0),
     'currency', (select c.currency from governance.active_config c),
@@ -6430,8 +6573,8 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
       from usage x group by 1) s))
   from usage u
 $$;
-comment on function governance.account_usage_json(bigint, timestamptz,
-  timestamptz) is 'What calculate_user_token_usage answers.';
+comment on function governance.account_usage_json(bigint, timestamptz, timestamptz, date, date) is
+  'What calculate_user_token_usage answers of a period; or of the account''s own days p_from to p_to.';
 
 create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -6464,6 +6607,7 @@ create function public.user_token_usage(p_user_id text, p_period text default 'd
 declare
   v_account_id bigint;
   v_zone text;
+  v_day date;
   v_today date;
   v_start date;
   v_end date;
@@ -6474,11 +6618,13 @@ begin
   if p_period is null or p_period not in ('day', 'week', 'month') then
     perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
   end if;
-  select a.account_id, a.timezone into v_account_id, v_zone from governance.accounts a where a.user_id = p_user_id;
+  select a.account_id, a.timezone, a.local_day into v_account_id, v_zone, v_day
+  from governance.accounts a where a.user_id = p_user_id;
   if v_account_id is null then
     perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
   end if;
-  v_today := (governance.now() at time zone v_zone)::date;
+  -- The account may have come from a zone that was a day ahead.
+  v_today := greatest(v_day, (governance.now() at time zone governance.known_zone(v_zone))::date);
   v_end := coalesce(p_end, v_today);
   v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);
   if not isfinite(v_start) or not isfinite(v_end) or v_start > v_end or v_start < '1900-01-01' or v_end > '2199-12-31'
@@ -6487,11 +6633,14 @@ begin
   end if;
   v_start := date_trunc(p_period, v_start::timestamp)::date;
   return query
+    with conversations as (
+      select date_trunc(p_period, c.day::timestamp)::date as first, count(distinct c.conversation_id) as count
+      from governance.account_days(v_account_id, v_start, v_end + 31) c group by 1
+    )
     select p_user_id, p.first, (p.next - 1), coalesce(sum(d.input_tokens), 0)::bigint,
       coalesce(sum(d.output_tokens), 0)::bigint,
       coalesce(sum(d.input_tokens + d.output_tokens), 0)::bigint, coalesce(sum(d.messages), 0)::bigint,
-      governance.count_conversations(v_account_id, p.first::timestamp at time zone v_zone,
-        p.next::timestamp at time zone v_zone),
+      coalesce((select c.count from conversations c where c.first = p.first), 0),
       coalesce(sum(d.cost_micros), 0)::bigint, v_currency, max(d.last_activity_at)
     from (select g::date as first, (g + ('1 ' || p_period)::interval)::date as next
       from generate_series(v_start::timestamp, v_end::timestamp, ('1 ' || p_period)::interval) g) p
@@ -6509,17 +6658,14 @@ create function public.my_token_usage(p_days int default 7) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_account governance.accounts;
-  v_today date;
   v_usage jsonb;
 begin
   if p_days is null or p_days not between 1 and 366 then
     perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
   end if;
   v_account := governance.my_account();
-  v_today := (governance.now() at time zone v_account.timezone)::date;
-  v_usage := governance.account_usage_json(v_account.account_id,
-    (v_today - p_days + 1)::timestamp at time zone v_account.timezone,
-    (v_today + 1)::timestamp at time zone v_account.timezone);
+  v_usage := governance.account_usage_json(v_account.account_id, null, null, v_account.local_day - p_days + 1,
+    v_account.local_day);
   return v_usage || jsonb_build_object(
     'byTaskType', (select coalesce(jsonb_object_agg(coalesce(t ->> 'task_type', 'other'), t -> 'total_tokens'), '{}')
       from jsonb_array_elements(v_usage -> 'by_task_type') t),
@@ -6652,7 +6798,7 @@ create table governance.imported_usage (
   message_key text not null,
   account_id bigint not null,
   at timestamptz not null,
-  -- The account's local day then, as usage_daily has it.
+  -- The date then in the zone that the account had at the import: stamped once, like a settlement's.
   day date not null,
   model text not null,
   conversation_id text,
@@ -6877,15 +7023,16 @@ begin
     returning *
   ), counted as (
     insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-      output_tokens, charged_tokens, cost_micros, last_activity_at)
+      output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
     select n.account_id, n.day, n.model, n.task_type, '', count(*), count(*), sum(n.input_tokens), sum(n.output_tokens),
-      0, coalesce(sum(n.cost_micros), 0), max(n.at)
+      0, coalesce(sum(n.cost_micros), 0), min(n.at), max(n.at)
     -- In one order, so that batches of two tables never wait for each other.
     from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (account_id, day, model, task_type, scope_id) do update set
       calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
         input_tokens = d.input_tokens + excluded.input_tokens,
       output_tokens = d.output_tokens + excluded.output_tokens, cost_micros = d.cost_micros + excluded.cost_micros,
+      first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
       last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
   ), reopened as (
     delete from governance.usage_days u where u.day in (select n.day from new_rows n)
@@ -6947,8 +7094,10 @@ create table governance.alert_events (
   message text not null,
   threshold numeric,
   value numeric,
-  -- The same matter is said once a period: local day or month, or whatever else the kind repeats by.
+  -- The same matter is raised once a period: a day, a month, or whatever else the kind repeats by.
   period_key text not null default '',
+  -- What it is about within the period: the limit or budget in force, a model, a time zone.
+  subject text not null default '',
   details jsonb not null default '{}',
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
@@ -6958,7 +7107,8 @@ create table governance.alert_events (
 );
 
 create unique index alert_events_once on governance.alert_events
-  (kind, coalesce(alert_id, 0), coalesce(account_id, 0), coalesce(threshold, 0), period_key) where period_key <> '';
+  (kind, coalesce(alert_id, 0), coalesce(account_id, 0), coalesce(threshold, 0), period_key, subject)
+  where period_key <> '';
 
 create index alert_events_time on governance.alert_events (created_at desc);
 
@@ -7012,13 +7162,13 @@ grant execute on function public.my_token_alerts() to authenticated;
 
 create function governance.raise_alert(
   p_alert_id bigint, p_account_id bigint, p_kind text, p_severity text, p_message text, p_threshold numeric,
-    p_value numeric, p_period text, p_details jsonb, p_now timestamptz
+  p_value numeric, p_period text, p_details jsonb, p_now timestamptz, p_subject text default ''
 ) returns int
   language plpgsql set search_path = '' as $$
 begin
   insert into governance.alert_events (alert_id, account_id, kind, severity, message, threshold, value, period_key,
-    details, created_at)
-  values (p_alert_id, p_account_id, p_kind, p_severity, p_message, p_threshold, p_value, p_period,
+    subject, details, created_at)
+  values (p_alert_id, p_account_id, p_kind, p_severity, p_message, p_threshold, p_value, p_period, p_subject,
     coalesce(p_details, '{}'), p_now)
   on conflict do nothing;
   if not found then return 0; end if;
@@ -7027,57 +7177,62 @@ begin
 end
 $$;
 comment on function governance.raise_alert(bigint, bigint, text, text, text, numeric, numeric, text, jsonb,
-  timestamptz) is
-  'Raises an alert unless its matter was said already in this period; answers how many were raised.';
+  timestamptz, text) is
+  'Raises an alert, unless it was raised in this period about this subject already; answers how many were raised.';
 
-create function governance.alert_period(p_period text, p_now timestamptz, out from_day date, out to_day date,
-  out key text)
+create function governance.budget_period(p_period text, p_day date, out from_day date, out to_day date, out key text)
   language sql immutable set search_path = '' as $$
-  -- A budget's periods are UTC's; usage counts on its account's own day.
-  select
-    date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
-      else 'day' end, p_now at time zone 'UTC')::date,
-    (date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
-      else 'day' end, p_now at time zone 'UTC')
-      + case p_period when 'week' then interval '1 week' when 'month' then interval '1 month'
-        when 'year' then interval '1 year' else interval '1 day' end)::date - 1,
-    to_char(p_now at time zone 'UTC', case p_period when 'week' then 'IYYY-"W"IW' when 'month' then 'YYYY-MM'
-      when 'year' then 'YYYY' when 'hour' then 'YYYY-MM-DD"T"HH24' else 'YYYY-MM-DD' end)
+  select date_trunc(p_period, p_day::timestamp)::date,
+    (date_trunc(p_period, p_day::timestamp) + ('1 ' || p_period)::interval)::date - 1,
+    to_char(p_day, case p_period when 'week' then 'IYYY-"W"IW' when 'month' then 'YYYY-MM' when 'year' then 'YYYY'
+      else 'YYYY-MM-DD' end)
 $$;
-comment on function governance.alert_period(text,
-  timestamptz) is 'Days and name of the budget period that holds a moment: hour (its day), day, week, month or year.';
+comment on function governance.budget_period(text, date) is
+  'First day, last day and name of the day, week (from Monday), month or year that holds a day.';
 
-create function governance.alert_value(p_alert governance.cost_alerts, p_now timestamptz) returns numeric
+create function governance.open_periods(p_period text, p_since timestamptz, p_now timestamptz)
+  returns table (from_day date, to_day date, key text)
+  language sql stable set search_path = '' as $$
+  select distinct p.from_day, p.to_day, p.key
+  from generate_series(greatest(governance.first_open_day(p_since), governance.first_open_day(p_now) - 31)::timestamp,
+    governance.last_open_day(p_now)::timestamp, interval '1 day') g(day)
+  cross join lateral governance.budget_period(p_period, g.day::date) p
+  order by p.from_day
+$$;
+comment on function governance.open_periods(text, timestamptz, timestamptz) is
+  'Budget periods that usage may have been added to since a moment (at most a month back): at a change of month, the '
+  'old one until it has ended everywhere, and the new one from its first beginning.';
+
+create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date) returns numeric
   language plpgsql stable set search_path = '' as $$
 declare
-  v_period record;
   v_kind text := split_part(p_alert.scope, ':', 1);
   v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
   v_value numeric;
 begin
-  select * into v_period from governance.alert_period(p_alert.period, p_now);
   if v_kind = 'plan' then
     select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end) into v_value
     from governance.usage_daily d join governance.accounts a using (account_id)
-    where d.day between v_period.from_day and v_period.to_day and a.plan_id = v_id;
+    where d.day between p_from and p_to and a.plan_id = v_id;
   else
     select sum(u.value) into v_value from (
       select sum(case p_alert.metric when 'cost_micros' then t.cost_micros else t.charged_tokens end) as value
       from governance.usage_totals t join governance.usage_days x using (day)
-      where t.day between v_period.from_day and v_period.to_day
+      where t.day between p_from and p_to
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
       union all
       select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end)
       from governance.usage_daily d
-      where d.day in (select g::date from generate_series(v_period.from_day, v_period.to_day, interval '1 day') g
+      where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
           where not exists (select from governance.usage_days x where x.day = g::date))
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
   end if;
   return coalesce(v_value, 0);
 end
 $$;
-comment on function governance.alert_value(governance.cost_alerts, timestamptz) is
-  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) in its current period.';
+comment on function governance.alert_value(governance.cost_alerts, date, date) is
+  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
+  'that of the accounts that have it now.';
 
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
@@ -7090,8 +7245,10 @@ create function public.console_cost_alerts() returns jsonb
       'currency', c.currency) order by k.alert_name), '[]')
   from governance.cost_alerts k
   cross join governance.active_config c
-  cross join lateral (select case
-    when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then governance.alert_value(k, governance.now())
+  -- A budget's current period is that of UTC's date.
+  cross join lateral (select case when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then (
+      select governance.alert_value(k, p.from_day, p.to_day)
+      from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
     end as value) v
   where k.retired_at is null
 $$;
@@ -7201,17 +7358,155 @@ comment on function public.console_alerts(bigint, int, boolean, boolean) is
 revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
 
+create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
+  returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_period record;
+  v_value numeric;
+  v_reached numeric;
+  v_percent bigint;
+  v_raised int := 0;
+begin
+  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
+    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
+    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
+    select max(t) into v_reached from unnest(p_alert.thresholds) t
+    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
+    -- The highest that is reached; those below it were raised before, or go without saying.
+    continue when v_reached is null or exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
+        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
+      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
+      case when p_alert.budget is not null
+        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
+        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
+      v_reached, coalesce(v_percent, v_value), v_period.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
+        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
+  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+
+create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
+  p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select a.account_id, a.user_id, p.key, u.value, r.reached
+    from governance.account_listings l
+    join governance.accounts a using (account_id)
+    cross join governance.open_periods(p_alert.period, p_since, p_now) p
+    cross join lateral (select coalesce(sum(case p_alert.metric
+        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
+      from governance.usage_daily d
+      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
+      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
+    where l.last_activity_at > p_since and r.reached is not null and not exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
+        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
+      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
+        v_row.key),
+      v_row.reached, v_row.value, v_row.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
+  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
+
+create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    with recent as (
+      -- What a spike was raised for already is no part of another one.
+      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
+        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
+          and e.created_at > p_now - interval '2 hours') as raised_to
+      from governance.recent_usage r where r.slot > p_now - interval '25 hours'
+    ), hours as (
+      select r.account_id, max(r.slot) as counted_to,
+        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
+        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
+      from recent r group by 1
+    )
+    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
+      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
+    from hours h join governance.accounts a using (account_id)
+    -- So many times the usual hour of the day before, and enough to matter.
+    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
+      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
+    order by h.hour_tokens desc limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
+      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
+      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
+      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
+        'counted_to', v_row.counted_to), p_now);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
+  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
+
+create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select x.* from (
+      select a.account_id, a.local_month, l.usage_percent, p.monthly_allowance::text as allowance,
+        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
+      from governance.account_listings l
+      join governance.accounts a using (account_id)
+      join governance.plans p on p.plan_id = a.plan_id
+      where l.last_activity_at > p_since and l.usage_percent >= p.warn_at[1]
+        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
+    where not exists (select from governance.alert_events e
+      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
+        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
+      case when v_row.reached >= 95 then 'critical' else 'warning' end,
+      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
+      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
+  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
+
 create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
   language plpgsql set search_path = '' as $$
 declare
   v_alert governance.cost_alerts;
-  v_period record;
-  v_value numeric;
-  v_reached numeric;
-  v_percent boolean;
-  v_row record;
-  v_raised int := 0;
   v_found int;
+  v_raised int := 0;
   v_is_all boolean := true;
   v_state jsonb;
   v_since timestamptz;
@@ -7223,101 +7518,19 @@ begin
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
   for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
     order by a.alert_id loop
-    select * into v_period from governance.alert_period(v_alert.period, p_now);
-    if v_alert.metric in ('cost_micros', 'tokens') and v_alert.scope <> 'user' then
-      v_value := governance.alert_value(v_alert, p_now);
-      v_percent := v_alert.budget is not null;
-      select max(t) into v_reached from unnest(v_alert.thresholds) t
-      where case when v_percent then v_value * 100 >= t * v_alert.budget else v_value >= t end;
-      -- The highest that is reached; those below it were said before, or go without saying.
-      continue when v_reached is null or exists (
-        select from governance.alert_events e
-          where e.alert_id = v_alert.alert_id and e.period_key = v_period.key and e.threshold >= v_reached);
-      v_raised := v_raised + governance.raise_alert(v_alert.alert_id, null, 'budget', case
-        when v_percent and v_reached >= 90 then 'critical' else 'warning' end,
-        case when v_percent then format('%s: %s%% of the budget for %s is used', v_alert.alert_name,
-          div(v_value * 100, v_alert.budget), v_period.key)
-          else format('%s: %s of %s in %s', v_alert.alert_name, v_value, v_alert.metric, v_period.key) end,
-        v_reached, case when v_percent then div(v_value * 100, v_alert.budget) else v_value end, v_period.key,
-        jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric, 'scope', v_alert.scope, 'period',
-          v_alert.period,
-          'amount', v_value, 'budget', v_alert.budget, 'currency', (select c.currency from governance.active_config c)),
-            p_now);
-    elsif v_alert.metric in ('cost_micros', 'tokens') then
-      v_found := 0;
-      for v_row in
-        select a.account_id, a.user_id, u.value, r.reached
-        from governance.account_listings l
-        join governance.accounts a using (account_id)
-        cross join lateral (select coalesce(sum(case v_alert.metric when 'cost_micros' then d.cost_micros
-          else d.charged_tokens end), 0) as value
-          from governance.usage_daily d where d.account_id = a.account_id
-            and d.day between v_period.from_day and v_period.to_day) u
-        cross join lateral (select max(t) as reached from unnest(v_alert.thresholds) t
-          where case when v_alert.budget is not null then u.value * 100 >= t * v_alert.budget else u.value >= t end) r
-        where l.last_activity_at > v_since and r.reached is not null and not exists (
-          select from governance.alert_events e where e.alert_id = v_alert.alert_id and e.account_id = a.account_id
-            and e.period_key = v_period.key and e.threshold >= r.reached)
-        limit p_limit
-      loop
-        v_found := v_found + 1;
-        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-          format('%s: %s has used %s (%s)', v_alert.alert_name, v_row.user_id, v_row.value, v_alert.metric),
-            v_row.reached, v_row.value, v_period.key,
-          jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric), p_now);
-      end loop;
-      v_is_all := v_is_all and v_found < p_limit;
-    elsif v_alert.metric = 'spike' then
-      -- So many times the usual hour of the day before, and enough to matter.
-      for v_row in
-        select u.account_id, a.user_id, u.now_tokens, u.usual
-        from (
-          select r.account_id,
-            sum(r.tokens) filter (where r.slot > p_now - interval '1 hour') as now_tokens,
-            coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
-          from governance.recent_usage r where r.slot > p_now - interval '25 hours' group by 1) u
-        join governance.accounts a using (account_id)
-        where u.now_tokens > (select c.high_usage_tokens from governance.active_config c)
-          and u.now_tokens >= v_alert.thresholds[1] * greatest(u.usual, 1)
-          and not exists (select from governance.alert_events e
-            where e.alert_id = v_alert.alert_id and e.account_id = u.account_id
-            and e.period_key = to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'))
-        order by u.now_tokens desc limit p_limit
-      loop
-        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
-          format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.now_tokens, round(v_row.usual)),
-            v_alert.thresholds[1], v_row.now_tokens,
-          to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
-            jsonb_build_object('alert_name', v_alert.alert_name, 'usual_tokens', round(v_row.usual)), p_now);
-      end loop;
-    end if;
-    -- balance, operation_tokens and debt are noticed by the settlement itself; the alert says whom to tell.
+    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    v_found := case
+      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
+      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
+      else governance.evaluate_budget(v_alert, v_since, p_now) end;
+    v_is_all := v_is_all and v_found < p_limit;
+    v_raised := v_raised + v_found;
   end loop;
-
-  -- Where no limit warns, the allowance does: percents of the plan, once a month each.
-  v_found := 0;
-  for v_row in
-    select x.* from (
-      select a.account_id, a.local_month, l.usage_percent,
-        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
-      from governance.account_listings l
-      join governance.accounts a using (account_id)
-      join governance.plans p on p.plan_id = a.plan_id
-      where l.last_activity_at > v_since and l.usage_percent >= p.warn_at[1]
-        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
-    where not exists (select from governance.alert_events e
-      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
-      and e.kind like 'allowance\_%' and e.threshold >= x.reached)
-    limit p_limit
-  loop
-    v_found := v_found + 1;
-    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached, case
-      when v_row.reached >= 95 then 'critical' else 'warning' end,
-      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
-        to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now);
-  end loop;
+  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
-  -- What was said is not said again, so the next round finds the rest.
+  v_raised := v_raised + v_found;
+  -- What was raised is not raised again, so the next round finds the rest.
   insert into governance.maintenance_state as s (key, value)
   values ('allowance_warnings',
     jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
@@ -12155,6 +12368,8 @@ begin
     if v_rolled.expired_holds > 0 then
       perform governance.ring('feed', v_now);
     end if;
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
+      not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
   end if;
   if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
     v_months := governance.keep_partitions(v_now);

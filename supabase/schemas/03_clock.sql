@@ -1,7 +1,5 @@
 -- The server's clock, the test clock, and time zones.
 
--- What the proofs found outside the path of a call.
-
 -- Reading the server's own list opens every file of its time zone database (20 to 60 ms): once, here, and afterwards
 -- only for a zone that was added since.
 create table governance.time_zones (
@@ -37,6 +35,18 @@ comment on function governance.set_test_clock(timestamptz, boolean) is
   'For tests alone: moves governance.now() to a moment, running on from it or frozen; null gives the server''s clock '
     'back.';
 
+create function governance.known_zone(p_timezone text) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  perform now() at time zone p_timezone;
+  return p_timezone;
+exception when invalid_parameter_value then
+  return 'UTC';
+end
+$$;
+comment on function governance.known_zone(text) is 'The zone, or UTC where this server does not know it: an update of '
+  'its time zone database may take a name away.';
+
 create function governance.check_timezone(p_timezone text) returns text
   language plpgsql stable set search_path = '' as $$
 declare
@@ -46,15 +56,12 @@ begin
   -- Only names of the time zone database: PostgreSQL would also take POSIX rules such as FOO+3.
   if char_length(p_timezone) <= 64 then
     select z.name into v_name from governance.time_zones z where z.lower_name = lower(p_timezone);
-    begin
-      if v_name is null and now() at time zone p_timezone is not null then
-        select n.name into v_name from pg_catalog.pg_timezone_names n
-        where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
-      end if;
-    exception when invalid_parameter_value then
-      -- The server does not know it at all.
-      null;
-    end;
+    if governance.known_zone(coalesce(v_name, p_timezone)) <> coalesce(v_name, p_timezone) then
+      v_name := null;
+    elsif v_name is null then
+      select n.name into v_name from pg_catalog.pg_timezone_names n
+      where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
+    end if;
   end if;
   if v_name is null then
     perform governance.fail('PT400', 'invalid_argument',

@@ -27,7 +27,7 @@ create table governance.accounts (
   rule_block_version_id bigint,
   -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
   forgiven_at timestamptz,
-  -- The account's own day and month; rolled when the clock passes their ends, never backwards.
+  -- The day that a settlement is stamped with, and its month (CONVENTIONS, Time): they never go back.
   local_day date not null,
   day_ends_at timestamptz not null,
   local_month date not null,
@@ -205,16 +205,123 @@ comment on function governance.expire_account_holds(bigint,
   timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
     'account''s lock.';
 
+create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_old text := governance.known_zone(a.timezone);
+  v_lot governance.lots;
+  v_ends_at timestamptz;
+begin
+  for v_lot in
+    select * from governance.lots l
+    where l.account_id = a.account_id and l.is_open and l.description = 'Monthly allowance'
+      and (l.expires_at = a.month_ends_at
+        or l.expires_at at time zone v_old = date_trunc('month', l.expires_at at time zone v_old))
+    order by l.lot_id
+  loop
+    v_ends_at := case when v_lot.expires_at = a.month_ends_at then (a.local_month + interval '1 month')::timestamp
+      else v_lot.expires_at at time zone v_old end at time zone p_timezone;
+    continue when v_ends_at = v_lot.expires_at;
+    update governance.lots l set expires_at = v_ends_at where l.lot_id = v_lot.lot_id;
+    update governance.accounts x set lots_check_at = least(x.lots_check_at, v_ends_at)
+    where x.account_id = a.account_id;
+    -- Moves no tokens: it seals the lot's new end.
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, array[v_lot.lot_id, 0], 0, 0, 0, 0, null,
+      format('Allowance ends with the month in %s', p_timezone));
+  end loop;
+end
+$$;
+comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
+  'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
+
+create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_zone text := governance.known_zone(p_timezone);
+  -- Never back: moving west lengthens the day, and gives no second limit for the same date.
+  v_day date := greatest(a.local_day, (p_now at time zone v_zone)::date);
+  v_month date := date_trunc('month', v_day)::date;
+  v_plan governance.plans;
+  v_grant_month date;
+  v_allowances int := 0;
+begin
+  if v_zone <> p_timezone then
+    perform governance.raise_alert(null, null, 'unknown_zone', 'warning',
+      format('The server no longer knows the time zone %s: days of its users are counted in UTC', left(p_timezone, 64)),
+      null, null, to_char(p_now at time zone 'UTC', 'YYYY-MM'),
+      jsonb_build_object('timezone', p_timezone, 'user_id', a.user_id), p_now, p_timezone);
+  end if;
+  if v_zone <> a.timezone then
+    perform governance.move_allowances(a, v_zone, p_now);
+  end if;
+  update governance.accounts x set
+    timezone = v_zone, local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone v_zone,
+    local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_zone
+  where x.account_id = a.account_id;
+  if v_day > a.local_day then
+    update governance.accounts x set day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = a.account_id;
+  end if;
+  if v_month > a.local_month then
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
+      month_allowance = v_plan.monthly_allowance
+    where x.account_id = a.account_id;
+    -- Months that passed unseen are granted only as far as their tokens would still be there.
+    v_grant_month := greatest((a.local_month + interval '1 month')::date,
+      (v_month - v_plan.rollover_months * interval '1 month')::date);
+    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
+      a.timezone := v_zone;
+      perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+      v_allowances := v_allowances + 1;
+      v_grant_month := (v_grant_month + interval '1 month')::date;
+    end loop;
+  end if;
+  return v_allowances;
+end
+$$;
+comment on function governance.turn_day(governance.accounts, text, timestamptz) is
+  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
+  'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
+  'holds the account''s lock.';
+
+create function governance.leave_unknown_zones(p_now timestamptz, p_budget interval) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_started text := pg_postmaster_start_time()::text;
+  v_account governance.accounts;
+  v_zones text[];
+begin
+  -- A server's time zone database changes when it is installed anew: one look after each start.
+  if exists (select from governance.maintenance_state s
+    where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
+  select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z
+  where governance.known_zone(z.timezone) <> z.timezone;
+  for v_account in select * from governance.accounts a where a.timezone = any (v_zones) loop
+    if clock_timestamp() > v_until then return false; end if;
+    -- An account that a call has in hand falls back when its day ends.
+    continue when not pg_try_advisory_xact_lock(governance.lock_key(v_account.user_id));
+    select * into v_account from governance.accounts a where a.account_id = v_account.account_id for update skip locked;
+    continue when not found;
+    perform governance.turn_day(v_account, v_account.timezone, p_now);
+  end loop;
+  insert into governance.maintenance_state as s (key, value)
+    values ('checked_zones', jsonb_build_object('server_started', v_started))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return true;
+end
+$$;
+comment on function governance.leave_unknown_zones(timestamptz, interval) is
+  'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
+  'answers whether all did.';
+
 create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
   language plpgsql set search_path = '' as $$
 declare
   a governance.accounts;
-  v_plan governance.plans;
   v_lot governance.lots;
   v_take bigint;
-  v_day date;
-  v_month date;
-  v_grant_month date;
   v_result governance.rolled := row(0, 0, 0);
 begin
   select * into strict a from governance.accounts x where x.account_id = p_account_id;
@@ -249,32 +356,8 @@ begin
     where x.account_id = p_account_id;
   end if;
 
-  -- A new time zone may leave the end of the day behind that of its month: what a month counts is what its days have.
-  if a.day_ends_at <= p_now or a.month_ends_at <= p_now then
-    v_day := (p_now at time zone a.timezone)::date;
-    update governance.accounts x set
-      local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone a.timezone,
-      day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
-    where x.account_id = p_account_id;
-  end if;
-  if a.month_ends_at <= p_now then
-    v_month := date_trunc('month', p_now at time zone a.timezone)::date;
-    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
-    update governance.accounts x set
-      local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone a.timezone,
-      month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
-        month_allowance = v_plan.monthly_allowance
-    where x.account_id = p_account_id;
-    if v_plan.monthly_allowance > 0 then
-      -- Months that passed unseen are granted only as far as their tokens would still be there.
-      v_grant_month := greatest((a.local_month + interval '1 month')::date,
-        (v_month - v_plan.rollover_months * interval '1 month')::date);
-      while v_grant_month <= v_month loop
-        perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
-        v_result.allowances := v_result.allowances + 1;
-        v_grant_month := (v_grant_month + interval '1 month')::date;
-      end loop;
-    end if;
+  if a.day_ends_at <= p_now then
+    v_result.allowances := governance.turn_day(a, a.timezone, p_now);
   end if;
   return v_result;
 end
@@ -369,8 +452,6 @@ declare
   v_account governance.accounts;
   v_plan governance.plans;
   v_now timestamptz;
-  v_day date;
-  v_month date;
   v_more bigint;
 begin
   perform governance.refuse_others('upsert_account');
@@ -395,13 +476,8 @@ begin
   else
     v_account := governance.lock_account(p_user_id);
     if v_timezone is not null and v_timezone <> v_account.timezone then
-      -- The counters stay; only the ends of day and month move. Neither goes back, so no allowance comes twice.
-      v_day := greatest(v_account.local_day, (v_now at time zone v_timezone)::date);
-      v_month := v_account.local_month;
-      update governance.accounts a set
-        timezone = v_timezone, day_ends_at = (v_day + 1)::timestamp at time zone v_timezone,
-        month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_timezone, version = a.version + 1
-      where a.account_id = v_account.account_id;
+      update governance.accounts a set version = a.version + 1 where a.account_id = v_account.account_id;
+      perform governance.turn_day(v_account, v_timezone, v_now);
       v_account := governance.lock_account(p_user_id);
     end if;
     if p_plan_id is not null and p_plan_id <> v_account.plan_id then

@@ -65,6 +65,8 @@ create table governance.requests (
   -- How it ended
   status text not null,
   ended_at timestamptz,
+  -- The account's day at the settlement: where the roll-up has it (CONVENTIONS, Time).
+  usage_day date,
   end_reason text,
   settled_model text,
   provider text,
@@ -147,7 +149,7 @@ comment on table governance.hold_events is 'Holds that were released, expired or
 
 create table governance.usage_daily (
   account_id bigint not null,
-  -- The account's own day.
+  -- The account's own day at the settlement (CONVENTIONS, Time).
   day date not null,
   model text not null,
   -- Empty for none.
@@ -159,6 +161,8 @@ create table governance.usage_daily (
   output_tokens bigint not null default 0,
   charged_tokens bigint not null default 0,
   cost_micros bigint not null default 0,
+  -- When the first and the last of it was used: a period that holds both holds the whole row.
+  first_activity_at timestamptz not null,
   last_activity_at timestamptz not null,
   primary key (account_id, day, model, task_type, scope_id)
 ) with (fillfactor = 70);
@@ -936,15 +940,18 @@ begin
       a.debt_tokens + v_debt, v_spent.lot_changes, k.decision_id, a.user_id, p_request_id, null, null)))
   returning hash into v_hash;
   insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros, last_activity_at)
+    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
   values (k.account_id, a.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1,
-    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0), v_now)
+    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0),
+    v_now, v_now)
   on conflict (account_id, day, model, task_type, scope_id) do update set
     calls = d.calls + 1, messages = d.messages + excluded.messages,
       input_tokens = d.input_tokens + excluded.input_tokens,
     output_tokens = d.output_tokens + excluded.output_tokens,
       charged_tokens = d.charged_tokens + excluded.charged_tokens,
-    cost_micros = d.cost_micros + excluded.cost_micros, last_activity_at = excluded.last_activity_at;
+    cost_micros = d.cost_micros + excluded.cost_micros,
+    first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
+    last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at);
   if v_debt > 0 or v_charged > c.high_usage_tokens
     or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
     or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
@@ -967,7 +974,7 @@ begin
       when v_reserved > 0 then a.holds_check_at end
   where y.account_id = k.account_id;
   update governance.requests y set
-    status = 'settled', ended_at = v_now, settled_model = v_model, provider = v_price.provider,
+    status = 'settled', ended_at = v_now, usage_day = a.local_day, settled_model = v_model, provider = v_price.provider,
       input_tokens = p_input_tokens, output_tokens = p_output_tokens,
     cached_input_tokens = v_cached, cache_write_tokens = v_cache_write, reasoning_tokens = v_reasoning,
     charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt,

@@ -14,7 +14,7 @@ create table governance.usage_totals (
   primary key (day, model, task_type, scope_id)
 );
 
-comment on table governance.usage_totals is 'Usage of everybody on days that are over everywhere.';
+comment on table governance.usage_totals is 'Usage of everybody by day, for days that no settlement can add to.';
 
 create table governance.usage_days (
   day date primary key,
@@ -25,11 +25,24 @@ create table governance.usage_days (
 comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
   'taken out, and aggregated again.';
 
+create function governance.first_open_day(p_now timestamptz) returns date
+  language sql immutable as $$
+  -- Days end last at UTC-12. The hour more is for settlements that read the clock before and commit after.
+  select ((p_now - interval '13 hours') at time zone 'UTC')::date
+$$;
+comment on function governance.first_open_day(timestamptz) is 'The earliest day that a settlement may still add to.';
+
+create function governance.last_open_day(p_now timestamptz) returns date
+  language sql immutable as $$
+  select ((p_now + interval '14 hours') at time zone 'UTC')::date
+$$;
+comment on function governance.last_open_day(timestamptz) is 'The latest day that has begun anywhere: days begin first '
+  'at UTC+14.';
+
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$
 declare
-  -- A day is over everywhere once it is over at UTC-12; a settlement always falls on its account's own today.
-  v_open date := ((governance.now() - interval '12 hours') at time zone 'UTC')::date;
+  v_open date := governance.first_open_day(governance.now());
   v_from date;
   v_day date;
   v_days int := 0;
@@ -57,77 +70,114 @@ $$;
 comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
   'latest first; answers how many.';
 
+create function governance.account_calls(p_account_id bigint, p_start timestamptz, p_end timestamptz)
+  returns table (day date, at timestamptz, model text, task_type text, scope_id text, conversation_id text,
+    messages bigint, input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  with calls as (
+    select r.* from governance.requests r
+    where r.account_id = p_account_id and r.status = 'settled' and r.ended_at >= p_start and r.ended_at < p_end
+      -- A hold lasts a week at most, and a server's clock may have been set back.
+      and r.created_at >= p_start - interval '8 days' and r.created_at < p_end + interval '1 day'
+    union all
+    -- Whoever settles later than that finds the hold expired, or set aside for a person.
+    select r.* from governance.requests r
+    where r.decision_id in (select h.decision_id from governance.hold_events h
+        where h.account_id = p_account_id and h.kind in ('expired', 'quarantined'))
+      and r.account_id = p_account_id and r.status = 'settled' and r.ended_at >= p_start and r.ended_at < p_end
+      and r.created_at < p_start - interval '8 days'
+  )
+  select c.usage_day, c.ended_at, c.settled_model, coalesce(c.task_type, ''), coalesce(c.scope_id, ''),
+    c.conversation_id, (c.message_hash is not null)::int::bigint, c.input_tokens, c.output_tokens, c.charged_tokens,
+    coalesce(c.cost_micros, 0)
+  from calls c
+  union all
+  select u.day, u.at, u.model, u.task_type, '', u.conversation_id, 1, u.input_tokens, u.output_tokens, 0,
+    coalesce(u.cost_micros, 0)
+  from governance.imported_usage u where u.account_id = p_account_id and u.at >= p_start and u.at < p_end
+$$;
+comment on function governance.account_calls(bigint, timestamptz, timestamptz) is
+  'Settled calls and imported messages of an account whose usage falls into a period, as far back as calls are kept.';
+
 create function governance.account_usage(p_account_id bigint, p_start timestamptz, p_end timestamptz)
   returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
     input_tokens bigint, output_tokens bigint,
     charged_tokens bigint, cost_micros bigint, last_activity_at timestamptz)
   language plpgsql stable set search_path = '' as $$
 declare
-  v_zone text;
-  v_first date;
-  v_last date;
-  v_edges tstzrange[] := '{}';
-  v_edge tstzrange;
+  v_first timestamptz;
+  v_last timestamptz;
 begin
-  select a.timezone into v_zone from governance.accounts a where a.account_id = p_account_id;
-  -- Whole local days are in the roll-up; what the period has of other days is read call by call.
-  v_first := (p_start at time zone v_zone)::date;
-  if v_first::timestamp at time zone v_zone < p_start then v_first := v_first + 1; end if;
-  v_last := (p_end at time zone v_zone)::date - 1;
-  if v_first > v_last then
-    -- No whole day in it: one stretch, or two on both sides of midnight.
-    v_edges := array[tstzrange(p_start, p_end)];
-  else
-    if p_start < v_first::timestamp at time zone v_zone then
-      v_edges := v_edges || tstzrange(p_start, v_first::timestamp at time zone v_zone);
-    end if;
-    if (v_last + 1)::timestamp at time zone v_zone < p_end then
-      v_edges := v_edges || tstzrange((v_last + 1)::timestamp at time zone v_zone, p_end);
-    end if;
-    return query
-      select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
-        d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
-      from governance.usage_daily d where d.account_id = p_account_id and d.day between v_first and v_last;
-  end if;
-  foreach v_edge in array v_edges loop
-    return query
-      -- A call counts when it settles, which is within its hold, or later where its settlement came late.
-      select (r.ended_at at time zone v_zone)::date, coalesce(r.settled_model, r.model), coalesce(r.task_type, ''),
-        coalesce(r.scope_id, ''),
-        1::bigint, (r.message_hash is not null)::int::bigint, r.input_tokens, r.output_tokens, r.charged_tokens,
-          coalesce(r.cost_micros, 0), r.ended_at
-      from governance.requests r
-      where r.account_id = p_account_id and r.created_at < upper(v_edge)
-        and r.created_at >= lower(v_edge) - interval '8 days'
-        and r.status = 'settled' and r.ended_at <@ v_edge;
-    return query
-      select (u.at at time zone v_zone)::date, u.model, u.task_type, ''::text, 1::bigint, 1::bigint, u.input_tokens,
-        u.output_tokens, 0::bigint, coalesce(u.cost_micros, 0), u.at
-      from governance.imported_usage u
-      where u.account_id = p_account_id and u.at >= lower(v_edge) and u.at < upper(v_edge);
-  end loop;
+  -- Rows of the roll-up that lie wholly in the period count as they are, whatever zones the account has had.
+  return query
+    select d.day, d.model, d.task_type, d.scope_id, d.calls::bigint, d.messages::bigint, d.input_tokens,
+      d.output_tokens, d.charged_tokens, d.cost_micros, d.last_activity_at
+    from governance.usage_daily d
+    where d.account_id = p_account_id and d.first_activity_at >= p_start and d.last_activity_at < p_end
+      and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2;
+  select min(d.first_activity_at), max(d.last_activity_at) into v_first, v_last from governance.usage_daily d
+  where d.account_id = p_account_id and d.first_activity_at < p_end and d.last_activity_at >= p_start
+    and not (d.first_activity_at >= p_start and d.last_activity_at < p_end)
+    and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2;
+  if v_first is null then return; end if;
+  -- Rows that reach over an edge are read call by call. Where their calls are no longer kept, what is left of a row
+  -- counts in the period of its last use: no two periods share it, and none loses it.
+  return query
+    with calls as materialized (
+      select * from governance.account_calls(p_account_id, v_first, v_last + interval '1 microsecond')
+    ), parts as (
+      select c.day, c.model, c.task_type, c.scope_id, 1::bigint as calls, c.messages, c.input_tokens, c.output_tokens,
+        c.charged_tokens, c.cost_micros, c.at, c.at >= p_start and c.at < p_end as is_inside, false as is_row
+      from calls c
+      union all
+      select d.day, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens, d.output_tokens,
+        d.charged_tokens, d.cost_micros, d.last_activity_at,
+        d.last_activity_at >= p_start and d.last_activity_at < p_end, true
+      from governance.usage_daily d
+      where d.account_id = p_account_id and d.first_activity_at < p_end and d.last_activity_at >= p_start
+        and not (d.first_activity_at >= p_start and d.last_activity_at < p_end)
+        and d.day between (p_start at time zone 'UTC')::date - 2 and (p_end at time zone 'UTC')::date + 2
+    ), signed as (
+      -- A row that ends inside: the row less its calls outside. One that ends outside: its calls inside.
+      select p.*, case when p.is_row then p.is_inside::int
+        when bool_or(p.is_row and p.is_inside) over whole then p.is_inside::int - 1
+        else p.is_inside::int end as sign, bool_or(p.is_row) over whole as has_row
+      from parts p
+      window whole as (partition by p.day, p.model, p.task_type, p.scope_id)
+    )
+    select s.day, s.model, s.task_type, s.scope_id, sum(s.sign * s.calls)::bigint, sum(s.sign * s.messages)::bigint,
+      sum(s.sign * s.input_tokens)::bigint, sum(s.sign * s.output_tokens)::bigint,
+      sum(s.sign * s.charged_tokens)::bigint, sum(s.sign * s.cost_micros)::bigint,
+      max(s.at) filter (where s.is_inside)
+    from signed s where s.has_row
+    group by 1, 2, 3, 4 having sum(s.sign * s.calls) > 0;
 end
 $$;
 comment on function governance.account_usage(bigint, timestamptz, timestamptz) is
-  'Settled and imported usage of an account in a period: whole local days from the roll-up, the rest call by call.';
+  'Settled and imported usage of an account from p_start up to p_end, by its own days.';
 
-create function governance.count_conversations(p_account_id bigint, p_start timestamptz,
-  p_end timestamptz) returns bigint
+create function governance.account_days(p_account_id bigint, p_from date, p_to date)
+  returns table (day date, conversation_id text)
   language sql stable set search_path = '' as $$
-  select count(*) from (
-    select r.conversation_id from governance.requests r
-    where r.account_id = p_account_id and r.created_at >= p_start and r.created_at < p_end
-      and r.conversation_id is not null and r.decision <> 'block'
-    union
-    select u.conversation_id from governance.imported_usage u
-    where u.account_id = p_account_id and u.at >= p_start and u.at < p_end and u.conversation_id is not null) c
+  -- A day is some hours before or after its date in UTC.
+  select c.day, c.conversation_id
+  from governance.account_calls(p_account_id, (p_from - 2)::timestamp at time zone 'UTC',
+    (p_to + 3)::timestamp at time zone 'UTC') c
+  where c.day between p_from and p_to
 $$;
-comment on function governance.count_conversations(bigint, timestamptz,
-  timestamptz) is 'Conversations in which an account made calls in a period, as far back as calls are kept.';
+comment on function governance.account_days(bigint, date, date) is
+  'Conversations of an account''s usage by its own days, as far back as calls are kept.';
 
-create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz) returns jsonb
+create function governance.account_usage_json(p_account_id bigint, p_start timestamptz, p_end timestamptz,
+  p_from date default null, p_to date default null) returns jsonb
   language sql stable set search_path = '' as $$
-  with usage as materialized (select * from governance.account_usage(p_account_id, p_start, p_end))
+  with usage as materialized (
+    select * from governance.account_usage(p_account_id, p_start, p_end) where p_from is null
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens, d.output_tokens,
+      d.charged_tokens, d.cost_micros, d.last_activity_at
+    from governance.usage_daily d where d.account_id = p_account_id and d.day between p_from and p_to
+  )
   select jsonb_build_object(
     'prompt_tokens', coalesce(sum(u.input_tokens), 0),
     'completion_tokens', coalesce(sum(u.output_tokens), 0),
@@ -135,7 +185,10 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
     'charged_tokens', coalesce(sum(u.charged_tokens), 0),
     'call_count', coalesce(sum(u.calls), 0),
     'message_count', coalesce(sum(u.messages), 0),
-    'conversation_count', governance.count_conversations(p_account_id, p_start, p_end),
+    'conversation_count', case
+      when p_from is null then (select count(distinct c.conversation_id)
+        from governance.account_calls(p_account_id, p_start, p_end) c)
+      else (select count(distinct c.conversation_id) from governance.account_days(p_account_id, p_from, p_to) c) end,
     'last_activity', max(u.last_activity_at),
     'cost_micros', coalesce(sum(u.cost_micros), 0),
     'currency', (select c.currency from governance.active_config c),
@@ -159,8 +212,8 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
       from usage x group by 1) s))
   from usage u
 $$;
-comment on function governance.account_usage_json(bigint, timestamptz,
-  timestamptz) is 'What calculate_user_token_usage answers.';
+comment on function governance.account_usage_json(bigint, timestamptz, timestamptz, date, date) is
+  'What calculate_user_token_usage answers of a period; or of the account''s own days p_from to p_to.';
 
 create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -193,6 +246,7 @@ create function public.user_token_usage(p_user_id text, p_period text default 'd
 declare
   v_account_id bigint;
   v_zone text;
+  v_day date;
   v_today date;
   v_start date;
   v_end date;
@@ -203,11 +257,13 @@ begin
   if p_period is null or p_period not in ('day', 'week', 'month') then
     perform governance.fail('PT400', 'invalid_argument', 'p_period is day, week or month');
   end if;
-  select a.account_id, a.timezone into v_account_id, v_zone from governance.accounts a where a.user_id = p_user_id;
+  select a.account_id, a.timezone, a.local_day into v_account_id, v_zone, v_day
+  from governance.accounts a where a.user_id = p_user_id;
   if v_account_id is null then
     perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
   end if;
-  v_today := (governance.now() at time zone v_zone)::date;
+  -- The account may have come from a zone that was a day ahead.
+  v_today := greatest(v_day, (governance.now() at time zone governance.known_zone(v_zone))::date);
   v_end := coalesce(p_end, v_today);
   v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);
   if not isfinite(v_start) or not isfinite(v_end) or v_start > v_end or v_start < '1900-01-01' or v_end > '2199-12-31'
@@ -216,11 +272,14 @@ begin
   end if;
   v_start := date_trunc(p_period, v_start::timestamp)::date;
   return query
+    with conversations as (
+      select date_trunc(p_period, c.day::timestamp)::date as first, count(distinct c.conversation_id) as count
+      from governance.account_days(v_account_id, v_start, v_end + 31) c group by 1
+    )
     select p_user_id, p.first, (p.next - 1), coalesce(sum(d.input_tokens), 0)::bigint,
       coalesce(sum(d.output_tokens), 0)::bigint,
       coalesce(sum(d.input_tokens + d.output_tokens), 0)::bigint, coalesce(sum(d.messages), 0)::bigint,
-      governance.count_conversations(v_account_id, p.first::timestamp at time zone v_zone,
-        p.next::timestamp at time zone v_zone),
+      coalesce((select c.count from conversations c where c.first = p.first), 0),
       coalesce(sum(d.cost_micros), 0)::bigint, v_currency, max(d.last_activity_at)
     from (select g::date as first, (g + ('1 ' || p_period)::interval)::date as next
       from generate_series(v_start::timestamp, v_end::timestamp, ('1 ' || p_period)::interval) g) p
@@ -238,17 +297,14 @@ create function public.my_token_usage(p_days int default 7) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
   v_account governance.accounts;
-  v_today date;
   v_usage jsonb;
 begin
   if p_days is null or p_days not between 1 and 366 then
     perform governance.fail('PT400', 'invalid_argument', 'p_days is a whole number from 1 to 366');
   end if;
   v_account := governance.my_account();
-  v_today := (governance.now() at time zone v_account.timezone)::date;
-  v_usage := governance.account_usage_json(v_account.account_id,
-    (v_today - p_days + 1)::timestamp at time zone v_account.timezone,
-    (v_today + 1)::timestamp at time zone v_account.timezone);
+  v_usage := governance.account_usage_json(v_account.account_id, null, null, v_account.local_day - p_days + 1,
+    v_account.local_day);
   return v_usage || jsonb_build_object(
     'byTaskType', (select coalesce(jsonb_object_agg(coalesce(t ->> 'task_type', 'other'), t -> 'total_tokens'), '{}')
       from jsonb_array_elements(v_usage -> 'by_task_type') t),

@@ -13,7 +13,7 @@ create table governance.imported_usage (
   message_key text not null,
   account_id bigint not null,
   at timestamptz not null,
-  -- The account's local day then, as usage_daily has it.
+  -- The date then in the zone that the account had at the import: stamped once, like a settlement's.
   day date not null,
   model text not null,
   conversation_id text,
@@ -238,15 +238,16 @@ begin
     returning *
   ), counted as (
     insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-      output_tokens, charged_tokens, cost_micros, last_activity_at)
+      output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
     select n.account_id, n.day, n.model, n.task_type, '', count(*), count(*), sum(n.input_tokens), sum(n.output_tokens),
-      0, coalesce(sum(n.cost_micros), 0), max(n.at)
+      0, coalesce(sum(n.cost_micros), 0), min(n.at), max(n.at)
     -- In one order, so that batches of two tables never wait for each other.
     from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (account_id, day, model, task_type, scope_id) do update set
       calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
         input_tokens = d.input_tokens + excluded.input_tokens,
       output_tokens = d.output_tokens + excluded.output_tokens, cost_micros = d.cost_micros + excluded.cost_micros,
+      first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
       last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
   ), reopened as (
     delete from governance.usage_days u where u.day in (select n.day from new_rows n)

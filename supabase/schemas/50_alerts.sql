@@ -31,8 +31,10 @@ create table governance.alert_events (
   message text not null,
   threshold numeric,
   value numeric,
-  -- The same matter is said once a period: local day or month, or whatever else the kind repeats by.
+  -- The same matter is raised once a period: a day, a month, or whatever else the kind repeats by.
   period_key text not null default '',
+  -- What it is about within the period: the limit or budget in force, a model, a time zone.
+  subject text not null default '',
   details jsonb not null default '{}',
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
@@ -42,7 +44,8 @@ create table governance.alert_events (
 );
 
 create unique index alert_events_once on governance.alert_events
-  (kind, coalesce(alert_id, 0), coalesce(account_id, 0), coalesce(threshold, 0), period_key) where period_key <> '';
+  (kind, coalesce(alert_id, 0), coalesce(account_id, 0), coalesce(threshold, 0), period_key, subject)
+  where period_key <> '';
 
 create index alert_events_time on governance.alert_events (created_at desc);
 
@@ -96,13 +99,13 @@ grant execute on function public.my_token_alerts() to authenticated;
 
 create function governance.raise_alert(
   p_alert_id bigint, p_account_id bigint, p_kind text, p_severity text, p_message text, p_threshold numeric,
-    p_value numeric, p_period text, p_details jsonb, p_now timestamptz
+  p_value numeric, p_period text, p_details jsonb, p_now timestamptz, p_subject text default ''
 ) returns int
   language plpgsql set search_path = '' as $$
 begin
   insert into governance.alert_events (alert_id, account_id, kind, severity, message, threshold, value, period_key,
-    details, created_at)
-  values (p_alert_id, p_account_id, p_kind, p_severity, p_message, p_threshold, p_value, p_period,
+    subject, details, created_at)
+  values (p_alert_id, p_account_id, p_kind, p_severity, p_message, p_threshold, p_value, p_period, p_subject,
     coalesce(p_details, '{}'), p_now)
   on conflict do nothing;
   if not found then return 0; end if;
@@ -111,57 +114,62 @@ begin
 end
 $$;
 comment on function governance.raise_alert(bigint, bigint, text, text, text, numeric, numeric, text, jsonb,
-  timestamptz) is
-  'Raises an alert unless its matter was said already in this period; answers how many were raised.';
+  timestamptz, text) is
+  'Raises an alert, unless it was raised in this period about this subject already; answers how many were raised.';
 
-create function governance.alert_period(p_period text, p_now timestamptz, out from_day date, out to_day date,
-  out key text)
+create function governance.budget_period(p_period text, p_day date, out from_day date, out to_day date, out key text)
   language sql immutable set search_path = '' as $$
-  -- A budget's periods are UTC's; usage counts on its account's own day.
-  select
-    date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
-      else 'day' end, p_now at time zone 'UTC')::date,
-    (date_trunc(case p_period when 'week' then 'week' when 'month' then 'month' when 'year' then 'year'
-      else 'day' end, p_now at time zone 'UTC')
-      + case p_period when 'week' then interval '1 week' when 'month' then interval '1 month'
-        when 'year' then interval '1 year' else interval '1 day' end)::date - 1,
-    to_char(p_now at time zone 'UTC', case p_period when 'week' then 'IYYY-"W"IW' when 'month' then 'YYYY-MM'
-      when 'year' then 'YYYY' when 'hour' then 'YYYY-MM-DD"T"HH24' else 'YYYY-MM-DD' end)
+  select date_trunc(p_period, p_day::timestamp)::date,
+    (date_trunc(p_period, p_day::timestamp) + ('1 ' || p_period)::interval)::date - 1,
+    to_char(p_day, case p_period when 'week' then 'IYYY-"W"IW' when 'month' then 'YYYY-MM' when 'year' then 'YYYY'
+      else 'YYYY-MM-DD' end)
 $$;
-comment on function governance.alert_period(text,
-  timestamptz) is 'Days and name of the budget period that holds a moment: hour (its day), day, week, month or year.';
+comment on function governance.budget_period(text, date) is
+  'First day, last day and name of the day, week (from Monday), month or year that holds a day.';
 
-create function governance.alert_value(p_alert governance.cost_alerts, p_now timestamptz) returns numeric
+create function governance.open_periods(p_period text, p_since timestamptz, p_now timestamptz)
+  returns table (from_day date, to_day date, key text)
+  language sql stable set search_path = '' as $$
+  select distinct p.from_day, p.to_day, p.key
+  from generate_series(greatest(governance.first_open_day(p_since), governance.first_open_day(p_now) - 31)::timestamp,
+    governance.last_open_day(p_now)::timestamp, interval '1 day') g(day)
+  cross join lateral governance.budget_period(p_period, g.day::date) p
+  order by p.from_day
+$$;
+comment on function governance.open_periods(text, timestamptz, timestamptz) is
+  'Budget periods that usage may have been added to since a moment (at most a month back): at a change of month, the '
+  'old one until it has ended everywhere, and the new one from its first beginning.';
+
+create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date) returns numeric
   language plpgsql stable set search_path = '' as $$
 declare
-  v_period record;
   v_kind text := split_part(p_alert.scope, ':', 1);
   v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
   v_value numeric;
 begin
-  select * into v_period from governance.alert_period(p_alert.period, p_now);
   if v_kind = 'plan' then
     select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end) into v_value
     from governance.usage_daily d join governance.accounts a using (account_id)
-    where d.day between v_period.from_day and v_period.to_day and a.plan_id = v_id;
+    where d.day between p_from and p_to and a.plan_id = v_id;
   else
     select sum(u.value) into v_value from (
       select sum(case p_alert.metric when 'cost_micros' then t.cost_micros else t.charged_tokens end) as value
       from governance.usage_totals t join governance.usage_days x using (day)
-      where t.day between v_period.from_day and v_period.to_day
+      where t.day between p_from and p_to
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
       union all
       select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end)
       from governance.usage_daily d
-      where d.day in (select g::date from generate_series(v_period.from_day, v_period.to_day, interval '1 day') g
+      where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
           where not exists (select from governance.usage_days x where x.day = g::date))
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
   end if;
   return coalesce(v_value, 0);
 end
 $$;
-comment on function governance.alert_value(governance.cost_alerts, timestamptz) is
-  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) in its current period.';
+comment on function governance.alert_value(governance.cost_alerts, date, date) is
+  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
+  'that of the accounts that have it now.';
 
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
@@ -174,8 +182,10 @@ create function public.console_cost_alerts() returns jsonb
       'currency', c.currency) order by k.alert_name), '[]')
   from governance.cost_alerts k
   cross join governance.active_config c
-  cross join lateral (select case
-    when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then governance.alert_value(k, governance.now())
+  -- A budget's current period is that of UTC's date.
+  cross join lateral (select case when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then (
+      select governance.alert_value(k, p.from_day, p.to_day)
+      from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
     end as value) v
   where k.retired_at is null
 $$;
@@ -285,17 +295,155 @@ comment on function public.console_alerts(bigint, int, boolean, boolean) is
 revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
 
+create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
+  returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_period record;
+  v_value numeric;
+  v_reached numeric;
+  v_percent bigint;
+  v_raised int := 0;
+begin
+  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
+    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
+    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
+    select max(t) into v_reached from unnest(p_alert.thresholds) t
+    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
+    -- The highest that is reached; those below it were raised before, or go without saying.
+    continue when v_reached is null or exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
+        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
+      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
+      case when p_alert.budget is not null
+        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
+        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
+      v_reached, coalesce(v_percent, v_value), v_period.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
+        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
+  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+
+create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
+  p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select a.account_id, a.user_id, p.key, u.value, r.reached
+    from governance.account_listings l
+    join governance.accounts a using (account_id)
+    cross join governance.open_periods(p_alert.period, p_since, p_now) p
+    cross join lateral (select coalesce(sum(case p_alert.metric
+        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
+      from governance.usage_daily d
+      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
+      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
+    where l.last_activity_at > p_since and r.reached is not null and not exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
+        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
+      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
+        v_row.key),
+      v_row.reached, v_row.value, v_row.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
+  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
+
+create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    with recent as (
+      -- What a spike was raised for already is no part of another one.
+      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
+        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
+          and e.created_at > p_now - interval '2 hours') as raised_to
+      from governance.recent_usage r where r.slot > p_now - interval '25 hours'
+    ), hours as (
+      select r.account_id, max(r.slot) as counted_to,
+        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
+        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
+      from recent r group by 1
+    )
+    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
+      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
+    from hours h join governance.accounts a using (account_id)
+    -- So many times the usual hour of the day before, and enough to matter.
+    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
+      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
+    order by h.hour_tokens desc limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
+      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
+      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
+      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
+        'counted_to', v_row.counted_to), p_now);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
+  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
+
+create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select x.* from (
+      select a.account_id, a.local_month, l.usage_percent, p.monthly_allowance::text as allowance,
+        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
+      from governance.account_listings l
+      join governance.accounts a using (account_id)
+      join governance.plans p on p.plan_id = a.plan_id
+      where l.last_activity_at > p_since and l.usage_percent >= p.warn_at[1]
+        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
+    where not exists (select from governance.alert_events e
+      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
+        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
+      case when v_row.reached >= 95 then 'critical' else 'warning' end,
+      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
+      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
+  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
+
 create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
   language plpgsql set search_path = '' as $$
 declare
   v_alert governance.cost_alerts;
-  v_period record;
-  v_value numeric;
-  v_reached numeric;
-  v_percent boolean;
-  v_row record;
-  v_raised int := 0;
   v_found int;
+  v_raised int := 0;
   v_is_all boolean := true;
   v_state jsonb;
   v_since timestamptz;
@@ -307,101 +455,19 @@ begin
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
   for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
     order by a.alert_id loop
-    select * into v_period from governance.alert_period(v_alert.period, p_now);
-    if v_alert.metric in ('cost_micros', 'tokens') and v_alert.scope <> 'user' then
-      v_value := governance.alert_value(v_alert, p_now);
-      v_percent := v_alert.budget is not null;
-      select max(t) into v_reached from unnest(v_alert.thresholds) t
-      where case when v_percent then v_value * 100 >= t * v_alert.budget else v_value >= t end;
-      -- The highest that is reached; those below it were said before, or go without saying.
-      continue when v_reached is null or exists (
-        select from governance.alert_events e
-          where e.alert_id = v_alert.alert_id and e.period_key = v_period.key and e.threshold >= v_reached);
-      v_raised := v_raised + governance.raise_alert(v_alert.alert_id, null, 'budget', case
-        when v_percent and v_reached >= 90 then 'critical' else 'warning' end,
-        case when v_percent then format('%s: %s%% of the budget for %s is used', v_alert.alert_name,
-          div(v_value * 100, v_alert.budget), v_period.key)
-          else format('%s: %s of %s in %s', v_alert.alert_name, v_value, v_alert.metric, v_period.key) end,
-        v_reached, case when v_percent then div(v_value * 100, v_alert.budget) else v_value end, v_period.key,
-        jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric, 'scope', v_alert.scope, 'period',
-          v_alert.period,
-          'amount', v_value, 'budget', v_alert.budget, 'currency', (select c.currency from governance.active_config c)),
-            p_now);
-    elsif v_alert.metric in ('cost_micros', 'tokens') then
-      v_found := 0;
-      for v_row in
-        select a.account_id, a.user_id, u.value, r.reached
-        from governance.account_listings l
-        join governance.accounts a using (account_id)
-        cross join lateral (select coalesce(sum(case v_alert.metric when 'cost_micros' then d.cost_micros
-          else d.charged_tokens end), 0) as value
-          from governance.usage_daily d where d.account_id = a.account_id
-            and d.day between v_period.from_day and v_period.to_day) u
-        cross join lateral (select max(t) as reached from unnest(v_alert.thresholds) t
-          where case when v_alert.budget is not null then u.value * 100 >= t * v_alert.budget else u.value >= t end) r
-        where l.last_activity_at > v_since and r.reached is not null and not exists (
-          select from governance.alert_events e where e.alert_id = v_alert.alert_id and e.account_id = a.account_id
-            and e.period_key = v_period.key and e.threshold >= r.reached)
-        limit p_limit
-      loop
-        v_found := v_found + 1;
-        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-          format('%s: %s has used %s (%s)', v_alert.alert_name, v_row.user_id, v_row.value, v_alert.metric),
-            v_row.reached, v_row.value, v_period.key,
-          jsonb_build_object('alert_name', v_alert.alert_name, 'metric', v_alert.metric), p_now);
-      end loop;
-      v_is_all := v_is_all and v_found < p_limit;
-    elsif v_alert.metric = 'spike' then
-      -- So many times the usual hour of the day before, and enough to matter.
-      for v_row in
-        select u.account_id, a.user_id, u.now_tokens, u.usual
-        from (
-          select r.account_id,
-            sum(r.tokens) filter (where r.slot > p_now - interval '1 hour') as now_tokens,
-            coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
-          from governance.recent_usage r where r.slot > p_now - interval '25 hours' group by 1) u
-        join governance.accounts a using (account_id)
-        where u.now_tokens > (select c.high_usage_tokens from governance.active_config c)
-          and u.now_tokens >= v_alert.thresholds[1] * greatest(u.usual, 1)
-          and not exists (select from governance.alert_events e
-            where e.alert_id = v_alert.alert_id and e.account_id = u.account_id
-            and e.period_key = to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'))
-        order by u.now_tokens desc limit p_limit
-      loop
-        v_raised := v_raised + governance.raise_alert(v_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
-          format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.now_tokens, round(v_row.usual)),
-            v_alert.thresholds[1], v_row.now_tokens,
-          to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
-            jsonb_build_object('alert_name', v_alert.alert_name, 'usual_tokens', round(v_row.usual)), p_now);
-      end loop;
-    end if;
-    -- balance, operation_tokens and debt are noticed by the settlement itself; the alert says whom to tell.
+    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    v_found := case
+      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
+      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
+      else governance.evaluate_budget(v_alert, v_since, p_now) end;
+    v_is_all := v_is_all and v_found < p_limit;
+    v_raised := v_raised + v_found;
   end loop;
-
-  -- Where no limit warns, the allowance does: percents of the plan, once a month each.
-  v_found := 0;
-  for v_row in
-    select x.* from (
-      select a.account_id, a.local_month, l.usage_percent,
-        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
-      from governance.account_listings l
-      join governance.accounts a using (account_id)
-      join governance.plans p on p.plan_id = a.plan_id
-      where l.last_activity_at > v_since and l.usage_percent >= p.warn_at[1]
-        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
-    where not exists (select from governance.alert_events e
-      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
-      and e.kind like 'allowance\_%' and e.threshold >= x.reached)
-    limit p_limit
-  loop
-    v_found := v_found + 1;
-    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached, case
-      when v_row.reached >= 95 then 'critical' else 'warning' end,
-      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
-        to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now);
-  end loop;
+  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
-  -- What was said is not said again, so the next round finds the rest.
+  v_raised := v_raised + v_found;
+  -- What was raised is not raised again, so the next round finds the rest.
   insert into governance.maintenance_state as s (key, value)
   values ('allowance_warnings',
     jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))

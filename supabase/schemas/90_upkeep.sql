@@ -318,6 +318,8 @@ begin
     if v_rolled.expired_holds > 0 then
       perform governance.ring('feed', v_now);
     end if;
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
+      not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
   end if;
   if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
     v_months := governance.keep_partitions(v_now);

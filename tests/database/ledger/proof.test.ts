@@ -619,7 +619,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
   "a day deleted": ["usage_mismatch", `delete from governance.usage_daily d where ${oneDay}`],
   "a day nobody had": [
     "usage_mismatch",
-    "insert into governance.usage_daily (account_id, day, model, calls, charged_tokens, last_activity_at) values ($1, '2020-01-01', 'gpt-4o', 1, $3, now())",
+    "insert into governance.usage_daily (account_id, day, model, calls, charged_tokens, first_activity_at, last_activity_at) values ($1, '2020-01-01', 'gpt-4o', 1, $3, now(), now())",
   ],
   "whose day it is": ["usage_mismatch", used(`account_id = ${another}, day = d.day - 4000`)],
   // Everything at once

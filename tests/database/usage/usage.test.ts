@@ -195,7 +195,7 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
   });
 
   it("totals everybody the same before and after days are aggregated", async () => {
-    await desk.setClock("2026-03-12 12:00:00Z", true);
+    await desk.setClock("2026-03-12 13:00:00Z", true);
     await desk.rpc("release_usage", { p_request_id: "open" });
     const before = await desk.rpc<{ total_tokens: number; by_day: { day: string; total_tokens: number }[] }>(
       "console_usage_totals",
