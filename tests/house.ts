@@ -25,10 +25,7 @@ function tooLong(): string[] {
   );
   const { stdout } = spawnSync(
     process.execPath,
-    [
-      join(repository, "node_modules/oxlint/bin/oxlint"),
-      ...["-c", "tests/house.oxlintrc.json", "--format=json"],
-    ],
+    [join(repository, "node_modules/oxlint/bin/oxlint"), "-c", "tests/house.oxlintrc.json", "--format=json"],
     { cwd: repository, encoding: "utf8", maxBuffer: 100_000_000 },
   );
   const { diagnostics } = JSON.parse(stdout) as {

@@ -2,8 +2,6 @@
  * The governance core: pure functions on records. No I/O, no clock, no dependency, so that it gives the same
  * answers in the console, in an Edge Function and in any backend.
  */
-export * from "./abuse/index.ts";
-export * from "./alerts/index.ts";
 export * from "./guard/index.ts";
 export * from "./ledger/index.ts";
 export * from "./money/index.ts";
@@ -11,7 +9,6 @@ export * from "./plans/index.ts";
 export * from "./pricing/index.ts";
 export * from "./reconciliation/index.ts";
 export * from "./result.ts";
-export * from "./routing/index.ts";
 export * from "./rules/index.ts";
 export * from "./simulation/index.ts";
 export * from "./time/index.ts";

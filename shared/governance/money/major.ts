@@ -56,14 +56,6 @@ export function parseMajor(
   return problem(parsed.error, messages[parsed.error]);
 }
 
-/** Reads a decimal amount in major units as micro-units (six decimals), for prices. Decimal point only. */
-export function parseMajorMicro(text: string): Result<MicroUnits, AmountProblem> {
-  const parsed = parseDecimal(text, 6, ".");
-  return parsed.ok
-    ? ok(parsed.value as MicroUnits)
-    : problem(parsed.error, `"${text.slice(0, 40)}" is not an amount with at most six decimals.`);
-}
-
 /** Digits, groups of three, one decimal sign. The shape decides which sign is which; where it cannot, it is refused. */
 function parseDecimal(
   raw: string,

@@ -3,7 +3,7 @@ import type { Price } from "../plans/plan.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { compareBytes } from "../rules/evaluate.ts";
 import { isRecord, type Problem, show } from "../rules/problems.ts";
-import { totalTokens, type UsageCounts } from "../usage/counts.ts";
+import { type UsageCounts } from "../usage/counts.ts";
 
 /** Highest price that is believed: a thousand million major units per million tokens. */
 const maximalPrice = 1_000_000_000_000_000;
@@ -191,23 +191,4 @@ export function costOfCall(
   if (!price.ok) return price;
   const cost = costOf(usage, price.value);
   return cost.ok ? ok({ cost_micros: cost.value, currency: price.value.currency, price: price.value }) : cost;
-}
-
-/**
- * The same call on every other model that has a price then, cheapest first. Only prices in one currency compare,
- * so others are left out. Empty calls cost nothing anywhere.
- */
-export function compareModels(
-  book: PriceBook,
-  usage: UsageCounts,
-  atMs: number,
-  currency: string,
-): readonly (CallCost & { readonly model: string })[] {
-  const found: (CallCost & { model: string })[] = [];
-  if (totalTokens(usage) === 0) return found;
-  for (const model of book.byModel.keys()) {
-    const cost = costOfCall(book, model, usage, atMs);
-    if (cost.ok && cost.value.currency === currency.toLowerCase()) found.push({ ...cost.value, model });
-  }
-  return found.toSorted((a, b) => a.cost_micros - b.cost_micros || (a.model < b.model ? -1 : 1));
 }

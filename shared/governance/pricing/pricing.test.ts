@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, expectTypeOf, it } from "vitest";
 import {
-  compareModels,
   costOf,
   costOfCall,
   type MicroUnits,
@@ -118,25 +117,6 @@ describe("the cost of a call", () => {
     expect([providerOf(prices, "gpt-4o-mini", at("2025-01-01")), providerOf(prices, "gpt-9", 0)]).toEqual([
       "openai",
       null,
-    ]);
-  });
-
-  it("tells what the same call costs on other models, cheapest first, in one currency", () => {
-    const prices = book([
-      gpt4oMini,
-      {
-        ...gpt4oMini,
-        model: "gpt-4o",
-        input_micros_per_million: 2_500_000,
-        output_micros_per_million: 10_000_000,
-      },
-      { ...gpt4oMini, model: "euro", currency: "eur" },
-      { ...gpt4oMini, model: "later", effective_from: "2030-01-01" },
-    ]);
-    const compared = compareModels(prices, counts(1000, 1000), at("2025-01-01"), "usd");
-    expect(compared.map(({ model, cost_micros }) => [model, cost_micros])).toEqual([
-      ["gpt-4o-mini", 750],
-      ["gpt-4o", 12_500],
     ]);
   });
 });

@@ -1,4 +1,4 @@
-import { warnPercent } from "../alerts/evaluate.ts";
+import { warnPercent } from "../plans/warn.ts";
 import { type CompiledRules, multiplyTokens, type RuleOutcome } from "./evaluate.ts";
 import { standardMessage } from "./receipt.ts";
 import { statusOfBlock } from "./status.ts";

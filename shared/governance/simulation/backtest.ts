@@ -559,13 +559,3 @@ export function startBacktest(options: BacktestOptions): Backtest {
     }),
   };
 }
-
-/** Replays events from anywhere (an array, a generator that pages through a feed) and answers the report. */
-export async function runBacktest(
-  events: Iterable<ReplayEvent> | AsyncIterable<ReplayEvent>,
-  options: BacktestOptions,
-): Promise<BacktestReport> {
-  const backtest = startBacktest(options);
-  for await (const event of events) backtest.push(event);
-  return backtest.report();
-}

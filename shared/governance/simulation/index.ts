@@ -1,5 +1,4 @@
 /** Simulation: accounts without a database, draft rules over past events, plans over real usage. */
-export * from "./account.ts";
 export * from "./backtest.ts";
 export * from "./events.ts";
 export * from "./plans.ts";

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  AccountModel,
   type Action,
   type Condition,
   compileRules,
@@ -10,15 +9,24 @@ import {
   makeCounts,
   minorUnits,
   type Plan,
-  type Policy,
   parsePrices,
   type ReplayEvent,
   type Rule,
-  runBacktest,
   type Scenario,
   simulatePlans,
   startBacktest,
 } from "../index.ts";
+import { AccountModel, type Policy } from "../../../tests/support/models/account-model.ts";
+
+/** Replays events and answers the report. */
+async function runBacktest(
+  events: Iterable<ReplayEvent> | AsyncIterable<ReplayEvent>,
+  options: Parameters<typeof startBacktest>[0],
+) {
+  const backtest = startBacktest(options);
+  for await (const event of events) backtest.push(event);
+  return backtest.report();
+}
 
 const rule = (
   rule_name: string,

@@ -5,8 +5,8 @@
  */
 import { expect } from "vitest";
 import type { SqlConnection } from "../../../local-project/migrations.ts";
+import { AccountModel, type Policy } from "./account-model.ts";
 import {
-  AccountModel,
   compileRules,
   countWords,
   type Decision,
@@ -14,7 +14,6 @@ import {
   foldText,
   identityText,
   makeCounts,
-  type Policy,
   parsePrices,
   parseRules,
   phraseText,

@@ -1,12 +1,12 @@
-import type { DecisionSettings, Plan, TaskEstimate } from "../plans/plan.ts";
-import { costOfCall, type PriceBook, providerOf } from "../pricing/prices.ts";
-import { type Decision, decide, usagePercent } from "../rules/decide.ts";
-import { type CompiledRules, multiplyTokens } from "../rules/evaluate.ts";
-import { identityText, readMessage } from "../rules/text.ts";
-import type { Facts } from "../rules/types.ts";
-import { dayOf, localTime, localWeekday, monthOf } from "../time/zone.ts";
-import type { UsageCounts } from "../usage/counts.ts";
-import { estimateCall } from "../usage/estimate.ts";
+import type { DecisionSettings, Plan, TaskEstimate } from "../../../shared/governance/plans/plan.ts";
+import { costOfCall, type PriceBook, providerOf } from "../../../shared/governance/pricing/prices.ts";
+import { type Decision, decide, usagePercent } from "../../../shared/governance/rules/decide.ts";
+import { type CompiledRules, multiplyTokens } from "../../../shared/governance/rules/evaluate.ts";
+import { identityText, readMessage } from "../../../shared/governance/rules/text.ts";
+import type { Facts } from "../../../shared/governance/rules/types.ts";
+import { dayOf, localTime, localWeekday, monthOf } from "../../../shared/governance/time/zone.ts";
+import type { UsageCounts } from "../../../shared/governance/usage/counts.ts";
+import { estimateCall } from "../../../shared/governance/usage/estimate.ts";
 
 /** The configuration that decides on an account's calls. */
 export interface Policy {

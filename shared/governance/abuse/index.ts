@@ -1,2 +1,0 @@
-/** Signals of abuse in a stream of messages. */
-export * from "./watch.ts";

@@ -1,2 +1,0 @@
-/** Alerts: thresholds reached, once a period. */
-export * from "./evaluate.ts";
