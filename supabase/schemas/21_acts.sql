@@ -93,11 +93,11 @@ end
 $$;
 comment on function governance.begin_act(text, text, text, text, text, int, text) is
   'Begins an operator''s act on an account: checks, locks the account, claims the command id. Null: do it now and call '
-  'governance.end_act; otherwise the answer given before. An account of another version than the expected one (null for '
-  'any) is a version_conflict with the account in its details.';
+  'governance.end_act; otherwise the answer given before. An account of another version than the expected one (null '
+  'for any) is a version_conflict with the account in its details.';
 
 create function governance.end_act(p_action text, p_command_id text, p_user_id text, p_reason text, p_operator text,
-  p_details jsonb default '{}') returns jsonb
+  p_details jsonb default '{}', p_act jsonb default null) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts;
@@ -107,11 +107,14 @@ begin
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
   values (v_now, p_operator, p_action, v_account.account_id, p_reason, p_command_id, p_details);
   perform governance.ring('accounts', v_now);
-  return governance.end_command('operator', p_command_id, governance.account_json(v_account));
+  return governance.end_command('operator', p_command_id, case when p_act is null
+    then governance.account_json(v_account)
+    else jsonb_build_object('act', p_act, 'account', governance.account_json(v_account)) end);
 end
 $$;
-comment on function governance.end_act(text, text, text, text, text, jsonb) is
-  'Ends an operator''s act on an account: its version rises, the audit has it, and its answer (the account) is kept.';
+comment on function governance.end_act(text, text, text, text, text, jsonb, jsonb) is
+  'Ends an operator''s act on an account: its version rises, the audit has it, and its answer is kept: the account, '
+  'with p_act beside it where there is one.';
 
 create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
   p_operator text default null, p_expected_version int default null) returns jsonb

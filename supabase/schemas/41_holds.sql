@@ -46,6 +46,51 @@ comment on function public.console_stuck_holds(int) is
 revoke all on function public.console_stuck_holds(int) from public, anon, authenticated;
 grant execute on function public.console_stuck_holds(int) to service_role;
 
+create function governance.end_hold(q governance.requests, p_action text, p_reason text, p_input_tokens bigint,
+  p_output_tokens bigint, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  if q.status not in ('held', 'expired', 'quarantined') then
+    perform governance.fail('PT409', 'already_resolved',
+      format('Request "%s" is %s already', left(q.request_id, 64), q.status));
+  end if;
+
+  if p_action = 'settle' and q.status = 'quarantined' then
+    -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
+    v_answer := governance.settle_request(q.request_id, coalesce(p_input_tokens, q.input_tokens),
+      coalesce(p_output_tokens, q.output_tokens),
+      q.settled_model, coalesce(q.settle_metadata, '{}'), true);
+    update governance.requests x set settle_fingerprint = q.settle_fingerprint
+      where x.decision_id = q.decision_id and x.created_at = q.created_at;
+  elsif p_action = 'settle' then
+    if p_input_tokens is null or p_output_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'Say what the call used: p_input_tokens and p_output_tokens');
+    end if;
+    v_answer := governance.settle_request(q.request_id, p_input_tokens, p_output_tokens, null, '{}', true);
+  elsif q.status = 'held' then
+    v_answer := public.release_usage(q.request_id, p_reason);
+  elsif q.status = 'expired' then
+    perform governance.fail('PT409', 'already_resolved',
+      format('The hold of request "%s" has expired: its tokens are back already', left(q.request_id, 64)));
+  else
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (p_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
+    update governance.requests x set status = 'released', ended_at = p_now, end_reason = p_reason, released_tokens = 0
+    where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
+    v_answer := governance.end_answer(q);
+    perform governance.ring('feed', p_now);
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.end_hold(governance.requests, text, text, bigint, bigint, timestamptz) is
+  'Settles or releases a hold that is open, has expired, or waits for a person. Answers as settle_usage and '
+  'release_usage do. The caller holds the account''s lock and has read the call under it. Errors: invalid_argument, '
+  'already_resolved.';
+
 create function public.console_resolve_hold(
   p_command_id text, p_request_id text, p_action text, p_reason text, p_operator text default null,
     p_input_tokens bigint default null, p_output_tokens bigint default null
@@ -78,37 +123,7 @@ begin
   v_now := governance.now();
   select x.* into strict q from governance.requests x
     where x.decision_id = q.decision_id and x.created_at = q.created_at;
-  if q.status not in ('held', 'expired', 'quarantined') then
-    perform governance.fail('PT409', 'already_resolved',
-      format('Request "%s" is %s already', left(p_request_id, 64), q.status));
-  end if;
-
-  if p_action = 'settle' and q.status = 'quarantined' then
-    -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
-    v_answer := governance.settle_request(p_request_id, coalesce(p_input_tokens, q.input_tokens),
-      coalesce(p_output_tokens, q.output_tokens),
-      q.settled_model, coalesce(q.settle_metadata, '{}'), true);
-    update governance.requests x set settle_fingerprint = q.settle_fingerprint
-      where x.decision_id = q.decision_id and x.created_at = q.created_at;
-  elsif p_action = 'settle' then
-    if p_input_tokens is null or p_output_tokens is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'Say what the call used: p_input_tokens and p_output_tokens');
-    end if;
-    v_answer := governance.settle_request(p_request_id, p_input_tokens, p_output_tokens, null, '{}', true);
-  elsif q.status = 'held' then
-    v_answer := public.release_usage(p_request_id, p_reason);
-  elsif q.status = 'expired' then
-    perform governance.fail('PT409', 'already_resolved',
-      format('The hold of request "%s" has expired: its tokens are back already', left(p_request_id, 64)));
-  else
-    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-    values (v_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
-    update governance.requests x set status = 'released', ended_at = v_now, end_reason = p_reason, released_tokens = 0
-    where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
-    v_answer := governance.end_answer(q);
-    perform governance.ring('feed', v_now);
-  end if;
+  v_answer := governance.end_hold(q, p_action, p_reason, p_input_tokens, p_output_tokens, v_now);
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
   values (v_now, p_operator, 'resolve_hold', q.account_id, p_reason, p_command_id,
     jsonb_build_object('request_id', p_request_id, 'decision_id', q.decision_id, 'action', p_action, 'status',

@@ -136,22 +136,27 @@ comment on table governance.reconciliation_run_differences is 'Which differences
 
 create table governance.lone_decisions (
   lone_decision_id bigint generated always as identity primary key,
-  difference_id text not null references governance.reconciliation_cases (difference_id),
-  what text not null check (what in ('posted', 'written_off')),
+  difference_id text references governance.reconciliation_cases (difference_id),
+  act_id bigint references governance.account_acts (act_id),
+  what text not null check (what in ('posted', 'written_off', 'act')),
   decided_at timestamptz not null,
   decided_by text not null,
   tokens bigint not null,
   amount_minor bigint not null,
-  currency text
+  currency text,
+  check (num_nonnulls(difference_id, act_id) = 1)
 );
+
+create index lone_decisions_act on governance.lone_decisions (act_id) where act_id is not null;
 
 create index lone_decisions_time on governance.lone_decisions (decided_at);
 
 create index lone_decisions_difference on governance.lone_decisions (difference_id);
 
 comment on table governance.lone_decisions is
-  'What one person posted or wrote off without a second: added up, it has a limit. Not on the case, which may be '
-  'opened again and booked again. A write-off that is reopened is taken out.';
+  'What one person posted, wrote off or corrected on an account without a second: added up, it has a limit. Not on the '
+  'case, which may be opened again and booked again. A write-off that is reopened, or an act that is undone, is taken '
+  'out.';
 
 -- Most cases that there ever were are decided, and the desk asks for the others all the time.
 create index reconciliation_cases_undecided on governance.reconciliation_cases (difference_id)

@@ -168,3 +168,310 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
     });
   });
 });
+
+interface Effects {
+  before: { balance: Record<string, number>; plan_id: string };
+  after: { balance: Record<string, number>; plan_id: string };
+  entries: { type: string; amount: number; description: string | null }[];
+  lots: { lot_id: number; before: Record<string, number> | null; after: Record<string, number> }[];
+}
+interface Act {
+  act_id: number;
+  status: string;
+  kind: string;
+  why: string | null;
+  effects: Effects;
+  undone_by: number | null;
+}
+
+describe.each(installedVersions())("corrections of an account, on PostgreSQL %i", (version) => {
+  let desk: Desk;
+  beforeAll(async () => {
+    desk = await openDesk(version);
+  });
+  afterAll(async () => {
+    expect(await desk.rpc("verify_ledger")).toMatchObject({ problems: [] });
+    expect(await desk.rpc("verify_purchases")).toMatchObject({ problems: [] });
+    await desk.close();
+  });
+
+  const makeUser = async (plan = "starter"): Promise<string> => {
+    const user = fresh("corrected");
+    await desk.rpc("upsert_account", { p_user_id: user, p_plan_id: plan });
+    return user;
+  };
+  const balance = async (user: string) =>
+    (await desk.rpc<Detail>("console_get_account", { p_user_id: user })).balance;
+  const command = (user: string, act: object, more: object = {}) => ({
+    p_command_id: fresh("correction"),
+    p_user_id: user,
+    p_act: act,
+    p_reason: "a ticket",
+    p_operator: fresh("agent"),
+    ...more,
+  });
+  const act = async (user: string, wanted: object, more: object = {}): Promise<Act> =>
+    (await desk.rpc<{ act: Act }>("console_act", command(user, wanted, more))).act;
+  const undo = async (done: Act, more: object = {}): Promise<Act> =>
+    (
+      await desk.rpc<{ act: Act }>("console_undo_act", {
+        p_command_id: fresh("undo"),
+        p_act_id: done.act_id,
+        p_reason: "wrong user",
+        p_operator: "anna",
+        ...more,
+      })
+    ).act;
+  const use = async (user: string, tokens: number): Promise<string> => {
+    const request = fresh("used");
+    await desk.rpc("authorize_usage", {
+      p_request_id: request,
+      p_user_id: user,
+      p_model: "m",
+      p_estimated_tokens: 1,
+    });
+    await desk.rpc("settle_usage", { p_request_id: request, p_input_tokens: tokens, p_output_tokens: 0 });
+    return request;
+  };
+
+  it.each([
+    [{ kind: "give_tokens", tokens: 700 }, 700],
+    [{ kind: "give_tokens", tokens: 700, lot_kind: "purchased" }, 700],
+    [{ kind: "give_tokens", tokens: 700, lot_kind: "subscription", expires_at: "2199-01-01T00:00:00Z" }, 700],
+    [{ kind: "take_tokens", tokens: 700 }, -700],
+    [{ kind: "take_tokens", tokens: 50_000 }, -50_000],
+    [{ kind: "change_plan", plan_id: "pro" }, 450_000],
+    [{ kind: "note" }, 0],
+  ])(
+    "the preview of %j is what happens, and undoing it brings every balance back",
+    async (wanted, tokens) => {
+      const user = await makeUser();
+      const before = await balance(user);
+      const preview = await desk.rpc<{ effects: Effects; why: string | null }>(
+        "console_act",
+        command(user, wanted, { p_dry_run: true }),
+      );
+      expect(await balance(user)).toEqual(before);
+      expect(preview.why).toBeNull();
+      const done = await act(user, wanted);
+      expect(done).toMatchObject({ status: "done", effects: { after: preview.effects.after } });
+      expect(done.effects.entries.map(({ type, amount }) => [type, amount])).toEqual(
+        preview.effects.entries.map(({ type, amount }) => [type, amount]),
+      );
+      expect(await balance(user)).toEqual(preview.effects.after.balance);
+      expect((await balance(user)).total).toBe(before.total + tokens);
+      if (wanted.kind === "note") return;
+      const back = await undo(done);
+      expect(back.effects.after.balance).toEqual(before);
+      expect(await balance(user)).toEqual(before);
+      const again = await desk.refusal("console_undo_act", {
+        p_command_id: fresh("undo"),
+        p_act_id: done.act_id,
+        p_reason: "again",
+        p_operator: "bert",
+      });
+      expect(again).toMatchObject({ code: "PT409", hint: "not_undoable" });
+      const { audit } = await desk.rpc<Detail>("console_get_account", { p_user_id: user });
+      expect(audit.map(({ action }) => action)).toEqual([`undo_${wanted.kind}`, wanted.kind]);
+    },
+  );
+
+  it("tokens given to a debtor pay the debt, and the undo owes it again; spent ones become debt", async () => {
+    const user = await makeUser();
+    await use(user, 50_300);
+    expect(await balance(user)).toMatchObject({ total: 0, debt: 300 });
+    const done = await act(user, { kind: "give_tokens", tokens: 1_000 });
+    expect(await balance(user)).toMatchObject({ total: 700, debt: 0 });
+    await use(user, 200);
+    const back = await undo(done);
+    expect(back.effects.after.balance).toMatchObject({ total: 0, debt: 500 });
+  });
+
+  it("a refunded call gives back what it was charged, to the lots it came from, once", async () => {
+    const user = await makeUser();
+    const before = await balance(user);
+    const request = await use(user, 50_300);
+    const refund = { kind: "refund_call", request_id: request };
+    const done = await act(user, refund);
+    expect(await balance(user)).toEqual(before);
+    expect(done.effects.lots).toMatchObject([
+      { before: { remaining: 0 }, after: { remaining: 50_000, spent: 0 } },
+    ]);
+    expect(await desk.refusal("console_act", command(user, refund))).toMatchObject({
+      hint: "already_refunded",
+    });
+    await undo(done);
+    expect(await balance(user)).toMatchObject({ total: 0, debt: 300 });
+    // Wrongly undone: it may be refunded again.
+    await act(user, refund);
+    expect(await balance(user)).toEqual(before);
+    const stranger = await makeUser();
+    expect(await desk.refusal("console_act", command(stranger, refund))).toMatchObject({
+      hint: "unknown_request",
+    });
+  });
+
+  it("a refund of tokens whose lot has expired comes back as promotional tokens for 30 days", async () => {
+    const user = await makeUser();
+    const request = await use(user, 400);
+    await desk.setClock(new Date(Date.now() + 40 * 86_400_000).toISOString());
+    const before = await balance(user);
+    await act(user, { kind: "refund_call", request_id: request });
+    expect(await balance(user)).toMatchObject({ total: before.total + 400, promotional: 400 });
+    await desk.setClock(null);
+  });
+
+  it("a hold that is open, and a settlement that waits for a person, are settled or released", async () => {
+    const user = await makeUser("pro");
+    const hold = fresh("hold");
+    await desk.rpc("authorize_usage", {
+      p_request_id: hold,
+      p_user_id: user,
+      p_model: "m",
+      p_estimated_tokens: 900,
+    });
+    expect(await balance(user)).toMatchObject({ reserved: 900 });
+    const released = await act(user, { kind: "end_hold", request_id: hold, action: "release" });
+    expect(released).toMatchObject({ status: "done", effects: { after: { balance: { reserved: 0 } } } });
+    const parked = fresh("parked");
+    await desk.rpc("authorize_usage", {
+      p_request_id: parked,
+      p_user_id: user,
+      p_model: "m",
+      p_estimated_tokens: 9,
+    });
+    await desk.rpc("settle_usage", { p_request_id: parked, p_input_tokens: 10_000_001, p_output_tokens: 0 });
+    const settle = { kind: "end_hold", request_id: parked, action: "settle" };
+    // Ten million tokens: a second person decides.
+    const proposed = await act(user, settle);
+    expect(proposed).toMatchObject({ status: "proposed", why: expect.stringContaining("1,000,000 tokens") });
+    const some = { ...settle, input_tokens: 1_000, output_tokens: 0 };
+    expect(await act(user, some)).toMatchObject({ status: "done" });
+    expect(await desk.refusal("console_act", command(user, some))).toMatchObject({
+      hint: "already_resolved",
+    });
+  });
+
+  it("above what finance lets one person decide, a second person approves, and it is done then", async () => {
+    const user = await makeUser();
+    const before = await balance(user);
+    const proposed = await act(user, { kind: "give_tokens", tokens: 1_000_001 }, { p_operator: "Anna  B" });
+    expect(proposed).toMatchObject({ status: "proposed", undone_by: null });
+    expect(await balance(user)).toEqual(before);
+    const decide = { p_act_id: proposed.act_id, p_decision: "approve", p_reason: "checked" };
+    expect(
+      await desk.refusal("console_decide_act", {
+        ...decide,
+        p_command_id: fresh("decide"),
+        p_operator: "annaB",
+      }),
+    ).toMatchObject({ code: "PT403", hint: "same_person" });
+    const once = { ...decide, p_command_id: fresh("decide"), p_operator: "bert" };
+    const { act: done } = await desk.rpc<{ act: Act }>("console_decide_act", once);
+    expect(done).toMatchObject({ status: "done", decided_by: "bert" });
+    expect(await desk.rpc("console_decide_act", once)).toMatchObject({ act: { act_id: proposed.act_id } });
+    expect((await balance(user)).total).toBe(before.total + 1_000_001);
+    expect(
+      await desk.refusal("console_decide_act", {
+        ...decide,
+        p_command_id: fresh("decide"),
+        p_operator: "carl",
+      }),
+    ).toMatchObject({ hint: "already_decided" });
+    const rejected = await act(user, { kind: "give_tokens", tokens: 2_000_000 });
+    await desk.rpc("console_decide_act", {
+      ...decide,
+      p_act_id: rejected.act_id,
+      p_decision: "reject",
+      p_command_id: fresh("decide"),
+      p_operator: "bert",
+    });
+    expect((await balance(user)).total).toBe(before.total + 1_000_001);
+  });
+
+  it("splitting a sum does not get round the limit; what was undone no longer counts", async () => {
+    const user = await makeUser();
+    const by = { p_operator: "splitter" };
+    const first = await act(user, { kind: "give_tokens", tokens: 600_000 }, by);
+    expect(await act(user, { kind: "give_tokens", tokens: 600_000 }, by)).toMatchObject({
+      status: "proposed",
+      why: expect.stringContaining("1,200,000 tokens alone within 24 hours"),
+    });
+    await undo(first);
+    expect(await act(user, { kind: "give_tokens", tokens: 600_000 }, by)).toMatchObject({ status: "done" });
+  });
+
+  it("twenty agents at once with the same command give once; with their own, each once", async () => {
+    const user = await makeUser();
+    const before = await balance(user);
+    const one = command(user, { kind: "give_tokens", tokens: 10 });
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => desk.rpc<{ act: Act }>("console_act", one)),
+    );
+    expect(new Set(answers.map((answer) => answer.act.act_id)).size).toBe(1);
+    expect((await balance(user)).total).toBe(before.total + 10);
+  });
+
+  it("a command whose answer was lost is found by its id; one that never arrived is void", async () => {
+    const user = await makeUser();
+    const arrived = command(user, { kind: "give_tokens", tokens: 10 });
+    const answer = await desk.rpc("console_act", arrived);
+    expect(await desk.rpc("console_command_outcome", { p_command_id: arrived.p_command_id })).toEqual({
+      is_done: true,
+      answer,
+    });
+    const before = await balance(user);
+    const late = command(user, { kind: "give_tokens", tokens: 10 });
+    const outcome = { p_command_id: late.p_command_id };
+    expect(await desk.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
+    expect(await desk.refusal("console_act", late)).toMatchObject({ hint: "idempotency_conflict" });
+    expect(await desk.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
+    expect(await balance(user)).toEqual(before);
+  });
+
+  it.each([
+    [null],
+    [[]],
+    [{}],
+    [{ kind: "give_everything" }],
+    [{ kind: ["give_tokens"], tokens: 1 }],
+    [{ kind: "give_tokens" }],
+    [{ kind: "give_tokens", tokens: 0 }],
+    [{ kind: "give_tokens", tokens: -1 }],
+    [{ kind: "give_tokens", tokens: 1.5 }],
+    [{ kind: "give_tokens", tokens: 9_007_199_254_740_992 }],
+    [{ kind: "give_tokens", tokens: "100" }],
+    [{ kind: "give_tokens", tokens: 1, lot_kind: "golden" }],
+    [{ kind: "give_tokens", tokens: 1, expires_at: "2001-01-01T00:00:00Z" }],
+    [{ kind: "give_tokens", tokens: 1, expires_at: "infinity" }],
+    [{ kind: "give_tokens", tokens: 1, expires_at: "soon" }],
+    [{ kind: "give_tokens", tokens: 1, user_id: "somebody" }],
+    [{ kind: "give_tokens", tokens: 9_007_199_254_740_991 }],
+    [{ kind: "take_tokens", tokens: 9_007_199_254_740_991 }],
+    [{ kind: "end_hold", request_id: "x", action: "burn" }],
+    [{ kind: "refund_call", request_id: "" }],
+    [{ kind: "change_plan", plan_id: "nosuch" }],
+    [{ kind: "change_plan", plan_id: "starter" }],
+  ])("refuses %j with what to do, and changes nothing", async (wanted) => {
+    const user = await makeUser();
+    const before = await desk.rpc("console_get_account", { p_user_id: user });
+    const refused = await desk.refusal("console_act", command(user, wanted as object));
+    expect(refused.code).toMatch(/^PT4/);
+    expect(refused.message.length).toBeGreaterThan(10);
+    expect(await desk.rpc("console_get_account", { p_user_id: user })).toEqual(before);
+  });
+
+  it("keeps hostile reasons and names as they are, and lists acts by operator and user", async () => {
+    const user = await makeUser();
+    const reason = "<script>alert(1)</script> '; drop table x; -- \u202e";
+    const operator = "Zoë <b>\u202e";
+    await act(user, { kind: "note" }, { p_reason: reason, p_operator: operator });
+    const mine = await desk.rpc<{ acts: Act[]; next_before_id: null }>("console_list_acts", {
+      p_filter: { operator },
+    });
+    expect(mine.acts).toMatchObject([{ kind: "note", reason, operator, user_id: user }]);
+    expect(await desk.rpc("console_list_acts", { p_filter: { user_id: user } })).toMatchObject({
+      acts: [{ kind: "note" }],
+    });
+  });
+});

@@ -1,0 +1,635 @@
+-- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
+-- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
+
+create table governance.account_acts (
+  act_id bigint generated always as identity primary key,
+  command_id text not null unique,
+  account_id bigint not null,
+  kind text not null,
+  -- What was asked, as governance.check_act reads it.
+  fields jsonb not null,
+  reason text not null,
+  operator text not null,
+  status text not null check (status in ('proposed', 'done', 'rejected', 'undone')),
+  -- Why a second person was asked.
+  why text,
+  -- Account before and after, entries, lots; and what undoing needs.
+  effects jsonb not null default '{}',
+  created_at timestamptz not null,
+  done_at timestamptz,
+  -- The second person, who approved or rejected it.
+  decided_by text,
+  undoes bigint references governance.account_acts (act_id),
+  undone_by bigint references governance.account_acts (act_id)
+);
+
+create index account_acts_account on governance.account_acts (account_id, act_id desc);
+
+create index account_acts_operator on governance.account_acts (operator, act_id desc);
+
+create index account_acts_proposed on governance.account_acts (act_id) where status = 'proposed';
+
+create unique index account_acts_refund on governance.account_acts (account_id, (fields ->> 'request_id'))
+  where kind = 'refund_call' and status in ('proposed', 'done') and undoes is null;
+
+comment on table governance.account_acts is 'Corrections that operators made or proposed, with their effects.';
+
+create function governance.act_whole(p_act jsonb, p_key text, p_min bigint default 1) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_whole bigint := governance.stripe_whole(p_act -> p_key);
+begin
+  if v_whole is null or v_whole < p_min then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act.%s is a whole number from %s up to 2^53 - 1', p_key, p_min));
+  end if;
+  return v_whole;
+end
+$$;
+comment on function governance.act_whole(jsonb, text, bigint) is 'A whole number of tokens in an act.';
+
+create function governance.check_act(p_act jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_kind text;
+  v_known text[];
+  v_unknown text;
+  v_expires_at timestamptz;
+begin
+  if p_act is null or jsonb_typeof(p_act) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_act is an object with a kind');
+  end if;
+  p_act := jsonb_strip_nulls(p_act);
+  v_kind := case when jsonb_typeof(p_act -> 'kind') = 'string' then p_act ->> 'kind' end;
+  v_known := case v_kind
+    when 'give_tokens' then '{kind,tokens,lot_kind,expires_at}'
+    when 'take_tokens' then '{kind,tokens}'
+    when 'refund_call' then '{kind,request_id}'
+    when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
+    when 'change_plan' then '{kind,plan_id}'
+    when 'note' then '{kind}' end;
+  if v_known is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, note');
+  end if;
+  select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
+  if v_unknown is not null then
+    perform governance.fail('PT400', 'invalid_argument', format('p_act.%s is not part of %s', left(v_unknown, 64),
+      v_kind));
+  end if;
+  if v_kind in ('give_tokens', 'take_tokens') then
+    perform governance.act_whole(p_act, 'tokens');
+  end if;
+  if v_kind = 'give_tokens' then
+    if not coalesce(p_act ->> 'lot_kind', 'promotional') = any ('{promotional,purchased,subscription}') then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.lot_kind is promotional, purchased or subscription');
+    end if;
+    if p_act ? 'expires_at' then
+      begin
+        v_expires_at := (p_act ->> 'expires_at')::timestamptz;
+      exception when data_exception then
+        v_expires_at := null;
+      end;
+      if v_expires_at is null or not isfinite(v_expires_at) or v_expires_at <= governance.now() then
+        perform governance.fail('PT400', 'invalid_argument',
+          'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
+      end if;
+    end if;
+  elsif v_kind in ('refund_call', 'end_hold') then
+    perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
+  end if;
+  if v_kind = 'end_hold' then
+    if not coalesce(p_act ->> 'action', '') = any ('{settle,release}') then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.action is settle or release');
+    end if;
+    if p_act ? 'input_tokens' then perform governance.act_whole(p_act, 'input_tokens', 0); end if;
+    if p_act ? 'output_tokens' then perform governance.act_whole(p_act, 'output_tokens', 0); end if;
+  elsif v_kind = 'change_plan' then
+    perform governance.check_id('p_act.plan_id', p_act ->> 'plan_id');
+  end if;
+  return p_act;
+end
+$$;
+comment on function governance.check_act(jsonb) is
+  'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
+  'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
+  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id}, note {}.';
+
+create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
+  p_reference text, p_description text, p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_tokens bigint;
+  v_expired bigint := 0;
+begin
+  for i in 1 .. cardinality(p_taken) by 2 loop
+    v_tokens := -p_taken[i + 1];
+    continue when v_tokens <= 0;
+    select * into strict v_lot from governance.lots l where l.lot_id = p_taken[i];
+    if v_lot.expires_at <= p_now then
+      v_expired := v_expired + v_tokens;
+      continue;
+    end if;
+    update governance.lots l set remaining = l.remaining + v_tokens, spent = l.spent - v_tokens, is_open = true
+    where l.lot_id = v_lot.lot_id;
+    perform governance.append_entry(p_account_id, p_type, p_now, array[v_lot.lot_id, v_tokens],
+      case v_lot.kind when 'subscription' then v_tokens else 0 end,
+      case v_lot.kind when 'purchased' then v_tokens else 0 end,
+      case v_lot.kind when 'promotional' then v_tokens else 0 end, 0, p_reference, p_description, p_metadata);
+  end loop;
+  if v_expired > 0 then
+    perform governance.grant_tokens(p_account_id, 'promotional', v_expired, p_type, p_now,
+      p_now + interval '30 days', p_reference, p_description, p_metadata);
+  end if;
+end
+$$;
+comment on function governance.put_back(bigint, bigint[], text, timestamptz, text, text, jsonb) is
+  'Puts tokens back into the lots that an entry took them from (its lot_changes), an entry each. What came from a lot '
+  'that has expired since comes back as promotional tokens for 30 days. The caller holds the account''s lock.';
+
+create function governance.request_of(p_account_id bigint, p_request_id text) returns governance.requests
+  language plpgsql stable set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  select x.* into q from governance.request_keys k
+    join governance.requests x on x.decision_id = k.decision_id and x.created_at = k.created_at
+  where k.request_id = p_request_id and x.account_id = p_account_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request',
+      format('This user has no call "%s", or it is no longer kept', left(p_request_id, 64)));
+  end if;
+  return q;
+end
+$$;
+comment on function governance.request_of(bigint, text) is 'A call of an account by its request id. Errors: '
+  'unknown_request.';
+
+create function governance.apply_act(a governance.accounts, p_act jsonb, p_command_id text, p_reason text,
+  p_operator text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  c_reference constant text := left('act ' || p_command_id, 255);
+  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator);
+  v_tokens bigint := governance.stripe_whole(p_act -> 'tokens');
+  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_kind text := coalesce(p_act ->> 'lot_kind', 'promotional');
+  v_granted governance.granted;
+  v_spent governance.lot_spending;
+  v_lots bigint[];
+  v_debt bigint;
+  q governance.requests;
+begin
+  case p_act ->> 'kind'
+  when 'give_tokens' then
+    if v_free + a.reserved_tokens + v_tokens > 9007199254740991 then
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+    end if;
+    v_granted := governance.grant_tokens(a.account_id, v_kind, v_tokens,
+      case v_kind when 'promotional' then 'bonus' when 'subscription' then 'subscription_grant' else 'adjustment' end,
+      p_now, (p_act ->> 'expires_at')::timestamptz, c_reference, p_reason, v_metadata);
+    return jsonb_build_object('lot_id', v_granted.lot_id);
+  when 'take_tokens' then
+    if v_tokens > v_free then
+      perform governance.fail('PT402', 'insufficient_tokens',
+        format('%s tokens are free, %s are to be taken', v_free, v_tokens),
+        jsonb_build_object('have', v_free, 'need', v_tokens)::text);
+    end if;
+    v_spent := governance.spend_lots(a.account_id, v_tokens);
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased, v_spent.promotional, 0, c_reference, p_reason, v_metadata);
+    return jsonb_build_object('taken', to_jsonb(v_spent.lot_changes));
+  when 'refund_call' then
+    q := governance.request_of(a.account_id, p_act ->> 'request_id');
+    if q.status <> 'settled' or q.charged_tokens = 0 then
+      perform governance.fail('PT409', 'nothing_to_refund',
+        format('The call is %s%s: nothing was charged for it', q.status, case
+          when q.status = 'settled' then ' with no tokens' end));
+    elsif exists (select from governance.account_acts x where x.account_id = a.account_id and x.kind = 'refund_call'
+      and x.status in ('proposed', 'done') and x.undoes is null and x.command_id <> p_command_id
+      and x.fields ->> 'request_id' = q.request_id) then
+      perform governance.fail('PT409', 'already_refunded', 'This call was refunded, or its refund proposed, before');
+    end if;
+    v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
+    -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
+    v_debt := least(q.unpaid_tokens, a.debt_tokens);
+    if v_debt > 0 then
+      perform governance.append_entry(a.account_id, 'refund', p_now, '{}', 0, 0, 0, -v_debt, c_reference, p_reason,
+        v_metadata);
+    end if;
+    select t.lot_changes into strict v_lots from governance.token_transactions t
+    where t.transaction_id = q.transaction_id;
+    perform governance.put_back(a.account_id, v_lots, 'refund', p_now, c_reference, p_reason, v_metadata);
+    if q.unpaid_tokens > v_debt then
+      perform governance.grant_tokens(a.account_id, 'promotional', q.unpaid_tokens - v_debt, 'refund', p_now, null,
+        c_reference, p_reason, v_metadata);
+    end if;
+    perform governance.recover_debt(a.account_id, p_now, c_reference);
+    return jsonb_build_object('refunded', q.charged_tokens);
+  when 'end_hold' then
+    q := governance.request_of(a.account_id, p_act ->> 'request_id');
+    return jsonb_build_object('answer', governance.end_hold(q, p_act ->> 'action', p_reason,
+      governance.stripe_whole(p_act -> 'input_tokens'), governance.stripe_whole(p_act -> 'output_tokens'), p_now));
+  when 'change_plan' then
+    if p_act ->> 'plan_id' = a.plan_id then
+      perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    end if;
+    perform public.upsert_account(a.user_id, p_act ->> 'plan_id');
+    return jsonb_build_object('plan_id', a.plan_id, 'month_allowance', a.month_allowance, 'lot_id', (
+      select max(l.lot_id) from governance.lots l
+      where l.account_id = a.account_id and l.kind = 'subscription'
+        and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
+  else
+    return '{}';
+  end case;
+end
+$$;
+comment on function governance.apply_act(governance.accounts, jsonb, text, text, text, timestamptz) is
+  'Does an act that governance.check_act has read; answers what undoing it needs. The caller holds the account''s '
+  'lock. '
+  'Errors: insufficient_tokens, unknown_request, nothing_to_refund, already_refunded, already_resolved, unknown_plan, '
+  'nothing_to_change, invalid_argument.';
+
+create function governance.reverse_act(a governance.accounts, x governance.account_acts, p_command_id text,
+  p_reason text, p_operator text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  c_reference constant text := left('act ' || p_command_id, 255);
+  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator, 'undoes', x.command_id);
+  v_undo jsonb := x.effects -> 'undo';
+  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_tokens bigint;
+  v_spent governance.lot_spending;
+  l governance.lots;
+begin
+  if v_undo ? 'plan_id' and x.kind = 'change_plan' then
+    if a.plan_id is distinct from x.fields ->> 'plan_id' then
+      perform governance.fail('PT409', 'changed_since', format('The user has moved on to the plan %s since',
+        left(a.plan_id, 64)));
+    end if;
+    update governance.accounts y set plan_id = v_undo ->> 'plan_id',
+      month_allowance = case when y.local_month = (x.effects ->> 'local_month')::date
+        then (v_undo ->> 'month_allowance')::bigint else y.month_allowance end
+    where y.account_id = a.account_id;
+  end if;
+  if v_undo ? 'lot_id' and v_undo ->> 'lot_id' is not null then
+    -- What of it has expired is gone already; what was spent becomes debt, as it was before the grant.
+    select * into strict l from governance.lots y where y.lot_id = (v_undo ->> 'lot_id')::bigint;
+    if l.granted - l.expired - l.clawed_back > 0 then
+      perform governance.claw_back_lot(l.lot_id, l.granted - l.expired - l.clawed_back, 'reversal', p_now,
+        c_reference, p_reason, v_metadata);
+      perform governance.recover_debt(a.account_id, p_now, c_reference);
+    end if;
+  elsif v_undo ? 'taken' then
+    perform governance.put_back(a.account_id, array(select jsonb_array_elements_text(v_undo -> 'taken')::bigint),
+      'adjustment', p_now, c_reference, p_reason, v_metadata);
+    perform governance.recover_debt(a.account_id, p_now, c_reference);
+  elsif v_undo ? 'refunded' then
+    v_tokens := (v_undo ->> 'refunded')::bigint;
+    v_spent := governance.spend_lots(a.account_id, least(v_tokens, v_free));
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased, v_spent.promotional, v_tokens - v_spent.taken, c_reference, p_reason, v_metadata);
+  elsif x.kind <> 'change_plan' then
+    perform governance.fail('PT409', 'not_undoable', format('%s cannot be undone', replace(x.kind, '_', ' ')));
+  end if;
+end
+$$;
+comment on function governance.reverse_act(governance.accounts, governance.account_acts, text, text, text,
+  timestamptz) is
+  'Takes an act back with compensating entries. The caller holds the account''s lock. Errors: changed_since, '
+  'not_undoable.';
+
+create function governance.run_act(a governance.accounts, p_act jsonb, x governance.account_acts, p_command_id text,
+  p_reason text, p_operator text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged}';
+  v_before jsonb := governance.account_json(a);
+  v_books_before jsonb := governance.account_books(array[a.user_id]) -> a.user_id;
+  v_after jsonb;
+  v_books_after jsonb;
+  v_undo jsonb := '{}';
+begin
+  if x.act_id is not null then
+    perform governance.reverse_act(a, x, p_command_id, p_reason, p_operator, p_now);
+  else
+    v_undo := governance.apply_act(a, p_act || jsonb_build_object('last_lot_id',
+      (select coalesce(max(l.lot_id), 0) from governance.lots l where l.account_id = a.account_id)),
+      p_command_id, p_reason, p_operator, p_now);
+  end if;
+  select governance.account_json(y) into strict v_after from governance.accounts y where y.account_id = a.account_id;
+  v_books_after := governance.account_books(array[a.user_id]) -> a.user_id;
+  return jsonb_build_object('undo', v_undo, 'local_month', a.local_month,
+    'before', (select jsonb_object_agg(k, v_before -> k) from unnest(c_shown) k),
+    'after', (select jsonb_object_agg(k, v_after -> k) from unnest(c_shown) k),
+    -- Own entries of this transaction that were there before the act belong to bringing the account up to the moment.
+    'entries', (select coalesce(jsonb_agg(e order by n), '[]')
+      from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
+      where n > jsonb_array_length(v_books_before -> 'entries')),
+    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
+        v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
+      from jsonb_each(v_books_after -> 'lots') y
+      where y.value is distinct from v_books_before #> array['lots', y.key]));
+end
+$$;
+comment on function governance.run_act(governance.accounts, jsonb, governance.account_acts, text, text, text,
+  timestamptz) is
+  'Does an act, or takes act x back where it is given; answers its effects: the account before and after, ledger '
+  'entries, changed lots, and what undoing needs. The caller holds the account''s lock.';
+
+create function governance.act_stake(p_effects jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select least(coalesce(sum(abs((e ->> 'amount')::numeric)), 0)
+    + abs((p_effects #>> '{after,balance,debt}')::numeric - (p_effects #>> '{before,balance,debt}')::numeric),
+    9007199254740991)::bigint
+  from jsonb_array_elements(p_effects -> 'entries') e where e ->> 'type' <> 'debt_recovery'
+$$;
+comment on function governance.act_stake(jsonb) is 'How many tokens an act moves: what counts against the limit of one '
+  'person.';
+
+create function governance.why_second_person(p_operator text, p_tokens bigint, p_now timestamptz) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_limit bigint := governance.setting_number('approval_above_tokens', 1000000);
+  v_alone numeric;
+begin
+  if p_tokens = 0 then return null; end if;
+  if p_tokens > v_limit then
+    return format('More than %s tokens need the approval of a second person', governance.with_separators(v_limit));
+  end if;
+  select p_tokens + coalesce(sum(d.tokens), 0) into v_alone from governance.lone_decisions d
+  where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
+  if v_alone > v_limit then
+    return format('With this one you would have decided %s tokens alone within 24 hours: above %s a second person must '
+      'approve', governance.with_separators(v_alone::bigint), governance.with_separators(v_limit));
+  end if;
+  return null;
+end
+$$;
+comment on function governance.why_second_person(text, bigint, timestamptz) is
+  'Why a second person must approve so many tokens, in a sentence; null where one is enough. The limit is finance''s '
+  '(setting approval_above_tokens), and what one person decided alone within 24 hours is added up over both desks.';
+
+create function governance.act_json(x governance.account_acts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('act_id', x.act_id, 'command_id', x.command_id, 'user_id', a.user_id, 'display_name',
+    a.display_name, 'kind', x.kind, 'fields', x.fields - 'kind', 'reason', x.reason, 'operator', x.operator, 'status',
+    x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
+    x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by,
+    'can_undo', x.status = 'done' and x.undoes is null
+      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan'))
+  from governance.accounts a where a.account_id = x.account_id
+$$;
+comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';
+
+create function public.console_act(p_command_id text, p_user_id text, p_act jsonb, p_reason text, p_operator text,
+  p_expected_version int default null, p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_act jsonb;
+  a governance.accounts;
+  x governance.account_acts;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_why text;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_act');
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  perform governance.check_id('p_operator', p_operator);
+  v_act := governance.check_act(p_act);
+  if not coalesce(p_dry_run, false) then
+    perform governance.lock_person(p_operator);
+    v_answer := governance.begin_act('act', p_command_id, p_user_id, p_reason, p_operator, p_expected_version,
+      v_act::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  a := governance.lock_account(p_user_id);
+  v_now := governance.now();
+  begin
+    v_effects := governance.run_act(a, v_act, null, p_command_id, p_reason, p_operator, v_now);
+    v_why := governance.why_second_person(p_operator, governance.act_stake(v_effects), v_now);
+    if p_dry_run or v_why is not null then
+      raise exception using errcode = 'PT0DR', message = 'preview';
+    end if;
+  exception when sqlstate 'PT0DR' then null;
+  end;
+  if p_dry_run then
+    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', v_why);
+  end if;
+  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, why, effects,
+    created_at, done_at)
+  values (p_command_id, a.account_id, v_act ->> 'kind', v_act, p_reason, p_operator,
+    case when v_why is null then 'done' else 'proposed' end, v_why, v_effects, v_now, case when v_why is null
+    then v_now end)
+  returning * into x;
+  if v_why is null and governance.act_stake(v_effects) > 0 then
+    insert into governance.lone_decisions (act_id, what, decided_at, decided_by, tokens, amount_minor)
+    values (x.act_id, 'act', v_now, p_operator, governance.act_stake(v_effects), 0);
+  end if;
+  return governance.end_act(case when v_why is null then '' else 'propose_' end || x.kind, p_command_id, p_user_id,
+    p_reason, p_operator, (v_act - 'kind') || jsonb_build_object('act_id', x.act_id), governance.act_json(x));
+end
+$$;
+comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
+  'An operator''s correction of an account: p_act is {kind, ...} as governance.check_act says. Answers {act, account}. '
+  'Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) act.status is '
+  'proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers {effects, why, '
+  'version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
+  'already_refunded, already_resolved, unknown_plan, nothing_to_change.';
+revoke all on function public.console_act(text, text, jsonb, text, text, int, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_act(text, text, jsonb, text, text, int, boolean) to service_role;
+
+create function governance.find_act(p_act_id bigint) returns governance.account_acts
+  language plpgsql stable set search_path = '' as $$
+declare
+  x governance.account_acts;
+begin
+  select * into x from governance.account_acts y where y.act_id = p_act_id;
+  if not found then
+    perform governance.fail('PT404', 'not_found', 'There is no such act');
+  end if;
+  return x;
+end
+$$;
+comment on function governance.find_act(bigint) is 'A correction by its number. Errors: not_found.';
+
+create function public.console_decide_act(p_command_id text, p_act_id bigint, p_decision text, p_reason text,
+  p_operator text, p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  x governance.account_acts;
+  a governance.accounts;
+  v_user_id text;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_decide_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  if p_decision is null or p_decision not in ('approve', 'reject') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_decision is approve or reject');
+  end if;
+  x := governance.find_act(p_act_id);
+  a := governance.lock_account_id(x.account_id);
+  if not coalesce(p_dry_run, false) then
+    v_answer := governance.begin_command('operator', p_command_id,
+      row('decide_act', p_act_id, p_decision, p_reason, p_operator)::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  x := governance.find_act(p_act_id);
+  if x.status <> 'proposed' then
+    perform governance.fail('PT409', 'already_decided', format('This act is %s already%s', x.status,
+      coalesce(': ' || left(x.decided_by, 64), '')), governance.act_json(x)::text);
+  elsif p_decision = 'approve' and governance.is_same_person(x.operator, p_operator) then
+    perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
+  end if;
+  v_now := governance.now();
+  if p_decision = 'approve' then
+    begin
+      v_effects := governance.run_act(a, x.fields, null, x.command_id, x.reason, x.operator, v_now);
+      if p_dry_run then
+        raise exception using errcode = 'PT0DR', message = 'preview';
+      end if;
+    exception when sqlstate 'PT0DR' then
+      return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
+    end;
+  end if;
+  update governance.account_acts y set status = case p_decision when 'approve' then 'done' else 'rejected' end,
+    effects = coalesce(v_effects, y.effects), done_at = v_now, decided_by = p_operator
+  where y.act_id = p_act_id returning * into x;
+  select y.user_id into strict v_user_id from governance.accounts y where y.account_id = x.account_id;
+  return governance.end_act(p_decision || '_' || x.kind, p_command_id, v_user_id, p_reason, p_operator,
+    (x.fields - 'kind') || jsonb_build_object('act_id', x.act_id, 'proposed_by', x.operator), governance.act_json(x));
+end
+$$;
+comment on function public.console_decide_act(text, bigint, text, text, text, boolean) is
+  'A second person approves a proposed correction, which is done then and there, or rejects it (its proposer may too). '
+  'Answers {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
+  'already_decided, same_person, and those of console_act.';
+revoke all on function public.console_decide_act(text, bigint, text, text, text, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_decide_act(text, bigint, text, text, text, boolean) to service_role;
+
+create function public.console_undo_act(p_command_id text, p_act_id bigint, p_reason text, p_operator text,
+  p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  x governance.account_acts;
+  y governance.account_acts;
+  a governance.accounts;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_undo_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  x := governance.find_act(p_act_id);
+  a := governance.lock_account_id(x.account_id);
+  if not coalesce(p_dry_run, false) then
+    v_answer := governance.begin_command('operator', p_command_id,
+      row('undo_act', p_act_id, p_reason, p_operator)::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  x := governance.find_act(p_act_id);
+  if x.status <> 'done' then
+    perform governance.fail('PT409', 'not_undoable', format('This act is %s: there is nothing to undo', x.status),
+      governance.act_json(x)::text);
+  elsif x.undoes is not null then
+    perform governance.fail('PT409', 'not_undoable', 'An undo is not undone: do the act again');
+  end if;
+  v_now := governance.now();
+  begin
+    v_effects := governance.run_act(a, null, x, p_command_id, p_reason, p_operator, v_now);
+    if p_dry_run then
+      raise exception using errcode = 'PT0DR', message = 'preview';
+    end if;
+  exception when sqlstate 'PT0DR' then
+    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
+  end;
+  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
+    created_at, done_at, undoes)
+  values (p_command_id, x.account_id, x.kind, x.fields, p_reason, p_operator, 'done', v_effects, v_now, v_now,
+    x.act_id)
+  returning * into y;
+  update governance.account_acts z set status = 'undone', undone_by = y.act_id where z.act_id = x.act_id;
+  delete from governance.lone_decisions d where d.act_id = x.act_id;
+  return governance.end_act('undo_' || x.kind, p_command_id, a.user_id, p_reason, p_operator,
+    (x.fields - 'kind') || jsonb_build_object('act_id', y.act_id, 'undoes', x.act_id), governance.act_json(y));
+end
+$$;
+comment on function public.console_undo_act(text, bigint, text, text, boolean) is
+  'Takes a correction back with compensating entries: tokens given are taken from their lot (what was spent of them '
+  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Answers {act, account}; '
+  'p_dry_run the effects. Audited. Errors: invalid_argument, not_found, not_undoable, changed_since, '
+  'idempotency_conflict.';
+revoke all on function public.console_undo_act(text, bigint, text, text, boolean) from public, anon, authenticated;
+grant execute on function public.console_undo_act(text, bigint, text, text, boolean) to service_role;
+
+create function public.console_command_outcome(p_command_id text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_command_outcome');
+  perform governance.check_id('p_command_id', p_command_id);
+  insert into governance.commands (kind, command_id, fingerprint, answer)
+  values ('operator', p_command_id, '', '{"is_void": true}') on conflict do nothing;
+  select c.answer into strict v_answer from governance.commands c
+  where c.kind = 'operator' and c.command_id = p_command_id;
+  return jsonb_build_object('is_done', not coalesce(v_answer ? 'is_void', false), 'answer', case
+    when not v_answer ? 'is_void' then v_answer end);
+end
+$$;
+comment on function public.console_command_outcome(text) is
+  'What came of an operator''s command whose answer was lost: {is_done, answer}. One that never arrived is void from '
+  'now on: should it still come, it is refused. Errors: invalid_argument.';
+revoke all on function public.console_command_outcome(text) from public, anon, authenticated;
+grant execute on function public.console_command_outcome(text) to service_role;
+
+create function public.console_list_acts(p_filter jsonb default '{}', p_before_id bigint default null,
+  p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_account_id bigint;
+begin
+  perform governance.refuse_others('console_list_acts');
+  perform governance.check_limit(p_limit, 200);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: operator, user_id, status');
+  end if;
+  if p_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user',
+        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
+    end if;
+  end if;
+  return (
+    with page as (
+      select x as act, row_number() over (order by x.act_id desc) as n
+      from governance.account_acts x
+      where x.act_id < coalesce(p_before_id, 9223372036854775807)
+        and (v_account_id is null or x.account_id = v_account_id)
+        and (p_filter ->> 'operator' is null or x.operator = p_filter ->> 'operator')
+        and (p_filter ->> 'status' is null or x.status = p_filter ->> 'status')
+      order by x.act_id desc limit p_limit + 1)
+    select jsonb_build_object(
+      'acts', coalesce(jsonb_agg(governance.act_json(p.act) order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max((p.act).act_id) filter (where p.n = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_list_acts(jsonb, bigint, int) is
+  'Corrections of accounts, newest first; p_filter may name operator, user_id, status. Errors: invalid_argument, '
+  'unknown_user.';
+revoke all on function public.console_list_acts(jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;
