@@ -111,7 +111,7 @@ export const acts = {
     parameters: (fields) => ({ p_reason: fields.reason }),
     changes: { is_flagged: () => true, flag_reason: ({ reason: why }) => why },
     ...onAccount,
-    isOffered: () => true,
+    isOffered: (account) => account["is_flagged"] !== true,
     words: {
       button: "Flag",
       title: "Flag for review",
@@ -122,10 +122,7 @@ export const acts = {
       hint: "Kept in the audit.",
       reasons: ["Unusual use", "Possible account sharing", "Asked by finance"],
     },
-    undo: (before) =>
-      before["is_flagged"] === true
-        ? { act: "flag_user", fields: { reason: before["flag_reason"] ?? "Undo of the flag just set" } }
-        : { act: "unflag_user", fields: { reason: "Undo of the flag just set" } },
+    undo: () => ({ act: "unflag_user", fields: { reason: "Undo of the flag just set" } }),
   }),
   unflag_user: act({
     operation: "users.unflag",
@@ -139,7 +136,7 @@ export const acts = {
     words: {
       button: "Clear flag",
       title: "Clear the flag",
-      key: "x",
+      key: "f",
       summary: (user) => `Clear the flag of ${user}`,
       done: (user) => `Cleared the flag of ${user}`,
       failed: () => "Flag not cleared",
@@ -218,6 +215,26 @@ export const acts = {
       reasons: ["Resolved with the user", "Blocked by mistake", "Payment received"],
     },
     undo: (before, _after, now) => standingBlock(before, now),
+  }),
+  note_user: act({
+    operation: "users.note",
+    subject: "user",
+    fields: { reason },
+    rpc: "console_act",
+    parameters: (fields) => ({ p_act: { kind: "note" }, p_reason: fields.reason }),
+    changes: {},
+    // Notes stand beside each other.
+    conflict: "none",
+    isOffered: () => true,
+    words: {
+      button: "Note",
+      title: "Write a note",
+      key: "n",
+      summary: (user) => `Note on ${user}`,
+      done: (user) => `Noted on ${user}`,
+      failed: () => "Note not written",
+      hint: "Kept in the audit of this user, for colleagues.",
+    },
   }),
   set_rule_mode: act({
     operation: "rules.set_mode",

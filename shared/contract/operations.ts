@@ -8,6 +8,7 @@
 import type { z } from "zod";
 import { alertsOperations } from "./alerts.ts";
 import { connectionOperations, connectionStreams } from "./connection.ts";
+import { correctionsOperations } from "./corrections.ts";
 import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
@@ -21,6 +22,7 @@ export const operations = {
   ...connectionOperations,
   ...watchOperations,
   ...usersOperations,
+  ...correctionsOperations,
   ...rulesOperations,
   ...alertsOperations,
   ...runOperations,

@@ -34,7 +34,9 @@ interface Subject {
 const bySubject: Readonly<Record<SubjectName, Subject>> = {
   user: {
     seen: (context, _profileId, input) => ok(seenAccount(context, input["user_id"] as string)),
-    answered: (answer) => ({ account: accountState.safeParse(answer).data ?? null }),
+    answered: (answer) => ({
+      account: accountState.safeParse((answer as Seen | null)?.["account"] ?? answer).data ?? null,
+    }),
   },
   rule: {
     seen: (context, profileId, input) =>

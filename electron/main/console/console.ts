@@ -11,6 +11,7 @@ import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { redact } from "../backend/redact.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
 import { openStore } from "../store/store.ts";
+import { createCorrections } from "./users/corrections.ts";
 import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
@@ -100,7 +101,10 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (read.ok && connection.profileId() === profileId) rail.refreshSoon();
       return read;
     },
-    sendPending: (backend, profileId) => outbox.sendPending(profileId, backend),
+    sendPending: async (backend, profileId) => {
+      await outbox.sendPending(profileId, backend);
+      await corrections.settleDoubts(profileId, backend);
+    },
     onSignal: () => rail.refreshSoon(),
     onProfile: (profileId) => {
       feed.show(profileId);
@@ -130,6 +134,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   };
   const intents = createTopic<Intent[]>(currentIntents);
   const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };
+  const corrections = createCorrections(desk, (notice) => notices.publish(notice));
   const reconciliation = createReconciliation({
     desk,
     dataDir: options.dataDir,
@@ -165,6 +170,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...alertHandlers(desk),
     ...userHandlers(desk),
     ...actHandlers(desk),
+    ...corrections.handlers,
     ...ruleHandlers(desk),
     ...reconciliation.handlers,
     ...financeHandlers(desk, () => rail.refreshSoon()),

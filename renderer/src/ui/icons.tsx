@@ -124,3 +124,4 @@ export const FileIcon = icon(
   <path d="M6 3.500h8l4.500 4.500v12.500H6zM14 3.500V8h4.500M9 13h6M9 16.500h6" />,
 );
 export const UndoIcon = icon(<path d="M8.500 5 4 9.500 8.500 14M4 9.500h10a5.500 5.500 0 0 1 0 11h-3" />);
+export const NoteIcon = icon(<path d="M5 4h14v11l-5 5H5zM19 15h-5v5M8.500 9h7M8.500 12.500h4" />);

@@ -261,7 +261,8 @@ const records: Readonly<Record<SubjectName, z.ZodObject | null>> = {
 /** The record that a refusal's details or an answer carry; null where they carry none. */
 function readRecord(entry: OutboxEntry, text: string | null): Seen | null {
   try {
-    return records[actNamed(entry.kind).subject]?.safeParse(JSON.parse(text ?? "")).data ?? null;
+    const read = JSON.parse(text ?? "") as Seen | null;
+    return records[actNamed(entry.kind).subject]?.safeParse(read?.["account"] ?? read).data ?? null;
   } catch {
     return null;
   }

@@ -19,6 +19,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { Cost, Id, SafeText, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
+import { CorrectionButton } from "./correction-form.tsx";
 import css from "./users.module.css";
 
 const PAGE = 50;
@@ -264,7 +265,7 @@ const lotColumns: readonly Column<Lot>[] = [
   },
 ];
 
-const holdColumns: readonly Column<Hold>[] = [
+const holdColumns = (userId: string, plan: string): readonly Column<Hold>[] => [
   {
     id: "id",
     header: "Request",
@@ -287,6 +288,27 @@ const holdColumns: readonly Column<Hold>[] = [
     align: "right",
     cell: (hold) => <Tokens value={hold.reserved_tokens} />,
   },
+  {
+    id: "acts",
+    header: "",
+    width: 150,
+    align: "right",
+    cell: (hold) => (
+      <span className={css.rowActs}>
+        {(["release", "settle"] as const).map((action) => (
+          <CorrectionButton
+            key={action}
+            kind="end_hold"
+            userId={userId}
+            plan={plan}
+            fields={{ request_id: hold.request_id, action }}
+            label={action === "release" ? "Release…" : "Settle…"}
+            variant="subtle"
+          />
+        ))}
+      </span>
+    ),
+  },
 ];
 
 export function LotsAndHolds({ detail }: { readonly detail: AccountDetail }): ReactNode {
@@ -304,7 +326,7 @@ export function LotsAndHolds({ detail }: { readonly detail: AccountDetail }): Re
       <Section title="Holds of calls that run now">
         <PlainTable
           label="Holds"
-          columns={holdColumns}
+          columns={holdColumns(detail.account.user_id, detail.account.plan_id)}
           rows={detail.holds}
           rowKey={(hold) => hold.request_id}
           empty="No call is running."

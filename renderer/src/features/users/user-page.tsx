@@ -1,17 +1,19 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { type ActName, actNamed, actNames } from "../../../../shared/contract/acts.ts";
+import { type CorrectionKind, correctionWords } from "../../../../shared/contract/corrections.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { AccountDetail, Balance } from "../../../../shared/contract/users.ts";
+import type { Receipt } from "../../../../shared/contract/watch.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
 import { formatDuration, formatInstant } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useLive } from "../../lib/live.ts";
+import { useIsLive, useLive } from "../../lib/live.ts";
 import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip, codeWords } from "../../lib/text.ts";
-import { BlockIcon, ChevronLeftIcon, FlagIcon, SyncIcon, UnblockIcon } from "../../ui/icons.tsx";
+import { BlockIcon, ChevronLeftIcon, FlagIcon, NoteIcon, SyncIcon, UnblockIcon } from "../../ui/icons.tsx";
 import { ActButton } from "../../ui/act-form.tsx";
 import {
   CopyButton,
@@ -30,6 +32,8 @@ import {
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { ActList } from "./act-list.tsx";
+import { CorrectionButton } from "./correction-form.tsx";
 import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";
 import css from "./users.module.css";
@@ -40,7 +44,11 @@ const icons: Partial<Record<ActName, ReactNode>> = {
   block_user: <BlockIcon size={14} />,
   unblock_user: <UnblockIcon size={14} />,
   unflag_user: <FlagIcon size={14} />,
+  note_user: <NoteIcon size={14} />,
 };
+
+/** Corrections that concern the user as a whole; those of a call or a hold stand beside it. */
+const userCorrections = ["give_tokens", "take_tokens", "change_plan"] as const;
 
 const tabs = [
   { id: "overview", name: "Overview" },
@@ -48,6 +56,7 @@ const tabs = [
   { id: "ledger", name: "Ledger" },
   { id: "lots", name: "Lots and holds" },
   { id: "usage", name: "Usage" },
+  { id: "acts", name: "Acts" },
   { id: "audit", name: "Audit" },
 ] as const;
 
@@ -65,7 +74,8 @@ export function UserPage({
   readonly onClose: () => void;
 }): ReactNode {
   const query = useCall("users.get", { user_id: userId }, { refetchMs: 5000 });
-  const [act, setAct] = useState<ActName | null>(null);
+  const [act, setAct] = useState<ActName | CorrectionKind | null>(null);
+  const isLive = useIsLive();
   const account = query.data?.account;
   const address = placeAddress(["users", userId]);
   useKeys(
@@ -74,6 +84,12 @@ export function UserPage({
         userActs
           .filter((name) => account && actNamed(name).isOffered(account))
           .map((name) => [actNamed(name).words.key ?? name, () => setAct(name)]),
+      ),
+      ...Object.fromEntries(
+        userCorrections.flatMap((kind) => {
+          const { key } = correctionWords[kind];
+          return key && isLive ? [[key, () => setAct(kind)]] : [];
+        }),
       ),
       c: () => void copyText(userId),
     },
@@ -139,6 +155,18 @@ export function UserPage({
       <DetailScroll>
         <div className={css.page}>
           <Identity detail={query.data} />
+          <div className={css.acts} role="group" aria-label="Corrections">
+            {userCorrections.map((kind) => (
+              <CorrectionButton
+                key={kind}
+                kind={kind}
+                userId={account.user_id}
+                plan={account.plan_id}
+                opened={act === kind}
+                onOpened={(opened) => setAct(opened ? kind : null)}
+              />
+            ))}
+          </div>
           <Standing detail={query.data} />
           <Summary detail={query.data} />
           <nav className={css.tabs} aria-label="About this user">
@@ -163,7 +191,11 @@ export function UserPage({
               >
                 All decisions
               </Button>
-              <ReceiptView key={decision} decisionId={decision} />
+              <ReceiptView
+                key={decision}
+                decisionId={decision}
+                actions={(receipt) => <CallCorrections receipt={receipt} plan={account.plan_id} />}
+              />
             </div>
           ) : (
             <TabBody tab={tab} detail={query.data} />
@@ -184,6 +216,8 @@ function TabBody({ tab, detail }: { readonly tab: string; readonly detail: Accou
       return <Ledger userId={account.user_id} zone={zone} />;
     case "lots":
       return <LotsAndHolds detail={detail} />;
+    case "acts":
+      return <ActList mine={false} userId={account.user_id} status={null} />;
     case "audit":
       return <Audit entries={detail.audit} />;
     case "usage":
@@ -250,6 +284,27 @@ function Identity({ detail }: { readonly detail: AccountDetail }): ReactNode {
       </span>
     </div>
   );
+}
+
+/** What can be put right about one call: charged wrongly, held for nothing, or waiting for a person. */
+function CallCorrections({ receipt, plan }: { readonly receipt: Receipt; readonly plan: string }): ReactNode {
+  const given = { userId: receipt.user_id, plan };
+  const call = { request_id: receipt.request_id };
+  if (receipt.status === "settled")
+    return <CorrectionButton kind="refund_call" {...given} fields={call} label="Refund…" />;
+  if (receipt.status === "held" || receipt.status === "quarantined")
+    return (
+      <>
+        <CorrectionButton
+          kind="end_hold"
+          {...given}
+          fields={{ ...call, action: "release" }}
+          label={receipt.status === "held" ? "Release…" : "Drop…"}
+        />
+        <CorrectionButton kind="end_hold" {...given} fields={{ ...call, action: "settle" }} label="Settle…" />
+      </>
+    );
+  return null;
 }
 
 /** Blocks, flags, debt and what waits to be sent, said in sentences. */
