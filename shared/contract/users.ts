@@ -133,6 +133,47 @@ export const hold = z.looseObject({
 });
 export type Hold = z.infer<typeof hold>;
 
+export const debtCause = z.looseObject({
+  transaction_id: whole,
+  at: instant,
+  /** `usage`: a call used more than was there; else the record or entry that took back what was spent. */
+  cause: z.string(),
+  /** Still owed of it. */
+  tokens,
+  description: z.string().nullable(),
+  charge_id: z.string().nullable(),
+  dispute_id: z.string().nullable(),
+  refund_id: z.string().nullable(),
+});
+export type DebtCause = z.infer<typeof debtCause>;
+
+export const payment = z.looseObject({
+  payment_id: whole,
+  paid_at: instant,
+  /** null until tokens were granted for it. */
+  amount_minor: whole.nullable(),
+  currency: z.string().nullable(),
+  charge_id: z.string().nullable(),
+  payment_intent_id: z.string().nullable(),
+  invoice_id: z.string().nullable(),
+  order_id: z.string().nullable(),
+  livemode: z.boolean().nullable(),
+  refunded_minor: whole,
+  lots: z.array(
+    z.looseObject({
+      lot_id: whole,
+      pack_id: z.string().nullable(),
+      tokens,
+      remaining: tokens,
+      frozen: tokens,
+      taken_back: tokens,
+      dispute_state: z.enum(["none", "held", "released", "clawed"]),
+    }),
+  ),
+  disputes: z.array(z.looseObject({ dispute_id: z.string(), status: z.string(), amount_minor: whole })),
+});
+export type Payment = z.infer<typeof payment>;
+
 export const auditEntry = z.looseObject({
   audit_id: whole,
   at: instant,
@@ -162,6 +203,23 @@ export const accountDetail = z.looseObject({
   cost_this_month_micros: whole,
   currency: z.string(),
   last_activity: instant.nullable(),
+  /** Below this a balance counts as low (a setting). */
+  low_balance_tokens: tokens,
+  /** What is owed, by cause, newest first; empty without debt. */
+  debt_causes: z.array(debtCause),
+  /** The newest 50. */
+  payments: z.array(payment),
+  /** Settlements above the ceiling: nothing is charged until a person decides. */
+  waiting: z.array(
+    z.looseObject({
+      request_id: z.string(),
+      decision_id: whole,
+      model: z.string().nullable(),
+      input_tokens: tokens.nullable(),
+      output_tokens: tokens.nullable(),
+      created_at: instant,
+    }),
+  ),
   lots: z.array(lot),
   holds: z.array(hold),
   /** What operators and rules did to this account, newest first, at most 50. */

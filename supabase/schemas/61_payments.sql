@@ -35,6 +35,9 @@ create unique index stripe_payments_session on governance.stripe_payments (check
 
 create unique index stripe_payments_invoice on governance.stripe_payments (invoice_id) where invoice_id is not null;
 
+create index stripe_payments_account on governance.stripe_payments (account_id, payment_id)
+  where account_id is not null;
+
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
 create table governance.stripe_refunds (

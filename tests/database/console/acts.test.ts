@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { z } from "zod";
 import * as records from "../../../shared/contract/index.ts";
 import { installedVersions, openProject, type Project } from "../../support/project.ts";
+import { checkoutSession, dispute, event, type Purchase } from "../../support/stripe/events.ts";
 
 type Account = z.infer<typeof records.accountState>;
 type Row = z.infer<typeof records.accountRow>;
@@ -12,11 +13,11 @@ let made = 0;
 const fresh = (name: string): string => `${name}-${++made}`;
 
 async function call(
-  desk: Project,
+  project: Project,
   userId: string,
   message: string,
 ): Promise<{ decision: string; reason: string }> {
-  return desk.rpc("authorize_usage", {
+  return project.rpc("authorize_usage", {
     p_request_id: fresh("request"),
     p_user_id: userId,
     p_model: "gpt-4o-mini",
@@ -26,26 +27,26 @@ async function call(
 }
 
 /** Somebody whom the rule against spam has blocked for a while. */
-async function makeSpammer(desk: Project): Promise<string> {
+async function makeSpammer(project: Project): Promise<string> {
   const user = fresh("spammer");
-  await desk.rpc("upsert_account", { p_user_id: user });
-  for (let n = 0; n < 11; n++) await call(desk, user, "win money now");
+  await project.rpc("upsert_account", { p_user_id: user });
+  for (let n = 0; n < 11; n++) await call(project, user, "win money now");
   return user;
 }
 
 describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (version) => {
-  let desk: Project;
+  let project: Project;
   beforeAll(async () => {
-    desk = await openProject(version);
+    project = await openProject(version);
   });
-  afterAll(() => desk?.close());
+  afterAll(() => project?.close());
 
-  const detail = (user: string) => desk.rpc<Detail>("console_get_account", { p_user_id: user });
+  const detail = (user: string) => project.rpc<Detail>("console_get_account", { p_user_id: user });
   const listed = async (user: string, filter = "all"): Promise<Row | undefined> =>
-    (await desk.rpc<{ accounts: Row[] }>("console_search_accounts", { p_query: user, p_filter: filter }))
+    (await project.rpc<{ accounts: Row[] }>("console_search_accounts", { p_query: user, p_filter: filter }))
       .accounts[0];
   const act = (name: string, user: string, more: Record<string, unknown> = {}) =>
-    desk.rpc<Account>(name, {
+    project.rpc<Account>(name, {
       p_command_id: fresh("command"),
       p_user_id: user,
       p_reason: "because",
@@ -54,7 +55,7 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
     });
 
   it("a rule's block is the same block in the list, its filter, the page and every act's answer", async () => {
-    const user = await makeSpammer(desk);
+    const user = await makeSpammer(project);
     const blocked = {
       is_blocked: true,
       block_source: "rule",
@@ -72,7 +73,7 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
   });
 
   it("unblocking lifts a rule's block at once, everywhere, and the audit keeps what was lifted", async () => {
-    const user = await makeSpammer(desk);
+    const user = await makeSpammer(project);
     expect(await listed(user, "blocked")).toBeDefined();
     expect(await act("unblock_user", user)).toMatchObject({
       is_blocked: false,
@@ -80,13 +81,13 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
       rule_blocked_until: null,
     });
     expect(
-      await desk.one(
+      await project.one(
         "select l.blocked_until from governance.account_listings l join governance.accounts a using (account_id) where a.user_id = $1",
         [user],
       ),
     ).toEqual({ blocked_until: null });
     expect(await listed(user, "blocked")).toBeUndefined();
-    expect(await call(desk, user, "win money now")).toMatchObject({ decision: "allow" });
+    expect(await call(project, user, "win money now")).toMatchObject({ decision: "allow" });
     expect((await detail(user)).audit[0]).toMatchObject({
       action: "unblock_user",
       details: { lifted: { block_source: "rule", block_rule: "spam_identical" } },
@@ -94,14 +95,14 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
   });
 
   it("an operator's block beside a rule's: the operator's is named first, and the last end counts", async () => {
-    const user = await makeSpammer(desk);
+    const user = await makeSpammer(project);
     const until = new Date(Date.now() + 60_000).toISOString();
     const account = await act("block_user", user, { p_until: until });
     expect(account).toMatchObject({ is_blocked: true, block_source: "operator", blocked_by: "anna" });
     expect(Date.parse(account.blocked_until ?? "")).toBe(Date.parse(account.rule_blocked_until ?? ""));
-    await desk.setClock(new Date(Date.now() + 120_000).toISOString());
+    await project.setClock(new Date(Date.now() + 120_000).toISOString());
     expect((await detail(user)).account).toMatchObject({ is_blocked: true, block_source: "rule" });
-    await desk.setClock(new Date(Date.now() + 86_400_000).toISOString());
+    await project.setClock(new Date(Date.now() + 86_400_000).toISOString());
     expect((await detail(user)).account).toMatchObject({
       is_blocked: false,
       block_source: null,
@@ -109,14 +110,14 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
       blocked_until: null,
     });
     expect(await listed(user, "blocked")).toBeUndefined();
-    await desk.setClock(null);
+    await project.setClock(null);
   });
 
   it.each(["flag_user", "unflag_user", "block_user", "unblock_user"])(
     "%s on a version that a colleague has changed is refused with the account as it is, and changes nothing",
     async (name) => {
       const user = fresh("shared");
-      await desk.rpc("upsert_account", { p_user_id: user });
+      await project.rpc("upsert_account", { p_user_id: user });
       const { version: seen } = (await detail(user)).account;
       const theirs = await act("block_user", user, { p_reason: "theirs", p_operator: "bert" });
       expect(theirs.version).toBe(seen + 1);
@@ -127,7 +128,7 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
         p_operator: "anna",
         p_expected_version: seen,
       };
-      const refused = await desk.rpc(name, command).then(
+      const refused = await project.rpc(name, command).then(
         () => null,
         (error: { code: string; hint: string; detail: string }) => error,
       );
@@ -140,16 +141,16 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
       });
       expect((await detail(user)).account).toMatchObject({ block_reason: "theirs", version: seen + 1 });
       // The refusal used nothing up: the same command goes through on the newer version, and answers again as it did.
-      const done = await desk.rpc<Account>(name, { ...command, p_expected_version: seen + 1 });
+      const done = await project.rpc<Account>(name, { ...command, p_expected_version: seen + 1 });
       expect(done.version).toBe(seen + 2);
       await act("flag_user", user);
-      expect(await desk.rpc(name, { ...command, p_expected_version: seen + 1 })).toEqual(done);
+      expect(await project.rpc(name, { ...command, p_expected_version: seen + 1 })).toEqual(done);
     },
   );
 
   it("a flag is cleared, with who and why in the audit; a block stays", async () => {
     const user = fresh("flagged");
-    await desk.rpc("upsert_account", { p_user_id: user });
+    await project.rpc("upsert_account", { p_user_id: user });
     await act("block_user", user);
     await act("flag_user", user, { p_reason: "odd" });
     expect(await listed(user, "flagged")).toMatchObject({ is_flagged: true });
@@ -185,23 +186,23 @@ interface Act {
 }
 
 describe.each(installedVersions())("corrections of an account, on PostgreSQL %i", (version) => {
-  let desk: Desk;
+  let project: Project;
   beforeAll(async () => {
-    desk = await openDesk(version);
+    project = await openProject(version);
   });
   afterAll(async () => {
-    expect(await desk.rpc("verify_ledger")).toMatchObject({ problems: [] });
-    expect(await desk.rpc("verify_purchases")).toMatchObject({ problems: [] });
-    await desk.close();
+    expect(await project.rpc("verify_ledger")).toMatchObject({ problems: [] });
+    expect(await project.rpc("verify_purchases")).toMatchObject({ problems: [] });
+    await project.close();
   });
 
   const makeUser = async (plan = "starter"): Promise<string> => {
     const user = fresh("corrected");
-    await desk.rpc("upsert_account", { p_user_id: user, p_plan_id: plan });
+    await project.rpc("upsert_account", { p_user_id: user, p_plan_id: plan });
     return user;
   };
   const balance = async (user: string) =>
-    (await desk.rpc<Detail>("console_get_account", { p_user_id: user })).balance;
+    (await project.rpc<Detail>("console_get_account", { p_user_id: user })).balance;
   const command = (user: string, act: object, more: object = {}) => ({
     p_command_id: fresh("correction"),
     p_user_id: user,
@@ -211,10 +212,10 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     ...more,
   });
   const act = async (user: string, wanted: object, more: object = {}): Promise<Act> =>
-    (await desk.rpc<{ act: Act }>("console_act", command(user, wanted, more))).act;
+    (await project.rpc<{ act: Act }>("console_act", command(user, wanted, more))).act;
   const undo = async (done: Act, more: object = {}): Promise<Act> =>
     (
-      await desk.rpc<{ act: Act }>("console_undo_act", {
+      await project.rpc<{ act: Act }>("console_undo_act", {
         p_command_id: fresh("undo"),
         p_act_id: done.act_id,
         p_reason: "wrong user",
@@ -224,13 +225,13 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     ).act;
   const use = async (user: string, tokens: number): Promise<string> => {
     const request = fresh("used");
-    await desk.rpc("authorize_usage", {
+    await project.rpc("authorize_usage", {
       p_request_id: request,
       p_user_id: user,
       p_model: "m",
       p_estimated_tokens: 1,
     });
-    await desk.rpc("settle_usage", { p_request_id: request, p_input_tokens: tokens, p_output_tokens: 0 });
+    await project.rpc("settle_usage", { p_request_id: request, p_input_tokens: tokens, p_output_tokens: 0 });
     return request;
   };
 
@@ -247,7 +248,7 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     async (wanted, tokens) => {
       const user = await makeUser();
       const before = await balance(user);
-      const preview = await desk.rpc<{ effects: Effects; why: string | null }>(
+      const preview = await project.rpc<{ effects: Effects; why: string | null }>(
         "console_act",
         command(user, wanted, { p_dry_run: true }),
       );
@@ -264,14 +265,14 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
       const back = await undo(done);
       expect(back.effects.after.balance).toEqual(before);
       expect(await balance(user)).toEqual(before);
-      const again = await desk.refusal("console_undo_act", {
+      const again = await project.refusal("console_undo_act", {
         p_command_id: fresh("undo"),
         p_act_id: done.act_id,
         p_reason: "again",
         p_operator: "bert",
       });
       expect(again).toMatchObject({ code: "PT409", hint: "not_undoable" });
-      const { audit } = await desk.rpc<Detail>("console_get_account", { p_user_id: user });
+      const { audit } = await project.rpc<Detail>("console_get_account", { p_user_id: user });
       expect(audit.map(({ action }) => action)).toEqual([`undo_${wanted.kind}`, wanted.kind]);
     },
   );
@@ -297,7 +298,7 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     expect(done.effects.lots).toMatchObject([
       { before: { remaining: 0 }, after: { remaining: 50_000, spent: 0 } },
     ]);
-    expect(await desk.refusal("console_act", command(user, refund))).toMatchObject({
+    expect(await project.refusal("console_act", command(user, refund))).toMatchObject({
       hint: "already_refunded",
     });
     await undo(done);
@@ -306,7 +307,7 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     await act(user, refund);
     expect(await balance(user)).toEqual(before);
     const stranger = await makeUser();
-    expect(await desk.refusal("console_act", command(stranger, refund))).toMatchObject({
+    expect(await project.refusal("console_act", command(stranger, refund))).toMatchObject({
       hint: "unknown_request",
     });
   });
@@ -314,17 +315,17 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
   it("a refund of tokens whose lot has expired comes back as promotional tokens for 30 days", async () => {
     const user = await makeUser();
     const request = await use(user, 400);
-    await desk.setClock(new Date(Date.now() + 40 * 86_400_000).toISOString());
+    await project.setClock(new Date(Date.now() + 40 * 86_400_000).toISOString());
     const before = await balance(user);
     await act(user, { kind: "refund_call", request_id: request });
     expect(await balance(user)).toMatchObject({ total: before.total + 400, promotional: 400 });
-    await desk.setClock(null);
+    await project.setClock(null);
   });
 
   it("a hold that is open, and a settlement that waits for a person, are settled or released", async () => {
     const user = await makeUser("pro");
     const hold = fresh("hold");
-    await desk.rpc("authorize_usage", {
+    await project.rpc("authorize_usage", {
       p_request_id: hold,
       p_user_id: user,
       p_model: "m",
@@ -334,20 +335,24 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     const released = await act(user, { kind: "end_hold", request_id: hold, action: "release" });
     expect(released).toMatchObject({ status: "done", effects: { after: { balance: { reserved: 0 } } } });
     const parked = fresh("parked");
-    await desk.rpc("authorize_usage", {
+    await project.rpc("authorize_usage", {
       p_request_id: parked,
       p_user_id: user,
       p_model: "m",
       p_estimated_tokens: 9,
     });
-    await desk.rpc("settle_usage", { p_request_id: parked, p_input_tokens: 10_000_001, p_output_tokens: 0 });
+    await project.rpc("settle_usage", {
+      p_request_id: parked,
+      p_input_tokens: 10_000_001,
+      p_output_tokens: 0,
+    });
     const settle = { kind: "end_hold", request_id: parked, action: "settle" };
     // Ten million tokens: a second person decides.
     const proposed = await act(user, settle);
     expect(proposed).toMatchObject({ status: "proposed", why: expect.stringContaining("1,000,000 tokens") });
     const some = { ...settle, input_tokens: 1_000, output_tokens: 0 };
     expect(await act(user, some)).toMatchObject({ status: "done" });
-    expect(await desk.refusal("console_act", command(user, some))).toMatchObject({
+    expect(await project.refusal("console_act", command(user, some))).toMatchObject({
       hint: "already_resolved",
     });
   });
@@ -360,26 +365,26 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     expect(await balance(user)).toEqual(before);
     const decide = { p_act_id: proposed.act_id, p_decision: "approve", p_reason: "checked" };
     expect(
-      await desk.refusal("console_decide_act", {
+      await project.refusal("console_decide_act", {
         ...decide,
         p_command_id: fresh("decide"),
         p_operator: "annaB",
       }),
     ).toMatchObject({ code: "PT403", hint: "same_person" });
     const once = { ...decide, p_command_id: fresh("decide"), p_operator: "bert" };
-    const { act: done } = await desk.rpc<{ act: Act }>("console_decide_act", once);
+    const { act: done } = await project.rpc<{ act: Act }>("console_decide_act", once);
     expect(done).toMatchObject({ status: "done", decided_by: "bert" });
-    expect(await desk.rpc("console_decide_act", once)).toMatchObject({ act: { act_id: proposed.act_id } });
+    expect(await project.rpc("console_decide_act", once)).toMatchObject({ act: { act_id: proposed.act_id } });
     expect((await balance(user)).total).toBe(before.total + 1_000_001);
     expect(
-      await desk.refusal("console_decide_act", {
+      await project.refusal("console_decide_act", {
         ...decide,
         p_command_id: fresh("decide"),
         p_operator: "carl",
       }),
     ).toMatchObject({ hint: "already_decided" });
     const rejected = await act(user, { kind: "give_tokens", tokens: 2_000_000 });
-    await desk.rpc("console_decide_act", {
+    await project.rpc("console_decide_act", {
       ...decide,
       p_act_id: rejected.act_id,
       p_decision: "reject",
@@ -406,7 +411,7 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     const before = await balance(user);
     const one = command(user, { kind: "give_tokens", tokens: 10 });
     const answers = await Promise.all(
-      Array.from({ length: 20 }, () => desk.rpc<{ act: Act }>("console_act", one)),
+      Array.from({ length: 20 }, () => project.rpc<{ act: Act }>("console_act", one)),
     );
     expect(new Set(answers.map((answer) => answer.act.act_id)).size).toBe(1);
     expect((await balance(user)).total).toBe(before.total + 10);
@@ -415,17 +420,17 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
   it("a command whose answer was lost is found by its id; one that never arrived is void", async () => {
     const user = await makeUser();
     const arrived = command(user, { kind: "give_tokens", tokens: 10 });
-    const answer = await desk.rpc("console_act", arrived);
-    expect(await desk.rpc("console_command_outcome", { p_command_id: arrived.p_command_id })).toEqual({
+    const answer = await project.rpc("console_act", arrived);
+    expect(await project.rpc("console_command_outcome", { p_command_id: arrived.p_command_id })).toEqual({
       is_done: true,
       answer,
     });
     const before = await balance(user);
     const late = command(user, { kind: "give_tokens", tokens: 10 });
     const outcome = { p_command_id: late.p_command_id };
-    expect(await desk.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
-    expect(await desk.refusal("console_act", late)).toMatchObject({ hint: "idempotency_conflict" });
-    expect(await desk.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
+    expect(await project.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
+    expect(await project.refusal("console_act", late)).toMatchObject({ hint: "idempotency_conflict" });
+    expect(await project.rpc("console_command_outcome", outcome)).toEqual({ is_done: false, answer: null });
     expect(await balance(user)).toEqual(before);
   });
 
@@ -454,11 +459,11 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     [{ kind: "change_plan", plan_id: "starter" }],
   ])("refuses %j with what to do, and changes nothing", async (wanted) => {
     const user = await makeUser();
-    const before = await desk.rpc("console_get_account", { p_user_id: user });
-    const refused = await desk.refusal("console_act", command(user, wanted as object));
+    const before = await project.rpc("console_get_account", { p_user_id: user });
+    const refused = await project.refusal("console_act", command(user, wanted as object));
     expect(refused.code).toMatch(/^PT4/);
     expect(refused.message.length).toBeGreaterThan(10);
-    expect(await desk.rpc("console_get_account", { p_user_id: user })).toEqual(before);
+    expect(await project.rpc("console_get_account", { p_user_id: user })).toEqual(before);
   });
 
   it("keeps hostile reasons and names as they are, and lists acts by operator and user", async () => {
@@ -466,12 +471,58 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     const reason = "<script>alert(1)</script> '; drop table x; -- \u202e";
     const operator = "Zoë <b>\u202e";
     await act(user, { kind: "note" }, { p_reason: reason, p_operator: operator });
-    const mine = await desk.rpc<{ acts: Act[]; next_before_id: null }>("console_list_acts", {
+    const mine = await project.rpc<{ acts: Act[]; next_before_id: null }>("console_list_acts", {
       p_filter: { operator },
     });
     expect(mine.acts).toMatchObject([{ kind: "note", reason, operator, user_id: user }]);
-    expect(await desk.rpc("console_list_acts", { p_filter: { user_id: user } })).toMatchObject({
+    expect(await project.rpc("console_list_acts", { p_filter: { user_id: user } })).toMatchObject({
       acts: [{ kind: "note" }],
     });
+  });
+
+  it("a debt says what it is from, the oldest cause paid first; payments say how they stand", async () => {
+    const user = await makeUser();
+    const bought: Purchase = {
+      name: fresh("debt").replace("-", ""),
+      userId: user,
+      packId: "tokens-500k",
+      tokens: 500_000,
+      amountMinor: 500,
+      currency: "usd",
+      created: Math.floor(Date.now() / 1000) + 5,
+    };
+    const paid = event("checkout.session.completed", checkoutSession(bought));
+    expect(await project.rpc("process_stripe_event", { p_event: paid })).toMatchObject({
+      status: "processed",
+    });
+    const page = () => project.rpc<Detail>("console_get_account", { p_user_id: user });
+    expect(await page()).toMatchObject({
+      debt_causes: [],
+      payments: [
+        { amount_minor: 500, refunded_minor: 0, lots: [{ tokens: 500_000, dispute_state: "none" }] },
+      ],
+    });
+    await use(user, 550_300);
+    expect((await page()).debt_causes).toMatchObject([{ cause: "usage", tokens: 300, dispute_id: null }]);
+    const lost = dispute(bought, "lost");
+    for (const type of ["charge.dispute.created", "charge.dispute.closed"])
+      await project.rpc("process_stripe_event", { p_event: event(type, lost) });
+    const owing = await page();
+    expect(records.accountDetail.safeParse(owing).error).toBeUndefined();
+    expect(owing.balance.debt).toBe(500_300);
+    expect(owing.debt_causes).toMatchObject([
+      { cause: "dispute_clawback", tokens: 500_000, dispute_id: `du_${bought.name}` },
+      { cause: "usage", tokens: 300 },
+    ]);
+    expect(owing.payments[0]).toMatchObject({
+      disputes: [{ status: "lost" }],
+      lots: [{ dispute_state: "clawed", taken_back: 500_000 }],
+    });
+    await act(user, { kind: "give_tokens", tokens: 400 });
+    expect((await page()).debt_causes).toMatchObject([{ cause: "dispute_clawback", tokens: 499_900 }]);
+    await act(user, { kind: "give_tokens", tokens: 499_900 });
+    expect((await page()).debt_causes).toEqual([]);
+    await use(user, 50);
+    expect((await page()).debt_causes).toMatchObject([{ cause: "usage", tokens: 50 }]);
   });
 });

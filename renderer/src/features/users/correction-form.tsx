@@ -57,7 +57,13 @@ export function CorrectionButton({
   const setOpened = onOpened ?? setOpenedHere;
   const { title, key } = correctionWords[kind];
   return (
-    <Popover opened={opened} onChange={setOpened} position="bottom-end" trapFocus returnFocus>
+    <Popover
+      opened={opened}
+      onChange={setOpened}
+      position={fields["request_id"] === undefined ? "bottom-start" : "bottom-end"}
+      trapFocus
+      returnFocus
+    >
       <Popover.Target>
         <Button
           leftSection={icon}

@@ -3,7 +3,7 @@ import { type ReactNode, useState } from "react";
 import { type ActName, actNamed, actNames } from "../../../../shared/contract/acts.ts";
 import { type CorrectionKind, correctionWords } from "../../../../shared/contract/corrections.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import type { AccountDetail, Balance } from "../../../../shared/contract/users.ts";
+import type { AccountDetail, Balance, DebtCause } from "../../../../shared/contract/users.ts";
 import type { Receipt } from "../../../../shared/contract/watch.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
@@ -33,7 +33,8 @@ import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ActList } from "./act-list.tsx";
-import { CorrectionButton } from "./correction-form.tsx";
+import { CorrectionButton, DecideButtons, useActSentence } from "./correction-form.tsx";
+import { Payments } from "./payments.tsx";
 import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";
 import css from "./users.module.css";
@@ -55,6 +56,7 @@ const tabs = [
   { id: "decisions", name: "Decisions" },
   { id: "ledger", name: "Ledger" },
   { id: "lots", name: "Lots and holds" },
+  { id: "payments", name: "Payments" },
   { id: "usage", name: "Usage" },
   { id: "acts", name: "Acts" },
   { id: "audit", name: "Audit" },
@@ -216,6 +218,8 @@ function TabBody({ tab, detail }: { readonly tab: string; readonly detail: Accou
       return <Ledger userId={account.user_id} zone={zone} />;
     case "lots":
       return <LotsAndHolds detail={detail} />;
+    case "payments":
+      return <Payments payments={detail.payments} />;
     case "acts":
       return <ActList mine={false} userId={account.user_id} status={null} />;
     case "audit":
@@ -301,7 +305,13 @@ function CallCorrections({ receipt, plan }: { readonly receipt: Receipt; readonl
           fields={{ ...call, action: "release" }}
           label={receipt.status === "held" ? "Release…" : "Drop…"}
         />
-        <CorrectionButton kind="end_hold" {...given} fields={{ ...call, action: "settle" }} label="Settle…" />
+        <CorrectionButton
+          kind="end_hold"
+          {...given}
+          fields={{ ...call, action: "settle" }}
+          isReported={receipt.status === "quarantined"}
+          label="Settle…"
+        />
       </>
     );
   return null;
@@ -312,6 +322,12 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
   const { account, balance } = detail;
   const zone = useZone(account.timezone);
   const now = useNow(1000);
+  const sentence = useActSentence();
+  const pending = useCall(
+    "users.acts",
+    { mine: false, user_id: account.user_id, status: "proposed", before_id: null, limit: 20 },
+    { refetchMs: 5000 },
+  );
   const until = (at: string): string =>
     ` until ${formatInstant(at, zone)}, for another ${formatDuration(Date.parse(at) - now)}`;
   const waiting = useLive((state) => state.intents).filter(
@@ -329,12 +345,14 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
       ) : null}
       {account.is_blocked && account.rule_blocked_until ? (
         <Note tone="red">
-          <b>Blocked by the rule </b>
-          {account.block_rule ? (
-            <a href={`#${placeAddress(["rules", account.block_rule])}`}>
-              <b>{codeWords(cleanText(account.block_rule))}</b>
-            </a>
-          ) : null}
+          <b>
+            Blocked by the rule{" "}
+            {account.block_rule ? (
+              <a href={`#${placeAddress(["rules", account.block_rule])}`}>
+                {codeWords(cleanText(account.block_rule))}
+              </a>
+            ) : null}
+          </b>
           {until(account.rule_blocked_until)}. Unblocking lifts it too.
         </Note>
       ) : null}
@@ -355,9 +373,61 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
           <b>
             Owes <Tokens value={balance.debt} /> tokens
           </b>
-          : more was used than was there. The next grant pays it first.
+          . The next grant pays it first.
+          <ul className={css.causes}>
+            {detail.debt_causes.map((cause) => (
+              <li key={cause.transaction_id}>
+                <Tokens value={cause.tokens} /> {causeWords(cause)},{" "}
+                <Time at={cause.at} zone={account.timezone} />
+                {cause.charge_id ? (
+                  <>
+                    {" "}
+                    (<Id value={cause.charge_id} />)
+                  </>
+                ) : null}
+              </li>
+            ))}
+          </ul>
         </Note>
       ) : null}
+      {balance.debt === 0 && balance.available < detail.low_balance_tokens ? (
+        <Note tone="amber">
+          <b>Low balance</b>: <Tokens value={balance.available} /> tokens are free, fewer than{" "}
+          <Tokens value={detail.low_balance_tokens} />.
+        </Note>
+      ) : null}
+      {detail.plan["fail_mode"] === "open" ? (
+        <Note tone="blue">
+          The plan <b>fails open</b>: if governance cannot be asked, this user's calls go on unmetered.
+        </Note>
+      ) : null}
+      {detail.waiting.map((call) => (
+        <Note key={call.request_id} tone="red">
+          <b>A settlement waits for a person</b>: the call <Id value={call.request_id} /> reported{" "}
+          <Tokens value={(call.input_tokens ?? 0) + (call.output_tokens ?? 0)} /> tokens, above the ceiling.
+          Nothing is charged yet.{" "}
+          <span className={css.inlineActs}>
+            {(["settle", "release"] as const).map((action) => (
+              <CorrectionButton
+                key={action}
+                kind="end_hold"
+                userId={account.user_id}
+                plan={account.plan_id}
+                fields={{ request_id: call.request_id, action }}
+                isReported
+                label={action === "settle" ? "Settle…" : "Drop…"}
+              />
+            ))}
+          </span>
+        </Note>
+      ))}
+      {pending.data?.acts.map((each) => (
+        <Note key={each.act_id} tone="amber">
+          <b>Waits for a second person</b>: {sentence(each)}, proposed by{" "}
+          <SafeText text={each.operator} length={60} />: “<SafeText text={each.reason} />”{" "}
+          <DecideButtons act={each} isMine={each.operator === pending.data?.operator} />
+        </Note>
+      ))}
       {waiting.map((intent) => (
         <Note key={intent.command_id} tone="amber">
           <SyncIcon size={13} style={{ verticalAlign: "-2px" }} /> {clip(cleanText(intent.summary), 200)}:{" "}
@@ -369,6 +439,20 @@ function Standing({ detail }: { readonly detail: OperationOutput<"users.get"> })
       ))}
     </>
   );
+}
+
+/** Why something is owed, after the count of tokens. */
+function causeWords(cause: DebtCause): string {
+  switch (cause.cause) {
+    case "usage":
+      return "used beyond the balance";
+    case "refund":
+      return "were spent already when their payment was refunded";
+    case "dispute_clawback":
+      return "were spent already when the dispute of their payment was lost";
+    default:
+      return cause.description ? cleanText(cause.description) : codeWords(cause.cause);
+  }
 }
 
 const balanceKinds: readonly {
