@@ -520,9 +520,9 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     });
     await act(user, { kind: "give_tokens", tokens: 400 });
     expect((await page()).debt_causes).toMatchObject([{ cause: "dispute_clawback", tokens: 499_900 }]);
-    await act(user, { kind: "give_tokens", tokens: 499_900 });
+    await act(user, { kind: "give_tokens", tokens: 499_901 });
     expect((await page()).debt_causes).toEqual([]);
-    await use(user, 50);
+    await use(user, 51);
     expect((await page()).debt_causes).toMatchObject([{ cause: "usage", tokens: 50 }]);
   });
 });
