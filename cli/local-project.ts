@@ -22,6 +22,9 @@ Ctrl-C ends it: calls under way are answered and everything is written.
 Exit code: 0 stopped, 1 failed, 2 it could not start as asked.
 `;
 
+// What is written here (the store, the embedded database, its secret) is for this user alone.
+process.umask(0o077);
+
 const tell = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 function fail(exitCode: 1 | 2, sentence: string): never {

@@ -1,6 +1,6 @@
 /** The command as a person runs it: what it prints and how it ends. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { repositoryDir } from "./build.ts";
 import { windowObstacle } from "./electron-runtime.ts";
-import { hasScreen } from "./open-browser.ts";
+import { hasScreen, writeRedirect } from "./open-browser.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-start-"));
 const children: ChildProcess[] = [];
@@ -126,3 +126,17 @@ test("a browser is opened only where somebody sits at a screen", () => {
   expect(hasScreen("win32", { CI: "1" })).toBe(false);
   expect(hasScreen("win32", {})).toBe(true);
 });
+
+test.skipIf(process.platform === "win32")(
+  "the browser is given a file that only its owner may read, and that leads to the link",
+  () => {
+    const link = "http://127.0.0.1:5000/#token=abc&x=1";
+    const page = writeRedirect(link, folder);
+    expect(page).not.toContain("abc");
+    expect(statSync(page).mode & 0o777).toBe(0o600);
+    expect(statSync(join(page, "..")).mode & 0o777).toBe(0o700);
+    expect(readFileSync(page, "utf8")).toContain(
+      'http-equiv="refresh" content="0; url=http://127.0.0.1:5000/#token=abc&amp;x=1"',
+    );
+  },
+);

@@ -72,6 +72,9 @@ function readArguments(): Arguments {
   }
 }
 
+// What is written here (the store, the embedded database, its secret) is for this user alone.
+process.umask(0o077);
+
 const options = readArguments();
 
 async function serveToBrowser(): Promise<void> {

@@ -85,6 +85,9 @@ function refuseForeign(path: string, recordPath: string): void {
         `${path} holds other files and is not a local project's data folder: name an empty or a new folder.`,
       );
     }
+    // Made before, or by hand, with modes that let other users look in: what is in it is for its owner alone.
+    const { mode } = statSync(path);
+    if (process.platform !== "win32" && (mode & 0o077) !== 0) chmodSync(path, mode & 0o700);
   } catch (error) {
     throw explain(path, error);
   }

@@ -343,3 +343,44 @@ test("a page whose session is unknown is told so and stops asking", async () => 
   expect(await client.call("settings.get", {})).toMatchObject({ ok: false, error: { code: "unauthorized" } });
   expect(await exchange(host.origin, "used")).toBeNull();
 });
+
+test("sessions and links end: after 12 hours without use, and a session after seven days however much it is used", async () => {
+  const [usual, hour] = [host, 3_600_000];
+  let clock = Date.now();
+  host = await startBrowserHost({
+    dispatcher,
+    rendererDir,
+    port: 0,
+    log: () => {},
+    now: () => clock,
+  });
+  try {
+    const unused = tokenOf(host.createLink());
+    const session = await openSession();
+    clock += 11 * hour;
+    expect(await socketFate(session)).toEqual({ isOpen: true });
+    clock += 11 * hour;
+    expect(await socketFate(session)).toEqual({ isOpen: true });
+    expect(await trade(unused)).toMatchObject({ status: 401 });
+    clock += 12 * hour;
+    expect(await socketFate(session)).toEqual({ code: closeCodes.unauthorized });
+    // A page that stays open keeps its session for seven days, and is then closed.
+    const used = await openSession();
+    const page = new WebSocket(
+      `ws://127.0.0.1:${host.port}/console`,
+      [subprotocol, sessionProtocolPrefix + used],
+      { headers: { origin: host.origin } },
+    );
+    await new Promise((resolve) => page.once("open", resolve));
+    const closed = new Promise((resolve) => page.once("close", resolve));
+    for (let hours = 0; hours < 7 * 24; hours += 8) {
+      clock += 8 * hour;
+      host.endOldSessions();
+    }
+    expect(await closed).toBe(closeCodes.unauthorized);
+    expect(await socketFate(used)).toEqual({ code: closeCodes.unauthorized });
+  } finally {
+    await host.close();
+    host = usual;
+  }
+});

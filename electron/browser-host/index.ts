@@ -8,7 +8,7 @@ import { createReadStream } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
 import {
   sessionProtocolPrefix,
   subprotocol,
@@ -30,6 +30,8 @@ export interface BrowserHostOptions {
   /** 0 for any free port. */
   readonly port: number;
   readonly log: Log;
+  /** Milliseconds since 1970; the system's clock unless a test says otherwise. */
+  readonly now?: () => number;
 }
 
 export interface BrowserHost {
@@ -37,6 +39,8 @@ export interface BrowserHost {
   readonly origin: string;
   /** A new link; its token works once. */
   createLink(): string;
+  /** Done every minute by itself: sessions and links that are too old end, with their open pages. */
+  endOldSessions(): void;
   close(): Promise<void>;
 }
 
@@ -46,12 +50,25 @@ export class PortError extends Error {
 }
 
 const maxTokenBodyBytes = 1_000;
+/** A link that nobody opened, and a session that no page used, are worth nothing after this. */
+const idleMs = 12 * 3_600_000;
+/** A session ends after this however much it is used; the page then asks for a new link. */
+const sessionMs = 7 * 24 * 3_600_000;
+const lookEveryMs = 60_000;
+
+interface Session {
+  readonly endsAt: number;
+  usedAt: number;
+}
 
 export async function startBrowserHost(options: BrowserHostOptions): Promise<BrowserHost> {
   const { dispatcher, rendererDir, log } = options;
   /** SHA-256 of tokens and sessions: what is looked up tells nothing by its timing, and memory holds no bearer. */
-  const tokens = new Set<string>();
-  const sessions = new Set<string>(options.sessions?.known);
+  const tokens = new Map<string, number>();
+  const now = options.now ?? Date.now;
+  const started = (): Session => ({ endsAt: now() + sessionMs, usedAt: now() });
+  const sessions = new Map<string, Session>(options.sessions?.known.map((key) => [key, started()]));
+  const isLive = (session: Session): boolean => now() < session.endsAt && now() < session.usedAt + idleMs;
 
   const server = createServer((request, response) => {
     void answer(request, response).catch((error: unknown) => {
@@ -92,11 +109,12 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
     const body = await readBody(request, maxTokenBodyBytes);
     const token = body === null ? null : tokenOf(body);
     if (token === null) return end(response, 400, "This is not a token.");
+    const madeAt = tokens.get(digest(token));
     // delete answers whether it was there: two requests with one token cannot both win.
-    if (!tokens.delete(digest(token)))
-      return end(response, 401, "This link was used before or is not known.");
+    if (!tokens.delete(digest(token)) || madeAt === undefined || now() >= madeAt + idleMs)
+      return end(response, 401, "This link was used before, is too old or is not known.");
     const session = randomBytes(32).toString("base64url");
-    sessions.add(digest(session));
+    sessions.set(digest(session), started());
     options.sessions?.onNew(digest(session));
     response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" });
     response.end(JSON.stringify({ session }));
@@ -118,23 +136,39 @@ export async function startBrowserHost(options: BrowserHostOptions): Promise<Bro
     const session = offered
       .find((one) => one.startsWith(sessionProtocolPrefix))
       ?.slice(sessionProtocolPrefix.length);
-    const known = session !== undefined && sessions.has(digest(session));
+    const known = session === undefined ? undefined : sessions.get(digest(session));
     sockets.handleUpgrade(request, socket, head, (client) => {
       // A page can read a close code, but not the status of a refused upgrade.
-      if (!known) client.close(closeCodes.unauthorized, "unknown session");
-      else serveSocket(client, dispatcher);
+      if (!known || !isLive(known)) return client.close(closeCodes.unauthorized, "unknown session");
+      known.usedAt = now();
+      opened.set(client, known);
+      client.once("close", () => opened.delete(client));
+      return serveSocket(client, dispatcher);
     });
   });
+
+  /** The pages that are open, and their sessions. */
+  const opened = new Map<WebSocket, Session>();
+  const look = (): void => {
+    for (const session of opened.values()) session.usedAt = now();
+    for (const [key, session] of sessions) if (!isLive(session)) sessions.delete(key);
+    for (const [key, madeAt] of tokens) if (now() >= madeAt + idleMs) tokens.delete(key);
+    for (const [client, session] of opened)
+      if (!isLive(session)) client.close(closeCodes.unauthorized, "the session has ended");
+  };
+  const timer = setInterval(look, lookEveryMs).unref();
 
   return {
     port,
     origin: `http://127.0.0.1:${port}`,
     createLink() {
       const token = randomBytes(32).toString("base64url");
-      tokens.add(digest(token));
+      tokens.set(digest(token), now());
       return `http://127.0.0.1:${port}/#token=${token}`;
     },
+    endOldSessions: look,
     close() {
+      clearInterval(timer);
       for (const client of sockets.clients) client.terminate();
       return new Promise((resolve) => {
         server.close(() => resolve());

@@ -5,6 +5,9 @@ import { composeConsole } from "./compose.ts";
 import { runShell } from "./shell/shell.ts";
 import { conventionalDataDir } from "./store/data-dir.ts";
 
+// What is written here (the store, the embedded database, its secret) is for this user alone.
+process.umask(0o077);
+
 // Chromium's own switches stand among the arguments too: what is not known here is its.
 const { values } = parseArgs({
   options: {

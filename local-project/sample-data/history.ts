@@ -494,6 +494,7 @@ class Life {
       call.cost_micros = costMicros(call.price, call.input_tokens, call.output_tokens);
       this.#spend(call, at);
     }
+    this.#payDebt(at, call.request_id);
     call.end = this.#snapshot();
   }
 
@@ -670,13 +671,7 @@ class Life {
     this.#lots.push(lot);
     const type = { subscription: "subscription_grant", purchased: "purchase", promotional: "bonus" } as const;
     this.#record(type[kind], at, tokens, description, [[lot.lot, tokens]], reference);
-    if (this.#debt > 0) {
-      const paid = Math.min(this.#debt, tokens);
-      this.#debt -= paid;
-      lot.remaining -= paid;
-      lot.spent += paid;
-      this.#record("debt_recovery", at, -paid, "Debt of earlier calls paid", [[lot.lot, -paid]], reference);
-    }
+    this.#payDebt(at, reference);
     return lot;
   }
 
@@ -689,6 +684,15 @@ class Life {
     }
     this.#lastActivityAt = at;
     this.#record("usage", at, 0 - tokens, null, taken, call.request_id, call);
+  }
+
+  /** Nobody owes and has free tokens at once. */
+  #payDebt(at: number, reference: string | null): void {
+    const tokens = Math.min(this.#debt, this.#available());
+    if (tokens <= 0) return;
+    const taken = this.#takeFromLots(tokens);
+    this.#debt -= tokens;
+    this.#record("debt_recovery", at, -tokens, "Debt paid", taken, reference);
   }
 
   /** Soonest expiry first, then subscription, promotional, purchased, then oldest. */
@@ -880,6 +884,7 @@ class Life {
     lot.frozen = 0;
     lot.remaining += amount;
     this.#record("reversal", at, amount, "Dispute won: thawed", [[lot.lot, amount]], dispute_id);
+    this.#payDebt(at, dispute_id);
   }
 
   /** Frozen tokens first, then what is left of the lot; what was spent of it already is owed. */
@@ -898,6 +903,7 @@ class Life {
     lot.clawed_back += frozen + taken;
     this.#debt += tokens - frozen - taken;
     this.#record(type, at, 0 - taken, description, taken > 0 ? [[lot.lot, -taken]] : [], reference);
+    this.#payDebt(at, reference);
   }
 
   // ---- what operators made of it ----

@@ -30,6 +30,8 @@ export type UsageEvent = z.infer<typeof usageEvent>;
 export const usageEventPage = z.looseObject({
   events: z.array(usageEvent),
   next_cursor: z.string().nullable(),
+  /** The project was restored: what the reader has with a higher event id is not of its history any more. */
+  restarted_after: whole.nullable().optional(),
 });
 export type UsageEventPage = z.infer<typeof usageEventPage>;
 
@@ -137,7 +139,7 @@ export const watchStreams = {
   /**
    * The live feed: first the newest events (at most 500), then batches as they happen, oldest first inside a
    * batch. After a reconnect it goes on behind `after_event_id`, the last event seen. When another project is
-   * chosen, a batch with its `profile_id` begins anew.
+   * chosen, a batch with its `profile_id` begins anew; when the project was restored, one with `begins_anew`.
    */
   feed: {
     input: z.object({ filter: feedFilter, after_event_id: whole.nullable() }).strict(),
@@ -146,6 +148,8 @@ export const watchStreams = {
       events: z.array(usageEvent).max(500),
       /** False while older events are still being read. */
       caught_up: z.boolean(),
+      /** Forget the events before this batch: they may not be of this project's history any more. */
+      begins_anew: z.boolean().optional(),
     }),
   },
 } as const;

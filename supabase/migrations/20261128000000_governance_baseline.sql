@@ -481,7 +481,7 @@ comment on function governance.sought_phrase(text) is
   'A phrase as it is looked for in what governance.space_phrases makes; spaces alone for one without a word.';
 
 create function governance.like_pattern(p_text text) returns text
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_')
 $$;
 comment on function governance.like_pattern(text) is 'A text that LIKE takes as it is.';
@@ -851,6 +851,9 @@ begin
         or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
       perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
     end if;
+  end if;
+  if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
+    perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
   end if;
   foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
     if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
@@ -1971,19 +1974,18 @@ declare
          f_topic text,
        f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint';
 begin
-  -- No search path of their own: the first three are inlined, and the caller of the last sets it.
+  -- No search path on the first: it is inlined.
   execute format('create or replace function governance.rules_match(%s) returns boolean language sql stable as %L',
     v_facts, 'select ' || p_match);
-  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text language sql '
-    'immutable as %L',
-    'select ' || p_topic);
+  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text
+    language plpgsql immutable set search_path = %L as %L', '', 'begin return ' || p_topic || '; end');
   execute format('create or replace function governance.rules_complexity(f_complexity numeric,
     f_message_phrases text, f_message_characters int)
-    returns numeric language sql immutable as %L', 'select ' || p_complexity);
+    returns numeric language plpgsql immutable set search_path = %L as %L', '',
+    'begin return ' || p_complexity || '; end');
   execute format('create or replace function governance.evaluate_rules(%s) returns governance.verdict language plpgsql '
-    'stable as %L',
-    v_facts,
-    E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
+    'stable set search_path = %L as %L',
+    v_facts, '', E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
 end
 $$;
 comment on function governance.define_rules(text, text, text,
@@ -2081,10 +2083,9 @@ create type governance.limit_state as ("limit" bigint, used bigint, remaining bi
 
 create type governance.limits as (daily governance.limit_state, monthly governance.limit_state);
 
--- No search_path on the small pure functions below, so that they are inlined: they use built-in functions alone.
 create function governance.balance_json(p_subscription bigint, p_purchased bigint, p_promotional bigint,
   p_reserved bigint, p_debt bigint) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object('available', p_subscription + p_purchased + p_promotional - p_reserved, 'reserved',
     p_reserved,
     'subscription', p_subscription, 'purchased', p_purchased, 'promotional', p_promotional, 'debt', p_debt,
@@ -2095,7 +2096,7 @@ comment on function governance.balance_json(bigint, bigint, bigint, bigint,
 
 create function governance.limits_json(p_daily_limit bigint, p_day_used bigint, p_day_ends_at timestamptz,
   p_monthly_limit bigint, p_month_used bigint, p_month_ends_at timestamptz) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', case
       when p_daily_limit is not null then greatest(p_daily_limit - p_day_used, 0) end, 'resets_at', p_day_ends_at),
@@ -2106,9 +2107,8 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
--- No search_path, so that it is inlined: built-in functions alone.
 create function governance.blocked_until(a governance.accounts) returns timestamptz
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
     a.rule_blocked_until)
 $$;
@@ -2162,7 +2162,7 @@ $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
 
 create function governance.lock_key(p_user_id text) returns bigint
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select hashtextextended(p_user_id, 7254)
 $$;
 comment on function governance.lock_key(text) is 'The advisory lock of an account, taken before its row: waiting there '
@@ -2173,6 +2173,7 @@ create function governance.expire_account_holds(p_account_id bigint, p_now times
 declare
   v_hold record;
   v_from timestamptz;
+  v_debt bigint;
   v_count int := 0;
 begin
   select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
@@ -2192,7 +2193,11 @@ begin
   update governance.accounts a set (holds_from, holds_check_at) = (
     select min(r.created_at), min(r.expires_at) from governance.requests r
     where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
-  where a.account_id = p_account_id;
+  where a.account_id = p_account_id
+  returning a.debt_tokens into v_debt;
+  if v_debt > 0 then
+    perform governance.recover_debt(p_account_id, p_now, null);
+  end if;
   return v_count;
 end
 $$;
@@ -2362,7 +2367,7 @@ comment on function governance.roll_account(bigint, timestamptz) is
   'backwards, and nothing twice. The caller holds the account''s lock.';
 
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
     or coalesce(a.holds_check_at <= p_now, false)
 $$;
@@ -2619,7 +2624,7 @@ revoke all on function public.my_token_balance() from public, anon, authenticate
 grant execute on function public.my_token_balance() to authenticated;
 
 create function governance.is_never_negative(a governance.accounts) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
     a.day_tokens, a.month_tokens,
@@ -2919,8 +2924,7 @@ create type governance.granted as (lot_id bigint, transaction_id bigint, previou
 
 create type governance.lot_taking as (taken bigint, from_frozen bigint, debt bigint, transaction_id bigint);
 
-create function governance.spend_lots(p_account_id bigint, p_tokens bigint,
-  p_lot_id bigint default null) returns governance.lot_spending
+create function governance.spend_lots(p_account_id bigint, p_tokens bigint) returns governance.lot_spending
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
@@ -2929,7 +2933,7 @@ declare
 begin
   for v_lot in
     select l.lot_id, l.kind, l.remaining, l.frozen from governance.lots l
-    where l.account_id = p_account_id and l.is_open and l.remaining > 0 and (p_lot_id is null or l.lot_id = p_lot_id)
+    where l.account_id = p_account_id and l.is_open and l.remaining > 0
     order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1
       else 2 end, l.created_at, l.lot_id
   loop
@@ -2948,9 +2952,9 @@ begin
   return v_result;
 end
 $$;
-comment on function governance.spend_lots(bigint, bigint, bigint) is
-  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT (or out of one lot); answers what was '
-    'taken. No entry is written.';
+comment on function governance.spend_lots(bigint, bigint) is
+  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT; answers what was taken. No entry is '
+  'written.';
 
 create function governance.grant_tokens(
   p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz,
@@ -2962,9 +2966,7 @@ create function governance.grant_tokens(
 declare
   v_lot_id bigint;
   v_entry governance.token_transactions;
-  v_spent governance.lot_spending;
   v_result governance.granted;
-  v_debt bigint;
 begin
   insert into governance.lots (account_id, kind, expires_at, created_at, description, pack_id, stripe_charge_id,
     stripe_payment_intent_id,
@@ -2983,20 +2985,15 @@ begin
     update governance.accounts a set lots_check_at = least(a.lots_check_at, p_expires_at)
       where a.account_id = p_account_id;
   end if;
-  v_debt := least(v_entry.debt_after, p_tokens);
-  if v_debt > 0 then
-    v_spent := governance.spend_lots(p_account_id, v_debt, v_lot_id);
-    perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased,
-      v_spent.promotional, -v_debt, p_reference, 'Debt of earlier calls paid');
-    v_result.debt_recovered := v_debt;
+  if v_entry.debt_after > 0 then
+    v_result.debt_recovered := governance.recover_debt(p_account_id, p_now, p_reference, p_tokens);
   end if;
   return v_result;
 end
 $$;
 comment on function governance.grant_tokens(bigint, text, bigint, text, timestamptz, timestamptz, text, text, jsonb,
   jsonb) is
-  'Adds a lot with its entry; debt is paid out of it first. p_source may name pack_id, stripe_charge_id, '
+  'Adds a lot with its entry, and pays debt (governance.recover_debt). p_source may name pack_id, stripe_charge_id, '
   'stripe_payment_intent_id, stripe_invoice_line_id, stripe_checkout_session_id, amount_minor, currency. The caller '
   'holds the account''s lock.';
 
@@ -3107,7 +3104,8 @@ $$;
 comment on function governance.grant_allowance(governance.accounts, date, bigint, timestamptz,
   int) is 'Grants a month''s allowance as a lot that ends with the month, or as many months later as the plan says.';
 
-create function governance.recover_debt(p_account_id bigint, p_now timestamptz, p_reference text) returns bigint
+create function governance.recover_debt(p_account_id bigint, p_now timestamptz, p_reference text,
+  p_granted bigint default 0) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts;
@@ -3118,6 +3116,9 @@ begin
   v_pay := least(v_account.debt_tokens,
     v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
       - v_account.reserved_tokens);
+  if v_pay > p_granted and not governance.pays_debt_at_once() then
+    v_pay := p_granted;
+  end if;
   if v_pay <= 0 then return 0; end if;
   v_spent := governance.spend_lots(p_account_id, v_pay);
   perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
@@ -3126,11 +3127,20 @@ begin
   return v_spent.taken;
 end
 $$;
-comment on function governance.recover_debt(bigint, timestamptz, text) is
-  'Pays debt out of what is free, so that nobody owes and holds tokens at once. The caller holds the account''s lock.';
+comment on function governance.recover_debt(bigint, timestamptz, text, bigint) is
+  'Pays debt out of what is free, in the order in which lots are spent, with an entry: nobody owes and has free tokens '
+  'at once. With the setting pay_debt_from = grants only what was just granted (p_granted tokens) pays. Called '
+  'wherever tokens become free or debt grows. The caller holds the account''s lock.';
+
+create function governance.pays_debt_at_once() returns boolean
+  language sql stable set search_path = '' as $$
+  select not exists (select from governance.settings s where s.key = 'pay_debt_from' and s.value = '"grants"')
+$$;
+comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
+  'only out of grants: the setting pay_debt_from.';
 
 create function governance.adds_up(l governance.lots) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return l.kind in ('subscription', 'purchased', 'promotional') and l.granted > 0
     and least(l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0
@@ -3689,7 +3699,7 @@ comment on function governance.ensure_request_partitions(date, date, int) is
 -- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
 
 create function governance.http_status(p_reason text) returns int
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case
     when p_reason is null then 200
     when p_reason = 'insufficient_tokens' then 402
@@ -4190,6 +4200,9 @@ begin
     holds_check_at = case when a.reserved_tokens > v_held then a.holds_check_at end
   where a.account_id = q.account_id
   returning * into v_account;
+  if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, p_now, q.request_id) > 0 then
+    select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+  end if;
   insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
     created_at)
   values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
@@ -4430,6 +4443,17 @@ begin
     end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
       end_debt_tokens = a.debt_tokens + v_debt
   where y.decision_id = k.decision_id and y.created_at = k.created_at;
+  if a.debt_tokens > 0 and v_total - v_take > v_reserved
+    and governance.recover_debt(k.account_id, v_now, p_request_id) > 0 then
+    -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+    update governance.requests y set end_subscription_tokens = x.subscription_tokens,
+      end_purchased_tokens = x.purchased_tokens, end_promotional_tokens = x.promotional_tokens,
+      end_debt_tokens = x.debt_tokens
+    from governance.accounts x
+    where x.account_id = k.account_id and y.decision_id = k.decision_id and y.created_at = k.created_at
+    returning y.* into strict q;
+    return governance.end_answer(q);
+  end if;
   if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
@@ -4573,6 +4597,9 @@ begin
     returning * into v_account;
     insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
     values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
+      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+    end if;
   end if;
   if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
     -- A hold that expired keeps its status and gives nothing more back.
@@ -4920,6 +4947,36 @@ comment on function governance.ended_below(xid8,
   pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; '
     'false for no bound.';
 
+create function governance.history_id() returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  -- Another cluster, or another line of the same one since it was restored to a moment or a standby took over.
+  return (select to_hex(s.system_identifier) || ':' || c.timeline_id
+    from pg_catalog.pg_control_system() s cross join pg_catalog.pg_control_checkpoint() c);
+exception when insufficient_privilege or undefined_function or feature_not_supported then
+  return '';
+end
+$$;
+comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
+  'not say.';
+
+create function governance.event_mark(p_id bigint) returns text
+  language sql stable set search_path = '' as $$
+  -- The last event up to an id, by what no other history has in its place; 0 for none.
+  select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
+    (select r.decision_id as id, r.created_at, r.xid from governance.requests r
+      where r.decision_id <= p_id order by r.decision_id desc limit 1)
+    union all
+    (select t.transaction_id, t.created_at, t.xid from governance.token_transactions t
+      where t.transaction_id <= p_id order by t.transaction_id desc limit 1)
+    union all
+    (select h.event_id, h.created_at, h.xid from governance.hold_events h
+      where h.event_id <= p_id order by h.event_id desc limit 1)) e
+    order by e.id desc limit 1), '0')
+$$;
+comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
+  'number of its transaction.';
+
 create function public.usage_events_since(p_cursor text default null, p_limit int default 500,
   p_filter jsonb default '{}') returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -4929,6 +4986,8 @@ declare
   -- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
   -- base_bound and page_bound are above every transaction number that was given out when those highest ids were read
   -- (0 where that is not known): a snapshot's own xmax is not.
+  -- After a restore the history is another one, and its transaction numbers mean nothing in a kept cursor. So a cursor
+  -- also names the history that it is of, the last event up to low, and the last one up to the highest id it has seen.
   v_low bigint := 0;
   v_base pg_snapshot;
   v_base_high bigint := 0;
@@ -4940,6 +4999,12 @@ declare
   v_now pg_snapshot := pg_current_snapshot();
   v_now_high bigint;
   v_now_bound xid8 := '0';
+  v_history text := replace(governance.history_id(), '.', '');
+  v_low_mark text := '0';
+  v_high_mark text := '0';
+  v_seen_id bigint;
+  v_seen_at timestamptz;
+  v_restarted_after bigint;
   v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
   v_parts text[];
   v_key text;
@@ -4979,7 +5044,7 @@ begin
     end if;
     if p_cursor is not null and p_cursor <> 'now' then
       v_parts := string_to_array(p_cursor, '.');
-      if v_parts[1] <> '2' or cardinality(v_parts) <> 9 then
+      if v_parts[1] <> '3' or cardinality(v_parts) <> 12 then
         raise exception using errcode = 'invalid_text_representation';
       end if;
       v_low := v_parts[2]::bigint;
@@ -4990,6 +5055,10 @@ begin
       v_after := v_parts[7]::bigint;
       v_base_bound := v_parts[8]::xid8;
       v_page_bound := v_parts[9]::xid8;
+      v_low_mark := replace(v_parts[11], '_', '.');
+      v_high_mark := replace(v_parts[12], '_', '.');
+      v_seen_id := split_part(v_high_mark, ':', 1)::bigint;
+      v_seen_at := to_timestamp(nullif(split_part(v_high_mark, ':', 2), '')::float8);
     end if;
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument',
@@ -5011,11 +5080,35 @@ begin
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;
+  if v_parts is not null then
+    if pg_is_in_recovery() and split_part(v_parts[10], ':', 1) = split_part(v_history, ':', 1) then
+      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
+      v_history := v_parts[10];
+    elsif v_parts[10] <> v_history or (not pg_is_in_recovery()
+      and (greatest(pg_snapshot_xmax(v_base), pg_snapshot_xmax(v_page)) > greatest(pg_snapshot_xmax(v_now), v_now_bound)
+      -- Retention may have dropped the event; nothing else does.
+      or (governance.event_mark(v_seen_id) <> v_high_mark and v_seen_at > governance.now()
+        - interval '1 day' * (select c.decision_retention_days - 1 from governance.active_config c))))
+    then
+      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
+      if v_low_mark = '0' or governance.event_mark(v_low) <> v_low_mark then
+        v_low := case when v_since is null then 0 else governance.feed_low_id(v_since - interval '1 hour') end;
+      end if;
+      v_base := null;
+      v_base_high := 0;
+      v_base_bound := '0';
+      v_page := null;
+      v_after := 0;
+      v_restarted_after := v_low;
+    end if;
+  end if;
   if p_cursor = 'now' then
     -- Transactions that began more than an hour ago are not waited for.
+    v_low := governance.feed_low_id(governance.now() - interval '1 hour');
     return jsonb_build_object('events', '[]'::jsonb, 'next_cursor',
-      format('2.%s.%s.%s.-.0.0.%s.0', governance.feed_low_id(governance.now() - interval '1 hour'), v_now, v_now_high,
-        v_now_bound));
+      format('3.%s.%s.%s.-.0.0.%s.0.%s.%s.%s', v_low, v_now, v_now_high, v_now_bound, v_history,
+        replace(governance.event_mark(v_low), '.', '_'), replace(governance.event_mark(v_now_high), '.', '_')),
+      'restarted_after', null);
   end if;
   if p_cursor is null and v_since is not null then
     v_low := governance.feed_low_id(v_since - interval '1 hour');
@@ -5134,16 +5227,19 @@ begin
     join governance.accounts a on a.account_id = coalesce(t.account_id, h.account_id, q.account_id)
   ) e;
   return jsonb_build_object('events', v_events,
-    'next_cursor', format('2.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
-      coalesce(v_page::text, '-'), v_page_high, v_after,
-      v_base_bound, v_page_bound));
+    'next_cursor', format('3.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
+      coalesce(v_page::text, '-'), v_page_high, v_after, v_base_bound, v_page_bound, v_history,
+      replace(governance.event_mark(v_low), '.', '_'),
+      replace(governance.event_mark(greatest(v_base_high, v_page_high)), '.', '_')),
+    'restarted_after', v_restarted_after);
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is
   'What happened after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; '
   'late commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
-  'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. Errors: '
-  'invalid_argument.';
+  'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. After a '
+  'restore restarted_after is an event id, else null: forget what you have with a higher id, it is not of this '
+  'history; what is now comes again from there. Errors: invalid_argument.';
 revoke all on function public.usage_events_since(text, int, jsonb) from public, anon, authenticated;
 grant execute on function public.usage_events_since(text, int, jsonb) to service_role;
 
@@ -5419,15 +5515,17 @@ comment on function governance.search_text(text, text,
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
   p_monthly_allowance bigint) returns int
-  language sql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
+declare
   -- Not least(): it passes over nulls, and nobody without a limit has used 2,147,483,647 percent.
-  select case when v.percent > 2147483647 then 2147483647 else floor(v.percent)::int end
-  from (select case
+  v_percent numeric := case
     when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
     else greatest(
       case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
-      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
-    end as percent) v
+      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end) end;
+begin
+  return case when v_percent > 2147483647 then 2147483647 else floor(v_percent)::int end;
+end
 $$;
 comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
@@ -5883,8 +5981,8 @@ comment on function public.console_search(text, int) is
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
-create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval, out expired_holds int, out expired_lots int, out allowances int, out failed int,
-  out is_done boolean)
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval,
+  out expired_holds int, out expired_lots int, out allowances int, out failed int, out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_until timestamptz := clock_timestamp() + p_budget;
@@ -5904,6 +6002,10 @@ begin
     union all
     (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
       limit p_limit)
+    union all
+    -- Only where the setting pay_debt_from changed, or a copy of older books was restored: see recover_debt.
+    (select l.account_id from governance.account_listings l where l.debt > 0 and l.available > 0
+      and governance.pays_debt_at_once() limit p_limit)
   ) x;
   foreach v_id in array coalesce(v_due, '{}') loop
     if clock_timestamp() > v_until then
@@ -5918,9 +6020,12 @@ begin
     select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
     continue when not found;
     v_touched := v_touched || v_id;
-    if governance.needs_roll(v_account, p_now) then
+    if governance.needs_roll(v_account, p_now) or v_account.debt_tokens > 0 then
       begin
         v_rolled := governance.roll_account(v_id, p_now);
+        if v_account.debt_tokens > 0 then
+          perform governance.recover_debt(v_id, p_now, null);
+        end if;
         expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
         expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
         allowances := allowances + coalesce(v_rolled.allowances, 0);
@@ -6233,8 +6338,8 @@ begin
 
   -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the
   -- clock.
-  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
-    limit p_limit)
+  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from
+      order by r.decision_id limit p_limit)
     || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from
       order by t.transaction_id limit p_limit)
     || array(select h.account_id from governance.hold_events h where h.event_id > v_from order by h.event_id
@@ -6960,6 +7065,7 @@ create function public.import_usage_history(p_table text, p_columns jsonb defaul
 declare
   v_table regclass;
   v_kind "char";
+  v_role text;
   v_schema text;
   v_source text;
   v_columns jsonb := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
@@ -6990,6 +7096,11 @@ begin
     or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
     perform governance.fail('PT404', 'not_found',
       format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
+  end if;
+  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
+  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
+    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, v_source));
   end if;
   if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
@@ -8005,7 +8116,7 @@ revoke all on function public.console_acknowledge_alert(text, bigint, text) from
 grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
 
 create function governance.is_for_operators(p_kind text) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
     'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
 $$;
@@ -8521,7 +8632,7 @@ grant execute on function public.console_retry_notification(text, bigint, text) 
 -- Reading Stripe's JSON.
 
 create function governance.stripe_id(p_value jsonb) returns text
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_id text;
 begin
@@ -8537,7 +8648,7 @@ $$;
 comment on function governance.stripe_id(jsonb) is 'An id, also out of an expanded object; null for anything else.';
 
 create function governance.stripe_whole(p_value jsonb) returns bigint
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_number numeric;
 begin
@@ -8551,7 +8662,7 @@ $$;
 comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53 in size; null for anything else.';
 
 create function governance.stripe_time(p_value jsonb) returns timestamptz
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   -- Between two numbers there are only numbers, whatever else a JSON value may be.
   return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
@@ -8560,27 +8671,27 @@ $$;
 comment on function governance.stripe_time(jsonb) is 'Seconds since 1970 as a moment; null for anything else.';
 
 create function governance.stripe_object(p_value jsonb) returns jsonb
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value) = 'object' then p_value else '{}' end
 $$;
 comment on function governance.stripe_object(jsonb) is 'The object, or an empty one.';
 
 create function governance.stripe_list(p_value jsonb) returns jsonb
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value -> 'data') = 'array' then p_value -> 'data'
     when jsonb_typeof(p_value) = 'array' then p_value else '[]' end
 $$;
 comment on function governance.stripe_list(jsonb) is 'The items of a Stripe list, or none.';
 
 create function governance.stripe_currency(p_value jsonb) returns text
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value) = 'string' and p_value #>> '{}' ~ '^[A-Za-z]{3}$' then lower(p_value #>> '{}')
     end
 $$;
 comment on function governance.stripe_currency(jsonb) is 'A currency code in lower case; null for anything else.';
 
 create function governance.metadata_text(p_metadata jsonb, variadic p_keys text[]) returns text
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_key text;
   v_found text;
@@ -8598,7 +8709,7 @@ $$;
 comment on function governance.metadata_text(jsonb, text[]) is 'The first of these metadata keys that is filled.';
 
 create function governance.is_token_order(p_metadata jsonb) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
   select btrim(concat(p_metadata ->> 'pack_id', p_metadata ->> 'packId', p_metadata ->> 'packid',
     p_metadata ->> 'tokens')) <> ''
@@ -8609,7 +8720,7 @@ comment on function governance.is_token_order(jsonb) is 'Whether an order is for
 
 create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null,
   p_four text default null) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_first bigint := hashtextextended(coalesce(p_one, p_two, p_three, p_four), 7255);
   v_last bigint := hashtextextended(coalesce(p_four, p_three, p_two, p_one), 7255);
@@ -8862,7 +8973,7 @@ comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
   text) is 'Notes a dispute; null where it is not whole.';
 
 create function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when p_of <= 0 or p_part >= p_of then p_tokens when p_part <= 0 then 0
     else trunc(p_tokens::numeric * p_part / p_of)::bigint end
 $$;
@@ -8956,7 +9067,7 @@ comment on function governance.give_back(bigint, bigint, timestamptz, text, text
     'lock.';
 
 create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id',
     p_transaction_id)
 $$;
@@ -9388,7 +9499,7 @@ revoke all on function public.console_token_roll_forward(timestamptz, timestampt
 grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
 
 create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return least(s.reversed, s.clawed, s.owed, s.tokens - s.reversed - s.clawed, s.reversed + s.clawed - s.owed) >= 0;
 end
@@ -9477,7 +9588,7 @@ create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
     p_difference_id text default null
 ) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
@@ -9494,7 +9605,6 @@ declare
   v_hash bytea;
   v_balance bigint;
   v_debt bigint;
-  v_spent governance.lot_spending;
 begin
   insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id,
     stripe_payment_intent_id, stripe_checkout_session_id,
@@ -9527,17 +9637,14 @@ begin
   values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor,
     p_pay.currency, p_difference_id);
   if v_debt > 0 then
-    v_spent := governance.spend_lots(p_pay.account_id, least(v_debt, p_tokens), v_lot_id);
-    perform governance.append_entry(p_pay.account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased,
-      v_spent.promotional, -v_spent.taken, v_reference, 'Debt of earlier calls paid');
+    perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
   perform governance.ring('accounts', p_now);
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end
 $$;
 comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
-  'Grants what a payment paid for, ties the lot to it and pays debt out of it. The caller holds the locks of the '
+  'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
   'payment and of the account, and has rolled the account.';
 
 create function governance.settled(p_payment_id bigint, p_now timestamptz,
@@ -9958,14 +10065,14 @@ create index webhook_events_processed_waiting on governance.webhook_events_proce
 create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
   p_payment_id bigint default null, p_waits_for text default null)
   returns governance.stripe_outcome
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
 $$;
 comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
 
 create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_metadata jsonb := o -> 'metadata';
   v_user_id text := nullif(btrim(v_metadata ->> 'user_id'), '');
@@ -10314,7 +10421,7 @@ create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   -- Most orders have neither.
   v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
@@ -10421,7 +10528,7 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
 
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
   v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
@@ -11151,8 +11258,8 @@ begin
           else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
       perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null,
         v_pay.currency, p_difference_id => p_difference_id);
-      perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
     end if;
+    perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
     update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
       or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
     v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
@@ -11228,7 +11335,7 @@ comment on function governance.is_same_person(text,
   text) is 'Whether two operators'' names are one person''s: case, spaces and width do not make another.';
 
 create function governance.is_undecided(c governance.reconciliation_cases) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
 $$;
 comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period '
@@ -11300,11 +11407,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
     where not exists (
       select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
       where n ->> 'sha256' = o ->> 'sha256'
-        or (n ->> 'kind'
-
-            is not distinct from o ->> 'kind'
-          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
-          true)
+        or (n ->> 'kind' is not distinct from o ->> 'kind'
+          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
     -- One file does not stand for two of its kind.
@@ -12043,10 +12147,10 @@ comment on function public.console_closed_periods() is 'Closed periods, newest f
 revoke all on function public.console_closed_periods() from public, anon, authenticated;
 grant execute on function public.console_closed_periods() to service_role;
 
--- Sets, not questions about one case: a close asks them of every case that there ever was. Inlined: no search_path.
+-- Sets, not questions about one case: a close asks them of every case that there ever was.
 create function governance.cases_in_close(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select c.* from governance.reconciliation_cases c
   left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
   where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
@@ -12057,7 +12161,7 @@ comment on function governance.cases_in_close(governance.reconciliation_runs) is
 
 create function governance.cases_closed_with(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select c.* from governance.cases_in_close(r) c
   left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
   where d.run_id is not null or c.status = 'carried_forward'
@@ -12399,7 +12503,8 @@ begin
 end
 $$;
 comment on function governance.sum_calls(bigint) is
-  'Calls added up by account and, where settled, by model, task and scope; with open holds and the last call of the day.';
+  'Calls added up by account and, where settled, by model, task and scope; with open holds and the last call of the '
+  'day.';
 
 create function governance.sum_usage(p_account_id bigint)
   returns table (account_id bigint, model text, task_type text, scope_id text, calls bigint, messages bigint,
@@ -12512,6 +12617,7 @@ declare
   v_accounts bigint;
   v_entries bigint;
   v_problems jsonb;
+  v_at_once boolean := governance.pays_debt_at_once();
 begin
   perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
@@ -12570,6 +12676,8 @@ begin
       ('head_mismatch', case when last.hash is distinct from a.last_hash then 1 else 0 end, 0),
       ('over_reserved', greatest(a.reserved_tokens - a.subscription_tokens - a.purchased_tokens - a.promotional_tokens,
         0), 0),
+      ('debt_beside_free', case when v_at_once then least(a.debt_tokens, a.subscription_tokens + a.purchased_tokens
+        + a.promotional_tokens - a.reserved_tokens) else 0 end, 0),
       ('holds_mismatch', a.reserved_tokens, coalesce(c.held, 0)),
       ('usage_mismatch', coalesce(u.charged, 0), coalesce(g.charged, 0)),
       ('usage_mismatch', coalesce(u.calls, 0), coalesce(g.calls, 0)),
@@ -12800,9 +12908,9 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for it:
-  -- so it waits only briefly, and makes two months a round. A month is made only while the default partition is small,
-  -- because PostgreSQL reads all of it meanwhile.
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for
+  -- it: so it waits only briefly, and makes four months a round. A month is made only while the default partition is
+  -- small, because PostgreSQL reads all of it meanwhile.
   perform set_config('lock_timeout', '80ms', true);
   if pg_relation_size('governance.requests_default') > 16 * 1024 * 1024 then
     perform governance.raise_alert(null, null, 'upkeep_failed', 'warning',
@@ -12815,8 +12923,8 @@ begin
       || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
     begin
       created := governance.ensure_request_partitions((p_now - interval '1 month')::date,
-        (p_now + governance.months_ahead() * interval '1 month')::date, 2);
-      is_done := created < 2;
+        (p_now + governance.months_ahead() * interval '1 month')::date, 4);
+      is_done := created < 4;
     exception when lock_not_available then
       is_done := false;
     end;
@@ -12952,28 +13060,32 @@ declare
   v_rows int := greatest(5000 * p_share, 50);
   v_purged record;
   v_count int;
+  v_answer jsonb := '{}';
 begin
   case p_step
     when 'days' then
       v_count := governance.aggregate_days(v_days);
-      return jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
+      v_answer := jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
     when 'purge' then
       v_purged := governance.purge(p_now, v_rows);
-      return jsonb_build_object('rows_purged', v_purged.rows_purged, 'webhook_events_purged',
-        v_purged.webhook_events_purged, 'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
+      v_answer := jsonb_build_object('rows_purged', v_purged.rows_purged,
+        'webhook_events_purged', v_purged.webhook_events_purged,
+        'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
     when 'rollups' then
       v_count := governance.check_rollups(p_now, greatest(200 * p_share, 5)::int);
-      return jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
+      v_answer := jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
     when 'anchor' then
-      return jsonb_build_object('more', not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+      v_answer := jsonb_build_object('more',
+        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
     when 'doors' then
-      return jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
+      v_answer := jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
     when 'alerts' then
-      return jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
+      v_answer := jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
     when 'notifications' then
-      return jsonb_build_object('notifications_queued',
+      v_answer := jsonb_build_object('notifications_queued',
         governance.queue_notifications(p_now, greatest(1000 * p_share, 20)::int));
   end case;
+  return v_answer;
 end
 $$;
 comment on function governance.upkeep_step(text, timestamptz, numeric) is
@@ -13005,6 +13117,8 @@ declare
   v_account_ids bigint[] := '{}';
   v_page record;
   v_rolled record;
+  v_months_first boolean;
+  v_has_months boolean := false;
   v_months record;
   v_step_at timestamptz;
   v_locked_at timestamptz;
@@ -13080,27 +13194,33 @@ begin
   if cardinality(v_account_ids) > 0 then
     perform governance.copy_to_listings(v_account_ids);
   end if;
-  if v_state ? 'months_wait' then
-    v_counts := v_counts || '{"more": true}';
-  else
-    v_rolled := governance.roll_due_accounts(v_now, 500, interval '60 milliseconds');
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
-      'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
-      'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
-    if v_rolled.expired_holds > 0 then
-      perform governance.ring('feed', v_now);
-    end if;
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
-      not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
-  end if;
-  if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
+  -- Months that found no time in the round before go first.
+  v_months_first := coalesce(v_state ? 'months_wait', false);
+  if v_months_first then
     v_months := governance.keep_partitions(v_now);
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
-      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
-    v_state := v_state - 'months_wait';
-  else
+    v_has_months := true;
+  end if;
+  v_rolled := governance.roll_due_accounts(v_now, 500,
+    greatest(interval '30 milliseconds', v_locked_at + interval '120 milliseconds' - clock_timestamp()));
+  v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
+    'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
+    'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
+  if v_rolled.expired_holds > 0 then
+    perform governance.ring('feed', v_now);
+  end if;
+  v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
+    not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
+  if not v_months_first and clock_timestamp() < v_locked_at + interval '100 milliseconds' then
+    v_months := governance.keep_partitions(v_now);
+    v_has_months := true;
+  end if;
+  if not v_has_months then
     v_state := v_state || '{"months_wait": true}';
     v_counts := v_counts || '{"more": true}';
+  else
+    v_state := v_state - 'months_wait';
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
+      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
   end if;
   if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);

@@ -213,7 +213,7 @@ comment on function governance.sought_phrase(text) is
   'A phrase as it is looked for in what governance.space_phrases makes; spaces alone for one without a word.';
 
 create function governance.like_pattern(p_text text) returns text
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_')
 $$;
 comment on function governance.like_pattern(text) is 'A text that LIKE takes as it is.';

@@ -244,6 +244,9 @@ begin
       perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
     end if;
   end if;
+  if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
+    perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
+  end if;
   foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
     if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
       or exists (select from jsonb_array_elements(p_settings -> v_key) w

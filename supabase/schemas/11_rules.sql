@@ -683,19 +683,18 @@ declare
          f_topic text,
        f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint';
 begin
-  -- No search path of their own: the first three are inlined, and the caller of the last sets it.
+  -- No search path on the first: it is inlined.
   execute format('create or replace function governance.rules_match(%s) returns boolean language sql stable as %L',
     v_facts, 'select ' || p_match);
-  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text language sql '
-    'immutable as %L',
-    'select ' || p_topic);
+  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text
+    language plpgsql immutable set search_path = %L as %L', '', 'begin return ' || p_topic || '; end');
   execute format('create or replace function governance.rules_complexity(f_complexity numeric,
     f_message_phrases text, f_message_characters int)
-    returns numeric language sql immutable as %L', 'select ' || p_complexity);
+    returns numeric language plpgsql immutable set search_path = %L as %L', '',
+    'begin return ' || p_complexity || '; end');
   execute format('create or replace function governance.evaluate_rules(%s) returns governance.verdict language plpgsql '
-    'stable as %L',
-    v_facts,
-    E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
+    'stable set search_path = %L as %L',
+    v_facts, '', E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
 end
 $$;
 comment on function governance.define_rules(text, text, text,

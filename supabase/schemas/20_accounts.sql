@@ -86,10 +86,9 @@ create type governance.limit_state as ("limit" bigint, used bigint, remaining bi
 
 create type governance.limits as (daily governance.limit_state, monthly governance.limit_state);
 
--- No search_path on the small pure functions below, so that they are inlined: they use built-in functions alone.
 create function governance.balance_json(p_subscription bigint, p_purchased bigint, p_promotional bigint,
   p_reserved bigint, p_debt bigint) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object('available', p_subscription + p_purchased + p_promotional - p_reserved, 'reserved',
     p_reserved,
     'subscription', p_subscription, 'purchased', p_purchased, 'promotional', p_promotional, 'debt', p_debt,
@@ -100,7 +99,7 @@ comment on function governance.balance_json(bigint, bigint, bigint, bigint,
 
 create function governance.limits_json(p_daily_limit bigint, p_day_used bigint, p_day_ends_at timestamptz,
   p_monthly_limit bigint, p_month_used bigint, p_month_ends_at timestamptz) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'daily', jsonb_build_object('limit', p_daily_limit, 'used', p_day_used, 'remaining', case
       when p_daily_limit is not null then greatest(p_daily_limit - p_day_used, 0) end, 'resets_at', p_day_ends_at),
@@ -111,9 +110,8 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
--- No search_path, so that it is inlined: built-in functions alone.
 create function governance.blocked_until(a governance.accounts) returns timestamptz
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
     a.rule_blocked_until)
 $$;
@@ -167,7 +165,7 @@ $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
 
 create function governance.lock_key(p_user_id text) returns bigint
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select hashtextextended(p_user_id, 7254)
 $$;
 comment on function governance.lock_key(text) is 'The advisory lock of an account, taken before its row: waiting there '
@@ -178,6 +176,7 @@ create function governance.expire_account_holds(p_account_id bigint, p_now times
 declare
   v_hold record;
   v_from timestamptz;
+  v_debt bigint;
   v_count int := 0;
 begin
   select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
@@ -197,7 +196,11 @@ begin
   update governance.accounts a set (holds_from, holds_check_at) = (
     select min(r.created_at), min(r.expires_at) from governance.requests r
     where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
-  where a.account_id = p_account_id;
+  where a.account_id = p_account_id
+  returning a.debt_tokens into v_debt;
+  if v_debt > 0 then
+    perform governance.recover_debt(p_account_id, p_now, null);
+  end if;
   return v_count;
 end
 $$;
@@ -367,7 +370,7 @@ comment on function governance.roll_account(bigint, timestamptz) is
   'backwards, and nothing twice. The caller holds the account''s lock.';
 
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
     or coalesce(a.holds_check_at <= p_now, false)
 $$;
@@ -624,7 +627,7 @@ revoke all on function public.my_token_balance() from public, anon, authenticate
 grant execute on function public.my_token_balance() to authenticated;
 
 create function governance.is_never_negative(a governance.accounts) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
     a.day_tokens, a.month_tokens,

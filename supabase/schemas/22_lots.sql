@@ -49,8 +49,7 @@ create type governance.granted as (lot_id bigint, transaction_id bigint, previou
 
 create type governance.lot_taking as (taken bigint, from_frozen bigint, debt bigint, transaction_id bigint);
 
-create function governance.spend_lots(p_account_id bigint, p_tokens bigint,
-  p_lot_id bigint default null) returns governance.lot_spending
+create function governance.spend_lots(p_account_id bigint, p_tokens bigint) returns governance.lot_spending
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
@@ -59,7 +58,7 @@ declare
 begin
   for v_lot in
     select l.lot_id, l.kind, l.remaining, l.frozen from governance.lots l
-    where l.account_id = p_account_id and l.is_open and l.remaining > 0 and (p_lot_id is null or l.lot_id = p_lot_id)
+    where l.account_id = p_account_id and l.is_open and l.remaining > 0
     order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1
       else 2 end, l.created_at, l.lot_id
   loop
@@ -78,9 +77,9 @@ begin
   return v_result;
 end
 $$;
-comment on function governance.spend_lots(bigint, bigint, bigint) is
-  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT (or out of one lot); answers what was '
-    'taken. No entry is written.';
+comment on function governance.spend_lots(bigint, bigint) is
+  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT; answers what was taken. No entry is '
+  'written.';
 
 create function governance.grant_tokens(
   p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz,
@@ -92,9 +91,7 @@ create function governance.grant_tokens(
 declare
   v_lot_id bigint;
   v_entry governance.token_transactions;
-  v_spent governance.lot_spending;
   v_result governance.granted;
-  v_debt bigint;
 begin
   insert into governance.lots (account_id, kind, expires_at, created_at, description, pack_id, stripe_charge_id,
     stripe_payment_intent_id,
@@ -113,20 +110,15 @@ begin
     update governance.accounts a set lots_check_at = least(a.lots_check_at, p_expires_at)
       where a.account_id = p_account_id;
   end if;
-  v_debt := least(v_entry.debt_after, p_tokens);
-  if v_debt > 0 then
-    v_spent := governance.spend_lots(p_account_id, v_debt, v_lot_id);
-    perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased,
-      v_spent.promotional, -v_debt, p_reference, 'Debt of earlier calls paid');
-    v_result.debt_recovered := v_debt;
+  if v_entry.debt_after > 0 then
+    v_result.debt_recovered := governance.recover_debt(p_account_id, p_now, p_reference, p_tokens);
   end if;
   return v_result;
 end
 $$;
 comment on function governance.grant_tokens(bigint, text, bigint, text, timestamptz, timestamptz, text, text, jsonb,
   jsonb) is
-  'Adds a lot with its entry; debt is paid out of it first. p_source may name pack_id, stripe_charge_id, '
+  'Adds a lot with its entry, and pays debt (governance.recover_debt). p_source may name pack_id, stripe_charge_id, '
   'stripe_payment_intent_id, stripe_invoice_line_id, stripe_checkout_session_id, amount_minor, currency. The caller '
   'holds the account''s lock.';
 
@@ -237,7 +229,8 @@ $$;
 comment on function governance.grant_allowance(governance.accounts, date, bigint, timestamptz,
   int) is 'Grants a month''s allowance as a lot that ends with the month, or as many months later as the plan says.';
 
-create function governance.recover_debt(p_account_id bigint, p_now timestamptz, p_reference text) returns bigint
+create function governance.recover_debt(p_account_id bigint, p_now timestamptz, p_reference text,
+  p_granted bigint default 0) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts;
@@ -248,6 +241,9 @@ begin
   v_pay := least(v_account.debt_tokens,
     v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
       - v_account.reserved_tokens);
+  if v_pay > p_granted and not governance.pays_debt_at_once() then
+    v_pay := p_granted;
+  end if;
   if v_pay <= 0 then return 0; end if;
   v_spent := governance.spend_lots(p_account_id, v_pay);
   perform governance.append_entry(p_account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
@@ -256,11 +252,20 @@ begin
   return v_spent.taken;
 end
 $$;
-comment on function governance.recover_debt(bigint, timestamptz, text) is
-  'Pays debt out of what is free, so that nobody owes and holds tokens at once. The caller holds the account''s lock.';
+comment on function governance.recover_debt(bigint, timestamptz, text, bigint) is
+  'Pays debt out of what is free, in the order in which lots are spent, with an entry: nobody owes and has free tokens '
+  'at once. With the setting pay_debt_from = grants only what was just granted (p_granted tokens) pays. Called '
+  'wherever tokens become free or debt grows. The caller holds the account''s lock.';
+
+create function governance.pays_debt_at_once() returns boolean
+  language sql stable set search_path = '' as $$
+  select not exists (select from governance.settings s where s.key = 'pay_debt_from' and s.value = '"grants"')
+$$;
+comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
+  'only out of grants: the setting pay_debt_from.';
 
 create function governance.adds_up(l governance.lots) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return l.kind in ('subscription', 'purchased', 'promotional') and l.granted > 0
     and least(l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0

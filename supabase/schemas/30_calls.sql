@@ -246,7 +246,7 @@ comment on function governance.ensure_request_partitions(date, date, int) is
 -- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
 
 create function governance.http_status(p_reason text) returns int
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case
     when p_reason is null then 200
     when p_reason = 'insufficient_tokens' then 402
@@ -747,6 +747,9 @@ begin
     holds_check_at = case when a.reserved_tokens > v_held then a.holds_check_at end
   where a.account_id = q.account_id
   returning * into v_account;
+  if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, p_now, q.request_id) > 0 then
+    select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+  end if;
   insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
     created_at)
   values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
@@ -987,6 +990,17 @@ begin
     end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
       end_debt_tokens = a.debt_tokens + v_debt
   where y.decision_id = k.decision_id and y.created_at = k.created_at;
+  if a.debt_tokens > 0 and v_total - v_take > v_reserved
+    and governance.recover_debt(k.account_id, v_now, p_request_id) > 0 then
+    -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+    update governance.requests y set end_subscription_tokens = x.subscription_tokens,
+      end_purchased_tokens = x.purchased_tokens, end_promotional_tokens = x.promotional_tokens,
+      end_debt_tokens = x.debt_tokens
+    from governance.accounts x
+    where x.account_id = k.account_id and y.decision_id = k.decision_id and y.created_at = k.created_at
+    returning y.* into strict q;
+    return governance.end_answer(q);
+  end if;
   if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
@@ -1130,6 +1144,9 @@ begin
     returning * into v_account;
     insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
     values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
+      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+    end if;
   end if;
   if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
     -- A hold that expired keeps its status and gives nothing more back.

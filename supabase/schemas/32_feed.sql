@@ -30,6 +30,36 @@ comment on function governance.ended_below(xid8,
   pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; '
     'false for no bound.';
 
+create function governance.history_id() returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  -- Another cluster, or another line of the same one since it was restored to a moment or a standby took over.
+  return (select to_hex(s.system_identifier) || ':' || c.timeline_id
+    from pg_catalog.pg_control_system() s cross join pg_catalog.pg_control_checkpoint() c);
+exception when insufficient_privilege or undefined_function or feature_not_supported then
+  return '';
+end
+$$;
+comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
+  'not say.';
+
+create function governance.event_mark(p_id bigint) returns text
+  language sql stable set search_path = '' as $$
+  -- The last event up to an id, by what no other history has in its place; 0 for none.
+  select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
+    (select r.decision_id as id, r.created_at, r.xid from governance.requests r
+      where r.decision_id <= p_id order by r.decision_id desc limit 1)
+    union all
+    (select t.transaction_id, t.created_at, t.xid from governance.token_transactions t
+      where t.transaction_id <= p_id order by t.transaction_id desc limit 1)
+    union all
+    (select h.event_id, h.created_at, h.xid from governance.hold_events h
+      where h.event_id <= p_id order by h.event_id desc limit 1)) e
+    order by e.id desc limit 1), '0')
+$$;
+comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
+  'number of its transaction.';
+
 create function public.usage_events_since(p_cursor text default null, p_limit int default 500,
   p_filter jsonb default '{}') returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -39,6 +69,8 @@ declare
   -- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
   -- base_bound and page_bound are above every transaction number that was given out when those highest ids were read
   -- (0 where that is not known): a snapshot's own xmax is not.
+  -- After a restore the history is another one, and its transaction numbers mean nothing in a kept cursor. So a cursor
+  -- also names the history that it is of, the last event up to low, and the last one up to the highest id it has seen.
   v_low bigint := 0;
   v_base pg_snapshot;
   v_base_high bigint := 0;
@@ -50,6 +82,12 @@ declare
   v_now pg_snapshot := pg_current_snapshot();
   v_now_high bigint;
   v_now_bound xid8 := '0';
+  v_history text := replace(governance.history_id(), '.', '');
+  v_low_mark text := '0';
+  v_high_mark text := '0';
+  v_seen_id bigint;
+  v_seen_at timestamptz;
+  v_restarted_after bigint;
   v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
   v_parts text[];
   v_key text;
@@ -89,7 +127,7 @@ begin
     end if;
     if p_cursor is not null and p_cursor <> 'now' then
       v_parts := string_to_array(p_cursor, '.');
-      if v_parts[1] <> '2' or cardinality(v_parts) <> 9 then
+      if v_parts[1] <> '3' or cardinality(v_parts) <> 12 then
         raise exception using errcode = 'invalid_text_representation';
       end if;
       v_low := v_parts[2]::bigint;
@@ -100,6 +138,10 @@ begin
       v_after := v_parts[7]::bigint;
       v_base_bound := v_parts[8]::xid8;
       v_page_bound := v_parts[9]::xid8;
+      v_low_mark := replace(v_parts[11], '_', '.');
+      v_high_mark := replace(v_parts[12], '_', '.');
+      v_seen_id := split_part(v_high_mark, ':', 1)::bigint;
+      v_seen_at := to_timestamp(nullif(split_part(v_high_mark, ':', 2), '')::float8);
     end if;
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument',
@@ -121,11 +163,35 @@ begin
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;
+  if v_parts is not null then
+    if pg_is_in_recovery() and split_part(v_parts[10], ':', 1) = split_part(v_history, ':', 1) then
+      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
+      v_history := v_parts[10];
+    elsif v_parts[10] <> v_history or (not pg_is_in_recovery()
+      and (greatest(pg_snapshot_xmax(v_base), pg_snapshot_xmax(v_page)) > greatest(pg_snapshot_xmax(v_now), v_now_bound)
+      -- Retention may have dropped the event; nothing else does.
+      or (governance.event_mark(v_seen_id) <> v_high_mark and v_seen_at > governance.now()
+        - interval '1 day' * (select c.decision_retention_days - 1 from governance.active_config c))))
+    then
+      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
+      if v_low_mark = '0' or governance.event_mark(v_low) <> v_low_mark then
+        v_low := case when v_since is null then 0 else governance.feed_low_id(v_since - interval '1 hour') end;
+      end if;
+      v_base := null;
+      v_base_high := 0;
+      v_base_bound := '0';
+      v_page := null;
+      v_after := 0;
+      v_restarted_after := v_low;
+    end if;
+  end if;
   if p_cursor = 'now' then
     -- Transactions that began more than an hour ago are not waited for.
+    v_low := governance.feed_low_id(governance.now() - interval '1 hour');
     return jsonb_build_object('events', '[]'::jsonb, 'next_cursor',
-      format('2.%s.%s.%s.-.0.0.%s.0', governance.feed_low_id(governance.now() - interval '1 hour'), v_now, v_now_high,
-        v_now_bound));
+      format('3.%s.%s.%s.-.0.0.%s.0.%s.%s.%s', v_low, v_now, v_now_high, v_now_bound, v_history,
+        replace(governance.event_mark(v_low), '.', '_'), replace(governance.event_mark(v_now_high), '.', '_')),
+      'restarted_after', null);
   end if;
   if p_cursor is null and v_since is not null then
     v_low := governance.feed_low_id(v_since - interval '1 hour');
@@ -244,16 +310,19 @@ begin
     join governance.accounts a on a.account_id = coalesce(t.account_id, h.account_id, q.account_id)
   ) e;
   return jsonb_build_object('events', v_events,
-    'next_cursor', format('2.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
-      coalesce(v_page::text, '-'), v_page_high, v_after,
-      v_base_bound, v_page_bound));
+    'next_cursor', format('3.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
+      coalesce(v_page::text, '-'), v_page_high, v_after, v_base_bound, v_page_bound, v_history,
+      replace(governance.event_mark(v_low), '.', '_'),
+      replace(governance.event_mark(greatest(v_base_high, v_page_high)), '.', '_')),
+    'restarted_after', v_restarted_after);
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is
   'What happened after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; '
   'late commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
-  'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. Errors: '
-  'invalid_argument.';
+  'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. After a '
+  'restore restarted_after is an event id, else null: forget what you have with a higher id, it is not of this '
+  'history; what is now comes again from there. Errors: invalid_argument.';
 revoke all on function public.usage_events_since(text, int, jsonb) from public, anon, authenticated;
 grant execute on function public.usage_events_since(text, int, jsonb) to service_role;
 

@@ -109,15 +109,17 @@ comment on function governance.search_text(text, text,
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
   p_monthly_allowance bigint) returns int
-  language sql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
+declare
   -- Not least(): it passes over nulls, and nobody without a limit has used 2,147,483,647 percent.
-  select case when v.percent > 2147483647 then 2147483647 else floor(v.percent)::int end
-  from (select case
+  v_percent numeric := case
     when p_daily_limit is null and p_monthly_limit is null then p_month * 100.0 / nullif(p_monthly_allowance, 0)
     else greatest(
       case when p_daily_limit = 0 then 100 else p_today * 100.0 / p_daily_limit end,
-      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end)
-    end as percent) v
+      case when p_monthly_limit = 0 then 100 else p_month * 100.0 / p_monthly_limit end) end;
+begin
+  return case when v_percent > 2147483647 then 2147483647 else floor(v_percent)::int end;
+end
 $$;
 comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigint) is
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
@@ -573,8 +575,8 @@ comment on function public.console_search(text, int) is
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
-create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval, out expired_holds int, out expired_lots int, out allowances int, out failed int,
-  out is_done boolean)
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval,
+  out expired_holds int, out expired_lots int, out allowances int, out failed int, out is_done boolean)
   language plpgsql set search_path = '' as $$
 declare
   v_until timestamptz := clock_timestamp() + p_budget;
@@ -594,6 +596,10 @@ begin
     union all
     (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
       limit p_limit)
+    union all
+    -- Only where the setting pay_debt_from changed, or a copy of older books was restored: see recover_debt.
+    (select l.account_id from governance.account_listings l where l.debt > 0 and l.available > 0
+      and governance.pays_debt_at_once() limit p_limit)
   ) x;
   foreach v_id in array coalesce(v_due, '{}') loop
     if clock_timestamp() > v_until then
@@ -608,9 +614,12 @@ begin
     select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
     continue when not found;
     v_touched := v_touched || v_id;
-    if governance.needs_roll(v_account, p_now) then
+    if governance.needs_roll(v_account, p_now) or v_account.debt_tokens > 0 then
       begin
         v_rolled := governance.roll_account(v_id, p_now);
+        if v_account.debt_tokens > 0 then
+          perform governance.recover_debt(v_id, p_now, null);
+        end if;
         expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
         expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
         allowances := allowances + coalesce(v_rolled.allowances, 0);

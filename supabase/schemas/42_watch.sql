@@ -127,8 +127,8 @@ begin
 
   -- Whatever can be seen, and not only what may be passed: to copy an account twice does no harm. And what turns by the
   -- clock.
-  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from order by r.decision_id
-    limit p_limit)
+  account_ids := array(select r.account_id from governance.requests r where r.decision_id > v_from
+      order by r.decision_id limit p_limit)
     || array(select t.account_id from governance.token_transactions t where t.transaction_id > v_from
       order by t.transaction_id limit p_limit)
     || array(select h.account_id from governance.hold_events h where h.event_id > v_from order by h.event_id

@@ -98,6 +98,7 @@ create function public.import_usage_history(p_table text, p_columns jsonb defaul
 declare
   v_table regclass;
   v_kind "char";
+  v_role text;
   v_schema text;
   v_source text;
   v_columns jsonb := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
@@ -128,6 +129,11 @@ begin
     or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
     perform governance.fail('PT404', 'not_found',
       format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
+  end if;
+  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
+  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
+    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, v_source));
   end if;
   if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');

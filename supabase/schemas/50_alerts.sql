@@ -228,7 +228,7 @@ revoke all on function public.console_acknowledge_alert(text, bigint, text) from
 grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
 
 create function governance.is_for_operators(p_kind text) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
     'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
 $$;

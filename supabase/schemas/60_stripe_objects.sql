@@ -1,7 +1,7 @@
 -- Reading Stripe's JSON.
 
 create function governance.stripe_id(p_value jsonb) returns text
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_id text;
 begin
@@ -17,7 +17,7 @@ $$;
 comment on function governance.stripe_id(jsonb) is 'An id, also out of an expanded object; null for anything else.';
 
 create function governance.stripe_whole(p_value jsonb) returns bigint
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_number numeric;
 begin
@@ -31,7 +31,7 @@ $$;
 comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53 in size; null for anything else.';
 
 create function governance.stripe_time(p_value jsonb) returns timestamptz
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   -- Between two numbers there are only numbers, whatever else a JSON value may be.
   return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
@@ -40,27 +40,27 @@ $$;
 comment on function governance.stripe_time(jsonb) is 'Seconds since 1970 as a moment; null for anything else.';
 
 create function governance.stripe_object(p_value jsonb) returns jsonb
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value) = 'object' then p_value else '{}' end
 $$;
 comment on function governance.stripe_object(jsonb) is 'The object, or an empty one.';
 
 create function governance.stripe_list(p_value jsonb) returns jsonb
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value -> 'data') = 'array' then p_value -> 'data'
     when jsonb_typeof(p_value) = 'array' then p_value else '[]' end
 $$;
 comment on function governance.stripe_list(jsonb) is 'The items of a Stripe list, or none.';
 
 create function governance.stripe_currency(p_value jsonb) returns text
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(p_value) = 'string' and p_value #>> '{}' ~ '^[A-Za-z]{3}$' then lower(p_value #>> '{}')
     end
 $$;
 comment on function governance.stripe_currency(jsonb) is 'A currency code in lower case; null for anything else.';
 
 create function governance.metadata_text(p_metadata jsonb, variadic p_keys text[]) returns text
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 declare
   v_key text;
   v_found text;
@@ -78,7 +78,7 @@ $$;
 comment on function governance.metadata_text(jsonb, text[]) is 'The first of these metadata keys that is filled.';
 
 create function governance.is_token_order(p_metadata jsonb) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
   select btrim(concat(p_metadata ->> 'pack_id', p_metadata ->> 'packId', p_metadata ->> 'packid',
     p_metadata ->> 'tokens')) <> ''
@@ -89,7 +89,7 @@ comment on function governance.is_token_order(jsonb) is 'Whether an order is for
 
 create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null,
   p_four text default null) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_first bigint := hashtextextended(coalesce(p_one, p_two, p_three, p_four), 7255);
   v_last bigint := hashtextextended(coalesce(p_four, p_three, p_two, p_one), 7255);

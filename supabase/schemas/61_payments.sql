@@ -232,7 +232,7 @@ comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
   text) is 'Notes a dispute; null where it is not whole.';
 
 create function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select case when p_of <= 0 or p_part >= p_of then p_tokens when p_part <= 0 then 0
     else trunc(p_tokens::numeric * p_part / p_of)::bigint end
 $$;
@@ -326,7 +326,7 @@ comment on function governance.give_back(bigint, bigint, timestamptz, text, text
     'lock.';
 
 create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id',
     p_transaction_id)
 $$;
@@ -758,7 +758,7 @@ revoke all on function public.console_token_roll_forward(timestamptz, timestampt
 grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
 
 create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = '' as $$
 begin
   return least(s.reversed, s.clawed, s.owed, s.tokens - s.reversed - s.clawed, s.reversed + s.clawed - s.owed) >= 0;
 end
@@ -847,7 +847,7 @@ create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
     p_difference_id text default null
 ) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
@@ -864,7 +864,6 @@ declare
   v_hash bytea;
   v_balance bigint;
   v_debt bigint;
-  v_spent governance.lot_spending;
 begin
   insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id,
     stripe_payment_intent_id, stripe_checkout_session_id,
@@ -897,17 +896,14 @@ begin
   values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor,
     p_pay.currency, p_difference_id);
   if v_debt > 0 then
-    v_spent := governance.spend_lots(p_pay.account_id, least(v_debt, p_tokens), v_lot_id);
-    perform governance.append_entry(p_pay.account_id, 'debt_recovery', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased,
-      v_spent.promotional, -v_spent.taken, v_reference, 'Debt of earlier calls paid');
+    perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
   perform governance.ring('accounts', p_now);
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end
 $$;
 comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
-  'Grants what a payment paid for, ties the lot to it and pays debt out of it. The caller holds the locks of the '
+  'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
   'payment and of the account, and has rolled the account.';
 
 create function governance.settled(p_payment_id bigint, p_now timestamptz,

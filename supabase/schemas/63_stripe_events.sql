@@ -40,14 +40,14 @@ create index webhook_events_processed_waiting on governance.webhook_events_proce
 create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
   p_payment_id bigint default null, p_waits_for text default null)
   returns governance.stripe_outcome
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
 $$;
 comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
 
 create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_metadata jsonb := o -> 'metadata';
   v_user_id text := nullif(btrim(v_metadata ->> 'user_id'), '');
@@ -396,7 +396,7 @@ create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   -- Most orders have neither.
   v_invoice text := case when o ->> 'invoice' is not null then governance.stripe_id(o -> 'invoice') end;
@@ -503,7 +503,7 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
 
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
   v_told_at timestamptz := governance.stripe_time(p_event -> 'created');

@@ -560,8 +560,8 @@ begin
           else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
       perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null,
         v_pay.currency, p_difference_id => p_difference_id);
-      perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
     end if;
+    perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
     update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
       or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
     v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
@@ -637,7 +637,7 @@ comment on function governance.is_same_person(text,
   text) is 'Whether two operators'' names are one person''s: case, spaces and width do not make another.';
 
 create function governance.is_undecided(c governance.reconciliation_cases) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
 $$;
 comment on function governance.is_undecided(governance.reconciliation_cases) is 'Whether a case still keeps its period '
@@ -709,11 +709,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
     where not exists (
       select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
       where n ->> 'sha256' = o ->> 'sha256'
-        or (n ->> 'kind'
-
-            is not distinct from o ->> 'kind'
-          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'),
-          true)
+        or (n ->> 'kind' is not distinct from o ->> 'kind'
+          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
     -- One file does not stand for two of its kind.

@@ -110,10 +110,10 @@ comment on function public.console_closed_periods() is 'Closed periods, newest f
 revoke all on function public.console_closed_periods() from public, anon, authenticated;
 grant execute on function public.console_closed_periods() to service_role;
 
--- Sets, not questions about one case: a close asks them of every case that there ever was. Inlined: no search_path.
+-- Sets, not questions about one case: a close asks them of every case that there ever was.
 create function governance.cases_in_close(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select c.* from governance.reconciliation_cases c
   left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
   where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
@@ -124,7 +124,7 @@ comment on function governance.cases_in_close(governance.reconciliation_runs) is
 
 create function governance.cases_closed_with(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select c.* from governance.cases_in_close(r) c
   left join governance.reconciliation_run_differences d on d.run_id = r.run_id and d.difference_id = c.difference_id
   where d.run_id is not null or c.status = 'carried_forward'

@@ -173,7 +173,8 @@ begin
 end
 $$;
 comment on function governance.sum_calls(bigint) is
-  'Calls added up by account and, where settled, by model, task and scope; with open holds and the last call of the day.';
+  'Calls added up by account and, where settled, by model, task and scope; with open holds and the last call of the '
+  'day.';
 
 create function governance.sum_usage(p_account_id bigint)
   returns table (account_id bigint, model text, task_type text, scope_id text, calls bigint, messages bigint,
@@ -286,6 +287,7 @@ declare
   v_accounts bigint;
   v_entries bigint;
   v_problems jsonb;
+  v_at_once boolean := governance.pays_debt_at_once();
 begin
   perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
@@ -344,6 +346,8 @@ begin
       ('head_mismatch', case when last.hash is distinct from a.last_hash then 1 else 0 end, 0),
       ('over_reserved', greatest(a.reserved_tokens - a.subscription_tokens - a.purchased_tokens - a.promotional_tokens,
         0), 0),
+      ('debt_beside_free', case when v_at_once then least(a.debt_tokens, a.subscription_tokens + a.purchased_tokens
+        + a.promotional_tokens - a.reserved_tokens) else 0 end, 0),
       ('holds_mismatch', a.reserved_tokens, coalesce(c.held, 0)),
       ('usage_mismatch', coalesce(u.charged, 0), coalesce(g.charged, 0)),
       ('usage_mismatch', coalesce(u.calls, 0), coalesce(g.calls, 0)),

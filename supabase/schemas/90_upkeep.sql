@@ -28,9 +28,9 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for it:
-  -- so it waits only briefly, and makes two months a round. A month is made only while the default partition is small,
-  -- because PostgreSQL reads all of it meanwhile.
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for
+  -- it: so it waits only briefly, and makes four months a round. A month is made only while the default partition is
+  -- small, because PostgreSQL reads all of it meanwhile.
   perform set_config('lock_timeout', '80ms', true);
   if pg_relation_size('governance.requests_default') > 16 * 1024 * 1024 then
     perform governance.raise_alert(null, null, 'upkeep_failed', 'warning',
@@ -43,8 +43,8 @@ begin
       || to_char(date_trunc('month', p_now at time zone 'UTC') + g * interval '1 month', 'YYYY_MM')) is null) then
     begin
       created := governance.ensure_request_partitions((p_now - interval '1 month')::date,
-        (p_now + governance.months_ahead() * interval '1 month')::date, 2);
-      is_done := created < 2;
+        (p_now + governance.months_ahead() * interval '1 month')::date, 4);
+      is_done := created < 4;
     exception when lock_not_available then
       is_done := false;
     end;
@@ -180,28 +180,32 @@ declare
   v_rows int := greatest(5000 * p_share, 50);
   v_purged record;
   v_count int;
+  v_answer jsonb := '{}';
 begin
   case p_step
     when 'days' then
       v_count := governance.aggregate_days(v_days);
-      return jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
+      v_answer := jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
     when 'purge' then
       v_purged := governance.purge(p_now, v_rows);
-      return jsonb_build_object('rows_purged', v_purged.rows_purged, 'webhook_events_purged',
-        v_purged.webhook_events_purged, 'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
+      v_answer := jsonb_build_object('rows_purged', v_purged.rows_purged,
+        'webhook_events_purged', v_purged.webhook_events_purged,
+        'more', greatest(v_purged.rows_purged, v_purged.webhook_events_purged) >= v_rows);
     when 'rollups' then
       v_count := governance.check_rollups(p_now, greatest(200 * p_share, 5)::int);
-      return jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
+      v_answer := jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
     when 'anchor' then
-      return jsonb_build_object('more', not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+      v_answer := jsonb_build_object('more',
+        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
     when 'doors' then
-      return jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
+      v_answer := jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
     when 'alerts' then
-      return jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
+      v_answer := jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
     when 'notifications' then
-      return jsonb_build_object('notifications_queued',
+      v_answer := jsonb_build_object('notifications_queued',
         governance.queue_notifications(p_now, greatest(1000 * p_share, 20)::int));
   end case;
+  return v_answer;
 end
 $$;
 comment on function governance.upkeep_step(text, timestamptz, numeric) is
@@ -233,6 +237,8 @@ declare
   v_account_ids bigint[] := '{}';
   v_page record;
   v_rolled record;
+  v_months_first boolean;
+  v_has_months boolean := false;
   v_months record;
   v_step_at timestamptz;
   v_locked_at timestamptz;
@@ -308,27 +314,33 @@ begin
   if cardinality(v_account_ids) > 0 then
     perform governance.copy_to_listings(v_account_ids);
   end if;
-  if v_state ? 'months_wait' then
-    v_counts := v_counts || '{"more": true}';
-  else
-    v_rolled := governance.roll_due_accounts(v_now, 500, interval '60 milliseconds');
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
-      'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
-      'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
-    if v_rolled.expired_holds > 0 then
-      perform governance.ring('feed', v_now);
-    end if;
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
-      not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
-  end if;
-  if clock_timestamp() < v_locked_at + interval '80 milliseconds' or v_state ? 'months_wait' then
+  -- Months that found no time in the round before go first.
+  v_months_first := coalesce(v_state ? 'months_wait', false);
+  if v_months_first then
     v_months := governance.keep_partitions(v_now);
-    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
-      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
-    v_state := v_state - 'months_wait';
-  else
+    v_has_months := true;
+  end if;
+  v_rolled := governance.roll_due_accounts(v_now, 500,
+    greatest(interval '30 milliseconds', v_locked_at + interval '120 milliseconds' - clock_timestamp()));
+  v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
+    'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
+    'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
+  if v_rolled.expired_holds > 0 then
+    perform governance.ring('feed', v_now);
+  end if;
+  v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
+    not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
+  if not v_months_first and clock_timestamp() < v_locked_at + interval '100 milliseconds' then
+    v_months := governance.keep_partitions(v_now);
+    v_has_months := true;
+  end if;
+  if not v_has_months then
     v_state := v_state || '{"months_wait": true}';
     v_counts := v_counts || '{"more": true}';
+  else
+    v_state := v_state - 'months_wait';
+    v_counts := governance.add_counts(v_counts, jsonb_build_object('partitions_created', v_months.created,
+      'partitions_dropped', v_months.dropped, 'more', not v_months.is_done));
   end if;
   if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);

@@ -2,7 +2,7 @@
  * Opens the console's SQLite file. One process holds it at a time: the lock is SQLite's own, so it goes with the
  * process however it ends. A damaged file is kept aside and made anew, with what could still be read of it.
  */
-import { chmodSync, existsSync, mkdirSync, renameSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
@@ -99,6 +99,7 @@ export function openDatabase(
   const path = join(dataDir, "console.sqlite");
   try {
     makeFolder(resolve(dataDir));
+    closeToOthers(resolve(dataDir));
   } catch (error) {
     return fail(unwritable(dataDir, error));
   }
@@ -125,6 +126,21 @@ function makeFolder(path: string): void {
   if (existsSync(path)) return;
   makeFolder(dirname(path));
   mkdirSync(path, { mode: 0o700 });
+}
+
+/** A folder that other users may look into, perhaps made before the console was: closed, with what is ours in it. */
+function closeToOthers(folder: string): void {
+  if (process.platform === "win32") return;
+  const names = readdirSync(folder);
+  const ours = names.filter((name) => name.startsWith("console.sqlite"));
+  for (const path of [
+    // Not a folder that holds other things already, such as a home.
+    ...(ours.length > 0 || names.length === 0 ? [folder] : []),
+    ...ours.map((name) => join(folder, name)),
+  ]) {
+    const { mode } = statSync(path);
+    if ((mode & 0o077) !== 0) chmodSync(path, mode & 0o700);
+  }
 }
 
 class NewerStore extends Error {

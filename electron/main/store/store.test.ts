@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -163,6 +164,27 @@ test("a folder that cannot be made or written is refused with what to do", () =>
     expect(answer).toMatchObject({ ok: false, error: { code: "data_folder_unwritable" } });
     expect(answer.ok ? "" : answer.error.advice).toContain("--data-dir");
   }
+});
+
+test.skipIf(process.platform === "win32")("an existing folder that others may read is closed", () => {
+  const openFolder = join(folder, "open");
+  mkdirSync(openFolder);
+  chmodSync(openFolder, 0o755);
+  open(openFolder);
+  close();
+  chmodSync(openFolder, 0o755);
+  chmodSync(join(openFolder, "console.sqlite"), 0o644);
+  open(openFolder);
+  expect(statSync(openFolder).mode & 0o777).toBe(0o700);
+  expect(statSync(join(openFolder, "console.sqlite")).mode & 0o777).toBe(0o600);
+  // A folder of other things keeps its modes; the store in it is closed.
+  const shared = join(folder, "shared");
+  mkdirSync(shared);
+  chmodSync(shared, 0o755);
+  writeFileSync(join(shared, "other.txt"), "");
+  open(shared);
+  expect(statSync(shared).mode & 0o777).toBe(0o755);
+  expect(statSync(join(shared, "console.sqlite")).mode & 0o777).toBe(0o600);
 });
 
 test.skipIf(process.getuid?.() === 0)("a read-only folder is refused and nothing is made in it", () => {

@@ -84,6 +84,8 @@ export interface DecisionSettings {
   readonly identical_window_minutes?: number;
   /** Minutes until an unsettled hold gives its tokens back (15). */
   readonly hold_minutes?: number;
+  /** What pays debt: whatever is free, at once (free), or only the next grants. */
+  readonly pay_debt_from?: "free" | "grants";
   readonly complexity_words?: readonly string[];
   readonly topics?: readonly Topic[];
 }

@@ -112,17 +112,25 @@ export class AccountModel {
     return this.lots.reduce((sum, lot) => sum + (lot.kind === kind ? lot.remaining : 0), 0);
   }
 
-  /** Adds tokens; debt is paid out of them first. */
+  /** Adds tokens, and pays debt. */
   grant(tokens: number, kind: ModelLot["kind"], atMs: number, expiresMs: number | null = null): void {
-    const paid = Math.min(this.debt, tokens);
-    this.debt -= paid;
     this.lots.push({
       id: ++this.#lots,
       kind,
       expires_ms: expiresMs,
       created_ms: atMs,
-      remaining: tokens - paid,
+      remaining: tokens,
     });
+    this.#payDebt(tokens);
+  }
+
+  /** Debt is paid out of what is free, in the order in which lots are spent; or only out of what was just granted. */
+  #payDebt(granted = 0): void {
+    const most = this.policy.settings.pay_debt_from === "grants" ? granted : Number.POSITIVE_INFINITY;
+    const paid = Math.min(this.debt, this.available, most);
+    if (paid <= 0) return;
+    this.#spend(paid);
+    this.debt -= paid;
   }
 
   /** A month's allowance, which ends with the month (or as many later as the plan says). */
@@ -142,6 +150,7 @@ export class AccountModel {
         this.reserved -= hold.reserved;
         hold.reserved = 0;
       }
+    this.#payDebt();
     const expired = this.lots
       .filter((lot) => lot.expires_ms !== null && lot.expires_ms <= atMs && lot.remaining > 0)
       .toSorted((a, b) => (a.expires_ms ?? 0) - (b.expires_ms ?? 0) || a.id - b.id);
@@ -297,6 +306,7 @@ export class AccountModel {
     const taken = Math.min(charged, this.available);
     this.#spend(taken);
     this.debt += charged - taken;
+    this.#payDebt();
     const cost = costOfCall(this.policy.prices, hold.model, usage, hold.created_ms);
     const cost_micros = cost.ok ? cost.value.cost_micros : null;
     this.day_tokens += charged;
@@ -318,6 +328,7 @@ export class AccountModel {
     if (!hold) return;
     this.#holds.delete(requestId);
     this.reserved -= hold.reserved;
+    this.#payDebt();
   }
 
   /** Lifts blocks and forgives: identical, rapid and temporary-block counters start anew. */

@@ -9,6 +9,7 @@ interface Lot {
   readonly expiresAt: number | null;
   /** Lots made later are spent later. */
   readonly madeAt: number;
+  readonly place: number;
   remaining: number;
 }
 interface Call {
@@ -88,7 +89,7 @@ export class LedgerModel {
     };
     if (!known) {
       this.#state.accounts.set(user, account);
-      this.#grant(account, "subscription", this.#plan.allowance, account.monthEndsAt);
+      this.#grant(user, account, "subscription", this.#plan.allowance, account.monthEndsAt);
     }
     this.#roll(user, account);
     return account;
@@ -97,9 +98,10 @@ export class LedgerModel {
   #roll(user: string, account: Account): void {
     for (const call of this.#state.calls.values())
       if (call.user === user && call.status === "held" && call.expiresAt <= this.now) call.status = "expired";
+    this.#payDebt(user, account);
     // Tokens that are held outlive their lot.
     const expired = account.lots.filter((lot) => lot.expiresAt !== null && lot.expiresAt <= this.now);
-    expired.sort((a, b) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0) || a.madeAt - b.madeAt);
+    expired.sort((a, b) => (a.expiresAt ?? 0) - (b.expiresAt ?? 0) || a.place - b.place);
     for (const lot of expired)
       lot.remaining -= Math.min(lot.remaining, this.total(user) - this.reserved(user));
     if (account.dayEndsAt <= this.now) {
@@ -108,15 +110,21 @@ export class LedgerModel {
     }
     if (account.monthEndsAt <= this.now) {
       account.monthEndsAt = monthEnd(this.now);
-      this.#grant(account, "subscription", this.#plan.allowance, account.monthEndsAt);
+      this.#grant(user, account, "subscription", this.#plan.allowance, account.monthEndsAt);
     }
   }
 
-  #grant(account: Account, kind: Kind, tokens: number, expiresAt: number | null): number {
-    const recovered = Math.min(account.debt, tokens);
-    account.debt -= recovered;
-    account.lots.push({ kind, expiresAt, madeAt: account.lots.length, remaining: tokens - recovered });
-    return recovered;
+  #grant(user: string, account: Account, kind: Kind, tokens: number, expiresAt: number | null): number {
+    account.lots.push({ kind, expiresAt, madeAt: this.now, place: account.lots.length, remaining: tokens });
+    return this.#payDebt(user, account);
+  }
+
+  /** Nobody owes and has free tokens at once. */
+  #payDebt(user: string, account: Account): number {
+    const paid = Math.min(account.debt, this.total(user) - this.reserved(user));
+    this.#spend(account, paid);
+    account.debt -= paid;
+    return paid;
   }
 
   #spend(account: Account, tokens: number): void {
@@ -126,7 +134,8 @@ export class LedgerModel {
         (a, b) =>
           (a.expiresAt ?? Number.POSITIVE_INFINITY) - (b.expiresAt ?? Number.POSITIVE_INFINITY) ||
           order[a.kind] - order[b.kind] ||
-          a.madeAt - b.madeAt,
+          a.madeAt - b.madeAt ||
+          a.place - b.place,
       );
     let left = tokens;
     for (const lot of inOrder) {
@@ -245,6 +254,7 @@ export class LedgerModel {
           debt_tokens: charged - take,
         };
       }
+      this.#payDebt(call.user, account);
       call.ended = { key, answer: { ...answer, balance: this.balance(call.user) } };
       return call.ended.answer;
     });
@@ -254,7 +264,7 @@ export class LedgerModel {
     return this.#attempt(() => {
       const call = this.#state.calls.get(id);
       if (!call) throw new Refusal("unknown_request");
-      this.#account(call.user, false);
+      const account = this.#account(call.user, false);
       if (call.status === "settled" || call.status === "quarantined") throw new Refusal("already_settled");
       if (call.status === "blocked") throw new Refusal("not_authorized");
       if (call.status === "expired") return { status: "expired", released_tokens: 0 };
@@ -263,6 +273,7 @@ export class LedgerModel {
         return call.ended.answer;
       }
       call.status = "released";
+      this.#payDebt(call.user, account);
       call.ended = {
         key: reason,
         answer: { status: "released", released_tokens: call.estimate, balance: this.balance(call.user) },
@@ -286,7 +297,7 @@ export class LedgerModel {
       if (tokens > 0) {
         const kind =
           type === "purchase" ? "purchased" : type === "subscription_grant" ? "subscription" : "promotional";
-        const recovered = this.#grant(account, kind, tokens, expiresAt);
+        const recovered = this.#grant(user, account, kind, tokens, expiresAt);
         answer = { previous_balance: previous, new_balance: previous + tokens, debt_recovered: recovered };
       } else {
         if (-tokens > previous - this.reserved(user)) throw new Refusal("insufficient_tokens");

@@ -42,13 +42,14 @@ export function createFeed(store: Store) {
   let tail: UsageEvent[] = [];
   let isCaughtUp = false;
 
-  function send(follower: Follower, events: readonly UsageEvent[]): void {
+  function send(follower: Follower, events: readonly UsageEvent[], beginsAnew = false): void {
     const wanted = events.filter((event) => matches(follower.filter, event));
     for (let from = 0; from < wanted.length || from === 0; from += maxBatch) {
       follower.emit({
         profile_id: profileId,
         events: wanted.slice(from, from + maxBatch),
         caught_up: isCaughtUp && from + maxBatch >= wanted.length,
+        ...(beginsAnew && from === 0 ? { begins_anew: true } : {}),
       });
     }
   }
@@ -102,7 +103,18 @@ export function createFeed(store: Store) {
             advice: null,
             details: null,
           });
-        const { events, next_cursor: next } = page.value;
+        const { events, next_cursor: next, restarted_after: restartedAfter } = page.value;
+        if (typeof restartedAfter === "number") {
+          // The project was restored. What is kept here may never have happened there: begin as a new console does.
+          store.forgetFeed(id);
+          tail = [];
+          isCaughtUp = false;
+          const start = await startCursor();
+          for (const follower of followers) send(follower, tail.slice(-maxBatch), true);
+          if (!start.ok) return start;
+          cursor = start.value;
+          continue;
+        }
         if (next !== null && next !== cursor) store.putEvents(id, events, next);
         const wasCaughtUp = isCaughtUp;
         isCaughtUp = events.length < pageSize;

@@ -3,6 +3,7 @@ import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import {
   addOlder,
   emptyFeed,
+  olderFrom,
   receiveBatch,
   releaseWaiting,
   setHeld,
@@ -42,6 +43,27 @@ describe("the feed", () => {
     let feed = receiveBatch(emptyFeed, batch(1, 3));
     feed = receiveBatch(feed, batch(2, 4));
     expect(ids(feed.shown)).toEqual([4, 3, 2, 1]);
+  });
+  it("shows an event that committed late, whatever its number, also while it stands still", () => {
+    let feed = receiveBatch(emptyFeed, { events: [event(10), event(12)], caught_up: true });
+    feed = receiveBatch(feed, { events: [event(11), event(12)], caught_up: true });
+    expect(ids(feed.shown)).toEqual([11, 12, 10]);
+    feed = setPaused(feed, true);
+    feed = receiveBatch(feed, { events: [event(9), event(10)], caught_up: true });
+    expect(feed.waitingCount).toBe(1);
+    expect(ids(setPaused(feed, false).shown)).toEqual([9, 11, 12, 10]);
+  });
+  it("misses no older row when the last one shown came late", () => {
+    const feed = receiveBatch(emptyFeed, { events: [event(5), event(10), event(11)], caught_up: true });
+    expect(olderFrom(feed.shown)).toBe(12);
+    const older = [11, 10, 9, 8, 7, 6, 5, 4].map(event);
+    expect(ids(addOlder(feed, older, false).shown)).toEqual([11, 10, 5, 9, 8, 7, 6, 4]);
+  });
+  it("begins anew where the project was restored, and stays paused", () => {
+    let feed = setPaused(receiveBatch(emptyFeed, batch(1, 9)), true);
+    feed = receiveBatch(feed, { events: [event(3), event(4)], caught_up: true, begins_anew: true });
+    expect(ids(feed.shown)).toEqual([4, 3]);
+    expect(feed.isPaused).toBe(true);
   });
   it("keeps what comes while paused, counts it, and lets it in without a gap", () => {
     let feed = setPaused(receiveBatch(emptyFeed, batch(1, 2)), true);

@@ -35,13 +35,18 @@ export const emptyFeed: FeedState = {
   hasOlder: true,
 };
 
-/** A batch of the stream (oldest first) comes in. An event is never taken twice. */
+/**
+ * A batch of the stream (oldest first) comes in. An event is never taken twice. Which ones are here is asked of the
+ * events, not of their numbers: one whose transaction committed late has a lower number than others before it.
+ */
 export function receiveBatch(
-  state: FeedState,
-  batch: Pick<StreamItem<"feed">, "events" | "caught_up">,
+  before: FeedState,
+  batch: Pick<StreamItem<"feed">, "events" | "caught_up" | "begins_anew">,
 ): FeedState {
-  const newest = state.waiting[0]?.event_id ?? state.shown[0]?.event_id ?? -1;
-  const fresh = batch.events.filter((event) => event.event_id > newest).reverse();
+  const state = batch.begins_anew
+    ? { ...emptyFeed, isPaused: before.isPaused, isHeld: before.isHeld }
+    : before;
+  const fresh = without(state, batch.events).reverse();
   const next = { ...state, isCaughtUp: batch.caught_up };
   if (fresh.length === 0) return next;
   // The first screenful goes straight in: there is no row yet that could jump.
@@ -53,6 +58,13 @@ export function receiveBatch(
     };
   }
   return show(next, fresh);
+}
+
+function without(state: FeedState, events: readonly UsageEvent[]): UsageEvent[] {
+  const here = new Set<number>();
+  for (const { event_id: id } of state.shown) here.add(id);
+  for (const { event_id: id } of state.waiting) here.add(id);
+  return events.filter(({ event_id: id }) => !here.has(id) && here.add(id));
 }
 
 function show(state: FeedState, fresh: readonly UsageEvent[]): FeedState {
@@ -85,12 +97,16 @@ export function setHeld(state: FeedState, isHeld: boolean): FeedState {
 
 /** Older rows (newest first) from the project's history. */
 export function addOlder(state: FeedState, events: readonly UsageEvent[], hasOlder: boolean): FeedState {
-  const oldest = state.shown.at(-1)?.event_id ?? Number.POSITIVE_INFINITY;
-  return {
-    ...state,
-    shown: [...state.shown, ...events.filter((event) => event.event_id < oldest)],
-    hasOlder,
-  };
+  return { ...state, shown: [...state.shown, ...without(state, events)], hasOlder };
+}
+
+/**
+ * Where the page below the last row begins. History is read by number, and the last rows may have come late, with a
+ * lower number than rows that are not here: so it begins above all of them, and what is here already is left out.
+ */
+export function olderFrom(shown: readonly UsageEvent[]): number | null {
+  if (shown.length === 0) return null;
+  return Math.max(...shown.slice(-50).map(({ event_id: id }) => id)) + 1;
 }
 
 interface FeedStore extends FeedState {
@@ -137,12 +153,12 @@ export const useFeed = create<FeedStore>((set, get) => ({
   release: () => set((state) => releaseWaiting(state)),
   async loadOlder(client) {
     const { shown, hasOlder, isLoadingOlder, filter, project } = get();
-    const oldest = shown.at(-1);
-    if (!oldest || !hasOlder || isLoadingOlder) return;
+    const before = olderFrom(shown);
+    if (before === null || !hasOlder || isLoadingOlder) return;
     set({ isLoadingOlder: true });
     const result = await client.call("watch.history", {
       filter,
-      before_event_id: oldest.event_id,
+      before_event_id: before,
       limit: 200,
     });
     set((state) => {
