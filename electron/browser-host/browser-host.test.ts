@@ -148,7 +148,7 @@ function socketFate(
       socket.terminate();
     });
     socket.once("close", (code) => resolve({ code }));
-    socket.once("open", () => setTimeout(() => (resolve({ isOpen: true }), socket.terminate()), 100));
+    socket.once("open", () => setTimeout(() => (resolve({ isOpen: true }), socket.terminate()), 500));
     socket.once("error", () => {});
   });
 }

@@ -8,10 +8,11 @@ create table governance.fold_letters (
 comment on table governance.fold_letters is 'Letters beyond ASCII that folding makes lower case.';
 
 -- The kinds of characters that docs/RULES.md names, as the inside of a regular expression's brackets. They are
--- constants to the planner. The core has the same ranges in shared/governance/rules/characters.ts.
+-- constants to the planner, which asks them once. The core has the same ranges in
+-- shared/governance/rules/characters.ts.
 
 create function governance.combining_marks() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select '\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670'
     '\u06d6-\u06dc\u06df-\u06e4\u06e7-\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u07a6-\u07b0\u07eb-\u07f3\u07fd'
     '\u0816-\u0819\u081b-\u0823\u0825-\u0827\u0829-\u082d\u0859-\u085b\u0897-\u089f\u08ca-\u08e1\u08e3-\u0903'
@@ -54,14 +55,14 @@ comment on function governance.combining_marks() is
   'Combining marks: general category M of Unicode 17, and two more.';
 
 create function governance.rare_spaces() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select '\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000'
 $$;
 comment on function governance.rare_spaces() is
   'White space that is not ASCII.';
 
 create function governance.separators() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select '\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7'
     '\u2000-\u206f\u3000-\u3004\u3008-\u3030\u3036-\u3037\u303d-\u303f\u30a0\u30fb\ufe30-\ufe4f\uff00-\uff0f'
     '\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65'
@@ -70,7 +71,7 @@ comment on function governance.separators() is
   'What ends a word when phrases are looked for.';
 
 create function governance.ideographs() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select '\u2e80-\u2fff\u3005-\u3007\u3031-\u3035\u3038-\u303c\u3040-\u309f\u30a1-\u30fa\u30fc-\u312f\u3190-\u31ff'
     '\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U0001aff0-\U0001b16f\U00020000-\U0003fffd'
 $$;
@@ -78,21 +79,21 @@ comment on function governance.ideographs() is
   'Chinese characters, kana and bopomofo: written without spaces, each counted as a word.';
 
 create function governance.south_east_asian_letters() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf'
 $$;
 comment on function governance.south_east_asian_letters() is
   'Thai, Lao, Myanmar, Khmer and Tai: written without spaces, five of them counted as a word.';
 
 create function governance.unspaced_characters() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select governance.ideographs() || governance.south_east_asian_letters()
 $$;
 comment on function governance.unspaced_characters() is
   'Characters of scripts that are written without spaces.';
 
 create function governance.upper_letters() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select 'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĲĴĶĹĻĽĿŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙ'
     'ΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜ'
     'ҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾ'
@@ -101,7 +102,7 @@ comment on function governance.upper_letters() is
   'Letters beyond ASCII that folding makes lower case, in the order of governance.lower_letters.';
 
 create function governance.lower_letters() returns text
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select 'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĳĵķĺļľŀłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžͱͳͷϳάέήίόύώαβγδεζηθι'
     'κλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭѯѱѳѵѷѹѻѽѿҁҋҍҏґғҕҗҙқҝ'
     'ҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿ'
@@ -110,7 +111,7 @@ comment on function governance.lower_letters() is
   'The lower case of governance.upper_letters, one by one.';
 
 create function governance.judged_characters() returns int
-  language sql immutable parallel safe as $$
+  language sql immutable parallel safe set search_path = '' as $$
   select 20000
 $$;
 comment on function governance.judged_characters() is
@@ -163,8 +164,10 @@ $$;
 comment on function governance.collapse_spaces(text) is 'Each run of white space becomes one space; none at the ends.';
 
 create function governance.identity_text(p_message text, p_folded text) returns text
-  language sql immutable parallel safe as $$
-  select governance.collapse_spaces(p_folded) || substr(p_message, governance.judged_characters() + 1)
+  language plpgsql immutable parallel safe set search_path = '' as $$
+begin
+  return governance.collapse_spaces(p_folded) || substr(p_message, governance.judged_characters() + 1);
+end
 $$;
 comment on function governance.identity_text(text, text) is
   'The text by which two messages count as identical, of a message and what governance.fold made of it.';
