@@ -6572,14 +6572,14 @@ comment on table governance.usage_days is 'Days that governance.usage_totals has
   'taken out, and aggregated again.';
 
 create function governance.first_open_day(p_now timestamptz) returns date
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   -- Days end last at UTC-12. The hour more is for settlements that read the clock before and commit after.
   select ((p_now - interval '13 hours') at time zone 'UTC')::date
 $$;
 comment on function governance.first_open_day(timestamptz) is 'The earliest day that a settlement may still add to.';
 
 create function governance.last_open_day(p_now timestamptz) returns date
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select ((p_now + interval '14 hours') at time zone 'UTC')::date
 $$;
 comment on function governance.last_open_day(timestamptz) is 'The latest day that has begun anywhere: days begin first '
