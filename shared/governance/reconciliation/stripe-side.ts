@@ -260,9 +260,10 @@ function readPayment(reading: Reading, row: CsvRow): void {
   // Fee is without the tax on it (Stripe, "Taxes On Fee").
   const fee = cells.money(row, at.fee, feeCurrency) + cells.money(row, at.fee_tax, feeCurrency);
   const captured = state === PAID ? cells.money(row, at.amount_captured, code) : 0;
+  const uncaptured = captured > 0 ? Math.max(0, amount - captured) : 0;
   if (captured > 0 && captured < amount) {
     // Stripe counts what a partial capture let go as refunded.
-    refunded = Math.max(0, refunded - (amount - captured));
+    refunded = Math.max(0, refunded - uncaptured);
     if (settled === 0) cash = captured;
     amount = captured;
   }
@@ -277,6 +278,7 @@ function readPayment(reading: Reading, row: CsvRow): void {
   columns.cash[event] = cash;
   columns.cashCurrency[event] = feeCurrency;
   set(columns.isCaptured, event, captured > 0 ? 1 : 0);
+  set(columns.uncaptured, event, uncaptured);
   if (refunded > 0) {
     columns.refunded[event] = refunded;
     columns.refundedAt[event] = cells.optionalTime(row, at.refunded_at);

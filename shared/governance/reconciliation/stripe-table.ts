@@ -99,6 +99,8 @@ const spec = {
   cashCurrency: "u8",
   /** 1 where `amount` is in the settlement currency because the export does not tell the customer's. */
   settledOnly: "u8",
+  /** What was authorised and never captured, where the payments list tells: other exports may call it a refund. */
+  uncaptured: "f64",
   /** 1 where `amount` is what was captured, not what was authorised. */
   isCaptured: "u8",
 } as const;

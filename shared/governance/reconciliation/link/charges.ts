@@ -54,7 +54,7 @@ export function indexCharges(
  */
 export function settleCharges(
   { side }: Sides,
-  { stripePlace }: Merged,
+  { stripePlace, later }: Merged,
   { namedBy }: Charges,
   chargeOf: Int32Array,
 ): Float64Array {
@@ -75,10 +75,17 @@ export function settleCharges(
       failedAt[charge] = stripe.created[event];
     }
   }
+  // The payments list knows what became of it since; at the end of the period it was paid.
+  for (const event of later) {
+    const charge = stripe.kind[event] === CHARGE_FAILURE ? namedBy(event) : -1;
+    if (charge >= 0 && stripe.state[charge] === NOT_PAID) stripe.state[charge] = PAID;
+  }
   function amountOf(event: number, charge: number): number {
     return stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : 0;
   }
   for (const [charge, amount] of uncaptured) {
+    // Told as what it is: no refund of it is to be looked for.
+    stripe.uncaptured[charge] = 0;
     if (stripe.isCaptured[charge] === 1) continue;
     stripe.isCaptured[charge] = 1;
     // Stripe counts what a partial capture let go as refunded.

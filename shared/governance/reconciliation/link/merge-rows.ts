@@ -73,6 +73,7 @@ export function mergeRows({
       "refundedAt",
       "disputedAt",
       "isCaptured",
+      "uncaptured",
     ] as const)
       if (stripe[column][from] > stripe[column][into]) stripe[column][into] = stripe[column][from];
     if (stripe.test[from] === 1 || stripe.test[into] === 0) stripe.test[into] = stripe.test[from];

@@ -1,3 +1,4 @@
+import { proRata } from "../../money/index.ts";
 import { REFUND_RECORD } from "../ledger-side.ts";
 import { PENDING_ROW } from "../places.ts";
 import { CHARGE, DISPUTE, DISPUTE_REVERSAL, REFUND, REFUND_FAILURE } from "../stripe-table.ts";
@@ -96,7 +97,8 @@ function settleCharge(
   end: number,
 ): void {
   const cumulative = stripe.refunded[event];
-  const known = Math.max(0, single?.amount ?? 0);
+  const sum = single?.amount ?? 0;
+  const known = Math.max(0, sum >= stripe.uncaptured[event] ? sum - stripe.uncaptured[event] : sum);
   const isLater = stripe.refundedAt[event] >= end;
   returns.refundedOf[event] = isLater ? known : Math.max(known, cumulative);
   returns.refundedAtMost[event] = Math.max(known, cumulative);
@@ -165,8 +167,9 @@ function ledgerKnows({ ledgerTable, side }: Sides, lots: Lots, { claim }: Claims
 }
 
 /**
- * An export that does not tell captures shows a partial one as a refund: the grant then has the price of what is left,
- * and nothing of it was taken back. Such a payment is what was captured, and nothing of that was refunded.
+ * An export that does not tell captures shows what was never captured as refunded. Where the grant has the price of
+ * less than the payment, what is missing is among the refunds, and the ledger took back what the others call for, the
+ * payment is what was captured, and only the others were refunded.
  */
 export function readPartialCaptures(
   { side, ledgerTable }: Sides,
@@ -177,20 +180,24 @@ export function readPartialCaptures(
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
   for (let event = 0; event < side.table.length; event++) {
-    const refunded = returns.refundedOf[event];
-    if (refunded === 0 || stripe.isCaptured[event] === 1 || partsOf.has(event)) continue;
-    const captured = stripe.amount[event] - refunded;
-    if (captured <= 0) continue;
+    if (returns.refundedOf[event] === 0 || stripe.isCaptured[event] === 1 || partsOf.has(event)) continue;
     const grants: number[] = [];
-    let isUntouched = claims.first[event] >= 0;
-    for (let record = claims.first[event]; record >= 0; record = claims.next[record]) {
-      grants.push(record);
-      isUntouched &&= lots.reversed[record] === 0 && ledger.currency[record] === stripe.currency[event];
-    }
-    if (!isUntouched || paidForAll(ledger, grants) !== captured) continue;
+    for (let record = claims.first[event]; record >= 0; record = claims.next[record]) grants.push(record);
+    if (grants.length === 0 || grants.some((record) => ledger.currency[record] !== stripe.currency[event]))
+      continue;
+    const captured = paidForAll(ledger, grants);
+    const uncaptured = stripe.amount[event] - captured;
+    if (captured <= 0 || uncaptured <= 0 || uncaptured > returns.refundedOf[event]) continue;
+    const refunded = returns.refundedOf[event] - uncaptured;
+    const isTaken = grants.every((record) => {
+      const tokens = Math.max(0, ledger.tokens[record] + lots.adjusted[record]);
+      const due = proRata(tokens, refunded, captured);
+      return lots.reversed[record] === due || lots.reversedByEnd[record] === due;
+    });
+    if (!isTaken) continue;
     stripe.isCaptured[event] = 1;
     stripe.amount[event] = captured;
-    returns.refundedOf[event] = 0;
-    returns.refundedAtMost[event] -= refunded;
+    returns.refundedOf[event] = refunded;
+    returns.refundedAtMost[event] -= uncaptured;
   }
 }

@@ -1,0 +1,428 @@
+/** What real exports have that clean ones have not, each with what the report must say of it. */
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { describe, expect, it } from "vitest";
+import { CATEGORIES, DISPUTE_STATUS, PAYMENT_STATUS } from "./categories.ts";
+import {
+  inspectExports,
+  type LedgerRecord,
+  type PackPrice,
+  reconcile,
+  type ReconcileOptions,
+  type Report,
+} from "./index.ts";
+
+const period = { from: "2026-10-01", to: "2026-11-01" };
+const file = (text: string, name = "export.csv") => ({
+  name,
+  size_bytes: null,
+  chunks: (async function* () {
+    yield new TextEncoder().encode(text);
+  })(),
+});
+async function run(
+  texts: readonly string[],
+  ledger: readonly LedgerRecord[],
+  options: ReconcileOptions = {},
+): Promise<Report> {
+  const result = await reconcile({
+    stripeFiles: texts.map((text, i) => file(text, `${i}.csv`)),
+    ledger: (async function* () {
+      yield ledger;
+    })(),
+    period,
+    options: { data_through: "2026-11-30", ...options },
+  });
+  if (!result.ok) throw new Error(JSON.stringify(result.error));
+  return result.value;
+}
+const ids = (report: Report): string[] => report.differences.map((d) => d.difference_id);
+
+const grant = (changes: Partial<LedgerRecord> = {}): LedgerRecord => ({
+  transaction_id: 1,
+  record_type: "grant",
+  user_id: "u1",
+  tokens: 1000,
+  created_at: "2026-10-05T10:01:00Z",
+  lot_id: 1,
+  grant_kind: "purchase",
+  amount_minor: 1000,
+  currency: "usd",
+  charge_id: "ch_A",
+  tokens_remaining: 1000,
+  ...changes,
+});
+const back = (id: number, tokens: number, changes: Partial<LedgerRecord> = {}): LedgerRecord => ({
+  transaction_id: id,
+  record_type: "refund",
+  user_id: "u1",
+  tokens: -tokens,
+  created_at: "2026-10-20T10:00:00Z",
+  lot_id: 1,
+  charge_id: "ch_A",
+  ...changes,
+});
+const PACKS: readonly PackPrice[] = [
+  { pack_id: "pack", tokens: 1000, price_minor: 1000, currency: "usd", valid_from: "2020-01-01" },
+];
+
+const PAYMENTS = "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status";
+const CONVERTED =
+  "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Converted Amount,Converted Amount Refunded,Converted Currency,Fee,Status";
+const HISTORY = "id,Type,Source,Amount,Fee,Net,Currency,Created (UTC),Available On (UTC),Description";
+const ITEMIZED =
+  "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,charge_id,payment_intent_id";
+
+describe("the payments list", () => {
+  it("has the tax on Stripe's fee in a column of its own", async () => {
+    const report = await run(
+      [
+        `${CONVERTED},Taxes On Fee\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,356.53,0.00,thb,23.60,Paid,1.65\n`,
+      ],
+      [grant()],
+    );
+    expect(report.tie_out).toMatchObject([{ currency: "thb", fees_minor: -2525, net_minor: 33128 }]);
+  });
+
+  it("tells what a refund in another currency came to at the rate of its own day", async () => {
+    const report = await run(
+      [`${CONVERTED}\nch_A,2026-10-05 10:00:00,10.00,5.00,usd,true,15.00,7.80,aud,0.60,Partially refunded\n`],
+      [grant(), back(2, 500)],
+    );
+    expect(report.tie_out).toMatchObject([{ refunds_minor: -780, net_minor: 1500 - 780 - 60 }]);
+    expect(report.tied_out).toBe(true);
+  });
+
+  it("says in Mode, or in livemode, which rows are of test mode: they are left out, and nothing is granted", async () => {
+    for (const [column, test, live] of [
+      ["Mode", "Test", "Live"],
+      ["Mode", "test mode", "live mode"],
+      ["livemode", "false", "true"],
+    ] as const) {
+      const report = await run(
+        [
+          `${PAYMENTS},${column}\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,0.59,Paid,${live}\nch_T,2026-10-06 10:00:00,10.00,0.00,usd,true,0.59,Paid,${test}\n`,
+        ],
+        [grant()],
+        { packs: PACKS },
+      );
+      expect(ids(report)).toEqual(["TEST_MODE_LEAK/ch_T"]);
+      expect(report.tie_out).toMatchObject([{ gross_minor: 1000 }]);
+    }
+  });
+
+  it("tells of disputes: what is disputed or lost has left the balance, what was won is back", async () => {
+    const netOf = async (
+      status: string,
+      record: LedgerRecord["record_type"] | null,
+      more = "",
+    ): Promise<unknown> => {
+      const ledger = record === null ? [grant()] : [grant(), { ...back(2, 1000), record_type: record }];
+      const report = await run(
+        [
+          `${PAYMENTS},Disputed Amount,Dispute Status${more && ",Disputed date (UTC)"}\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,0.59,Paid,10.00,${status}${more}\n`,
+        ],
+        ledger,
+      );
+      const [line] = report.tie_out;
+      return [line?.disputes_minor, line?.reversals_minor, line?.net_minor, report.tied_out];
+    };
+    expect(await netOf("lost", "dispute_clawback")).toEqual([-1000, 0, -59, true]);
+    expect(await netOf("needs_response", "dispute_hold")).toEqual([-1000, 0, -59, true]);
+    expect(await netOf("won", "dispute_release")).toEqual([-1000, 1000, 941, true]);
+    expect(await netOf("warning_needs_response", null)).toEqual([0, 0, 941, true]);
+    // Opened after the period: no matter of it.
+    expect(await netOf("lost", null, ",2026-11-03 10:00:00")).toEqual([0, 0, 941, true]);
+  });
+
+  it("shows what was never captured as refunded, or names what was captured", async () => {
+    const uncaptured = await run(
+      [`${PAYMENTS}\nch_A,2026-10-05 10:00:00,20.00,10.00,usd,true,0.59,Paid\n`],
+      [grant()],
+    );
+    expect([uncaptured.tied_out, uncaptured.tie_out[0]?.net_minor]).toEqual([true, 941]);
+    const named = await run(
+      [`${PAYMENTS},Amount Captured\nch_A,2026-10-05 10:00:00,20.00,15.00,usd,true,0.59,Paid,10.00\n`],
+      [grant(), back(2, 500)],
+    );
+    expect([named.tied_out, named.tie_out[0]?.gross_minor, named.tie_out[0]?.net_minor]).toEqual([
+      true,
+      1000,
+      441,
+    ]);
+  });
+
+  it("has refunds of a later period on payments of this one: they are judged there", async () => {
+    const text = `${PAYMENTS},Refunded date (UTC)\nch_A,2026-10-05 10:00:00,10.00,10.00,usd,true,0.59,Refunded,2026-11-04 10:00:00\n`;
+    const open = await run([text], [grant()]);
+    expect([open.tied_out, open.tie_out[0]?.refunds_minor]).toEqual([true, 0]);
+    const taken = await run([text], [grant(), back(2, 1000, { created_at: "2026-11-04T10:01:00Z" })]);
+    expect(taken.tied_out).toBe(true);
+  });
+
+  it("has a column for each spelling of a metadata key, filled in different rows", async () => {
+    const report = await run(
+      [
+        `${PAYMENTS},order_id (metadata),orderId (metadata)\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,0.59,Paid,,O-2\nch_B,2026-10-06 10:00:00,10.00,0.00,usd,true,0.59,Paid,O-1,\n`,
+      ],
+      [
+        grant({ charge_id: null, order_id: "O-2" }),
+        grant({ transaction_id: 2, lot_id: 2, charge_id: null, order_id: "O-1" }),
+      ],
+    );
+    expect(report.tied_out).toBe(true);
+    expect(report.matched_by_pass.find(({ pass }) => pass === 4)?.count).toBe(2);
+  });
+});
+
+describe("spreadsheets", () => {
+  const row = (id: string): string => `${id},2026-10-05 10:00:00,10.00,0.00,usd,true,0.59,Paid`;
+
+  it("end lines with CR alone", async () => {
+    expect((await run([[PAYMENTS, row("ch_A")].join("\r") + "\r"], [grant()])).tied_out).toBe(true);
+    expect((await run([["sep=,", PAYMENTS, row("ch_A")].join("\r")], [grant()])).tied_out).toBe(true);
+    // A quoted cell keeps its line break, of either kind.
+    const quoted = [`${PAYMENTS},Description`, `${row("ch_A")},"two\rlines"`].join("\r\n");
+    expect((await run([quoted], [grant()])).stripe_rows.rows).toBe(1);
+  });
+
+  it("add lines of totals, and empty ones: left out, with a warning that names the row", async () => {
+    for (const total of [
+      "Total,,10.00,0.00,,,0.59,",
+      ",,10.00,0.00,,,0.59,",
+      "Summe:,,10.00,,usd,,,",
+      "SUM,,,,,,,",
+    ]) {
+      const report = await run([`${PAYMENTS}\n${row("ch_A")}\n,,,,,,,\n${total}\n`], [grant()]);
+      expect(report.tied_out).toBe(true);
+      expect(report.warnings.filter(({ code }) => code === "total_line")).toMatchObject([{ row: 4 }]);
+    }
+    // A row of a payment without its time is no total.
+    await expect(run([`${PAYMENTS}\nch_A,,10.00,0.00,usd,true,0.59,Paid\n`], [])).rejects.toThrow("bad_time");
+  });
+});
+
+describe("movements of the balance", () => {
+  it("take a bank debit out again that failed after it was booked", async () => {
+    const itemized = `${ITEMIZED}\ntxn_1,2026-10-05 10:00:00,usd,10.00,0.08,9.92,charge,ch_A,ch_A,pi_A\ntxn_2,2026-10-09 10:00:00,usd,-10.00,-0.08,-9.92,charge_failure,ch_A,ch_A,pi_A\n`;
+    const history = `${HISTORY}\ntxn_1,payment,ch_A,10.00,0.08,9.92,usd,2026-10-05 10:00,2026-10-07 00:00,x\ntxn_2,payment_failure_refund,ch_A,-10.00,-0.08,-9.92,usd,2026-10-09 10:00,2026-10-09 00:00,x\n`;
+    for (const text of [itemized, history]) {
+      const granted = await run([text], [grant()]);
+      expect(granted.differences).toMatchObject([
+        { class: "GRANTED_NOT_PAID", tokens: 1000, correction: { action: "reverse", tokens: -1000 } },
+      ]);
+      expect((await run([text], [])).tied_out).toBe(true);
+      expect((await run([text], [grant(), back(2, 1000)])).tied_out).toBe(true);
+    }
+    // The payment is in an older file: the failure alone tells.
+    const alone = `${ITEMIZED}\ntxn_2,2026-10-09 10:00:00,usd,-10.00,-0.08,-9.92,charge_failure,ch_A,ch_A,pi_A\n`;
+    expect(ids(await run([alone], [grant({ created_at: "2026-09-20T10:00:00Z" })]))).toEqual([
+      "GRANTED_NOT_PAID/entry-1",
+    ]);
+  });
+
+  it("bring back a refund that failed, as refund_failure or, on older accounts, as adjustment", async () => {
+    const restored = back(3, -1000, { record_type: "restoration" });
+    for (const [type, source, description] of [
+      ["refund_failure", "re_A", "x"],
+      ["adjustment", "re_A", "x"],
+      ["adjustment", "ch_A", "REFUND FAILURE (Credit back for ch_A)"],
+    ]) {
+      const text = `${HISTORY}\ntxn_1,charge,ch_A,10.00,0.59,9.41,usd,2026-10-05 10:00,2026-10-07 00:00,x\ntxn_2,refund,${source},-10.00,0.00,-10.00,usd,2026-10-10 10:00,2026-10-10 00:00,x\ntxn_3,${type},${source},10.00,0.00,10.00,usd,2026-10-15 10:00,2026-10-15 00:00,${description}\n`;
+      const taken = back(2, 1000, { refund_id: "re_A", amount_minor: 1000, currency: "usd" });
+      const right = await run([text], [grant(), taken, restored]);
+      expect([right.tied_out, right.tie_out[0]?.reversals_minor]).toEqual([true, 1000]);
+      // Not given back: too much is taken.
+      expect((await run([text], [grant(), taken])).classes.map((c) => c.class)).toEqual([
+        "REFUND_OVER_REVERSED",
+      ]);
+    }
+  });
+
+  it("name the charge as source of its refunds and disputes, in older files: each row is its own", async () => {
+    for (const [a, b] of [
+      ["2.50", "2.50"],
+      ["2.00", "3.00"],
+    ]) {
+      const text = `${HISTORY}\ntxn_1,charge,ch_A,10.00,0.59,9.41,usd,2026-10-05 10:00,2026-10-07 00:00,x\ntxn_2,refund,ch_A,-${a},0.00,-${a},usd,2026-10-10 10:00,2026-10-10 00:00,x\ntxn_3,refund,ch_A,-${b},0.00,-${b},usd,2026-10-11 10:00,2026-10-11 00:00,x\n`;
+      expect((await run([text], [grant(), back(2, 500)])).tied_out).toBe(true);
+    }
+    const dispute = `${HISTORY}\ntxn_1,charge,ch_A,10.00,0.59,9.41,usd,2026-10-05 10:00,2026-10-07 00:00,x\ntxn_2,adjustment,ch_A,-10.00,15.00,-25.00,usd,2026-10-10 10:00,2026-10-10 00:00,Chargeback withdrawal for ch_A\n`;
+    expect(ids(await run([dispute], [grant()]))).toEqual(["DISPUTE_NOT_HELD/ch_A"]);
+  });
+
+  it("have the part that was never captured beside the payment", async () => {
+    const text = `${ITEMIZED}\ntxn_1,2026-10-05 10:00:00,usd,20.00,0.59,19.41,charge,ch_A,ch_A,pi_A\ntxn_2,2026-10-05 10:00:00,usd,-10.00,0.00,-10.00,partial_capture_reversal,re_A,ch_A,pi_A\n`;
+    const report = await run([text], [grant()]);
+    expect([report.tied_out, report.tie_out[0]?.gross_minor, report.tie_out[0]?.net_minor]).toEqual([
+      true,
+      1000,
+      941,
+    ]);
+  });
+
+  it("are of a kind that is known, whatever Stripe's SDK or its documentation names", () => {
+    const folder = createRequire(import.meta.url)
+      .resolve("stripe")
+      .replace(/(?:cjs|esm)\/[^/]*$/, "");
+    const named = (path: string, type: RegExp): string[] => {
+      const found = type.exec(readFileSync(`${folder}esm/resources/${path}`, "utf8"))?.[1] ?? "";
+      return [...found.matchAll(/'([a-z_]+)'/g)].map(([, name]) => name as string);
+    };
+    const types = named("BalanceTransactions.d.ts", /type Type = ([^;]+);/);
+    const statuses = named("Disputes.d.ts", /type Status = ([^;]+);/);
+    const categories = named("Reporting/ReportRuns.d.ts", /type ReportingCategory = ([^;]+);/);
+    expect(types.length).toBeGreaterThan(40);
+    expect(statuses.length).toBeGreaterThan(6);
+    expect(categories.length).toBeGreaterThan(25);
+    const documented =
+      "charge_failure dispute dispute_reversal fee network_cost other_adjustment partial_capture_reversal platform_earning platform_earning_refund refund_failure risk_reserved_funds tax unreconciled_customer_funds connect_reserved_funds";
+    expect(
+      [...types, ...categories, ...documented.split(" ")].filter((name) => !Object.hasOwn(CATEGORIES, name)),
+    ).toEqual([]);
+    expect(statuses.filter((name) => !Object.hasOwn(DISPUTE_STATUS, name))).toEqual([]);
+    const paid = [
+      ...named("Charges.d.ts", /type Status = ([^;]+);/),
+      ...named("PaymentIntents.d.ts", /type Status = ([^;]+);/),
+    ];
+    expect(paid.length).toBeGreaterThan(9);
+    expect(paid.filter((name) => !Object.hasOwn(PAYMENT_STATUS, name))).toEqual([]);
+  });
+});
+
+describe("sales of other things", () => {
+  const rows = (marks: string, ...values: readonly string[]): string =>
+    [
+      `${PAYMENTS},Description${marks}`,
+      ...values.map((value, i) => `ch_${i},2026-10-05 1${i}:00:00,10.00,0.00,usd,true,0.59,Paid,${value}`),
+    ].join("\n") + "\n";
+
+  it("are told apart by the marks that sales of tokens carry, and are no differences", async () => {
+    const report = await run(
+      [rows(",pack_id (metadata),sku (metadata)", "x,,mug", "x,pack,", "x,,shirt")],
+      [],
+      { packs: PACKS },
+    );
+    expect(report.differences).toMatchObject([
+      {
+        difference_id: "PAID_NOT_GRANTED/ch_1",
+        tokens: -1000,
+        correction: { action: "grant", tokens: 1000 },
+      },
+    ]);
+    expect(report.differences[0]?.explanation).toContain("its metadata names the pack pack");
+    expect(report.stripe_rows.excluded).toMatchObject({ other_sale: 2 });
+  });
+
+  it("are known as sales of tokens where the metadata names how many", async () => {
+    const report = await run([rows(",tokens (metadata)", "x,2500")], [], { packs: PACKS });
+    expect(report.differences).toMatchObject([{ tokens: -2500, correction: { tokens: 2500 } }]);
+  });
+
+  it("are known as sales of tokens where granted payments sold the same", async () => {
+    const report = await run(
+      [rows("", "Token pack", "Token pack", "Mug")],
+      [grant({ charge_id: "ch_0", pack_id: "pack" })],
+      { packs: PACKS },
+    );
+    expect(report.differences).toMatchObject([
+      { difference_id: "PAID_NOT_GRANTED/ch_1", correction: { action: "grant", tokens: 1000 } },
+      { difference_id: "PAID_NOT_GRANTED/ch_2", correction: { action: "investigate", tokens: null } },
+    ]);
+    expect(report.differences[0]?.explanation).toContain('it sold "Token pack"');
+  });
+
+  it("are never taken for one of tokens by their price alone", async () => {
+    const report = await run([rows("", "x")], [], { packs: PACKS });
+    expect(report.differences).toMatchObject([
+      { tokens: 0, correction: { action: "investigate", books: false, tokens: null, pack_id: null } },
+    ]);
+    expect(report.differences[0]?.explanation).toContain("which alone does not make it a sale of tokens");
+  });
+});
+
+describe("invoices", () => {
+  const INVOICED = `${PAYMENTS},Invoice ID`;
+  const line = (id: number, minor: number, changes: Partial<LedgerRecord> = {}): LedgerRecord =>
+    grant({
+      transaction_id: id,
+      lot_id: id,
+      grant_kind: "subscription",
+      amount_minor: minor,
+      charge_id: null,
+      invoice_id: "in_1",
+      invoice_line_id: `il_${id}`,
+      ...changes,
+    });
+
+  it("are paid by several payments: together they are what was booked", async () => {
+    const two = `${INVOICED}\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,0.50,Paid,in_1\nch_B,2026-10-05 10:05:00,10.00,0.00,usd,true,0.50,Paid,in_1\n`;
+    expect((await run([two], [line(1, 2000)])).tied_out).toBe(true);
+    const halfBack = two.replace(
+      "10.00,0.00,usd,true,0.50,Paid,in_1\nch_B",
+      "10.00,10.00,usd,true,0.50,Paid,in_1\nch_B",
+    );
+    expect(ids(await run([halfBack], [line(1, 2000)]))).toEqual(["REFUND_NOT_REVERSED/ch_A"]);
+    expect((await run([halfBack], [line(1, 2000), back(2, 500, { charge_id: null })])).tied_out).toBe(true);
+    // Really charged twice: each is what was booked.
+    expect(ids(await run([two], [line(1, 1000)]))).toEqual(["DUPLICATE_CHARGE/ch_B"]);
+  });
+
+  it("have lines of their own: none is another's period, and money that is off is one difference", async () => {
+    const paid = (minor: string): string =>
+      `${INVOICED}\nch_A,2026-10-05 10:00:00,${minor},0.00,usd,true,0.50,Paid,in_1\n`;
+    expect((await run([paid("30.00")], [line(1, 2000), line(2, 1000)])).tied_out).toBe(true);
+    expect(ids(await run([paid("27.00")], [line(1, 2000), line(2, 1000)]))).toEqual(["AMOUNT_MISMATCH/ch_A"]);
+    expect((await run([paid("27.00")], [line(1, 1800), line(2, 900)])).tied_out).toBe(true);
+  });
+
+  it("take tax and other things with the tokens: the bridge has them as a line", async () => {
+    const paid = `${INVOICED}\nch_A,2026-10-05 10:00:00,11.90,0.00,usd,true,0.50,Paid,in_1\n`;
+    const report = await run([paid], [line(1, 1000, { payment_minor: 1190 })]);
+    expect([report.tied_out, report.bridge[0]?.besides_minor, report.bridge[0]?.ledger_minor]).toEqual([
+      true,
+      190,
+      1000,
+    ]);
+  });
+
+  it("cost nothing, or were paid elsewhere: no payment is missing", async () => {
+    const other = `${INVOICED}\nch_X,2026-10-05 10:00:00,10.00,0.00,usd,true,0.50,Failed,\n`;
+    const report = await run(
+      [other],
+      [line(1, 0), line(2, 2000, { invoice_id: "in_2", paid_elsewhere: true })],
+    );
+    expect(report.tied_out).toBe(true);
+    expect(report.ledger_rows.excluded).toMatchObject({ nothing_to_pay: 1, paid_elsewhere: 1 });
+  });
+});
+
+describe("a header that is none of those that are read", () => {
+  const said = async (header: string): Promise<string> => {
+    const looked = await inspectExports([file(`${header}\n`)]);
+    return looked.ok ? "read" : (looked.error.problems[0]?.message ?? "");
+  };
+  it("is named as the list of Stripe's that it is", async () => {
+    expect(await said("id,Charge ID,Created (UTC),Amount,Currency,Status,Reason,Failure Reason")).toContain(
+      '"Refunds"',
+    );
+    expect(
+      await said(
+        "id,Amount,Created (UTC),Currency,Arrival Date (UTC),Source Type,Status,Type,Method,Description",
+      ),
+    ).toContain('"Payouts"');
+    expect(
+      await said(
+        "Type,ID,Created,Description,Amount,Currency,Converted Amount,Fees,Net,Converted Currency,Details",
+      ),
+    ).toContain('"Transactions of a payout"');
+  });
+  it("is compared with the form that has most of its columns, and told what it lacks", async () => {
+    expect(
+      await said(
+        "id,Created date (UTC),Amount,Converted Amount,Description,Fee,Is Link,PaymentIntent ID,Statement Descriptor",
+      ),
+    ).toMatch(/nearest to "Payments \(Dashboard\)", but lacks: Amount Refunded, currency, Status/);
+    expect(await said("milk,eggs")).not.toContain("nearest");
+  });
+});
