@@ -46,10 +46,10 @@ const spec = {
   remaining: "f64",
   /** −1 where it is not told. */
   amount: "f64",
+  /** What is booked for the tokens; −1 where that is the amount. */
+  booked: "f64",
   /** What the payment took in all; 0 where that is the amount. */
   paid: "f64",
-  /** 1 where it was paid outside of Stripe. */
-  elsewhere: "u8",
   created: "f64",
   user: "u32",
   pack: "u32",
@@ -115,6 +115,7 @@ export function addLedgerRecord(
   if (!Number.isSafeInteger(record.tokens)) fail("tokens", "tokens is not a whole number.");
   for (const field of [
     "amount_minor",
+    "booked_minor",
     "payment_minor",
     "debt_tokens",
     "tokens_remaining",
@@ -142,8 +143,8 @@ export function addLedgerRecord(
   columns.debt[at] = record.debt_tokens ?? 0;
   columns.remaining[at] = record.tokens_remaining ?? -1;
   columns.amount[at] = record.amount_minor ?? -1;
+  columns.booked[at] = record.booked_minor ?? -1;
   columns.paid[at] = record.payment_minor ?? 0;
-  if (record.paid_elsewhere === true) columns.elsewhere[at] = 1;
   columns.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
   columns.test[at] =
@@ -198,10 +199,10 @@ export function readLedgerFile(
     debt_tokens: -1,
     tokens_remaining: -1,
     amount_minor: -1,
+    booked_minor: -1,
     payment_minor: -1,
     currency: -1,
     livemode: -1,
-    paid_elsewhere: -1,
   };
 
   const fail = (row: CsvRow, field: string, message: string): never => {
@@ -323,6 +324,7 @@ export function readLedgerFile(
       columns.debt[record] = whole(row, "debt_tokens", col.debt_tokens, 0);
       columns.remaining[record] = whole(row, "tokens_remaining", col.tokens_remaining, -1);
       columns.amount[record] = amount;
+      columns.booked[record] = whole(row, "booked_minor", col.booked_minor, -1);
       columns.paid[record] = whole(row, "payment_minor", col.payment_minor, 0);
       columns.created[record] = created;
       for (let i = 0; i < textColumns.length; i++) {
@@ -342,7 +344,6 @@ export function readLedgerFile(
       const told = yesOrNo(row, col.livemode);
       const mode = told === 0 ? modeOfSession(interner, columns.session[record]) : told;
       if (mode !== 0) columns.test[record] = mode;
-      if (yesOrNo(row, col.paid_elsewhere) === 2) columns.elsewhere[record] = 1;
     },
   });
   return {

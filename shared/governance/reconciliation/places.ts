@@ -15,7 +15,6 @@ export const EXCLUSIONS = [
   "pending",
   "not_captured",
   "nothing_to_pay",
-  "paid_elsewhere",
   "outside_period",
   "other_account",
   "other_sale",

@@ -378,7 +378,7 @@ describe("invoices", () => {
 
   it("take tax and other things with the tokens: the bridge has them as a line", async () => {
     const paid = `${INVOICED}\nch_A,2026-10-05 10:00:00,11.90,0.00,usd,true,0.50,Paid,in_1\n`;
-    const report = await run([paid], [line(1, 1000, { payment_minor: 1190 })]);
+    const report = await run([paid], [line(1, 1190, { booked_minor: 1000 })]);
     expect([report.tied_out, report.bridge[0]?.besides_minor, report.bridge[0]?.ledger_minor]).toEqual([
       true,
       190,
@@ -386,14 +386,17 @@ describe("invoices", () => {
     ]);
   });
 
-  it("cost nothing, or were paid elsewhere: no payment is missing", async () => {
+  it("cost nothing, or were paid outside of Stripe: no payment is missing", async () => {
     const other = `${INVOICED}\nch_X,2026-10-05 10:00:00,10.00,0.00,usd,true,0.50,Failed,\n`;
     const report = await run(
       [other],
-      [line(1, 0), line(2, 2000, { invoice_id: "in_2", paid_elsewhere: true })],
+      [
+        line(1, 0),
+        line(2, 0, { invoice_id: "in_2", booked_minor: 2000, covered_by: "paid outside of Stripe" }),
+      ],
     );
     expect(report.tied_out).toBe(true);
-    expect(report.ledger_rows.excluded).toMatchObject({ nothing_to_pay: 1, paid_elsewhere: 1 });
+    expect(report.ledger_rows.excluded).toMatchObject({ nothing_to_pay: 2 });
   });
 });
 

@@ -55,12 +55,18 @@ export interface LedgerRecord {
   readonly debt_tokens?: number | null;
   /** On a grant: tokens of the lot neither spent, expired nor taken back at the end of the period. */
   readonly tokens_remaining?: number | null;
-  /** What was paid for the tokens, net of tax (grant), refunded or disputed, in minor units of `currency`. */
+  /**
+   * What Stripe's files show for it, in minor units of `currency`: collected for a grant, tax included; refunded or
+   * disputed. 0 where nothing was collected: a trial, a discount of 100 %, an invoice that was paid outside of Stripe.
+   */
   readonly amount_minor?: number | null;
-  /** On a grant: what its payment took in all, where tax or other things sold with the tokens come on top. */
+  /** On a grant: what is booked for the tokens, net of tax, where that is not what was collected. */
+  readonly booked_minor?: number | null;
+  /** On a grant: what its payment took in all, where other things were sold with the tokens. */
   readonly payment_minor?: number | null;
-  /** On a grant: its invoice was paid outside of Stripe (a transfer, cash), so that no export has its payment. */
-  readonly paid_elsewhere?: boolean | null;
+  /** On a grant: what was not paid by its payment, and what covered it in words (a discount, the customer's balance). */
+  readonly covered_minor?: number | null;
+  readonly covered_by?: string | null;
   readonly currency?: string | null;
   readonly pack_id?: string | null;
   readonly charge_id?: string | null;

@@ -40,7 +40,8 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     } else map.set(key, { amount, count: 1 });
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
-  const bookedFor = (record: number): number => Math.max(0, ledger.amount[record]);
+  const bookedFor = (record: number): number =>
+    ledger.booked[record] >= 0 ? ledger.booked[record] : Math.max(0, ledger.amount[record]);
 
   /** Payments and their grants, of which money is off by a class; or, without one, it agrees. */
   function pair(name: DifferenceClass | null, events: readonly number[], records: readonly number[]): void {

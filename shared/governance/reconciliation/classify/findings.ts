@@ -59,7 +59,9 @@ export function createFindings(
   /** Matches by pass. */
   const byPass: number[] = PASSES.map(() => 0);
   const bridge = createBridge(side.table, ledgerTable, frame);
-  const { isInPeriod, bookedFor: grantMoney } = bridge;
+  const { isInPeriod } = bridge;
+  /** What was collected for a grant. */
+  const grantMoney = (record: number): number => Math.max(0, ledger.amount[record]);
   const money = (amount: number, currency: number): string =>
     currency === 0 ? "an amount without a currency" : formatMoney(amount, currencies.code(currency));
   /** What the ledger has for an entry: it need not have any. */

@@ -85,7 +85,7 @@ export function grantClasses(findings: Findings) {
     return lines;
   }
 
-  /** A trial, or a checkout with a promotion code of 100 %: there is an invoice or a session, and no payment. */
+  /** A trial, a promotion code of 100 %, an invoice paid outside of Stripe: nothing was collected, and none is missing. */
   function isFree(record: number): boolean {
     return (
       ledger.amount[record] === 0 &&
@@ -127,7 +127,6 @@ export function grantClasses(findings: Findings) {
           (back) => `Take back ${back} tokens of entry ${ledger.transaction[record]}.`,
         );
       else if (isFree(record)) ledgerPlace[record] = exclude("nothing_to_pay");
-      else if (ledger.elsewhere[record] === 1) ledgerPlace[record] = exclude("paid_elsewhere");
       else if (!isAnyPaymentTold) ledgerPlace[record] = exclude("not_covered");
       else if (!isInPeriod(ledger.created[record])) ledgerPlace[record] = exclude("outside_period");
       else if (ledger.created[record] > frame.coveredTo)

@@ -79,25 +79,32 @@ function placeRepeated(transactions: Float64Array, records: number, ledgerPlace:
 
 type LedgerColumns = Sides["ledgerTable"]["columns"];
 
-/** The grant that a later record changes: that of its lot, else the oldest of its charge; −1 for none. */
+/**
+ * The grant that a later record changes: that of its lot (where several payments added to the lot, that of its charge),
+ * else the oldest of its charge; −1 for none.
+ */
 function findGrants(
   { isGrant, grantsByCharge }: Lots,
   ledgerTable: Sides["ledgerTable"],
   later: readonly number[],
 ): (record: number) => number {
   const ledger = ledgerTable.columns;
-  const grants = new Map<number, number>();
-  for (const record of later) if (ledger.lot[record] !== 0) grants.set(ledger.lot[record], -1);
+  const grants = new Map<number, number[]>();
+  for (const record of later) if (ledger.lot[record] !== 0) grants.set(ledger.lot[record], []);
   if (grants.size > 0)
     for (let record = 0; record < ledgerTable.length; record++)
-      if (isGrant(record) && grants.has(ledger.lot[record])) grants.set(ledger.lot[record], record);
+      if (isGrant(record)) grants.get(ledger.lot[record])?.push(record);
+  const isOlder = (a: number, b: number): number => ledger.transaction[a] - ledger.transaction[b];
+  for (const list of grants.values()) list.sort(isOlder);
   return (record) => {
-    const byLot = ledger.lot[record] === 0 ? -1 : (grants.get(ledger.lot[record]) ?? -1);
+    const ofLot = ledger.lot[record] === 0 ? [] : (grants.get(ledger.lot[record]) ?? []);
+    const sameCharge = ofLot.find((grant) => ledger.charge[grant] === ledger.charge[record]);
+    const byLot = sameCharge ?? ofLot[0] ?? -1;
     if (byLot >= 0 || ledger.charge[record] === 0) return byLot;
     const index = grantsByCharge();
     let oldest = firstOf(index, ledger.charge[record]);
     for (let other = oldest; other >= 0; other = index.next[other])
-      if (ledger.transaction[other] < ledger.transaction[oldest]) oldest = other;
+      if (isOlder(other, oldest) < 0) oldest = other;
     return oldest;
   };
 }
@@ -126,6 +133,7 @@ function applyRecord(
       lots.relabelled[grant] = 1;
       ledger.amount[grant] = ledger.amount[record];
       ledger.currency[grant] = ledger.currency[record];
+      ledger.booked[grant] = -1;
       ledger.paid[grant] = 0;
       break;
     case HOLD:

@@ -180,24 +180,26 @@ export function readPartialCaptures(
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
   for (let event = 0; event < side.table.length; event++) {
-    if (returns.refundedOf[event] === 0 || stripe.isCaptured[event] === 1 || partsOf.has(event)) continue;
+    if (returns.refundedAtMost[event] === 0 || stripe.isCaptured[event] === 1) continue;
+    if (partsOf.has(event)) continue;
     const grants: number[] = [];
     for (let record = claims.first[event]; record >= 0; record = claims.next[record]) grants.push(record);
     if (grants.length === 0 || grants.some((record) => ledger.currency[record] !== stripe.currency[event]))
       continue;
     const captured = paidForAll(ledger, grants);
     const uncaptured = stripe.amount[event] - captured;
-    if (captured <= 0 || uncaptured <= 0 || uncaptured > returns.refundedOf[event]) continue;
-    const refunded = returns.refundedOf[event] - uncaptured;
+    if (captured <= 0 || uncaptured <= 0 || uncaptured > returns.refundedAtMost[event]) continue;
+    const sure = Math.max(0, returns.refundedOf[event] - uncaptured);
+    const atMost = returns.refundedAtMost[event] - uncaptured;
     const isTaken = grants.every((record) => {
       const tokens = Math.max(0, ledger.tokens[record] + lots.adjusted[record]);
-      const due = proRata(tokens, refunded, captured);
-      return lots.reversed[record] === due || lots.reversedByEnd[record] === due;
+      const taken = [lots.reversed[record], lots.reversedByEnd[record]];
+      return [sure, atMost].some((refunded) => taken.includes(proRata(tokens, refunded, captured)));
     });
     if (!isTaken) continue;
     stripe.isCaptured[event] = 1;
     stripe.amount[event] = captured;
-    returns.refundedOf[event] = refunded;
-    returns.refundedAtMost[event] -= uncaptured;
+    returns.refundedOf[event] = sure;
+    returns.refundedAtMost[event] = atMost;
   }
 }
