@@ -91,6 +91,17 @@ try {
         : `Nothing to apply: all ${outcome.present} migrations are there.\n`,
     );
   }
+  // A restored dump has the migrations, and lacks the revokes that no dump carries.
+  const { rows } = await client.query<{ closed: string[]; still_open: string[] }>(
+    "select r -> 'closed' as closed, r -> 'still_open' as still_open from public.console_repair() r",
+  );
+  const [{ closed, still_open: stillOpen } = { closed: [], still_open: [] }] = rows;
+  if (closed.length > stillOpen.length)
+    process.stdout.write(
+      `Closed ${closed.length - stillOpen.length} rights that anon or authenticated had on what is for the service alone.\n`,
+    );
+  if (stillOpen.length > 0)
+    fail(1, `Still open, because another role granted it: ${stillOpen.join(", ")}. Revoke it as that role.`);
 } catch (error) {
   fail(1, error instanceof MigrationError ? error.message : `Migrating failed: ${(error as Error).message}`);
 } finally {

@@ -69,39 +69,59 @@ $$;
 comment on function governance.check_doors(timestamptz) is 'Raises the alert doors_open, once a day, where a grant is '
   'open that should not be.';
 
-create function public.console_close_doors() returns jsonb
+create function public.console_repair() returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_doors jsonb;
   v_function record;
+  v_published boolean := false;
 begin
-  perform governance.refuse_others('console_close_doors');
+  perform governance.refuse_others('console_repair');
   select coalesce(jsonb_agg(d.object || ' by ' || d.role), '[]') into v_doors from governance.open_doors() d;
-  if v_doors <> '[]' then
-    for v_function in
-      select p.oid::regprocedure as name, p.prosrc like '%governance.refuse_others(%' as is_for_service
-      from pg_catalog.pg_proc p
-      where p.pronamespace = 'public'::regnamespace
-        and (p.prosrc like '%governance.refuse_others(%' or p.prosrc like '%governance.my_account()%')
-        and p.proowner = (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'governance')
-    loop
-      execute format('revoke all on function %s from public, anon', v_function.name);
-      if v_function.is_for_service then
-        execute format('revoke all on function %s from authenticated', v_function.name);
-        execute format('grant execute on function %s to service_role', v_function.name);
-      end if;
-    end loop;
-    revoke all on schema governance from public, anon, authenticated;
-    revoke all on all tables in schema governance from public, anon, authenticated;
-    revoke all on all sequences in schema governance from public, anon, authenticated;
-    revoke all on all routines in schema governance from public, anon, authenticated;
+  for v_function in
+    select p.oid::regprocedure as name, p.prosrc like '%governance.refuse_others(%' as is_for_service
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and (p.prosrc like '%governance.refuse_others(%' or p.prosrc like '%governance.my_account()%')
+      and p.proowner = (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'governance')
+  loop
+    execute format('revoke all on function %s from public, anon', v_function.name);
+    execute format('revoke all on function %s from %s', v_function.name,
+      case when v_function.is_for_service then 'authenticated' else 'service_role' end);
+    execute format('grant execute on function %s to %s', v_function.name,
+      case when v_function.is_for_service then 'service_role' else 'authenticated' end);
+  end loop;
+  revoke all on schema governance from public, anon, authenticated;
+  revoke all on all tables in schema governance from public, anon, authenticated;
+  revoke all on all sequences in schema governance from public, anon, authenticated;
+  revoke all on all routines in schema governance from public, anon, authenticated;
+  grant usage on schema governance to service_role;
+  grant select on governance.signals to service_role;
+  if governance.lacks_publication() then
+    begin
+      alter publication supabase_realtime add table governance.signals;
+      v_published := true;
+    exception when insufficient_privilege then
+      -- Its owner must: npm run doctor says so.
+      null;
+    end;
   end if;
   return jsonb_build_object('closed', v_doors,
-    'still_open', (select coalesce(jsonb_agg(d.object || ' by ' || d.role), '[]') from governance.open_doors() d));
+    'still_open', (select coalesce(jsonb_agg(d.object || ' by ' || d.role), '[]') from governance.open_doors() d),
+    'published', v_published, 'scheduled', governance.schedule_maintenance());
 end
 $$;
-comment on function public.console_close_doors() is
-  'Takes from anon and authenticated what is for the service alone, as after a restored dump. Answers closed and '
-  'still_open: what another role granted, which only that role or a superuser can revoke.';
-revoke all on function public.console_close_doors() from public, anon, authenticated;
-grant execute on function public.console_close_doors() to service_role;
+comment on function public.console_repair() is
+  'Puts right what a restored dump lacks: takes from anon and authenticated what is for the service alone, grants the '
+  'service its functions, publishes the wake-ups, schedules upkeep. Changes nothing on a sound project. Answers '
+  'closed, still_open (granted by another role, which only that role or a superuser can revoke), published, scheduled.';
+revoke all on function public.console_repair() from public, anon, authenticated;
+grant execute on function public.console_repair() to service_role;
+
+create function governance.lacks_publication() returns boolean
+  language sql stable set search_path = '' as $$
+  select exists (select from pg_catalog.pg_publication p where p.pubname = 'supabase_realtime' and not p.puballtables)
+    and not exists (select from pg_catalog.pg_publication_tables t
+      where t.pubname = 'supabase_realtime' and t.schemaname = 'governance' and t.tablename = 'signals')
+$$;
+comment on function governance.lacks_publication() is 'Whether Realtime is there and does not carry the wake-ups.';
