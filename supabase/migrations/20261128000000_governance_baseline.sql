@@ -629,7 +629,7 @@ $$;
 comment on function governance.lacks_publication() is 'Whether Realtime is there and does not carry the wake-ups.';
 
 -- schemas/10_configuration.sql
--- Plans, packs, prices, estimates and settings, and the preset that fills them.
+-- Plans, packs, prices, estimates and settings: what the preset in force says.
 
 create table governance.plans (
   plan_id text primary key,
@@ -726,6 +726,10 @@ create table governance.active_config (
   settle_ceiling_tokens bigint not null default 10000000 check (settle_ceiling_tokens > 0),
   low_balance_tokens bigint not null default 1000 check (low_balance_tokens >= 0),
   high_usage_tokens bigint not null default 5000 check (high_usage_tokens >= 0),
+  -- A settlement looks for alerts when it leaves less than the one, or used more than the other: the setting or a
+  -- threshold of the preset's alerts, whichever comes first.
+  alert_balance_below bigint not null default 1000,
+  alert_operation_above bigint not null default 5000,
   decision_retention_days int not null default 90 check (decision_retention_days >= 32),
   -- Wake-ups for readers of the feed are at least this far apart.
   signal_interval_ms int not null default 250 check (signal_interval_ms between 50 and 60000),
@@ -753,507 +757,6 @@ create function governance.provider_of(p_model text, p_at timestamptz) returns t
 $$;
 comment on function governance.provider_of(text,
   timestamptz) is 'Who serves a model, by the price table; null if unknown.';
-
-create function governance.invalid_preset(p_path text, p_problem text) returns void
-  language plpgsql set search_path = '' as $$
-begin
-  perform governance.fail('PT422', 'invalid_preset', format('%s: %s', p_path, p_problem), p_path);
-end
-$$;
-comment on function governance.invalid_preset(text, text) is 'Refuses a preset, naming the place and the problem.';
-
-create function governance.preset_text(p_item jsonb, p_key text, p_path text, p_default text default null,
-  p_max int default 255) returns text
-  language plpgsql stable set search_path = '' as $$
-begin
-  if coalesce(p_item -> p_key, 'null') = 'null' then
-    if p_default is null then perform governance.invalid_preset(p_path || '.' || p_key, 'a text is needed'); end if;
-    return p_default;
-  end if;
-  if jsonb_typeof(p_item -> p_key) <> 'string' or char_length(p_item ->> p_key) not between 1 and p_max then
-    perform governance.invalid_preset(p_path || '.' || p_key, format('a text of 1 to %s characters is needed', p_max));
-  end if;
-  return p_item ->> p_key;
-end
-$$;
-comment on function governance.preset_text(jsonb, text, text, text,
-  int) is 'A text of a preset, or its default; no default means it is needed.';
-
-create function governance.preset_whole(p_item jsonb, p_key text, p_path text, p_min bigint, p_max bigint,
-  p_default bigint default null, p_needed boolean default false) returns bigint
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_number numeric;
-begin
-  if coalesce(p_item -> p_key, 'null') = 'null' then
-    if p_needed then perform governance.invalid_preset(p_path || '.' || p_key, 'a whole number is needed'); end if;
-    return p_default;
-  end if;
-  if jsonb_typeof(p_item -> p_key) = 'number' then
-    v_number := (p_item ->> p_key)::numeric;
-    if v_number = trunc(v_number) and v_number between p_min and p_max then return v_number::bigint; end if;
-  end if;
-  perform governance.invalid_preset(p_path || '.' || p_key,
-    format('a whole number from %s to %s is needed', p_min, p_max));
-  return null;
-end
-$$;
-comment on function governance.preset_whole(jsonb, text, text, bigint, bigint, bigint,
-  boolean) is 'A whole number of a preset, or its default.';
-
-create function governance.preset_list(p_preset jsonb, p_key text, p_id text) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_list jsonb := coalesce(nullif(p_preset -> p_key, 'null'), '[]');
-  v_item jsonb;
-  v_at int := 0;
-begin
-  if jsonb_typeof(v_list) <> 'array' then perform governance.invalid_preset(p_key, 'a list is needed'); end if;
-  if jsonb_array_length(v_list) > 10000
-    then perform governance.invalid_preset(p_key, 'a list has at most 10,000 items'); end if;
-  for v_item in select * from jsonb_array_elements(v_list) loop
-    if jsonb_typeof(v_item) <> 'object'
-      then perform governance.invalid_preset(format('%s[%s]', p_key, v_at), 'an object is needed'); end if;
-    perform governance.preset_text(v_item, p_id, format('%s[%s]', p_key, v_at));
-    v_at := v_at + 1;
-  end loop;
-  if p_key <> 'prices' and (select count(distinct x ->> p_id) from jsonb_array_elements(v_list) x) <> v_at then
-    perform governance.invalid_preset(p_key, format('two items have the same %s', p_id));
-  end if;
-  return v_list;
-end
-$$;
-comment on function governance.preset_list(jsonb, text,
-  text) is 'A list of a preset whose items are objects with a name of their own.';
-
--- Alerts that reach people: who operators are, what a sender may say of a message, what could not be delivered and how
--- it
--- is sent again; the list behind the count of open alerts; and receipts whose figures add up.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Whom to tell
--- ---------------------------------------------------------------------------------------------------------------
-
-create function governance.check_settings(p_settings jsonb) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_item jsonb;
-  v_at int := 0;
-  v_key text;
-begin
-  if jsonb_typeof(p_settings) <> 'object' then perform governance.invalid_preset('settings', 'an object is needed');
-    end if;
-  if coalesce(p_settings -> 'complexity_words', '[]') <> '[]' then
-    if jsonb_typeof(p_settings -> 'complexity_words') <> 'array'
-      or jsonb_array_length(p_settings -> 'complexity_words') > 1000
-      or exists (select from jsonb_array_elements(p_settings -> 'complexity_words') w
-        where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
-      perform governance.invalid_preset('settings.complexity_words', 'a list of at most 1,000 phrases is needed');
-    end if;
-  end if;
-  if coalesce(p_settings -> 'topics', '[]') <> '[]' then
-    if jsonb_typeof(p_settings -> 'topics') <> 'array' or jsonb_array_length(p_settings -> 'topics') > 1000 then
-      perform governance.invalid_preset('settings.topics', 'a list of {topic, words} is needed');
-    end if;
-    for v_item in select * from jsonb_array_elements(p_settings -> 'topics') loop
-      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic')
-        is distinct from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
-        or jsonb_array_length(v_item -> 'words') > 1000 or char_length(v_item ->> 'topic') not between 1 and 1000
-        or exists (select from jsonb_array_elements(v_item -> 'words') w
-          where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
-        perform governance.invalid_preset(format('settings.topics[%s]', v_at),
-          'a {topic, words} with at most 1,000 phrases is needed');
-      end if;
-      v_at := v_at + 1;
-    end loop;
-  end if;
-  if coalesce(p_settings -> 'operator_emails', '[]') <> '[]' then
-    if jsonb_typeof(p_settings -> 'operator_emails') <> 'array'
-      or jsonb_array_length(p_settings -> 'operator_emails') > 50
-      or exists (select from jsonb_array_elements(p_settings -> 'operator_emails') w where jsonb_typeof(w) <> 'string'
-        or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
-      perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
-    end if;
-  end if;
-  if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
-    perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
-  end if;
-  foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
-    if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
-      or exists (select from jsonb_array_elements(p_settings -> v_key) w
-        where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$')) then
-      perform governance.invalid_preset('settings.' || v_key, 'a list of channels such as email and slack is needed');
-    end if;
-  end loop;
-  return p_settings;
-end
-$$;
-comment on function governance.check_settings(jsonb) is 'The settings, if the word lists in them can be compiled and '
-  'the addresses written to.';
-
-create function public.apply_preset(p_preset jsonb) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_now timestamptz;
-  v_name text;
-  v_currency text;
-  v_settings jsonb;
-  v_plans jsonb;
-  v_packs jsonb;
-  v_rules jsonb;
-  v_prices jsonb;
-  v_estimates jsonb;
-  v_alerts jsonb;
-  v_default_plan text;
-  v_item jsonb;
-  v_path text;
-  v_at int;
-  v_count int;
-  v_changed jsonb := '{}';
-  v_plan governance.plans;
-  v_old_plan governance.plans;
-  v_pack governance.packs;
-  v_old_pack governance.packs;
-  v_price governance.prices;
-  v_old_price governance.prices;
-  v_alert governance.cost_alerts;
-  v_old_alert governance.cost_alerts;
-  v_rule jsonb;
-  v_old_rule governance.rules;
-  v_config governance.active_config;
-  v_old_config governance.active_config;
-  v_recompile boolean := false;
-  v_list jsonb;
-begin
-  perform governance.refuse_others('apply_preset');
-  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
-  end if;
-  v_name := governance.preset_text(p_preset, 'name', 'preset');
-  v_currency := lower(governance.preset_text(p_preset, 'currency', 'preset', 'usd', 3));
-  if v_currency !~ '^[a-z]{3}$' then perform governance.invalid_preset('currency', 'three letters are needed'); end if;
-  v_settings := governance.check_settings(coalesce(nullif(p_preset -> 'settings', 'null'), '{}'));
-  v_plans := governance.preset_list(p_preset, 'plans', 'plan_id');
-  v_packs := governance.preset_list(p_preset, 'packs', 'pack_id');
-  v_rules := governance.preset_list(p_preset, 'rules', 'rule_name');
-  v_prices := governance.preset_list(p_preset, 'prices', 'model');
-  v_estimates := governance.preset_list(p_preset, 'estimates', 'task_type');
-  v_alerts := governance.preset_list(p_preset, 'alerts', 'alert_name');
-  if jsonb_array_length(v_plans) = 0 then perform governance.invalid_preset('plans', 'at least one plan is needed');
-    end if;
-  v_default_plan := governance.preset_text(p_preset, 'default_plan', 'preset', v_plans -> 0 ->> 'plan_id');
-  if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_default_plan) then
-    perform governance.invalid_preset('default_plan', format('there is no plan "%s"', left(v_default_plan, 64)));
-  end if;
-
-  perform pg_advisory_xact_lock(7254012);
-  v_now := governance.now();
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_plans) loop
-    v_path := format('plans[%s]', v_at); v_at := v_at + 1;
-    v_plan := null;
-    v_plan.plan_id := v_item ->> 'plan_id';
-    v_plan.name := governance.preset_text(v_item, 'name', v_path, v_plan.plan_id);
-    v_plan.monthly_allowance := governance.preset_whole(v_item, 'monthly_allowance', v_path, 0, 9007199254740991, 0);
-    v_plan.daily_limit := governance.preset_whole(v_item, 'daily_limit', v_path, 0, 9007199254740991);
-    v_plan.monthly_limit := governance.preset_whole(v_item, 'monthly_limit', v_path, 0, 9007199254740991);
-    v_plan.rollover_months := governance.preset_whole(v_item, 'rollover_months', v_path, 0, 12, 0);
-    v_plan.allows_top_up := coalesce(v_item -> 'allows_top_up', 'null') in ('true', 'null');
-    if coalesce(jsonb_typeof(v_item -> 'allows_top_up'), 'null') not in ('boolean', 'null')
-      then perform governance.invalid_preset(v_path || '.allows_top_up', 'true or false is needed'); end if;
-    v_plan.fail_mode := governance.preset_text(v_item, 'fail_mode', v_path, 'closed');
-    if v_plan.fail_mode not in ('closed', 'open')
-      then perform governance.invalid_preset(v_path || '.fail_mode', 'closed or open is needed'); end if;
-    v_plan.on_cancel := governance.preset_text(v_item, 'on_cancel', v_path, 'expire');
-    if v_plan.on_cancel not in ('keep', 'convert', 'expire')
-      then perform governance.invalid_preset(v_path || '.on_cancel', 'keep, convert or expire is needed'); end if;
-    if coalesce(v_item -> 'upgrade_to', 'null') <> 'null' then
-      v_plan.upgrade_to := governance.preset_text(v_item, 'upgrade_to', v_path);
-      if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_plan.upgrade_to) then
-        perform governance.invalid_preset(v_path || '.upgrade_to',
-          format('there is no plan "%s"', left(v_plan.upgrade_to, 64)));
-      end if;
-    end if;
-    v_list := coalesce(nullif(v_item -> 'warn_at', 'null'), '[80, 90, 95]');
-    if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 20
-      or exists (select from jsonb_array_elements(v_list) w
-        where jsonb_typeof(w) <> 'number' or (w #>> '{}')::numeric <> trunc((w #>> '{}')::numeric)
-        or (w #>> '{}')::numeric not between 1 and 100) then
-      perform governance.invalid_preset(v_path || '.warn_at', 'a list of whole percents from 1 to 100 is needed');
-    end if;
-    v_plan.warn_at := coalesce((select array_agg(distinct (w #>> '{}')::numeric::int
-      order by (w #>> '{}')::numeric::int) from jsonb_array_elements(v_list) w), '{}');
-    select * into v_old_plan from governance.plans p where p.plan_id = v_plan.plan_id;
-    if v_old_plan.plan_id is null or v_old_plan.retired_at is not null
-      or row(v_old_plan.name, v_old_plan.monthly_allowance, v_old_plan.daily_limit, v_old_plan.monthly_limit,
-        v_old_plan.rollover_months, v_old_plan.allows_top_up, v_old_plan.fail_mode, v_old_plan.on_cancel,
-        v_old_plan.upgrade_to, v_old_plan.warn_at)
-        is distinct from row(v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
-          v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
-          v_plan.warn_at) then
-      insert into governance.plans (plan_id, name, monthly_allowance, daily_limit, monthly_limit, rollover_months,
-        allows_top_up, fail_mode, on_cancel, upgrade_to, warn_at)
-      values (v_plan.plan_id, v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
-        v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
-        v_plan.warn_at)
-      on conflict (plan_id) do update set name = excluded.name, monthly_allowance = excluded.monthly_allowance,
-        daily_limit = excluded.daily_limit,
-        monthly_limit = excluded.monthly_limit, rollover_months = excluded.rollover_months,
-          allows_top_up = excluded.allows_top_up, fail_mode = excluded.fail_mode,
-        on_cancel = excluded.on_cancel, upgrade_to = excluded.upgrade_to, warn_at = excluded.warn_at,
-          updated_at = v_now, retired_at = null;
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('plans', v_count);
-  update governance.plans p set retired_at = v_now
-  where p.retired_at is null
-    and not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = p.plan_id);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('plans_retired', v_count);
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_packs) loop
-    v_path := format('packs[%s]', v_at); v_at := v_at + 1;
-    v_pack := null;
-    v_pack.pack_id := v_item ->> 'pack_id';
-    v_pack.tokens := governance.preset_whole(v_item, 'tokens', v_path, 1, 100000000, null, true);
-    v_pack.price_minor := governance.preset_whole(v_item, 'price_minor', v_path, 0, 9007199254740991, null, true);
-    v_pack.currency := lower(governance.preset_text(v_item, 'currency', v_path, v_currency, 3));
-    if v_pack.currency !~ '^[a-z]{3}$'
-      then perform governance.invalid_preset(v_path || '.currency', 'three letters are needed'); end if;
-    v_list := coalesce(nullif(v_item -> 'plans', 'null'), '[]');
-    if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) x
-      where jsonb_typeof(x) <> 'string'
-        or not exists (select from jsonb_array_elements(v_plans) p where p ->> 'plan_id' = x #>> '{}')) then
-      perform governance.invalid_preset(v_path || '.plans', 'a list of plans of this preset is needed');
-    end if;
-    v_pack.plans := (select array_agg(x order by x collate "C") from jsonb_array_elements_text(v_list) x);
-    select * into v_old_pack from governance.packs p where p.pack_id = v_pack.pack_id and p.retired_at is null;
-    if v_old_pack.pack_id is null
-      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans)
-      is distinct from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
-      update governance.packs p set retired_at = v_now where p.pack_row_id = v_old_pack.pack_row_id;
-      -- The first price of a pack holds for the past too: its payments may have been made before this preset.
-      insert into governance.packs (pack_id, tokens, price_minor, currency, plans, effective_from)
-      values (v_pack.pack_id, v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans,
-        case when exists (select from governance.packs p where p.pack_id = v_pack.pack_id) then v_now
-          else '-infinity' end);
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('packs', v_count);
-  update governance.packs p set retired_at = v_now
-  where p.retired_at is null
-    and not exists (select from jsonb_array_elements(v_packs) x where x ->> 'pack_id' = p.pack_id);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('packs_retired', v_count);
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_prices) loop
-    v_path := format('prices[%s]', v_at); v_at := v_at + 1;
-    v_price := null;
-    v_price.provider := governance.preset_text(v_item, 'provider', v_path);
-    v_price.model := governance.preset_text(v_item, 'model', v_path, null, 200);
-    v_price.input_micros_per_million := governance.preset_whole(v_item, 'input_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.output_micros_per_million := governance.preset_whole(v_item, 'output_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.cached_input_micros_per_million := governance.preset_whole(v_item, 'cached_input_micros_per_million',
-      v_path, 0, 1000000000000000);
-    v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
-      0, 1000000000000000);
-    v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
-      1000000000000000);
-    v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, v_currency, 3));
-    if v_price.currency <> v_currency then
-      perform governance.invalid_preset(v_path || '.currency',
-        format('prices are in the preset''s currency, %s', v_currency));
-    end if;
-    begin
-      v_price.effective_from := case
-        when governance.preset_text(v_item, 'effective_from', v_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
-        then (v_item ->> 'effective_from')::timestamp at time zone 'UTC'
-          else coalesce(v_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
-    exception when data_exception then
-      perform governance.invalid_preset(v_path || '.effective_from', 'a date or a moment is needed');
-    end;
-    if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
-    if exists (select from jsonb_array_elements(v_prices) with ordinality x(price, n)
-      where n < v_at and x.price ->> 'model' = v_price.model and x.price ->> 'provider' = v_price.provider
-        and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
-      perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
-    end if;
-    select * into v_old_price from governance.prices p
-    where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
-      and p.retired_at is null;
-    if v_old_price.price_id is null
-      or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
-        v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
-        v_old_price.reasoning_micros_per_million, v_old_price.currency)
-        is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
-          v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-          v_price.reasoning_micros_per_million, v_price.currency) then
-      update governance.prices p set retired_at = v_now where p.price_id = v_old_price.price_id;
-      insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
-        cached_input_micros_per_million,
-        cache_write_micros_per_million, reasoning_micros_per_million, currency, effective_from, created_at)
-      values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
-        v_price.cached_input_micros_per_million,
-        v_price.cache_write_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency,
-          v_price.effective_from, v_now);
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('prices', v_count);
-  update governance.prices p set retired_at = v_now
-  where p.retired_at is null and not exists (select from jsonb_array_elements(v_prices) x
-    where x ->> 'model' = p.model and x ->> 'provider' = p.provider
-      and p.effective_from = case
-        when x ->> 'effective_from' ~ '^\d{4}-\d{2}-\d{2}$' then (x ->> 'effective_from')::timestamp at time zone 'UTC'
-        else coalesce(x ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('prices_retired', v_count);
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_estimates) loop
-    v_path := format('estimates[%s]', v_at); v_at := v_at + 1;
-    insert into governance.estimates as e (task_type, tokens)
-      values (v_item ->> 'task_type',
-      governance.preset_whole(v_item, 'tokens', v_path, 1, 9007199254740991, null, true))
-    on conflict (task_type) do update set tokens = excluded.tokens, updated_at = v_now
-      where e.tokens <> excluded.tokens;
-    if found then v_count := v_count + 1; end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('estimates', v_count);
-  delete from governance.estimates e
-    where not exists (select from jsonb_array_elements(v_estimates) x where x ->> 'task_type' = e.task_type);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('estimates_retired', v_count);
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_alerts) loop
-    v_path := format('alerts[%s]', v_at); v_at := v_at + 1;
-    v_alert := null;
-    v_alert.alert_name := v_item ->> 'alert_name';
-    v_alert.metric := governance.preset_text(v_item, 'metric', v_path, null, 64);
-    v_alert.scope := governance.preset_text(v_item, 'scope', v_path, 'all');
-    v_alert.period := governance.preset_text(v_item, 'period', v_path, 'month', 32);
-    v_alert.budget := governance.preset_whole(v_item, 'budget', v_path, 1, 9007199254740991);
-    v_list := coalesce(nullif(v_item -> 'thresholds', 'null'), '[]');
-    if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) not between 1 and 20
-      or exists (select from jsonb_array_elements(v_list) w
-        where jsonb_typeof(w) <> 'number' or abs((w #>> '{}')::numeric) > 9007199254740991) then
-      perform governance.invalid_preset(v_path || '.thresholds', 'a list of 1 to 20 numbers is needed');
-    end if;
-    v_alert.thresholds := (select array_agg(distinct (w #>> '{}')::numeric order by (w #>> '{}')::numeric)
-      from jsonb_array_elements(v_list) w);
-    v_list := coalesce(nullif(v_item -> 'channels', 'null'), '[]');
-    if jsonb_typeof(v_list) <> 'array'
-      or exists (select from jsonb_array_elements(v_list) w where jsonb_typeof(w) <> 'string') then
-      perform governance.invalid_preset(v_path || '.channels', 'a list of texts is needed');
-    end if;
-    v_alert.channels := coalesce((select array_agg(w) from jsonb_array_elements_text(v_list) w), '{}');
-    select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
-    if v_old_alert.alert_id is null or v_old_alert.retired_at is not null
-      or row(v_old_alert.metric, v_old_alert.scope, v_old_alert.period, v_old_alert.budget, v_old_alert.thresholds,
-        v_old_alert.channels)
-        is distinct from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
-          v_alert.channels)
-        then
-      insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
-      values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
-        v_alert.channels)
-      on conflict (alert_name) do update set metric = excluded.metric, scope = excluded.scope, period = excluded.period,
-        budget = excluded.budget,
-        thresholds = excluded.thresholds, channels = excluded.channels, is_active = true, updated_at = v_now,
-          retired_at = null;
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('alerts', v_count);
-  update governance.cost_alerts a set retired_at = v_now, is_active = false
-  where a.retired_at is null
-    and not exists (select from jsonb_array_elements(v_alerts) x where x ->> 'alert_name' = a.alert_name);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('alerts_retired', v_count);
-
-  v_count := 0;
-  for v_item in select jsonb_build_object('key', s.key, 'value', s.value) from jsonb_each(v_settings) s loop
-    insert into governance.settings as s (key, value) values (v_item ->> 'key', v_item -> 'value')
-    on conflict (key) do update set value = excluded.value, updated_at = v_now where s.value <> excluded.value;
-    if found then
-      v_count := v_count + 1;
-      v_recompile := v_recompile or v_item ->> 'key' in ('topics', 'complexity_words');
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('settings', v_count);
-  v_recompile := v_recompile
-    or exists (select from governance.settings s
-    where not v_settings ? s.key and s.key in ('topics', 'complexity_words'));
-  delete from governance.settings s where not v_settings ? s.key;
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('settings_retired', v_count);
-
-  v_at := 0; v_count := 0;
-  for v_item in select * from jsonb_array_elements(v_rules) loop
-    v_rule := governance.check_rule(v_item);
-    select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
-    if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
-      or (governance.rule_json(v_old_rule) - 'version' - 'updated_at' - 'updated_by') <> v_rule then
-      perform governance.store_rule(v_rule, 'preset ' || v_name, v_now);
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  v_changed := v_changed || jsonb_build_object('rules', v_count);
-  v_recompile := v_recompile or v_count > 0;
-  update governance.rules r set retired_at = v_now
-  where r.retired_at is null
-    and not exists (select from jsonb_array_elements(v_rules) x where x ->> 'rule_name' = r.rule_name);
-  get diagnostics v_count = row_count;
-  v_changed := v_changed || jsonb_build_object('rules_retired', v_count);
-  v_recompile := v_recompile or v_count > 0;
-
-  select * into strict v_old_config from governance.active_config c;
-  update governance.active_config c set
-    preset_name = v_name, currency = v_currency, default_plan = v_default_plan,
-    hold_minutes = governance.preset_whole(v_settings, 'hold_minutes', 'settings', 1, 10080, 15),
-    identical_window_minutes = governance.preset_whole(v_settings, 'identical_window_minutes', 'settings', 1, 10080,
-      60),
-    reply_tokens = governance.preset_whole(v_settings, 'reply_tokens', 'settings', 0, 1000000000, 500),
-    default_estimate = governance.preset_whole(v_settings, 'default_estimate', 'settings', 1, 1000000000, 300),
-    settle_ceiling_tokens = governance.preset_whole(v_settings, 'settle_ceiling_tokens', 'settings', 1,
-      9007199254740991, 10000000),
-    low_balance_tokens = governance.preset_whole(v_settings, 'low_balance_tokens', 'settings', 0, 9007199254740991,
-      1000),
-    high_usage_tokens = governance.preset_whole(v_settings, 'high_usage_tokens', 'settings', 0, 9007199254740991, 5000),
-    decision_retention_days = governance.preset_whole(v_settings, 'decision_retention_days', 'settings', 32, 36500, 90),
-    signal_interval_ms = governance.preset_whole(v_settings, 'signal_interval_ms', 'settings', 50, 60000, 250),
-    updated_at = clock_timestamp()
-  returning * into v_config;
-  if v_recompile then
-    perform governance.compile_rules();
-  end if;
-  v_changed := v_changed || jsonb_build_object('configuration',
-    case when row(v_config.preset_name, v_config.currency, v_config.default_plan)
-      is distinct from row(v_old_config.preset_name, v_old_config.currency, v_old_config.default_plan)
-        then 1 else 0 end);
-  if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
-    insert into governance.audit_log (created_at, action, details)
-      values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
-    perform governance.ring('rules', v_now);
-  end if;
-  return jsonb_build_object('name', v_name, 'changed', v_changed, 'rule_set_id',
-    (select c.rule_set_id from governance.active_config c));
-end
-$$;
-comment on function public.apply_preset(jsonb) is
-  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Answers how many '
-  'of each were changed; a second time nothing is. Errors: invalid_argument, invalid_preset, invalid_rule (path in '
-  'details).';
-revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;
-grant execute on function public.apply_preset(jsonb) to service_role;
 
 create function governance.cost_of(p_model text, p_at timestamptz, p_input bigint, p_output bigint) returns bigint
   language sql stable set search_path = '' as $$
@@ -2016,6 +1519,586 @@ comment on function governance.define_rules(text, text, text,
 
 create trigger rule_versions_append_only before update or delete or truncate on governance.rule_versions
   for each statement execute function governance.refuse_change();
+
+-- schemas/12_preset_checks.sql
+-- What a preset may say: each refusal names the place and what is allowed.
+
+create function governance.invalid_preset(p_path text, p_problem text) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.fail('PT422', 'invalid_preset', format('%s: %s', p_path, p_problem), p_path);
+end
+$$;
+comment on function governance.invalid_preset(text, text) is 'Refuses a preset, naming the place and the problem.';
+
+create function governance.preset_text(p_item jsonb, p_key text, p_path text, p_default text default null,
+  p_max int default 255) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  if coalesce(p_item -> p_key, 'null') = 'null' then
+    if p_default is null then perform governance.invalid_preset(p_path || '.' || p_key, 'a text is needed'); end if;
+    return p_default;
+  end if;
+  if jsonb_typeof(p_item -> p_key) <> 'string' or char_length(p_item ->> p_key) not between 1 and p_max then
+    perform governance.invalid_preset(p_path || '.' || p_key, format('a text of 1 to %s characters is needed', p_max));
+  end if;
+  return p_item ->> p_key;
+end
+$$;
+comment on function governance.preset_text(jsonb, text, text, text,
+  int) is 'A text of a preset, or its default; no default means it is needed.';
+
+create function governance.preset_whole(p_item jsonb, p_key text, p_path text, p_min bigint, p_max bigint,
+  p_default bigint default null, p_needed boolean default false) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if coalesce(p_item -> p_key, 'null') = 'null' then
+    if p_needed then perform governance.invalid_preset(p_path || '.' || p_key, 'a whole number is needed'); end if;
+    return p_default;
+  end if;
+  if jsonb_typeof(p_item -> p_key) = 'number' then
+    v_number := (p_item ->> p_key)::numeric;
+    if v_number = trunc(v_number) and v_number between p_min and p_max then return v_number::bigint; end if;
+  end if;
+  perform governance.invalid_preset(p_path || '.' || p_key,
+    format('a whole number from %s to %s is needed', p_min, p_max));
+  return null;
+end
+$$;
+comment on function governance.preset_whole(jsonb, text, text, bigint, bigint, bigint,
+  boolean) is 'A whole number of a preset, or its default.';
+
+create function governance.preset_list(p_preset jsonb, p_key text, p_id text) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_list jsonb := coalesce(nullif(p_preset -> p_key, 'null'), '[]');
+  v_item jsonb;
+  v_at int := 0;
+begin
+  if jsonb_typeof(v_list) <> 'array' then perform governance.invalid_preset(p_key, 'a list is needed'); end if;
+  if jsonb_array_length(v_list) > 10000
+    then perform governance.invalid_preset(p_key, 'a list has at most 10,000 items'); end if;
+  for v_item in select * from jsonb_array_elements(v_list) loop
+    if jsonb_typeof(v_item) <> 'object'
+      then perform governance.invalid_preset(format('%s[%s]', p_key, v_at), 'an object is needed'); end if;
+    perform governance.preset_text(v_item, p_id, format('%s[%s]', p_key, v_at));
+    v_at := v_at + 1;
+  end loop;
+  if p_key <> 'prices' and (select count(distinct x ->> p_id) from jsonb_array_elements(v_list) x) <> v_at then
+    perform governance.invalid_preset(p_key, format('two items have the same %s', p_id));
+  end if;
+  return v_list;
+end
+$$;
+comment on function governance.preset_list(jsonb, text,
+  text) is 'A list of a preset whose items are objects with a name of their own.';
+
+create function governance.check_settings(p_settings jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_at int := 0;
+  v_key text;
+begin
+  if jsonb_typeof(p_settings) <> 'object' then perform governance.invalid_preset('settings', 'an object is needed');
+    end if;
+  if coalesce(p_settings -> 'complexity_words', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'complexity_words') <> 'array'
+      or jsonb_array_length(p_settings -> 'complexity_words') > 1000
+      or exists (select from jsonb_array_elements(p_settings -> 'complexity_words') w
+        where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
+      perform governance.invalid_preset('settings.complexity_words', 'a list of at most 1,000 phrases is needed');
+    end if;
+  end if;
+  if coalesce(p_settings -> 'topics', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'topics') <> 'array' or jsonb_array_length(p_settings -> 'topics') > 1000 then
+      perform governance.invalid_preset('settings.topics', 'a list of {topic, words} is needed');
+    end if;
+    for v_item in select * from jsonb_array_elements(p_settings -> 'topics') loop
+      if jsonb_typeof(v_item) <> 'object' or jsonb_typeof(v_item -> 'topic')
+        is distinct from 'string' or jsonb_typeof(v_item -> 'words') is distinct from 'array'
+        or jsonb_array_length(v_item -> 'words') > 1000 or char_length(v_item ->> 'topic') not between 1 and 1000
+        or exists (select from jsonb_array_elements(v_item -> 'words') w
+          where jsonb_typeof(w) <> 'string' or char_length(w #>> '{}') > 1000) then
+        perform governance.invalid_preset(format('settings.topics[%s]', v_at),
+          'a {topic, words} with at most 1,000 phrases is needed');
+      end if;
+      v_at := v_at + 1;
+    end loop;
+  end if;
+  if coalesce(p_settings -> 'operator_emails', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'operator_emails') <> 'array'
+      or jsonb_array_length(p_settings -> 'operator_emails') > 50
+      or exists (select from jsonb_array_elements(p_settings -> 'operator_emails') w where jsonb_typeof(w) <> 'string'
+        or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
+      perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
+    end if;
+  end if;
+  if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
+    perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
+  end if;
+  foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
+    if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
+      or exists (select from jsonb_array_elements(p_settings -> v_key) w
+        where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$')) then
+      perform governance.invalid_preset('settings.' || v_key, 'a list of channels such as email and slack is needed');
+    end if;
+  end loop;
+  return p_settings;
+end
+$$;
+comment on function governance.check_settings(jsonb) is 'The settings, if the word lists in them can be compiled and '
+  'the addresses written to.';
+
+-- schemas/13_presets.sql
+-- The preset: made the configuration in force, part by part.
+
+create function governance.store_plans(p_plans jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_path text;
+  v_at int := 0;
+  v_count int := 0;
+  v_list jsonb;
+  v_plan governance.plans;
+  v_old_plan governance.plans;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_plans) loop
+    v_path := format('plans[%s]', v_at); v_at := v_at + 1;
+    v_plan := null;
+    v_plan.plan_id := v_item ->> 'plan_id';
+    v_plan.name := governance.preset_text(v_item, 'name', v_path, v_plan.plan_id);
+    v_plan.monthly_allowance := governance.preset_whole(v_item, 'monthly_allowance', v_path, 0, 9007199254740991, 0);
+    v_plan.daily_limit := governance.preset_whole(v_item, 'daily_limit', v_path, 0, 9007199254740991);
+    v_plan.monthly_limit := governance.preset_whole(v_item, 'monthly_limit', v_path, 0, 9007199254740991);
+    v_plan.rollover_months := governance.preset_whole(v_item, 'rollover_months', v_path, 0, 12, 0);
+    v_plan.allows_top_up := coalesce(v_item -> 'allows_top_up', 'null') in ('true', 'null');
+    if coalesce(jsonb_typeof(v_item -> 'allows_top_up'), 'null') not in ('boolean', 'null')
+      then perform governance.invalid_preset(v_path || '.allows_top_up', 'true or false is needed'); end if;
+    v_plan.fail_mode := governance.preset_text(v_item, 'fail_mode', v_path, 'closed');
+    if v_plan.fail_mode not in ('closed', 'open')
+      then perform governance.invalid_preset(v_path || '.fail_mode', 'closed or open is needed'); end if;
+    v_plan.on_cancel := governance.preset_text(v_item, 'on_cancel', v_path, 'expire');
+    if v_plan.on_cancel not in ('keep', 'convert', 'expire')
+      then perform governance.invalid_preset(v_path || '.on_cancel', 'keep, convert or expire is needed'); end if;
+    if coalesce(v_item -> 'upgrade_to', 'null') <> 'null' then
+      v_plan.upgrade_to := governance.preset_text(v_item, 'upgrade_to', v_path);
+      if not exists (select from jsonb_array_elements(p_plans) x where x ->> 'plan_id' = v_plan.upgrade_to) then
+        perform governance.invalid_preset(v_path || '.upgrade_to',
+          format('there is no plan "%s"', left(v_plan.upgrade_to, 64)));
+      end if;
+    end if;
+    v_list := coalesce(nullif(v_item -> 'warn_at', 'null'), '[80, 90, 95]');
+    if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 20
+      or exists (select from jsonb_array_elements(v_list) w
+        where jsonb_typeof(w) <> 'number' or (w #>> '{}')::numeric <> trunc((w #>> '{}')::numeric)
+        or (w #>> '{}')::numeric not between 1 and 100) then
+      perform governance.invalid_preset(v_path || '.warn_at', 'a list of whole percents from 1 to 100 is needed');
+    end if;
+    v_plan.warn_at := coalesce((select array_agg(distinct (w #>> '{}')::numeric::int
+      order by (w #>> '{}')::numeric::int) from jsonb_array_elements(v_list) w), '{}');
+    select * into v_old_plan from governance.plans p where p.plan_id = v_plan.plan_id;
+    if v_old_plan.plan_id is null or v_old_plan.retired_at is not null
+      or row(v_old_plan.name, v_old_plan.monthly_allowance, v_old_plan.daily_limit, v_old_plan.monthly_limit,
+        v_old_plan.rollover_months, v_old_plan.allows_top_up, v_old_plan.fail_mode, v_old_plan.on_cancel,
+        v_old_plan.upgrade_to, v_old_plan.warn_at)
+        is distinct from row(v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
+          v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
+          v_plan.warn_at) then
+      insert into governance.plans (plan_id, name, monthly_allowance, daily_limit, monthly_limit, rollover_months,
+        allows_top_up, fail_mode, on_cancel, upgrade_to, warn_at)
+      values (v_plan.plan_id, v_plan.name, v_plan.monthly_allowance, v_plan.daily_limit, v_plan.monthly_limit,
+        v_plan.rollover_months, v_plan.allows_top_up, v_plan.fail_mode, v_plan.on_cancel, v_plan.upgrade_to,
+        v_plan.warn_at)
+      on conflict (plan_id) do update set name = excluded.name, monthly_allowance = excluded.monthly_allowance,
+        daily_limit = excluded.daily_limit,
+        monthly_limit = excluded.monthly_limit, rollover_months = excluded.rollover_months,
+          allows_top_up = excluded.allows_top_up, fail_mode = excluded.fail_mode,
+        on_cancel = excluded.on_cancel, upgrade_to = excluded.upgrade_to, warn_at = excluded.warn_at,
+          updated_at = p_now, retired_at = null;
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('plans', v_count);
+  update governance.plans p set retired_at = p_now
+  where p.retired_at is null
+    and not exists (select from jsonb_array_elements(p_plans) x where x ->> 'plan_id' = p.plan_id);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('plans_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_plans(jsonb, timestamptz) is
+  'The plans of a preset; answers how many changed and were retired.';
+
+create function governance.store_packs(p_packs jsonb, p_plans jsonb, p_currency text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_path text;
+  v_at int := 0;
+  v_count int := 0;
+  v_list jsonb;
+  v_pack governance.packs;
+  v_old_pack governance.packs;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_packs) loop
+    v_path := format('packs[%s]', v_at); v_at := v_at + 1;
+    v_pack := null;
+    v_pack.pack_id := v_item ->> 'pack_id';
+    v_pack.tokens := governance.preset_whole(v_item, 'tokens', v_path, 1, 100000000, null, true);
+    v_pack.price_minor := governance.preset_whole(v_item, 'price_minor', v_path, 0, 9007199254740991, null, true);
+    v_pack.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
+    if v_pack.currency !~ '^[a-z]{3}$'
+      then perform governance.invalid_preset(v_path || '.currency', 'three letters are needed'); end if;
+    v_list := coalesce(nullif(v_item -> 'plans', 'null'), '[]');
+    if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) x
+      where jsonb_typeof(x) <> 'string'
+        or not exists (select from jsonb_array_elements(p_plans) p where p ->> 'plan_id' = x #>> '{}')) then
+      perform governance.invalid_preset(v_path || '.plans', 'a list of plans of this preset is needed');
+    end if;
+    v_pack.plans := (select array_agg(x order by x collate "C") from jsonb_array_elements_text(v_list) x);
+    select * into v_old_pack from governance.packs p where p.pack_id = v_pack.pack_id and p.retired_at is null;
+    if v_old_pack.pack_id is null
+      or row(v_old_pack.tokens, v_old_pack.price_minor, v_old_pack.currency, v_old_pack.plans)
+      is distinct from row(v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans) then
+      update governance.packs p set retired_at = p_now where p.pack_row_id = v_old_pack.pack_row_id;
+      -- The first price of a pack holds for the past too: its payments may have been made before this preset.
+      insert into governance.packs (pack_id, tokens, price_minor, currency, plans, effective_from)
+      values (v_pack.pack_id, v_pack.tokens, v_pack.price_minor, v_pack.currency, v_pack.plans,
+        case when exists (select from governance.packs p where p.pack_id = v_pack.pack_id) then p_now
+          else '-infinity' end);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('packs', v_count);
+  update governance.packs p set retired_at = p_now
+  where p.retired_at is null
+    and not exists (select from jsonb_array_elements(p_packs) x where x ->> 'pack_id' = p.pack_id);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('packs_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
+  'The packs of a preset; answers how many changed and were retired.';
+
+create function governance.store_prices(p_prices jsonb, p_currency text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_path text;
+  v_at int := 0;
+  v_count int := 0;
+  v_price governance.prices;
+  v_old_price governance.prices;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_prices) loop
+    v_path := format('prices[%s]', v_at); v_at := v_at + 1;
+    v_price := null;
+    v_price.provider := governance.preset_text(v_item, 'provider', v_path);
+    v_price.model := governance.preset_text(v_item, 'model', v_path, null, 200);
+    v_price.input_micros_per_million := governance.preset_whole(v_item, 'input_micros_per_million', v_path, 0,
+      1000000000000000, null, true);
+    v_price.output_micros_per_million := governance.preset_whole(v_item, 'output_micros_per_million', v_path, 0,
+      1000000000000000, null, true);
+    v_price.cached_input_micros_per_million := governance.preset_whole(v_item, 'cached_input_micros_per_million',
+      v_path, 0, 1000000000000000);
+    v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
+      0, 1000000000000000);
+    v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
+      1000000000000000);
+    v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
+    if v_price.currency <> p_currency then
+      perform governance.invalid_preset(v_path || '.currency',
+        format('prices are in the preset''s currency, %s', p_currency));
+    end if;
+    begin
+      v_price.effective_from := case
+        when governance.preset_text(v_item, 'effective_from', v_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
+        then (v_item ->> 'effective_from')::timestamp at time zone 'UTC'
+          else coalesce(v_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
+    exception when data_exception then
+      perform governance.invalid_preset(v_path || '.effective_from', 'a date or a moment is needed');
+    end;
+    if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+    if exists (select from jsonb_array_elements(p_prices) with ordinality x(price, n)
+      where n < v_at and x.price ->> 'model' = v_price.model and x.price ->> 'provider' = v_price.provider
+        and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
+      perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
+    end if;
+    select * into v_old_price from governance.prices p
+    where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
+      and p.retired_at is null;
+    if v_old_price.price_id is null
+      or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
+        v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+        v_old_price.reasoning_micros_per_million, v_old_price.currency)
+        is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
+          v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
+          v_price.reasoning_micros_per_million, v_price.currency) then
+      update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
+      insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
+        cached_input_micros_per_million,
+        cache_write_micros_per_million, reasoning_micros_per_million, currency, effective_from, created_at)
+      values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
+        v_price.cached_input_micros_per_million,
+        v_price.cache_write_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency,
+          v_price.effective_from, p_now);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('prices', v_count);
+  update governance.prices p set retired_at = p_now
+  where p.retired_at is null and not exists (select from jsonb_array_elements(p_prices) x
+    where x ->> 'model' = p.model and x ->> 'provider' = p.provider
+      and p.effective_from = case
+        when x ->> 'effective_from' ~ '^\d{4}-\d{2}-\d{2}$' then (x ->> 'effective_from')::timestamp at time zone 'UTC'
+        else coalesce(x ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('prices_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_prices(jsonb, text, timestamptz) is
+  'The prices of a preset; answers how many changed and were retired.';
+
+create function governance.store_estimates(p_estimates jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_path text;
+  v_at int := 0;
+  v_count int := 0;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_estimates) loop
+    v_path := format('estimates[%s]', v_at); v_at := v_at + 1;
+    insert into governance.estimates as e (task_type, tokens)
+      values (v_item ->> 'task_type',
+      governance.preset_whole(v_item, 'tokens', v_path, 1, 9007199254740991, null, true))
+    on conflict (task_type) do update set tokens = excluded.tokens, updated_at = p_now
+      where e.tokens <> excluded.tokens;
+    if found then v_count := v_count + 1; end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('estimates', v_count);
+  delete from governance.estimates e
+    where not exists (select from jsonb_array_elements(p_estimates) x where x ->> 'task_type' = e.task_type);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('estimates_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_estimates(jsonb, timestamptz) is
+  'The estimates of a preset; answers how many changed and were retired.';
+
+create function governance.store_alerts(p_alerts jsonb, p_plans jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_at int := 0;
+  v_count int := 0;
+  v_alert governance.cost_alerts;
+  v_old_alert governance.cost_alerts;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_alerts) loop
+    v_alert := governance.check_alert(v_item, format('alerts[%s]', v_at), p_plans);
+    v_at := v_at + 1;
+    select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
+    continue when v_old_alert.retired_at is null
+      and row(v_old_alert.metric, v_old_alert.scope, v_old_alert.period, v_old_alert.budget, v_old_alert.thresholds,
+        v_old_alert.channels)
+        is not distinct from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
+          v_alert.channels);
+    insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
+    values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
+      v_alert.channels)
+    on conflict (alert_name) do update set metric = excluded.metric, scope = excluded.scope, period = excluded.period,
+      budget = excluded.budget, thresholds = excluded.thresholds, channels = excluded.channels, is_active = true,
+      updated_at = p_now, retired_at = null;
+    v_count := v_count + 1;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('alerts', v_count);
+  update governance.cost_alerts a set retired_at = p_now, is_active = false
+  where a.retired_at is null
+    and not exists (select from jsonb_array_elements(p_alerts) x where x ->> 'alert_name' = a.alert_name);
+  get diagnostics v_count = row_count;
+  return v_changed || jsonb_build_object('alerts_retired', v_count);
+end
+$$;
+comment on function governance.store_alerts(jsonb, jsonb, timestamptz) is
+  'The alerts of a preset; answers how many '
+  'changed and were retired.';
+
+create function governance.store_settings(p_settings jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_count int := 0;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select jsonb_build_object('key', s.key, 'value', s.value) from jsonb_each(p_settings) s loop
+    insert into governance.settings as s (key, value) values (v_item ->> 'key', v_item -> 'value')
+    on conflict (key) do update set value = excluded.value, updated_at = p_now where s.value <> excluded.value;
+    if found then v_count := v_count + 1; end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('settings', v_count);
+  delete from governance.settings s where not p_settings ? s.key;
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('settings_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_settings(jsonb, timestamptz) is
+  'The settings of a preset; answers how many changed and were retired.';
+
+create function governance.store_rules(p_rules jsonb, p_name text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_item jsonb;
+  v_count int := 0;
+  v_rule jsonb;
+  v_old_rule governance.rules;
+  v_changed jsonb := '{}';
+begin
+  for v_item in select * from jsonb_array_elements(p_rules) loop
+    v_rule := governance.check_rule(v_item);
+    select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
+    if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
+      or (governance.rule_json(v_old_rule) - 'version' - 'updated_at' - 'updated_by') <> v_rule then
+      perform governance.store_rule(v_rule, 'preset ' || p_name, p_now);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  v_changed := v_changed || jsonb_build_object('rules', v_count);
+  update governance.rules r set retired_at = p_now
+  where r.retired_at is null
+    and not exists (select from jsonb_array_elements(p_rules) x where x ->> 'rule_name' = r.rule_name);
+  get diagnostics v_count = row_count;
+  v_changed := v_changed || jsonb_build_object('rules_retired', v_count);
+  return v_changed;
+end
+$$;
+comment on function governance.store_rules(jsonb, text, timestamptz) is
+  'The rules of a preset; answers how many changed and were retired.';
+
+create function governance.store_config(p_name text, p_currency text, p_default_plan text, p_settings jsonb)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_config governance.active_config;
+  v_old governance.active_config;
+begin
+  select * into strict v_old from governance.active_config c;
+  update governance.active_config c set
+    preset_name = p_name, currency = p_currency, default_plan = p_default_plan,
+    hold_minutes = governance.preset_whole(p_settings, 'hold_minutes', 'settings', 1, 10080, 15),
+    identical_window_minutes = governance.preset_whole(p_settings, 'identical_window_minutes', 'settings', 1, 10080,
+      60),
+    reply_tokens = governance.preset_whole(p_settings, 'reply_tokens', 'settings', 0, 1000000000, 500),
+    default_estimate = governance.preset_whole(p_settings, 'default_estimate', 'settings', 1, 1000000000, 300),
+    settle_ceiling_tokens = governance.preset_whole(p_settings, 'settle_ceiling_tokens', 'settings', 1,
+      9007199254740991, 10000000),
+    low_balance_tokens = governance.preset_whole(p_settings, 'low_balance_tokens', 'settings', 0, 9007199254740991,
+      1000),
+    high_usage_tokens = governance.preset_whole(p_settings, 'high_usage_tokens', 'settings', 0, 9007199254740991, 5000),
+    alert_balance_below = greatest(governance.preset_whole(p_settings, 'low_balance_tokens', 'settings', 0,
+      9007199254740991, 1000), (select max(t) from governance.cost_alerts k, unnest(k.thresholds) t
+      where k.metric = 'balance' and k.retired_at is null)),
+    alert_operation_above = least(governance.preset_whole(p_settings, 'high_usage_tokens', 'settings', 0,
+      9007199254740991, 5000), (select min(t) from governance.cost_alerts k, unnest(k.thresholds) t
+      where k.metric = 'operation_tokens' and k.retired_at is null)),
+    decision_retention_days = governance.preset_whole(p_settings, 'decision_retention_days', 'settings', 32, 36500, 90),
+    signal_interval_ms = governance.preset_whole(p_settings, 'signal_interval_ms', 'settings', 50, 60000, 250),
+    updated_at = clock_timestamp()
+  returning * into v_config;
+  return jsonb_build_object('configuration',
+    case when row(v_config.preset_name, v_config.currency, v_config.default_plan)
+      is distinct from row(v_old.preset_name, v_old.currency, v_old.default_plan) then 1 else 0 end);
+end
+$$;
+comment on function governance.store_config(text, text, text, jsonb) is
+  'Flattens the configuration to what a call needs, after alerts are stored; answers whether its names changed.';
+
+create function public.apply_preset(p_preset jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_name text;
+  v_currency text;
+  v_settings jsonb;
+  v_plans jsonb;
+  v_packs jsonb;
+  v_rules jsonb;
+  v_prices jsonb;
+  v_estimates jsonb;
+  v_alerts jsonb;
+  v_default_plan text;
+  v_words jsonb;
+  v_changed jsonb := '{}';
+begin
+  perform governance.refuse_others('apply_preset');
+  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
+  end if;
+  v_name := governance.preset_text(p_preset, 'name', 'preset');
+  v_currency := lower(governance.preset_text(p_preset, 'currency', 'preset', 'usd', 3));
+  if v_currency !~ '^[a-z]{3}$' then perform governance.invalid_preset('currency', 'three letters are needed'); end if;
+  v_settings := governance.check_settings(coalesce(nullif(p_preset -> 'settings', 'null'), '{}'));
+  v_plans := governance.preset_list(p_preset, 'plans', 'plan_id');
+  v_packs := governance.preset_list(p_preset, 'packs', 'pack_id');
+  v_rules := governance.preset_list(p_preset, 'rules', 'rule_name');
+  v_prices := governance.preset_list(p_preset, 'prices', 'model');
+  v_estimates := governance.preset_list(p_preset, 'estimates', 'task_type');
+  v_alerts := governance.preset_list(p_preset, 'alerts', 'alert_name');
+  if jsonb_array_length(v_plans) = 0 then perform governance.invalid_preset('plans', 'at least one plan is needed');
+    end if;
+  v_default_plan := governance.preset_text(p_preset, 'default_plan', 'preset', v_plans -> 0 ->> 'plan_id');
+  if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_default_plan) then
+    perform governance.invalid_preset('default_plan', format('there is no plan "%s"', left(v_default_plan, 64)));
+  end if;
+
+  perform pg_advisory_xact_lock(7254012);
+  v_now := governance.now();
+
+  select jsonb_object_agg(s.key, s.value) into v_words from governance.settings s
+  where s.key in ('topics', 'complexity_words');
+  v_changed := governance.store_plans(v_plans, v_now);
+  v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, v_now);
+  v_changed := v_changed || governance.store_prices(v_prices, v_currency, v_now);
+  v_changed := v_changed || governance.store_estimates(v_estimates, v_now);
+  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, v_now);
+  v_changed := v_changed || governance.store_settings(v_settings, v_now);
+  v_changed := v_changed || governance.store_rules(v_rules, v_name, v_now);
+  v_changed := v_changed || governance.store_config(v_name, v_currency, v_default_plan, v_settings);
+  -- Rules are compiled with the words of topics and complexity in them.
+  if v_changed ->> 'rules' <> '0' or v_changed ->> 'rules_retired' <> '0' or v_words is distinct from (
+    select jsonb_object_agg(s.key, s.value) from governance.settings s where s.key in ('topics', 'complexity_words'))
+    then
+    perform governance.compile_rules();
+  end if;
+  if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
+    insert into governance.audit_log (created_at, action, details)
+      values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
+    perform governance.ring('rules', v_now);
+  end if;
+  return jsonb_build_object('name', v_name, 'changed', v_changed, 'rule_set_id',
+    (select c.rule_set_id from governance.active_config c));
+end
+$$;
+comment on function public.apply_preset(jsonb) is
+  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Answers how many '
+  'of each were changed; a second time nothing is. Errors: invalid_argument, invalid_preset, invalid_rule (path in '
+  'details).';
+revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;
+grant execute on function public.apply_preset(jsonb) to service_role;
 
 -- schemas/20_accounts.sql
 -- Accounts: who they are, their lock, their days and months.
@@ -4381,6 +4464,7 @@ begin
     -- No price is known, but the caller's own bill is (record_token_usage).
     v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
   else
+    perform governance.raise_unknown_price(v_model, v_now);
     v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
       format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model)));
   end if;
@@ -4431,8 +4515,7 @@ begin
     cost_micros = d.cost_micros + excluded.cost_micros,
     first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
     last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at);
-  if v_debt > 0 or v_charged > c.high_usage_tokens
-    or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
+  if v_debt > 0 or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
     or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
     or (p.monthly_limit > 0 and (a.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
     v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(k.account_id, v_now, v_charged, v_debt,
@@ -4491,65 +4574,6 @@ end
 $$;
 comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
   'settle_usage; with p_above_ceiling a person lets a quarantined settlement through.';
-
-create function governance.settlement_alerts(
-  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint,
-    p_low bigint, p_high bigint,
-  p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint, p_month_before bigint, p_warn_at int[], p_day date,
-    p_details jsonb
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_alerts jsonb := '[]';
-  v_percent int;
-  v_limit record;
-begin
-  if p_debt > 0 then
-    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
-      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt, 'period',
-        '');
-  end if;
-  if p_free_before >= p_low and p_free_after < p_low then
-    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
-      'message', 'User token balance is low', 'threshold', p_low, 'value', p_free_after, 'period', '');
-  end if;
-  if p_charged > p_high then
-    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
-      'message', format('One operation used %s tokens', p_charged), 'threshold', p_high, 'value', p_charged, 'period',
-        p_day::text);
-  end if;
-  for v_limit in
-    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
-      ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
-    where most > 0
-  loop
-    select max(w) into v_percent from unnest(p_warn_at) w
-    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
-      and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
-    if v_percent is not null then
-      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent, 'severity', case
-        when v_percent >= 95 then 'critical' else 'warning' end,
-        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')), 'threshold',
-          v_percent,
-        'value', (v_limit.before + p_charged) * 100 / v_limit.most, 'period', v_limit.period);
-    end if;
-  end loop;
-  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
-    created_at)
-  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric,
-    (x ->> 'value')::numeric, x ->> 'period', p_details, p_now
-  from jsonb_array_elements(v_alerts) x
-  on conflict do nothing;
-  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
-    x -> 'message',
-    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance'
-      else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
-    from jsonb_array_elements(v_alerts) x);
-end
-$$;
-comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
-  bigint, bigint, bigint, bigint, int[], date, jsonb) is
-  'Alerts that a settlement gives cause for, recorded and answered.';
 
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
@@ -7909,12 +7933,77 @@ revoke all on function public.console_list_acts(jsonb, bigint, int) from public,
 grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;
 
 -- schemas/50_alerts.sql
--- Alerts: what is watched, and what was raised.
+-- Alerts: what can be watched, what is watched, and what was raised.
+
+create function governance.alert_kinds()
+  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean, title text,
+    user_sentence text)
+  language sql immutable set search_path = '' as $$
+  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
+  -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
+  -- operator must miss them; users never see them. user_sentence: governance.alert_user_sentence fills it
+  -- in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  values
+    ('budget', null, 'percent', null, false, 'Budget', null),
+    ('user_budget', null, 'amount', 'warning', false, 'Budget of a user', 'You have used {value} in {period}.'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, 'Sudden use',
+      'You used {value} tokens within an hour; {usual} is usual for you.'),
+    ('low_balance', 'balance', 'tokens', 'warning', false, 'Balance is low', 'You have {value} tokens left.'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'Large call',
+      'One of your requests used {value} tokens.'),
+    ('negative_balance', 'debt', 'tokens', 'critical', false, 'Used beyond the balance',
+      'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
+    ('daily_limit', null, 'percent', null, false, 'Daily limit', 'You have used {threshold} % of today''s tokens.'),
+    ('monthly_limit', null, 'percent', null, false, 'Monthly limit',
+      'You have used {threshold} % of this month''s tokens.'),
+    ('allowance', null, 'percent', null, false, 'Allowance', 'You have used {threshold} % of this month''s tokens.'),
+    ('unknown_price', null, 'none', 'warning', true, 'Model without a price', null),
+    ('unknown_zone', null, 'none', 'warning', true, 'Time zone not known', null),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, 'Settlement waits for a decision', null),
+    ('rollup_mismatch', null, 'none', 'critical', true, 'Counters and roll-up differ', null),
+    ('maintenance_failed', null, 'none', 'critical', true, 'Upkeep of one user failed', null),
+    ('upkeep_failed', null, 'none', null, true, 'A step of upkeep failed', null),
+    ('upkeep_late', null, 'none', 'critical', true, 'Upkeep was not run', null),
+    ('doors_open', null, 'none', 'critical', true, 'Rights are open that should not be', null),
+    ('webhook_quarantined', null, 'none', 'critical', true, 'Stripe event waits for a decision', null),
+    ('event_quarantined', null, 'none', 'critical', true, 'Event waits for a decision', null),
+    ('stripe_dispute', null, 'none', 'warning', true, 'Payment disputed', null)
+$$;
+comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
+  '(shared/governance/alerts/kinds.ts), and a test compares them.';
+
+create function governance.alert_metrics()
+  returns table (place int, metric text, unit text, scopes text[], periods text[], has_budget boolean)
+  language sql immutable set search_path = '' as $$
+  -- The first scope and period are the defaults. Periods of budgets are made of the accounts' own days.
+  values
+    (1, 'cost_micros', 'micro-units of the currency', '{all,user,plan,scope,model}'::text[],
+      '{month,day,week,year}'::text[], true),
+    (2, 'tokens', 'tokens', '{all,user,plan,scope,model}', '{month,day,week,year}', true),
+    (3, 'balance', 'tokens left', '{user}', '{day}', false),
+    (4, 'operation_tokens', 'tokens of one call', '{user}', '{day}', false),
+    (5, 'debt', 'tokens used beyond the balance', '{user}', '{day}', false),
+    (6, 'spike', 'times the usual hour', '{user}', '{hour}', false)
+$$;
+comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
+  'and over which period.';
+
+create function governance.alert_kind(p_kind text) returns text
+  language sql immutable set search_path = '' as $$
+  select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')
+$$;
+comment on function governance.alert_kind(text) is 'The kind in governance.alert_kinds: daily_limit of daily_limit_80.';
+
+create function governance.is_alert_kind(p_kind text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select exists (select from governance.alert_kinds() k where k.kind = governance.alert_kind(p_kind))
+$$;
+comment on function governance.is_alert_kind(text) is 'The check of alert events.';
 
 create table governance.cost_alerts (
   alert_id bigint generated always as identity primary key,
   alert_name text not null unique,
-  -- cost_micros, tokens, balance, operation_tokens, spike …
+  -- Metric, scope and period are of governance.alert_metrics.
   metric text not null,
   -- all, or user, plan:<id>, scope:<id>, model:<id>
   scope text not null default 'all',
@@ -7937,7 +8026,7 @@ create table governance.alert_events (
   -- Null for what the settlement itself noticed (low balance, large operation, limit nearly used).
   alert_id bigint references governance.cost_alerts (alert_id),
   account_id bigint,
-  kind text not null,
+  kind text not null constraint alert_events_kind check (governance.is_alert_kind(kind)),
   severity text not null check (severity in ('info', 'warning', 'critical')),
   message text not null,
   threshold numeric,
@@ -7969,6 +8058,82 @@ create index alert_events_new on governance.alert_events (alert_event_id) where 
 create index alert_events_open on governance.alert_events (alert_event_id) include (created_at)
   where acknowledged_at is null;
 
+create function governance.alert_user_sentence(e governance.alert_events) returns text
+  language sql immutable set search_path = '' as $$
+  select coalesce((
+    select replace(replace(replace(replace(k.user_sentence,
+      '{value}', case when e.details ->> 'metric' = 'cost_micros'
+        then to_char(e.value / 1000000, 'FM999,999,999,999,990.00') || ' ' || upper(e.details ->> 'currency')
+        when e.details ->> 'metric' = 'tokens' then to_char(e.value, 'FM999,999,999,999,999,990') || ' tokens'
+        else to_char(abs(e.value), 'FM999,999,999,999,999,990') end),
+      '{threshold}', coalesce(to_char(e.threshold, 'FM999,999,999,999,999,990'), '')),
+      '{usual}', coalesce(to_char((e.details ->> 'usual_tokens')::numeric, 'FM999,999,999,999,999,990'), '0')),
+      '{period}', coalesce(e.period_key, ''))
+    from governance.alert_kinds() k where k.kind = governance.alert_kind(e.kind)), e.message)
+$$;
+comment on function governance.alert_user_sentence(governance.alert_events) is
+  'What the user whom an alert is about reads: the one place of these words.';
+
+create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb) returns governance.cost_alerts
+  language plpgsql set search_path = '' as $$
+declare
+  v_alert governance.cost_alerts;
+  v_metric record;
+  v_list jsonb;
+begin
+  v_alert.alert_name := p_item ->> 'alert_name';
+  v_alert.metric := governance.preset_text(p_item, 'metric', p_path, null, 64);
+  select * into v_metric from governance.alert_metrics() m where m.metric = v_alert.metric;
+  if not found then
+    perform governance.invalid_preset(p_path || '.metric', format('"%s" is no metric: %s are', v_alert.metric,
+      (select string_agg(m.metric, ', ' order by m.place) from governance.alert_metrics() m)));
+  end if;
+  v_alert.scope := governance.preset_text(p_item, 'scope', p_path, v_metric.scopes[1]);
+  if not split_part(v_alert.scope, ':', 1) = any (v_metric.scopes)
+    or (v_alert.scope like '%:%') <> (split_part(v_alert.scope, ':', 1) in ('plan', 'scope', 'model'))
+    or v_alert.scope like '%:' then
+    perform governance.invalid_preset(p_path || '.scope', format('"%s" is no scope of %s: %s', v_alert.scope,
+      v_alert.metric, (select string_agg(x || case when x in ('plan', 'scope', 'model') then ':<id>' else '' end, ', ')
+        || case when cardinality(v_metric.scopes) > 1 then ' are' else ' is' end from unnest(v_metric.scopes) x)));
+  end if;
+  if v_alert.scope like 'plan:%' and not exists (
+    select from jsonb_array_elements(p_plans) x where 'plan:' || (x ->> 'plan_id') = v_alert.scope) then
+    perform governance.invalid_preset(p_path || '.scope', format('there is no plan "%s": %s', substr(v_alert.scope, 6),
+      (select string_agg(x ->> 'plan_id', ', ') from jsonb_array_elements(p_plans) x)));
+  end if;
+  v_alert.period := governance.preset_text(p_item, 'period', p_path, v_metric.periods[1], 32);
+  if not v_alert.period = any (v_metric.periods) then
+    perform governance.invalid_preset(p_path || '.period', format('"%s" is no period of %s: %s', v_alert.period,
+      v_alert.metric, array_to_string(v_metric.periods, ', ')
+        || case when cardinality(v_metric.periods) > 1 then ' are' else ' is' end));
+  end if;
+  v_alert.budget := governance.preset_whole(p_item, 'budget', p_path, 1, 9007199254740991);
+  if v_alert.budget is not null and not v_metric.has_budget then
+    perform governance.invalid_preset(p_path || '.budget',
+      format('%s has no budget: its thresholds are %s', v_alert.metric, v_metric.unit));
+  end if;
+  v_list := coalesce(nullif(p_item -> 'thresholds', 'null'), '[]');
+  if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) not between 1 and 20
+    or exists (select from jsonb_array_elements(v_list) w where jsonb_typeof(w) <> 'number'
+      or (w #>> '{}')::numeric <= 0 or (w #>> '{}')::numeric > 9007199254740991) then
+    perform governance.invalid_preset(p_path || '.thresholds', format('a list of 1 to 20 numbers above 0 is needed: %s',
+      case when v_alert.budget is not null then 'percents of the budget' else v_metric.unit end));
+  end if;
+  v_alert.thresholds := (select array_agg(distinct (w #>> '{}')::numeric order by (w #>> '{}')::numeric)
+    from jsonb_array_elements(v_list) w);
+  v_list := coalesce(nullif(p_item -> 'channels', 'null'), '[]');
+  if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) w
+    where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$') then
+    perform governance.invalid_preset(p_path || '.channels', 'a list of channels such as email and slack is needed');
+  end if;
+  v_alert.channels := coalesce((select array_agg(w) from jsonb_array_elements_text(v_list) w), '{}');
+  return v_alert;
+end
+$$;
+comment on function governance.check_alert(jsonb, text, jsonb) is
+  'An alert of a preset, if metric, scope and period are in governance.alert_metrics; else invalid_preset with the '
+  'path and what is allowed.';
+
 create function governance.count_open_alerts() returns bigint
   language sql stable set search_path = '' as $$
   select count(*) from (select from governance.alert_events e
@@ -7992,11 +8157,12 @@ declare
   v_account governance.accounts := governance.my_account();
 begin
   return (
-    select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity, 'message', e.message,
+    select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity,
+      'message', e.sentence,
       'details', e.details || jsonb_build_object('threshold', e.threshold, case e.kind when 'low_balance' then 'balance'
         else 'value' end, e.value),
       'created_at', e.created_at) order by e.created_at desc, e.alert_event_id desc), '[]')
-    from (select * from governance.alert_events x
+    from (select x.*, governance.alert_user_sentence(x) as sentence from governance.alert_events x
       where x.account_id = v_account.account_id and not governance.is_for_operators(x.kind)
         and x.created_at > governance.now() - governance.alert_retention()
       order by x.created_at desc limit 100) e);
@@ -8082,6 +8248,22 @@ comment on function governance.alert_value(governance.cost_alerts, date, date) i
   'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
   'that of the accounts that have it now.';
 
+create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
+begin
+  -- Looked for first: whoever inserts waits for others who insert the same.
+  if exists (select from governance.alert_events e
+    where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
+  perform governance.raise_alert(null, null, 'unknown_price', 'warning',
+    format('Model %s has no price: its calls cost nothing in every figure. Add its price to the preset',
+      left(p_model, 200)), null, null, v_month, jsonb_build_object('model', p_model), p_now, p_model);
+end
+$$;
+comment on function governance.raise_unknown_price(text, timestamptz) is
+  'Tells operators of a model without a price, once a month of UTC.';
+
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
   select governance.refuse_others('console_cost_alerts');
@@ -8140,8 +8322,8 @@ grant execute on function public.console_acknowledge_alert(text, bigint, text) t
 
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable set search_path = '' as $$
-  select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
-    'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
+  select coalesce((select k.is_for_operators from governance.alert_kinds() k
+    where k.kind = governance.alert_kind(p_kind)), true)
 $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
@@ -8206,190 +8388,6 @@ comment on function public.console_alerts(bigint, int, boolean, boolean) is
 revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
 
-create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
-  returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_period record;
-  v_value numeric;
-  v_reached numeric;
-  v_percent bigint;
-  v_raised int := 0;
-begin
-  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
-    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
-    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
-    select max(t) into v_reached from unnest(p_alert.thresholds) t
-    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
-    -- The highest that is reached; those below it were raised before, or go without saying.
-    continue when v_reached is null or exists (
-      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
-        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
-      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
-      case when p_alert.budget is not null
-        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
-        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
-      v_reached, coalesce(v_percent, v_value), v_period.key,
-      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
-        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
-  'Raises what is due of a budget over many users, for every period that was open since the last look.';
-
-create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
-  p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    select a.account_id, a.user_id, p.key, u.value, r.reached
-    from governance.account_listings l
-    join governance.accounts a using (account_id)
-    cross join governance.open_periods(p_alert.period, p_since, p_now) p
-    cross join lateral (select coalesce(sum(case p_alert.metric
-        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
-      from governance.usage_daily d
-      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
-    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
-      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
-    where l.last_activity_at > p_since and r.reached is not null and not exists (
-      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
-        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
-    limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
-        v_row.key),
-      v_row.reached, v_row.value, v_row.key,
-      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
-  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
-
-create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    with recent as (
-      -- What a spike was raised for already is no part of another one.
-      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
-        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
-          and e.created_at > p_now - interval '2 hours') as raised_to
-      from governance.recent_usage r where r.slot > p_now - interval '25 hours'
-    ), hours as (
-      select r.account_id, max(r.slot) as counted_to,
-        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
-        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
-      from recent r group by 1
-    )
-    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
-      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
-    from hours h join governance.accounts a using (account_id)
-    -- So many times the usual hour of the day before, and enough to matter.
-    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
-      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
-    order by h.hour_tokens desc limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
-      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
-      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
-      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
-        'counted_to', v_row.counted_to), p_now);
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
-  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
-
-create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    select x.* from (
-      select a.account_id, a.local_month, l.usage_percent, p.monthly_allowance::text as allowance,
-        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
-      from governance.account_listings l
-      join governance.accounts a using (account_id)
-      join governance.plans p on p.plan_id = a.plan_id
-      where l.last_activity_at > p_since and l.usage_percent >= p.warn_at[1]
-        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
-    where not exists (select from governance.alert_events e
-      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
-        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
-    limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
-      case when v_row.reached >= 95 then 'critical' else 'warning' end,
-      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
-      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
-  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
-
-create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_alert governance.cost_alerts;
-  v_found int;
-  v_raised int := 0;
-  v_is_all boolean := true;
-  v_state jsonb;
-  v_since timestamptz;
-begin
-  if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
-  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
-  select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
-  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
-    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
-  for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
-    order by a.alert_id loop
-    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
-    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
-    v_found := case
-      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
-      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
-      else governance.evaluate_budget(v_alert, v_since, p_now) end;
-    v_is_all := v_is_all and v_found < p_limit;
-    v_raised := v_raised + v_found;
-  end loop;
-  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
-  v_is_all := v_is_all and v_found < p_limit;
-  v_raised := v_raised + v_found;
-  -- What was raised is not raised again, so the next round finds the rest.
-  insert into governance.maintenance_state as s (key, value)
-  values ('allowance_warnings',
-    jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
-  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_alerts(timestamptz, int) is
-  'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
-  'rest in the next. Answers how many.';
-
 -- schemas/51_notifications.sql
 -- Messages to people about alerts.
 
@@ -8432,10 +8430,21 @@ create index notifications_alert on governance.notifications (alert_event_id);
 
 create index notifications_failed on governance.notifications (alert_event_id) where status = 'failed';
 
+create function governance.concerns_event(k governance.cost_alerts, p_kind text, p_value numeric) returns boolean
+  language sql immutable set search_path = '' as $$
+  select k.is_active and k.retired_at is null
+    and k.metric = (select x.metric from governance.alert_kinds() x where x.kind = p_kind)
+    and case k.metric when 'balance' then p_value < (select max(t) from unnest(k.thresholds) t)
+      when 'operation_tokens' then p_value > (select min(t) from unnest(k.thresholds) t)
+      when 'debt' then -p_value >= (select min(t) from unnest(k.thresholds) t) else false end
+$$;
+comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
+  'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
+
 create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
-  v_event record;
+  v_event governance.alert_events;
   v_queued int := 0;
   v_count int;
   v_user_channels text[] := governance.setting_texts('user_warning_channels', '{email}');
@@ -8455,7 +8464,7 @@ begin
       payload, due_at, created_at)
     select v_event.alert_event_id, t.channel, t.audience, case t.audience
       when 'user' then a.email end, v_event.account_id,
-      left(v_event.message, 200), v_event.message,
+      left(w.words, 200), w.words,
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
         v_event.value,
         'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
@@ -8470,9 +8479,7 @@ begin
         and v_event.account_id is not null then 'user' else 'operators' end as audience
       from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
       where (k.alert_id = v_event.alert_id
-        or (v_event.alert_id is null and k.is_active and k.retired_at is null and k.scope = 'user'
-          and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
-            when 'negative_balance' then 'debt' end))
+        or (v_event.alert_id is null and governance.concerns_event(k, v_event.kind, v_event.value)))
       union
       -- Users are warned of their own limits.
       select w, 'user' from unnest(v_user_channels) w
@@ -8482,17 +8489,17 @@ begin
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
     ) t
     left join governance.accounts a on a.account_id = v_event.account_id
+    cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
+      else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- A user without an address, or who wants none of it, is left in peace.
       and (t.audience = 'operators' or (a.email is not null and a.email <> ''
         and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
     get diagnostics v_count = row_count;
     v_queued := v_queued + v_count;
-    if v_event.alert_id is null and v_event.kind in ('low_balance', 'high_usage', 'negative_balance') then
+    if v_event.alert_id is null then
       update governance.cost_alerts k set last_triggered_at = greatest(k.last_triggered_at, v_event.created_at)
-      where k.is_active and k.retired_at is null and k.scope = 'user'
-        and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
-          else 'debt' end;
+      where governance.concerns_event(k, v_event.kind, v_event.value);
     end if;
   end loop;
   return v_queued;
@@ -8650,6 +8657,312 @@ comment on function public.console_retry_notification(text, bigint, text) is
   'idempotency_conflict.';
 revoke all on function public.console_retry_notification(text, bigint, text) from public, anon, authenticated;
 grant execute on function public.console_retry_notification(text, bigint, text) to service_role;
+
+-- schemas/52_alert_evaluation.sql
+-- When alerts are due: at a settlement, and at each round of upkeep.
+
+create function governance.settlement_alerts(
+  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint,
+  p_low bigint, p_high bigint, p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint,
+  p_month_before bigint, p_warn_at int[], p_day date, p_details jsonb
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_alerts jsonb := '[]';
+  v_threshold numeric;
+  v_percent int;
+  v_limit record;
+begin
+  if p_debt > 0 then
+    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
+      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt,
+      'period', '', 'subject', '');
+  end if;
+  -- Thresholds are the setting and those of the preset's alerts; the lowest that was passed is raised.
+  select min(t) into v_threshold from (select p_low as t union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'balance' and k.is_active) x
+  where p_free_before >= t and p_free_after < t;
+  if v_threshold is not null then
+    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
+      'message', 'User token balance is low', 'threshold', v_threshold, 'value', p_free_after, 'period', '',
+      'subject', '');
+  end if;
+  select max(t) into v_threshold from (select p_high as t union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active) x where p_charged > t;
+  if v_threshold is not null then
+    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
+      'message', format('One operation used %s tokens', p_charged), 'threshold', v_threshold, 'value', p_charged,
+      'period', p_day::text, 'subject', '');
+  end if;
+  for v_limit in
+    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
+      ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
+    where most > 0
+  loop
+    select max(w) into v_percent from unnest(p_warn_at) w
+    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
+      and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
+    if v_percent is not null then
+      -- Another limit, as after an upgrade, warns anew.
+      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent,
+        'severity', case when v_percent >= 95 then 'critical' else 'warning' end,
+        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')),
+        'threshold', v_percent, 'value', div((v_limit.before + p_charged)::numeric * 100, v_limit.most),
+        'period', v_limit.period, 'subject', v_limit.most::text);
+    end if;
+  end loop;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, subject,
+    details, created_at)
+  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric,
+    (x ->> 'value')::numeric, x ->> 'period', x ->> 'subject', p_details, p_now
+  from jsonb_array_elements(v_alerts) x
+  where x ->> 'type' <> 'high_usage'
+  on conflict do nothing;
+  perform governance.raise_large_call(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
+    p_details, p_now)
+  from jsonb_array_elements(v_alerts) x where x ->> 'type' = 'high_usage';
+  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
+    x -> 'message',
+    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance'
+      else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
+    from jsonb_array_elements(v_alerts) x);
+end
+$$;
+comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
+  bigint, bigint, bigint, bigint, int[], date, jsonb) is
+  'Alerts that a settlement gives cause for, recorded and answered.';
+
+create function governance.raise_large_call(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
+  p_day date, p_details jsonb, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_largest governance.alert_events;
+begin
+  select * into v_largest from governance.alert_events e
+  where e.account_id = p_account_id and e.kind = 'high_usage' and e.period_key = p_day::text
+  order by e.value desc limit 1;
+  if v_largest.alert_event_id is null or v_largest.threshold < p_threshold or v_largest.value * 2 <= p_tokens then
+    perform governance.raise_alert(null, p_account_id, 'high_usage', 'warning', p_message, p_threshold, p_tokens,
+      p_day::text, p_details, p_now, case when v_largest.threshold = p_threshold then p_tokens::text else '' end);
+  elsif v_largest.value < p_tokens then
+    -- The day's largest call is the one to look at.
+    update governance.alert_events e set message = p_message, value = p_tokens, details = p_details
+    where e.alert_event_id = v_largest.alert_event_id;
+  end if;
+end
+$$;
+comment on function governance.raise_large_call(bigint, numeric, bigint, text, date, jsonb, timestamptz) is
+  'A large call is raised once a day and threshold, and again when one is at least twice as large; a larger one in '
+  'between takes the place of the last in its alert.';
+
+create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
+  returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_period record;
+  v_value numeric;
+  v_reached numeric;
+  v_percent bigint;
+  v_raised int := 0;
+begin
+  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
+    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
+    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
+    select max(t) into v_reached from unnest(p_alert.thresholds) t
+    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
+    -- The highest that is reached; those below it were raised before, or go without saying.
+    continue when v_reached is null or exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
+        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
+      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
+      case when p_alert.budget is not null
+        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
+        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
+      v_reached, coalesce(v_percent, v_value), v_period.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
+        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
+  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+
+create function governance.usage_not_followed() returns table (account_id bigint, slot timestamptz, tokens bigint)
+  language sql stable set search_path = '' as $$
+  select t.account_id, date_bin('5 minutes', t.created_at, '2000-01-01'), coalesce(r.charged_tokens, -t.amount)
+  from governance.token_transactions t
+  left join lateral (select q.charged_tokens from governance.requests q
+    where q.decision_id = t.decision_id limit 1) r on true
+  where t.transaction_type = 'usage'
+    and t.transaction_id > (select (s.value ->> 'consumed')::bigint from governance.maintenance_state s
+      where s.key = 'followed_events')
+  order by t.transaction_id limit 20000
+$$;
+comment on function governance.usage_not_followed() is
+  'Usage that is committed and that listings and recent_usage do not have yet.';
+
+create function governance.active_accounts(p_since timestamptz) returns setof bigint
+  language sql stable set search_path = '' as $$
+  select l.account_id from governance.account_listings l where l.last_activity_at > p_since
+  union
+  select u.account_id from governance.usage_not_followed() u
+$$;
+comment on function governance.active_accounts(timestamptz) is 'Accounts that were active after a moment, or just now.';
+
+create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
+  p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select a.account_id, a.user_id, p.key, u.value, r.reached
+    from governance.active_accounts(p_since) l(account_id)
+    join governance.accounts a using (account_id)
+    cross join governance.open_periods(p_alert.period, p_since, p_now) p
+    cross join lateral (select coalesce(sum(case p_alert.metric
+        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
+      from governance.usage_daily d
+      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
+      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
+    where r.reached is not null and not exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
+        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
+      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
+        v_row.key),
+      v_row.reached, v_row.value, v_row.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
+  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
+
+create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    with recent as (
+      -- What a spike was raised for already is no part of another one.
+      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
+        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
+          and e.created_at > p_now - interval '2 hours') as raised_to
+      from (select u.account_id, u.slot, u.tokens from governance.recent_usage u
+        union all select * from governance.usage_not_followed()) r
+      where r.slot > p_now - interval '25 hours'
+    ), hours as (
+      select r.account_id, max(r.slot) as counted_to,
+        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
+        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
+      from recent r group by 1
+    )
+    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
+      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
+    from hours h join governance.accounts a using (account_id)
+    -- So many times the usual hour of the day before, and enough to matter.
+    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
+      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
+    order by h.hour_tokens desc limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
+      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
+      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
+      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
+        'counted_to', v_row.counted_to), p_now);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
+  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
+
+create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select x.* from (
+      select a.account_id, a.local_month, u.percent as usage_percent, p.monthly_allowance::text as allowance,
+        (select max(w) from unnest(p.warn_at) w where w <= u.percent) as reached
+      from governance.active_accounts(p_since) l(account_id)
+      join governance.accounts a using (account_id)
+      join governance.plans p on p.plan_id = a.plan_id
+      cross join lateral governance.percent_used(a.day_tokens + a.reserved_tokens, a.month_tokens + a.reserved_tokens,
+        null, null, p.monthly_allowance) u(percent)
+      where p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
+    where x.reached is not null and not exists (select from governance.alert_events e
+      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
+        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
+      case when v_row.reached >= 95 then 'critical' else 'warning' end,
+      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
+      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
+  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
+
+create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_alert governance.cost_alerts;
+  v_found int;
+  v_raised int := 0;
+  v_is_all boolean := true;
+  v_state jsonb;
+  v_since timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
+  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
+  select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
+  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
+    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
+  for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
+    order by a.alert_id loop
+    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    v_found := case
+      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
+      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
+      else governance.evaluate_budget(v_alert, v_since, p_now) end;
+    v_is_all := v_is_all and v_found < p_limit;
+    v_raised := v_raised + v_found;
+  end loop;
+  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
+  v_is_all := v_is_all and v_found < p_limit;
+  v_raised := v_raised + v_found;
+  -- What was raised is not raised again, so the next round finds the rest.
+  insert into governance.maintenance_state as s (key, value)
+  values ('allowance_warnings',
+    jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_alerts(timestamptz, int) is
+  'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
+  'rest in the next. Answers how many.';
 
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.

@@ -905,6 +905,7 @@ begin
     -- No price is known, but the caller's own bill is (record_token_usage).
     v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
   else
+    perform governance.raise_unknown_price(v_model, v_now);
     v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
       format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model)));
   end if;
@@ -955,8 +956,7 @@ begin
     cost_micros = d.cost_micros + excluded.cost_micros,
     first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
     last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at);
-  if v_debt > 0 or v_charged > c.high_usage_tokens
-    or (v_total >= c.low_balance_tokens and v_total - v_take < c.low_balance_tokens)
+  if v_debt > 0 or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
     or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
     or (p.monthly_limit > 0 and (a.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
     v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(k.account_id, v_now, v_charged, v_debt,
@@ -1015,65 +1015,6 @@ end
 $$;
 comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
   'settle_usage; with p_above_ceiling a person lets a quarantined settlement through.';
-
-create function governance.settlement_alerts(
-  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint,
-    p_low bigint, p_high bigint,
-  p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint, p_month_before bigint, p_warn_at int[], p_day date,
-    p_details jsonb
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_alerts jsonb := '[]';
-  v_percent int;
-  v_limit record;
-begin
-  if p_debt > 0 then
-    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
-      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt, 'period',
-        '');
-  end if;
-  if p_free_before >= p_low and p_free_after < p_low then
-    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
-      'message', 'User token balance is low', 'threshold', p_low, 'value', p_free_after, 'period', '');
-  end if;
-  if p_charged > p_high then
-    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
-      'message', format('One operation used %s tokens', p_charged), 'threshold', p_high, 'value', p_charged, 'period',
-        p_day::text);
-  end if;
-  for v_limit in
-    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
-      ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
-    where most > 0
-  loop
-    select max(w) into v_percent from unnest(p_warn_at) w
-    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
-      and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
-    if v_percent is not null then
-      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent, 'severity', case
-        when v_percent >= 95 then 'critical' else 'warning' end,
-        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')), 'threshold',
-          v_percent,
-        'value', (v_limit.before + p_charged) * 100 / v_limit.most, 'period', v_limit.period);
-    end if;
-  end loop;
-  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
-    created_at)
-  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric,
-    (x ->> 'value')::numeric, x ->> 'period', p_details, p_now
-  from jsonb_array_elements(v_alerts) x
-  on conflict do nothing;
-  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
-    x -> 'message',
-    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance'
-      else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
-    from jsonb_array_elements(v_alerts) x);
-end
-$$;
-comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
-  bigint, bigint, bigint, bigint, int[], date, jsonb) is
-  'Alerts that a settlement gives cause for, recorded and answered.';
 
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,

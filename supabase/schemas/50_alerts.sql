@@ -1,9 +1,74 @@
--- Alerts: what is watched, and what was raised.
+-- Alerts: what can be watched, what is watched, and what was raised.
+
+create function governance.alert_kinds()
+  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean, title text,
+    user_sentence text)
+  language sql immutable set search_path = '' as $$
+  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
+  -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
+  -- operator must miss them; users never see them. user_sentence: governance.alert_user_sentence fills it
+  -- in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  values
+    ('budget', null, 'percent', null, false, 'Budget', null),
+    ('user_budget', null, 'amount', 'warning', false, 'Budget of a user', 'You have used {value} in {period}.'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, 'Sudden use',
+      'You used {value} tokens within an hour; {usual} is usual for you.'),
+    ('low_balance', 'balance', 'tokens', 'warning', false, 'Balance is low', 'You have {value} tokens left.'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'Large call',
+      'One of your requests used {value} tokens.'),
+    ('negative_balance', 'debt', 'tokens', 'critical', false, 'Used beyond the balance',
+      'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
+    ('daily_limit', null, 'percent', null, false, 'Daily limit', 'You have used {threshold} % of today''s tokens.'),
+    ('monthly_limit', null, 'percent', null, false, 'Monthly limit',
+      'You have used {threshold} % of this month''s tokens.'),
+    ('allowance', null, 'percent', null, false, 'Allowance', 'You have used {threshold} % of this month''s tokens.'),
+    ('unknown_price', null, 'none', 'warning', true, 'Model without a price', null),
+    ('unknown_zone', null, 'none', 'warning', true, 'Time zone not known', null),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, 'Settlement waits for a decision', null),
+    ('rollup_mismatch', null, 'none', 'critical', true, 'Counters and roll-up differ', null),
+    ('maintenance_failed', null, 'none', 'critical', true, 'Upkeep of one user failed', null),
+    ('upkeep_failed', null, 'none', null, true, 'A step of upkeep failed', null),
+    ('upkeep_late', null, 'none', 'critical', true, 'Upkeep was not run', null),
+    ('doors_open', null, 'none', 'critical', true, 'Rights are open that should not be', null),
+    ('webhook_quarantined', null, 'none', 'critical', true, 'Stripe event waits for a decision', null),
+    ('event_quarantined', null, 'none', 'critical', true, 'Event waits for a decision', null),
+    ('stripe_dispute', null, 'none', 'warning', true, 'Payment disputed', null)
+$$;
+comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
+  '(shared/governance/alerts/kinds.ts), and a test compares them.';
+
+create function governance.alert_metrics()
+  returns table (place int, metric text, unit text, scopes text[], periods text[], has_budget boolean)
+  language sql immutable set search_path = '' as $$
+  -- The first scope and period are the defaults. Periods of budgets are made of the accounts' own days.
+  values
+    (1, 'cost_micros', 'micro-units of the currency', '{all,user,plan,scope,model}'::text[],
+      '{month,day,week,year}'::text[], true),
+    (2, 'tokens', 'tokens', '{all,user,plan,scope,model}', '{month,day,week,year}', true),
+    (3, 'balance', 'tokens left', '{user}', '{day}', false),
+    (4, 'operation_tokens', 'tokens of one call', '{user}', '{day}', false),
+    (5, 'debt', 'tokens used beyond the balance', '{user}', '{day}', false),
+    (6, 'spike', 'times the usual hour', '{user}', '{hour}', false)
+$$;
+comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
+  'and over which period.';
+
+create function governance.alert_kind(p_kind text) returns text
+  language sql immutable set search_path = '' as $$
+  select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')
+$$;
+comment on function governance.alert_kind(text) is 'The kind in governance.alert_kinds: daily_limit of daily_limit_80.';
+
+create function governance.is_alert_kind(p_kind text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select exists (select from governance.alert_kinds() k where k.kind = governance.alert_kind(p_kind))
+$$;
+comment on function governance.is_alert_kind(text) is 'The check of alert events.';
 
 create table governance.cost_alerts (
   alert_id bigint generated always as identity primary key,
   alert_name text not null unique,
-  -- cost_micros, tokens, balance, operation_tokens, spike …
+  -- Metric, scope and period are of governance.alert_metrics.
   metric text not null,
   -- all, or user, plan:<id>, scope:<id>, model:<id>
   scope text not null default 'all',
@@ -26,7 +91,7 @@ create table governance.alert_events (
   -- Null for what the settlement itself noticed (low balance, large operation, limit nearly used).
   alert_id bigint references governance.cost_alerts (alert_id),
   account_id bigint,
-  kind text not null,
+  kind text not null constraint alert_events_kind check (governance.is_alert_kind(kind)),
   severity text not null check (severity in ('info', 'warning', 'critical')),
   message text not null,
   threshold numeric,
@@ -58,6 +123,82 @@ create index alert_events_new on governance.alert_events (alert_event_id) where 
 create index alert_events_open on governance.alert_events (alert_event_id) include (created_at)
   where acknowledged_at is null;
 
+create function governance.alert_user_sentence(e governance.alert_events) returns text
+  language sql immutable set search_path = '' as $$
+  select coalesce((
+    select replace(replace(replace(replace(k.user_sentence,
+      '{value}', case when e.details ->> 'metric' = 'cost_micros'
+        then to_char(e.value / 1000000, 'FM999,999,999,999,990.00') || ' ' || upper(e.details ->> 'currency')
+        when e.details ->> 'metric' = 'tokens' then to_char(e.value, 'FM999,999,999,999,999,990') || ' tokens'
+        else to_char(abs(e.value), 'FM999,999,999,999,999,990') end),
+      '{threshold}', coalesce(to_char(e.threshold, 'FM999,999,999,999,999,990'), '')),
+      '{usual}', coalesce(to_char((e.details ->> 'usual_tokens')::numeric, 'FM999,999,999,999,999,990'), '0')),
+      '{period}', coalesce(e.period_key, ''))
+    from governance.alert_kinds() k where k.kind = governance.alert_kind(e.kind)), e.message)
+$$;
+comment on function governance.alert_user_sentence(governance.alert_events) is
+  'What the user whom an alert is about reads: the one place of these words.';
+
+create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb) returns governance.cost_alerts
+  language plpgsql set search_path = '' as $$
+declare
+  v_alert governance.cost_alerts;
+  v_metric record;
+  v_list jsonb;
+begin
+  v_alert.alert_name := p_item ->> 'alert_name';
+  v_alert.metric := governance.preset_text(p_item, 'metric', p_path, null, 64);
+  select * into v_metric from governance.alert_metrics() m where m.metric = v_alert.metric;
+  if not found then
+    perform governance.invalid_preset(p_path || '.metric', format('"%s" is no metric: %s are', v_alert.metric,
+      (select string_agg(m.metric, ', ' order by m.place) from governance.alert_metrics() m)));
+  end if;
+  v_alert.scope := governance.preset_text(p_item, 'scope', p_path, v_metric.scopes[1]);
+  if not split_part(v_alert.scope, ':', 1) = any (v_metric.scopes)
+    or (v_alert.scope like '%:%') <> (split_part(v_alert.scope, ':', 1) in ('plan', 'scope', 'model'))
+    or v_alert.scope like '%:' then
+    perform governance.invalid_preset(p_path || '.scope', format('"%s" is no scope of %s: %s', v_alert.scope,
+      v_alert.metric, (select string_agg(x || case when x in ('plan', 'scope', 'model') then ':<id>' else '' end, ', ')
+        || case when cardinality(v_metric.scopes) > 1 then ' are' else ' is' end from unnest(v_metric.scopes) x)));
+  end if;
+  if v_alert.scope like 'plan:%' and not exists (
+    select from jsonb_array_elements(p_plans) x where 'plan:' || (x ->> 'plan_id') = v_alert.scope) then
+    perform governance.invalid_preset(p_path || '.scope', format('there is no plan "%s": %s', substr(v_alert.scope, 6),
+      (select string_agg(x ->> 'plan_id', ', ') from jsonb_array_elements(p_plans) x)));
+  end if;
+  v_alert.period := governance.preset_text(p_item, 'period', p_path, v_metric.periods[1], 32);
+  if not v_alert.period = any (v_metric.periods) then
+    perform governance.invalid_preset(p_path || '.period', format('"%s" is no period of %s: %s', v_alert.period,
+      v_alert.metric, array_to_string(v_metric.periods, ', ')
+        || case when cardinality(v_metric.periods) > 1 then ' are' else ' is' end));
+  end if;
+  v_alert.budget := governance.preset_whole(p_item, 'budget', p_path, 1, 9007199254740991);
+  if v_alert.budget is not null and not v_metric.has_budget then
+    perform governance.invalid_preset(p_path || '.budget',
+      format('%s has no budget: its thresholds are %s', v_alert.metric, v_metric.unit));
+  end if;
+  v_list := coalesce(nullif(p_item -> 'thresholds', 'null'), '[]');
+  if jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) not between 1 and 20
+    or exists (select from jsonb_array_elements(v_list) w where jsonb_typeof(w) <> 'number'
+      or (w #>> '{}')::numeric <= 0 or (w #>> '{}')::numeric > 9007199254740991) then
+    perform governance.invalid_preset(p_path || '.thresholds', format('a list of 1 to 20 numbers above 0 is needed: %s',
+      case when v_alert.budget is not null then 'percents of the budget' else v_metric.unit end));
+  end if;
+  v_alert.thresholds := (select array_agg(distinct (w #>> '{}')::numeric order by (w #>> '{}')::numeric)
+    from jsonb_array_elements(v_list) w);
+  v_list := coalesce(nullif(p_item -> 'channels', 'null'), '[]');
+  if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) w
+    where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$') then
+    perform governance.invalid_preset(p_path || '.channels', 'a list of channels such as email and slack is needed');
+  end if;
+  v_alert.channels := coalesce((select array_agg(w) from jsonb_array_elements_text(v_list) w), '{}');
+  return v_alert;
+end
+$$;
+comment on function governance.check_alert(jsonb, text, jsonb) is
+  'An alert of a preset, if metric, scope and period are in governance.alert_metrics; else invalid_preset with the '
+  'path and what is allowed.';
+
 create function governance.count_open_alerts() returns bigint
   language sql stable set search_path = '' as $$
   select count(*) from (select from governance.alert_events e
@@ -81,11 +222,12 @@ declare
   v_account governance.accounts := governance.my_account();
 begin
   return (
-    select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity, 'message', e.message,
+    select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity,
+      'message', e.sentence,
       'details', e.details || jsonb_build_object('threshold', e.threshold, case e.kind when 'low_balance' then 'balance'
         else 'value' end, e.value),
       'created_at', e.created_at) order by e.created_at desc, e.alert_event_id desc), '[]')
-    from (select * from governance.alert_events x
+    from (select x.*, governance.alert_user_sentence(x) as sentence from governance.alert_events x
       where x.account_id = v_account.account_id and not governance.is_for_operators(x.kind)
         and x.created_at > governance.now() - governance.alert_retention()
       order by x.created_at desc limit 100) e);
@@ -171,6 +313,22 @@ comment on function governance.alert_value(governance.cost_alerts, date, date) i
   'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
   'that of the accounts that have it now.';
 
+create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
+begin
+  -- Looked for first: whoever inserts waits for others who insert the same.
+  if exists (select from governance.alert_events e
+    where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
+  perform governance.raise_alert(null, null, 'unknown_price', 'warning',
+    format('Model %s has no price: its calls cost nothing in every figure. Add its price to the preset',
+      left(p_model, 200)), null, null, v_month, jsonb_build_object('model', p_model), p_now, p_model);
+end
+$$;
+comment on function governance.raise_unknown_price(text, timestamptz) is
+  'Tells operators of a model without a price, once a month of UTC.';
+
 create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
   select governance.refuse_others('console_cost_alerts');
@@ -229,8 +387,8 @@ grant execute on function public.console_acknowledge_alert(text, bigint, text) t
 
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable set search_path = '' as $$
-  select p_kind in ('settlement_quarantined', 'rollup_mismatch', 'maintenance_failed', 'webhook_quarantined',
-    'event_quarantined', 'stripe_dispute', 'doors_open', 'upkeep_late', 'upkeep_failed')
+  select coalesce((select k.is_for_operators from governance.alert_kinds() k
+    where k.kind = governance.alert_kind(p_kind)), true)
 $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
@@ -294,187 +452,3 @@ comment on function public.console_alerts(bigint, int, boolean, boolean) is
   'up, alone. Errors: invalid_argument.';
 revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
-
-create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
-  returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_period record;
-  v_value numeric;
-  v_reached numeric;
-  v_percent bigint;
-  v_raised int := 0;
-begin
-  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
-    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
-    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
-    select max(t) into v_reached from unnest(p_alert.thresholds) t
-    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
-    -- The highest that is reached; those below it were raised before, or go without saying.
-    continue when v_reached is null or exists (
-      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
-        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
-      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
-      case when p_alert.budget is not null
-        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
-        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
-      v_reached, coalesce(v_percent, v_value), v_period.key,
-      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
-        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
-  'Raises what is due of a budget over many users, for every period that was open since the last look.';
-
-create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
-  p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    select a.account_id, a.user_id, p.key, u.value, r.reached
-    from governance.account_listings l
-    join governance.accounts a using (account_id)
-    cross join governance.open_periods(p_alert.period, p_since, p_now) p
-    cross join lateral (select coalesce(sum(case p_alert.metric
-        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
-      from governance.usage_daily d
-      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
-    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
-      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
-    where l.last_activity_at > p_since and r.reached is not null and not exists (
-      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
-        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
-    limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
-        v_row.key),
-      v_row.reached, v_row.value, v_row.key,
-      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
-  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
-
-create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    with recent as (
-      -- What a spike was raised for already is no part of another one.
-      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
-        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
-          and e.created_at > p_now - interval '2 hours') as raised_to
-      from governance.recent_usage r where r.slot > p_now - interval '25 hours'
-    ), hours as (
-      select r.account_id, max(r.slot) as counted_to,
-        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
-        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
-      from recent r group by 1
-    )
-    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
-      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
-    from hours h join governance.accounts a using (account_id)
-    -- So many times the usual hour of the day before, and enough to matter.
-    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
-      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
-    order by h.hour_tokens desc limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
-      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
-      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
-      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
-        'counted_to', v_row.counted_to), p_now);
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
-  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
-
-create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_row record;
-  v_raised int := 0;
-begin
-  for v_row in
-    select x.* from (
-      select a.account_id, a.local_month, l.usage_percent, p.monthly_allowance::text as allowance,
-        (select max(w) from unnest(p.warn_at) w where w <= l.usage_percent) as reached
-      from governance.account_listings l
-      join governance.accounts a using (account_id)
-      join governance.plans p on p.plan_id = a.plan_id
-      where l.last_activity_at > p_since and l.usage_percent >= p.warn_at[1]
-        and p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
-    where not exists (select from governance.alert_events e
-      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
-        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
-    limit p_limit
-  loop
-    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
-      case when v_row.reached >= 95 then 'critical' else 'warning' end,
-      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
-      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
-  end loop;
-  return v_raised;
-end
-$$;
-comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
-  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
-
-create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_alert governance.cost_alerts;
-  v_found int;
-  v_raised int := 0;
-  v_is_all boolean := true;
-  v_state jsonb;
-  v_since timestamptz;
-begin
-  if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
-  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
-  select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
-  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
-    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
-  for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
-    order by a.alert_id loop
-    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
-    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
-    v_found := case
-      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
-      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
-      else governance.evaluate_budget(v_alert, v_since, p_now) end;
-    v_is_all := v_is_all and v_found < p_limit;
-    v_raised := v_raised + v_found;
-  end loop;
-  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
-  v_is_all := v_is_all and v_found < p_limit;
-  v_raised := v_raised + v_found;
-  -- What was raised is not raised again, so the next round finds the rest.
-  insert into governance.maintenance_state as s (key, value)
-  values ('allowance_warnings',
-    jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
-  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-  return v_raised;
-end
-$$;
-comment on function governance.evaluate_alerts(timestamptz, int) is
-  'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
-  'rest in the next. Answers how many.';

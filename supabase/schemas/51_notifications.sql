@@ -39,10 +39,21 @@ create index notifications_alert on governance.notifications (alert_event_id);
 
 create index notifications_failed on governance.notifications (alert_event_id) where status = 'failed';
 
+create function governance.concerns_event(k governance.cost_alerts, p_kind text, p_value numeric) returns boolean
+  language sql immutable set search_path = '' as $$
+  select k.is_active and k.retired_at is null
+    and k.metric = (select x.metric from governance.alert_kinds() x where x.kind = p_kind)
+    and case k.metric when 'balance' then p_value < (select max(t) from unnest(k.thresholds) t)
+      when 'operation_tokens' then p_value > (select min(t) from unnest(k.thresholds) t)
+      when 'debt' then -p_value >= (select min(t) from unnest(k.thresholds) t) else false end
+$$;
+comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
+  'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
+
 create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
-  v_event record;
+  v_event governance.alert_events;
   v_queued int := 0;
   v_count int;
   v_user_channels text[] := governance.setting_texts('user_warning_channels', '{email}');
@@ -62,7 +73,7 @@ begin
       payload, due_at, created_at)
     select v_event.alert_event_id, t.channel, t.audience, case t.audience
       when 'user' then a.email end, v_event.account_id,
-      left(v_event.message, 200), v_event.message,
+      left(w.words, 200), w.words,
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
         v_event.value,
         'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
@@ -77,9 +88,7 @@ begin
         and v_event.account_id is not null then 'user' else 'operators' end as audience
       from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
       where (k.alert_id = v_event.alert_id
-        or (v_event.alert_id is null and k.is_active and k.retired_at is null and k.scope = 'user'
-          and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
-            when 'negative_balance' then 'debt' end))
+        or (v_event.alert_id is null and governance.concerns_event(k, v_event.kind, v_event.value)))
       union
       -- Users are warned of their own limits.
       select w, 'user' from unnest(v_user_channels) w
@@ -89,17 +98,17 @@ begin
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
     ) t
     left join governance.accounts a on a.account_id = v_event.account_id
+    cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
+      else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- A user without an address, or who wants none of it, is left in peace.
       and (t.audience = 'operators' or (a.email is not null and a.email <> ''
         and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
     get diagnostics v_count = row_count;
     v_queued := v_queued + v_count;
-    if v_event.alert_id is null and v_event.kind in ('low_balance', 'high_usage', 'negative_balance') then
+    if v_event.alert_id is null then
       update governance.cost_alerts k set last_triggered_at = greatest(k.last_triggered_at, v_event.created_at)
-      where k.is_active and k.retired_at is null and k.scope = 'user'
-        and k.metric = case v_event.kind when 'low_balance' then 'balance' when 'high_usage' then 'operation_tokens'
-          else 'debt' end;
+      where governance.concerns_event(k, v_event.kind, v_event.value);
     end if;
   end loop;
   return v_queued;

@@ -44,28 +44,6 @@ const text = (value: unknown): string =>
 const count = (value: unknown): string =>
   typeof value === "number" ? value.toLocaleString("en") : text(value);
 
-/** What a user is told about their own account; the alert's own words for a kind this version does not know. */
-function userSentence({ payload, body }: Notification): string {
-  const { kind = "", threshold, value, details } = payload;
-  const limit = /^(daily_limit|monthly_limit|allowance)_\d+$/.exec(kind)?.[1];
-  if (limit) {
-    const whose = limit === "daily_limit" ? "today's" : "this month's";
-    return `You have used ${threshold} % of ${whose} tokens.`;
-  }
-  switch (kind) {
-    case "low_balance":
-      return `You have ${count(value)} tokens left.`;
-    case "high_usage":
-      return `One of your requests used ${count(value)} tokens.`;
-    case "negative_balance":
-      return `Your last request used ${count(Math.abs(value ?? 0))} tokens more than you had. The next tokens you get pay for them first.`;
-    case "usage_spike":
-      return `You used ${count(value)} tokens within an hour; ${count(details?.["usual_tokens"])} is usual for you.`;
-    default:
-      return oneLine(body, 500);
-  }
-}
-
 /** Money from micro-units, tokens as they are. */
 function amount(value: unknown, details: Readonly<Record<string, unknown>>): string {
   if (details["metric"] !== "cost_micros" || typeof value !== "number") return `${count(value)} tokens`;
@@ -108,7 +86,8 @@ export function mailOf(notification: Notification, appUrl: string | null): Mail 
       text: `${[said, "", ...factLines(notification)].join("\n")}\n`,
     };
   }
-  const sentence = userSentence(notification);
+  // The database words what users read (governance.alert_kinds).
+  const sentence = oneLine(notification.body, 500);
   const name = oneLine(payload.display_name ?? "", 80);
   const upgrade = payload.upgrade
     ? `The plan ${oneLine(payload.upgrade.name, 80)} gives you more${appUrl ? `: ${appUrl}` : "."}`

@@ -460,7 +460,7 @@ describe("alerts", () => {
     expect(messages.filter(({ audience }) => audience === "user")).toMatchObject([
       {
         recipient: "reads-mail@example.com",
-        subject: "80% of the daily limit is used",
+        subject: "You have used 80 % of today's tokens.",
         payload: { upgrade: { plan_id: "gold_plus" } },
       },
     ]);

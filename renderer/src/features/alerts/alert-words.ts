@@ -1,5 +1,6 @@
 /** What an alert says, in words and figures of its own: the database's message has neither units nor separators. */
 import type { Alert, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
+import { alertKind, alertMetrics } from "../../../../shared/governance/alerts/kinds.ts";
 import { formatCost, formatPercent, formatTokens } from "../../lib/format.ts";
 import type { Sign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -13,27 +14,12 @@ export function severitySign(severity: Alert["severity"]): Sign {
 /** Kinds by what they measure. */
 const limitKind = /^(daily_limit|monthly_limit|allowance)_\d+$/;
 
-const kindNames: Readonly<Record<string, string>> = {
-  low_balance: "Balance is low",
-  high_usage: "High usage",
-  negative_balance: "Used beyond the balance",
-  usage_spike: "Sudden use",
-  settlement_quarantined: "Settlement waits for a decision",
-  rollup_mismatch: "Counters and roll-up differ",
-  maintenance_failed: "Upkeep of one user failed",
-  upkeep_failed: "A step of upkeep failed",
-  upkeep_late: "Upkeep was not run",
-  doors_open: "Rights are open that should not be",
-  webhook_quarantined: "Stripe event waits for a decision",
-  stripe_dispute: "Payment disputed",
-};
-
 /** The matter in few words: the name of the alert that is set, or what its kind is called. */
 export function alertTitle({ kind, alert_name: name, threshold }: Alert): string {
   if (name && (kind === "budget" || kind === "user_budget")) return capitalise(codeWords(name));
   const limit = limitKind.exec(kind)?.[1];
   if (limit) return `${capitalise(codeWords(limit))} at ${threshold ?? 0} %`;
-  return kindNames[kind] ?? capitalise(codeWords(kind));
+  return alertKind(kind)?.kind.title ?? capitalise(codeWords(kind));
 }
 
 /** Percent, tokens or money, as the kind measures. */
@@ -127,15 +113,6 @@ export function notificationTarget({ channel, audience, recipient }: Notificatio
   return audience === "operators" ? "operators (no address is set)" : capitalise(codeWords(channel));
 }
 
-const metricNames: Readonly<Record<string, string>> = {
-  cost_micros: "cost",
-  tokens: "tokens",
-  balance: "balance",
-  operation_tokens: "tokens of one call",
-  debt: "debt",
-  spike: "sudden use",
-};
-
 /** What an alert that is set watches: "cost of all, a month". */
 export function watchedWords({ metric, scope, period }: CostAlert): string {
   const [kind = "", ...id] = scope.split(":");
@@ -145,7 +122,7 @@ export function watchedWords({ metric, scope, period }: CostAlert): string {
       : kind === "user"
         ? "of each user"
         : `of ${codeWords(kind)} ${cleanText(id.join(":"))}`;
-  return `${metricNames[metric] ?? codeWords(metric)} ${whose}, ${period === "hour" ? "an" : "a"} ${codeWords(period)}`;
+  return `${alertMetrics[metric]?.words ?? codeWords(metric)} ${whose}, ${period === "hour" ? "an" : "a"} ${codeWords(period)}`;
 }
 
 /** "50, 75, 90 % of $500.00", or the amounts. */

@@ -1,0 +1,124 @@
+/**
+ * Every kind of alert there is, and what a preset may have watched: the same lists as `governance.alert_kinds` and
+ * `governance.alert_metrics` in supabase/schemas/50_alerts.sql; a test compares them. A new kind: a line in each, and
+ * `raise_alert` where the database notices it.
+ */
+
+export type AlertUnit = "percent" | "amount" | "tokens" | "none";
+
+export interface AlertKind {
+  /** What a settlement measures it by; null for what is not set as a metric of a preset. */
+  readonly metric: string | null;
+  /** Of value and threshold; `amount`: of the metric that its details name. */
+  readonly unit: AlertUnit;
+  /** As raised; null where it depends on how much. */
+  readonly severity: "info" | "warning" | "critical" | null;
+  /** Nobody asks for it and no operator must miss it; users never see it. */
+  readonly is_for_operators: boolean;
+  /** In few words, for operators. */
+  readonly title: string;
+  /** What the user it is about reads, with {value}, {threshold}, {usual} and {period}; null: nothing. */
+  readonly user_sentence: string | null;
+}
+
+function kind(
+  title: string,
+  unit: AlertUnit,
+  severity: AlertKind["severity"],
+  user_sentence: string | null = null,
+  metric: string | null = null,
+): AlertKind {
+  return { metric, unit, severity, is_for_operators: false, title, user_sentence };
+}
+
+function forOperators(
+  title: string,
+  severity: AlertKind["severity"] = "critical",
+  unit: AlertUnit = "none",
+): AlertKind {
+  return { metric: null, unit, severity, is_for_operators: true, title, user_sentence: null };
+}
+
+const monthUsed = "You have used {threshold} % of this month's tokens.";
+
+export const alertKinds: Readonly<Record<string, AlertKind>> = {
+  budget: kind("Budget", "percent", null),
+  user_budget: kind("Budget of a user", "amount", "warning", "You have used {value} in {period}."),
+  usage_spike: kind(
+    "Sudden use",
+    "tokens",
+    "info",
+    "You used {value} tokens within an hour; {usual} is usual for you.",
+    "spike",
+  ),
+  low_balance: kind("Balance is low", "tokens", "warning", "You have {value} tokens left.", "balance"),
+  high_usage: kind(
+    "Large call",
+    "tokens",
+    "warning",
+    "One of your requests used {value} tokens.",
+    "operation_tokens",
+  ),
+  negative_balance: kind(
+    "Used beyond the balance",
+    "tokens",
+    "critical",
+    "Your last request used {value} tokens more than you had. The next tokens you get pay for them first.",
+    "debt",
+  ),
+  daily_limit: kind("Daily limit", "percent", null, "You have used {threshold} % of today's tokens."),
+  monthly_limit: kind("Monthly limit", "percent", null, monthUsed),
+  allowance: kind("Allowance", "percent", null, monthUsed),
+  unknown_price: forOperators("Model without a price", "warning"),
+  unknown_zone: forOperators("Time zone not known", "warning"),
+  settlement_quarantined: forOperators("Settlement waits for a decision", "critical", "tokens"),
+  rollup_mismatch: forOperators("Counters and roll-up differ"),
+  maintenance_failed: forOperators("Upkeep of one user failed"),
+  upkeep_failed: forOperators("A step of upkeep failed", null),
+  upkeep_late: forOperators("Upkeep was not run"),
+  doors_open: forOperators("Rights are open that should not be"),
+  webhook_quarantined: forOperators("Stripe event waits for a decision"),
+  event_quarantined: forOperators("Event waits for a decision"),
+  stripe_dispute: forOperators("Payment disputed", "warning"),
+};
+
+/** The kind in the list: `daily_limit` of `daily_limit_80`; null for one that this version does not know. */
+export function alertKind(kind: string): { readonly name: string; readonly kind: AlertKind } | null {
+  const name = kind.replace(/^(daily_limit|monthly_limit|allowance)_\d+$/, "$1");
+  const found = Object.hasOwn(alertKinds, name) ? alertKinds[name] : undefined;
+  return found ? { name, kind: found } : null;
+}
+
+export interface AlertMetric {
+  /** Of its thresholds where it has no budget. */
+  readonly unit: string;
+  /** In few words: what is watched. */
+  readonly words: string;
+  /** Whose; the first is the default. plan, scope and model come with an id: `plan:pro`. */
+  readonly scopes: readonly string[];
+  /** The first is the default. Periods of budgets are made of the accounts' own days. */
+  readonly periods: readonly string[];
+  readonly has_budget: boolean;
+}
+
+const everybody = ["all", "user", "plan", "scope", "model"];
+const calendar = ["month", "day", "week", "year"];
+
+function ofUser(unit: string, words: string, period = "day"): AlertMetric {
+  return { unit, words, scopes: ["user"], periods: [period], has_budget: false };
+}
+
+export const alertMetrics: Readonly<Record<string, AlertMetric>> = {
+  cost_micros: {
+    unit: "micro-units of the currency",
+    words: "cost",
+    scopes: everybody,
+    periods: calendar,
+    has_budget: true,
+  },
+  tokens: { unit: "tokens", words: "tokens", scopes: everybody, periods: calendar, has_budget: true },
+  balance: ofUser("tokens left", "balance"),
+  operation_tokens: ofUser("tokens of one call", "tokens of one call"),
+  debt: ofUser("tokens used beyond the balance", "debt"),
+  spike: ofUser("times the usual hour", "sudden use", "hour"),
+};

@@ -1,0 +1,304 @@
+-- When alerts are due: at a settlement, and at each round of upkeep.
+
+create function governance.settlement_alerts(
+  p_account_id bigint, p_now timestamptz, p_charged bigint, p_debt bigint, p_free_before bigint, p_free_after bigint,
+  p_low bigint, p_high bigint, p_daily_limit bigint, p_day_before bigint, p_monthly_limit bigint,
+  p_month_before bigint, p_warn_at int[], p_day date, p_details jsonb
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_alerts jsonb := '[]';
+  v_threshold numeric;
+  v_percent int;
+  v_limit record;
+begin
+  if p_debt > 0 then
+    v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
+      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt,
+      'period', '', 'subject', '');
+  end if;
+  -- Thresholds are the setting and those of the preset's alerts; the lowest that was passed is raised.
+  select min(t) into v_threshold from (select p_low as t union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'balance' and k.is_active) x
+  where p_free_before >= t and p_free_after < t;
+  if v_threshold is not null then
+    v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
+      'message', 'User token balance is low', 'threshold', v_threshold, 'value', p_free_after, 'period', '',
+      'subject', '');
+  end if;
+  select max(t) into v_threshold from (select p_high as t union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active) x where p_charged > t;
+  if v_threshold is not null then
+    v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
+      'message', format('One operation used %s tokens', p_charged), 'threshold', v_threshold, 'value', p_charged,
+      'period', p_day::text, 'subject', '');
+  end if;
+  for v_limit in
+    select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
+      ('monthly_limit', p_monthly_limit, p_month_before, to_char(p_day, 'YYYY-MM'))) x(kind, most, before, period)
+    where most > 0
+  loop
+    select max(w) into v_percent from unnest(p_warn_at) w
+    where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
+      and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
+    if v_percent is not null then
+      -- Another limit, as after an upgrade, warns anew.
+      v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent,
+        'severity', case when v_percent >= 95 then 'critical' else 'warning' end,
+        'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')),
+        'threshold', v_percent, 'value', div((v_limit.before + p_charged)::numeric * 100, v_limit.most),
+        'period', v_limit.period, 'subject', v_limit.most::text);
+    end if;
+  end loop;
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, subject,
+    details, created_at)
+  select p_account_id, x ->> 'type', x ->> 'severity', x ->> 'message', (x ->> 'threshold')::numeric,
+    (x ->> 'value')::numeric, x ->> 'period', x ->> 'subject', p_details, p_now
+  from jsonb_array_elements(v_alerts) x
+  where x ->> 'type' <> 'high_usage'
+  on conflict do nothing;
+  perform governance.raise_large_call(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
+    p_details, p_now)
+  from jsonb_array_elements(v_alerts) x where x ->> 'type' = 'high_usage';
+  return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
+    x -> 'message',
+    'details', jsonb_build_object(case when x ->> 'type' = 'low_balance' then 'balance'
+      else 'value' end, x -> 'value', 'threshold', x -> 'threshold'))), '[]')
+    from jsonb_array_elements(v_alerts) x);
+end
+$$;
+comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
+  bigint, bigint, bigint, bigint, int[], date, jsonb) is
+  'Alerts that a settlement gives cause for, recorded and answered.';
+
+create function governance.raise_large_call(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
+  p_day date, p_details jsonb, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_largest governance.alert_events;
+begin
+  select * into v_largest from governance.alert_events e
+  where e.account_id = p_account_id and e.kind = 'high_usage' and e.period_key = p_day::text
+  order by e.value desc limit 1;
+  if v_largest.alert_event_id is null or v_largest.threshold < p_threshold or v_largest.value * 2 <= p_tokens then
+    perform governance.raise_alert(null, p_account_id, 'high_usage', 'warning', p_message, p_threshold, p_tokens,
+      p_day::text, p_details, p_now, case when v_largest.threshold = p_threshold then p_tokens::text else '' end);
+  elsif v_largest.value < p_tokens then
+    -- The day's largest call is the one to look at.
+    update governance.alert_events e set message = p_message, value = p_tokens, details = p_details
+    where e.alert_event_id = v_largest.alert_event_id;
+  end if;
+end
+$$;
+comment on function governance.raise_large_call(bigint, numeric, bigint, text, date, jsonb, timestamptz) is
+  'A large call is raised once a day and threshold, and again when one is at least twice as large; a larger one in '
+  'between takes the place of the last in its alert.';
+
+create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
+  returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_period record;
+  v_value numeric;
+  v_reached numeric;
+  v_percent bigint;
+  v_raised int := 0;
+begin
+  for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
+    v_value := governance.alert_value(p_alert, v_period.from_day, v_period.to_day);
+    v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
+    select max(t) into v_reached from unnest(p_alert.thresholds) t
+    where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
+    -- The highest that is reached; those below it were raised before, or go without saying.
+    continue when v_reached is null or exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
+        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
+      case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
+      case when p_alert.budget is not null
+        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
+        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
+      v_reached, coalesce(v_percent, v_value), v_period.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
+        'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
+  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+
+create function governance.usage_not_followed() returns table (account_id bigint, slot timestamptz, tokens bigint)
+  language sql stable set search_path = '' as $$
+  select t.account_id, date_bin('5 minutes', t.created_at, '2000-01-01'), coalesce(r.charged_tokens, -t.amount)
+  from governance.token_transactions t
+  left join lateral (select q.charged_tokens from governance.requests q
+    where q.decision_id = t.decision_id limit 1) r on true
+  where t.transaction_type = 'usage'
+    and t.transaction_id > (select (s.value ->> 'consumed')::bigint from governance.maintenance_state s
+      where s.key = 'followed_events')
+  order by t.transaction_id limit 20000
+$$;
+comment on function governance.usage_not_followed() is
+  'Usage that is committed and that listings and recent_usage do not have yet.';
+
+create function governance.active_accounts(p_since timestamptz) returns setof bigint
+  language sql stable set search_path = '' as $$
+  select l.account_id from governance.account_listings l where l.last_activity_at > p_since
+  union
+  select u.account_id from governance.usage_not_followed() u
+$$;
+comment on function governance.active_accounts(timestamptz) is 'Accounts that were active after a moment, or just now.';
+
+create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
+  p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select a.account_id, a.user_id, p.key, u.value, r.reached
+    from governance.active_accounts(p_since) l(account_id)
+    join governance.accounts a using (account_id)
+    cross join governance.open_periods(p_alert.period, p_since, p_now) p
+    cross join lateral (select coalesce(sum(case p_alert.metric
+        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
+      from governance.usage_daily d
+      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
+      where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
+    where r.reached is not null and not exists (
+      select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
+        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
+      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
+        v_row.key),
+      v_row.reached, v_row.value, v_row.key,
+      jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
+        'currency', (select c.currency from governance.active_config c)),
+      p_now, coalesce(p_alert.budget::text, ''));
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
+  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
+
+create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    with recent as (
+      -- What a spike was raised for already is no part of another one.
+      select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
+        from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
+          and e.created_at > p_now - interval '2 hours') as raised_to
+      from (select u.account_id, u.slot, u.tokens from governance.recent_usage u
+        union all select * from governance.usage_not_followed()) r
+      where r.slot > p_now - interval '25 hours'
+    ), hours as (
+      select r.account_id, max(r.slot) as counted_to,
+        sum(r.tokens) filter (where r.slot > greatest(p_now - interval '1 hour', r.raised_to)) as hour_tokens,
+        coalesce(sum(r.tokens) filter (where r.slot <= p_now - interval '1 hour'), 0) / 24 as usual
+      from recent r group by 1
+    )
+    select h.account_id, a.user_id, h.counted_to, h.hour_tokens, h.usual,
+      (select max(t) from unnest(p_alert.thresholds) t where h.hour_tokens >= t * greatest(h.usual, 1)) as reached
+    from hours h join governance.accounts a using (account_id)
+    -- So many times the usual hour of the day before, and enough to matter.
+    where h.hour_tokens > (select c.high_usage_tokens from governance.active_config c)
+      and h.hour_tokens >= p_alert.thresholds[1] * greatest(h.usual, 1)
+    order by h.hour_tokens desc limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
+      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
+      v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
+      jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
+        'counted_to', v_row.counted_to), p_now);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_spikes(governance.cost_alerts, timestamptz, int) is
+  'Raises an alert for users whose last hour is so many times their usual hour; each token counts for one spike only.';
+
+create function governance.warn_of_allowances(p_since timestamptz, p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_row record;
+  v_raised int := 0;
+begin
+  for v_row in
+    select x.* from (
+      select a.account_id, a.local_month, u.percent as usage_percent, p.monthly_allowance::text as allowance,
+        (select max(w) from unnest(p.warn_at) w where w <= u.percent) as reached
+      from governance.active_accounts(p_since) l(account_id)
+      join governance.accounts a using (account_id)
+      join governance.plans p on p.plan_id = a.plan_id
+      cross join lateral governance.percent_used(a.day_tokens + a.reserved_tokens, a.month_tokens + a.reserved_tokens,
+        null, null, p.monthly_allowance) u(percent)
+      where p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
+    where x.reached is not null and not exists (select from governance.alert_events e
+      where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
+        and e.subject = x.allowance and e.kind like 'allowance\_%' and e.threshold >= x.reached)
+    limit p_limit
+  loop
+    v_raised := v_raised + governance.raise_alert(null, v_row.account_id, 'allowance_' || v_row.reached,
+      case when v_row.reached >= 95 then 'critical' else 'warning' end,
+      format('%s%% of the month''s tokens are used', v_row.reached), v_row.reached, v_row.usage_percent,
+      to_char(v_row.local_month, 'YYYY-MM'), '{}', p_now, v_row.allowance);
+  end loop;
+  return v_raised;
+end
+$$;
+comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
+  'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
+
+create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_alert governance.cost_alerts;
+  v_found int;
+  v_raised int := 0;
+  v_is_all boolean := true;
+  v_state jsonb;
+  v_since timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
+  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
+  select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
+  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
+    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
+  for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
+    order by a.alert_id loop
+    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    v_found := case
+      when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
+      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
+      else governance.evaluate_budget(v_alert, v_since, p_now) end;
+    v_is_all := v_is_all and v_found < p_limit;
+    v_raised := v_raised + v_found;
+  end loop;
+  v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
+  v_is_all := v_is_all and v_found < p_limit;
+  v_raised := v_raised + v_found;
+  -- What was raised is not raised again, so the next round finds the rest.
+  insert into governance.maintenance_state as s (key, value)
+  values ('allowance_warnings',
+    jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return v_raised;
+end
+$$;
+comment on function governance.evaluate_alerts(timestamptz, int) is
+  'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
+  'rest in the next. Answers how many.';
