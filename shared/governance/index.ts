@@ -2,6 +2,7 @@
  * The governance core: pure functions on records. No I/O, no clock, no dependency, so that it gives the same
  * answers in the console, in an Edge Function and in any backend.
  */
+export * from "./alerts/index.ts";
 export * from "./guard/index.ts";
 export * from "./ledger/index.ts";
 export * from "./money/index.ts";

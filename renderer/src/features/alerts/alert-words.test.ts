@@ -52,7 +52,7 @@ describe("an alert reads", () => {
       { kind: "low_balance", threshold: 1_000, value: 420 },
     ],
     [
-      "High usage",
+      "Large call",
       "One call used 61,000 tokens, more than 50,000.",
       "50,000",
       { kind: "high_usage", threshold: 50_000, value: 61_000 },
@@ -96,7 +96,7 @@ describe("an alert reads", () => {
         details: { metric: "cost_micros" },
       },
     ],
-    ["Upkeep failed", "as the database says it", "—", { kind: "maintenance_failed" }],
+    ["Upkeep of one user failed", "as the database says it", "—", { kind: "maintenance_failed" }],
     ["Something new", "as the database says it", "—", { kind: "something_new" }],
   ])("%s: %s", (title, sentence, threshold, change) => {
     const one = alert(change);
