@@ -299,6 +299,35 @@ describe("a guarded call", () => {
     expect([...database.held.values()].slice(2).toSorted()).toEqual(["settled 11", "settled 12"]);
   });
 
+  it.each([
+    ["the provider refuses it", Object.assign(new Error("429"), { status: 429 }), []],
+    ["nobody was reached", Object.assign(new Error("fetch failed"), { cause: { code: "ECONNREFUSED" } }), []],
+    ["its connection breaks", new Error("socket hang up"), ["released_unsure"]],
+    ["its provider fails", Object.assign(new Error("500"), { status: 500 }), ["released_unsure"]],
+    [
+      "it times out at the provider",
+      Object.assign(new Error("408"), { statusCode: 408 }),
+      ["released_unsure"],
+    ],
+  ])("is given back when %s, and said where the provider may have worked", async (_when, thrown, said) => {
+    const database = scriptedDatabase();
+    const { guard, problems } = makeGuard(database);
+    await guard.run(request, () => Promise.reject(thrown));
+    await guard.idle();
+    expect([...database.held.values()]).toEqual(["released"]);
+    expect(problems.map((problem) => problem.kind)).toEqual(said);
+  });
+
+  it("is answered over HTTP with what is missing and where to buy it", () => {
+    const shortfall = { need: 50, have: 20, missing: 30 };
+    const answer = { shortfall, buy_url: "https://shop.example/tokens", message: "Not enough tokens." };
+    const failure = { kind: "blocked", http_status: 402, reason: "insufficient_tokens", answer } as never;
+    expect(toHttp(failure)).toMatchObject({
+      status: 402,
+      body: { error: "insufficient_tokens", shortfall, buy_url: "https://shop.example/tokens" },
+    });
+  });
+
   it("is still owed when its key is refused an answer the next time", async () => {
     const database = scriptedDatabase();
     database.answerWith((args) => ({ ...database.allow(args), fail_mode: "closed" }));

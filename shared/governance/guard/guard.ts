@@ -4,7 +4,8 @@ import { countCharacters, truncateToWords } from "../rules/text.ts";
 import { tokens } from "../money/index.ts";
 import { makeCounts, totalTokens, type UsageCounts } from "../usage/counts.ts";
 import { estimateCall } from "../usage/estimate.ts";
-import { type ReadUsage, readUsage } from "../usage/response.ts";
+import { type ReadUsage, readReport, readUsage } from "../usage/response.ts";
+import { lengthOfOutput } from "../usage/output.ts";
 import { readUsageStream } from "../usage/stream.ts";
 import { ask, reasonOf, within } from "./rpc.ts";
 import { keepSettlements } from "./settlements.ts";
@@ -25,6 +26,25 @@ import type {
 /** A text as PostgreSQL can keep it: without NUL and halves of pairs, and no longer than so many characters. */
 const storable = (text: string, longest: number): string =>
   text.slice(0, longest).toWellFormed().replaceAll("\0", "\ufffd");
+
+/** Codes of Node's network errors that come before anything was sent. */
+const neverSent: ReadonlySet<unknown> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "CERT_HAS_EXPIRED",
+]);
+
+/** Whether a provider certainly did no work: it answered with a 4xx, or was never reached. */
+function wasRefused(cause: unknown): boolean {
+  for (let error = cause, depth = 0; isRecord(error) && depth < 5; error = error["cause"], depth++) {
+    const status = Number(error["status"] ?? error["statusCode"]);
+    // 408 is a time-out: what was begun then is unknown. 499 is the caller's own leaving.
+    if (status >= 400 && status < 500) return status !== 408 && status !== 499;
+    if (neverSent.has(error["code"])) return true;
+  }
+  return false;
+}
 
 /** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {
@@ -146,6 +166,7 @@ export function createGuard(options: GuardOptions): Guard {
         p_metadata: {
           ...(usage.cached_input_tokens > 0 ? { cached_input_tokens: usage.cached_input_tokens } : {}),
           ...(usage.cache_write_tokens > 0 ? { cache_write_tokens: usage.cache_write_tokens } : {}),
+          ...(usage.cache_write_1h_tokens ? { cache_write_1h_tokens: usage.cache_write_1h_tokens } : {}),
           ...(usage.reasoning_tokens > 0 ? { reasoning_tokens: usage.reasoning_tokens } : {}),
           // Two uses under one key are two also where they used the same.
           ...(admission.is_repeatable ? { use_id: id } : {}),
@@ -319,6 +340,7 @@ export function createGuard(options: GuardOptions): Guard {
         output: counts.output_tokens,
         cached: counts.cached_input_tokens,
         cacheWrite: counts.cache_write_tokens,
+        cacheWrite1h: counts.cache_write_1h_tokens ?? 0,
         reasoning: counts.reasoning_tokens,
       });
       return checked.ok ? ok({ ...usage.value, counts: checked.value }) : checked;
@@ -327,13 +349,25 @@ export function createGuard(options: GuardOptions): Guard {
     }
   }
 
-  const described = ({ shape, model }: ReadUsage): Record<string, unknown> => ({
+  const described = ({ shape, model, by_other_models: others }: ReadUsage): Record<string, unknown> => ({
     usage_shape: shape,
     ...(model ? { provider_model: storable(model, 200) } : {}),
+    ...(others
+      ? {
+          by_other_models: others.slice(0, 20).map((other) => ({
+            model: storable(other.model, 200),
+            ...other.counts,
+          })),
+        }
+      : {}),
   });
+
+  const expectedInput = (request: GuardRequest): number =>
+    request.input_tokens ?? Math.ceil(countCharacters(request.message ?? "") / 4);
 
   function settleValue<T>(
     requestId: string,
+    request: GuardRequest,
     value: T,
     admission: Admission,
     callOptions: CallOptions<T> | undefined,
@@ -341,20 +375,39 @@ export function createGuard(options: GuardOptions): Guard {
     const usage = countsOf(value, callOptions?.readUsage ?? readUsage);
     if (usage.ok) return settle(requestId, usage.value.counts, described(usage.value), admission);
     report({ kind: "usage_unknown", request_id: requestId, message: usage.error.message });
-    return settleUnknown(requestId, usage.error.message, admission);
+    const reported = readReport(value);
+    const read = reported.ok ? reported.value.counts : null;
+    const input = (read?.input_tokens ?? 0) || expectedInput(request);
+    const output = Math.ceil(lengthOfOutput(value) / 4);
+    if (input + output <= admission.expected_tokens)
+      return settleUnknown(requestId, usage.error.message, admission);
+    // What is there to see is more than was expected.
+    const metadata = { usage_unknown: storable(usage.error.message, 200), estimated: true };
+    return settleEstimate(requestId, input, output, read, metadata, admission);
   }
 
-  /** What threw is given back, but for usage that it tells of itself: the provider may have answered before. */
+  /**
+   * What threw is charged where it tells its usage: the provider had answered before. Else its tokens are given back,
+   * and said unless the provider plainly refused the call: it may have worked, and will be on its bill.
+   */
   function endFailed(requestId: string, cause: unknown, what: string, admission: Admission): void {
     const told = countsOf(cause, readUsage);
-    void (told.ok
-      ? settle(requestId, told.value.counts, { call_failed: storable(reasonOf(cause), 200) }, admission)
-      : release(requestId, `${what}: ${reasonOf(cause)}`, admission));
+    if (told.ok) {
+      void settle(requestId, told.value.counts, { call_failed: storable(reasonOf(cause), 200) }, admission);
+      return;
+    }
+    if (!wasRefused(cause))
+      report({
+        kind: "released_unsure",
+        request_id: requestId,
+        message: `${what}, and its tokens were given back: the provider may have worked. ${reasonOf(cause)}`,
+      });
+    void release(requestId, `${what}: ${reasonOf(cause)}`, admission);
   }
 
   /** Charges what was expected of a call whose usage nobody can tell. */
   function settleUnknown(requestId: string, why: string, admission: Admission): Promise<SettlementOutcome> {
-    const metadata = { usage_unknown: storable(why, 200) };
+    const metadata = { usage_unknown: storable(why, 200), estimated: true };
     return settleEstimate(requestId, admission.expected_tokens, 0, null, metadata, admission);
   }
 
@@ -376,7 +429,7 @@ export function createGuard(options: GuardOptions): Guard {
           value,
           request_id: requestId,
           answer: admission.answer,
-          settlement: settleValue(requestId, value, admission, callOptions),
+          settlement: settleValue(requestId, request, value, admission, callOptions),
         });
     } catch (cause) {
       endFailed(requestId, cause, "call failed", admission);
@@ -384,7 +437,7 @@ export function createGuard(options: GuardOptions): Guard {
     }
     // What a late answer used is charged when it comes. One that never comes leaves its hold to expire.
     const late = pending.then(
-      (value) => settleValue(requestId, value, admission, callOptions),
+      (value) => settleValue(requestId, request, value, admission, callOptions),
       (cause: unknown) => endFailed(requestId, cause, "call failed after its time-out", admission),
     );
     safely(() => options.waitUntil?.(late));
@@ -452,10 +505,8 @@ export function createGuard(options: GuardOptions): Guard {
         settled(settle(requestId, reported, metadata, admission));
         return;
       }
-      const input =
-        reported?.input_tokens ??
-        request.input_tokens ??
-        Math.ceil(countCharacters(request.message ?? "") / 4);
+      // A placeholder of zero is no count.
+      const input = (reported?.input_tokens ?? 0) || expectedInput(request);
       settled(
         settleEstimate(
           requestId,
@@ -581,7 +632,9 @@ export function toHttp(failure: GuardFailure): {
         answer?.message ??
         (failure.kind === "misuse" ? failure.reason : "The service cannot answer now. Please try again."),
       ...(retryAfter === null ? {} : { retry_after_seconds: retryAfter }),
+      ...(answer?.shortfall ? { shortfall: answer.shortfall } : {}),
       ...(answer?.upgrade ? { upgrade: answer.upgrade } : {}),
+      ...(answer?.buy_url ? { buy_url: answer.buy_url } : {}),
       ...(answer?.balance ? { balance: answer.balance } : {}),
     },
   };

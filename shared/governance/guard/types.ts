@@ -58,7 +58,11 @@ export interface AuthorizeAnswer {
   readonly reserved_tokens: number;
   readonly expires_at: string | null;
   readonly retry_after_seconds: number | null;
+  /** With `insufficient_tokens`: tokens needed, free, and missing. */
+  readonly shortfall?: { readonly need: number; readonly have: number; readonly missing: number } | null;
   readonly upgrade: { readonly plan_id: string; readonly name: string } | null;
+  /** Where the user can buy tokens, if the answer names it. */
+  readonly buy_url?: string | null;
   readonly balance: Balance | null;
   readonly limits?: { readonly daily: LimitState; readonly monthly: LimitState } | null;
   readonly warnings: readonly string[];
@@ -185,6 +189,8 @@ export interface SettlementStore {
 export interface GuardProblem {
   readonly kind:
     | "usage_unknown"
+    /** A call threw without usage after its provider may have worked; its tokens were given back. */
+    | "released_unsure"
     | "settlement_parked"
     | "settlement_quarantined"
     | "store_failed"

@@ -161,10 +161,12 @@ export function providerOf(book: PriceBook, model: string, atMs: number): string
 export function costOf(usage: UsageCounts, price: Price): Result<MicroUnits, PricingProblem> {
   const input = price.input_micros_per_million;
   const output = price.output_micros_per_million;
+  const writes1h = usage.cache_write_1h_tokens ?? 0;
   const parts: readonly (readonly [count: number, price: number])[] = [
     [usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens, input],
     [usage.cached_input_tokens, price.cached_input_micros_per_million ?? input],
-    [usage.cache_write_tokens, price.cache_write_micros_per_million ?? input],
+    [usage.cache_write_tokens - writes1h, price.cache_write_micros_per_million ?? input],
+    [writes1h, 2 * input],
     [usage.output_tokens - usage.reasoning_tokens, output],
     [usage.reasoning_tokens, price.reasoning_micros_per_million ?? output],
   ];

@@ -11,6 +11,8 @@ export interface UsageCounts {
   readonly cached_input_tokens: Tokens;
   /** Part of the input that was written to a cache. */
   readonly cache_write_tokens: Tokens;
+  /** Part of the cache writes that is kept for an hour, which costs more; absent for none. */
+  readonly cache_write_1h_tokens?: Tokens;
   /** Part of the output that was reasoning. */
   readonly reasoning_tokens: Tokens;
 }
@@ -35,12 +37,13 @@ export function makeCounts(
     readonly output: number;
     readonly cached?: number;
     readonly cacheWrite?: number;
+    readonly cacheWrite1h?: number;
     readonly reasoning?: number;
   },
   path = "usage",
 ): Result<UsageCounts, UsageProblem> {
-  const { input, output, cached = 0, cacheWrite = 0, reasoning = 0 } = given;
-  for (const count of [input, output, cached, cacheWrite, reasoning, input + output])
+  const { input, output, cached = 0, cacheWrite = 0, cacheWrite1h = 0, reasoning = 0 } = given;
+  for (const count of [input, output, cached, cacheWrite, cacheWrite1h, reasoning, input + output])
     if (!Number.isSafeInteger(count) || count < 0)
       return fail({
         code: "not_whole",
@@ -49,6 +52,8 @@ export function makeCounts(
       });
   if (cached + cacheWrite > input)
     return fail({ code: "inconsistent", path, message: "More input was cached than there was input." });
+  if (cacheWrite1h > cacheWrite)
+    return fail({ code: "inconsistent", path, message: "More was cached for an hour than was cached." });
   if (reasoning > output)
     return fail({ code: "inconsistent", path, message: "More reasoning than output is reported." });
   return ok({
@@ -56,6 +61,7 @@ export function makeCounts(
     output_tokens: tokens(output),
     cached_input_tokens: tokens(cached),
     cache_write_tokens: tokens(cacheWrite),
+    ...(cacheWrite1h > 0 ? { cache_write_1h_tokens: tokens(cacheWrite1h) } : {}),
     reasoning_tokens: tokens(reasoning),
   });
 }

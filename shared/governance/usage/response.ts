@@ -1,15 +1,11 @@
 import { fail, ok, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { makeCounts, type UsageCounts, type UsageProblem } from "./counts.ts";
+import { lengthOfOutput } from "./output.ts";
+import { type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
 
 /** Whose counts they are: the documented shape that was recognised. */
-export type UsageShape =
-  | "openai_chat"
-  | "openai_responses"
-  | "anthropic_messages"
-  | "google_generate_content"
-  | "perplexity_chat"
-  | "tokens_used";
+export type UsageShape = (typeof usageShapes)[number]["shape"];
 
 /** Counts read from a response, in whose shape, of which model. */
 export interface ReadUsage {
@@ -19,6 +15,8 @@ export interface ReadUsage {
   readonly model: string | null;
   /** False for `tokensUsed`, which is one total: all of it stands as input. */
   readonly split_known: boolean;
+  /** Parts of `counts` that another model worked for (Anthropic's advisor), where the provider names it. */
+  readonly by_other_models?: readonly { readonly model: string; readonly counts: UsageCounts }[];
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -26,313 +24,203 @@ type Fields = Readonly<Record<string, unknown>>;
 const problem = (code: UsageProblem["code"], path: string, message: string): Result<never, UsageProblem> =>
   fail({ code, path, message });
 
-/** What must be there for the counts to be known at all: a missing one is said, never taken for 0. */
-function need(fields: Fields, keys: readonly string[], path: string): Result<true, UsageProblem> {
-  for (const key of keys)
-    if (fields[key] === undefined || fields[key] === null)
-      return problem("no_usage", `${path}.${key}`, "The usage is there, but this count of it is missing.");
-  return ok(true);
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
+
+/** The value at a dotted path; undefined where there is none. */
+function at(value: unknown, path: string): unknown {
+  if (path === "") return value;
+  let found = value;
+  for (const key of path.split(".")) {
+    if (typeof found !== "object" || found === null || !Object.hasOwn(found, key)) return undefined;
+    found = (found as Fields)[key];
+  }
+  return found;
 }
 
-/** A count that may be left out: undefined and null are 0. Anything else that is not a whole number is a problem. */
-function count(fields: Fields, key: string, path: string): Result<number, UsageProblem> {
-  const value = fields[key];
-  if (value === undefined || value === null) return ok(0);
-  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return ok(value);
-  return problem(
-    "not_whole",
-    `${path}.${key}`,
-    `The provider reports ${JSON.stringify(value)}, which is no whole count.`,
+/** Of `a|b` the first that is given: its path and value. */
+function firstGiven(report: unknown, paths: string): readonly [path: string, value: unknown] {
+  const alternatives = paths.split("|");
+  for (const path of alternatives) {
+    const value = at(report, path);
+    if (isGiven(value)) return [path, value];
+  }
+  return [alternatives[0] ?? "", undefined];
+}
+
+function fits(shape: ShapeOfUsage, report: Fields, response: Fields, model: unknown): boolean {
+  const [first, ...further] = shape.has;
+  const has = (keys: readonly string[] | undefined) =>
+    keys?.some((key) => isGiven(at(report, key)) || key in report);
+  if (!has(first)) return false;
+  return (
+    further.every(has) ||
+    (shape.model !== undefined && typeof model === "string" && new RegExp(shape.model).test(model)) ||
+    (shape.type !== undefined && response["type"] === shape.type)
   );
 }
 
-/** Reads several counts at once; the first problem wins. */
-function counts<K extends string>(
-  fields: Fields,
-  keys: readonly K[],
-  path: string,
-): Result<Readonly<Record<K, number>>, UsageProblem> {
-  const read: Partial<Record<K, number>> = {};
-  for (const key of keys) {
-    const one = count(fields, key, path);
-    if (!one.ok) return one;
-    read[key] = one.value;
-  }
-  return ok(read as Record<K, number>);
-}
-
-const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
-const inner = (fields: Fields, key: string): Fields => (isRecord(fields[key]) ? fields[key] : {});
-
-function finish(
-  given: Parameters<typeof makeCounts>[0],
-  path: string,
-  shape: UsageShape,
+/** Reads a report by one shape. */
+function readShape(
+  shape: ShapeOfUsage & { readonly shape: UsageShape },
+  report: Fields,
   model: unknown,
+  path: string,
 ): Result<ReadUsage, UsageProblem> {
-  const made = makeCounts(given, path);
+  for (const needed of shape.needs) {
+    const [missing, value] = firstGiven(report, needed);
+    if (!isGiven(value)) {
+      const last = needed.split("|").at(-1) ?? missing;
+      return problem("no_usage", join(path, last), "The usage is there, but this count of it is missing.");
+    }
+  }
+  let broken: Result<never, UsageProblem> | null = null;
+  const count = (paths: string | undefined): number => {
+    if (paths === undefined) return 0;
+    const [found, value] = firstGiven(report, paths);
+    if (value === undefined) return 0;
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    broken ??= problem(
+      "not_whole",
+      join(path, found),
+      `The provider reports ${JSON.stringify(value)}, which is no whole count.`,
+    );
+    return 0;
+  };
+  const sum = (list: readonly string[]) => list.reduce((added, paths) => added + count(paths), 0);
+  const input = sum(shape.input);
+  let output = sum(shape.output);
+  const parts = {
+    cached: count(shape.cached),
+    cacheWrite: count(shape.cache_write),
+    cacheWrite1h: count(shape.cache_write_1h),
+    reasoning: count(shape.reasoning),
+  };
+  const total = count(shape.total);
+  if (broken) return broken;
+  // A total of zero beside counts is a name that a proxy did not fill.
+  const isTotalGiven = total > 0;
+  const beside = isTotalGiven ? total - input - output : 0;
+  if (beside !== 0) {
+    // Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai): thinking shows in the total alone.
+    const isHidden = parts.reasoning === 0 && typeof model === "string" && model.includes("gemini");
+    if (beside < 0 || (beside !== parts.reasoning && !isHidden))
+      return problem("inconsistent", path, `The total is ${total}, the parts add up to ${input + output}.`);
+    output += beside;
+    parts.reasoning = beside;
+  }
+  if (isTotalGiven) {
+    // Counts that agree with their total are believed; a detail that does not fit into them is not.
+    if (parts.cached + parts.cacheWrite > input) parts.cached = parts.cacheWrite = parts.cacheWrite1h = 0;
+    if (parts.reasoning > output) parts.reasoning = 0;
+  }
+  const made = makeCounts({ input, output, ...parts }, path);
   if (!made.ok) return made;
   return ok({
     counts: made.value,
-    shape,
+    shape: shape.shape,
     model: typeof model === "string" ? model : null,
-    split_known: true,
+    split_known: shape.only_total !== true,
   });
 }
 
+const join = (path: string, key: string): string => (path === "" ? key : `${path}.${key}`);
+
+function addCounts(a: UsageCounts, b: UsageCounts): Result<UsageCounts, UsageProblem> {
+  return makeCounts({
+    input: a.input_tokens + b.input_tokens,
+    output: a.output_tokens + b.output_tokens,
+    cached: a.cached_input_tokens + b.cached_input_tokens,
+    cacheWrite: a.cache_write_tokens + b.cache_write_tokens,
+    cacheWrite1h: (a.cache_write_1h_tokens ?? 0) + (b.cache_write_1h_tokens ?? 0),
+    reasoning: a.reasoning_tokens + b.reasoning_tokens,
+  });
+}
+
+/** Iterations that the counts above them leave out. Messages are in them already; declined fallbacks are not charged. */
+const addedIterations: ReadonlySet<unknown> = new Set(["compaction", "advisor_message"]);
+
 /**
- * Chat completions of OpenAI and of those who follow it.
- * Sources: OpenAI, "The chat completion object" (platform.openai.com/docs/api-reference/chat/object): cached tokens
- * are part of prompt_tokens, reasoning tokens part of completion_tokens. Perplexity, "Pricing"
- * (docs.perplexity.ai/guides/pricing): citation tokens are input and reasoning tokens output, both beside the total.
- * Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai): thinking shows in the total alone.
+ * Adds what Anthropic reports beside a message's counts. Source: "Compaction" and "Advisor tool" (docs.anthropic.com):
+ * the top level leaves compaction and advisor iterations out.
  */
-function readChat(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
-  const path = "usage";
-  // Embeddings write nothing: they report the prompt and a total.
-  const known = need(
-    usage,
-    ["prompt_tokens", isGiven(usage["total_tokens"]) ? "total_tokens" : "completion_tokens"],
-    path,
-  );
-  if (!known.ok) return known;
-  const main = counts(
-    usage,
-    ["prompt_tokens", "completion_tokens", "total_tokens", "citation_tokens", "reasoning_tokens"],
-    path,
-  );
-  if (!main.ok) return main;
-  const input = counts(
-    inner(usage, "prompt_tokens_details"),
-    ["cached_tokens", "cache_write_tokens"],
-    `${path}.prompt_tokens_details`,
-  );
-  if (!input.ok) return input;
-  const output = counts(
-    inner(usage, "completion_tokens_details"),
-    ["reasoning_tokens"],
-    `${path}.completion_tokens_details`,
-  );
-  if (!output.ok) return output;
-  const { prompt_tokens, completion_tokens, total_tokens } = main.value;
-  const isPerplexity =
-    "citation_tokens" in usage ||
-    "num_search_queries" in usage ||
-    "search_context_size" in usage ||
-    (typeof response["model"] === "string" && /(^|\/)(sonar|r1-1776)/.test(response["model"]));
-  if (isPerplexity) {
-    const apart = main.value.reasoning_tokens;
-    return finish(
-      {
-        input: prompt_tokens + main.value.citation_tokens,
-        output: completion_tokens + apart,
-        reasoning: apart,
-      },
-      path,
-      "perplexity_chat",
-      response["model"],
-    );
+function addIterations(read: ReadUsage, report: Fields): Result<ReadUsage, UsageProblem> {
+  const iterations = report["iterations"];
+  if (read.shape !== "anthropic_messages" || !Array.isArray(iterations)) return ok(read);
+  let counts = read.counts;
+  const others: { model: string; counts: UsageCounts }[] = [];
+  const shape = usageShapes.find((one) => one.shape === "anthropic_messages");
+  for (const [index, iteration] of iterations.entries()) {
+    if (!shape || !isRecord(iteration) || !addedIterations.has(iteration["type"])) continue;
+    const one = readShape(shape, iteration, iteration["model"], `usage.iterations.${index}`);
+    if (!one.ok) return one;
+    const added = addCounts(counts, one.value.counts);
+    if (!added.ok) return added;
+    counts = added.value;
+    if (one.value.model !== null && one.value.model !== read.model)
+      others.push({ model: one.value.model, counts: one.value.counts });
   }
-  let reasoning = output.value.reasoning_tokens;
-  let written = completion_tokens;
-  const unexplained = isGiven(usage["total_tokens"]) ? total_tokens - prompt_tokens - completion_tokens : 0;
-  if (unexplained !== 0) {
-    const isGemini = typeof response["model"] === "string" && response["model"].includes("gemini");
-    // Some providers count reasoning beside completion_tokens: then it is exactly what the total has more.
-    if (unexplained > 0 && (unexplained === reasoning || (isGemini && reasoning === 0))) {
-      written += unexplained;
-      reasoning = unexplained;
-    } else
-      return problem(
-        "inconsistent",
-        path,
-        `total_tokens is ${total_tokens}, the parts add up to ${prompt_tokens + completion_tokens}.`,
-      );
-  }
-  return finish(
-    {
-      input: prompt_tokens,
-      output: written,
-      cached: input.value.cached_tokens,
-      cacheWrite: input.value.cache_write_tokens,
-      reasoning,
-    },
-    path,
-    "openai_chat",
-    response["model"],
-  );
+  return ok({ ...read, counts, ...(others.length > 0 ? { by_other_models: others } : {}) });
 }
+
+/** Adds tokens of the image tool, which the Responses API reports beside the response's own. */
+function addTools(read: ReadUsage, response: Fields): Result<ReadUsage, UsageProblem> {
+  const image = at(response, "tool_usage.image_gen");
+  if (read.shape !== "openai_responses" || !isRecord(image) || !isGiven(image["output_tokens"]))
+    return ok(read);
+  const made = makeCounts(
+    { input: Number(image["input_tokens"] ?? 0), output: Number(image["output_tokens"]) },
+    "tool_usage.image_gen",
+  );
+  if (!made.ok) return made;
+  const added = addCounts(read.counts, made.value);
+  return added.ok ? ok({ ...read, counts: added.value }) : added;
+}
+
+/** The model as a response names it, wherever its report lies. */
+const modelPaths = "modelVersion|model|response.model|message.model|model_used|modelUsed";
 
 /**
- * OpenAI's Responses API. Source: "The response object" (platform.openai.com/docs/api-reference/responses/object):
- * cached tokens are part of input_tokens, reasoning tokens part of output_tokens.
+ * Reads the counts that a response reports, also where there is output that they leave out: `readUsage` refuses these.
  */
-function readResponses(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
-  const path = "usage";
-  const known = need(usage, ["input_tokens", "output_tokens"], path);
-  if (!known.ok) return known;
-  const main = counts(usage, ["input_tokens", "output_tokens", "total_tokens"], path);
-  if (!main.ok) return main;
-  const input = counts(
-    inner(usage, "input_tokens_details"),
-    ["cached_tokens", "cache_write_tokens"],
-    `${path}.input_tokens_details`,
-  );
-  if (!input.ok) return input;
-  const output = counts(
-    inner(usage, "output_tokens_details"),
-    ["reasoning_tokens"],
-    `${path}.output_tokens_details`,
-  );
-  if (!output.ok) return output;
-  const { input_tokens, output_tokens, total_tokens } = main.value;
-  if (isGiven(usage["total_tokens"]) && total_tokens !== input_tokens + output_tokens)
-    return problem(
-      "inconsistent",
-      path,
-      `total_tokens is ${total_tokens}, the parts add up to ${input_tokens + output_tokens}.`,
-    );
-  return finish(
-    {
-      input: input_tokens,
-      output: output_tokens,
-      cached: input.value.cached_tokens,
-      cacheWrite: input.value.cache_write_tokens,
-      reasoning: output.value.reasoning_tokens,
-    },
-    path,
-    "openai_responses",
-    response["model"],
-  );
-}
-
-/**
- * Anthropic's Messages API. Source: "Messages" and "Prompt caching" (docs.anthropic.com/en/api/messages,
- * docs.anthropic.com/en/docs/build-with-claude/prompt-caching): input_tokens leaves the cached parts out; all three
- * add up to what was read. Thinking is part of output_tokens.
- */
-function readAnthropic(usage: Fields, model: unknown): Result<ReadUsage, UsageProblem> {
-  const known = need(usage, ["input_tokens", "output_tokens"], "usage");
-  if (!known.ok) return known;
-  const read = counts(
-    usage,
-    ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"],
-    "usage",
-  );
-  if (!read.ok) return read;
-  const thinking = counts(
-    inner(usage, "output_tokens_details"),
-    ["thinking_tokens"],
-    "usage.output_tokens_details",
-  );
-  if (!thinking.ok) return thinking;
-  const { input_tokens, cache_creation_input_tokens, cache_read_input_tokens, output_tokens } = read.value;
-  return finish(
-    {
-      input: input_tokens + cache_creation_input_tokens + cache_read_input_tokens,
-      output: output_tokens,
-      cached: cache_read_input_tokens,
-      cacheWrite: cache_creation_input_tokens,
-      reasoning: thinking.value.thinking_tokens,
-    },
-    "usage",
-    "anthropic_messages",
-    model,
-  );
-}
-
-/**
- * Google's Gemini API. Source: "UsageMetadata" (ai.google.dev/api/generate-content#UsageMetadata): the prompt holds
- * the cached part; thoughts and tool-use prompts are counted beside candidates and prompt.
- */
-function readGoogle(usage: Fields, response: Fields): Result<ReadUsage, UsageProblem> {
-  const path = "usageMetadata";
-  // Zeros are left out on Google's wire, so a total speaks for the parts that are missing; it must add up.
-  const known = isGiven(usage["totalTokenCount"])
-    ? ok(true)
-    : need(usage, ["promptTokenCount", "candidatesTokenCount"], path);
-  if (!known.ok) return known;
-  const read = counts(
-    usage,
-    [
-      "promptTokenCount",
-      "cachedContentTokenCount",
-      "candidatesTokenCount",
-      "toolUsePromptTokenCount",
-      "thoughtsTokenCount",
-      "totalTokenCount",
-    ],
-    path,
-  );
-  if (!read.ok) return read;
-  const v = read.value;
-  const sum = v.promptTokenCount + v.toolUsePromptTokenCount + v.candidatesTokenCount + v.thoughtsTokenCount;
-  if (isGiven(usage["totalTokenCount"]) && v.totalTokenCount !== sum)
-    return problem(
-      "inconsistent",
-      path,
-      `totalTokenCount is ${v.totalTokenCount}, the parts add up to ${sum}.`,
-    );
-  return finish(
-    {
-      input: v.promptTokenCount + v.toolUsePromptTokenCount,
-      output: v.candidatesTokenCount + v.thoughtsTokenCount,
-      cached: v.cachedContentTokenCount,
-      reasoning: v.thoughtsTokenCount,
-    },
-    path,
-    "google_generate_content",
-    response["modelVersion"] ?? response["model"],
-  );
-}
-
-function isAnthropic(usage: Fields, response: Fields): boolean {
-  return (
-    response["type"] === "message" ||
-    "cache_creation_input_tokens" in usage ||
-    "cache_read_input_tokens" in usage
-  );
-}
-
-/**
- * Reads the exact token counts of a whole response, in any of the documented shapes. Unknown shapes, missing usage,
- * broken numbers and totals that do not add up are failures: nothing is guessed, least of all zero.
- */
-export function readUsage(response: unknown): Result<ReadUsage, UsageProblem> {
+export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
   if (!isRecord(response))
     return problem(
       "unknown_shape",
       "",
       "The response is not an object: pass the provider's JSON as it came.",
     );
-  const metadata = response["usageMetadata"];
-  if (isRecord(metadata)) return readGoogle(metadata, response);
-  const usage = response["usage"];
-  if (isRecord(usage)) {
-    if ("prompt_tokens" in usage) return readChat(usage, response);
-    if ("input_tokens" in usage)
-      return isAnthropic(usage, response)
-        ? readAnthropic(usage, response["model"])
-        : readResponses(usage, response);
-    return problem(
-      "unknown_shape",
-      "usage",
-      `The usage holds ${Object.keys(usage).slice(0, 8).join(", ") || "nothing"}, which no known provider reports.`,
-    );
+  const model = firstGiven(response, modelPaths)[1];
+  let first: Result<ReadUsage, UsageProblem> | null = null;
+  let strange: Result<never, UsageProblem> | null = null;
+  for (const place of usagePlaces) {
+    const report = at(response, place);
+    if (!isRecord(report)) continue;
+    let isKnown = false;
+    for (const shape of usageShapes) {
+      if (!fits(shape, report, response, model)) continue;
+      isKnown = true;
+      let read = readShape(shape, report, model, place);
+      if (read.ok) read = addIterations(read.value, report);
+      if (read.ok) read = addTools(read.value, response);
+      // Some proxies fill the names of several providers, one of them with zeros.
+      if (read.ok && read.value.counts.input_tokens + read.value.counts.output_tokens > 0) return read;
+      if (first === null || (read.ok && !first.ok)) first = read;
+    }
+    if (place === "usageMetadata" && !isKnown)
+      first ??= problem(
+        "no_usage",
+        "usageMetadata.promptTokenCount",
+        "The usage is there, but this count of it is missing.",
+      );
+    if (place === "usage" && !isKnown)
+      strange = problem(
+        "unknown_shape",
+        "usage",
+        `The usage holds ${Object.keys(report).slice(0, 8).join(", ") || "nothing"}, which no known provider reports.`,
+      );
   }
-  // Backends' own wrappers: one total, at the root or in metadata (row 003.2).
-  const wrapped = isRecord(response["metadata"]) ? response["metadata"] : {};
-  for (const [fields, path] of [
-    [response, "tokensUsed"],
-    [wrapped, "metadata.tokensUsed"],
-  ] as const) {
-    const value = fields["tokensUsed"];
-    if (value === undefined || value === null) continue;
-    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0)
-      return problem("not_whole", path, `${JSON.stringify(value)} is not a whole number of tokens.`);
-    const made = makeCounts({ input: value, output: 0 }, path);
-    return made.ok ? ok({ counts: made.value, shape: "tokens_used", model: null, split_known: false }) : made;
-  }
+  if (first) return first;
+  if (strange) return strange;
   return "usage" in response || "usageMetadata" in response
     ? problem("no_usage", "usage", "The response carries no usage: it was asked for without, or was cut off.")
     : problem(
@@ -342,4 +230,23 @@ export function readUsage(response: unknown): Result<ReadUsage, UsageProblem> {
       );
 }
 
-export { readAnthropic as readAnthropicUsage };
+/** Whether counts say nothing of output that is there. */
+export function leavesOutOutput(read: ReadUsage, outputLength: number): boolean {
+  return (
+    outputLength > 0 &&
+    read.counts.output_tokens === 0 &&
+    (read.split_known || read.counts.input_tokens === 0)
+  );
+}
+
+/**
+ * Reads the exact token counts of a whole response, in any of the documented shapes. Unknown shapes, missing usage,
+ * broken numbers, totals that do not add up and output without a count are failures: nothing is guessed, least of all
+ * zero.
+ */
+export function readUsage(response: unknown): Result<ReadUsage, UsageProblem> {
+  const read = readReport(response);
+  if (read.ok && leavesOutOutput(read.value, lengthOfOutput(response)))
+    return problem("no_usage", "usage", "The response has output, but its usage counts none.");
+  return read;
+}

@@ -1,10 +1,12 @@
 import { fail, type Result } from "../result.ts";
 import type { UsageProblem } from "./counts.ts";
-import { readAnthropicUsage, type ReadUsage, readUsage } from "./response.ts";
+import { lengthOfPart } from "./output.ts";
+import { usageShapes } from "./shapes.ts";
+import { leavesOutOutput, type ReadUsage, readReport } from "./response.ts";
 
 /** What is known of a stream that broke off. Lengths are UTF-16 units; chunks are counted. */
 export interface PartialUsage {
-  /** The provider's last word on counts (cumulative), null if it had not said anything. */
+  /** The most that the provider has said of each count (cumulative), null if it had not said anything. */
   readonly reported: ReadUsage | null;
   /** UTF-16 units of text that came, for an estimate of what the provider had not counted yet. */
   readonly text_length: number;
@@ -30,81 +32,109 @@ interface Chunk {
   readonly type?: unknown;
   readonly usage?: unknown;
   readonly usageMetadata?: unknown;
-  readonly message?: { readonly usage?: unknown; readonly model?: unknown };
-  readonly response?: { readonly usage?: unknown };
+  readonly x_groq?: { readonly usage?: unknown } | null;
+  readonly message?: { readonly usage?: unknown; readonly model?: unknown } | null;
+  readonly response?: { readonly usage?: unknown; readonly model?: unknown } | null;
   readonly delta?: unknown;
-  readonly choices?: readonly ({ readonly delta?: unknown } | null)[];
-  readonly candidates?: readonly ({
-    readonly content?: { readonly parts?: readonly ({ readonly text?: unknown } | null)[] } | null;
-  } | null)[];
+  readonly choices?: readonly ({ readonly delta?: unknown; readonly usage?: unknown } | null)[];
+  readonly candidates?: readonly ({ readonly content?: unknown } | null)[];
   readonly model?: unknown;
+  readonly modelVersion?: unknown;
+  readonly content_block?: unknown;
 }
+
+type Report = Record<string, unknown>;
 
 const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
 
-/** Length of the text that a chat delta adds; tool calls lie a few levels deep. */
-function deltaLength(delta: unknown, depth = 0): number {
-  if (typeof delta !== "object" || delta === null || depth > 4) return 0;
-  let length = 0;
-  for (const key in delta) {
-    const value = (delta as Record<string, unknown>)[key];
-    if (typeof value === "string") length += spoken.has(key) ? value.length : 0;
-    else if (typeof value === "object") length += deltaLength(value, depth + 1);
+/** Keeps the most that was said of each count: reports are cumulative, and placeholders of zero come late, too. */
+function keepMost(kept: Report, report: object, depth = 0): void {
+  for (const key in report) {
+    const value = (report as Report)[key];
+    const before = kept[key];
+    if (typeof value === "number") {
+      if (typeof before !== "number" || !(value <= before)) kept[key] = value;
+    } else if (Array.isArray(value)) {
+      if (value.length > 0 || before === undefined) kept[key] = value;
+    } else if (typeof value === "object" && value !== null) {
+      if (depth > 4) continue;
+      const inner = typeof before === "object" && before !== null && !Array.isArray(before) ? before : {};
+      keepMost(inner as Report, value, depth + 1);
+      kept[key] = inner;
+    } else if (value !== null && value !== undefined) kept[key] = value;
   }
-  return length;
 }
-const spoken: ReadonlySet<string> = new Set([
-  "content",
-  "refusal",
-  "reasoning_content",
-  "reasoning",
-  "name",
-  "arguments",
-]);
+
+/** The output counts of all shapes, read without knowing which it is. */
+const outputKeys: readonly string[] = [
+  ...new Set(
+    usageShapes.flatMap((shape) =>
+      shape.output.flatMap((paths) => paths.split("|").filter((path) => !path.includes("."))),
+    ),
+  ),
+];
+
+function outputIn(report: Report): number {
+  let output = 0;
+  for (const key of outputKeys) {
+    const value = report[key];
+    if (typeof value === "number" && value > output) output = value;
+  }
+  return output;
+}
 
 /**
- * A reader for the streams of OpenAI (chat with `stream_options: {include_usage: true}`, and responses), Anthropic,
- * Google and Perplexity. All report cumulative counts, so the last word counts and nothing is added up twice.
- * Sources: platform.openai.com/docs/api-reference/chat-streaming, …/responses-streaming;
- * docs.anthropic.com/en/docs/build-with-claude/streaming; ai.google.dev/api/generate-content#method:-models.streamgeneratecontent;
- * docs.perplexity.ai/guides/streaming.
+ * A reader for the streams of the providers in `usageShapes`. All report cumulative counts, so nothing is added up
+ * twice, and a count that falls is one that a later report leaves out.
+ * Sources: platform.openai.com/docs/api-reference/chat-streaming (ask for usage: `stream_options: {include_usage: true}`),
+ * …/responses-streaming, …/realtime-server-events; docs.anthropic.com/en/docs/build-with-claude/streaming;
+ * ai.google.dev/api/generate-content#method:-models.streamgeneratecontent; docs.perplexity.ai/guides/streaming.
  */
 export function readUsageStream(): UsageStream {
-  /** The last chunk with counts, read only when asked for. */
-  let last: unknown = null;
-  /** Anthropic says what it read at the start and what it wrote at the end: both merged. */
-  let anthropic: Record<string, unknown> | null = null;
-  let anthropicModel: unknown = null;
-  let anthropicEnded = false;
+  /** What was reported, as a whole response would have it. */
+  const said: { type?: string; model?: unknown; usage?: Report; usageMetadata?: Report } = {};
+  let isAnthropic = false;
+  let hasEnded = false;
+  /** The most output that was reported; a report that counts none says nothing of the text before it. */
+  let most = 0;
   let length = 0;
   let lengthAtReport = 0;
   let chunks = 0;
 
-  function merge(usage: unknown): void {
-    if (typeof usage !== "object" || usage === null) return;
-    anthropic ??= {};
-    lengthAtReport = length;
-    for (const [key, value] of Object.entries(usage))
-      if (value !== null && value !== undefined) anthropic[key] = value;
-  }
-
-  function report(chunk: unknown): void {
-    last = chunk;
+  function report(place: "usage" | "usageMetadata", usage: unknown): void {
+    if (typeof usage !== "object" || usage === null || Array.isArray(usage)) return;
+    let isEmpty = true;
+    for (const _ in usage) {
+      isEmpty = false;
+      break;
+    }
+    if (isEmpty) return;
+    keepMost((said[place] ??= {}), usage);
+    const output = outputIn(usage as Report);
+    if (output === 0 || output < most) return;
+    most = output;
     lengthAtReport = length;
   }
 
   function pushTyped(type: string, chunk: Chunk): void {
     switch (type) {
       case "message_start":
-        anthropicModel = chunk.message?.model ?? null;
-        merge(chunk.message?.usage);
+        isAnthropic = true;
+        said.type = "message";
+        said.model = chunk.message?.model;
+        report("usage", chunk.message?.usage);
         break;
       case "message_delta":
-        merge(chunk.usage);
-        anthropicEnded ||= (chunk.delta as { stop_reason?: unknown } | undefined)?.stop_reason != null;
+        isAnthropic = true;
+        said.type = "message";
+        report("usage", chunk.usage);
+        hasEnded ||= (chunk.delta as { stop_reason?: unknown } | undefined)?.stop_reason != null;
         break;
       case "message_stop":
-        anthropicEnded = true;
+        hasEnded = true;
+        break;
+      case "content_block_start":
+        length += lengthOfPart(chunk.content_block);
         break;
       case "content_block_delta": {
         const delta = chunk.delta as
@@ -116,27 +146,18 @@ export function readUsageStream(): UsageStream {
       case "response.completed":
       case "response.incomplete":
       case "response.failed":
-        if (chunk.response?.usage) report(chunk.response);
+      case "response.done":
+        said.model = chunk.response?.model ?? said.model;
+        report("usage", chunk.response?.usage);
         break;
       default:
         // Sound comes as text as well, of which a thousand signs may be one token.
         if (type.endsWith(".delta")) length += type.endsWith("audio.delta") ? 0 : textLength(chunk.delta);
-        else if (chunk.usage) report(chunk);
+        else report("usage", chunk.usage);
     }
   }
 
-  const read = (): Result<ReadUsage, UsageProblem> => {
-    if (anthropic) return readAnthropicUsage(anthropic, anthropicModel);
-    if (last !== null) return readUsage(last);
-    return fail({
-      code: "no_usage",
-      path: "",
-      message:
-        chunks === 0
-          ? "The stream was empty."
-          : "The stream ended without usage: ask for it (OpenAI chat: stream_options {include_usage: true}).",
-    });
-  };
+  const isReported = (): boolean => said.usage !== undefined || said.usageMetadata !== undefined;
 
   return {
     push(given) {
@@ -152,29 +173,51 @@ export function readUsageStream(): UsageStream {
         pushTyped(type, chunk);
         return;
       }
+      const model = chunk.model ?? chunk.modelVersion;
+      if (typeof model === "string") said.model = model;
       const choices = chunk.choices;
-      if (choices !== undefined) {
-        if (Array.isArray(choices)) for (const choice of choices) length += deltaLength(choice?.delta);
-        if (chunk.usage) report(chunk);
-        return;
-      }
+      if (Array.isArray(choices))
+        for (const choice of choices) {
+          length += lengthOfPart(choice?.delta);
+          report("usage", choice?.usage);
+        }
       const candidates = chunk.candidates;
       if (Array.isArray(candidates))
-        for (const candidate of candidates) {
-          const parts = candidate?.content?.parts;
-          if (Array.isArray(parts)) for (const part of parts) length += textLength(part?.text);
-        }
-      if (chunk.usageMetadata || chunk.usage) report(chunk);
+        for (const candidate of candidates) length += lengthOfPart(candidate?.content);
+      report("usageMetadata", chunk.usageMetadata);
+      report("usage", chunk.usage);
+      report("usage", chunk.x_groq?.usage);
     },
-    result: () =>
+    result() {
+      if (!isReported())
+        return fail({
+          code: "no_usage",
+          path: "",
+          message:
+            chunks === 0
+              ? "The stream was empty."
+              : "The stream ended without usage: ask for it (OpenAI chat: stream_options {include_usage: true}).",
+        });
       // What message_start says of the output is only its beginning; a placeholder before the text is less than that.
-      (anthropic && !anthropicEnded) || ((anthropic || last !== null) && length > lengthAtReport)
-        ? fail({ code: "no_usage", path: "", message: "The stream was cut off before its last count." })
-        : read(),
+      if ((isAnthropic && !hasEnded) || length > lengthAtReport)
+        return fail({
+          code: "no_usage",
+          path: "",
+          message: "The stream was cut off before its last count, or counts no output beside its text.",
+        });
+      const read = readReport(said);
+      return read.ok && leavesOutOutput(read.value, length)
+        ? fail({
+            code: "no_usage",
+            path: "usage",
+            message: "The stream has output, but its usage counts none.",
+          })
+        : read;
+    },
     partial() {
-      const reported = read();
+      const reported = isReported() ? readReport(said) : null;
       return {
-        reported: reported.ok ? reported.value : null,
+        reported: reported?.ok ? reported.value : null,
         text_length: length,
         text_since_report: length - lengthAtReport,
         chunks,

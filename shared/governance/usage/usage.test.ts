@@ -190,6 +190,160 @@ const whole: readonly [page: string, response: unknown, counts: readonly number[
     [1234, 0, 0, 0, 0],
     "tokens_used",
   ],
+  [
+    "api-docs.deepseek.com (the cached part has a name of its own)",
+    {
+      usage: {
+        prompt_tokens: 1204,
+        completion_tokens: 50,
+        total_tokens: 1254,
+        prompt_cache_hit_tokens: 1024,
+        prompt_cache_miss_tokens: 180,
+      },
+    },
+    [1204, 50, 1024, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.litellm.ai (Anthropic's cache writes under OpenAI's names)",
+    {
+      usage: {
+        prompt_tokens: 12307,
+        completion_tokens: 50,
+        total_tokens: 12357,
+        prompt_tokens_details: { cached_tokens: 0, cache_creation_tokens: 12304 },
+      },
+    },
+    [12307, 50, 0, 12304, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.anthropic.com, compaction and advisor (both add; messages are in already; declined fallbacks are free)",
+    {
+      type: "message",
+      model: "claude-sonnet",
+      usage: {
+        input_tokens: 23_000,
+        output_tokens: 1_000,
+        iterations: [
+          { type: "compaction", input_tokens: 180_000, output_tokens: 3_500 },
+          { type: "message", input_tokens: 23_000, output_tokens: 1_000 },
+          { type: "advisor_message", model: "claude-opus", input_tokens: 900, output_tokens: 100 },
+          { type: "fallback_declined", input_tokens: 5_000, output_tokens: 7 },
+        ],
+      },
+    },
+    [203_900, 4_600, 0, 0, 0],
+    "anthropic_messages",
+  ],
+  [
+    "a detail that does not fit into counts that agree with their total is left out",
+    {
+      usage: {
+        prompt_tokens: 53154,
+        completion_tokens: 2809,
+        total_tokens: 55963,
+        prompt_tokens_details: { cached_tokens: 49408 },
+        completion_tokens_details: { reasoning_tokens: 3364 },
+      },
+    },
+    [53154, 2809, 49408, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.aws.amazon.com/bedrock, TokenUsage (inputTokens leaves the cached parts out)",
+    {
+      usage: {
+        inputTokens: 25,
+        outputTokens: 60,
+        totalTokens: 185,
+        cacheReadInputTokens: 100,
+        cacheWriteInputTokens: 0,
+      },
+    },
+    [125, 60, 100, 0, 0],
+    "bedrock_converse",
+  ],
+  [
+    "ai-sdk.dev 5",
+    {
+      text: "",
+      usage: {
+        inputTokens: 100,
+        outputTokens: 50,
+        totalTokens: 150,
+        reasoningTokens: 10,
+        cachedInputTokens: 80,
+      },
+    },
+    [100, 50, 80, 0, 10],
+    "ai_sdk",
+  ],
+  [
+    "ai-sdk.dev 6, as providers report",
+    {
+      usage: {
+        inputTokens: { total: 100, noCache: 20, cacheRead: 80 },
+        outputTokens: { total: 50, reasoning: 10 },
+      },
+    },
+    [100, 50, 80, 0, 10],
+    "ai_sdk",
+  ],
+  [
+    "docs.langchain.com, usage_metadata",
+    {
+      usage_metadata: {
+        input_tokens: 100,
+        output_tokens: 50,
+        total_tokens: 150,
+        input_token_details: { cache_read: 80 },
+      },
+    },
+    [100, 50, 80, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "docs.cohere.com, tokens rather than billed units",
+    {
+      usage: {
+        billed_units: { input_tokens: 5, output_tokens: 10 },
+        tokens: { input_tokens: 71, output_tokens: 10 },
+      },
+    },
+    [71, 10, 0, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "ai.google.dev, Live API",
+    { usageMetadata: { promptTokenCount: 10, responseTokenCount: 20, totalTokenCount: 30 } },
+    [10, 20, 0, 0, 0],
+    "google_generate_content",
+  ],
+  [
+    "ai.google.dev, Interactions API",
+    { usage: { total_input_tokens: 10, total_output_tokens: 20, total_thought_tokens: 5, total_tokens: 35 } },
+    [10, 25, 0, 0, 5],
+    "google_interactions",
+  ],
+  [
+    "a proxy that fills one provider's names with zeros",
+    {
+      usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, input_tokens: 52, output_tokens: 17 },
+    },
+    [52, 17, 0, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "platform.openai.com, the image tool's tokens beside the response's",
+    {
+      object: "response",
+      usage: { input_tokens: 100, output_tokens: 50, total_tokens: 150 },
+      tool_usage: { image_gen: { input_tokens: 30, output_tokens: 4160 } },
+    },
+    [130, 4210, 0, 0, 0],
+    "openai_responses",
+  ],
 ];
 
 describe("readUsage", () => {
@@ -269,6 +423,61 @@ describe("readUsage", () => {
     ],
   ])("says what is wrong with %s, and where", (_name, response, code, path) => {
     expect(readUsage(response)).toMatchObject({ ok: false, error: { code, path } });
+  });
+
+  it("names the other model that worked for a part of the call, and what is cached for an hour", () => {
+    const usage = {
+      input_tokens: 10,
+      output_tokens: 1,
+      cache_creation_input_tokens: 500,
+      cache_creation: { ephemeral_5m_input_tokens: 200, ephemeral_1h_input_tokens: 300 },
+      iterations: [{ type: "advisor_message", model: "claude-opus", input_tokens: 900, output_tokens: 100 }],
+    };
+    const read = readUsage({ type: "message", model: "claude-sonnet", usage });
+    expect(read).toMatchObject({
+      ok: true,
+      value: {
+        counts: {
+          input_tokens: 1_410,
+          output_tokens: 101,
+          cache_write_tokens: 500,
+          cache_write_1h_tokens: 300,
+        },
+        by_other_models: [{ model: "claude-opus", counts: { input_tokens: 900, output_tokens: 100 } }],
+      },
+    });
+  });
+
+  it.each([
+    [
+      "text",
+      { choices: [{ message: { content: "Hello" } }], usage: { prompt_tokens: 0, completion_tokens: 0 } },
+    ],
+    [
+      "a function call",
+      {
+        candidates: [{ content: { parts: [{ functionCall: { name: "f", args: { q: 1 } } }] } }],
+        usageMetadata: { promptTokenCount: 5, totalTokenCount: 5 },
+      },
+    ],
+    [
+      "text",
+      {
+        type: "message",
+        content: [{ type: "text", text: "Hi" }],
+        usage: { input_tokens: 3, output_tokens: 0 },
+      },
+    ],
+    [
+      "text",
+      {
+        object: "response",
+        output: [{ content: [{ type: "output_text", text: "Hi" }] }],
+        usage: { input_tokens: 0, output_tokens: 0 },
+      },
+    ],
+  ])("refuses to call %s free", (_what, response) => {
+    expect(readUsage(response)).toMatchObject({ ok: false, error: { code: "no_usage" } });
   });
 
   it("never throws, and answers zero only where the response says zero", () => {
@@ -405,6 +614,67 @@ const streams: readonly [page: string, chunks: readonly unknown[], counts: reado
     })),
     [5, 3, 0, 0, 0],
   ],
+  [
+    "platform.moonshot.ai (usage in the last choice)",
+    [
+      { choices: [{ delta: { content: "Hi" } }] },
+      {
+        choices: [
+          {
+            delta: {},
+            finish_reason: "stop",
+            usage: { prompt_tokens: 23, completion_tokens: 19, total_tokens: 42 },
+          },
+        ],
+      },
+    ],
+    [23, 19, 0, 0, 0],
+  ],
+  [
+    "console.groq.com (usage in x_groq)",
+    [
+      { choices: [{ delta: { content: "Hi" } }] },
+      {
+        choices: [{ delta: {} }],
+        x_groq: { usage: { prompt_tokens: 23, completion_tokens: 19, total_tokens: 42 } },
+      },
+    ],
+    [23, 19, 0, 0, 0],
+  ],
+  [
+    "platform.openai.com/docs/api-reference/realtime-server-events/response/done",
+    [
+      { type: "response.output_text.delta", delta: "Hi" },
+      {
+        type: "response.done",
+        response: {
+          usage: {
+            total_tokens: 275,
+            input_tokens: 127,
+            output_tokens: 148,
+            input_token_details: { cached_tokens: 64 },
+          },
+        },
+      },
+    ],
+    [127, 148, 64, 0, 0],
+  ],
+  [
+    "Anthropic behind a proxy whose last report leaves the input out",
+    [
+      {
+        type: "message_start",
+        message: { usage: { input_tokens: 4200, cache_read_input_tokens: 1500, output_tokens: 1 } },
+      },
+      { type: "content_block_delta", delta: { text: "Hello" } },
+      {
+        type: "message_delta",
+        delta: { stop_reason: "end_turn" },
+        usage: { input_tokens: 0, cache_read_input_tokens: 0, output_tokens: 15 },
+      },
+    ],
+    [5700, 15, 1500, 0, 0],
+  ],
 ];
 
 describe("readUsageStream", () => {
@@ -465,7 +735,7 @@ describe("readUsageStream", () => {
     stream.push({ ...chat("Hello"), usage });
     stream.push(chat(" there"));
     expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-    expect(stream.partial()).toMatchObject({ text_since_report: 6 });
+    expect(stream.partial()).toMatchObject({ text_since_report: 11 });
     stream.push({ choices: [], usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11 } });
     expect(stream.result()).toMatchObject({ ok: true, value: { counts: { output_tokens: 2 } } });
   });
