@@ -54,43 +54,158 @@ $$;
 comment on function governance.token_count(jsonb) is 'A whole number of tokens, from a number or a text; null if it is '
   'none.';
 
+create function governance.usage_shapes() returns jsonb
+  language sql immutable as $shapes$
+  select jsonb '[
+  {"shape":"perplexity_chat",
+    "has":[["prompt_tokens"],["citation_tokens","num_search_queries","search_context_size"]],
+    "model":"(^|/)(sonar|r1-1776)","needs":["prompt_tokens","completion_tokens|total_tokens"],
+    "input":["prompt_tokens","citation_tokens"],"output":["completion_tokens","reasoning_tokens"],
+    "reasoning":"reasoning_tokens"},
+  {"shape":"openai_chat","has":[["prompt_tokens"]],"needs":["prompt_tokens","total_tokens|completion_tokens"],
+    "input":["prompt_tokens"],"output":["completion_tokens"],
+    "cached":"prompt_tokens_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens",
+    "cache_write":"prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens",
+    "reasoning":"completion_tokens_details.reasoning_tokens","total":"total_tokens"},
+  {"shape":"anthropic_messages","has":[["input_tokens"],["cache_creation_input_tokens","cache_read_input_tokens"]],
+    "type":"message","needs":["input_tokens","output_tokens"],
+    "input":["input_tokens","cache_creation_input_tokens","cache_read_input_tokens"],"output":["output_tokens"],
+    "cached":"cache_read_input_tokens","cache_write":"cache_creation_input_tokens",
+    "cache_write_1h":"cache_creation.ephemeral_1h_input_tokens",
+    "reasoning":"output_tokens_details.thinking_tokens"},
+  {"shape":"openai_responses","has":[["input_tokens"]],"needs":["input_tokens","output_tokens"],
+    "input":["input_tokens"],"output":["output_tokens"],
+    "cached":"input_tokens_details.cached_tokens|input_token_details.cached_tokens|input_token_details.cache_read",
+    "cache_write":"input_tokens_details.cache_write_tokens|input_token_details.cache_creation",
+    "reasoning":"output_tokens_details.reasoning_tokens|output_token_details.reasoning","total":"total_tokens"},
+  {"shape":"google_generate_content","has":[["promptTokenCount","candidatesTokenCount","totalTokenCount"]],
+    "needs":["totalTokenCount|promptTokenCount","totalTokenCount|candidatesTokenCount"],
+    "input":["promptTokenCount","toolUsePromptTokenCount"],
+    "output":["candidatesTokenCount|responseTokenCount","thoughtsTokenCount"],"cached":"cachedContentTokenCount",
+    "reasoning":"thoughtsTokenCount","total":"totalTokenCount"},
+  {"shape":"google_interactions","has":[["total_input_tokens"]],
+    "needs":["total_input_tokens","total_output_tokens"],"input":["total_input_tokens","total_tool_use_tokens"],
+    "output":["total_output_tokens","total_thought_tokens"],"cached":"total_cached_tokens",
+    "reasoning":"total_thought_tokens","total":"total_tokens"},
+  {"shape":"bedrock_converse","has":[["inputTokens"],["cacheReadInputTokens","cacheWriteInputTokens"]],
+    "needs":["inputTokens","outputTokens"],"input":["inputTokens","cacheReadInputTokens","cacheWriteInputTokens"],
+    "output":["outputTokens"],"cached":"cacheReadInputTokens","cache_write":"cacheWriteInputTokens"},
+  {"shape":"ai_sdk","has":[["inputTokens.total"]],"needs":["inputTokens.total","outputTokens.total"],
+    "input":["inputTokens.total"],"output":["outputTokens.total"],"cached":"inputTokens.cacheRead",
+    "cache_write":"inputTokens.cacheWrite","reasoning":"outputTokens.reasoning"},
+  {"shape":"ai_sdk","has":[["inputTokens","promptTokens"]],
+    "needs":["inputTokens|promptTokens","outputTokens|completionTokens|totalTokens"],
+    "input":["inputTokens|promptTokens"],"output":["outputTokens|completionTokens"],
+    "cached":"inputTokenDetails.cacheReadTokens|cachedInputTokens",
+    "cache_write":"inputTokenDetails.cacheWriteTokens",
+    "reasoning":"outputTokenDetails.reasoningTokens|reasoningTokens","total":"totalTokens"},
+  {"shape":"tokens_used","has":[["tokensUsed","tokens_used","total_tokens","totalTokens"]],
+    "needs":["tokensUsed|tokens_used|total_tokens|totalTokens"],
+    "input":["tokensUsed|tokens_used|total_tokens|totalTokens"],"output":[],"only_total":true}
+]'
+$shapes$;
+comment on function governance.usage_shapes() is
+  'How providers report the tokens of a call: the core''s table of shapes (shared/governance/usage/shapes.ts), line for line.';
+
+create function governance.usage_places() returns text[]
+  language sql immutable as $$
+  select array['usageMetadata', 'usage_metadata', 'usage.tokens', 'usage', 'choices.0.usage', 'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
+    'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
+$$;
+comment on function governance.usage_places() is
+  'Where a report of usage lies in a message''s metadata, by dotted path; the first that has one is read.';
+
+create function governance.first_given(p_report jsonb, p_paths text) returns jsonb
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_path text;
+  v_found jsonb;
+begin
+  foreach v_path in array string_to_array(p_paths, '|') loop
+    v_found := p_report #> string_to_array(v_path, '.');
+    if v_found <> 'null' then return v_found; end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function governance.first_given(jsonb, text) is 'Of the dotted paths `a|b` the first that is given.';
+
+create function governance.has_any(p_report jsonb, p_paths jsonb) returns boolean
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_path text;
+begin
+  for v_path in select * from jsonb_array_elements_text(p_paths) loop
+    if governance.first_given(p_report, v_path) is not null then return true; end if;
+  end loop;
+  return false;
+end
+$$;
+comment on function governance.has_any(jsonb, jsonb) is 'Whether a report has a value at one of the dotted paths.';
+
+create function governance.reported_count(p_report jsonb, p_paths jsonb) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paths text;
+  v_sum bigint;
+  v_count bigint;
+begin
+  for v_paths in select * from jsonb_array_elements_text(p_paths) loop
+    v_count := governance.token_count(governance.first_given(p_report, v_paths));
+    v_sum := coalesce(v_sum + v_count, v_sum, v_count);
+  end loop;
+  return v_sum;
+end
+$$;
+comment on function governance.reported_count(jsonb, jsonb) is
+  'The counts of a report at these paths, added up; null where none is given.';
+
 create function governance.read_usage(p_metadata jsonb, out input_tokens bigint, out output_tokens bigint,
   out model text)
   language plpgsql immutable set search_path = '' as $$
 declare
-  v_at jsonb;
-  v_total bigint;
+  v_report jsonb;
+  s jsonb;
+  v_place text;
+  v_name text := governance.first_given(p_metadata, 'modelVersion|model|response.model|message.model|model_used|modelUsed') #>> '{}';
+  v_shapes jsonb := governance.usage_shapes();
+  v_reasoning bigint;
+  v_beside bigint;
 begin
-  -- Where the counts lie: in the metadata itself, or in one of the objects that frameworks put them into.
-  for v_at in
-    select x.v from (values (1, p_metadata), (2, p_metadata -> 'usage'), (3, p_metadata -> 'token_usage'),
-      (4, p_metadata -> 'tokenUsage'),
-      (5, p_metadata -> 'metrics'), (6, p_metadata -> 'metadata'), (7, p_metadata -> 'response' -> 'usage')) x(n, v)
-    where jsonb_typeof(x.v) = 'object' order by x.n
-  loop
-    input_tokens := coalesce(governance.token_count(v_at -> 'prompt_tokens'),
-      governance.token_count(v_at -> 'input_tokens'),
-      governance.token_count(v_at -> 'promptTokens'), governance.token_count(v_at -> 'inputTokens'));
-    output_tokens := coalesce(governance.token_count(v_at -> 'completion_tokens'),
-      governance.token_count(v_at -> 'output_tokens'),
-      governance.token_count(v_at -> 'completionTokens'), governance.token_count(v_at -> 'outputTokens'));
-    v_total := coalesce(governance.token_count(v_at -> 'total_tokens'), governance.token_count(v_at -> 'totalTokens'),
-      governance.token_count(v_at -> 'tokensUsed'), governance.token_count(v_at -> 'tokens_used'));
-    if coalesce(input_tokens, output_tokens, v_total) is not null then
-      -- A total alone says nothing of its parts: it counts as input, which costs least.
-      input_tokens := coalesce(input_tokens, greatest(v_total - coalesce(output_tokens, 0), 0), 0);
-      output_tokens := coalesce(output_tokens, greatest(v_total - input_tokens, 0), 0);
-      model := coalesce(nullif(v_at ->> 'model', ''), nullif(p_metadata ->> 'model', ''),
-        nullif(p_metadata ->> 'model_used', ''), nullif(p_metadata ->> 'modelUsed', ''));
+  foreach v_place in array governance.usage_places() loop
+    v_report := p_metadata #> string_to_array(v_place, '.');
+    continue when jsonb_typeof(v_report) is distinct from 'object';
+    for s in select * from jsonb_array_elements(v_shapes) loop
+      continue when not governance.has_any(v_report, s -> 'has' -> 0);
+      continue when s -> 'has' -> 1 is not null and not governance.has_any(v_report, s -> 'has' -> 1)
+        and (s ->> 'model' is null or v_name is null or v_name !~ (s ->> 'model'))
+        and (s ->> 'type' is null or p_metadata ->> 'type' is distinct from s ->> 'type');
+      input_tokens := governance.reported_count(v_report, s -> 'input');
+      output_tokens := governance.reported_count(v_report, s -> 'output');
+      continue when coalesce(input_tokens, 0) + coalesce(output_tokens, 0) = 0;
+      v_reasoning := governance.token_count(governance.first_given(v_report, s ->> 'reasoning'));
+      v_beside := governance.token_count(governance.first_given(v_report, s ->> 'total'))
+        - coalesce(input_tokens, 0) - coalesce(output_tokens, 0);
+      -- What the total has more is reasoning beside the output, or the part that was left out. History is taken as far
+      -- as it tells: unlike a call's own report it is not refused for a total that does not add up.
+      if v_beside > 0 and input_tokens is null then
+        input_tokens := v_beside;
+      elsif v_beside > 0 and (output_tokens is null or v_beside = v_reasoning
+        or (coalesce(v_reasoning, 0) = 0 and v_name like '%gemini%')) then
+        output_tokens := coalesce(output_tokens, 0) + v_beside;
+      end if;
+      input_tokens := coalesce(input_tokens, 0);
+      output_tokens := coalesce(output_tokens, 0);
+      model := coalesce(nullif(v_report ->> 'model', ''), nullif(v_name, ''));
       return;
-    end if;
+    end loop;
   end loop;
   input_tokens := null;
   output_tokens := null;
 end
 $$;
-comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata; null where it has '
-  'none.';
+comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata, in the shapes of '
+  'governance.usage_shapes; null where it has none.';
 
 create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
   p_restart boolean default false) returns jsonb

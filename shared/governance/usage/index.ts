@@ -3,5 +3,5 @@ export * from "./counts.ts";
 export * from "./estimate.ts";
 export { lengthOfOutput } from "./output.ts";
 export { type ReadUsage, readUsage, type UsageShape } from "./response.ts";
-export { type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
+export { modelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
 export * from "./stream.ts";

@@ -2,7 +2,7 @@ import { fail, ok, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { makeCounts, type UsageCounts, type UsageProblem } from "./counts.ts";
 import { lengthOfOutput } from "./output.ts";
-import { type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
+import { modelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
 
 /** Whose counts they are: the documented shape that was recognised. */
 export type UsageShape = (typeof usageShapes)[number]["shape"];
@@ -176,9 +176,6 @@ function addTools(read: ReadUsage, response: Fields): Result<ReadUsage, UsagePro
   return added.ok ? ok({ ...read, counts: added.value }) : added;
 }
 
-/** The model as a response names it, wherever its report lies. */
-const modelPaths = "modelVersion|model|response.model|message.model|model_used|modelUsed";
-
 /**
  * Reads the counts that a response reports, also where there is output that they leave out: `readUsage` refuses these.
  */
@@ -189,7 +186,7 @@ export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
       "",
       "The response is not an object: pass the provider's JSON as it came.",
     );
-  const model = firstGiven(response, modelPaths)[1];
+  const model = firstGiven(response, modelNames)[1];
   let first: Result<ReadUsage, UsageProblem> | null = null;
   let strange: Result<never, UsageProblem> | null = null;
   for (const place of usagePlaces) {
@@ -197,7 +194,7 @@ export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
     if (!isRecord(report)) continue;
     let isKnown = false;
     for (const shape of usageShapes) {
-      if (!fits(shape, report, response, model)) continue;
+      if (("only_total" in shape && isKnown) || !fits(shape, report, response, model)) continue;
       isKnown = true;
       let read = readShape(shape, report, model, place);
       if (read.ok) read = addIterations(read.value, report);

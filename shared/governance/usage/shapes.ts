@@ -30,10 +30,10 @@ export interface ShapeOfUsage {
   readonly only_total?: true;
 }
 
-/**
- * Where a report lies in a response, a stream's chunk or a stored message: the first place that has one is read.
- * `model` is where the model's name lies beside it.
- */
+/** Where a response names its model. */
+export const modelNames = "modelVersion|model|response.model|message.model|model_used|modelUsed";
+
+/** Where a report lies in a response, a stream's chunk or a stored message: the first place that has one is read. */
 export const usagePlaces: readonly string[] = [
   "usageMetadata",
   "usage_metadata",
@@ -73,8 +73,7 @@ export const usageShapes = [
     input: ["prompt_tokens"],
     output: ["completion_tokens"],
     cached: "prompt_tokens_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens",
-    cache_write:
-      "prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens|cache_creation_input_tokens",
+    cache_write: "prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens",
     reasoning: "completion_tokens_details.reasoning_tokens",
     total: "total_tokens",
   },
@@ -163,12 +162,12 @@ export const usageShapes = [
     reasoning: "outputTokenDetails.reasoningTokens|reasoningTokens",
     total: "totalTokens",
   },
-  // Backends' own wrappers: one total (row 003.2).
+  // Backends' own wrappers: one total (row 003.2). Read only where nothing above fits. Read only where nothing above fits.
   {
     shape: "tokens_used",
-    has: [["tokensUsed"]],
-    needs: ["tokensUsed"],
-    input: ["tokensUsed"],
+    has: [["tokensUsed", "tokens_used", "total_tokens", "totalTokens"]],
+    needs: ["tokensUsed|tokens_used|total_tokens|totalTokens"],
+    input: ["tokensUsed|tokens_used|total_tokens|totalTokens"],
     output: [],
     only_total: true,
   },
