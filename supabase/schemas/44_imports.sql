@@ -105,18 +105,19 @@ create function governance.usage_shapes() returns jsonb
 ]'
 $shapes$;
 comment on function governance.usage_shapes() is
-  'How providers report the tokens of a call: the core''s table of shapes (shared/governance/usage/shapes.ts), line for line.';
+  'How providers report the tokens of a call: the core''s table (shared/governance/usage/shapes.ts), line for line.';
 
 create function governance.usage_places() returns text[]
   language sql immutable as $$
-  select array['usageMetadata', 'usage_metadata', 'usage.tokens', 'usage', 'choices.0.usage', 'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
+  select array['usageMetadata', 'usage_metadata', 'usage.tokens', 'usage', 'choices.0.usage',
+    'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
     'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
 $$;
 comment on function governance.usage_places() is
   'Where a report of usage lies in a message''s metadata, by dotted path; the first that has one is read.';
 
 create function governance.first_given(p_report jsonb, p_paths text) returns jsonb
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql immutable strict set search_path = '' as $$
 declare
   v_path text;
   v_found jsonb;
@@ -131,7 +132,7 @@ $$;
 comment on function governance.first_given(jsonb, text) is 'Of the dotted paths `a|b` the first that is given.';
 
 create function governance.has_any(p_report jsonb, p_paths jsonb) returns boolean
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql immutable strict set search_path = '' as $$
 declare
   v_path text;
 begin
@@ -144,7 +145,7 @@ $$;
 comment on function governance.has_any(jsonb, jsonb) is 'Whether a report has a value at one of the dotted paths.';
 
 create function governance.reported_count(p_report jsonb, p_paths jsonb) returns bigint
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql immutable strict set search_path = '' as $$
 declare
   v_paths text;
   v_sum bigint;
@@ -162,12 +163,13 @@ comment on function governance.reported_count(jsonb, jsonb) is
 
 create function governance.read_usage(p_metadata jsonb, out input_tokens bigint, out output_tokens bigint,
   out model text)
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql immutable strict set search_path = '' as $$
 declare
   v_report jsonb;
   s jsonb;
   v_place text;
-  v_name text := governance.first_given(p_metadata, 'modelVersion|model|response.model|message.model|model_used|modelUsed') #>> '{}';
+  v_name text := governance.first_given(p_metadata,
+    'modelVersion|model|response.model|message.model|model_used|modelUsed') #>> '{}';
   v_shapes jsonb := governance.usage_shapes();
   v_reasoning bigint;
   v_beside bigint;

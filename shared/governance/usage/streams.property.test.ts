@@ -5,6 +5,7 @@
 import { expect, it } from "vitest";
 import { readServerSentEvents, readUsageStream } from "../index.ts";
 
+// oxlint-disable-next-line no-restricted-globals -- a test's size is chosen from outside
 const histories = Number(process.env["HISTORIES"] ?? 1_000);
 
 /** mulberry32: the same histories in every run. */
