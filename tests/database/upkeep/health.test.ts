@@ -1,0 +1,167 @@
+/** Twenty troubles, planted one at a time, are each found by name; and none on a sound project. `npm run doctor` shows it. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { expect, it } from "vitest";
+import { startLocalProject } from "../../../local-project/index.ts";
+import { installedVersions, openProject, type Project } from "../../support/project.ts";
+
+interface Health {
+  readonly is_well: boolean;
+  readonly checks: readonly {
+    readonly check: string;
+    readonly ok: boolean;
+    readonly advice: string | null;
+  }[];
+}
+
+/** What is wrong, by the name of the check that must say it; undone after each. */
+const troubles: readonly (readonly [check: string, sql: string])[] = [
+  [
+    "upkeep",
+    "update governance.maintenance_state set updated_at = clock_timestamp() - interval '1 hour' where key = 'rounds'",
+  ],
+  ["upkeep", "update governance.maintenance_state set updated_at = 'infinity' where key = 'rounds'"],
+  [
+    "upkeep_failures",
+    "select governance.raise_alert(null, null, 'upkeep_failed', 'critical', 'x', null, null, 'x', '{\"step\": \"purge\"}', governance.now())",
+  ],
+  ["doors", "grant execute on function public.run_maintenance() to anon"],
+  ["doors", "grant select on governance.accounts to authenticated"],
+  ["service_grants", "revoke execute on function public.settle_usage from service_role"],
+  ["row_level_security", "alter table governance.lots disable row level security"],
+  ["triggers", "alter table governance.token_transactions disable trigger token_transactions_append_only"],
+  [
+    "indexes",
+    "update pg_index set indisvalid = false where indexrelid = 'governance.lots_account'::regclass",
+  ],
+  ["realtime", "alter publication supabase_realtime drop table governance.signals"],
+  [
+    "months_ahead",
+    "do $$ begin execute format('drop table governance.requests_%s', to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')); end $$",
+  ],
+  [
+    "default_partition",
+    "do $$ begin execute format('alter table governance.requests detach partition governance.requests_%s', to_char(now() at time zone 'UTC', 'YYYY_MM')); end $$; select public.authorize_usage('astray', 'user', 'm', 1)",
+  ],
+  [
+    "deliveries",
+    "insert into governance.notifications (channel, audience, subject, body, due_at, created_at) values ('email', 'operators', 'x', 'x', now() - interval '1 hour', now())",
+  ],
+  [
+    "failed_deliveries",
+    "with e as (insert into governance.alert_events (kind, severity, message) values ('x', 'info', 'x') returning alert_event_id) insert into governance.notifications (alert_event_id, channel, audience, subject, body, status, due_at, created_at) select alert_event_id, 'email', 'operators', 'x', 'x', 'failed', now(), now() from e",
+  ],
+  ["holds", "update governance.account_listings set holds_check_at = now() - interval '1 hour'"],
+  ["settlements", "select public.settle_usage('held', 9000000000, 0)"],
+  [
+    "stripe_events",
+    "insert into governance.webhook_events_processed (event_id, event_type, received_at, status) values ('evt_1', 'x', now(), 'quarantined')",
+  ],
+  [
+    "rollups",
+    "select governance.raise_alert(null, null, 'rollup_mismatch', 'critical', 'x', null, null, 'x', '{}', governance.now())",
+  ],
+  [
+    "ledger_anchor",
+    "alter table governance.token_transactions disable trigger all; update governance.token_transactions set created_at = now() - interval '9 days'; alter table governance.token_transactions enable trigger all",
+  ],
+  [
+    "rules",
+    "update governance.active_config set rule_set_id = (select min(rule_set_id) from governance.rule_sets)",
+  ],
+  ["configuration", "update governance.plans set retired_at = now()"],
+  [
+    "lists",
+    "update governance.maintenance_state set value = value || jsonb_build_object('consumed', 0, 'mark_at', clock_timestamp() - interval '1 hour') where key = 'followed_events'",
+  ],
+  ["clock", "select governance.set_test_clock('2030-01-01')"],
+];
+
+async function ready(version: 15 | 18): Promise<Project> {
+  const project = await openProject(version);
+  await project.rpc("authorize_usage", {
+    p_request_id: "held",
+    p_user_id: "user",
+    p_model: "gpt-4o-mini",
+    p_estimated_tokens: 10,
+  });
+  await project.rpc("authorize_usage", {
+    p_request_id: "used",
+    p_user_id: "user",
+    p_model: "gpt-4o-mini",
+    p_estimated_tokens: 10,
+  });
+  await project.rpc("settle_usage", { p_request_id: "used", p_input_tokens: 5, p_output_tokens: 5 });
+  await project.rpc("run_maintenance");
+  return project;
+}
+
+const failing = ({ checks }: Health): string[] => checks.filter(({ ok }) => !ok).map(({ check }) => check);
+
+it.each(installedVersions())(
+  "each planted trouble is found by its name, and none on a sound project, on PostgreSQL %i",
+  async (version) => {
+    const project = await ready(version);
+    expect(failing(await project.rpc<Health>("console_health"))).toEqual([]);
+    expect(troubles.length).toBeGreaterThanOrEqual(20);
+    const client = await project.sql.connect();
+    for (const [check, sql] of troubles) {
+      await client.query("begin");
+      await client.query(sql);
+      const { rows } = await client.query<{ health: Health }>("select public.console_health() as health");
+      await client.query("rollback");
+      const found = rows[0]?.health;
+      expect({ sql, found: found ? failing(found) : [] }).toEqual({
+        sql,
+        found: expect.arrayContaining([check]),
+      });
+      expect(found?.is_well).toBe(false);
+      expect(found?.checks.filter(({ ok }) => !ok).every(({ advice }) => advice !== null)).toBe(true);
+    }
+    client.release();
+    expect(failing(await project.rpc<Health>("console_health"))).toEqual([]);
+    await project.close();
+  },
+);
+
+it("npm run doctor says it in lines and in JSON, mends what it can, and ends with 0, 1 or 2", async () => {
+  const project = await ready(18);
+  const served = await startLocalProject({ databaseUrl: project.ownerUrl, port: 0 });
+  const doctor = (args: readonly string[], key = served.serviceRoleKey) =>
+    promisify(execFile)(process.execPath, ["cli/doctor.ts", ...args], {
+      env: { ...process.env, GOVERNANCE_SERVICE_ROLE_KEY: key, SUPABASE_SERVICE_ROLE_KEY: "" },
+    }).then(
+      ({ stdout }) => ({ code: 0, stdout, stderr: "" }),
+      ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({
+        code,
+        stdout,
+        stderr,
+      }),
+    );
+  try {
+    const sound = await doctor(["--url", served.url]);
+    expect(sound).toMatchObject({ code: 0 });
+    expect(sound.stdout.split("\n").filter((line) => line !== "" && !line.startsWith("well "))).toEqual([]);
+    await project.sql.query("grant execute on function public.run_maintenance() to anon");
+    const unwell = await doctor(["--url", served.url]);
+    expect(unwell.code).toBe(1);
+    expect(unwell.stdout).toMatch(
+      /^NOT {3}doors: .*run_maintenance\(\) by anon\. Close them: npm run doctor/m,
+    );
+    const mended = await doctor(["--url", served.url, "--fix", "--json"]);
+    expect(mended.code).toBe(0);
+    expect(JSON.parse(mended.stdout)).toMatchObject({
+      well: true,
+      fixed: [expect.stringContaining("Closed 1 rights")],
+    });
+    expect(await doctor([])).toMatchObject({ code: 2, stderr: expect.stringContaining("--url is missing") });
+    expect(await doctor(["--url", "nowhere"])).toMatchObject({ code: 2 });
+    expect(await doctor(["--url", served.url], "")).toMatchObject({ code: 2 });
+    const closed = await doctor(["--url", "http://127.0.0.1:9"]);
+    expect(closed.code).toBe(1);
+    expect(closed.stdout).toMatch(/^NOT {3}reached: /);
+  } finally {
+    await served.stop();
+    await project.close();
+  }
+}, 120_000);
