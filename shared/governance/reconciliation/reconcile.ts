@@ -3,13 +3,8 @@ import { Currencies, parseTime } from "./cells.ts";
 import { classify } from "./classify/index.ts";
 import { makeFrame } from "./frame.ts";
 import { Interner } from "./interner.ts";
-import {
-  addLedgerRecord,
-  createLedgerTable,
-  GRANT,
-  type LedgerTable,
-  readLedgerFile,
-} from "./ledger-side.ts";
+import { addLedgerRecord, createLedgerTable, GRANT, type LedgerTable } from "./ledger-side.ts";
+import { LedgerFile } from "./ledger-file.ts";
 import { link } from "./link/index.ts";
 import { BadInput, Cancelled } from "./problem.ts";
 import { makeReport } from "./report.ts";
@@ -218,7 +213,7 @@ async function readLedgerExport(
   progress: Progress,
 ): Promise<string | null> {
   const unmatchable = unmatchableFields(side);
-  const reader = readLedgerFile(file.name, ledgerTable, interner, currencies, unmatchable, warn);
+  const reader = new LedgerFile(file.name, ledgerTable, interner, currencies, unmatchable, warn);
   const hash = options.create_sha256?.();
   let bytes = 0;
   let isReserved = false;

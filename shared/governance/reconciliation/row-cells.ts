@@ -27,13 +27,10 @@ export function createRowCells(
   options: ReconcileOptions,
   warn: (problem: InputProblem) => void,
 ) {
-  const { decimal, date_order: dateOrder } = options;
   const queue = createKeyQueue(interner, table, ["object", "intent", "session", "transaction"]);
   const warned = new Map<string, number>();
   /** By column: further columns of the same meaning, asked where it is empty. */
   let others: readonly (readonly number[] | undefined)[] = [];
-  let first = Number.POSITIVE_INFINITY;
-  let last = Number.NEGATIVE_INFINITY;
 
   function fail(row: CsvRow, column: number, code: string, message: string): never {
     throw new BadInput({ code, file, row: row.row, column: columnName(column), message });
@@ -101,6 +98,48 @@ export function createRowCells(
   function text(row: CsvRow, column: number): string {
     return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]).trim();
   }
+  const values = createValueCells(currencies, options, text, fail);
+
+  return {
+    fail,
+    warnOnce,
+    id,
+    shown,
+    ownId,
+    isEmpty,
+    begins,
+    word,
+    text,
+    ...values,
+    setOthers(found: typeof others): void {
+      others = found;
+    },
+    /** Once the file is read: looks up what waits, and tells how often each warning came. */
+    finish(): void {
+      queue.flush();
+      for (const [code, times] of warned)
+        if (times > 1)
+          warn({
+            code: `${code}_repeated`,
+            file,
+            row: null,
+            column: null,
+            message: `… and ${times - 1} more such rows.`,
+          });
+    },
+  };
+}
+
+/** Amounts, currencies and times. */
+function createValueCells(
+  currencies: Currencies,
+  { decimal, date_order: dateOrder }: ReconcileOptions,
+  text: (row: CsvRow, column: number) => string,
+  fail: (row: CsvRow, column: number, code: string, message: string) => never,
+) {
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+
   function money(row: CsvRow, column: number, currency: number): number {
     if (column < 0) return 0;
     const start = row.starts[column];
@@ -147,39 +186,8 @@ export function createRowCells(
   }
   /** A time that may be missing: 0 then. */
   function optionalTime(row: CsvRow, column: number): number {
-    return isEmpty(row, column) ? 0 : timeAt(row, column);
+    return text(row, column) === "" ? 0 : timeAt(row, column);
   }
 
-  return {
-    fail,
-    warnOnce,
-    id,
-    shown,
-    ownId,
-    isEmpty,
-    begins,
-    word,
-    text,
-    money,
-    currency,
-    created,
-    optionalTime,
-    setOthers(found: typeof others): void {
-      others = found;
-    },
-    window: (): { first: number; last: number } => ({ first, last }),
-    /** Once the file is read: looks up what waits, and tells how often each warning came. */
-    finish(): void {
-      queue.flush();
-      for (const [code, times] of warned)
-        if (times > 1)
-          warn({
-            code: `${code}_repeated`,
-            file,
-            row: null,
-            column: null,
-            message: `… and ${times - 1} more such rows.`,
-          });
-    },
-  };
+  return { money, currency, created, optionalTime, window: () => ({ first, last }) };
 }

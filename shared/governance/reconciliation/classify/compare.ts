@@ -2,11 +2,13 @@ import { SUBSCRIPTION_GRANT } from "../ledger-side.ts";
 import { paidFor, paidForAll } from "../link/passes.ts";
 import { IN_DIFFERENCE, MATCHED } from "../places.ts";
 import type { PackPrice } from "../types.ts";
-import { count, type Findings, type Told } from "./findings.ts";
+import { count, type Findings } from "./findings.ts";
+import { createMoneyDifferences } from "./money-differences.ts";
 
 /** A payment against the grants that belong to it: money, price at the time, tokens. */
 export function createComparison(findings: Findings) {
   const { links, currencies, stripe, ledger, stripePlace, ledgerPlace, bridge, byPass, packs } = findings;
+  const moneyDiffers = createMoneyDifferences(findings);
   const { money, eventKey, grantKey, granted, linkWords, paidAmount, partsOf, aboutEvent } = findings;
 
   /** One payment, one grant. */
@@ -64,127 +66,6 @@ export function createComparison(findings: Findings) {
     // Tax comes on top of the price, and a promotion code takes off it: the ledger knows what the tokens came to.
     if (ledger.booked[record] >= 0 || ledger.paid[record] > 0) return null;
     return pack.price_minor === paidAmount(event) ? null : pack;
-  }
-
-  /** Currency, amount, price at the time: the first that is off is the class. */
-  function moneyDiffers(event: number, record: number, mispriced: PackPrice | null): void {
-    const currency = stripe.currency[event];
-    const amount = paidAmount(event);
-    const booked = paidFor(ledger, record);
-    const relabel = `elabel entry ${ledger.transaction[record]} as ${money(amount, currency)}`;
-    if (booked >= 0 && ledger.currency[record] !== currency) currencyDiffers(event, record, relabel);
-    else if (booked >= 0 && booked !== amount) amountDiffers(event, record, relabel);
-    else if (mispriced !== null)
-      amountMismatch(
-        event,
-        record,
-        amount - mispriced.price_minor,
-        `Paid ${money(amount, currency)}, but pack ${mispriced.pack_id} cost ${money(mispriced.price_minor, currency)} then.`,
-        "Find out why (a voucher, an old price); accept it by relabelling, or settle the rest in Stripe.",
-      );
-    else
-      amountMismatch(
-        event,
-        record,
-        amount,
-        `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
-        `R${relabel}.`,
-      );
-  }
-
-  function different(event: number, record: number, told: Omit<Told, "trail">): void {
-    ledgerPlace[record] = IN_DIFFERENCE;
-    stripePlace[event] = IN_DIFFERENCE;
-    bridge.pair(told.class, partsOf(event), [record]);
-    aboutEvent(event, { record, trail: [linkWords(record, event)], ...told });
-  }
-
-  function rounded(event: number, record: number, off: number, currency: number, explanation: string): void {
-    different(event, record, {
-      class: "FX_ROUNDING",
-      amount: off,
-      currency,
-      explanation,
-      action: "list",
-      words: "Nothing to book.",
-    });
-  }
-
-  function amountMismatch(
-    event: number,
-    record: number,
-    off: number,
-    explanation: string,
-    words: string,
-  ): void {
-    different(event, record, {
-      class: "AMOUNT_MISMATCH",
-      amount: off,
-      explanation,
-      action: "relabel",
-      words,
-      correctionAmount: paidAmount(event),
-      correctionCurrency: stripe.currency[event],
-    });
-  }
-
-  function currencyDiffers(event: number, record: number, relabel: string): void {
-    const currency = stripe.currency[event];
-    const amount = paidAmount(event);
-    const ledgerCurrency = ledger.currency[record];
-    const booked = paidFor(ledger, record);
-    const isSettled = stripe.cashCurrency[event] === ledgerCurrency && stripe.cash[event] !== 0;
-    const off = Math.abs(stripe.cash[event]) - booked;
-    const isSettledOnly = stripe.settledOnly[event] === 1;
-    if (isSettled && Math.abs(off) <= 1) {
-      rounded(
-        event,
-        record,
-        off,
-        ledgerCurrency,
-        `Paid as ${money(amount, currency)}, booked as settled, ${money(booked, ledgerCurrency)}${off === 0 ? "" : `: ${money(off, ledgerCurrency)} of rounding in the conversion`}.`,
-      );
-      return;
-    }
-    different(event, record, {
-      class: "CURRENCY_MISMATCH",
-      amount,
-      explanation: isSettledOnly
-        ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(booked, ledgerCurrency)}; what the customer paid is not in this export.`
-        : `Paid ${money(amount, currency)}, but the ledger has ${money(booked, ledgerCurrency)}.`,
-      action: isSettledOnly ? "investigate" : "relabel",
-      words: isSettledOnly
-        ? "Export with the column Customer Facing Amount, or add the Payments export."
-        : `R${relabel}.`,
-      correctionAmount: amount,
-      correctionCurrency: currency,
-    });
-  }
-
-  function amountDiffers(event: number, record: number, relabel: string): void {
-    const currency = stripe.currency[event];
-    const amount = paidAmount(event);
-    const booked = paidFor(ledger, record);
-    const isConverted =
-      stripe.cashCurrency[event] !== currency &&
-      stripe.cashCurrency[event] !== 0 &&
-      stripe.settledOnly[event] === 0;
-    if (isConverted && Math.abs(amount - booked) === 1)
-      rounded(
-        event,
-        record,
-        amount - booked,
-        currency,
-        `One minor unit of rounding in a conversion: paid ${money(amount, currency)}, booked ${money(booked, currency)}.`,
-      );
-    else
-      amountMismatch(
-        event,
-        record,
-        amount - booked,
-        `Paid ${money(amount, currency)}, but the ledger has ${money(booked, currency)} for it.`,
-        `Find out why; then r${relabel}, or refund the rest in Stripe.`,
-      );
   }
 
   /** Tokens granted against the pack's, where the catalogue knows it. */

@@ -39,27 +39,17 @@ export type Told = Pick<Draft, "class" | "trail" | "explanation" | "action" | "w
 /** `1,234,567`, the same in every locale. */
 export const count = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
-/** Both sides, what is found in them, and the words for it: what the families of classes share. */
-export type Findings = ReturnType<typeof createFindings>;
-
-export function createFindings(
+/** What rows of both sides come to, and the words for it. */
+function createWords(
   side: StripeSide,
   ledgerTable: LedgerTable,
   links: Links,
   interner: Interner,
   currencies: Currencies,
-  frame: Frame,
-  options: ReconcileOptions,
 ) {
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
-  const { stripePlace, ledgerPlace } = links;
   const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
-  const drafts: Draft[] = [];
-  /** Matches by pass. */
-  const byPass: number[] = PASSES.map(() => 0);
-  const bridge = createBridge(side.table, ledgerTable, frame);
-  const { isInPeriod } = bridge;
   /** What was collected for a grant. */
   const grantMoney = (record: number): number => Math.max(0, ledger.amount[record]);
   const money = (amount: number, currency: number): string =>
@@ -88,6 +78,44 @@ export function createFindings(
     Math.max(0, granted(record) - links.reversed[record] - links.clawed[record]);
   const linkWords = (record: number, event: number): string =>
     `entry ${ledger.transaction[record]} ↔ ${eventKey(event)} by ${PASSES[links.claimPass[record]]}`;
+  return {
+    text,
+    money,
+    bookedWords,
+    eventKey,
+    grantKey,
+    paymentOf,
+    granted,
+    grantMoney,
+    paidAmount,
+    partsOf,
+    stillGranted,
+    linkWords,
+  };
+}
+
+/** Both sides, what is found in them, and the words for it: what the families of classes share. */
+export type Findings = ReturnType<typeof createFindings>;
+
+export function createFindings(
+  side: StripeSide,
+  ledgerTable: LedgerTable,
+  links: Links,
+  interner: Interner,
+  currencies: Currencies,
+  frame: Frame,
+  options: ReconcileOptions,
+) {
+  const stripe = side.table.columns;
+  const ledger = ledgerTable.columns;
+  const { stripePlace, ledgerPlace } = links;
+  const drafts: Draft[] = [];
+  /** Matches by pass. */
+  const byPass: number[] = PASSES.map(() => 0);
+  const bridge = createBridge(side.table, ledgerTable, frame);
+  const { isInPeriod } = bridge;
+  const words = createWords(side, ledgerTable, links, interner, currencies);
+  const { eventKey, grantKey, grantMoney, stillGranted } = words;
   /** What came about after the period is none of its differences. */
   const isJudged = (time: number): boolean => !(time >= frame.to);
 
@@ -148,20 +176,9 @@ export function createFindings(
     stripePlace,
     ledgerPlace,
     drafts,
+    ...words,
     bridge,
     byPass,
-    text,
-    money,
-    bookedWords,
-    eventKey,
-    grantKey,
-    paymentOf,
-    granted,
-    grantMoney,
-    paidAmount,
-    partsOf,
-    stillGranted,
-    linkWords,
     isInPeriod,
     isJudged,
     aboutEvent,

@@ -66,25 +66,6 @@ export function grantClasses(findings: Findings) {
       : `the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"})`;
   }
 
-  /** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
-  function standingByLine(): ReadonlyMap<number, number> {
-    const lines = new Map<number, number>();
-    const isUnclaimed = (record: number): number => (links.claim[record] >= 0 ? 0 : 1);
-    for (let record = 0; record < ledgerTable.length; record++) {
-      const line = ledger.line[record];
-      if (line === 0 || ledger.type[record] !== GRANT || ledger.kind[record] !== SUBSCRIPTION_GRANT) continue;
-      if (links.void[record] || ledgerPlace[record] === DUPLICATE) continue;
-      const known = lines.get(line);
-      if (
-        known === undefined ||
-        (isUnclaimed(record) - isUnclaimed(known) || ledger.transaction[record] - ledger.transaction[known]) <
-          0
-      )
-        lines.set(line, record);
-    }
-    return lines;
-  }
-
   /** A trial, a promotion code of 100 %, an invoice paid outside of Stripe: nothing was collected, and none is missing. */
   function isFree(record: number): boolean {
     return (
@@ -97,7 +78,7 @@ export function grantClasses(findings: Findings) {
 
   /** Every grant that no charge was claimed by. */
   function judgeUnclaimed(): void {
-    const lines = standingByLine();
+    const lines = standingByLine(findings);
     for (let record = 0; record < ledgerTable.length; record++) {
       if (ledgerPlace[record] !== PENDING_ROW || ledger.type[record] !== GRANT) continue;
       const twin = ledger.line[record] === 0 ? undefined : lines.get(ledger.line[record]);
@@ -143,4 +124,22 @@ export function grantClasses(findings: Findings) {
   }
 
   return { grantedNotPaid, takeLooseFailure, judgeUnclaimed };
+}
+
+/** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
+function standingByLine({ ledgerTable, ledger, links, ledgerPlace }: Findings): ReadonlyMap<number, number> {
+  const lines = new Map<number, number>();
+  const isUnclaimed = (record: number): number => (links.claim[record] >= 0 ? 0 : 1);
+  for (let record = 0; record < ledgerTable.length; record++) {
+    const line = ledger.line[record];
+    if (line === 0 || ledger.type[record] !== GRANT || ledger.kind[record] !== SUBSCRIPTION_GRANT) continue;
+    if (links.void[record] || ledgerPlace[record] === DUPLICATE) continue;
+    const known = lines.get(line);
+    if (
+      known === undefined ||
+      (isUnclaimed(record) - isUnclaimed(known) || ledger.transaction[record] - ledger.transaction[known]) < 0
+    )
+      lines.set(line, record);
+  }
+  return lines;
 }

@@ -15,7 +15,8 @@ import { createFindings } from "./findings.ts";
 import { grantClasses } from "./grants.ts";
 import { placeFollowers, setAside } from "./housekeeping.ts";
 import { classifyPayments } from "./payments.ts";
-import { refundClasses } from "./refunds.ts";
+import { createLooseRefunds } from "./loose-refunds.ts";
+import { createRefunds } from "./refunds.ts";
 import { suggest } from "./suggest.ts";
 
 export interface Classified {
@@ -29,7 +30,8 @@ export interface Classified {
 export function classify(...sides: Parameters<typeof createFindings>): Classified {
   const findings = createFindings(...sides);
   const { side, links, stripe, stripePlace } = findings;
-  const refunds = refundClasses(findings);
+  const refunds = createRefunds(findings);
+  const looseRefunds = createLooseRefunds(findings, refunds);
   const disputes = disputeClasses(findings);
   const grants = grantClasses(findings);
 
@@ -41,12 +43,12 @@ export function classify(...sides: Parameters<typeof createFindings>): Classifie
     const charge = links.chargeOf[event];
     // Judged with its charge, and goes where the charge went.
     if (charge >= 0) stripePlace[event] = stripePlace[charge];
-    else if (kind === REFUND || kind === REFUND_FAILURE) refunds.takeLoose(event);
+    else if (kind === REFUND || kind === REFUND_FAILURE) looseRefunds.takeLoose(event);
     else if (kind === DISPUTE || kind === DISPUTE_REVERSAL) disputes.takeLoose(event);
     else if (kind === CHARGE_FAILURE) grants.takeLooseFailure(event);
     else if (kind === PARTIAL_CAPTURE) stripePlace[event] = exclude("other_movement");
   }
-  refunds.judgeLoose();
+  looseRefunds.judgeLoose();
   grants.judgeUnclaimed();
   placeFollowers(findings);
   for (const event of feeRows) if (stripePlace[event] !== PENDING_ROW) stripePlace[event] = IN_DIFFERENCE;

@@ -19,9 +19,10 @@ export function classifyPayments(
   grants: Grants,
 ): void {
   const { side, links, stripe, ledger, stripePlace, ledgerPlace } = findings;
-  const { eventKey, grantMoney, paidAmount, partsOf, stillGranted } = findings;
+  const { eventKey, paidAmount, partsOf, stillGranted } = findings;
   const { linkWords, isInPeriod, isJudged, reverseGrant } = findings;
   const comparison = createComparison(findings);
+  const keptGrants = createChoice(findings);
   const unclaimedCharge = createUnclaimed(findings);
   /** The one grant of nearly every charge, without a list each time. */
   const only: number[] = [0];
@@ -95,6 +96,42 @@ export function classifyPayments(
     for (const record of records) ledgerPlace[record] = exclude("outside_period");
   }
 
+  function duplicateGrant(event: number, record: number, kept: readonly number[]): void {
+    const first = ledger.transaction[kept[0]];
+    const again = ledger.transaction[record];
+    if (stillGranted(record) === 0 || !isJudged(ledger.created[record])) {
+      ledgerPlace[record] = exclude(stillGranted(record) === 0 ? "voided" : "outside_period");
+      return;
+    }
+    const overlap = ledger.kind[record] === SUBSCRIPTION_GRANT;
+    reverseGrant(
+      record,
+      event,
+      {
+        class: overlap ? "SUB_PERIOD_OVERLAP" : "DUPLICATE_GRANT",
+        trail: [linkWords(record, event), `${eventKey(event)} was granted already by entry ${first}`],
+        explanation: overlap
+          ? `One invoiced period was granted twice: entries ${first} and ${again}.`
+          : `One payment was credited twice: entries ${first} and ${again} both belong to ${eventKey(event)}.`,
+      },
+      (back) => `Take back ${back} tokens of entry ${again}.`,
+    );
+  }
+
+  /** Refunds and disputes of a charge against what its grants went through. */
+  function follow(event: number, followed: readonly number[]): void {
+    const paid = paidAmount(event);
+    if (side.has.refunds) refunds.check(event, followed, paid);
+    if (side.has.disputes) disputes.checkCharge(event, followed, paid);
+  }
+}
+
+type Choice = (event: number, claimants: readonly number[]) => readonly number[];
+
+/** Chooses among several grants that claim one payment. */
+function createChoice({ ledger, stripe, grantMoney, paidAmount }: Findings): Choice {
+  return keptGrants;
+
   /**
    * Of several grants that claim one payment those that belong to it: a set whose money adds up to it; all, where each
    * is a line of its own of the invoice that was paid; else one.
@@ -128,35 +165,6 @@ export function classifyPayments(
       return null;
     };
     return walk(0, target, []);
-  }
-
-  function duplicateGrant(event: number, record: number, kept: readonly number[]): void {
-    const first = ledger.transaction[kept[0]];
-    const again = ledger.transaction[record];
-    if (stillGranted(record) === 0 || !isJudged(ledger.created[record])) {
-      ledgerPlace[record] = exclude(stillGranted(record) === 0 ? "voided" : "outside_period");
-      return;
-    }
-    const overlap = ledger.kind[record] === SUBSCRIPTION_GRANT;
-    reverseGrant(
-      record,
-      event,
-      {
-        class: overlap ? "SUB_PERIOD_OVERLAP" : "DUPLICATE_GRANT",
-        trail: [linkWords(record, event), `${eventKey(event)} was granted already by entry ${first}`],
-        explanation: overlap
-          ? `One invoiced period was granted twice: entries ${first} and ${again}.`
-          : `One payment was credited twice: entries ${first} and ${again} both belong to ${eventKey(event)}.`,
-      },
-      (back) => `Take back ${back} tokens of entry ${again}.`,
-    );
-  }
-
-  /** Refunds and disputes of a charge against what its grants went through. */
-  function follow(event: number, followed: readonly number[]): void {
-    const paid = paidAmount(event);
-    if (side.has.refunds) refunds.check(event, followed, paid);
-    if (side.has.disputes) disputes.checkCharge(event, followed, paid);
   }
 }
 

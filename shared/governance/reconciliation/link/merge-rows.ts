@@ -40,12 +40,8 @@ const FOLLOWS: ReadonlySet<number> = new Set([
 type SameEvent = (a: number, b: number) => boolean;
 
 /** One economic event, however many rows tell it: one row stands for it, the others are merged into it. */
-export function mergeRows({
-  side,
-  interner,
-  stripeKeys,
-  frame,
-}: Sides): Merged & { readonly before: SameEventOrder } {
+export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOrder } {
+  const { side, interner, stripeKeys, frame } = sides;
   const { table, kinds } = side;
   const stripe = table.columns;
   const events = table.length;
@@ -121,30 +117,6 @@ export function mergeRows({
     }
   }
 
-  /** A paid row without a charge id is the same payment as a paid charge of its intent in another row. */
-  function mergeIntents(): void {
-    const isPaid = (event: number): boolean =>
-      stripe.kind[event] === CHARGE && stripe.state[event] === PAID && stripePlace[event] === PENDING_ROW;
-    let any = false;
-    for (let event = 0; event < events && !any; event++)
-      any = stripe.object[event] === 0 && stripe.intent[event] !== 0 && isPaid(event);
-    if (!any) return;
-    const index = indexBy(stripe.intent, events, stripeKeys, isPaid);
-    for (let event = 0; event < events; event++) {
-      const key = stripe.intent[event];
-      if (key === 0 || index.first[key] !== event || index.next[event] < 0) continue;
-      const rows = listOf(index, key).sort(before);
-      const withId = rows.filter((row) => stripe.object[row] !== 0);
-      const without = rows.filter((row) => stripe.object[row] === 0);
-      const primary = withId[0] ?? without.shift();
-      if (primary === undefined || withId.length > 1) continue;
-      for (const row of without) {
-        merge(primary, row);
-        stripePlace[row] = stripe.file[row] === stripe.file[primary] ? DUPLICATE : MERGED;
-      }
-    }
-  }
-
   const sameCash: SameEvent = (a, b) =>
     stripe.cash[a] === stripe.cash[b] && stripe.cashCurrency[a] === stripe.cashCurrency[b];
   const sameMoney: SameEvent = (a, b) =>
@@ -166,8 +138,39 @@ export function mergeRows({
     // Withdrawn, then reinstated: two rows, one dispute, the more final state stands.
     mergeBy(stripe.object, kindIs(DISPUTE, DISPUTE_REVERSAL), () => true);
   }
-  mergeIntents();
+  mergeIntents(sides, stripePlace, before, merge);
   return { stripePlace, mergedInto, cashCounts, conflicts, later, before };
+}
+
+/** A paid row without a charge id is the same payment as a paid charge of its intent in another row. */
+function mergeIntents(
+  { side, stripeKeys }: Sides,
+  stripePlace: Uint8Array,
+  before: SameEventOrder,
+  merge: (into: number, from: number) => void,
+): void {
+  const stripe = side.table.columns;
+  const events = side.table.length;
+  const isPaid = (event: number): boolean =>
+    stripe.kind[event] === CHARGE && stripe.state[event] === PAID && stripePlace[event] === PENDING_ROW;
+  let any = false;
+  for (let event = 0; event < events && !any; event++)
+    any = stripe.object[event] === 0 && stripe.intent[event] !== 0 && isPaid(event);
+  if (!any) return;
+  const index = indexBy(stripe.intent, events, stripeKeys, isPaid);
+  for (let event = 0; event < events; event++) {
+    const key = stripe.intent[event];
+    if (key === 0 || index.first[key] !== event || index.next[event] < 0) continue;
+    const rows = listOf(index, key).sort(before);
+    const withId = rows.filter((row) => stripe.object[row] !== 0);
+    const without = rows.filter((row) => stripe.object[row] === 0);
+    const primary = withId[0] ?? without.shift();
+    if (primary === undefined || withId.length > 1) continue;
+    for (const row of without) {
+      merge(primary, row);
+      stripePlace[row] = stripe.file[row] === stripe.file[primary] ? DUPLICATE : MERGED;
+    }
+  }
 }
 
 export type SameEventOrder = (a: number, b: number) => number;

@@ -8,11 +8,12 @@ type LedgerColumns = Sides["ledgerTable"]["columns"];
 
 /** Grants claim charges, pass after pass: the first that finds one wins, and each charge is found by one pass alone. */
 export function claimCharges(
-  { side, ledgerTable }: Sides,
+  sides: Sides,
   lots: Lots,
   { chargesBy }: Charges,
   before: SameEventOrder,
 ): Claims {
+  const { side, ledgerTable } = sides;
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
   const events = side.table.length;
@@ -112,59 +113,66 @@ export function claimCharges(
   runPass(4, ledger.order, "order");
   runPass(4, ledger.order, "reference", true);
   runPass(5, ledger.invoice, "invoice");
-  const partsOf = joinParts();
+  const partsOf = joinParts(sides, claim, chargesBy("invoice"), before);
   const partOf = new Int32Array(partsOf.size > 0 ? events : 0).fill(-1);
   for (const [event, parts] of partsOf) for (const part of parts) partOf[part] = event;
-  return { claim, claimPass, claims: listClaims(), partOf, partsOf };
+  return { claim, claimPass, claims: listClaims(claim, events, records), partOf, partsOf };
+}
 
-  /**
-   * One invoice may be paid by several payments (Stripe, API 2025-03-31): where the grants of an invoice come to what
-   * its payments make together, and not each to one of them, the payments are parts of one. The grants go to the first.
-   */
-  function joinParts(): Map<number, readonly number[]> {
-    const joined = new Map<number, readonly number[]>();
-    const index = chargesBy("invoice");
-    if (index === null) return joined;
-    const grantsOf = new Map<number, number[]>();
-    for (let record = 0; record < records; record++) {
-      const invoice = claim[record] < 0 ? 0 : stripe.invoice[claim[record]];
-      if (invoice === 0 || index.next[index.first[invoice]] < 0) continue;
-      const list = grantsOf.get(invoice);
-      if (list) list.push(record);
-      else grantsOf.set(invoice, [record]);
-    }
-    for (const [invoice, grants] of grantsOf) {
-      const parts = listOf(index, invoice)
-        .filter((event) => stripe.state[event] === PAID && !stripe.test[event])
-        .sort(before);
-      const [main] = parts;
-      if (main === undefined || parts.length < 2) continue;
-      const isExact = (record: number): boolean => paidFor(ledger, record) === stripe.amount[claim[record]];
-      const currency = stripe.currency[main];
-      const paid = parts.reduce((sum, event) => sum + stripe.amount[event], 0);
-      const booked = paidForAll(ledger, grants);
-      if (grants.every(isExact) || paid !== booked) continue;
-      if (
-        parts.some((event) => stripe.currency[event] !== currency) ||
-        grants.some((record) => ledger.currency[record] !== currency)
-      )
-        continue;
-      for (const record of grants) claim[record] = main;
-      joined.set(main, parts);
-    }
-    return joined;
+/**
+ * One invoice may be paid by several payments (Stripe, API 2025-03-31): where the grants of an invoice come to what
+ * its payments make together, and not each to one of them, the payments are parts of one. The grants go to the first.
+ */
+function joinParts(
+  { side, ledgerTable }: Sides,
+  claim: Int32Array,
+  index: KeyIndex | null,
+  before: SameEventOrder,
+): Map<number, readonly number[]> {
+  const stripe = side.table.columns;
+  const ledger = ledgerTable.columns;
+  const records = ledgerTable.length;
+  const joined = new Map<number, readonly number[]>();
+  if (index === null) return joined;
+  const grantsOf = new Map<number, number[]>();
+  for (let record = 0; record < records; record++) {
+    const invoice = claim[record] < 0 ? 0 : stripe.invoice[claim[record]];
+    if (invoice === 0 || index.next[index.first[invoice]] < 0) continue;
+    const list = grantsOf.get(invoice);
+    if (list) list.push(record);
+    else grantsOf.set(invoice, [record]);
   }
+  for (const [invoice, grants] of grantsOf) {
+    const parts = listOf(index, invoice)
+      .filter((event) => stripe.state[event] === PAID && !stripe.test[event])
+      .sort(before);
+    const [main] = parts;
+    if (main === undefined || parts.length < 2) continue;
+    const isExact = (record: number): boolean => paidFor(ledger, record) === stripe.amount[claim[record]];
+    const currency = stripe.currency[main];
+    const paid = parts.reduce((sum, event) => sum + stripe.amount[event], 0);
+    const booked = paidForAll(ledger, grants);
+    if (grants.every(isExact) || paid !== booked) continue;
+    if (
+      parts.some((event) => stripe.currency[event] !== currency) ||
+      grants.some((record) => ledger.currency[record] !== currency)
+    )
+      continue;
+    for (const record of grants) claim[record] = main;
+    joined.set(main, parts);
+  }
+  return joined;
+}
 
-  function listClaims(): Claims["claims"] {
-    const claims = { first: new Int32Array(events).fill(-1), next: new Int32Array(records).fill(-1) };
-    for (let record = records - 1; record >= 0; record--) {
-      const event = claim[record];
-      if (event < 0) continue;
-      claims.next[record] = claims.first[event];
-      claims.first[event] = record;
-    }
-    return claims;
+function listClaims(claim: Int32Array, events: number, records: number): Claims["claims"] {
+  const claims = { first: new Int32Array(events).fill(-1), next: new Int32Array(records).fill(-1) };
+  for (let record = records - 1; record >= 0; record--) {
+    const event = claim[record];
+    if (event < 0) continue;
+    claims.next[record] = claims.first[event];
+    claims.first[event] = record;
   }
+  return claims;
 }
 
 /** What the payment of a grant took in all: tax and other things sold with the tokens included. */

@@ -1,0 +1,149 @@
+import { paidFor } from "../link/passes.ts";
+import { IN_DIFFERENCE } from "../places.ts";
+import type { PackPrice } from "../types.ts";
+import type { Findings, Told } from "./findings.ts";
+
+/** What is off between a payment's money and its grant's: currency, amount, price at the time; the first is the class. */
+export function createMoneyDifferences(
+  findings: Findings,
+): (event: number, record: number, mispriced: PackPrice | null) => void {
+  const { stripe, ledger } = findings;
+  const { money, paidAmount } = findings;
+  const { different, rounded, amountMismatch } = createDrafts(findings);
+  return moneyDiffers;
+
+  /** Currency, amount, price at the time: the first that is off is the class. */
+  function moneyDiffers(event: number, record: number, mispriced: PackPrice | null): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const booked = paidFor(ledger, record);
+    const relabel = `elabel entry ${ledger.transaction[record]} as ${money(amount, currency)}`;
+    if (booked >= 0 && ledger.currency[record] !== currency) currencyDiffers(event, record, relabel);
+    else if (booked >= 0 && booked !== amount) amountDiffers(event, record, relabel);
+    else if (mispriced !== null)
+      amountMismatch(
+        event,
+        record,
+        amount - mispriced.price_minor,
+        `Paid ${money(amount, currency)}, but pack ${mispriced.pack_id} cost ${money(mispriced.price_minor, currency)} then.`,
+        "Find out why (a voucher, an old price); accept it by relabelling, or settle the rest in Stripe.",
+      );
+    else
+      amountMismatch(
+        event,
+        record,
+        amount,
+        `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
+        `R${relabel}.`,
+      );
+  }
+
+  function currencyDiffers(event: number, record: number, relabel: string): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const ledgerCurrency = ledger.currency[record];
+    const booked = paidFor(ledger, record);
+    const isSettled = stripe.cashCurrency[event] === ledgerCurrency && stripe.cash[event] !== 0;
+    const off = Math.abs(stripe.cash[event]) - booked;
+    const isSettledOnly = stripe.settledOnly[event] === 1;
+    if (isSettled && Math.abs(off) <= 1) {
+      rounded(
+        event,
+        record,
+        off,
+        ledgerCurrency,
+        `Paid as ${money(amount, currency)}, booked as settled, ${money(booked, ledgerCurrency)}${off === 0 ? "" : `: ${money(off, ledgerCurrency)} of rounding in the conversion`}.`,
+      );
+      return;
+    }
+    different(event, record, {
+      class: "CURRENCY_MISMATCH",
+      amount,
+      explanation: isSettledOnly
+        ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(booked, ledgerCurrency)}; what the customer paid is not in this export.`
+        : `Paid ${money(amount, currency)}, but the ledger has ${money(booked, ledgerCurrency)}.`,
+      action: isSettledOnly ? "investigate" : "relabel",
+      words: isSettledOnly
+        ? "Export with the column Customer Facing Amount, or add the Payments export."
+        : `R${relabel}.`,
+      correctionAmount: amount,
+      correctionCurrency: currency,
+    });
+  }
+
+  function amountDiffers(event: number, record: number, relabel: string): void {
+    const currency = stripe.currency[event];
+    const amount = paidAmount(event);
+    const booked = paidFor(ledger, record);
+    const isConverted =
+      stripe.cashCurrency[event] !== currency &&
+      stripe.cashCurrency[event] !== 0 &&
+      stripe.settledOnly[event] === 0;
+    if (isConverted && Math.abs(amount - booked) === 1)
+      rounded(
+        event,
+        record,
+        amount - booked,
+        currency,
+        `One minor unit of rounding in a conversion: paid ${money(amount, currency)}, booked ${money(booked, currency)}.`,
+      );
+    else
+      amountMismatch(
+        event,
+        record,
+        amount - booked,
+        `Paid ${money(amount, currency)}, but the ledger has ${money(booked, currency)} for it.`,
+        `Find out why; then r${relabel}, or refund the rest in Stripe.`,
+      );
+  }
+}
+
+/** The differences themselves: each takes both rows to it, and its money off the bridge. */
+function createDrafts({
+  stripe,
+  stripePlace,
+  ledgerPlace,
+  bridge,
+  linkWords,
+  paidAmount,
+  partsOf,
+  aboutEvent,
+}: Findings) {
+  function different(event: number, record: number, told: Omit<Told, "trail">): void {
+    ledgerPlace[record] = IN_DIFFERENCE;
+    stripePlace[event] = IN_DIFFERENCE;
+    bridge.pair(told.class, partsOf(event), [record]);
+    aboutEvent(event, { record, trail: [linkWords(record, event)], ...told });
+  }
+
+  function rounded(event: number, record: number, off: number, currency: number, explanation: string): void {
+    different(event, record, {
+      class: "FX_ROUNDING",
+      amount: off,
+      currency,
+      explanation,
+      action: "list",
+      words: "Nothing to book.",
+    });
+  }
+
+  function amountMismatch(
+    event: number,
+    record: number,
+    off: number,
+    explanation: string,
+    words: string,
+  ): void {
+    different(event, record, {
+      class: "AMOUNT_MISMATCH",
+      amount: off,
+      explanation,
+      action: "relabel",
+      words,
+      correctionAmount: paidAmount(event),
+      correctionCurrency: stripe.currency[event],
+    });
+  }
+
+  return { different, rounded, amountMismatch };
+}
