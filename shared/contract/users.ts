@@ -77,12 +77,13 @@ export function accountAt<Account extends Pick<AccountState, "is_blocked" | "blo
     : account;
 }
 
+/** Figures of the user table that it can be sorted by, besides name and last activity. */
+const sortableFigures = { tokens_today: tokens, tokens_this_month: tokens, available: tokens };
+
 /** A row of the user table. */
 export const accountRow = accountState.extend({
-  available: tokens,
+  ...sortableFigures,
   debt: tokens,
-  tokens_today: tokens,
-  tokens_this_month: tokens,
   cost_this_month_micros: whole,
   currency: z.string(),
   /** Higher of day's and month's use in percent; null without a limit or allowance. */
@@ -96,10 +97,8 @@ export type AccountFilter = z.infer<typeof accountFilter>;
 
 export const accountSort = z.enum([
   "name",
-  "tokens_today",
-  "tokens_this_month",
-  "available",
   "last_activity",
+  ...(Object.keys(sortableFigures) as (keyof typeof sortableFigures)[]),
 ]);
 export type AccountSort = z.infer<typeof accountSort>;
 

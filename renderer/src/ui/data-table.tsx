@@ -76,8 +76,104 @@ const isRecordOf =
  * Sorting and paging are the source's business.
  */
 export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode {
-  const { id, columns, rows, rowKey, onOpen, openKey, onHold, onEnd } = props;
+  const { id, rows, rowKey, onHold, onEnd } = props;
   const rowHeight = props.rowHeight ?? 28;
+  const columns = useColumns(props);
+  const scrollRef = useRef<HTMLDivElement>(null);
+  // oxlint-disable-next-line react/incompatible-library -- no compiler memoises this component
+  const virtualizer = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scrollRef.current,
+    estimateSize: () => rowHeight,
+    getItemKey: (index) => {
+      const row = rows[index];
+      return row ? rowKey(row) : index;
+    },
+    overscan: 12,
+    scrollPaddingStart: 28,
+  });
+  const cursor = useCursor(props, {
+    scrollTo: (index) => virtualizer.scrollToIndex(index, { align: "auto" }),
+    pageRows: () => Math.max(1, Math.floor((scrollRef.current?.clientHeight ?? 300) / rowHeight) - 2),
+  });
+
+  const [isPointed, setPointed] = useState(false);
+  const [isScrolled, setScrolled] = useState(false);
+  const held = isPointed || isScrolled || cursor.index > 0;
+  useEffect(() => onHold?.(held), [onHold, held]);
+  const { setKey } = cursor;
+  useEffect(() => {
+    if (!props.toTop) return;
+    setKey(null);
+    scrollRef.current?.scrollTo({ top: 0 });
+  }, [props.toTop, setKey]);
+
+  return (
+    <div className={css.table} style={props.fit ? { flex: "none" } : undefined}>
+      <div
+        ref={scrollRef}
+        className={css.scroll}
+        role="grid"
+        aria-label={props.label}
+        aria-rowcount={rows.length}
+        aria-activedescendant={cursor.index >= 0 ? `${id}-row-${cursor.key}` : undefined}
+        tabIndex={0}
+        style={
+          {
+            "--columns": columns.template,
+            "--least-width": `${columns.leastWidth}px`,
+            "--row-height": `${rowHeight}px`,
+            ...(props.fit ? { maxHeight: 420, flex: "none" } : {}),
+          } as React.CSSProperties
+        }
+        onScroll={(event) => {
+          const box = event.currentTarget;
+          setScrolled(box.scrollTop > 4);
+          if (onEnd && box.scrollTop + box.clientHeight > box.scrollHeight - 12 * rowHeight) onEnd();
+        }}
+      >
+        <Head {...props} shown={columns} />
+        {rows.length === 0 ? (
+          <div className={css.empty}>{props.empty}</div>
+        ) : (
+          <div
+            className={css.body}
+            style={{ height: virtualizer.getTotalSize() }}
+            onPointerEnter={(event) => event.pointerType === "mouse" && setPointed(true)}
+            onPointerLeave={() => setPointed(false)}
+          >
+            {virtualizer.getVirtualItems().map(({ index, start }) => {
+              const row = rows[index];
+              return row ? (
+                <Row
+                  key={rowKey(row)}
+                  {...props}
+                  shown={columns}
+                  cursor={cursor}
+                  row={row}
+                  index={index}
+                  top={start}
+                />
+              ) : null;
+            })}
+          </div>
+        )}
+      </div>
+      {props.pill ? <div className={css.pill}>{props.pill}</div> : null}
+      {props.footer || props.columnMenu ? (
+        <div className={css.footer}>
+          <div className={css.footerText}>{props.footer}</div>
+          {props.columnMenu ? <ColumnMenu shown={columns} /> : null}
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+type Columns<T extends object> = ReturnType<typeof useColumns<T>>;
+
+/** The columns as the person has them: which are shown, how wide, remembered by the table's id. */
+function useColumns<T extends object>({ id, columns, rows, rowKey }: DataTableProps<T>) {
   const [columnSizing, setColumnSizing] = useState<Widths>(() =>
     recall(`table.${id}.widths`, {}, isRecordOf<number>("number")),
   );
@@ -124,218 +220,175 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
     (sum, column) => sum + (columnSizing[column.id] ?? byId.get(column.id)?.width ?? 80),
     0,
   );
+  const resetWidth = (columnId: string): void => {
+    const { [columnId]: _, ...rest } = columnSizing;
+    setColumnSizing(rest);
+  };
+  return { table, visible, byId, template, leastWidth, resetWidth };
+}
 
-  const scrollRef = useRef<HTMLDivElement>(null);
-  // oxlint-disable-next-line react/incompatible-library -- no compiler memoises this component
-  const virtualizer = useVirtualizer({
-    count: rows.length,
-    getScrollElement: () => scrollRef.current,
-    estimateSize: () => rowHeight,
-    getItemKey: (index) => {
-      const row = rows[index];
-      return row ? rowKey(row) : index;
-    },
-    overscan: 12,
-    scrollPaddingStart: 28,
-  });
+type Cursor = ReturnType<typeof useCursor>;
 
-  // The cursor is a row, not a position: rows that arrive above do not move it.
-  const [cursorKey, setCursorKey] = useState<string | null>(openKey ?? null);
-  useEffect(() => {
-    if (openKey) setCursorKey(openKey);
-  }, [openKey]);
-  const cursor = cursorKey === null ? -1 : rows.findIndex((row) => rowKey(row) === cursorKey);
-  const moveTo = (index: number): boolean => {
-    const target = Math.max(0, Math.min(rows.length - 1, index));
+/** The row that the keys act on. It is a row, not a position: rows that arrive above do not move it. */
+function useCursor<T extends object>(
+  { rows, rowKey, onOpen, openKey, onEnd, onPick, keys }: DataTableProps<T>,
+  { scrollTo, pageRows }: { readonly scrollTo: (index: number) => void; readonly pageRows: () => number },
+) {
+  const [key, setKey] = useState<string | null>(openKey ?? null);
+  const [openedKey, setOpenedKey] = useState(openKey);
+  if (openKey !== openedKey) {
+    setOpenedKey(openKey);
+    if (openKey) setKey(openKey);
+  }
+  const index = key === null ? -1 : rows.findIndex((row) => rowKey(row) === key);
+  const moveTo = (to: number): boolean => {
+    const target = Math.max(0, Math.min(rows.length - 1, to));
     const row = rows[target];
     if (!row) return false;
-    setCursorKey(rowKey(row));
-    virtualizer.scrollToIndex(target, { align: "auto" });
+    setKey(rowKey(row));
+    scrollTo(target);
     if (target >= rows.length - 5) onEnd?.();
     // With a detail open, moving is reading on.
     if (openKey && onOpen) onOpen(row);
     return true;
   };
-  const pageRows = (): number =>
-    Math.max(1, Math.floor((scrollRef.current?.clientHeight ?? 300) / rowHeight) - 2);
+  const withRow = (act: ((row: T) => void) | undefined) => (): boolean => {
+    const row = rows[index];
+    if (!row || !act) return false;
+    act(row);
+    return true;
+  };
   useKeys(
     {
-      j: () => moveTo(cursor + 1),
-      k: () => moveTo(cursor < 0 ? 0 : cursor - 1),
-      ArrowDown: () => moveTo(cursor + 1),
-      ArrowUp: () => moveTo(cursor < 0 ? 0 : cursor - 1),
-      PageDown: () => moveTo(cursor + pageRows()),
-      PageUp: () => moveTo(cursor - pageRows()),
+      j: () => moveTo(index + 1),
+      k: () => moveTo(index < 0 ? 0 : index - 1),
+      ArrowDown: () => moveTo(index + 1),
+      ArrowUp: () => moveTo(index < 0 ? 0 : index - 1),
+      PageDown: () => moveTo(index + pageRows()),
+      PageUp: () => moveTo(index - pageRows()),
       Home: () => moveTo(0),
       End: () => moveTo(rows.length - 1),
-      Enter: () => {
-        const row = rows[cursor];
-        if (!row || !onOpen) return false;
-        onOpen(row);
-        return true;
-      },
-      x: () => {
-        const row = rows[cursor];
-        if (!row || !props.onPick) return false;
-        props.onPick(row);
-        return true;
-      },
+      Enter: withRow(onOpen),
+      x: withRow(onPick),
     },
-    props.keys ?? false,
+    keys ?? false,
   );
+  return { key, setKey, index };
+}
 
-  const [isPointed, setPointed] = useState(false);
-  const [isScrolled, setScrolled] = useState(false);
-  const held = isPointed || isScrolled || cursor > 0;
-  useEffect(() => onHold?.(held), [onHold, held]);
-  useEffect(() => {
-    if (!props.toTop) return;
-    setCursorKey(null);
-    scrollRef.current?.scrollTo({ top: 0 });
-  }, [props.toTop]);
-
-  const activeId = cursorKey !== null && cursor >= 0 ? `${id}-row-${cursorKey}` : undefined;
+function Head<T extends object>({
+  sort,
+  onSort,
+  shown: { table, byId, resetWidth },
+}: DataTableProps<T> & { readonly shown: Columns<T> }): ReactNode {
   return (
-    <div className={css.table} style={props.fit ? { flex: "none" } : undefined}>
-      <div
-        ref={scrollRef}
-        className={css.scroll}
-        role="grid"
-        aria-label={props.label}
-        aria-rowcount={rows.length}
-        aria-activedescendant={activeId}
-        tabIndex={0}
-        style={
-          {
-            "--columns": template,
-            "--least-width": `${leastWidth}px`,
-            "--row-height": `${rowHeight}px`,
-            ...(props.fit ? { maxHeight: 420, flex: "none" } : {}),
-          } as React.CSSProperties
-        }
-        onScroll={(event) => {
-          const box = event.currentTarget;
-          setScrolled(box.scrollTop > 4);
-          if (onEnd && box.scrollTop + box.clientHeight > box.scrollHeight - 12 * rowHeight) onEnd();
-        }}
-      >
-        <div className={css.head} role="row">
-          {table.getHeaderGroups()[0]?.headers.map((header) => {
-            const column = byId.get(header.column.id);
-            if (!column) return null;
-            const sorted = props.sort && column.sort === props.sort.key ? props.sort : null;
-            return (
-              <div
-                key={header.id}
-                role="columnheader"
-                className={css.headCell}
-                data-align={column.align}
-                title={column.hint}
-                aria-sort={sorted ? (sorted.descending ? "descending" : "ascending") : undefined}
-              >
-                {column.sort && props.onSort ? (
-                  <button
-                    type="button"
-                    onClick={() => props.onSort?.(column.sort as string, sorted ? !sorted.descending : true)}
-                  >
-                    {column.header}
-                    {sorted ? (
-                      sorted.descending ? (
-                        <ArrowDownIcon size={12} />
-                      ) : (
-                        <ArrowUpIcon size={12} />
-                      )
-                    ) : null}
-                  </button>
-                ) : (
-                  <span>{column.header}</span>
-                )}
-                <div
-                  className={css.resize}
-                  onMouseDown={header.getResizeHandler()}
-                  onTouchStart={header.getResizeHandler()}
-                  onDoubleClick={() => {
-                    const { [column.id]: _, ...rest } = columnSizing;
-                    setColumnSizing(rest);
-                  }}
-                />
-              </div>
-            );
-          })}
-        </div>
-        {rows.length === 0 ? (
-          <div className={css.empty}>{props.empty}</div>
-        ) : (
+    <div className={css.head} role="row">
+      {table.getHeaderGroups()[0]?.headers.map((header) => {
+        const column = byId.get(header.column.id);
+        if (!column) return null;
+        const sorted = sort && column.sort === sort.key ? sort : null;
+        const Arrow = sorted?.descending ? ArrowDownIcon : ArrowUpIcon;
+        return (
           <div
-            className={css.body}
-            style={{ height: virtualizer.getTotalSize() }}
-            onPointerEnter={(event) => event.pointerType === "mouse" && setPointed(true)}
-            onPointerLeave={() => setPointed(false)}
+            key={header.id}
+            role="columnheader"
+            className={css.headCell}
+            data-align={column.align}
+            title={column.hint}
+            aria-sort={sorted ? (sorted.descending ? "descending" : "ascending") : undefined}
           >
-            {virtualizer.getVirtualItems().map((item) => {
-              const row = rows[item.index];
-              if (!row) return null;
-              const key = rowKey(row);
-              return (
-                <div
-                  key={key}
-                  id={`${id}-row-${key}`}
-                  role="row"
-                  aria-rowindex={item.index + 1}
-                  aria-selected={openKey === key}
-                  data-cursor={cursorKey === key || undefined}
-                  data-open={onOpen ? true : undefined}
-                  className={css.row}
-                  style={{ transform: `translateY(${item.start}px)` }}
-                  onClick={() => {
-                    setCursorKey(key);
-                    onOpen?.(row);
-                  }}
-                >
-                  {visible.map((column) => {
-                    const own = byId.get(column.id);
-                    return (
-                      <div key={column.id} role="gridcell" className={css.cell} data-align={own?.align}>
-                        {own?.cell(row)}
-                      </div>
-                    );
-                  })}
-                </div>
-              );
-            })}
+            {column.sort && onSort ? (
+              <button
+                type="button"
+                onClick={() => onSort(column.sort as string, sorted ? !sorted.descending : true)}
+              >
+                {column.header}
+                {sorted ? <Arrow size={12} /> : null}
+              </button>
+            ) : (
+              <span>{column.header}</span>
+            )}
+            <div
+              className={css.resize}
+              onMouseDown={header.getResizeHandler()}
+              onTouchStart={header.getResizeHandler()}
+              onDoubleClick={() => resetWidth(column.id)}
+            />
           </div>
-        )}
-      </div>
-      {props.pill ? <div className={css.pill}>{props.pill}</div> : null}
-      {props.footer || props.columnMenu ? (
-        <div className={css.footer}>
-          <div className={css.footerText}>{props.footer}</div>
-          {props.columnMenu ? (
-            <Popover position="top-end">
-              <Popover.Target>
-                <ActionIcon aria-label="Choose columns" title="Choose columns">
-                  <ColumnsIcon />
-                </ActionIcon>
-              </Popover.Target>
-              <Popover.Dropdown>
-                <div style={{ display: "grid", gap: 6 }}>
-                  {table
-                    .getAllLeafColumns()
-                    .filter((column) => column.getCanHide())
-                    .map((column) => (
-                      <Checkbox
-                        key={column.id}
-                        label={byId.get(column.id)?.header}
-                        checked={column.getIsVisible()}
-                        onChange={(event) => column.toggleVisibility(event.currentTarget.checked)}
-                      />
-                    ))}
-                </div>
-              </Popover.Dropdown>
-            </Popover>
-          ) : null}
-        </div>
-      ) : null}
+        );
+      })}
     </div>
+  );
+}
+
+function Row<T extends object>({
+  id,
+  rowKey,
+  onOpen,
+  openKey,
+  shown: { visible, byId },
+  cursor,
+  row,
+  index,
+  top,
+}: DataTableProps<T> & {
+  readonly shown: Columns<T>;
+  readonly cursor: Cursor;
+  readonly row: T;
+  readonly index: number;
+  readonly top: number;
+}): ReactNode {
+  const key = rowKey(row);
+  return (
+    <div
+      id={`${id}-row-${key}`}
+      role="row"
+      aria-rowindex={index + 1}
+      aria-selected={openKey === key}
+      data-cursor={cursor.key === key || undefined}
+      data-open={onOpen ? true : undefined}
+      className={css.row}
+      style={{ transform: `translateY(${top}px)` }}
+      onClick={() => {
+        cursor.setKey(key);
+        onOpen?.(row);
+      }}
+    >
+      {visible.map((column) => {
+        const own = byId.get(column.id);
+        return (
+          <div key={column.id} role="gridcell" className={css.cell} data-align={own?.align}>
+            {own?.cell(row)}
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+function ColumnMenu<T extends object>({ shown: { table, byId } }: { readonly shown: Columns<T> }): ReactNode {
+  return (
+    <Popover position="top-end">
+      <Popover.Target>
+        <ActionIcon aria-label="Choose columns" title="Choose columns">
+          <ColumnsIcon />
+        </ActionIcon>
+      </Popover.Target>
+      <Popover.Dropdown>
+        <div style={{ display: "grid", gap: 6 }}>
+          {table
+            .getAllLeafColumns()
+            .filter((column) => column.getCanHide())
+            .map((column) => (
+              <Checkbox
+                key={column.id}
+                label={byId.get(column.id)?.header}
+                checked={column.getIsVisible()}
+                onChange={(event) => column.toggleVisibility(event.currentTarget.checked)}
+              />
+            ))}
+        </div>
+      </Popover.Dropdown>
+    </Popover>
   );
 }

@@ -1,36 +1,24 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { Alert, AlertPage, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
+import type { Alert, AlertPage, Notification } from "../../../../shared/contract/alerts.ts";
 import { useNow } from "../../lib/clock.ts";
-import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
-import { formatCost, formatTokens } from "../../lib/format.ts";
+import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { capitalise, codeWords, counted } from "../../lib/text.ts";
+import { counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { CheckIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { useAct } from "../../ui/acts.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Facts, Id, Meter, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
-import { PlainTable } from "../../ui/plain-table.tsx";
+import { Note, SafeText, Tag, Time, UserName } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
-import { EmptyView, ErrorView, FailureLine, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
-import {
-  alertAmount,
-  alertSentence,
-  alertThreshold,
-  alertTitle,
-  deliverySign,
-  notificationSign,
-  notificationTarget,
-  severitySign,
-  thresholdWords,
-  watchedWords,
-} from "./alert-words.ts";
+import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { alertAmount, alertThreshold, alertTitle, deliverySign, severitySign } from "./alert-words.ts";
+import { AlertDetail } from "./alert-detail.tsx";
 import css from "./alerts.module.css";
+import { SetAlerts } from "./set-alerts.tsx";
 
 const PAGE = 100;
 /** Upkeep runs every minute. */
@@ -157,21 +145,11 @@ function acknowledgedColumn(waiting: ReadonlySet<string>): Column<Alert> {
   };
 }
 
-function AlertList({
-  show,
-  tabs,
-  openId,
-}: {
-  readonly show: Exclude<Show, "set">;
-  readonly tabs: ReactNode;
-  /** NaN: no detail is open. */
-  readonly openId: number;
-}): ReactNode {
+/** The alerts as they are read page by page, the one that is open, and what can be done with them. */
+function useAlertList(show: Exclude<Show, "set">, openId: number) {
   const client = useConsole();
   const queries = useQueryClient();
-  const currency = useProjectCurrency();
   const runAct = useAct();
-  const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
   const intents = useLive((state) => state.intents);
   const waiting = new Set(
     intents
@@ -221,6 +199,22 @@ function AlertList({
 
   useKeys({ a: () => (opened ? void acknowledge(opened) : false) });
 
+  return { query, rows, waiting, opened, openAlert, acknowledge, sendAgain };
+}
+
+function AlertList({
+  show,
+  tabs,
+  openId,
+}: {
+  readonly show: Exclude<Show, "set">;
+  readonly tabs: ReactNode;
+  /** NaN: no detail is open. */
+  readonly openId: number;
+}): ReactNode {
+  const currency = useProjectCurrency();
+  const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
+  const { query, rows, waiting, opened, openAlert, acknowledge, sendAgain } = useAlertList(show, openId);
   const first = query.data?.pages[0];
   const failure = query.error ? toFailure(query.error) : null;
   const list = (
@@ -367,238 +361,4 @@ function DeliveryLine({
       </Note>,
     );
   return parts.length === 0 ? null : <div className={css.notes}>{parts}</div>;
-}
-
-function AlertDetail({
-  alert,
-  currency,
-  waits,
-  onAcknowledge,
-  onSendAgain,
-}: {
-  readonly alert: Alert;
-  readonly currency: string;
-  /** Acknowledged here, and not yet told to the project. */
-  readonly waits: boolean;
-  readonly onAcknowledge: () => void;
-  readonly onSendAgain: (notification: Notification) => void;
-}): ReactNode {
-  const sign = severitySign(alert.severity);
-  const isSeen = waits || alert.acknowledged_at !== null;
-  return (
-    <div className={css.alert}>
-      <p className={css.said}>
-        <SafeText text={alertSentence(alert, currency)} length={400} />
-      </p>
-      <div className={css.buttons}>
-        <Button
-          variant={isSeen ? "default" : "filled"}
-          disabled={isSeen}
-          leftSection={<CheckIcon size={14} />}
-          title="Acknowledge (a)"
-          onClick={onAcknowledge}
-        >
-          {isSeen ? "Acknowledged" : "Acknowledge"}
-        </Button>
-        {alert.user_id ? (
-          <Button component="a" href={`#${placeAddress(["users", alert.user_id])}`}>
-            Open user
-          </Button>
-        ) : null}
-        {alert.decision_id === null ? null : (
-          <Button component="a" href={`#${placeAddress(["watch", "decisions", String(alert.decision_id)])}`}>
-            Open decision
-          </Button>
-        )}
-      </div>
-      <Facts
-        rows={[
-          [
-            "Severity",
-            <Tag key="s" tone={sign.tone}>
-              {sign.word}
-            </Tag>,
-          ],
-          ["Raised", <Time key="r" at={alert.created_at} form="full" />],
-          ...(alert.user_id
-            ? ([
-                [
-                  "User",
-                  <span key="u">
-                    <UserName name={alert.display_name} id={alert.user_id} /> <Id value={alert.user_id} />
-                  </span>,
-                ],
-              ] as const)
-            : []),
-          ["Value", alertAmount(alert, alert.value, currency)],
-          ["Threshold", alertThreshold(alert, currency)],
-          ...(alert.period
-            ? ([["Period", <SafeText key="p" text={alert.period} length={60} />]] as const)
-            : []),
-          ...(alert.alert_name
-            ? ([["Alert", <SafeText key="a" text={codeWords(alert.alert_name)} length={80} />]] as const)
-            : []),
-          [
-            "Acknowledged",
-            waits ? (
-              <span key="w" className={css.pending}>
-                waits to be sent
-              </span>
-            ) : alert.acknowledged_at ? (
-              <span key="k">
-                <Time at={alert.acknowledged_at} />
-                {alert.acknowledged_by ? (
-                  <>
-                    {" "}
-                    by <SafeText text={alert.acknowledged_by} length={60} />
-                  </>
-                ) : null}
-              </span>
-            ) : (
-              "not yet"
-            ),
-          ],
-        ]}
-      />
-      <Section title="Who was notified">
-        {alert.notifications.length === 0 ? (
-          <p className={css.quiet}>
-            {alert.considered_at === null
-              ? "Nobody yet: upkeep queues the messages, within a minute."
-              : "Nobody: no channel is set for this alert, or the user has no address or wants no such messages."}
-          </p>
-        ) : (
-          <div className={css.messages}>
-            {alert.notifications.map((each) => (
-              <Message key={each.notification_id} notification={each} onSendAgain={() => onSendAgain(each)} />
-            ))}
-          </div>
-        )}
-      </Section>
-    </div>
-  );
-}
-
-/** One message: where to, how it stands, and why it could not be delivered. */
-function Message({
-  notification,
-  onSendAgain,
-}: {
-  readonly notification: Notification;
-  readonly onSendAgain: () => void;
-}): ReactNode {
-  const sign = notificationSign(notification);
-  return (
-    <div className={css.message}>
-      <Tag tone={sign.tone} dot plain>
-        {sign.word}
-      </Tag>
-      <span className={css.target}>
-        <SafeText text={notificationTarget(notification)} length={120} />
-        <small>{notification.channel === "slack" ? "" : ` ${notification.channel}`}</small>
-      </span>
-      <span className={css.quiet}>
-        {notification.status === "sent" ? (
-          <Time at={notification.sent_at} />
-        ) : notification.status === "queued" ? (
-          <>
-            next try <Time at={notification.due_at} />
-          </>
-        ) : null}
-      </span>
-      {notification.status === "failed" ? (
-        <Button leftSection={<RefreshIcon size={14} />} onClick={onSendAgain}>
-          Send again
-        </Button>
-      ) : null}
-      {notification.last_error && notification.status !== "sent" ? (
-        <div className={css.why}>
-          <SafeText text={notification.last_error} length={400} />
-        </div>
-      ) : null}
-    </div>
-  );
-}
-
-const setColumns: readonly Column<CostAlert>[] = [
-  {
-    id: "name",
-    header: "Alert",
-    width: 120,
-    cell: (alert) => (
-      <>
-        <SafeText text={capitalise(codeWords(alert.alert_name))} length={80} />
-        {alert.is_active ? null : <Tag tone="grey">off</Tag>}
-      </>
-    ),
-  },
-  { id: "watches", header: "Watches", width: 150, grow: 1, cell: (alert) => watchedWords(alert) },
-  { id: "at", header: "Says so at", width: 150, cell: (alert) => thresholdWords(alert) },
-  {
-    id: "now",
-    header: "Now",
-    width: 130,
-    cell: (alert) =>
-      alert.percent !== null ? (
-        <Meter
-          percent={alert.percent}
-          warnAt={Math.min(...alert.thresholds)}
-          label={`Used of ${alert.alert_name}`}
-        />
-      ) : alert.value === null ? (
-        <span className={css.quiet}>each user's own</span>
-      ) : alert.metric === "cost_micros" ? (
-        formatCost(alert.value, alert.currency)
-      ) : (
-        formatTokens(alert.value)
-      ),
-  },
-  {
-    id: "channels",
-    header: "Tells by",
-    width: 100,
-    cell: (alert) =>
-      alert.channels.length === 0 ? (
-        <span className={css.quiet}>nobody</span>
-      ) : (
-        alert.channels.map(codeWords).join(", ")
-      ),
-  },
-  {
-    id: "last",
-    header: "Last raised",
-    width: 110,
-    cell: (alert) =>
-      alert.last_triggered_at ? (
-        <Time at={alert.last_triggered_at} form="short" />
-      ) : (
-        <span className={css.quiet}>never</span>
-      ),
-  },
-];
-
-function SetAlerts(): ReactNode {
-  const query = useCall("alerts.set", {}, { refetchMs: 15_000 });
-  return (
-    <DetailScroll>
-      <QueryView query={query} skeleton={<Skeleton lines={5} />}>
-        {({ alerts, as_of: asOf }) => (
-          <div className={css.alert}>
-            {asOf ? <StaleLine asOf={asOf} /> : null}
-            <PlainTable
-              label="Alerts that are set"
-              columns={setColumns}
-              rows={alerts}
-              rowKey={(alert) => alert.alert_name}
-              empty="The preset sets no alerts."
-            />
-            <p className={css.quiet}>
-              Alerts are part of the preset. Low balances, calls with high usage, limits nearly used and
-              whatever needs a person are noticed without being set.
-            </p>
-          </div>
-        )}
-      </QueryView>
-    </DetailScroll>
-  );
 }

@@ -97,6 +97,52 @@ function BulkDialog({
   );
 }
 
+/** What an act on many would touch, and what it leaves out. */
+function RadiusFacts({ action, radius }: { readonly action: Bulk; readonly radius: BulkPreview }): ReactNode {
+  const { included, excluded } = radius;
+  return (
+    <>
+      <Facts
+        rows={[
+          ["Included", counted(included.length, "difference")],
+          ["Users", counted(radius.users, "user")],
+          ["Money at stake", moneyList(radius.money)],
+          ["Tokens at stake", formatTokens(radius.tokens)],
+          ...(action === "post"
+            ? ([
+                ["Tokens given", formatTokens(radius.tokens_added)],
+                ["Tokens taken", formatTokens(radius.tokens_taken)],
+              ] as const)
+            : []),
+        ]}
+      />
+      {radius.waits_for_approval > 0 ? (
+        <Note tone="amber">
+          {counted(radius.waits_for_approval, "write-off")} above what one person may decide alone: only
+          proposed, until a second person approves.
+        </Note>
+      ) : null}
+      {excluded.length > 0 ? (
+        <Section title={`${counted(excluded.length, "difference")} cannot be included`}>
+          <ul className={css.excluded}>
+            {excluded.slice(0, REASONS_SHOWN).map((each) => (
+              <li key={each.difference_id}>
+                <Id value={each.difference_id} head={28} tail={6} copy={false} />
+                <span className={css.quiet}>{each.message}</span>
+              </li>
+            ))}
+          </ul>
+          {excluded.length > REASONS_SHOWN ? (
+            <span className={css.quiet}>
+              and {(excluded.length - REASONS_SHOWN).toLocaleString("en")} more
+            </span>
+          ) : null}
+        </Section>
+      ) : null}
+    </>
+  );
+}
+
 function Radius({
   action,
   radius,
@@ -115,7 +161,7 @@ function Radius({
   const [reason, setReason] = useState("");
   const [assignee, setAssignee] = useState(operator);
   const [busy, setBusy] = useState(false);
-  const { included, excluded } = radius;
+  const { included } = radius;
   const [name] = actionWords[action];
   const isReady = included.length > 0 && (!asksWhy.has(action) || reason.trim().length >= 3);
 
@@ -165,43 +211,7 @@ function Radius({
         if (isReady) void run();
       }}
     >
-      <Facts
-        rows={[
-          ["Included", counted(included.length, "difference")],
-          ["Users", counted(radius.users, "user")],
-          ["Money at stake", moneyList(radius.money)],
-          ["Tokens at stake", formatTokens(radius.tokens)],
-          ...(action === "post"
-            ? ([
-                ["Tokens given", formatTokens(radius.tokens_added)],
-                ["Tokens taken", formatTokens(radius.tokens_taken)],
-              ] as const)
-            : []),
-        ]}
-      />
-      {radius.waits_for_approval > 0 ? (
-        <Note tone="amber">
-          {counted(radius.waits_for_approval, "write-off")} above what one person may decide alone: only
-          proposed, until a second person approves.
-        </Note>
-      ) : null}
-      {excluded.length > 0 ? (
-        <Section title={`${counted(excluded.length, "difference")} cannot be included`}>
-          <ul className={css.excluded}>
-            {excluded.slice(0, REASONS_SHOWN).map((each) => (
-              <li key={each.difference_id}>
-                <Id value={each.difference_id} head={28} tail={6} copy={false} />
-                <span className={css.quiet}>{each.message}</span>
-              </li>
-            ))}
-          </ul>
-          {excluded.length > REASONS_SHOWN ? (
-            <span className={css.quiet}>
-              and {(excluded.length - REASONS_SHOWN).toLocaleString("en")} more
-            </span>
-          ) : null}
-        </Section>
-      ) : null}
+      <RadiusFacts action={action} radius={radius} />
       {action === "assign" ? (
         <TextInput
           label="To"

@@ -269,6 +269,81 @@ function ActForm({
         void submit();
       }}
     >
+      <ActQuestions
+        action={action}
+        of={of}
+        operator={operator}
+        userId={userId}
+        setUserId={setUserId}
+        setTokens={setTokens}
+      />
+      {action === "assign" ? (
+        <Assignee
+          of={of}
+          known={[operator, ...assignees]}
+          value={assignee}
+          onChange={setAssignee}
+          onChoose={(name) => void submit(name)}
+        />
+      ) : (
+        <Textarea
+          label={needsReason.has(action) ? (action === "note" ? "Note" : "Reason") : "Note, if there is one"}
+          description={reasonSays[action]}
+          data-autofocus
+          autosize
+          minRows={2}
+          maxRows={6}
+          maxLength={2000}
+          value={reason}
+          onChange={(event) => {
+            setReason(event.currentTarget.value);
+            setError(null);
+          }}
+          onKeyDown={(event) => {
+            if (event.key === "Enter" && !event.shiftKey) {
+              event.preventDefault();
+              void submit();
+            }
+          }}
+        />
+      )}
+      {error ? (
+        <span className={css.bad} role="alert">
+          {error}
+        </span>
+      ) : null}
+      <div className={css.formButtons}>
+        <Button onClick={onDone}>Cancel</Button>
+        <Button type="submit" variant="filled" loading={busy}>
+          {action === "write_off" && of.needs_approver ? "Propose to write off" : name}
+        </Button>
+      </div>
+      <span className={css.quiet}>
+        <Kbd>Enter</Kbd> sends, <Kbd>Esc</Kbd> closes
+      </span>
+    </form>
+  );
+}
+
+/** What an action asks or says beside its reason. */
+function ActQuestions({
+  action,
+  of,
+  operator,
+  userId,
+  setUserId,
+  setTokens,
+}: {
+  readonly action: CaseAction;
+  readonly of: FinanceCase;
+  readonly operator: string;
+  readonly userId: string | null;
+  readonly setUserId: (userId: string | null) => void;
+  readonly setTokens: (tokens: number | null) => void;
+}): ReactNode {
+  const lacks = isLacking(of);
+  return (
+    <>
       {action === "propose" ? (
         <>
           {lacks.user ? (
@@ -307,65 +382,45 @@ function ActForm({
           It is above the limit: it is only proposed, until a second person approves it.
         </Note>
       ) : null}
-      {action === "assign" ? (
-        <>
-          <TextInput
-            label="To"
-            data-autofocus
-            maxLength={255}
-            value={assignee}
-            onChange={(event) => setAssignee(event.currentTarget.value)}
-          />
-          <div className={css.presets}>
-            {[...new Set([operator, ...assignees])].slice(0, 8).map((each) => (
-              <button key={each} type="button" className={css.preset} onClick={() => void submit(each)}>
-                <bdi>{each}</bdi>
-              </button>
-            ))}
-            {of.assigned_to ? (
-              <button type="button" className={css.preset} onClick={() => void submit("")}>
-                nobody
-              </button>
-            ) : null}
-          </div>
-        </>
-      ) : (
-        <Textarea
-          label={needsReason.has(action) ? (action === "note" ? "Note" : "Reason") : "Note, if there is one"}
-          description={reasonSays[action]}
-          data-autofocus
-          autosize
-          minRows={2}
-          maxRows={6}
-          maxLength={2000}
-          value={reason}
-          onChange={(event) => {
-            setReason(event.currentTarget.value);
-            setError(null);
-          }}
-          onKeyDown={(event) => {
-            if (event.key === "Enter" && !event.shiftKey) {
-              event.preventDefault();
-              void submit();
-            }
-          }}
-        />
-      )}
-      {error ? (
-        <span className={css.bad} role="alert">
-          {error}
-        </span>
-      ) : null}
-      <div className={css.formButtons}>
-        <Button onClick={onDone}>Cancel</Button>
-        <Button type="submit" variant="filled" loading={busy}>
-          {action === "write_off" && of.needs_approver ? "Propose to write off" : name}
-        </Button>
+    </>
+  );
+}
+
+function Assignee({
+  of,
+  known,
+  value,
+  onChange,
+  onChoose,
+}: {
+  readonly of: FinanceCase;
+  readonly known: readonly string[];
+  readonly value: string;
+  readonly onChange: (name: string) => void;
+  readonly onChoose: (name: string) => void;
+}): ReactNode {
+  return (
+    <>
+      <TextInput
+        label="To"
+        data-autofocus
+        maxLength={255}
+        value={value}
+        onChange={(event) => onChange(event.currentTarget.value)}
+      />
+      <div className={css.presets}>
+        {[...new Set(known)].slice(0, 8).map((each) => (
+          <button key={each} type="button" className={css.preset} onClick={() => onChoose(each)}>
+            <bdi>{each}</bdi>
+          </button>
+        ))}
+        {of.assigned_to ? (
+          <button type="button" className={css.preset} onClick={() => onChoose("")}>
+            nobody
+          </button>
+        ) : null}
       </div>
-      <span className={css.quiet}>
-        <Kbd>Enter</Kbd> sends, <Kbd>Esc</Kbd> closes
-      </span>
-    </form>
+    </>
   );
 }
 

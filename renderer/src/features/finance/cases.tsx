@@ -3,6 +3,7 @@ import { Checkbox, Select } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { type ReactNode, useMemo, useState } from "react";
 import type { CaseFilter, CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
+import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
@@ -201,66 +202,13 @@ export function Cases({
           {selected.length > 0 ? (
             <BulkBar cases={selected} onClear={() => setPicked(new Set())} />
           ) : (
-            <DeskBar title="">
-              <Select
-                aria-label="Status"
-                w={openId ? 146 : 170}
-                allowDeselect={false}
-                data={[
-                  { value: TO_DECIDE, label: `To decide (${firstPage.undecided.toLocaleString("en")})` },
-                  { value: "all", label: "All" },
-                  ...caseStatuses.map((status) => ({
-                    value: status as string,
-                    label: `${statusName(status)} (${(firstPage.counts[status] ?? 0).toLocaleString("en")})`,
-                  })),
-                ]}
-                value={place.get("status") ?? TO_DECIDE}
-                onChange={(value) => choose({ status: value === TO_DECIDE ? null : value })}
-              />
-              <Select
-                aria-label="Class"
-                placeholder="All classes"
-                w={openId ? 130 : 190}
-                clearable
-                searchable
-                data={Object.entries(firstPage.classes).map(([code, count]) => ({
-                  value: code,
-                  label: `${className(code)} (${count.toLocaleString("en")})`,
-                }))}
-                value={filter.class}
-                onChange={(value) => choose({ class: value })}
-              />
-              {openId ? null : (
-                <>
-                  <Select
-                    aria-label="Assigned to"
-                    placeholder="Anybody"
-                    w={130}
-                    clearable
-                    searchable
-                    data={[
-                      { value: NOBODY, label: "Nobody" },
-                      ...firstPage.assignees.map((name) => ({
-                        value: `=${name}`,
-                        label: clip(cleanText(name), 40),
-                      })),
-                    ]}
-                    value={place.get("assignee")}
-                    onChange={(value) => choose({ assignee: value })}
-                  />
-                  <Select
-                    aria-label="Age"
-                    placeholder="Any age"
-                    w={160}
-                    clearable
-                    data={ages}
-                    value={place.get("age")}
-                    onChange={(value) => choose({ age: value })}
-                  />
-                </>
-              )}
-              <Grow />
-            </DeskBar>
+            <CaseFilters
+              page={firstPage}
+              place={place}
+              filter={filter}
+              isOpen={openId !== null}
+              choose={choose}
+            />
           )}
           {firstPage.as_of ? <StaleLine asOf={firstPage.as_of} /> : null}
           {query.error ? (
@@ -297,26 +245,14 @@ export function Cases({
               )
             }
             footer={
-              <>
-                <span>
-                  {rows.length < firstPage.total ? `${rows.length.toLocaleString("en")} of ` : ""}
-                  {counted(firstPage.total, "difference")}
-                  {openId
-                    ? ""
-                    : `: ${moneyList(firstPage.money)}, ${formatTokens(firstPage.tokens)} tokens at stake`}
-                </span>
-                {rows.length > 0 ? (
-                  <button
-                    type="button"
-                    className={css.linkButton}
-                    onClick={() =>
-                      setPicked(new Set(rows.slice(0, MOST_SELECTED).map((each) => each.difference_id)))
-                    }
-                  >
-                    Select {rows.length < firstPage.total ? "those shown" : "all"}
-                  </button>
-                ) : null}
-              </>
+              <CasesFooter
+                page={firstPage}
+                shown={rows.length}
+                isOpen={openId !== null}
+                onSelect={() =>
+                  setPicked(new Set(rows.slice(0, MOST_SELECTED).map((each) => each.difference_id)))
+                }
+              />
             }
           />
         </>
@@ -333,5 +269,111 @@ export function Cases({
         )
       }
     />
+  );
+}
+
+type CasePage = OperationOutput<"finance.cases">;
+
+function CaseFilters({
+  page,
+  place,
+  filter,
+  isOpen,
+  choose,
+}: {
+  readonly page: CasePage;
+  readonly place: URLSearchParams;
+  readonly filter: CaseFilter;
+  readonly isOpen: boolean;
+  readonly choose: (change: Readonly<Record<string, string | null>>) => void;
+}): ReactNode {
+  return (
+    <DeskBar title="">
+      <Select
+        aria-label="Status"
+        w={isOpen ? 146 : 170}
+        allowDeselect={false}
+        data={[
+          { value: TO_DECIDE, label: `To decide (${page.undecided.toLocaleString("en")})` },
+          { value: "all", label: "All" },
+          ...caseStatuses.map((status) => ({
+            value: status as string,
+            label: `${statusName(status)} (${(page.counts[status] ?? 0).toLocaleString("en")})`,
+          })),
+        ]}
+        value={place.get("status") ?? TO_DECIDE}
+        onChange={(value) => choose({ status: value === TO_DECIDE ? null : value })}
+      />
+      <Select
+        aria-label="Class"
+        placeholder="All classes"
+        w={isOpen ? 130 : 190}
+        clearable
+        searchable
+        data={Object.entries(page.classes).map(([code, count]) => ({
+          value: code,
+          label: `${className(code)} (${count.toLocaleString("en")})`,
+        }))}
+        value={filter.class}
+        onChange={(value) => choose({ class: value })}
+      />
+      {isOpen ? null : (
+        <>
+          <Select
+            aria-label="Assigned to"
+            placeholder="Anybody"
+            w={130}
+            clearable
+            searchable
+            data={[
+              { value: NOBODY, label: "Nobody" },
+              ...page.assignees.map((name) => ({
+                value: `=${name}`,
+                label: clip(cleanText(name), 40),
+              })),
+            ]}
+            value={place.get("assignee")}
+            onChange={(value) => choose({ assignee: value })}
+          />
+          <Select
+            aria-label="Age"
+            placeholder="Any age"
+            w={160}
+            clearable
+            data={ages}
+            value={place.get("age")}
+            onChange={(value) => choose({ age: value })}
+          />
+        </>
+      )}
+      <Grow />
+    </DeskBar>
+  );
+}
+
+function CasesFooter({
+  page,
+  shown,
+  isOpen,
+  onSelect,
+}: {
+  readonly page: CasePage;
+  readonly shown: number;
+  readonly isOpen: boolean;
+  readonly onSelect: () => void;
+}): ReactNode {
+  return (
+    <>
+      <span>
+        {shown < page.total ? `${shown.toLocaleString("en")} of ` : ""}
+        {counted(page.total, "difference")}
+        {isOpen ? "" : `: ${moneyList(page.money)}, ${formatTokens(page.tokens)} tokens at stake`}
+      </span>
+      {shown > 0 ? (
+        <button type="button" className={css.linkButton} onClick={onSelect}>
+          Select {shown < page.total ? "those shown" : "all"}
+        </button>
+      ) : null}
+    </>
   );
 }

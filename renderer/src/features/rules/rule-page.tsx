@@ -56,8 +56,6 @@ export function RulePage({
     s: () => void setMode(record, "shadow"),
     o: () => void setMode(record, "off"),
   });
-  const plans = record.applies_to.plans ?? [];
-  const scopes = record.applies_to.scopes ?? [];
   const definition = JSON.stringify(
     {
       rule_name: record.rule_name,
@@ -107,43 +105,7 @@ export function RulePage({
               </ul>
             </Note>
           )}
-          <Section title="About it">
-            <Facts
-              rows={[
-                [
-                  "For",
-                  plans.length + scopes.length === 0
-                    ? "every call"
-                    : [
-                        plans.length > 0
-                          ? `plans ${plans.map((id) => cleanText(names.plans?.[id] ?? id)).join(", ")}`
-                          : "",
-                        scopes.length > 0 ? `scopes ${scopes.map(cleanText).join(", ")}` : "",
-                      ]
-                        .filter(Boolean)
-                        .join("; "),
-                ],
-                ["Priority", `${record.priority} (lower runs first)`],
-                ["Kind", codeWords(record.rule_type)],
-                ["Version", String(record.version)],
-                [
-                  "Last change",
-                  <span key="c">
-                    <Time at={record.updated_at} />
-                    {record.updated_by ? ` by ${clip(cleanText(record.updated_by), 60)}` : ""}
-                  </span>,
-                ],
-                ["Matches, 24 h", <Tokens key="m" value={record.matches_24h} />],
-                [
-                  "Name",
-                  <span key="n">
-                    <code>{clip(cleanText(record.rule_name), 100)}</code>{" "}
-                    <CopyButton text={record.rule_name} />
-                  </span>,
-                ],
-              ]}
-            />
-          </Section>
+          <AboutRule record={record} names={names} />
           <Section
             title={
               <a
@@ -165,6 +127,49 @@ export function RulePage({
         </div>
       </DetailScroll>
     </>
+  );
+}
+
+function AboutRule({ record, names }: { readonly record: RuleRecord; readonly names: RuleNames }): ReactNode {
+  const plans = record.applies_to.plans ?? [];
+  const scopes = record.applies_to.scopes ?? [];
+  return (
+    <Section title="About it">
+      <Facts
+        rows={[
+          [
+            "For",
+            plans.length + scopes.length === 0
+              ? "every call"
+              : [
+                  plans.length > 0
+                    ? `plans ${plans.map((id) => cleanText(names.plans?.[id] ?? id)).join(", ")}`
+                    : "",
+                  scopes.length > 0 ? `scopes ${scopes.map(cleanText).join(", ")}` : "",
+                ]
+                  .filter(Boolean)
+                  .join("; "),
+          ],
+          ["Priority", `${record.priority} (lower runs first)`],
+          ["Kind", codeWords(record.rule_type)],
+          ["Version", String(record.version)],
+          [
+            "Last change",
+            <span key="c">
+              <Time at={record.updated_at} />
+              {record.updated_by ? ` by ${clip(cleanText(record.updated_by), 60)}` : ""}
+            </span>,
+          ],
+          ["Matches, 24 h", <Tokens key="m" value={record.matches_24h} />],
+          [
+            "Name",
+            <span key="n">
+              <code>{clip(cleanText(record.rule_name), 100)}</code> <CopyButton text={record.rule_name} />
+            </span>,
+          ],
+        ]}
+      />
+    </Section>
   );
 }
 

@@ -144,23 +144,7 @@ export function RulesDesk(): ReactNode {
             list={
               <>
                 <DeskBar title="Rules">
-                  <TextInput
-                    data-desk-search
-                    w={200}
-                    aria-label="Search rules"
-                    placeholder="Name or what it does"
-                    leftSection={<SearchIcon size={14} />}
-                    value={text}
-                    onChange={(event) => setText(event.currentTarget.value)}
-                    onKeyDown={(event) => {
-                      if (event.key === "Escape") {
-                        event.stopPropagation();
-                        if (text) setText("");
-                        else event.currentTarget.blur();
-                      } else if (event.key === "Enter" || event.key === "ArrowDown")
-                        document.querySelector<HTMLElement>('[role="grid"]')?.focus();
-                    }}
-                  />
+                  <RuleSearch text={text} setText={setText} />
                   <Grow />
                   <span className={css.words}>
                     {inForce} enforced, {inShadow} in shadow, {rules.length - inForce - inShadow} off
@@ -220,5 +204,33 @@ export function RulesDesk(): ReactNode {
         );
       }}
     </QueryView>
+  );
+}
+
+function RuleSearch({
+  text,
+  setText,
+}: {
+  readonly text: string;
+  readonly setText: (text: string) => void;
+}): ReactNode {
+  return (
+    <TextInput
+      data-desk-search
+      w={200}
+      aria-label="Search rules"
+      placeholder="Name or what it does"
+      leftSection={<SearchIcon size={14} />}
+      value={text}
+      onChange={(event) => setText(event.currentTarget.value)}
+      onKeyDown={(event) => {
+        if (event.key === "Escape") {
+          event.stopPropagation();
+          if (text) setText("");
+          else event.currentTarget.blur();
+        } else if (event.key === "Enter" || event.key === "ArrowDown")
+          document.querySelector<HTMLElement>('[role="grid"]')?.focus();
+      }}
+    />
   );
 }

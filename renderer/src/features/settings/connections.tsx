@@ -128,6 +128,68 @@ function ProfileRow({
   );
 }
 
+/** What a project answered to its address and key. */
+function WhatIsThere({ checked }: { readonly checked: Checked }): ReactNode {
+  const missing = checked.missing_migrations;
+  return (
+    <Note tone={missing.length > 0 ? "amber" : "green"} role="status">
+      {missing.length > 0 ? (
+        <>
+          The key works, but {counted(missing.length, "migration is", "migrations are")} missing there:{" "}
+          {missing.slice(0, 5).map(cleanText).join(", ")}
+          {missing.length > 5 ? "…" : ""}. Run <code>npm run migrate</code> against its database first.
+        </>
+      ) : (
+        <>
+          The key works (role {cleanText(checked.role)}). Schema {cleanText(checked.project.schema_version)},{" "}
+          <Tokens value={checked.project.accounts} /> users, PostgreSQL{" "}
+          {cleanText(checked.project.server_version)}.
+        </>
+      )}
+    </Note>
+  );
+}
+
+function AddButtons({
+  isChecked,
+  canCheck,
+  canAdd,
+  busy,
+  onAdd,
+  onCancel,
+}: {
+  readonly isChecked: boolean;
+  readonly canCheck: boolean;
+  readonly canAdd: boolean;
+  readonly busy: "check" | "add" | null;
+  readonly onAdd: () => void;
+  readonly onCancel: () => void;
+}): ReactNode {
+  return (
+    <div className={css.buttons}>
+      <Button
+        type="submit"
+        variant={isChecked ? "default" : "filled"}
+        loading={busy === "check"}
+        disabled={!canCheck}
+      >
+        Check
+      </Button>
+      <Button
+        variant={isChecked ? "filled" : "default"}
+        loading={busy === "add"}
+        disabled={!canAdd}
+        onClick={onAdd}
+      >
+        Add and open
+      </Button>
+      <Button variant="subtle" onClick={onCancel}>
+        Cancel
+      </Button>
+    </div>
+  );
+}
+
 /** Adds a project only after its address and key were tried, and says what is there. */
 function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
   const client = useConsole();
@@ -236,44 +298,15 @@ function AddProject({ onDone }: { readonly onDone: () => void }): ReactNode {
           <FailureWords failure={failure} />
         </Note>
       ) : null}
-      {checked ? (
-        <Note tone={missing.length > 0 ? "amber" : "green"} role="status">
-          {missing.length > 0 ? (
-            <>
-              The key works, but {counted(missing.length, "migration is", "migrations are")} missing there:{" "}
-              {missing.slice(0, 5).map(cleanText).join(", ")}
-              {missing.length > 5 ? "…" : ""}. Run <code>npm run migrate</code> against its database first.
-            </>
-          ) : (
-            <>
-              The key works (role {cleanText(checked.role)}). Schema{" "}
-              {cleanText(checked.project.schema_version)}, <Tokens value={checked.project.accounts} /> users,
-              PostgreSQL {cleanText(checked.project.server_version)}.
-            </>
-          )}
-        </Note>
-      ) : null}
-      <div className={css.buttons}>
-        <Button
-          type="submit"
-          variant={checked ? "default" : "filled"}
-          loading={busy === "check"}
-          disabled={!url || !key}
-        >
-          Check
-        </Button>
-        <Button
-          variant={checked ? "filled" : "default"}
-          loading={busy === "add"}
-          disabled={!url || !key || missing.length > 0}
-          onClick={() => void add()}
-        >
-          Add and open
-        </Button>
-        <Button variant="subtle" onClick={onDone}>
-          Cancel
-        </Button>
-      </div>
+      {checked ? <WhatIsThere checked={checked} /> : null}
+      <AddButtons
+        isChecked={checked !== null}
+        canCheck={url !== "" && key !== ""}
+        canAdd={url !== "" && key !== "" && missing.length === 0}
+        busy={busy}
+        onAdd={() => void add()}
+        onCancel={onDone}
+      />
     </form>
   );
 }

@@ -2,6 +2,7 @@ import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { type ActName, actNamed, actNames } from "../../../../shared/contract/acts.ts";
 import { type CorrectionKind, correctionWords } from "../../../../shared/contract/corrections.ts";
+import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { AccountDetail, Balance, DebtCause } from "../../../../shared/contract/users.ts";
 import type { Receipt } from "../../../../shared/contract/watch.ts";
@@ -62,6 +63,30 @@ const tabs = [
   { id: "audit", name: "Audit" },
 ] as const;
 
+function NoUser({
+  failure,
+  onRetry,
+}: {
+  readonly failure: Failure;
+  readonly onRetry: () => void;
+}): ReactNode {
+  const isUnknown = failure.code === "unknown_user" || failure.code === "not_found";
+  return (
+    <ErrorView
+      failure={
+        isUnknown
+          ? {
+              ...failure,
+              message: "There is no such user in this project.",
+              advice: "Search for the name or e-mail; the id may belong to another project.",
+            }
+          : failure
+      }
+      onRetry={onRetry}
+    />
+  );
+}
+
 /** Everything about one user, and what can be done. */
 export function UserPage({
   userId,
@@ -100,30 +125,17 @@ export function UserPage({
   const decision = tab === "decisions" && item ? Number(item) : null;
   useKeys({ Escape: () => navigate(`${address}/decisions`) }, decision !== null);
 
-  if (!query.data || !account) {
-    const failure = query.error ? toFailure(query.error) : null;
+  if (!query.data || !account)
     return (
       <>
         <DetailBar title={<UserName name={null} id={userId} />} onClose={onClose} />
-        {failure ? (
-          <ErrorView
-            failure={
-              failure.code === "unknown_user" || failure.code === "not_found"
-                ? {
-                    ...failure,
-                    message: "There is no such user in this project.",
-                    advice: "Search for the name or e-mail; the id may belong to another project.",
-                  }
-                : failure
-            }
-            onRetry={() => void query.refetch()}
-          />
+        {query.error ? (
+          <NoUser failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
         ) : (
           <Skeleton lines={10} />
         )}
       </>
     );
-  }
   const signs = accountSigns({ ...account, debt: query.data.balance.debt });
   return (
     <>

@@ -1,11 +1,7 @@
 import { ActionIcon, SegmentedControl, Select, TextInput } from "@mantine/core";
-import { useDebouncedValue } from "@mantine/hooks";
-import { type ReactNode, useCallback, useEffect, useState } from "react";
-import type { AccountFilter, AccountRow, AccountSort } from "../../../../shared/contract/users.ts";
-import { useCall } from "../../lib/console.tsx";
-import { useKeys } from "../../lib/keys.ts";
+import type { ReactNode } from "react";
+import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
 import { useLive } from "../../lib/live.ts";
-import { isNumber, isOneOf, isText, useRemembered } from "../../lib/remember.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
@@ -16,6 +12,7 @@ import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { UserPage } from "./user-page.tsx";
+import { isFilter, type UserSearch, useUserSearch } from "./user-search.ts";
 import css from "./users.module.css";
 
 const filters: readonly { readonly value: AccountFilter; readonly label: string }[] = [
@@ -26,14 +23,6 @@ const filters: readonly { readonly value: AccountFilter; readonly label: string 
   { value: "in_debt", label: "In debt" },
   { value: "active_today", label: "Active today" },
 ];
-const isFilter = isOneOf<AccountFilter>("all", "flagged", "blocked", "near_limit", "in_debt", "active_today");
-const isSort = isOneOf<AccountSort>(
-  "name",
-  "tokens_today",
-  "tokens_this_month",
-  "available",
-  "last_activity",
-);
 
 const nameColumn: Column<AccountRow> = {
   id: "name",
@@ -151,241 +140,22 @@ const narrowColumns: readonly Column<AccountRow>[] = [
 export function UsersDesk(): ReactNode {
   const place = usePlace();
   const userId = place.parts[1] ?? null;
-  const wantedFilter = place.query.get("filter");
-  const [filter, setFilter] = useRemembered<AccountFilter>("users.filter", "all", isFilter);
-  const [query, setQuery] = useRemembered("users.query", "", isText);
-  const [planId, setPlanId] = useRemembered("users.plan", "", isText);
-  const [sort, setSort] = useRemembered<AccountSort>("users.sort", "last_activity", isSort);
-  const [descending, setDescending] = useRemembered(
-    "users.descending",
-    true,
-    (value) => typeof value === "boolean",
-  );
-  const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
   const isOpen = userId !== null;
-  const [isHeld, setHeld] = useState(false);
-  const plans = useLive((state) => state.connection?.project?.plans) ?? [];
-
-  // A link may name the filter ("Show flagged users"); from then on it is the person's own choice.
-  useEffect(() => {
-    if (!isFilter(wantedFilter)) return;
-    setFilter(wantedFilter);
-    setQuery("");
-    setPlanId("");
-    navigate("/users", { replace: true });
-  }, [wantedFilter, setFilter, setQuery, setPlanId]);
-
-  const [settled, cancelSettle] = useDebouncedValue(query.trim(), 300);
-  const [forced, setForced] = useState<string | null>(null);
-  const searched = forced !== null && forced === query.trim() ? forced : settled;
-  // Keyset paging: the cursors of the pages before this one, and the one of this page.
-  const [cursors, setCursors] = useState<readonly string[]>([]);
-  const criteria = JSON.stringify([searched, filter, planId, sort, descending, limit]);
-  const [pagedFor, setPagedFor] = useState(criteria);
-  if (pagedFor !== criteria) {
-    setPagedFor(criteria);
-    setCursors([]);
-  }
-  const found = useCall(
-    "users.search",
-    {
-      query: searched,
-      filter,
-      plan_id: planId || null,
-      sort,
-      descending,
-      cursor: (pagedFor === criteria ? cursors.at(-1) : null) ?? null,
-      limit: Math.min(100, Math.max(1, limit)),
-    },
-    // Read again by itself only while nobody reads it: rows sorted by what is live would jump.
-    { keepPrevious: true, ...(isHeld || isOpen ? {} : { refetchMs: 15_000 }) },
-  );
-  const next = found.data?.next_cursor ?? null;
-  const goNext = useCallback(() => {
-    if (next !== null) setCursors((before) => [...before, next]);
-  }, [next]);
-  const goBack = useCallback(() => setCursors((before) => before.slice(0, -1)), []);
-  useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
-
-  const isNarrowed = searched !== "" || filter !== "all" || planId !== "";
-  const clear = (): void => {
-    setQuery("");
-    setFilter("all");
-    setPlanId("");
-  };
+  const search = useUserSearch(isOpen);
+  const close = (): void => navigate("/users");
   const open = (row: AccountRow): void => {
     const tab = place.parts[2];
-    navigate(placeAddress(["users", row.user_id, ...(tab && userId ? [tab] : [])]), {
-      replace: userId !== null,
-    });
+    navigate(placeAddress(["users", row.user_id, ...(tab && isOpen ? [tab] : [])]), { replace: isOpen });
   };
-  const close = (): void => navigate("/users");
-  const total = found.data?.total ?? 0;
-  const first = cursors.length * limit + 1;
-  const shown = found.data?.accounts.length ?? 0;
-
-  const list = (
-    <>
-      <DeskBar title="Users">
-        <TextInput
-          className={css.search}
-          data-desk-search
-          aria-label="Search users"
-          placeholder={isOpen ? "Find a user" : "Name, e-mail or id"}
-          leftSection={<SearchIcon size={14} />}
-          rightSection={
-            query ? (
-              <ActionIcon aria-label="Clear the search" onClick={() => setQuery("")}>
-                <CloseIcon size={13} />
-              </ActionIcon>
-            ) : null
-          }
-          maxLength={500}
-          value={query}
-          onChange={(event) => setQuery(event.currentTarget.value)}
-          onKeyDown={(event) => {
-            if (event.key === "Enter") {
-              cancelSettle();
-              setForced(query.trim());
-              document.querySelector<HTMLElement>('[role="grid"]')?.focus();
-            } else if (event.key === "Escape") {
-              event.stopPropagation();
-              if (query) setQuery("");
-              else event.currentTarget.blur();
-            } else if (event.key === "ArrowDown") {
-              document.querySelector<HTMLElement>('[role="grid"]')?.focus();
-            }
-          }}
-        />
-        {isOpen ? (
-          <Select
-            aria-label="Filter"
-            w={112}
-            allowDeselect={false}
-            data={[...filters]}
-            value={filter}
-            onChange={(value) => isFilter(value) && setFilter(value)}
-          />
-        ) : (
-          <>
-            <SegmentedControl aria-label="Filter" data={[...filters]} value={filter} onChange={setFilter} />
-            <Select
-              aria-label="Plan"
-              placeholder="Any plan"
-              w={130}
-              clearable
-              data={plans.map((plan) => ({
-                value: plan.plan_id,
-                label: clip(cleanText(plan.name || plan.plan_id), 40),
-              }))}
-              value={planId || null}
-              onChange={(value) => setPlanId(value ?? "")}
-            />
-            <Grow />
-          </>
-        )}
-      </DeskBar>
-      <QueryView query={found} skeleton={<Skeleton lines={14} />}>
-        {(page) => (
-          <>
-            {page.as_of ? (
-              <StaleLine asOf={page.as_of}>Only users seen on this machine, as they were</StaleLine>
-            ) : null}
-            <DataTable
-              id={isOpen ? "users-narrow" : "users"}
-              label="Users"
-              columns={isOpen ? narrowColumns : columns}
-              rows={page.accounts}
-              rowKey={(row) => row.user_id}
-              rowHeight={30}
-              onOpen={open}
-              openKey={userId}
-              onHold={setHeld}
-              keys
-              columnMenu={!isOpen}
-              sort={{ key: sort, descending }}
-              onSort={(key, down) => {
-                if (!isSort(key)) return;
-                setSort(key);
-                setDescending(key === sort ? down : key !== "name");
-              }}
-              empty={
-                isNarrowed ? (
-                  <EmptyView
-                    title="No user fits"
-                    actions={
-                      <button type="button" className={css.preset} onClick={clear}>
-                        Show all users
-                      </button>
-                    }
-                  >
-                    {searched
-                      ? `Nobody's name, e-mail or id contains “${clip(cleanText(searched), 60)}”${filter === "all" ? "" : " among these"}.`
-                      : "Nobody is in this group now."}
-                  </EmptyView>
-                ) : (
-                  <EmptyView title="No users yet">
-                    A user appears here with the first call that your product asks for.
-                  </EmptyView>
-                )
-              }
-              footer={
-                <>
-                  <span>
-                    {shown === 0
-                      ? ""
-                      : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${total.toLocaleString("en")}`}
-                    {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
-                    {isOpen ? "" : ", read "}
-                    {isOpen ? null : <Time at={new Date(found.dataUpdatedAt).toISOString()} />}
-                  </span>
-                  <ActionIcon
-                    aria-label="Read the list again"
-                    title="Read the list again (r)"
-                    onClick={() => void found.refetch()}
-                  >
-                    <RefreshIcon size={14} />
-                  </ActionIcon>
-                  <span className={css.pages}>
-                    {isOpen ? null : (
-                      <Select
-                        aria-label="Rows a page"
-                        w={104}
-                        allowDeselect={false}
-                        data={["20", "50", "100"].map((value) => ({ value, label: `${value} a page` }))}
-                        value={String(limit)}
-                        onChange={(value) => setLimit(Number(value ?? 20))}
-                      />
-                    )}
-                    <ActionIcon
-                      aria-label="Page before"
-                      title="Page before ([)"
-                      disabled={cursors.length === 0}
-                      onClick={goBack}
-                    >
-                      <ChevronLeftIcon />
-                    </ActionIcon>
-                    <ActionIcon
-                      aria-label="Next page"
-                      title="Next page (])"
-                      disabled={next === null}
-                      onClick={goNext}
-                    >
-                      <ChevronRightIcon />
-                    </ActionIcon>
-                  </span>
-                </>
-              }
-            />
-          </>
-        )}
-      </QueryView>
-    </>
-  );
   return (
     <SideDetail
       id="users"
-      list={list}
+      list={
+        <>
+          <SearchBar search={search} isOpen={isOpen} />
+          <UserTable search={search} openId={userId} onOpen={open} />
+        </>
+      }
       minListWidth={300}
       initialWidth={800}
       minWidth={480}
@@ -403,5 +173,196 @@ export function UsersDesk(): ReactNode {
         )
       }
     />
+  );
+}
+
+function SearchBar({ search, isOpen }: { readonly search: UserSearch; readonly isOpen: boolean }): ReactNode {
+  const { filter, setFilter, planId, setPlanId } = search;
+  const plans = useLive((state) => state.connection?.project?.plans) ?? [];
+  return (
+    <DeskBar title="Users">
+      <SearchBox search={search} placeholder={isOpen ? "Find a user" : "Name, e-mail or id"} />
+      {isOpen ? (
+        <Select
+          aria-label="Filter"
+          w={112}
+          allowDeselect={false}
+          data={[...filters]}
+          value={filter}
+          onChange={(value) => isFilter(value) && setFilter(value)}
+        />
+      ) : (
+        <>
+          <SegmentedControl aria-label="Filter" data={[...filters]} value={filter} onChange={setFilter} />
+          <Select
+            aria-label="Plan"
+            placeholder="Any plan"
+            w={130}
+            clearable
+            data={plans.map((plan) => ({
+              value: plan.plan_id,
+              label: clip(cleanText(plan.name || plan.plan_id), 40),
+            }))}
+            value={planId || null}
+            onChange={(value) => setPlanId(value ?? "")}
+          />
+          <Grow />
+        </>
+      )}
+    </DeskBar>
+  );
+}
+
+const focusTable = (): void => document.querySelector<HTMLElement>('[role="grid"]')?.focus();
+
+function SearchBox({
+  search: { query, setQuery, searchNow },
+  placeholder,
+}: {
+  readonly search: UserSearch;
+  readonly placeholder: string;
+}): ReactNode {
+  return (
+    <TextInput
+      className={css.search}
+      data-desk-search
+      aria-label="Search users"
+      placeholder={placeholder}
+      leftSection={<SearchIcon size={14} />}
+      rightSection={
+        query ? (
+          <ActionIcon aria-label="Clear the search" onClick={() => setQuery("")}>
+            <CloseIcon size={13} />
+          </ActionIcon>
+        ) : null
+      }
+      maxLength={500}
+      value={query}
+      onChange={(event) => setQuery(event.currentTarget.value)}
+      onKeyDown={(event) => {
+        if (event.key === "Enter") {
+          searchNow();
+          focusTable();
+        } else if (event.key === "Escape") {
+          event.stopPropagation();
+          if (query) setQuery("");
+          else event.currentTarget.blur();
+        } else if (event.key === "ArrowDown") focusTable();
+      }}
+    />
+  );
+}
+
+function UserTable({
+  search,
+  openId,
+  onOpen,
+}: {
+  readonly search: UserSearch;
+  readonly openId: string | null;
+  readonly onOpen: (row: AccountRow) => void;
+}): ReactNode {
+  const { found, sort, descending, setOrder, setHeld } = search;
+  const isOpen = openId !== null;
+  return (
+    <QueryView query={found} skeleton={<Skeleton lines={14} />}>
+      {(page) => (
+        <>
+          {page.as_of ? (
+            <StaleLine asOf={page.as_of}>Only users seen on this machine, as they were</StaleLine>
+          ) : null}
+          <DataTable
+            id={isOpen ? "users-narrow" : "users"}
+            label="Users"
+            columns={isOpen ? narrowColumns : columns}
+            rows={page.accounts}
+            rowKey={(row) => row.user_id}
+            rowHeight={30}
+            onOpen={onOpen}
+            openKey={openId}
+            onHold={setHeld}
+            keys
+            columnMenu={!isOpen}
+            sort={{ key: sort, descending }}
+            onSort={setOrder}
+            empty={<NoUsers search={search} />}
+            footer={<Pages search={search} isOpen={isOpen} />}
+          />
+        </>
+      )}
+    </QueryView>
+  );
+}
+
+function NoUsers({ search: { searched, filter, isNarrowed, clear } }: { readonly search: UserSearch }) {
+  if (!isNarrowed)
+    return (
+      <EmptyView title="No users yet">
+        A user appears here with the first call that your product asks for.
+      </EmptyView>
+    );
+  return (
+    <EmptyView
+      title="No user fits"
+      actions={
+        <button type="button" className={css.preset} onClick={clear}>
+          Show all users
+        </button>
+      }
+    >
+      {searched
+        ? `Nobody's name, e-mail or id contains “${clip(cleanText(searched), 60)}”${filter === "all" ? "" : " among these"}.`
+        : "Nobody is in this group now."}
+    </EmptyView>
+  );
+}
+
+/** Which rows these are, how old they are, and the way to others. */
+function Pages({ search, isOpen }: { readonly search: UserSearch; readonly isOpen: boolean }): ReactNode {
+  const { found, limit, setLimit, pagesBefore, goBack, goNext, next } = search;
+  const page = found.data;
+  const first = pagesBefore * limit + 1;
+  const shown = page?.accounts.length ?? 0;
+  return (
+    <>
+      <span>
+        {!page || shown === 0
+          ? ""
+          : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${page.total.toLocaleString("en")}`}
+        {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
+        {isOpen ? "" : ", read "}
+        {isOpen ? null : <Time at={new Date(found.dataUpdatedAt).toISOString()} />}
+      </span>
+      <ActionIcon
+        aria-label="Read the list again"
+        title="Read the list again (r)"
+        onClick={() => void found.refetch()}
+      >
+        <RefreshIcon size={14} />
+      </ActionIcon>
+      <span className={css.pages}>
+        {isOpen ? null : (
+          <Select
+            aria-label="Rows a page"
+            w={104}
+            allowDeselect={false}
+            data={["20", "50", "100"].map((value) => ({ value, label: `${value} a page` }))}
+            value={String(limit)}
+            onChange={(value) => setLimit(Number(value ?? 20))}
+          />
+        )}
+        <ActionIcon
+          aria-label="Page before"
+          title="Page before ([)"
+          disabled={pagesBefore === 0}
+          onClick={goBack}
+        >
+          <ChevronLeftIcon />
+        </ActionIcon>
+        <ActionIcon aria-label="Next page" title="Next page (])" disabled={next === null} onClick={goNext}>
+          <ChevronRightIcon />
+        </ActionIcon>
+      </span>
+    </>
   );
 }

@@ -136,228 +136,37 @@ const eventKey = (event: UsageEvent): string => String(event.event_id);
 
 /** What happens now: figures, the chart, and every call as it is decided. */
 export function WatchDesk(): ReactNode {
-  const client = useConsole();
   const place = usePlace();
+  const client = useConsole();
   const project = useLive((state) => state.connection?.profile?.profile_id ?? "");
-  const [minutes, setMinutes] = useRemembered("watch.minutes", 60, isNumber);
-  const [showFigures, setShowFigures] = useRemembered("watch.figures", true, isFlag);
-  const overview = useCall("watch.overview", { minutes }, { refetchMs: 5000, keepPrevious: true });
-  const feed = useFeed();
-  const [filter, setFilterState] = useState<FeedFilter>(() => ({
-    ...recall("watch.filter", {}, isFilter),
-    ...(place.query.get("user") ? { user_id: place.query.get("user") as string } : {}),
-  }));
-  const setFilter = useCallback((next: FeedFilter) => {
-    const clean = Object.fromEntries(Object.entries(next).filter(([, value]) => value !== undefined));
-    setFilterState(clean);
-    remember("watch.filter", clean);
-  }, []);
+  const watch = useWatch();
+  const { filter, setFilter, overview, showFigures } = watch;
   useEffect(() => useFeed.getState().follow(client, project, filter), [client, project, filter]);
-
-  const [toTop, setToTop] = useState(0);
-  const goToTop = useCallback(() => {
-    useFeed.getState().release();
-    setToTop((count) => count + 1);
-  }, []);
-  useKeys({ p: () => feed.pause(!feed.isPaused), t: goToTop });
-
   const decisionId = place.parts[1] === "decisions" ? Number(place.parts[2]) : null;
   const openDecision = decisionId !== null && Number.isSafeInteger(decisionId) ? decisionId : null;
-  const eventQuery = place.query.get("event");
-  const openKey = useMemo(() => {
-    if (openDecision === null) return null;
-    if (eventQuery) return eventQuery;
-    const event = feed.shown.find((each) => each.decision_id === openDecision);
-    return event ? eventKey(event) : null;
-  }, [openDecision, eventQuery, feed.shown]);
-  const open = useCallback(
-    (event: UsageEvent) => {
-      if (event.decision_id === null) return navigate(placeAddress(["users", event.user_id]));
-      navigate(placeAddress(["watch", "decisions", String(event.decision_id)], { event: eventKey(event) }), {
-        replace: openDecision !== null,
-      });
-    },
-    [openDecision],
-  );
-  const isFiltered = Object.keys(filter).length > 0;
-  const models = [...new Set(feed.shown.slice(0, 500).flatMap((event) => event.model ?? []))].sort();
-  const reasons = [
-    ...new Set([
-      ...(overview.data?.reasons.map((each) => each.reason) ?? []),
-      "insufficient_tokens",
-      "daily_limit",
-      "monthly_limit",
-      "user_blocked",
-      "spam_identical",
-      "bot_behavior",
-      "token_hogging",
-      "off_topic",
-    ]),
-  ];
-
-  const list = (
-    <>
-      <DeskBar title="Watch">
-        <UserPicker
-          userId={filter.user_id ?? null}
-          onChange={(userId) => setFilter({ ...filter, user_id: userId ?? undefined })}
-        />
-        <Select
-          aria-label="Decision"
-          placeholder="Any decision"
-          w={118}
-          clearable
-          data={[
-            { value: "allow", label: "allowed" },
-            { value: "warn", label: "warned" },
-            { value: "block", label: "blocked" },
-          ]}
-          value={filter.decision ?? null}
-          onChange={(value) =>
-            setFilter({ ...filter, decision: (value as FeedFilter["decision"] | null) ?? undefined })
-          }
-        />
-        <Select
-          aria-label="What happened"
-          placeholder="Anything"
-          w={112}
-          clearable
-          data={Object.entries(kindWords).map(([value, label]) => ({ value, label }))}
-          value={filter.kinds?.[0] ?? null}
-          onChange={(value) =>
-            setFilter({ ...filter, kinds: value ? [value as UsageEvent["kind"]] : undefined })
-          }
-        />
-        <Select
-          aria-label="Reason"
-          placeholder="Any reason"
-          w={140}
-          clearable
-          searchable
-          data={reasons.map((value) => ({ value, label: capitalise(cleanText(describeReason(value))) }))}
-          value={filter.reason ?? null}
-          onChange={(value) => setFilter({ ...filter, reason: value ?? undefined })}
-        />
-        <Select
-          aria-label="Model"
-          placeholder="Any model"
-          w={140}
-          clearable
-          searchable
-          data={filter.model && !models.includes(filter.model) ? [filter.model, ...models] : models}
-          value={filter.model ?? null}
-          onChange={(value) => setFilter({ ...filter, model: value ?? undefined })}
-        />
-        {isFiltered ? (
-          <Button variant="subtle" leftSection={<CloseIcon size={13} />} onClick={() => setFilter({})}>
-            Clear
-          </Button>
-        ) : null}
-        <Grow />
-        <Select
-          aria-label="Time of the figures"
-          w={128}
-          data={windows}
-          allowDeselect={false}
-          value={String(minutes)}
-          onChange={(value) => setMinutes(Number(value ?? 60))}
-        />
-        <ActionIcon
-          aria-label={showFigures ? "Hide the charts" : "Show the charts"}
-          title={showFigures ? "Hide the charts" : "Show the charts"}
-          aria-pressed={showFigures}
-          onClick={() => setShowFigures(!showFigures)}
-        >
-          <ChartIcon />
-        </ActionIcon>
-        <Button
-          variant={feed.isPaused ? "filled" : "default"}
-          leftSection={feed.isPaused ? <PlayIcon size={14} /> : <PauseIcon size={14} />}
-          title={feed.isPaused ? "Go on (p)" : "Pause (p)"}
-          onClick={() => feed.pause(!feed.isPaused)}
-        >
-          {feed.isPaused
-            ? `Go on${feed.waitingCount > 0 ? `, ${feed.waitingCount.toLocaleString("en")} wait` : ""}`
-            : "Pause"}
-        </Button>
-      </DeskBar>
-      <QueryView query={overview} skeleton={<Skeleton lines={3} />}>
-        {(data) => (
-          <div className={css.figures}>
-            <Counters overview={data} onBlocked={() => setFilter({ ...filter, decision: "block" })} />
-            {showFigures ? (
-              <OverviewCharts
-                overview={data}
-                onReason={(reason) => setFilter({ ...filter, reason, decision: "block" })}
-              />
-            ) : null}
-          </div>
-        )}
-      </QueryView>
-      {feed.failure ? (
-        <FailureLine failure={feed.failure} onRetry={() => void feed.loadOlder(client)} />
-      ) : null}
-      <DataTable
-        id="feed"
-        label="Calls, newest first"
-        columns={columns}
-        rows={feed.shown}
-        rowKey={eventKey}
-        rowHeight={26}
-        onOpen={open}
-        openKey={openKey}
-        keys
-        toTop={toTop}
-        onHold={feed.hold}
-        onEnd={() => void feed.loadOlder(client)}
-        columnMenu
-        pill={
-          feed.waitingCount > 0 && !feed.isPaused ? (
-            <Button variant="filled" radius="xl" leftSection={<ArrowUpIcon size={14} />} onClick={goToTop}>
-              {feed.waitingCount.toLocaleString("en")} new
-            </Button>
-          ) : null
-        }
-        empty={
-          !feed.isCaughtUp ? (
-            <Skeleton lines={10} />
-          ) : isFiltered ? (
-            <EmptyView
-              title="No call fits this filter yet"
-              actions={<Button onClick={() => setFilter({})}>Clear the filter</Button>}
-            >
-              New calls that fit appear here as they happen.
-            </EmptyView>
-          ) : (
-            <EmptyView title="No calls yet">
-              As soon as your product asks whether a call may run, it appears here.
-            </EmptyView>
-          )
-        }
-        footer={
-          <span>
-            {counted(feed.shown.length, "event")}
-            {feed.isLoadingOlder
-              ? ", reading older ones…"
-              : feed.hasOlder
-                ? ", older ones as you scroll"
-                : ""}
-            {feed.isPaused
-              ? ", paused"
-              : feed.isHeld && feed.waitingCount > 0
-                ? ", standing still while you read"
-                : ""}
-            {feed.isCaughtUp ? "" : ", catching up"}
-          </span>
-        }
-      />
-    </>
-  );
   const close = (): void => navigate("/watch");
   return (
     <SideDetail
       id="watch"
-      list={list}
+      list={
+        <>
+          <WatchBar watch={watch} />
+          <QueryView query={overview} skeleton={<Skeleton lines={3} />}>
+            {(data) => (
+              <div className={css.figures}>
+                <Counters overview={data} onBlocked={() => setFilter({ ...filter, decision: "block" })} />
+                {showFigures ? (
+                  <OverviewCharts
+                    overview={data}
+                    onReason={(reason) => setFilter({ ...filter, reason, decision: "block" })}
+                  />
+                ) : null}
+              </div>
+            )}
+          </QueryView>
+          <FeedTable watch={watch} openDecision={openDecision} openEvent={place.query.get("event")} />
+        </>
+      }
       minListWidth={460}
       detailLabel="Receipt"
       onClose={close}
@@ -383,5 +192,251 @@ export function WatchDesk(): ReactNode {
         )
       }
     />
+  );
+}
+
+type Watch = ReturnType<typeof useWatch>;
+
+/** What is looked at: the filter of the feed, and the figures of the last minutes. */
+function useWatch() {
+  const place = usePlace();
+  const [minutes, setMinutes] = useRemembered("watch.minutes", 60, isNumber);
+  const [showFigures, setShowFigures] = useRemembered("watch.figures", true, isFlag);
+  const overview = useCall("watch.overview", { minutes }, { refetchMs: 5000, keepPrevious: true });
+  const [filter, setFilterState] = useState<FeedFilter>(() => ({
+    ...recall("watch.filter", {}, isFilter),
+    ...(place.query.get("user") ? { user_id: place.query.get("user") as string } : {}),
+  }));
+  const setFilter = useCallback((next: FeedFilter) => {
+    const clean = Object.fromEntries(Object.entries(next).filter(([, value]) => value !== undefined));
+    setFilterState(clean);
+    remember("watch.filter", clean);
+  }, []);
+  return { minutes, setMinutes, showFigures, setShowFigures, overview, filter, setFilter };
+}
+
+function WatchBar({ watch }: { readonly watch: Watch }): ReactNode {
+  const { minutes, setMinutes, showFigures, setShowFigures, filter, setFilter } = watch;
+  const feed = useFeed();
+  return (
+    <DeskBar title="Watch">
+      <Filters watch={watch} />
+      {Object.keys(filter).length > 0 ? (
+        <Button variant="subtle" leftSection={<CloseIcon size={13} />} onClick={() => setFilter({})}>
+          Clear
+        </Button>
+      ) : null}
+      <Grow />
+      <Select
+        aria-label="Time of the figures"
+        w={128}
+        data={windows}
+        allowDeselect={false}
+        value={String(minutes)}
+        onChange={(value) => setMinutes(Number(value ?? 60))}
+      />
+      <ActionIcon
+        aria-label={showFigures ? "Hide the charts" : "Show the charts"}
+        title={showFigures ? "Hide the charts" : "Show the charts"}
+        aria-pressed={showFigures}
+        onClick={() => setShowFigures(!showFigures)}
+      >
+        <ChartIcon />
+      </ActionIcon>
+      <Button
+        variant={feed.isPaused ? "filled" : "default"}
+        leftSection={feed.isPaused ? <PlayIcon size={14} /> : <PauseIcon size={14} />}
+        title={feed.isPaused ? "Go on (p)" : "Pause (p)"}
+        onClick={() => feed.pause(!feed.isPaused)}
+      >
+        {feed.isPaused
+          ? `Go on${feed.waitingCount > 0 ? `, ${feed.waitingCount.toLocaleString("en")} wait` : ""}`
+          : "Pause"}
+      </Button>
+    </DeskBar>
+  );
+}
+
+/** Reasons that can be chosen before any call was stopped for them. */
+const usualReasons = [
+  "insufficient_tokens",
+  "daily_limit",
+  "monthly_limit",
+  "user_blocked",
+  "spam_identical",
+  "bot_behavior",
+  "token_hogging",
+  "off_topic",
+];
+
+function Filters({ watch: { filter, setFilter, overview } }: { readonly watch: Watch }): ReactNode {
+  const shown = useFeed((state) => state.shown);
+  const models = [...new Set(shown.slice(0, 500).flatMap((event) => event.model ?? []))].sort();
+  const reasons = [
+    ...new Set([...(overview.data?.reasons.map((each) => each.reason) ?? []), ...usualReasons]),
+  ];
+  return (
+    <>
+      <UserPicker
+        userId={filter.user_id ?? null}
+        onChange={(userId) => setFilter({ ...filter, user_id: userId ?? undefined })}
+      />
+      <Select
+        aria-label="Decision"
+        placeholder="Any decision"
+        w={118}
+        clearable
+        data={[
+          { value: "allow", label: "allowed" },
+          { value: "warn", label: "warned" },
+          { value: "block", label: "blocked" },
+        ]}
+        value={filter.decision ?? null}
+        onChange={(value) =>
+          setFilter({ ...filter, decision: (value as FeedFilter["decision"] | null) ?? undefined })
+        }
+      />
+      <Select
+        aria-label="What happened"
+        placeholder="Anything"
+        w={112}
+        clearable
+        data={Object.entries(kindWords).map(([value, label]) => ({ value, label }))}
+        value={filter.kinds?.[0] ?? null}
+        onChange={(value) =>
+          setFilter({ ...filter, kinds: value ? [value as UsageEvent["kind"]] : undefined })
+        }
+      />
+      <Select
+        aria-label="Reason"
+        placeholder="Any reason"
+        w={140}
+        clearable
+        searchable
+        data={reasons.map((value) => ({ value, label: capitalise(cleanText(describeReason(value))) }))}
+        value={filter.reason ?? null}
+        onChange={(value) => setFilter({ ...filter, reason: value ?? undefined })}
+      />
+      <Select
+        aria-label="Model"
+        placeholder="Any model"
+        w={140}
+        clearable
+        searchable
+        data={filter.model && !models.includes(filter.model) ? [filter.model, ...models] : models}
+        value={filter.model ?? null}
+        onChange={(value) => setFilter({ ...filter, model: value ?? undefined })}
+      />
+    </>
+  );
+}
+
+function FeedTable({
+  watch: { filter, setFilter },
+  openDecision,
+  openEvent,
+}: {
+  readonly watch: Watch;
+  readonly openDecision: number | null;
+  /** Of several events of that decision, the one that was clicked. */
+  readonly openEvent: string | null;
+}): ReactNode {
+  const client = useConsole();
+  const feed = useFeed();
+  const [toTop, setToTop] = useState(0);
+  const goToTop = useCallback(() => {
+    useFeed.getState().release();
+    setToTop((count) => count + 1);
+  }, []);
+  useKeys({ p: () => feed.pause(!feed.isPaused), t: goToTop });
+  const openKey = useMemo(() => {
+    if (openDecision === null) return null;
+    if (openEvent) return openEvent;
+    const event = feed.shown.find((each) => each.decision_id === openDecision);
+    return event ? eventKey(event) : null;
+  }, [openDecision, openEvent, feed.shown]);
+  const open = useCallback(
+    (event: UsageEvent) => {
+      if (event.decision_id === null) return navigate(placeAddress(["users", event.user_id]));
+      navigate(placeAddress(["watch", "decisions", String(event.decision_id)], { event: eventKey(event) }), {
+        replace: openDecision !== null,
+      });
+    },
+    [openDecision],
+  );
+  return (
+    <>
+      {feed.failure ? (
+        <FailureLine failure={feed.failure} onRetry={() => void feed.loadOlder(client)} />
+      ) : null}
+      <DataTable
+        id="feed"
+        label="Calls, newest first"
+        columns={columns}
+        rows={feed.shown}
+        rowKey={eventKey}
+        rowHeight={26}
+        onOpen={open}
+        openKey={openKey}
+        keys
+        toTop={toTop}
+        onHold={feed.hold}
+        onEnd={() => void feed.loadOlder(client)}
+        columnMenu
+        pill={
+          feed.waitingCount > 0 && !feed.isPaused ? (
+            <Button variant="filled" radius="xl" leftSection={<ArrowUpIcon size={14} />} onClick={goToTop}>
+              {feed.waitingCount.toLocaleString("en")} new
+            </Button>
+          ) : null
+        }
+        empty={<NoCalls isFiltered={Object.keys(filter).length > 0} onClear={() => setFilter({})} />}
+        footer={<FeedFooter />}
+      />
+    </>
+  );
+}
+
+function NoCalls({
+  isFiltered,
+  onClear,
+}: {
+  readonly isFiltered: boolean;
+  readonly onClear: () => void;
+}): ReactNode {
+  if (!useFeed((state) => state.isCaughtUp)) return <Skeleton lines={10} />;
+  return isFiltered ? (
+    <EmptyView
+      title="No call fits this filter yet"
+      actions={<Button onClick={onClear}>Clear the filter</Button>}
+    >
+      New calls that fit appear here as they happen.
+    </EmptyView>
+  ) : (
+    <EmptyView title="No calls yet">
+      As soon as your product asks whether a call may run, it appears here.
+    </EmptyView>
+  );
+}
+
+function FeedFooter(): ReactNode {
+  const feed = useFeed();
+  const older = feed.isLoadingOlder
+    ? ", reading older ones…"
+    : feed.hasOlder
+      ? ", older ones as you scroll"
+      : "";
+  const still = feed.isPaused
+    ? ", paused"
+    : feed.isHeld && feed.waitingCount > 0
+      ? ", standing still while you read"
+      : "";
+  return (
+    <span>
+      {counted(feed.shown.length, "event")}
+      {older}
+      {still}
+      {feed.isCaughtUp ? "" : ", catching up"}
+    </span>
   );
 }
