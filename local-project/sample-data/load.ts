@@ -341,6 +341,11 @@ begin
   select date_bin('5 minutes', r.ended_at, '2000-01-01'), r.account_id, sum(r.charged_tokens)
   from governance.requests r
   where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled' group by 1, 2;
+  insert into governance.rule_matches as m (slot, version_id, matches)
+  select date_bin('5 minutes', r.created_at, '2000-01-01'), x.version_id, count(*)
+  from governance.requests r cross join unnest(r.matched_version_ids) x (version_id)
+  where r.account_id = v_account.account_id and r.created_at > v_recent group by 1, 2
+  on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
   perform governance.copy_to_listings(array[v_account.account_id]);
 
   insert into governance.audit_log (created_at, operator, action, account_id, reason, details)

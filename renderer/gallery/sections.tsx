@@ -276,7 +276,7 @@ const tables: SampleSection = {
     sample(
       "Chart",
       <Chart
-        title="Tokens per minute, by decision"
+        title="Tokens per minute: used, and asked for by decision"
         build={tokensPerMinute(minutes, "Europe/London")}
         table={{ header: ["Minute", "Calls"], rows: minutes.map((each) => [each.minute, each.calls]) }}
         fileName="gallery"

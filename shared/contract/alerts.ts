@@ -50,10 +50,10 @@ export type Alert = z.infer<typeof alert>;
 export const alertPage = z.looseObject({
   alerts: z.array(alert),
   next_before_id: whole.nullable(),
-  /** How delivery stands in the whole project. */
+  /** How delivery stands in the whole project, now. Only with queued and failed at 0 is everything delivered. */
   delivery: z.looseObject({
     queued: whole,
-    /** Since when a message waits that is due: nobody takes it. */
+    /** Since when a message is due and unclaimed; null: none for more than five minutes. */
     overdue_since: instant.nullable(),
     /** Given up, and nobody has seen to the alert. */
     failed: whole,

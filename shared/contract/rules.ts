@@ -18,7 +18,7 @@ export const rule = z.looseObject({
   description: z.string().nullish(),
   updated_at: instant,
   updated_by: z.string().nullable(),
-  /** Matches in the last 24 hours, enforced or in shadow. */
+  /** Calls that any version of it matched in the last 24 hours, enforced or in shadow. */
   matches_24h: whole.nullish(),
 });
 export type RuleRecord = z.infer<typeof rule>;

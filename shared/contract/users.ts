@@ -86,8 +86,10 @@ export const accountRow = accountState.extend({
   debt: tokens,
   cost_this_month_micros: whole,
   currency: z.string(),
-  /** Higher of day's and month's use in percent; null without a limit or allowance. */
+  /** Used and held tokens in percent of what `usage_of` names; of two limits the higher. null without any. */
   usage_percent: whole.nullable(),
+  /** A limit stops calls at 100 %. An allowance does not: other tokens are spent beside it and after it. */
+  usage_of: z.enum(["daily_limit", "monthly_limit", "allowance"]).nullish(),
   last_activity: instant.nullable(),
 });
 export type AccountRow = z.infer<typeof accountRow>;

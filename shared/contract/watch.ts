@@ -47,38 +47,56 @@ export const feedFilter = z
   .strict();
 export type FeedFilter = z.infer<typeof feedFilter>;
 
-/** Calls and tokens in one minute, for the chart. */
+/**
+ * One minute. Asked for: tokens of calls decided in it, before anybody knows what they use. Used: tokens of calls
+ * settled in it, as charged. A call is asked for in one minute and settled in another, so the two need not agree.
+ */
 export const minuteBucket = z.looseObject({
   minute: instant,
+  /** Decided in the minute: allowed, warned and blocked. */
   calls: whole,
+  /** Used: charged at settlements in the minute, debt included. */
   settled_tokens: tokens,
+  /** Held for calls that were allowed without a warning. */
   allowed_tokens: tokens,
+  /** Held for calls that were allowed with a warning. */
   warned_tokens: tokens,
+  /** Asked for by calls that were blocked: never used. */
   blocked_tokens: tokens,
   blocked_calls: whole,
 });
 export type MinuteBucket = z.infer<typeof minuteBucket>;
 
+/** What goes on: sums over the minutes asked for, and states as they are now. Source: console_overview. */
 export const overview = z.looseObject({
   at: instant,
+  /** Decided in these minutes; `blocked` and `warned` are among them. */
   calls: whole,
   blocked: whole,
   warned: whole,
+  /** Used in these minutes: the sum of `minutes`. */
   settled_tokens: tokens,
+  /** Cost of what was used, in micro-units of `currency`; models without a price cost nothing here. */
   cost_micros: whole,
   currency: z.string(),
+  /** Users with a call in these minutes. */
   active_users: whole,
+  /** Now: calls that hold tokens, and how many they hold. */
   open_holds: whole,
   held_tokens: tokens,
+  /** Now: holds past their time. */
   stuck_holds: whole,
+  /** Now. */
   flagged_users: whole,
   blocked_users: whole,
   users_in_debt: whole,
+  /** Now: alerts still shown that nobody has acknowledged. */
   open_alerts: whole,
   /** Oldest first, without gaps. */
   minutes: z.array(minuteBucket),
-  /** Most frequent reasons of blocks in the window. */
+  /** Most frequent reasons of blocks in these minutes. */
   reasons: z.array(z.looseObject({ reason: z.string(), calls: whole })),
+  /** Who used most, in whole five minutes: tokens as charged, debt included. */
   top_users: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable(), tokens })),
 });
 export type Overview = z.infer<typeof overview>;

@@ -1469,10 +1469,14 @@ grant execute on function public.save_rule(text, jsonb, int, text) to service_ro
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$
   select governance.refuse_others('list_rules');
-  select coalesce(jsonb_agg(governance.rule_json(r) order by r.priority, r.rule_name collate "C"), '[]')
-  from governance.rules r where r.retired_at is null
+  select coalesce(jsonb_agg(governance.rule_json(r) || jsonb_build_object('matches_24h', coalesce(m.matches, 0))
+    order by r.priority, r.rule_name collate "C"), '[]')
+  from governance.rules r
+  left join governance.matches_since(governance.now() - interval '24 hours') m using (rule_name)
+  where r.retired_at is null
 $$;
-comment on function public.list_rules() is 'The rules that are not retired, in the order in which they run.';
+comment on function public.list_rules() is 'The rules that are not retired, in the order in which they run, each with '
+  'the calls that it matched in the last 24 hours, enforced or in shadow.';
 revoke all on function public.list_rules() from public, anon, authenticated;
 grant execute on function public.list_rules() to service_role;
 
@@ -5578,6 +5582,20 @@ comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigi
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
     'null without either.';
 
+create function governance.usage_of(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
+  p_monthly_allowance bigint) returns text
+  language sql immutable set search_path = '' as $$
+  select case
+    when p_daily_limit is null and p_monthly_limit is null then case when p_monthly_allowance > 0 then 'allowance' end
+    when p_monthly_limit is null then 'daily_limit'
+    when p_daily_limit is null then 'monthly_limit'
+    when governance.percent_used(p_today, p_month, p_daily_limit, null, 0)
+      >= governance.percent_used(p_today, p_month, null, p_monthly_limit, 0) then 'daily_limit'
+    else 'monthly_limit' end
+$$;
+comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
+  'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
+
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
   language sql set search_path = '' as $$
   -- One writer of many rows at a time, so that two never wait for each other.
@@ -5680,6 +5698,8 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
       'currency', t.currency,
       'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance),
+      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
         p.monthly_allowance)
     ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
@@ -6283,6 +6303,47 @@ create table governance.recent_usage (
 
 comment on table governance.recent_usage is 'Tokens charged by account in each five minutes; kept two days.';
 
+create table governance.rule_matches (
+  -- Start of five minutes.
+  slot timestamptz not null,
+  version_id bigint not null,
+  matches bigint not null,
+  primary key (slot, version_id)
+) with (fillfactor = 70);
+
+comment on table governance.rule_matches is 'Calls that each version of a rule matched, enforced or in shadow, in each '
+  'five minutes; kept two days.';
+
+create function governance.count_matches(p_after bigint, p_upto bigint)
+  returns table (slot timestamptz, version_id bigint, matches bigint)
+  language sql stable set search_path = '' as $$
+  select date_bin('5 minutes', r.created_at, '2000-01-01'), v.version_id, count(*)
+  from governance.requests r cross join unnest(r.matched_version_ids) v(version_id)
+  where r.decision_id > p_after and r.decision_id <= p_upto and r.matched_version_ids is not null
+  group by 1, 2
+$$;
+comment on function governance.count_matches(bigint, bigint) is 'Matches of rules among the calls with ids after the '
+  'first and up to the second.';
+
+create function governance.matches_since(p_since timestamptz) returns table (rule_name text, matches bigint)
+  language sql stable set search_path = '' as $$
+  select v.rule_name, sum(m.matches)::bigint
+  from (
+    select x.slot, x.version_id, x.matches from governance.rule_matches x
+    union all
+    -- What is committed and not yet counted.
+    select c.slot, c.version_id, c.matches
+    from governance.maintenance_state s
+    cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
+      (s.value ->> 'consumed')::bigint + 50000) c
+    where s.key = 'followed_events') m
+  join governance.rule_versions v using (version_id)
+  where m.slot >= date_bin('5 minutes', p_since, '2000-01-01')
+  group by 1
+$$;
+comment on function governance.matches_since(timestamptz) is
+  'Calls that each rule matched since a moment, at most two days back, in whole five minutes; all versions together.';
+
 create function governance.count_events(p_after bigint, p_upto bigint)
   returns table (minute timestamptz, outcome text, reason text, calls bigint, tokens bigint, cost_micros bigint)
   language sql stable set search_path = '' as $$
@@ -6372,12 +6433,17 @@ begin
       calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
         cost_micros = m.cost_micros + excluded.cost_micros;
     insert into governance.recent_usage as u (slot, account_id, tokens)
-    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(-t.amount)
+    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(coalesce(r.charged_tokens, -t.amount))
     from governance.token_transactions t
+    left join lateral (select q.charged_tokens from governance.requests q
+      where q.decision_id = t.decision_id limit 1) r on true
     where t.transaction_id > v_from and t.transaction_id <= v_upto and t.transaction_type = 'usage'
       and t.created_at > v_oldest
     group by 1, 2
     on conflict (slot, account_id) do update set tokens = u.tokens + excluded.tokens;
+    insert into governance.rule_matches as m (slot, version_id, matches)
+    select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
+    on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
     v_state := v_state || jsonb_build_object('consumed', v_upto);
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
@@ -6496,9 +6562,8 @@ begin
           select y.account_id, y.tokens from governance.recent_usage y
             where y.slot >= date_bin('5 minutes', v_from, '2000-01-01')
           union all
-          select t.account_id, -t.amount from governance.token_transactions t
-          where t.transaction_id > v_consumed and t.transaction_id <= v_consumed + 50000
-            and t.transaction_type = 'usage' and t.created_at >= v_from) x
+          select u.account_id, u.tokens from governance.usage_not_followed() u
+          where u.slot >= date_bin('5 minutes', v_from, '2000-01-01')) x
         group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
       join governance.accounts a using (account_id)))
   into v_answer;
@@ -13454,6 +13519,9 @@ begin
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   delete from governance.recent_usage u where u.ctid = any (array(
     select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.rule_matches m where m.ctid = any (array(
+    select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   -- A command may be repeated for 30 days.
   delete from governance.commands c where (c.kind, c.command_id) in (

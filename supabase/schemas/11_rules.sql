@@ -652,10 +652,14 @@ grant execute on function public.save_rule(text, jsonb, int, text) to service_ro
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$
   select governance.refuse_others('list_rules');
-  select coalesce(jsonb_agg(governance.rule_json(r) order by r.priority, r.rule_name collate "C"), '[]')
-  from governance.rules r where r.retired_at is null
+  select coalesce(jsonb_agg(governance.rule_json(r) || jsonb_build_object('matches_24h', coalesce(m.matches, 0))
+    order by r.priority, r.rule_name collate "C"), '[]')
+  from governance.rules r
+  left join governance.matches_since(governance.now() - interval '24 hours') m using (rule_name)
+  where r.retired_at is null
 $$;
-comment on function public.list_rules() is 'The rules that are not retired, in the order in which they run.';
+comment on function public.list_rules() is 'The rules that are not retired, in the order in which they run, each with '
+  'the calls that it matched in the last 24 hours, enforced or in shadow.';
 revoke all on function public.list_rules() from public, anon, authenticated;
 grant execute on function public.list_rules() to service_role;
 

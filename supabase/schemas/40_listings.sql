@@ -125,6 +125,20 @@ comment on function governance.percent_used(bigint, bigint, bigint, bigint, bigi
   'usage_percent of docs/RULES.md: the higher of day''s and month''s use; by the allowance where there is no limit; '
     'null without either.';
 
+create function governance.usage_of(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
+  p_monthly_allowance bigint) returns text
+  language sql immutable set search_path = '' as $$
+  select case
+    when p_daily_limit is null and p_monthly_limit is null then case when p_monthly_allowance > 0 then 'allowance' end
+    when p_monthly_limit is null then 'daily_limit'
+    when p_daily_limit is null then 'monthly_limit'
+    when governance.percent_used(p_today, p_month, p_daily_limit, null, 0)
+      >= governance.percent_used(p_today, p_month, null, p_monthly_limit, 0) then 'daily_limit'
+    else 'monthly_limit' end
+$$;
+comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
+  'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
+
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
   language sql set search_path = '' as $$
   -- One writer of many rows at a time, so that two never wait for each other.
@@ -227,6 +241,8 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
       'currency', t.currency,
       'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+        p.monthly_allowance),
+      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
         p.monthly_allowance)
     ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)

@@ -25,6 +25,47 @@ create table governance.recent_usage (
 
 comment on table governance.recent_usage is 'Tokens charged by account in each five minutes; kept two days.';
 
+create table governance.rule_matches (
+  -- Start of five minutes.
+  slot timestamptz not null,
+  version_id bigint not null,
+  matches bigint not null,
+  primary key (slot, version_id)
+) with (fillfactor = 70);
+
+comment on table governance.rule_matches is 'Calls that each version of a rule matched, enforced or in shadow, in each '
+  'five minutes; kept two days.';
+
+create function governance.count_matches(p_after bigint, p_upto bigint)
+  returns table (slot timestamptz, version_id bigint, matches bigint)
+  language sql stable set search_path = '' as $$
+  select date_bin('5 minutes', r.created_at, '2000-01-01'), v.version_id, count(*)
+  from governance.requests r cross join unnest(r.matched_version_ids) v(version_id)
+  where r.decision_id > p_after and r.decision_id <= p_upto and r.matched_version_ids is not null
+  group by 1, 2
+$$;
+comment on function governance.count_matches(bigint, bigint) is 'Matches of rules among the calls with ids after the '
+  'first and up to the second.';
+
+create function governance.matches_since(p_since timestamptz) returns table (rule_name text, matches bigint)
+  language sql stable set search_path = '' as $$
+  select v.rule_name, sum(m.matches)::bigint
+  from (
+    select x.slot, x.version_id, x.matches from governance.rule_matches x
+    union all
+    -- What is committed and not yet counted.
+    select c.slot, c.version_id, c.matches
+    from governance.maintenance_state s
+    cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
+      (s.value ->> 'consumed')::bigint + 50000) c
+    where s.key = 'followed_events') m
+  join governance.rule_versions v using (version_id)
+  where m.slot >= date_bin('5 minutes', p_since, '2000-01-01')
+  group by 1
+$$;
+comment on function governance.matches_since(timestamptz) is
+  'Calls that each rule matched since a moment, at most two days back, in whole five minutes; all versions together.';
+
 create function governance.count_events(p_after bigint, p_upto bigint)
   returns table (minute timestamptz, outcome text, reason text, calls bigint, tokens bigint, cost_micros bigint)
   language sql stable set search_path = '' as $$
@@ -114,12 +155,17 @@ begin
       calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
         cost_micros = m.cost_micros + excluded.cost_micros;
     insert into governance.recent_usage as u (slot, account_id, tokens)
-    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(-t.amount)
+    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(coalesce(r.charged_tokens, -t.amount))
     from governance.token_transactions t
+    left join lateral (select q.charged_tokens from governance.requests q
+      where q.decision_id = t.decision_id limit 1) r on true
     where t.transaction_id > v_from and t.transaction_id <= v_upto and t.transaction_type = 'usage'
       and t.created_at > v_oldest
     group by 1, 2
     on conflict (slot, account_id) do update set tokens = u.tokens + excluded.tokens;
+    insert into governance.rule_matches as m (slot, version_id, matches)
+    select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
+    on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
     v_state := v_state || jsonb_build_object('consumed', v_upto);
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
@@ -238,9 +284,8 @@ begin
           select y.account_id, y.tokens from governance.recent_usage y
             where y.slot >= date_bin('5 minutes', v_from, '2000-01-01')
           union all
-          select t.account_id, -t.amount from governance.token_transactions t
-          where t.transaction_id > v_consumed and t.transaction_id <= v_consumed + 50000
-            and t.transaction_type = 'usage' and t.created_at >= v_from) x
+          select u.account_id, u.tokens from governance.usage_not_followed() u
+          where u.slot >= date_bin('5 minutes', v_from, '2000-01-01')) x
         group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
       join governance.accounts a using (account_id)))
   into v_answer;

@@ -122,6 +122,9 @@ begin
   delete from governance.recent_usage u where u.ctid = any (array(
     select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  delete from governance.rule_matches m where m.ctid = any (array(
+    select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
+  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
   -- A command may be repeated for 30 days.
   delete from governance.commands c where (c.kind, c.command_id) in (
     select o.kind, o.command_id from governance.commands o

@@ -37,7 +37,7 @@ describe("groupUsage", () => {
 });
 
 describe("options", () => {
-  it("give decisions the colours they have everywhere", () => {
+  it("show tokens used beside those asked for, decisions in the colours they have everywhere", () => {
     const bucket = {
       minute: "2026-11-22T12:00:00Z",
       calls: 3,
@@ -50,6 +50,7 @@ describe("options", () => {
     const option = tokensPerMinute([bucket], "UTC")(light);
     const series = option.series as { name: string; data: number[]; itemStyle: { color: string } }[];
     expect(series.map((each) => [each.name, each.data, each.itemStyle.color])).toEqual([
+      ["used", [10], light.blueMark],
       ["allowed", [30], light.greenMark],
       ["warned", [20], light.amberMark],
       ["blocked", [10], light.redMark],

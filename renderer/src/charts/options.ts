@@ -23,6 +23,8 @@ interface Stack {
   readonly name: string;
   readonly color: string;
   readonly values: readonly number[];
+  /** Stacks of one group stand on each other; groups stand side by side. */
+  readonly group?: string;
 }
 
 function stackedBars(
@@ -84,7 +86,7 @@ function stackedBars(
     series: stacks.map((stack) => ({
       type: "bar" as const,
       name: stack.name,
-      stack: "all",
+      stack: stack.group ?? "all",
       data: [...stack.values],
       itemStyle: { color: stack.color },
       barCategoryGap: categories.length > 60 ? "10%" : "25%",
@@ -94,13 +96,19 @@ function stackedBars(
   };
 }
 
-/** "Tokens per minute, by decision". */
+/** "Tokens per minute": used, beside those asked for by decision. */
 export function tokensPerMinute(minutes: readonly MinuteBucket[], zone: string) {
   return (palette: Palette): ChartOption =>
     stackedBars(
       palette,
       minutes.map((bucket) => formatHourMinute(bucket.minute, zone)),
       [
+        {
+          name: "used",
+          color: palette.blueMark,
+          values: minutes.map((each) => each.settled_tokens),
+          group: "used",
+        },
         { name: "allowed", color: palette.greenMark, values: minutes.map((each) => each.allowed_tokens) },
         { name: "warned", color: palette.amberMark, values: minutes.map((each) => each.warned_tokens) },
         { name: "blocked", color: palette.redMark, values: minutes.map((each) => each.blocked_tokens) },

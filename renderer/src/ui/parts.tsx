@@ -220,10 +220,13 @@ export function Meter({
   percent,
   warnAt = 80,
   label,
+  stops = true,
 }: {
   readonly percent: number | null | undefined;
   readonly warnAt?: number;
   readonly label?: string;
+  /** Whether anything stops at 100 %: only then is it red. */
+  readonly stops?: boolean;
 }): ReactNode {
   if (percent === null || percent === undefined)
     return (
@@ -231,7 +234,7 @@ export function Meter({
         no limit
       </span>
     );
-  const tone = percent >= 100 ? "red" : percent >= warnAt ? "amber" : "blue";
+  const tone = !stops ? "blue" : percent >= 100 ? "red" : percent >= warnAt ? "amber" : "blue";
   return (
     <span
       className={css.meter}
@@ -244,7 +247,10 @@ export function Meter({
       <span className={css.track}>
         <span className={css.fill} data-tone={tone} style={{ width: `${Math.min(100, percent)}%` }} />
       </span>
-      <span className={css.percent} title={formatPercent(percent)}>
+      <span
+        className={css.percent}
+        title={label ? `${label}: ${formatPercent(percent)}` : formatPercent(percent)}
+      >
         {percent > 999 ? "> 999 %" : formatPercent(percent)}
       </span>
     </span>

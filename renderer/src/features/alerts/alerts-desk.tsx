@@ -239,7 +239,13 @@ function AlertList({
           onEnd={() => {
             if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
           }}
-          empty={query.data ? <NoAlerts show={show} /> : <Skeleton lines={8} />}
+          empty={
+            query.data ? (
+              <NoAlerts show={show} queued={query.data.pages[0]?.delivery.queued ?? 0} />
+            ) : (
+              <Skeleton lines={8} />
+            )
+          }
           footer={
             <span>
               {counted(rows.length, "alert")}
@@ -286,7 +292,7 @@ function AlertList({
   );
 }
 
-function NoAlerts({ show }: { readonly show: Show }): ReactNode {
+function NoAlerts({ show, queued }: { readonly show: Show; readonly queued: number }): ReactNode {
   if (show === "open")
     return (
       <EmptyView title="No open alerts">
@@ -295,7 +301,13 @@ function NoAlerts({ show }: { readonly show: Show }): ReactNode {
     );
   if (show === "undelivered")
     return (
-      <EmptyView title="Everything was delivered">
+      <EmptyView
+        title={
+          queued > 0
+            ? `No message was given up; ${counted(queued, "message")} queued`
+            : "Everything was delivered"
+        }
+      >
         Messages that were given up appear here with the reason, and can be sent again.
       </EmptyView>
     );

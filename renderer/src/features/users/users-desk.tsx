@@ -46,8 +46,20 @@ const usedColumn: Column<AccountRow> = {
   id: "used",
   header: "Used",
   width: 116,
-  hint: "Of the day's or the month's limit, whichever is higher",
-  cell: (row) => <Meter percent={row.usage_percent} />,
+  hint: "Of the day's or the month's limit, whichever is higher; of the month's allowance without a limit",
+  cell: (row) => (
+    <Meter
+      percent={row.usage_percent}
+      stops={row.usage_of !== "allowance"}
+      label={
+        row.usage_of === "allowance"
+          ? "Used of the month's allowance; other tokens are spent after it"
+          : row.usage_of === "monthly_limit"
+            ? "Used of the month's limit"
+            : "Used of the day's limit"
+      }
+    />
+  ),
 };
 const columns: readonly Column<AccountRow>[] = [
   nameColumn,

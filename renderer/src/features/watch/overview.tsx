@@ -38,9 +38,9 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       onPick: onBlocked,
     },
     {
-      name: "Tokens settled",
+      name: "Tokens used",
       value: formatCompact(overview.settled_tokens),
-      exact: `${formatTokens(overview.settled_tokens)} tokens`,
+      exact: `${formatTokens(overview.settled_tokens)} tokens charged for calls that ended`,
     },
     {
       name: "Cost",
@@ -123,19 +123,19 @@ function minuteTable(minutes: readonly MinuteBucket[]): ChartTable {
     header: [
       "minute",
       "calls",
+      "used tokens",
       "allowed tokens",
       "warned tokens",
       "blocked tokens",
-      "settled tokens",
       "blocked calls",
     ],
     rows: minutes.map((each) => [
       each.minute,
       each.calls,
+      each.settled_tokens,
       each.allowed_tokens,
       each.warned_tokens,
       each.blocked_tokens,
-      each.settled_tokens,
       each.blocked_calls,
     ]),
     show: (value, column) => (column > 0 && typeof value === "number" ? formatTokens(value) : String(value)),
@@ -156,7 +156,7 @@ export function OverviewCharts({
     <div className={css.top}>
       <div>
         <Chart
-          title="Tokens per minute, by decision"
+          title="Tokens per minute: used, and asked for by decision"
           build={build}
           table={table}
           fileName="tokens-per-minute"
