@@ -8131,7 +8131,7 @@ create function governance.alert_kinds()
     ('usage_spike', 'spike', 'tokens', 'info', false, 'Sudden use',
       'You used {value} tokens within an hour; {usual} is usual for you.'),
     ('low_balance', 'balance', 'tokens', 'warning', false, 'Balance is low', 'You have {value} tokens left.'),
-    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'Large call',
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'High usage',
       'One of your requests used {value} tokens.'),
     ('negative_balance', 'debt', 'tokens', 'critical', false, 'Used beyond the balance',
       'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),

@@ -53,7 +53,7 @@ export const alertKinds: Readonly<Record<string, AlertKind>> = {
   ),
   low_balance: kind("Balance is low", "tokens", "warning", "You have {value} tokens left.", "balance"),
   high_usage: kind(
-    "Large call",
+    "High usage",
     "tokens",
     "warning",
     "One of your requests used {value} tokens.",

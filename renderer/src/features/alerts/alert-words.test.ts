@@ -52,7 +52,7 @@ describe("an alert reads", () => {
       { kind: "low_balance", threshold: 1_000, value: 420 },
     ],
     [
-      "Large call",
+      "High usage",
       "One call used 61,000 tokens, more than 50,000.",
       "50,000",
       { kind: "high_usage", threshold: 50_000, value: 61_000 },
