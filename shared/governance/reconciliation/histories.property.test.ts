@@ -3,13 +3,14 @@
  * booked, told by any of Stripe's exports in any order of rows, beside a ledger that is right or has one fault. The model
  * knows what is due; the reconciliation must find the fault in its class, and nothing where there is none.
  */
+import { env } from "node:process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { proRata } from "../money/index.ts";
 import { type LedgerRecord, reconcile, type Report } from "./index.ts";
 
 /** 10,000 by `RECONCILE_HISTORIES=10000`. */
-const histories = Number(process.env["RECONCILE_HISTORIES"] ?? 100);
+const histories = Number(env["RECONCILE_HISTORIES"] ?? 100);
 const parameters = { numRuns: histories, seed: 20261128 };
 
 const FROM = Date.parse("2026-10-01T00:00:00Z") / 1000;
