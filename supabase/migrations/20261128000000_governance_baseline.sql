@@ -2105,7 +2105,7 @@ revoke all on function public.apply_preset(jsonb) from public, anon, authenticat
 grant execute on function public.apply_preset(jsonb) to service_role;
 
 -- schemas/20_accounts.sql
--- Accounts: who they are, their lock, their days and months.
+-- Accounts: who they are, their lock, and what they read about themselves.
 
 -- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
 create table governance.accounts (
@@ -2127,7 +2127,7 @@ create table governance.accounts (
   blocked_until timestamptz,
   block_reason text,
   blocked_by text,
-  -- What a rule did for a while.
+  -- A rule's block, until it ends.
   rule_blocked_until timestamptz,
   rule_block_reason text,
   rule_block_message text,
@@ -2175,16 +2175,8 @@ create index accounts_blocked on governance.accounts (blocked_at desc) where blo
 comment on table governance.accounts is 'One row a user: who they are, what operators decided, and the counters that a '
   'call checks.';
 
-create type governance.rolled as (expired_holds int, expired_lots int, allowances int);
-
--- The path of a call at half its cost, with the same answers (docs/RULES.md). What PostgreSQL does anew for every
--- statement of every call (reading a check, sorting prices, opening each partition, setting up an expression) is done
--- once, where a preset or a rule is saved, or not at all. supabase/CONVENTIONS.md says what each step costs.
-
--- ---------------------------------------------------------------------------------------------------------------
 -- Shapes of the answers: a typed row becomes jsonb at half the cost of jsonb_build_object, which looks up the type of
 -- each key and value again in each call.
--- ---------------------------------------------------------------------------------------------------------------
 
 create type governance.balance as (available bigint, reserved bigint, subscription bigint, purchased bigint,
   promotional bigint, debt bigint, total bigint);
@@ -2277,212 +2269,6 @@ create function governance.lock_key(p_user_id text) returns bigint
 $$;
 comment on function governance.lock_key(text) is 'The advisory lock of an account, taken before its row: waiting there '
   'is much cheaper than on the row.';
-
-create function governance.expire_account_holds(p_account_id bigint, p_now timestamptz) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_hold record;
-  v_from timestamptz;
-  v_debt bigint;
-  v_count int := 0;
-begin
-  select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
-  if v_from is null then return 0; end if;
-  for v_hold in
-    update governance.requests r set
-      status = 'expired', ended_at = p_now, released_tokens = r.reserved_tokens
-    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held' and r.expires_at <= p_now
-    returning r.decision_id, r.reserved_tokens
-  loop
-    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens)
-    values (p_now, 'expired', v_hold.decision_id, p_account_id, v_hold.reserved_tokens);
-    update governance.accounts a set reserved_tokens = a.reserved_tokens - v_hold.reserved_tokens
-      where a.account_id = p_account_id;
-    v_count := v_count + 1;
-  end loop;
-  update governance.accounts a set (holds_from, holds_check_at) = (
-    select min(r.created_at), min(r.expires_at) from governance.requests r
-    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
-  where a.account_id = p_account_id
-  returning a.debt_tokens into v_debt;
-  if v_debt > 0 then
-    perform governance.recover_debt(p_account_id, p_now, null);
-  end if;
-  return v_count;
-end
-$$;
-comment on function governance.expire_account_holds(bigint,
-  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
-    'account''s lock.';
-
-create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
-  language plpgsql set search_path = '' as $$
-declare
-  v_old text := governance.known_zone(a.timezone);
-  v_lot governance.lots;
-  v_ends_at timestamptz;
-begin
-  for v_lot in
-    select * from governance.lots l
-    where l.account_id = a.account_id and l.is_open and l.description = 'Monthly allowance'
-      and (l.expires_at = a.month_ends_at
-        or l.expires_at at time zone v_old = date_trunc('month', l.expires_at at time zone v_old))
-    order by l.lot_id
-  loop
-    v_ends_at := case when v_lot.expires_at = a.month_ends_at then (a.local_month + interval '1 month')::timestamp
-      else v_lot.expires_at at time zone v_old end at time zone p_timezone;
-    continue when v_ends_at = v_lot.expires_at;
-    update governance.lots l set expires_at = v_ends_at where l.lot_id = v_lot.lot_id;
-    update governance.accounts x set lots_check_at = least(x.lots_check_at, v_ends_at)
-    where x.account_id = a.account_id;
-    -- Moves no tokens: it seals the lot's new end.
-    perform governance.append_entry(a.account_id, 'adjustment', p_now, array[v_lot.lot_id, 0], 0, 0, 0, 0, null,
-      format('Allowance ends with the month in %s', p_timezone));
-  end loop;
-end
-$$;
-comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
-  'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
-
-create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_zone text := governance.known_zone(p_timezone);
-  -- Never back: moving west lengthens the day, and gives no second limit for the same date.
-  v_day date := greatest(a.local_day, (p_now at time zone v_zone)::date);
-  v_month date := date_trunc('month', v_day)::date;
-  v_plan governance.plans;
-  v_grant_month date;
-  v_allowances int := 0;
-begin
-  if v_zone <> p_timezone then
-    perform governance.raise_alert(null, null, 'unknown_zone', 'warning',
-      format('The server no longer knows the time zone %s: days of its users are counted in UTC', left(p_timezone, 64)),
-      null, null, to_char(p_now at time zone 'UTC', 'YYYY-MM'),
-      jsonb_build_object('timezone', p_timezone, 'user_id', a.user_id), p_now, p_timezone);
-  end if;
-  if v_zone <> a.timezone then
-    perform governance.move_allowances(a, v_zone, p_now);
-  end if;
-  update governance.accounts x set
-    timezone = v_zone, local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone v_zone,
-    local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_zone
-  where x.account_id = a.account_id;
-  if v_day > a.local_day then
-    update governance.accounts x set day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
-    where x.account_id = a.account_id;
-  end if;
-  if v_month > a.local_month then
-    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
-    update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
-      month_allowance = v_plan.monthly_allowance
-    where x.account_id = a.account_id;
-    -- Months that passed unseen are granted only as far as their tokens would still be there.
-    v_grant_month := greatest((a.local_month + interval '1 month')::date,
-      (v_month - v_plan.rollover_months * interval '1 month')::date);
-    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
-      a.timezone := v_zone;
-      perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
-      v_allowances := v_allowances + 1;
-      v_grant_month := (v_grant_month + interval '1 month')::date;
-    end loop;
-  end if;
-  return v_allowances;
-end
-$$;
-comment on function governance.turn_day(governance.accounts, text, timestamptz) is
-  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
-  'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
-  'holds the account''s lock.';
-
-create function governance.leave_unknown_zones(p_now timestamptz, p_budget interval) returns boolean
-  language plpgsql set search_path = '' as $$
-declare
-  v_until timestamptz := clock_timestamp() + p_budget;
-  v_started text := pg_postmaster_start_time()::text;
-  v_account governance.accounts;
-  v_zones text[];
-begin
-  -- A server's time zone database changes when it is installed anew: one look after each start.
-  if exists (select from governance.maintenance_state s
-    where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
-  select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z
-  where governance.known_zone(z.timezone) <> z.timezone;
-  for v_account in select * from governance.accounts a where a.timezone = any (v_zones) loop
-    if clock_timestamp() > v_until then return false; end if;
-    -- An account that a call has in hand falls back when its day ends.
-    continue when not pg_try_advisory_xact_lock(governance.lock_key(v_account.user_id));
-    select * into v_account from governance.accounts a where a.account_id = v_account.account_id for update skip locked;
-    continue when not found;
-    perform governance.turn_day(v_account, v_account.timezone, p_now);
-  end loop;
-  insert into governance.maintenance_state as s (key, value)
-    values ('checked_zones', jsonb_build_object('server_started', v_started))
-  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
-  return true;
-end
-$$;
-comment on function governance.leave_unknown_zones(timestamptz, interval) is
-  'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
-  'answers whether all did.';
-
-create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
-  language plpgsql set search_path = '' as $$
-declare
-  a governance.accounts;
-  v_lot governance.lots;
-  v_take bigint;
-  v_result governance.rolled := row(0, 0, 0);
-begin
-  select * into strict a from governance.accounts x where x.account_id = p_account_id;
-  if a.holds_check_at <= p_now then
-    v_result.expired_holds := governance.expire_account_holds(p_account_id, p_now);
-    select * into strict a from governance.accounts x where x.account_id = p_account_id;
-  end if;
-
-  if a.lots_check_at <= p_now then
-    for v_lot in
-      select * from governance.lots l
-      where l.account_id = p_account_id and l.is_open and l.expires_at <= p_now and l.remaining > 0
-      order by l.expires_at, l.lot_id
-    loop
-      -- Tokens held for calls under way outlive their lot until those calls end.
-      v_take := least(v_lot.remaining,
-        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens);
-      exit when v_take = 0;
-      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
-        is_open = l.remaining - v_take + l.frozen > 0
-      where l.lot_id = v_lot.lot_id;
-      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take],
-        case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
-          else 0 end,
-        case v_lot.kind when 'promotional' then -v_take else 0 end, 0, null, 'Expired');
-      v_result.expired_lots := v_result.expired_lots + 1;
-      select * into strict a from governance.accounts x where x.account_id = p_account_id;
-    end loop;
-    update governance.accounts x set lots_check_at = (
-      select min(l.expires_at) from governance.lots l
-        where l.account_id = p_account_id and l.is_open and l.remaining > 0)
-    where x.account_id = p_account_id;
-  end if;
-
-  if a.day_ends_at <= p_now then
-    v_result.allowances := governance.turn_day(a, a.timezone, p_now);
-  end if;
-  return v_result;
-end
-$$;
-comment on function governance.roll_account(bigint, timestamptz) is
-  'Brings an account up to the moment: expired holds, expired lots, turn of day and month with its allowance. Never '
-  'backwards, and nothing twice. The caller holds the account''s lock.';
-
-create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
-  language sql stable set search_path = '' as $$
-  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false)
-$$;
-comment on function governance.needs_roll(governance.accounts,
-  timestamptz) is 'Whether governance.roll_account has anything to do.';
 
 create function governance.create_account(p_user_id text, p_now timestamptz, p_plan_id text default null,
   p_timezone text default 'UTC') returns governance.accounts
@@ -2626,7 +2412,7 @@ begin
   if v_account.account_id is null and not p_create then
     perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
   end if;
-  -- A read waits for no call: only where time has passed something by is the account locked and brought up to now.
+  -- A read does not wait for calls: the account is locked and brought up to date only if something is due.
   if v_account.account_id is null
     or (governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off') then
     v_account := governance.lock_account(p_user_id, p_create);
@@ -3559,6 +3345,217 @@ grant execute on function public.get_user_transaction_history(text, int, bigint)
 
 create trigger token_transactions_append_only before update or delete or truncate on governance.token_transactions
   for each statement execute function governance.refuse_change();
+
+-- schemas/24_days.sql
+-- Days and months of accounts: when they turn, and what falls due by then.
+
+create type governance.rolled as (expired_holds int, expired_lots int, allowances int);
+
+create function governance.expire_account_holds(p_account_id bigint, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_hold record;
+  v_from timestamptz;
+  v_debt bigint;
+  v_count int := 0;
+begin
+  select a.holds_from into v_from from governance.accounts a where a.account_id = p_account_id;
+  if v_from is null then return 0; end if;
+  for v_hold in
+    update governance.requests r set
+      status = 'expired', ended_at = p_now, released_tokens = r.reserved_tokens
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held' and r.expires_at <= p_now
+    returning r.decision_id, r.reserved_tokens
+  loop
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens)
+    values (p_now, 'expired', v_hold.decision_id, p_account_id, v_hold.reserved_tokens);
+    update governance.accounts a set reserved_tokens = a.reserved_tokens - v_hold.reserved_tokens
+      where a.account_id = p_account_id;
+    v_count := v_count + 1;
+  end loop;
+  update governance.accounts a set (holds_from, holds_check_at) = (
+    select min(r.created_at), min(r.expires_at) from governance.requests r
+    where r.account_id = p_account_id and r.created_at >= v_from and r.status = 'held')
+  where a.account_id = p_account_id
+  returning a.debt_tokens into v_debt;
+  if v_debt > 0 then
+    perform governance.recover_debt(p_account_id, p_now, null);
+  end if;
+  return v_count;
+end
+$$;
+comment on function governance.expire_account_holds(bigint,
+  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
+    'account''s lock.';
+
+create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_old text := governance.known_zone(a.timezone);
+  v_lot governance.lots;
+  v_ends_at timestamptz;
+begin
+  for v_lot in
+    select * from governance.lots l
+    where l.account_id = a.account_id and l.is_open and l.description = 'Monthly allowance'
+      and (l.expires_at = a.month_ends_at
+        or l.expires_at at time zone v_old = date_trunc('month', l.expires_at at time zone v_old))
+    order by l.lot_id
+  loop
+    v_ends_at := case when v_lot.expires_at = a.month_ends_at then (a.local_month + interval '1 month')::timestamp
+      else v_lot.expires_at at time zone v_old end at time zone p_timezone;
+    continue when v_ends_at = v_lot.expires_at;
+    update governance.lots l set expires_at = v_ends_at where l.lot_id = v_lot.lot_id;
+    update governance.accounts x set lots_check_at = least(x.lots_check_at, v_ends_at)
+    where x.account_id = a.account_id;
+    -- Moves no tokens: it seals the lot's new end.
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, array[v_lot.lot_id, 0], 0, 0, 0, 0, null,
+      format('Allowance ends with the month in %s', p_timezone));
+  end loop;
+end
+$$;
+comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
+  'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
+
+create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_zone text := governance.known_zone(p_timezone);
+  -- Never back: moving west lengthens the day, and gives no second limit for the same date.
+  v_day date := greatest(a.local_day, (p_now at time zone v_zone)::date);
+  v_month date := date_trunc('month', v_day)::date;
+  v_plan governance.plans;
+  v_grant_month date;
+  v_allowances int := 0;
+begin
+  if v_zone <> p_timezone then
+    perform governance.raise_alert(null, null, 'unknown_zone', 'warning',
+      format('The server no longer knows the time zone %s: days of its users are counted in UTC', left(p_timezone, 64)),
+      null, null, to_char(p_now at time zone 'UTC', 'YYYY-MM'),
+      jsonb_build_object('timezone', p_timezone, 'user_id', a.user_id), p_now, p_timezone);
+  end if;
+  if v_zone <> a.timezone then
+    perform governance.move_allowances(a, v_zone, p_now);
+  end if;
+  update governance.accounts x set
+    timezone = v_zone, local_day = v_day, day_ends_at = (v_day + 1)::timestamp at time zone v_zone,
+    local_month = v_month, month_ends_at = (v_month + interval '1 month')::timestamp at time zone v_zone
+  where x.account_id = a.account_id;
+  if v_day > a.local_day then
+    update governance.accounts x set day_messages = 0, day_calls = 0, day_tokens = 0, day_cost_micros = 0
+    where x.account_id = a.account_id;
+  end if;
+  if v_month > a.local_month then
+    select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
+    update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
+      month_allowance = v_plan.monthly_allowance
+    where x.account_id = a.account_id;
+    -- Months that passed unseen are granted only as far as their tokens would still be there.
+    v_grant_month := greatest((a.local_month + interval '1 month')::date,
+      (v_month - v_plan.rollover_months * interval '1 month')::date);
+    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
+      a.timezone := v_zone;
+      perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
+      v_allowances := v_allowances + 1;
+      v_grant_month := (v_grant_month + interval '1 month')::date;
+    end loop;
+  end if;
+  return v_allowances;
+end
+$$;
+comment on function governance.turn_day(governance.accounts, text, timestamptz) is
+  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
+  'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
+  'holds the account''s lock.';
+
+create function governance.leave_unknown_zones(p_now timestamptz, p_budget interval) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_started text := pg_postmaster_start_time()::text;
+  v_account governance.accounts;
+  v_zones text[];
+begin
+  -- A server's time zone database changes when it is installed anew: one look after each start.
+  if exists (select from governance.maintenance_state s
+    where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
+  select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z
+  where governance.known_zone(z.timezone) <> z.timezone;
+  for v_account in select * from governance.accounts a where a.timezone = any (v_zones) loop
+    if clock_timestamp() > v_until then return false; end if;
+    -- An account that a call has in hand falls back when its day ends.
+    continue when not pg_try_advisory_xact_lock(governance.lock_key(v_account.user_id));
+    select * into v_account from governance.accounts a where a.account_id = v_account.account_id for update skip locked;
+    continue when not found;
+    perform governance.turn_day(v_account, v_account.timezone, p_now);
+  end loop;
+  insert into governance.maintenance_state as s (key, value)
+    values ('checked_zones', jsonb_build_object('server_started', v_started))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return true;
+end
+$$;
+comment on function governance.leave_unknown_zones(timestamptz, interval) is
+  'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
+  'answers whether all did.';
+
+create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  v_lot governance.lots;
+  v_take bigint;
+  v_result governance.rolled := row(0, 0, 0);
+begin
+  select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  if a.holds_check_at <= p_now then
+    v_result.expired_holds := governance.expire_account_holds(p_account_id, p_now);
+    select * into strict a from governance.accounts x where x.account_id = p_account_id;
+  end if;
+
+  if a.lots_check_at <= p_now then
+    for v_lot in
+      select * from governance.lots l
+      where l.account_id = p_account_id and l.is_open and l.expires_at <= p_now and l.remaining > 0
+      order by l.expires_at, l.lot_id
+    loop
+      -- Tokens held for calls under way outlive their lot until those calls end.
+      v_take := least(v_lot.remaining,
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens);
+      exit when v_take = 0;
+      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
+        is_open = l.remaining - v_take + l.frozen > 0
+      where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take],
+        case v_lot.kind when 'subscription' then -v_take else 0 end, case v_lot.kind when 'purchased' then -v_take
+          else 0 end,
+        case v_lot.kind when 'promotional' then -v_take else 0 end, 0, null, 'Expired');
+      v_result.expired_lots := v_result.expired_lots + 1;
+      select * into strict a from governance.accounts x where x.account_id = p_account_id;
+    end loop;
+    update governance.accounts x set lots_check_at = (
+      select min(l.expires_at) from governance.lots l
+        where l.account_id = p_account_id and l.is_open and l.remaining > 0)
+    where x.account_id = p_account_id;
+  end if;
+
+  if a.day_ends_at <= p_now then
+    v_result.allowances := governance.turn_day(a, a.timezone, p_now);
+  end if;
+  return v_result;
+end
+$$;
+comment on function governance.roll_account(bigint, timestamptz) is
+  'Brings an account up to the moment: expired holds, expired lots, turn of day and month with its allowance. Never '
+  'backwards, and nothing twice. The caller holds the account''s lock.';
+
+create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
+  language sql stable set search_path = '' as $$
+  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
+    or coalesce(a.holds_check_at <= p_now, false)
+$$;
+comment on function governance.needs_roll(governance.accounts,
+  timestamptz) is 'Whether governance.roll_account has anything to do.';
 
 -- schemas/30_calls.sql
 -- The path of a call: authorise, settle, release.
@@ -6735,7 +6732,7 @@ create function governance.account_calls(p_account_id bigint, p_start timestampt
       -- A hold lasts a week at most, and a server's clock may have been set back.
       and r.created_at >= p_start - interval '8 days' and r.created_at < p_end + interval '1 day'
     union all
-    -- Whoever settles later than that finds the hold expired, or set aside for a person.
+    -- A call settled later than that had its hold expired, or was set aside for a person.
     select r.* from governance.requests r
     where r.decision_id in (select h.decision_id from governance.hold_events h
         where h.account_id = p_account_id and h.kind in ('expired', 'quarantined'))
@@ -6917,7 +6914,7 @@ begin
   if v_account_id is null then
     perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
   end if;
-  -- The account may have come from a zone that was a day ahead.
+  -- An account that moved west may be a day ahead of its zone's date.
   v_today := greatest(v_day, (governance.now() at time zone governance.known_zone(v_zone))::date);
   v_end := coalesce(p_end, v_today);
   v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);
@@ -7078,13 +7075,6 @@ grant execute on function public.console_token_stats() to service_role;
 
 -- schemas/44_imports.sql
 -- Usage taken over from an existing chat table.
-
--- What was used, by whom, when and at what cost: roll-ups that the settlement writes, totals of days that are over, and
--- usage brought in from before.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Usage from before, and totals of days that are over
--- ---------------------------------------------------------------------------------------------------------------
 
 create table governance.imported_usage (
   -- Whose key message_key is: the table it came from, as schema.name.
@@ -7369,8 +7359,7 @@ begin
 
   -- One batch at a time of one source.
   perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
-  -- And no day is aggregated (aggregate_days takes this alone) between what this batch adds to it and the end of this
-  -- batch.
+  -- No day is closed while this batch adds to it: aggregate_days takes this lock alone.
   perform pg_advisory_xact_lock_shared(7254013);
   insert into governance.usage_imports as u (source, columns, started_at, updated_at)
     values (v_source, v_columns, v_now, v_now)
@@ -7413,7 +7402,7 @@ begin
       format('The owner of the governance schema may not read %s: grant it select', v_source));
   end;
 
-  -- Whose usage it is: a user of before who made no call yet gets an account, as at a first call.
+  -- A user of the old table who has made no call here yet gets an account, as at a first call.
   for v_user in
     select distinct x ->> 'user_id' from jsonb_array_elements(v_rows) x
     where x -> 'usage' ->> 'input_tokens' is not null and btrim(coalesce(x ->> 'user_id', '')) <> ''
@@ -8201,11 +8190,11 @@ create table governance.cost_alerts (
   retired_at timestamptz
 );
 
-comment on table governance.cost_alerts is 'What to watch and when to say so.';
+comment on table governance.cost_alerts is 'Alerts of the preset: what to watch, and the thresholds to raise at.';
 
 create table governance.alert_events (
   alert_event_id bigint generated always as identity primary key,
-  -- Null for what the settlement itself noticed (low balance, large operation, limit nearly used).
+  -- Null for what no alert of the preset asked for (low balance, large call, limit nearly used).
   alert_id bigint references governance.cost_alerts (alert_id),
   account_id bigint,
   kind text not null constraint alert_events_kind check (governance.is_alert_kind(kind)),
@@ -8330,8 +8319,8 @@ create function governance.alert_retention() returns interval
     when jsonb_typeof(s.value) = 'number' then least(greatest((s.value #>> '{}')::numeric, 1), 8784)::int end
     from governance.settings s where s.key = 'alert_retention_hours'), 24) * interval '1 hour'
 $$;
-comment on function governance.alert_retention() is 'How long an alert is shown: the setting alert_retention_hours, 24 '
-  'unless said.';
+comment on function governance.alert_retention() is 'How long an alert is shown: the setting alert_retention_hours; 24 '
+  'by default.';
 
 create function public.my_token_alerts() returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -8435,7 +8424,7 @@ create function governance.raise_unknown_price(p_model text, p_now timestamptz) 
 declare
   v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
 begin
-  -- Looked for first: whoever inserts waits for others who insert the same.
+  -- Look first: two inserts of the same key would wait for each other.
   if exists (select from governance.alert_events e
     where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
   perform governance.raise_alert(null, null, 'unknown_price', 'warning',
@@ -8547,9 +8536,7 @@ begin
           from governance.notifications n where n.alert_event_id = p.alert_event_id))
             order by p.n) filter (where p.n <= p_limit), '[]'),
       'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
-      -- How delivery stands: what waits although it is due is what nobody takes; what was given up is said until
-      -- somebody has
-      -- seen to its alert. And when alerts were last looked for at all.
+      -- Due for five minutes and unclaimed counts as overdue. Given up counts until its alert is acknowledged.
       'delivery', jsonb_build_object(
         'queued', (select count(*)
           from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
@@ -8573,12 +8560,7 @@ grant execute on function public.console_alerts(bigint, int, boolean, boolean) t
 -- schemas/51_notifications.sql
 -- Messages to people about alerts.
 
--- Upkeep: what must happen though nobody calls. Everything here may run in several places at once: what one has in hand
--- the others leave alone, and what is done twice is done once.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Notifications wait here for whoever sends them
--- ---------------------------------------------------------------------------------------------------------------
+-- Several deliverers may run at once: each message is leased to one of them.
 
 create table governance.notifications (
   notification_id bigint generated always as identity primary key,
@@ -8594,7 +8576,7 @@ create table governance.notifications (
   payload jsonb not null default '{}',
   status text not null default 'queued' check (status in ('queued', 'sent', 'failed')),
   attempts int not null default 0,
-  -- Not before this moment; a sender that takes it moves this ahead, so that a crash gives it back.
+  -- Not before this moment. A claim moves it to the end of the lease: after a crash the message is due again.
   due_at timestamptz not null,
   created_at timestamptz not null,
   sent_at timestamptz,
@@ -8640,7 +8622,7 @@ begin
         limit p_limit for update skip locked)
     returning e.*
   loop
-    -- What is a day old already is history, not news.
+    -- An alert a day old is no longer news.
     continue when v_event.created_at < p_now - interval '1 day';
     insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, subject, body,
       payload, due_at, created_at)
@@ -8655,8 +8637,7 @@ begin
           where p.plan_id = a.plan_id and t.audience = 'user')),
       p_now, p_now
     from (
-      -- Operators hear of their alerts, by its channels; a user's own matter goes to the user where the channel is
-      -- e-mail.
+      -- An alert of the preset goes to operators by its channels; one about single users goes to the user by e-mail.
       select c.channel, case when k.scope = 'user' and c.channel = 'email'
         and v_event.account_id is not null then 'user' else 'operators' end as audience
       from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
@@ -8674,7 +8655,7 @@ begin
     cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
       else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
-      -- A user without an address, or who wants none of it, is left in peace.
+      -- Not to users without an address, or who opted out.
       and (t.audience = 'operators' or (a.email is not null and a.email <> ''
         and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
     get diagnostics v_count = row_count;
@@ -8749,7 +8730,7 @@ begin
       else 'Whoever took it to send it never said how that went.' end)
   where n.notification_id in (
     select w.notification_id from governance.notifications w
-    -- "80 % of today's tokens" is no news tomorrow; what operators must know keeps a little longer.
+    -- A user's warning is stale after a day, an operator's after three.
     where w.status = 'queued' and w.due_at <= p_now and w.created_at < p_now - case w.audience
       when 'user' then interval '1 day' else interval '3 days' end
     order by w.due_at limit 1000 for update skip locked);
@@ -8773,12 +8754,11 @@ begin
   if p_retry_after_seconds not between 0 and 86400 then
     perform governance.fail('PT400', 'invalid_argument', 'p_retry_after_seconds is a whole number from 0 to 86400');
   end if;
-  -- Each failure waits longer, up to an hour. After eight it is given up, but not before a day is over: a mail server
-  -- may be
-  -- away for hours. What is given up is kept to be seen.
+  -- Each failure waits longer, up to an hour. After eight tries and a day the message is given up, and kept to be seen:
+  -- a mail server may be away for hours.
   update governance.notifications x set
     status = case when x.status = 'sent' or p_error is null then 'sent'
-      -- What was given up stays so, whatever a sender still says of an attempt whose lease was over.
+      -- A message that was given up stays so, even if a sender with an old lease still reports.
       when x.status = 'failed' or p_is_final
         or (x.attempts >= 8 and x.created_at <= v_now - interval '1 day') then 'failed' else 'queued' end,
     sent_at = case when x.status = 'sent' then x.sent_at when p_error is null then v_now end,
@@ -8815,7 +8795,7 @@ begin
     row('retry_notification', p_notification_id, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  -- Its life begins anew: else what waited too long would be given up again at once.
+  -- Created anew: else it would be given up again at once for its age.
   update governance.notifications x set status = 'queued', attempts = 0, due_at = v_now, created_at = v_now,
     last_error = null
   where x.notification_id = p_notification_id and x.status = 'failed' returning * into n;
@@ -8952,7 +8932,7 @@ begin
     v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
     select max(t) into v_reached from unnest(p_alert.thresholds) t
     where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
-    -- The highest that is reached; those below it were raised before, or go without saying.
+    -- Only the highest threshold reached is raised.
     continue when v_reached is null or exists (
       select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
         and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
@@ -9040,7 +9020,7 @@ declare
 begin
   for v_row in
     with recent as (
-      -- What a spike was raised for already is no part of another one.
+      -- Tokens that a spike was raised for do not count for another.
       select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
         from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
           and e.created_at > p_now - interval '2 hours') as raised_to
@@ -9116,7 +9096,7 @@ declare
   v_since timestamptz;
 begin
   if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
-  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
+  -- Only accounts active since the last complete look can have reached a threshold; listings lag a little behind.
   select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
   v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');

@@ -80,7 +80,7 @@ create function governance.account_calls(p_account_id bigint, p_start timestampt
       -- A hold lasts a week at most, and a server's clock may have been set back.
       and r.created_at >= p_start - interval '8 days' and r.created_at < p_end + interval '1 day'
     union all
-    -- Whoever settles later than that finds the hold expired, or set aside for a person.
+    -- A call settled later than that had its hold expired, or was set aside for a person.
     select r.* from governance.requests r
     where r.decision_id in (select h.decision_id from governance.hold_events h
         where h.account_id = p_account_id and h.kind in ('expired', 'quarantined'))
@@ -262,7 +262,7 @@ begin
   if v_account_id is null then
     perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
   end if;
-  -- The account may have come from a zone that was a day ahead.
+  -- An account that moved west may be a day ahead of its zone's date.
   v_today := greatest(v_day, (governance.now() at time zone governance.known_zone(v_zone))::date);
   v_end := coalesce(p_end, v_today);
   v_start := coalesce(p_start, v_end - case p_period when 'day' then 29 when 'week' then 83 else 364 end);

@@ -1,12 +1,5 @@
 -- Usage taken over from an existing chat table.
 
--- What was used, by whom, when and at what cost: roll-ups that the settlement writes, totals of days that are over, and
--- usage brought in from before.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Usage from before, and totals of days that are over
--- ---------------------------------------------------------------------------------------------------------------
-
 create table governance.imported_usage (
   -- Whose key message_key is: the table it came from, as schema.name.
   source text not null,
@@ -290,8 +283,7 @@ begin
 
   -- One batch at a time of one source.
   perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
-  -- And no day is aggregated (aggregate_days takes this alone) between what this batch adds to it and the end of this
-  -- batch.
+  -- No day is closed while this batch adds to it: aggregate_days takes this lock alone.
   perform pg_advisory_xact_lock_shared(7254013);
   insert into governance.usage_imports as u (source, columns, started_at, updated_at)
     values (v_source, v_columns, v_now, v_now)
@@ -334,7 +326,7 @@ begin
       format('The owner of the governance schema may not read %s: grant it select', v_source));
   end;
 
-  -- Whose usage it is: a user of before who made no call yet gets an account, as at a first call.
+  -- A user of the old table who has made no call here yet gets an account, as at a first call.
   for v_user in
     select distinct x ->> 'user_id' from jsonb_array_elements(v_rows) x
     where x -> 'usage' ->> 'input_tokens' is not null and btrim(coalesce(x ->> 'user_id', '')) <> ''

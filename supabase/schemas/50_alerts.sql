@@ -84,11 +84,11 @@ create table governance.cost_alerts (
   retired_at timestamptz
 );
 
-comment on table governance.cost_alerts is 'What to watch and when to say so.';
+comment on table governance.cost_alerts is 'Alerts of the preset: what to watch, and the thresholds to raise at.';
 
 create table governance.alert_events (
   alert_event_id bigint generated always as identity primary key,
-  -- Null for what the settlement itself noticed (low balance, large operation, limit nearly used).
+  -- Null for what no alert of the preset asked for (low balance, large call, limit nearly used).
   alert_id bigint references governance.cost_alerts (alert_id),
   account_id bigint,
   kind text not null constraint alert_events_kind check (governance.is_alert_kind(kind)),
@@ -213,8 +213,8 @@ create function governance.alert_retention() returns interval
     when jsonb_typeof(s.value) = 'number' then least(greatest((s.value #>> '{}')::numeric, 1), 8784)::int end
     from governance.settings s where s.key = 'alert_retention_hours'), 24) * interval '1 hour'
 $$;
-comment on function governance.alert_retention() is 'How long an alert is shown: the setting alert_retention_hours, 24 '
-  'unless said.';
+comment on function governance.alert_retention() is 'How long an alert is shown: the setting alert_retention_hours; 24 '
+  'by default.';
 
 create function public.my_token_alerts() returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -318,7 +318,7 @@ create function governance.raise_unknown_price(p_model text, p_now timestamptz) 
 declare
   v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
 begin
-  -- Looked for first: whoever inserts waits for others who insert the same.
+  -- Look first: two inserts of the same key would wait for each other.
   if exists (select from governance.alert_events e
     where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
   perform governance.raise_alert(null, null, 'unknown_price', 'warning',
@@ -430,9 +430,7 @@ begin
           from governance.notifications n where n.alert_event_id = p.alert_event_id))
             order by p.n) filter (where p.n <= p_limit), '[]'),
       'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
-      -- How delivery stands: what waits although it is due is what nobody takes; what was given up is said until
-      -- somebody has
-      -- seen to its alert. And when alerts were last looked for at all.
+      -- Due for five minutes and unclaimed counts as overdue. Given up counts until its alert is acknowledged.
       'delivery', jsonb_build_object(
         'queued', (select count(*)
           from (select from governance.notifications q where q.status = 'queued' limit 10000) x),

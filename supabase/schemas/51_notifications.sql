@@ -1,11 +1,6 @@
 -- Messages to people about alerts.
 
--- Upkeep: what must happen though nobody calls. Everything here may run in several places at once: what one has in hand
--- the others leave alone, and what is done twice is done once.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Notifications wait here for whoever sends them
--- ---------------------------------------------------------------------------------------------------------------
+-- Several deliverers may run at once: each message is leased to one of them.
 
 create table governance.notifications (
   notification_id bigint generated always as identity primary key,
@@ -21,7 +16,7 @@ create table governance.notifications (
   payload jsonb not null default '{}',
   status text not null default 'queued' check (status in ('queued', 'sent', 'failed')),
   attempts int not null default 0,
-  -- Not before this moment; a sender that takes it moves this ahead, so that a crash gives it back.
+  -- Not before this moment. A claim moves it to the end of the lease: after a crash the message is due again.
   due_at timestamptz not null,
   created_at timestamptz not null,
   sent_at timestamptz,
@@ -67,7 +62,7 @@ begin
         limit p_limit for update skip locked)
     returning e.*
   loop
-    -- What is a day old already is history, not news.
+    -- An alert a day old is no longer news.
     continue when v_event.created_at < p_now - interval '1 day';
     insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, subject, body,
       payload, due_at, created_at)
@@ -82,8 +77,7 @@ begin
           where p.plan_id = a.plan_id and t.audience = 'user')),
       p_now, p_now
     from (
-      -- Operators hear of their alerts, by its channels; a user's own matter goes to the user where the channel is
-      -- e-mail.
+      -- An alert of the preset goes to operators by its channels; one about single users goes to the user by e-mail.
       select c.channel, case when k.scope = 'user' and c.channel = 'email'
         and v_event.account_id is not null then 'user' else 'operators' end as audience
       from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
@@ -101,7 +95,7 @@ begin
     cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
       else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
-      -- A user without an address, or who wants none of it, is left in peace.
+      -- Not to users without an address, or who opted out.
       and (t.audience = 'operators' or (a.email is not null and a.email <> ''
         and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
     get diagnostics v_count = row_count;
@@ -176,7 +170,7 @@ begin
       else 'Whoever took it to send it never said how that went.' end)
   where n.notification_id in (
     select w.notification_id from governance.notifications w
-    -- "80 % of today's tokens" is no news tomorrow; what operators must know keeps a little longer.
+    -- A user's warning is stale after a day, an operator's after three.
     where w.status = 'queued' and w.due_at <= p_now and w.created_at < p_now - case w.audience
       when 'user' then interval '1 day' else interval '3 days' end
     order by w.due_at limit 1000 for update skip locked);
@@ -200,12 +194,11 @@ begin
   if p_retry_after_seconds not between 0 and 86400 then
     perform governance.fail('PT400', 'invalid_argument', 'p_retry_after_seconds is a whole number from 0 to 86400');
   end if;
-  -- Each failure waits longer, up to an hour. After eight it is given up, but not before a day is over: a mail server
-  -- may be
-  -- away for hours. What is given up is kept to be seen.
+  -- Each failure waits longer, up to an hour. After eight tries and a day the message is given up, and kept to be seen:
+  -- a mail server may be away for hours.
   update governance.notifications x set
     status = case when x.status = 'sent' or p_error is null then 'sent'
-      -- What was given up stays so, whatever a sender still says of an attempt whose lease was over.
+      -- A message that was given up stays so, even if a sender with an old lease still reports.
       when x.status = 'failed' or p_is_final
         or (x.attempts >= 8 and x.created_at <= v_now - interval '1 day') then 'failed' else 'queued' end,
     sent_at = case when x.status = 'sent' then x.sent_at when p_error is null then v_now end,
@@ -242,7 +235,7 @@ begin
     row('retry_notification', p_notification_id, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  -- Its life begins anew: else what waited too long would be given up again at once.
+  -- Created anew: else it would be given up again at once for its age.
   update governance.notifications x set status = 'queued', attempts = 0, due_at = v_now, created_at = v_now,
     last_error = null
   where x.notification_id = p_notification_id and x.status = 'failed' returning * into n;

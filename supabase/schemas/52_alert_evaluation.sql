@@ -109,7 +109,7 @@ begin
     v_percent := case when p_alert.budget is not null then div(v_value * 100, p_alert.budget) end;
     select max(t) into v_reached from unnest(p_alert.thresholds) t
     where case when p_alert.budget is not null then v_value * 100 >= t * p_alert.budget else v_value >= t end;
-    -- The highest that is reached; those below it were raised before, or go without saying.
+    -- Only the highest threshold reached is raised.
     continue when v_reached is null or exists (
       select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
         and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
@@ -197,7 +197,7 @@ declare
 begin
   for v_row in
     with recent as (
-      -- What a spike was raised for already is no part of another one.
+      -- Tokens that a spike was raised for do not count for another.
       select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
         from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
           and e.created_at > p_now - interval '2 hours') as raised_to
@@ -273,7 +273,7 @@ declare
   v_since timestamptz;
 begin
   if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
-  -- Accounts that were active since the last look that saw all can have got there; their copies are a little late.
+  -- Only accounts active since the last complete look can have reached a threshold; listings lag a little behind.
   select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
   v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
