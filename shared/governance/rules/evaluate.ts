@@ -1,7 +1,7 @@
-import { booleanFacts, factType, numberFacts, planKeys, textFacts } from "./facts.ts";
 import { statusOfBlock } from "./status.ts";
 import { foldText, phraseText, soughtPhrase } from "./text.ts";
-import type { Condition, FactName, Facts, FactValue, Leaf, LeafValue, PlanNumbers, Rule } from "./types.ts";
+import type { FactName, NumberFact, Operator, PlanKey, TextFact } from "./facts.ts";
+import type { Condition, Facts, FactValue, Leaf, LeafValue, PlanNumbers, Rule } from "./types.ts";
 
 /** What evaluation needs to know besides the facts. */
 export interface RuleContext {
@@ -68,474 +68,166 @@ export interface RuleTrace {
   readonly decided_by: readonly LeafTrace[];
 }
 
-type Test = () => boolean;
+/** The facts of one call as the rules that are still to run see them: a route changes model and provider. */
+class View {
+  #phrases: Map<TextFact, string> | null = null;
+  #model: string | null = null;
+  #provider: string | null = null;
 
-interface Node {
-  readonly test: Test;
-  readonly path: string;
-  readonly kind: "all" | "any" | "not" | "leaf";
-  readonly children: readonly Node[];
-  readonly leaf: Leaf | null;
-}
+  readonly facts: Facts;
+  readonly context: RuleContext;
 
-/** A rule with its action spelt out, so that all have one shape: reading many shapes is what costs. */
-interface Prepared {
-  readonly rule: Rule;
-  readonly shadow: boolean;
-  readonly plans: ReadonlySet<string> | null;
-  readonly scopes: ReadonlySet<string> | null;
-  readonly root: Node;
-  /** Null where the rule's range is all of its conditions. */
-  readonly test: Test | null;
-  readonly warning: RuleWarning | null;
-  readonly words: number | null;
-  readonly route: string | null;
-  readonly flag: string | null;
-  readonly factorThousandths: number | null;
-  /** Reason of a block or a deflection; null for a rule that does not stop. */
-  readonly reason: string | null;
-  readonly message: string | null;
-  readonly status: 402 | 403 | 429;
-  readonly minutes: number | null;
-}
-
-const planSlot = numberFacts.length;
-const booleanSlot = planSlot + planKeys.length;
-const slotCount = booleanSlot + booleanFacts.length;
-const modelSlot = textFacts.indexOf("model");
-const providerSlot = textFacts.indexOf("provider");
-const messageSlot = textFacts.indexOf("message");
-
-/**
- * The facts of one call, laid out for speed. A number that is null is NaN, which no comparison matches: just
- * what a null fact means.
- */
-class Slots {
-  readonly numbers = new Float64Array(slotCount);
-  /** One bit for each slot that some rule reads. */
-  numbersUsed = 0;
-  textsUsed = 0;
-  readonly texts: (string | null)[] = textFacts.map(() => null);
-  readonly phrases: (string | null)[] = textFacts.map(() => null);
-
-  load(facts: Facts, plan: PlanNumbers): void {
-    const { numbers, texts, numbersUsed, textsUsed } = this;
-    // Written out, and only what some rule reads: a computed key costs several times as much, and this is most of the
-    // work of a small rule set. Order: `numberFacts`, then `planKeys`, then `booleanFacts`.
-    if (numbersUsed & 0x1) numbers[0] = facts.tokens_today ?? Number.NaN;
-    if (numbersUsed & 0x2) numbers[1] = facts.tokens_this_month ?? Number.NaN;
-    if (numbersUsed & 0x4) numbers[2] = facts.messages_today ?? Number.NaN;
-    if (numbersUsed & 0x8) numbers[3] = facts.identical_messages ?? Number.NaN;
-    if (numbersUsed & 0x10) numbers[4] = facts.seconds_since_last_message ?? Number.NaN;
-    if (numbersUsed & 0x20) numbers[5] = facts.rapid_messages ?? Number.NaN;
-    if (numbersUsed & 0x40) numbers[6] = facts.conversation_messages ?? Number.NaN;
-    if (numbersUsed & 0x80) numbers[7] = facts.message_words ?? Number.NaN;
-    if (numbersUsed & 0x100) numbers[8] = facts.message_characters ?? Number.NaN;
-    if (numbersUsed & 0x200) numbers[9] = facts.estimated_tokens ?? Number.NaN;
-    if (numbersUsed & 0x400) numbers[10] = facts.complexity ?? Number.NaN;
-    if (numbersUsed & 0x800) numbers[11] = facts.hour_utc ?? Number.NaN;
-    if (numbersUsed & 0x1000) numbers[12] = facts.hour_local ?? Number.NaN;
-    if (numbersUsed & 0x2000) numbers[13] = facts.weekday_local ?? Number.NaN;
-    if (numbersUsed & 0x4000) numbers[14] = facts.available_tokens ?? Number.NaN;
-    if (numbersUsed & 0x8000) numbers[15] = facts.usage_percent ?? Number.NaN;
-    if (numbersUsed & 0x10000) numbers[16] = facts.cost_today_micros ?? Number.NaN;
-    if (numbersUsed & 0x20000) numbers[17] = facts.cost_this_month_micros ?? Number.NaN;
-    if (numbersUsed & 0x40000) numbers[18] = facts.account_age_days ?? Number.NaN;
-    if (numbersUsed & 0x80000) numbers[19] = plan.monthly_allowance ?? Number.NaN;
-    if (numbersUsed & 0x100000) numbers[20] = plan.daily_limit ?? Number.NaN;
-    if (numbersUsed & 0x200000) numbers[21] = plan.monthly_limit ?? Number.NaN;
-    if (numbersUsed & 0x400000)
-      numbers[22] = facts.is_flagged === true ? 1 : facts.is_flagged === false ? 0 : Number.NaN;
-    if (textsUsed === 0) return;
-    // Order: `textFacts`.
-    texts[0] = facts.message ?? null;
-    texts[1] = facts.plan ?? null;
-    texts[2] = facts.model ?? null;
-    texts[3] = facts.provider ?? null;
-    texts[4] = facts.task_type ?? null;
-    texts[5] = facts.scope_id ?? null;
-    texts[6] = facts.topic ?? null;
-    const phrases = this.phrases;
-    for (let slot = 0; slot < phrases.length; slot++) phrases[slot] = null;
+  constructor(facts: Facts, context: RuleContext) {
+    this.facts = facts;
+    this.context = context;
   }
 
-  route(model: string, provider: string | null): void {
-    this.texts[modelSlot] = model;
-    this.texts[providerSlot] = provider;
-    this.phrases[modelSlot] = null;
-    this.phrases[providerSlot] = null;
-  }
-
-  /** The text of a slot as phrases are looked for in it; null if the fact is. */
-  phrase(slot: number): string | null {
-    const text = this.texts[slot] ?? null;
-    if (text === null) return null;
-    // The message was folded when it was read, and folding is not meant to run twice.
-    return (this.phrases[slot] ??= phraseText(slot === messageSlot ? text : foldText(text)));
-  }
-
-  /** Counts a fact, and the plan's numbers that it is compared with, among those that are read. */
-  use(condition: Condition): void {
-    if ("fact" in condition) {
-      const text = (textFacts as readonly string[]).indexOf(condition.fact);
-      if (text >= 0) this.textsUsed |= 1 << text;
-      else this.numbersUsed |= 1 << numberSlot(condition.fact);
-      const value = condition.value;
-      if (typeof value === "object" && "plan" in value)
-        this.numbersUsed |= 1 << (planSlot + planKeys.indexOf(value.plan));
-    } else if ("not" in condition) this.use(condition.not);
-    else for (const child of "all" in condition ? condition.all : condition.any) this.use(child);
+  route(model: string): void {
+    this.#model = model;
+    this.#provider = this.context.providerOf?.(model) ?? null;
+    this.#phrases = null;
   }
 
   seen(fact: FactName): FactValue {
-    const text = (textFacts as readonly string[]).indexOf(fact);
-    if (text >= 0) return this.texts[text] ?? null;
-    const number = this.numbers[numberSlot(fact)] ?? Number.NaN;
-    if (Number.isNaN(number)) return null;
-    return fact === "is_flagged" ? number === 1 : number;
+    if (this.#model !== null && fact === "model") return this.#model;
+    if (this.#model !== null && fact === "provider") return this.#provider;
+    return this.facts[fact] ?? null;
+  }
+
+  /** A text fact as phrases are looked for in it; null if the fact is. */
+  phrases(fact: TextFact): string | null {
+    const text = this.seen(fact);
+    if (typeof text !== "string") return null;
+    this.#phrases ??= new Map();
+    let phrases = this.#phrases.get(fact);
+    if (phrases === undefined) {
+      // The message was folded when it was read, and folding is not meant to run twice.
+      phrases = phraseText(fact === "message" ? text : foldText(text));
+      this.#phrases.set(fact, phrases);
+    }
+    return phrases;
   }
 }
 
-function numberSlot(fact: FactName): number {
-  return fact === "is_flagged" ? booleanSlot : (numberFacts as readonly string[]).indexOf(fact);
-}
+type Test = (view: View) => boolean;
 
-function compileNumber(numbers: Float64Array, slot: number, leaf: Leaf): Test {
-  const at = (): number => numbers[slot] as number;
-  const value = leaf.value;
-  if (Array.isArray(value)) {
-    const list = value as readonly number[];
-    if (leaf.op === "between") {
-      const [low = Number.NaN, high = Number.NaN] = list;
-      return () => (numbers[slot] as number) >= low && (numbers[slot] as number) <= high;
-    }
-    // A Set finds NaN in itself, but a rule cannot hold NaN; -0 and 0 are one in a Set as in decimal.
-    const set = new Set(list);
-    if (leaf.op === "in") return () => set.has(at());
-    return () => !Number.isNaN(at()) && !set.has(at());
-  }
-  if (typeof value === "object") {
-    const other = planSlot + planKeys.indexOf((value as { plan: (typeof planKeys)[number] }).plan);
-    switch (leaf.op) {
-      case "=":
-        return () => numbers[slot] === numbers[other];
-      case "!=":
-        return () =>
-          (numbers[slot] as number) < (numbers[other] as number) ||
-          (numbers[slot] as number) > (numbers[other] as number);
-      case ">":
-        return () => (numbers[slot] as number) > (numbers[other] as number);
-      case ">=":
-        return () => (numbers[slot] as number) >= (numbers[other] as number);
-      case "<":
-        return () => (numbers[slot] as number) < (numbers[other] as number);
-      default:
-        return () => (numbers[slot] as number) <= (numbers[other] as number);
-    }
-  }
-  const constant = Number(value);
-  switch (leaf.op) {
-    case "=":
-      return () => numbers[slot] === constant;
-    case "!=":
-      return () => (numbers[slot] as number) < constant || (numbers[slot] as number) > constant;
+/** A condition made ready, with its place in the rule. */
+type Node = { readonly path: string; readonly test: Test } & (
+  | { readonly leaf: Leaf }
+  | { readonly kind: "all" | "any" | "not"; readonly children: readonly Node[] }
+);
+
+const isPlanValue = (value: LeafValue): value is { readonly plan: PlanKey } =>
+  typeof value === "object" && "plan" in value;
+
+type Given = number | string | boolean;
+
+/** How two values of one type compare, of which neither is null. */
+const comparisons: Readonly<Partial<Record<Operator, (seen: Given, value: Given) => boolean>>> = {
+  "=": (seen, value) => seen === value,
+  "!=": (seen, value) => seen !== value,
+  ">": (seen, value) => seen > value,
+  ">=": (seen, value) => seen >= value,
+  "<": (seen, value) => seen < value,
+  "<=": (seen, value) => seen <= value,
+};
+
+/** A number fact against a number: most leaves are this, and it is asked most often. (undefined compares as NaN, null as 0.) */
+function compileThreshold(fact: NumberFact, op: Operator, value: number): Test | null {
+  switch (op) {
     case ">":
-      return () => (numbers[slot] as number) > constant;
+      return ({ facts }) => (facts[fact] as number) > value && facts[fact] !== null;
     case ">=":
-      return () => (numbers[slot] as number) >= constant;
+      return ({ facts }) => (facts[fact] as number) >= value && facts[fact] !== null;
     case "<":
-      return () => (numbers[slot] as number) < constant;
+      return ({ facts }) => (facts[fact] as number) < value && facts[fact] !== null;
+    case "<=":
+      return ({ facts }) => (facts[fact] as number) <= value && facts[fact] !== null;
     default:
-      return () => (numbers[slot] as number) <= constant;
+      return null;
   }
 }
 
-function compileText(slots: Slots, slot: number, leaf: Leaf): Test {
-  const texts = slots.texts;
-  const value = leaf.value as string | readonly string[];
-  switch (leaf.op) {
-    case "=":
-      return () => texts[slot] === value;
-    case "!=":
-      return () => texts[slot] !== null && texts[slot] !== value;
-    case "in": {
-      const set = new Set<string | null>(value);
-      return () => set.has(texts[slot] ?? null);
-    }
-    case "not_in": {
-      const set = new Set<string | null>(value);
-      return () => texts[slot] !== null && !set.has(texts[slot] ?? null);
-    }
-    default: {
-      const phrases = (typeof value === "string" ? [value] : value).map(soughtPhrase);
-      if (leaf.op === "contains")
-        return () => {
-          const text = slots.phrase(slot);
-          return text !== null && phrases.every((phrase) => text.includes(phrase));
-        };
-      return () => {
-        const text = slots.phrase(slot);
-        return text !== null && phrases.some((phrase) => text.includes(phrase));
-      };
-    }
+/** A leaf as a test. A fact that is null, or a plan's number that is, matches nothing. */
+function compileLeaf({ fact, op, value }: Leaf): Test {
+  const whereGiven =
+    (test: (seen: Given) => boolean): Test =>
+    (view) => {
+      const seen = view.seen(fact);
+      return seen !== null && test(seen);
+    };
+  if (op === "contains" || op === "matches_any") {
+    const phrases = (Array.isArray(value) ? value : [value]).map((phrase) => soughtPhrase(String(phrase)));
+    return (view) => {
+      const text = view.phrases(fact as TextFact);
+      if (text === null) return false;
+      return op === "contains"
+        ? phrases.every((phrase) => text.includes(phrase))
+        : phrases.some((phrase) => text.includes(phrase));
+    };
   }
+  const compare = comparisons[op];
+  if (isPlanValue(value))
+    return (view) => {
+      const seen = view.seen(fact);
+      const number = view.context.plan[value.plan];
+      return seen !== null && number !== null && compare !== undefined && compare(seen, number);
+    };
+  if (Array.isArray(value)) {
+    const list = value as readonly (number | string)[];
+    if (op === "between") {
+      const [low = Number.NaN, high = Number.NaN] = list as readonly number[];
+      return whereGiven((seen) => Number(seen) >= low && Number(seen) <= high);
+    }
+    const set = new Set<Given>(list);
+    return whereGiven((seen) => set.has(seen) === (op === "in"));
+  }
+  const threshold = typeof value === "number" ? compileThreshold(fact as NumberFact, op, value) : null;
+  return threshold ?? whereGiven((seen) => compare !== undefined && compare(seen, value as Given));
 }
 
-function compileCondition(slots: Slots, condition: Condition, path: string): Node {
-  if ("fact" in condition) {
-    const text = (textFacts as readonly string[]).indexOf(condition.fact);
-    const test =
-      text >= 0
-        ? compileText(slots, text, condition)
-        : compileNumber(slots.numbers, numberSlot(condition.fact), condition);
-    return { test, path, kind: "leaf", children: [], leaf: condition };
-  }
+function compileCondition(condition: Condition, path: string): Node {
+  if ("fact" in condition) return { path, test: compileLeaf(condition), leaf: condition };
   if ("not" in condition) {
-    const child = compileCondition(slots, condition.not, `${path}.not`);
-    const inner = child.test;
-    return { test: () => !inner(), path, kind: "not", children: [child], leaf: null };
+    const child = compileCondition(condition.not, `${path}.not`);
+    return { path, test: (view) => !child.test(view), kind: "not", children: [child] };
   }
   const kind = "all" in condition ? "all" : "any";
   const list = "all" in condition ? condition.all : condition.any;
-  const children = list.map((item, index) => compileCondition(slots, item, `${path}.${kind}[${index}]`));
-  const tests = children.map((child) => child.test);
-  const [first, second] = tests;
-  let test: Test;
-  if (first && tests.length === 1) test = first;
-  else if (first && second && tests.length === 2)
-    test = kind === "all" ? () => first() && second() : () => first() || second();
-  else if (kind === "all")
-    test = () => {
-      for (let index = 0; index < tests.length; index++) if (!(tests[index] as Test)()) return false;
-      return true;
-    };
-  else
-    test = () => {
-      for (let index = 0; index < tests.length; index++) if ((tests[index] as Test)()) return true;
-      return false;
-    };
-  return { test, path, kind, children, leaf: null };
+  const children = list.map((item, index) => compileCondition(item, `${path}.${kind}[${index}]`));
+  const [only, more] = children;
+  if (only && !more) return { path, test: only.test, kind, children };
+  const test: Test =
+    kind === "all"
+      ? (view) => children.every((child) => child.test(view))
+      : (view) => children.some((child) => child.test(view));
+  return { path, test, kind, children };
 }
 
 /** The leaves that made a node's result what it is. */
-function decisiveLeaves(node: Node, slots: Slots, found: LeafTrace[]): void {
-  const matched = node.test();
-  if (node.leaf) {
+function decisiveLeaves(node: Node, view: View, found: LeafTrace[]): void {
+  const matched = node.test(view);
+  if ("leaf" in node) {
     const { fact, op, value } = node.leaf;
-    const planned =
-      typeof value === "object" && !Array.isArray(value)
-        ? (value as { plan: (typeof planKeys)[number] })
-        : null;
-    const number = planned ? (slots.numbers[planSlot + planKeys.indexOf(planned.plan)] ?? Number.NaN) : null;
     found.push({
       path: node.path,
       fact,
       op,
       value,
-      seen: slots.seen(fact),
-      ...(number === null ? {} : { plan_value: Number.isNaN(number) ? null : number }),
+      seen: view.seen(fact),
+      ...(isPlanValue(value) ? { plan_value: view.context.plan[value.plan] } : {}),
       matched,
     });
     return;
   }
   // One false child decides a failed `all`, one true child a matched `any`; else all of them together.
-  const one = node.kind === "all" ? !matched : node.kind === "any" ? matched : false;
-  if (!one) {
-    for (const child of node.children) decisiveLeaves(child, slots, found);
+  const isOne = node.kind === "all" ? !matched : node.kind === "any" && matched;
+  if (!isOne) {
+    for (const child of node.children) decisiveLeaves(child, view, found);
     return;
   }
-  const child = node.children.find((candidate) => candidate.test() === matched);
-  if (child) decisiveLeaves(child, slots, found);
-}
-
-const floatBits = new Float64Array(1);
-const wholeBits = new BigInt64Array(floatBits.buffer);
-
-/** The next number above (or below) among those a computer has: `x > c` is `x ≥ nextAbove(c)`, exactly. */
-function nextAbove(value: number, below = false): number {
-  if (value === 0) return below ? -Number.MIN_VALUE : Number.MIN_VALUE;
-  floatBits[0] = value;
-  wholeBits[0] = (wholeBits[0] as bigint) + (value > 0 !== below ? 1n : -1n);
-  return floatBits[0] as number;
-}
-
-/** A range of one number that a rule cannot match outside of. */
-interface Range {
-  readonly slot: number;
-  readonly low: number;
-  readonly high: number;
-  /** True when the range is the whole condition. */
-  readonly isWhole: boolean;
-}
-
-const anywhere: Range = { slot: -1, low: Number.NaN, high: Number.NaN, isWhole: false };
-
-/** A range that must hold for a condition to match; most rules on counters are nothing else. */
-function rangeOf(condition: Condition): Range {
-  if ("all" in condition) {
-    const ranges = condition.all.map(rangeOf);
-    const found = ranges.find((range) => range !== anywhere) ?? anywhere;
-    return found.isWhole && condition.all.length > 1 ? { ...found, isWhole: false } : found;
-  }
-  if (!("fact" in condition) || factType(condition.fact) !== "number") return anywhere;
-  const slot = numberSlot(condition.fact);
-  const { op, value } = condition;
-  if (op === "between" && Array.isArray(value)) {
-    const [low = Number.NaN, high = Number.NaN] = value as readonly number[];
-    return { slot, low, high, isWhole: true };
-  }
-  if (typeof value !== "number") return anywhere;
-  const { NEGATIVE_INFINITY: lowest, POSITIVE_INFINITY: highest } = Number;
-  switch (op) {
-    case "=":
-      return { slot, low: value, high: value, isWhole: true };
-    case ">=":
-      return { slot, low: value, high: highest, isWhole: true };
-    case ">":
-      return { slot, low: nextAbove(value), high: highest, isWhole: true };
-    case "<=":
-      return { slot, low: lowest, high: value, isWhole: true };
-    case "<":
-      return { slot, low: lowest, high: nextAbove(value, true), isWhole: true };
-    default:
-      return anywhere;
-  }
-}
-
-interface IndexedRange extends Range {
-  /** Place of the rule in the order of evaluation. */
-  readonly rule: number;
-}
-
-/**
- * Which rules can match at all, by their ranges: one look at each fact instead of one at each rule. Most calls match
- * nothing, and most rules are about few facts.
- */
-class RangeIndex {
-  /** One bit for each rule that can match; 32 rules a word. */
-  readonly candidates: Int32Array;
-  readonly #always: Int32Array;
-  /** One bit for each fact that some range is about. */
-  #used = 0;
-  /** All ranges of a fact lie between these. */
-  readonly #lowest = new Float64Array(numberFacts.length).fill(Number.POSITIVE_INFINITY);
-  readonly #highest = new Float64Array(numberFacts.length).fill(Number.NEGATIVE_INFINITY);
-  readonly #ranges: readonly (readonly IndexedRange[])[];
-
-  constructor(ranges: readonly Range[]) {
-    this.candidates = new Int32Array(Math.ceil(ranges.length / 32));
-    this.#always = new Int32Array(this.candidates.length);
-    this.#ranges = numberFacts.map((_, slot) =>
-      ranges.flatMap((range, rule) => (range.slot === slot ? [{ ...range, rule }] : [])),
-    );
-    for (const [rule, range] of ranges.entries()) {
-      if (range.slot < 0) {
-        this.#always[rule >> 5] = (this.#always[rule >> 5] as number) | (1 << (rule & 31));
-        continue;
-      }
-      this.#used |= 1 << range.slot;
-      this.#lowest[range.slot] = Math.min(this.#lowest[range.slot] as number, range.low);
-      this.#highest[range.slot] = Math.max(this.#highest[range.slot] as number, range.high);
-    }
-  }
-
-  #add(slot: number, value: number | null): void {
-    // A comparison reads null as 0; null matches nothing.
-    if (value === null) return;
-    const ranges = this.#ranges[slot] as readonly IndexedRange[];
-    for (let index = 0; index < ranges.length; index++) {
-      const range = ranges[index] as IndexedRange;
-      if (value < range.low || value > range.high) continue;
-      const word = range.rule >> 5;
-      this.candidates[word] = (this.candidates[word] as number) | (1 << (range.rule & 31));
-    }
-  }
-
-  /** Fills `candidates` for a call. */
-  look(facts: Facts): void {
-    const used = this.#used;
-    const lowest = this.#lowest;
-    const highest = this.#highest;
-    const candidates = this.candidates;
-    for (let word = 0; word < candidates.length; word++) candidates[word] = this.#always[word] as number;
-    // Written out: a computed key costs several times as much. Order: `numberFacts`. Absent facts are NaN here.
-    if (used & 0x1) {
-      const value = facts.tokens_today as number;
-      if (value >= (lowest[0] as number) && value <= (highest[0] as number)) this.#add(0, value);
-    }
-    if (used & 0x2) {
-      const value = facts.tokens_this_month as number;
-      if (value >= (lowest[1] as number) && value <= (highest[1] as number)) this.#add(1, value);
-    }
-    if (used & 0x4) {
-      const value = facts.messages_today as number;
-      if (value >= (lowest[2] as number) && value <= (highest[2] as number)) this.#add(2, value);
-    }
-    if (used & 0x8) {
-      const value = facts.identical_messages as number;
-      if (value >= (lowest[3] as number) && value <= (highest[3] as number)) this.#add(3, value);
-    }
-    if (used & 0x10) {
-      const value = facts.seconds_since_last_message as number;
-      if (value >= (lowest[4] as number) && value <= (highest[4] as number)) this.#add(4, value);
-    }
-    if (used & 0x20) {
-      const value = facts.rapid_messages as number;
-      if (value >= (lowest[5] as number) && value <= (highest[5] as number)) this.#add(5, value);
-    }
-    if (used & 0x40) {
-      const value = facts.conversation_messages as number;
-      if (value >= (lowest[6] as number) && value <= (highest[6] as number)) this.#add(6, value);
-    }
-    if (used & 0x80) {
-      const value = facts.message_words as number;
-      if (value >= (lowest[7] as number) && value <= (highest[7] as number)) this.#add(7, value);
-    }
-    if (used & 0x100) {
-      const value = facts.message_characters as number;
-      if (value >= (lowest[8] as number) && value <= (highest[8] as number)) this.#add(8, value);
-    }
-    if (used & 0x200) {
-      const value = facts.estimated_tokens as number;
-      if (value >= (lowest[9] as number) && value <= (highest[9] as number)) this.#add(9, value);
-    }
-    if (used & 0x400) {
-      const value = facts.complexity as number;
-      if (value >= (lowest[10] as number) && value <= (highest[10] as number)) this.#add(10, value);
-    }
-    if (used & 0x800) {
-      const value = facts.hour_utc as number;
-      if (value >= (lowest[11] as number) && value <= (highest[11] as number)) this.#add(11, value);
-    }
-    if (used & 0x1000) {
-      const value = facts.hour_local as number;
-      if (value >= (lowest[12] as number) && value <= (highest[12] as number)) this.#add(12, value);
-    }
-    if (used & 0x2000) {
-      const value = facts.weekday_local as number;
-      if (value >= (lowest[13] as number) && value <= (highest[13] as number)) this.#add(13, value);
-    }
-    if (used & 0x4000) {
-      const value = facts.available_tokens as number;
-      if (value >= (lowest[14] as number) && value <= (highest[14] as number)) this.#add(14, value);
-    }
-    if (used & 0x8000) {
-      const value = facts.usage_percent as number;
-      if (value >= (lowest[15] as number) && value <= (highest[15] as number)) this.#add(15, value);
-    }
-    if (used & 0x10000) {
-      const value = facts.cost_today_micros as number;
-      if (value >= (lowest[16] as number) && value <= (highest[16] as number)) this.#add(16, value);
-    }
-    if (used & 0x20000) {
-      const value = facts.cost_this_month_micros as number;
-      if (value >= (lowest[17] as number) && value <= (highest[17] as number)) this.#add(17, value);
-    }
-    if (used & 0x40000) {
-      const value = facts.account_age_days as number;
-      if (value >= (lowest[18] as number) && value <= (highest[18] as number)) this.#add(18, value);
-    }
-  }
+  const child = node.children.find((candidate) => candidate.test(view) === matched);
+  if (child) decisiveLeaves(child, view, found);
 }
 
 function collectFacts(condition: Condition, into: Set<FactName>): void {
@@ -607,110 +299,94 @@ const nothingMatched: RuleOutcome = Object.freeze({
   shadow_matched: none,
 });
 
-function prepareAction({ rule_name, action }: Rule) {
-  const { block, deflect } = action;
-  const reason = block?.reason ?? (deflect ? (deflect.reason ?? "off_topic") : null);
+/** A rule made ready to be asked. */
+interface Prepared {
+  readonly rule: Rule;
+  readonly root: Node;
+  readonly test: Test;
+  /** Null for a rule that is for everyone. */
+  readonly applies: ((facts: Facts) => boolean) | null;
+}
+
+function prepare(rule: Rule): Prepared {
+  const { plans, scopes } = rule.applies_to;
+  const root = compileCondition(rule.conditions, "conditions");
   return {
-    warning: action.warn ? { rule_name, message: action.warn.message } : null,
-    words: action.truncate?.words ?? null,
-    route: action.route?.model ?? null,
-    flag: action.flag?.reason ?? null,
-    factorThousandths: action.multiply_cost ? Math.round(action.multiply_cost.by * 1000) : null,
-    reason,
-    message: block?.message ?? deflect?.message ?? null,
-    status: statusOfBlock(reason ?? ""),
-    minutes: block?.minutes ?? null,
+    rule,
+    root,
+    test: root.test,
+    applies:
+      plans?.length || scopes?.length
+        ? (facts) =>
+            (!plans?.length || plans.includes(facts.plan as string)) &&
+            (!scopes?.length || scopes.includes(facts.scope_id as string))
+        : null,
   };
 }
 
-const nonEmptySet = (list: readonly string[] | undefined): ReadonlySet<string> | null =>
-  list && list.length > 0 ? new Set(list) : null;
+function traceOf({ rule, root }: Prepared, matched: boolean, view: View): RuleTrace {
+  const leaves: LeafTrace[] = [];
+  decisiveLeaves(root, view, leaves);
+  return {
+    rule_name: rule.rule_name,
+    version: rule.version,
+    mode: rule.mode === "shadow" ? "shadow" : "enforce",
+    matched,
+    facts: Object.fromEntries(factsOf(rule.conditions).map((fact) => [fact, view.seen(fact)])),
+    decided_by: leaves,
+  };
+}
 
 /** Compiles parsed rules (see `parseRules`). Semantics: docs/RULES.md, step 7. */
 export function compileRules(rules: readonly Rule[]): CompiledRules {
-  const slots = new Slots();
-  const ordered = orderRules(rules.filter(isLookedAt));
-  for (const rule of ordered) slots.use(rule.conditions);
-  const ranges = ordered.map((rule) => rangeOf(rule.conditions));
-  const index = new RangeIndex(ranges);
-  const prepared: readonly Prepared[] = ordered.map((rule, at) => {
-    const root = compileCondition(slots, rule.conditions, "conditions");
-    return {
-      rule,
-      shadow: rule.mode === "shadow",
-      plans: nonEmptySet(rule.applies_to.plans),
-      scopes: nonEmptySet(rule.applies_to.scopes),
-      root,
-      test: ranges[at]?.isWhole ? null : root.test,
-      ...prepareAction(rule),
-    };
-  });
+  const prepared = orderRules(rules.filter(isLookedAt)).map(prepare);
 
   function run(facts: Facts, context: RuleContext, trace: RuleTrace[] | null): RuleOutcome {
-    index.look(facts);
-    const candidates = index.candidates;
-    // Facts are laid out when the first rule needs more than its range.
-    let isLoaded = trace !== null;
-    if (isLoaded) slots.load(facts, context.plan);
+    const view = new View(facts, context);
+    // Most calls match nothing: lists are made when something does.
     let matched: Rule[] | null = null;
     let shadowMatched: Rule[] | null = null;
     let warnings: RuleWarning[] | null = null;
     let factors: number[] | null = null;
-    let stop: Prepared | null = null;
     let route: string | null = null;
     let words: number | null = null;
     let flag: string | null = null;
-    for (let word = 0; word < candidates.length && stop === null; word++) {
-      // With a trace every rule is looked at, else those that can match, from the lowest bit up.
-      let bits = trace === null ? (candidates[word] as number) : -1;
-      while (bits !== 0) {
-        const bit = 31 - Math.clz32(bits & -bits);
-        bits &= bits - 1;
-        const item = prepared[word * 32 + bit];
-        if (item === undefined) break;
-        if (item.plans !== null && !item.plans.has(facts.plan as string)) continue;
-        if (item.scopes !== null && !item.scopes.has(facts.scope_id as string)) continue;
-        const isCandidate = ((candidates[word] as number) & (1 << bit)) !== 0;
-        if (item.test !== null && isCandidate && !isLoaded) {
-          slots.load(facts, context.plan);
-          isLoaded = true;
-          if (route !== null) slots.route(route, context.providerOf?.(route) ?? null);
-        }
-        const matches = isCandidate && (item.test === null || item.test());
-        if (trace) trace.push(traceOf(item, matches));
-        if (!matches) continue;
-        if (item.shadow) {
-          if (shadowMatched === null) shadowMatched = [item.rule];
-          else shadowMatched.push(item.rule);
-          continue;
-        }
-        if (matched === null) matched = [item.rule];
-        else matched.push(item.rule);
-        if (item.warning !== null) {
-          if (warnings === null) warnings = [item.warning];
-          else warnings.push(item.warning);
-        }
-        if (item.words !== null) words = words === null ? item.words : Math.min(words, item.words);
-        if (item.route !== null) {
-          route = item.route;
-          if (isLoaded) slots.route(route, context.providerOf?.(route) ?? null);
-        }
-        if (item.flag !== null) flag ??= item.flag;
-        if (item.factorThousandths !== null) (factors ??= []).push(item.factorThousandths);
-        if (item.reason !== null) {
-          stop = item;
-          break;
-        }
+    let stop: Rule | null = null;
+    for (const item of prepared) {
+      if (item.applies !== null && !item.applies(facts)) continue;
+      const matches = item.test(view);
+      if (trace !== null) trace.push(traceOf(item, matches, view));
+      if (!matches) continue;
+      const { rule } = item;
+      if (rule.mode === "shadow") {
+        (shadowMatched ??= []).push(rule);
+        continue;
+      }
+      (matched ??= []).push(rule);
+      const { action } = rule;
+      if (action.warn) (warnings ??= []).push({ rule_name: rule.rule_name, message: action.warn.message });
+      if (action.truncate) words = Math.min(words ?? action.truncate.words, action.truncate.words);
+      if (action.route) {
+        route = action.route.model;
+        view.route(route);
+      }
+      if (action.flag) flag ??= action.flag.reason;
+      if (action.multiply_cost) (factors ??= []).push(Math.round(action.multiply_cost.by * 1000));
+      if (action.block || action.deflect) {
+        stop = rule;
+        break;
       }
     }
     if (matched === null && shadowMatched === null) return nothingMatched;
+    const { block, deflect } = stop?.action ?? {};
+    const reason = stop === null ? null : (block?.reason ?? deflect?.reason ?? "off_topic");
     return {
       decision: stop !== null ? "block" : warnings !== null ? "warn" : "allow",
-      blocked_by: stop === null ? null : stop.rule,
-      reason: stop === null ? null : stop.reason,
-      message: stop === null ? null : stop.message,
-      http_status: stop === null ? 200 : stop.status,
-      block_minutes: stop === null ? null : stop.minutes,
+      blocked_by: stop,
+      reason,
+      message: block?.message ?? deflect?.message ?? null,
+      http_status: reason === null ? 200 : statusOfBlock(reason),
+      block_minutes: block?.minutes ?? null,
       route,
       truncate_to_words: words,
       flag,
@@ -718,19 +394,6 @@ export function compileRules(rules: readonly Rule[]): CompiledRules {
       factors_thousandths: factors ?? none,
       matched: matched ?? none,
       shadow_matched: shadowMatched ?? none,
-    };
-  }
-
-  function traceOf(item: Prepared, matches: boolean): RuleTrace {
-    const leaves: LeafTrace[] = [];
-    decisiveLeaves(item.root, slots, leaves);
-    return {
-      rule_name: item.rule.rule_name,
-      version: item.rule.version,
-      mode: item.shadow ? "shadow" : "enforce",
-      matched: matches,
-      facts: Object.fromEntries(factsOf(item.rule.conditions).map((fact) => [fact, slots.seen(fact)])),
-      decided_by: leaves,
     };
   }
 

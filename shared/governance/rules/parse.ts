@@ -1,8 +1,8 @@
 import { fail, ok, type Result } from "../result.ts";
-import { factNames, factType, operatorsOf, planKeys } from "./facts.ts";
+import { type FactName, factNames, factType, type Operator, operatorsOf, planKeys } from "./facts.ts";
 import { isRecord, nearestWord, type Problem, show, suggest } from "./problems.ts";
 import { countCharacters, soughtPhrase } from "./text.ts";
-import type { Action, Condition, FactName, Leaf, LeafValue, Operator, Rule, RuleMode } from "./types.ts";
+import type { Action, Condition, Leaf, LeafValue, Rule, RuleMode } from "./types.ts";
 
 /** Bounds of a rule. Source: docs/RULES.md, "Leaves" and "Bounds of a rule". */
 export const ruleBounds = {
@@ -186,7 +186,7 @@ class Reader {
           : `Use one of: ${operatorsOf[type].join(", ")}.`,
       );
     const operator = op as Operator;
-    if (!operatorsOf[type].includes(operator))
+    if (!(operatorsOf[type] as readonly Operator[]).includes(operator))
       return this.report(
         join(path, "op"),
         `"${operator}" does not go with "${fact}", which is ${type === "text" ? "text" : `a ${type}`}.`,

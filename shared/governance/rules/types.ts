@@ -1,35 +1,6 @@
 /** What a rule is. Field names are the records' own (CONTRACT, "A rule"). Semantics: docs/RULES.md. */
 
-/** Facts that are numbers. Units are in the names; see docs/RULES.md, "Facts". */
-export type NumberFact =
-  | "tokens_today"
-  | "tokens_this_month"
-  | "messages_today"
-  | "identical_messages"
-  | "seconds_since_last_message"
-  | "rapid_messages"
-  | "conversation_messages"
-  | "message_words"
-  | "message_characters"
-  | "estimated_tokens"
-  | "complexity"
-  | "hour_utc"
-  | "hour_local"
-  | "weekday_local"
-  | "available_tokens"
-  | "usage_percent"
-  | "cost_today_micros"
-  | "cost_this_month_micros"
-  | "account_age_days";
-
-/** Facts that are text. `message` is the folded message (see `foldText`). */
-export type TextFact = "message" | "plan" | "model" | "provider" | "task_type" | "scope_id" | "topic";
-
-/** Facts that are true or false. */
-export type BooleanFact = "is_flagged";
-
-/** Everything that a rule may read. */
-export type FactName = NumberFact | TextFact | BooleanFact;
+import type { BooleanFact, FactName, NumberFact, Operator, PlanKey, TextFact } from "./facts.ts";
 
 /** A fact as it was; null where there was none. */
 export type FactValue = number | string | boolean | null;
@@ -38,23 +9,6 @@ export type FactValue = number | string | boolean | null;
 export type Facts = { readonly [F in NumberFact]?: number | null } & {
   readonly [F in TextFact]?: string | null;
 } & { readonly [F in BooleanFact]?: boolean | null };
-
-/** How a leaf compares (docs/RULES.md, "Leaves"). */
-export type Operator =
-  | "="
-  | "!="
-  | ">"
-  | ">="
-  | "<"
-  | "<="
-  | "in"
-  | "not_in"
-  | "between"
-  | "contains"
-  | "matches_any";
-
-/** A number of the plan that a leaf may compare with. */
-export type PlanKey = "monthly_allowance" | "daily_limit" | "monthly_limit";
 
 /** What a leaf compares with. */
 export type LeafValue =

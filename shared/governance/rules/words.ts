@@ -1,6 +1,7 @@
 import { formatMicro } from "../money/index.ts";
 import { assertNever } from "../result.ts";
-import type { Action, Condition, Leaf, NumberFact, Operator, PlanKey, Rule } from "./types.ts";
+import { facts, type FactName, type Operator, type PlanKey } from "./facts.ts";
+import type { Action, Condition, Leaf, Rule } from "./types.ts";
 
 /** Names that make a sentence readable; ids stand in where a name is not known. */
 export interface RuleNames {
@@ -10,35 +11,11 @@ export interface RuleNames {
   readonly currency?: string;
 }
 
-/** [one, many] of what a numeric fact counts. */
-const counted: Readonly<
-  Record<
-    Exclude<
-      NumberFact,
-      | "complexity"
-      | "hour_utc"
-      | "hour_local"
-      | "weekday_local"
-      | "usage_percent"
-      | "cost_today_micros"
-      | "cost_this_month_micros"
-    >,
-    readonly [string, string]
-  >
-> = {
-  tokens_today: ["token used today", "tokens used today"],
-  tokens_this_month: ["token used this month", "tokens used this month"],
-  messages_today: ["message a day", "messages a day"],
-  identical_messages: ["identical message", "identical messages"],
-  seconds_since_last_message: ["second since the last message", "seconds since the last message"],
-  rapid_messages: ["rapid message in a row", "rapid messages in a row"],
-  conversation_messages: ["message in the conversation", "messages in the conversation"],
-  message_words: ["word in the message", "words in the message"],
-  message_characters: ["character in the message", "characters in the message"],
-  estimated_tokens: ["token expected for the call", "tokens expected for the call"],
-  available_tokens: ["token available", "tokens available"],
-  account_age_days: ["day since the account was made", "days since the account was made"],
-};
+/** [one, many] of what a numeric fact counts; null for one that reads otherwise. */
+function countedBy(fact: FactName): readonly [one: string, many: string] | null {
+  const entry = facts[fact];
+  return entry.type === "number" && Array.isArray(entry.words) ? (entry.words as [string, string]) : null;
+}
 
 const planNumbers: Readonly<Record<PlanKey, string>> = {
   monthly_allowance: "the plan's monthly allowance",
@@ -108,16 +85,7 @@ function hours(leaf: Leaf, zone: string): string {
 }
 
 function textLeaf(leaf: Leaf, names: RuleNames): string {
-  const subject: Readonly<Record<string, string>> = {
-    message: "the message",
-    plan: "the plan",
-    model: "the model",
-    provider: "the provider",
-    task_type: "the task",
-    scope_id: "the scope",
-    topic: "the topic",
-  };
-  const of = subject[leaf.fact] ?? leaf.fact;
+  const of = String(facts[leaf.fact].words);
   const raw = (Array.isArray(leaf.value) ? leaf.value : [leaf.value]) as readonly string[];
   const items = raw.map((item) =>
     leaf.fact === "plan" && leaf.op !== "contains" && leaf.op !== "matches_any"
@@ -140,14 +108,13 @@ function textLeaf(leaf: Leaf, names: RuleNames): string {
 
 function numberLeaf(leaf: Leaf, names: RuleNames): string {
   const { fact, op, value } = leaf;
-  if (fact === "hour_utc") return hours(leaf, "UTC");
-  if (fact === "hour_local") return hours(leaf, "local time");
+  const words = facts[fact].words as object;
+  if ("hour" in words) return hours(leaf, String(words.hour));
   const show = (number: number): string => {
-    if (fact === "weekday_local") return weekdays[number - 1] ?? String(number);
-    if (fact === "cost_today_micros" || fact === "cost_this_month_micros")
-      return formatMicros(number, names.currency);
-    return formatCount(number);
+    if ("weekday" in words) return weekdays[number - 1] ?? String(number);
+    return "money" in words ? formatMicros(number, names.currency) : formatCount(number);
   };
+  const counted = countedBy(fact);
   let shown: string;
   let many = true;
   if (Array.isArray(value)) {
@@ -158,9 +125,7 @@ function numberLeaf(leaf: Leaf, names: RuleNames): string {
         : `${op === "not_in" ? "none of " : ""}${list(numbers, "or")}`;
   } else if (typeof value === "object") {
     const plan = planNumbers[(value as { plan: PlanKey }).plan];
-    if (fact === "usage_percent" || fact === "complexity" || fact === "weekday_local")
-      return `${fact} ${op} ${plan}`;
-    const unit = fact in counted ? counted[fact as keyof typeof counted][1] : "spent";
+    if (counted === null && !("money" in words)) return `${fact} ${op} ${plan}`;
     const relation: Partial<Record<Operator, string>> = {
       ">": "exceed",
       ">=": "reach",
@@ -169,73 +134,45 @@ function numberLeaf(leaf: Leaf, names: RuleNames): string {
       "=": "equal",
       "!=": "differ from",
     };
-    return `${unit} ${relation[op] ?? op} ${plan}`;
+    return `${counted?.[1] ?? "spent"} ${relation[op] ?? op} ${plan}`;
   } else {
-    shown = amount(op, show(value as number), !(fact in counted) || fact === "seconds_since_last_message");
+    shown = amount(op, show(value as number), counted === null || fact === "seconds_since_last_message");
     many = Math.abs(value as number) !== 1;
   }
-  switch (fact) {
-    case "complexity":
-      return `complexity of ${shown}`;
-    case "weekday_local":
-      return op === "=" ? `on ${show(Number(value))}` : `on weekday ${shown}`;
-    case "usage_percent":
-      return `${shown} % of the limit used`;
-    case "cost_today_micros":
-      return `${shown} spent today`;
-    case "cost_this_month_micros":
-      return `${shown} spent this month`;
-    default:
-      return `${shown} ${counted[fact as keyof typeof counted][many ? 1 : 0]}`;
-  }
+  if ("weekday" in words) return op === "=" ? `on ${show(Number(value))}` : `on weekday ${shown}`;
+  return withUnit(fact, shown, many);
+}
+
+/** A figure with what it counts after it, or before it. */
+function withUnit(fact: FactName, shown: string, many: boolean): string {
+  const words = facts[fact].words as object;
+  if ("score" in words) return `${String(words.score)} ${shown}`;
+  if ("percent" in words) return `${shown} % ${String(words.percent)}`;
+  if ("money" in words) return `${shown} ${String(words.money)}`;
+  return `${shown} ${countedBy(fact)?.[many ? 1 : 0] ?? fact}`;
 }
 
 function leafWords(leaf: Leaf, names: RuleNames): string {
-  switch (leaf.fact) {
-    case "message":
-    case "plan":
-    case "model":
-    case "provider":
-    case "task_type":
-    case "scope_id":
-    case "topic":
-      return textLeaf(leaf, names);
-    case "is_flagged":
-      return (leaf.value === true) === (leaf.op === "=")
-        ? "the account is flagged"
-        : "the account is not flagged";
-    default:
-      return numberLeaf(leaf, names);
-  }
+  const entry = facts[leaf.fact];
+  if (entry.type === "text") return textLeaf(leaf, names);
+  if (entry.type === "number") return numberLeaf(leaf, names);
+  return entry.words[(leaf.value === true) === (leaf.op === "=") ? 0 : 1];
 }
 
 /** A fact as it was seen, in words: "10 identical messages", "0.42 USD spent today"; null for one that is no figure. */
 export function describeFact(fact: string, value: unknown, names: RuleNames = {}): string | null {
-  if (fact === "is_flagged") return value === true ? "the account is flagged" : null;
+  const entry = Object.hasOwn(facts, fact) ? facts[fact as FactName] : null;
+  if (entry?.type === "boolean") return value === true ? entry.words[0] : null;
   if (typeof value !== "number") return null;
-  switch (fact) {
-    case "cost_today_micros":
-      return `${formatMicros(value, names.currency)} spent today`;
-    case "cost_this_month_micros":
-      return `${formatMicros(value, names.currency)} spent this month`;
-    case "usage_percent":
-      return `${formatCount(value)} % of the limit used`;
-    case "complexity":
-      return `complexity of ${formatCount(value)}`;
-    case "hour_utc":
-    case "hour_local":
-      return `in the hour of ${clock(value)} ${fact === "hour_utc" ? "UTC" : "local time"}`;
-    case "weekday_local":
-      return `on ${weekdays[value - 1] ?? `weekday ${value}`}`;
-    case "messages_today":
-      return `${formatCount(value)} ${value === 1 ? "message" : "messages"} today`;
-    default: {
-      const unit = Object.hasOwn(counted, fact) ? counted[fact as keyof typeof counted] : null;
-      return unit
-        ? `${formatCount(value)} ${unit[value === 1 ? 0 : 1]}`
-        : `${fact.replaceAll("_", " ")} ${formatCount(value)}`;
-    }
-  }
+  const shown = formatCount(value);
+  if (entry?.type !== "number") return `${fact.replaceAll("_", " ")} ${shown}`;
+  const words = entry.words as object;
+  if ("hour" in words) return `in the hour of ${clock(value)} ${String(words.hour)}`;
+  if ("weekday" in words) return `on ${weekdays[value - 1] ?? `weekday ${value}`}`;
+  if ("money" in words) return withUnit(fact as FactName, formatMicros(value, names.currency), true);
+  // As a limit it is "messages a day"; as a figure of one day, "messages today".
+  if (fact === "messages_today") return `${shown} ${value === 1 ? "message" : "messages"} today`;
+  return withUnit(fact as FactName, shown, value !== 1);
 }
 
 /** A condition in words: "more than 100 messages a day and the plan is not Business". */

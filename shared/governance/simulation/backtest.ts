@@ -2,7 +2,8 @@ import { type PriceBook, providerOf } from "../pricing/prices.ts";
 import { type Decision, decide, usagePercent } from "../rules/decide.ts";
 import { type CompiledRules, factsOf, multiplyTokens } from "../rules/evaluate.ts";
 import { describeReason } from "../rules/receipt.ts";
-import type { FactName, Facts } from "../rules/types.ts";
+import type { FactName } from "../rules/facts.ts";
+import type { Facts } from "../rules/types.ts";
 import { costInstead } from "./cost-instead.ts";
 import { isReplayEvent, planOfEvent, type ReplayEvent, wasWarnedByRule } from "./events.ts";
 
