@@ -298,13 +298,16 @@ begin
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
   -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- What the round before had no time to copy comes first.
+  v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
-    loop
+    while cardinality(v_account_ids) < 1000 loop
       v_page := governance.follow_new_events(2000, v_last_id, v_xid);
       v_counts := governance.add_counts(v_counts, jsonb_build_object('events_followed', v_page.followed));
-      v_account_ids := array(select distinct x from unnest(v_account_ids || v_page.account_ids) x);
+      v_account_ids := v_account_ids || array(select distinct x from unnest(v_page.account_ids) x
+        where x <> all (v_account_ids));
       exit when v_page.followed = 0;
-      if clock_timestamp() > v_started + interval '3 seconds' or cardinality(v_account_ids) > 2000 then
+      if clock_timestamp() > v_started + interval '3 seconds' then
         v_counts := v_counts || '{"more": true}';
         exit;
       end if;
@@ -314,9 +317,16 @@ begin
     end if;
   end if;
   v_locked_at := clock_timestamp();
+  -- A row of a listing has many indexes: some at a time, and what is left is kept for the next round.
+  while cardinality(v_account_ids) > 0
+    and (v_state is null or clock_timestamp() < v_locked_at + interval '40 milliseconds') loop
+    perform governance.copy_to_listings(v_account_ids[1:50]);
+    v_account_ids := v_account_ids[51:];
+  end loop;
   if cardinality(v_account_ids) > 0 then
-    perform governance.copy_to_listings(v_account_ids);
+    v_counts := v_counts || '{"more": true}';
   end if;
+  v_state := v_state || jsonb_build_object('to_copy', to_jsonb(v_account_ids));
   -- Months that found no time in the round before go first.
   v_months_first := coalesce(v_state ? 'months_wait', false);
   if v_months_first then
