@@ -1,4 +1,4 @@
-/** Builds out/ when it is missing or older than the sources, told by their content. */
+/** Builds out/ when it is missing, or was built from other sources (compared by content). */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** `npm run migrate`: applies what is missing of supabase/migrations, and a preset if asked, and says so. */
+/** `npm run migrate`: applies the migrations that are missing, and a preset if asked, and prints what it did. */
 import { parseArgs } from "node:util";
 import pg from "pg";
 import { listPresets, MigrationError, migrate, pgConnection } from "../local-project/migrations.ts";

@@ -66,7 +66,7 @@ export function pgConnection(client: pg.ClientBase): SqlConnection {
 
 /**
  * The migrations in order. A file is `<14 digits>_governance_<what>.sql`: in a project that has migrations of its
- * own, `governance_` is how ours are told from theirs.
+ * own, `governance_` marks ours.
  */
 export function readMigrations(resourcesDir = defaultResourcesDir): Migration[] {
   const folder = join(resourcesDir, "migrations");

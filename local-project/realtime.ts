@@ -22,7 +22,7 @@ export interface Realtime {
   accept(request: IncomingMessage, socket: Duplex, head: Buffer, url: URL): void;
   /** A notification of the channel `local_realtime`. */
   onNotification(payload: string): void;
-  /** Notifications may have been missed: clients are told that they are subscribed anew, and catch up. */
+  /** Notifications may have been missed: clients get a new "subscribed" and catch up. */
   onReconnect(): void;
   close(): void;
 }

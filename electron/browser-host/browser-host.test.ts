@@ -45,7 +45,7 @@ function event(eventId: number): UsageEvent {
   };
 }
 
-/** A feed that gives one event whenever the test says so, and goes on after the one it is asked to. */
+/** A feed that gives one event when the test asks for it, and resumes after the event it is given. */
 let feedLength = 3;
 const feedFollowers = new Set<() => void>();
 
@@ -95,7 +95,7 @@ afterAll(async () => {
 
 const tokenOf = (link: string): string => new URL(link).hash.replace("#token=", "");
 
-/** fetch() hides Host and Origin; this sends what it is told. */
+/** fetch() sets Host and Origin itself; this sends the headers it is given. */
 function send(
   path: string,
   options: { method?: string; headers?: Record<string, string>; body?: string } = {},
@@ -338,7 +338,7 @@ test("after the socket breaks, the feed goes on where it was: nothing twice, not
   expect(statuses.at(-1)).toBe("open");
 });
 
-test("a page whose session is unknown is told so and stops asking", async () => {
+test("a page whose session is unknown gets "unauthorized" and stops asking", async () => {
   const client = connect("not-a-session");
   expect(await client.call("settings.get", {})).toMatchObject({ ok: false, error: { code: "unauthorized" } });
   expect(await exchange(host.origin, "used")).toBeNull();

@@ -43,7 +43,7 @@ interface Description<Operation extends string, Subject extends SubjectName, Fie
    * False where the act writes the whole record.
    */
   readonly mergesOtherChanges?: boolean;
-  /** Refuses what can be seen to be wrong before anything is kept. */
+  /** Refuses wrong input before anything is kept. */
   readonly check?: (fields: z.output<z.ZodObject<Fields>>, now: Date) => Failure | null;
   /** Whether a person is offered it, for a record as it is. */
   readonly isOffered: (seen: Seen) => boolean;

@@ -55,7 +55,7 @@ export const alertPage = z.looseObject({
     queued: whole,
     /** Since when a message is due and unclaimed; null: none for more than five minutes. */
     overdue_since: instant.nullable(),
-    /** Given up, and nobody has seen to the alert. */
+    /** Given up, with the alert not acknowledged. */
     failed: whole,
     /** When upkeep last looked for what there is to alert of; null: never. */
     upkeep_at: instant.nullable(),
@@ -88,7 +88,7 @@ export const alertsOperations = {
   "alerts.list": operation(
     z
       .object({
-        /** open: nobody has seen to them yet. undelivered: a message about them was given up. */
+        /** open: not acknowledged. undelivered: a message about them was given up. */
         show: z.enum(["open", "all", "undelivered"]),
         before_id: whole.nullable(),
         limit: z.number().int().min(1).max(200),

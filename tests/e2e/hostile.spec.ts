@@ -55,7 +55,7 @@ test("hostile names are shown as text, on one line, and leave the page as it was
   expect(dialogs).toEqual([]);
 });
 
-test("an address that leads nowhere says so", async ({ page }) => {
+test("an address that leads nowhere shows a page about it", async ({ page }) => {
   const origin = page.url().replace(/#.*/, "");
   for (const [address, shown] of [
     ["#/users/nobody-at-all", "There is no such user in this project."],

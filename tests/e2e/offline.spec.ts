@@ -52,7 +52,7 @@ test("offline: what was read stays, a block is kept and sent once when the proje
   }
 });
 
-test("when the console itself goes away the page says so and keeps what it shows", async ({ page }) => {
+test("when the console itself goes away the page shows a banner and keeps its content", async ({ page }) => {
   const folder = mkdtempSync(join(tmpdir(), "governance-away-"));
   const console_ = await startConsole(folder, "--no-sample-data");
   try {
@@ -69,7 +69,7 @@ test("when the console itself goes away the page says so and keeps what it shows
   }
 });
 
-test("a link works once: the second visitor is told what to do", async ({ browser }) => {
+test("a link works once: the second visitor reads what to do", async ({ browser }) => {
   const folder = mkdtempSync(join(tmpdir(), "governance-link-"));
   const console_ = await startConsole(folder, "--no-sample-data");
   try {

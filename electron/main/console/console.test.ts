@@ -289,7 +289,7 @@ test("every desk's reading answers records of the contract", async () => {
   expect(about.migrations).toEqual(migrations);
 });
 
-test("reading what is not there says so, in words", async () => {
+test("reading what does not exist answers not_found in words", async () => {
   const console_ = await connected();
   expect(await call(console_, "users.get", { user_id: "nobody" })).toMatchObject({
     ok: false,
@@ -707,7 +707,7 @@ test("killed between writing an act and its answer, the next start sends it, and
   await line.close();
 }, 120_000);
 
-test("an act that waited too long is not sent, and says so", async () => {
+test("an act that waited too long is marked expired and not sent", async () => {
   const line = await openLine(projectPort());
   let clock = 0;
   const console_ = await connected(line.port, { now: () => new Date(Date.now() + clock) });

@@ -1,7 +1,7 @@
 /**
  * The system's keychain: keytar where it works, else @napi-rs/keyring. Which one is remembered and never switched
  * silently: on Linux neither reads the other's entries. Every call has a time limit: a locked keyring can hang.
- * Where none works, keys live for the session only, and the screen says so.
+ * Where none works, keys live for the session only, and the screen shows that.
  */
 import { randomUUID } from "node:crypto";
 

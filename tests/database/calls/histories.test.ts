@@ -1,6 +1,6 @@
 /**
  * Random histories of several accounts, step by step against a small model of what the books must say. HISTORIES sets
- * how many histories are told.
+ * how many histories are run.
  */
 import { describe, expect, it } from "vitest";
 import { dice } from "../../support/dice.ts";

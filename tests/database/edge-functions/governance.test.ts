@@ -332,7 +332,7 @@ describe("everybody", () => {
     expect(headers.get("access-control-allow-origin")).toBe("https://app.example");
   });
 
-  it("says so when the project does not answer, and tells nothing of its inside", async () => {
+  it("answers 503 without details when the project does not answer", async () => {
     isDown = true;
     try {
       for (const route of ["/tokens/balance", "/admin/rules"]) {

@@ -1,6 +1,6 @@
 /**
  * The proof: books of random histories of everything that writes to them are sound, and no tampering with them goes
- * unseen or unnamed. HISTORIES sets how many histories are told.
+ * unseen or unnamed. HISTORIES sets how many histories are run.
  */
 import type pg from "pg";
 import { describe, expect, it } from "vitest";
@@ -278,7 +278,7 @@ class History {
   }
 }
 
-/** Tells histories; after each, and while it is told, the books are sound. Answers the users there are. */
+/** Runs histories; after each, and during it, the books are sound. Answers the users there are. */
 async function tell(project: Project, seed: number, count: number): Promise<string[]> {
   const users: string[] = [];
   for (let number = 0; number < count; number += 1) {

@@ -87,7 +87,7 @@ for (const version of [18, 15] as const) {
   describe.skipIf(!serverUrl)(`migrate on PostgreSQL ${version}`, () => {
     const server = serverUrl ?? "";
 
-    it("applies everything in order as a non-superuser owner, and says so", async () => {
+    it("applies everything in order as a non-superuser owner, and lists it", async () => {
       const owner = await makeSupabaseLike(await createEmptyDatabase(server));
       const said: string[] = [];
       const outcome = await migrateAt(owner, {

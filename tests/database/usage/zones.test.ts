@@ -1,6 +1,6 @@
 /**
  * Random histories of accounts whose time zones become known and change, with late settlements, imports and days that
- * are closed at any time: every total of usage is a plain recount. HISTORIES sets how many histories are told.
+ * are closed at any time: every total of usage is a plain recount. HISTORIES sets how many histories are run.
  */
 import pg from "pg";
 import { describe, expect, inject, it } from "vitest";

@@ -141,7 +141,7 @@ test("the alerts that are set say how far they have come", async () => {
   });
 });
 
-test("a message that was given up is listed with why, and sent again when a person says so", async () => {
+test("a message that was given up is listed with its error, and sent again when a person asks", async () => {
   await project.run(`insert into governance.notifications (alert_event_id, channel, audience, recipient, subject, body, status, attempts, due_at, created_at, last_error)
     select min(alert_event_id), 'email', 'operators', 'ops@example.com', 's', 'b', 'failed', 3, now(), now(), '550 no such user' from governance.alert_events where acknowledged_at is null`);
   const page = await list("undelivered");

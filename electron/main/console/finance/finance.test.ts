@@ -200,7 +200,7 @@ test("the count beside the desk's name is that of open cases, on every console",
     await vi.waitFor(() => expect(rail(desk)?.differences).toBe(lost.length), { timeout: 60_000 });
 }, 150_000);
 
-test("an act whose replies are all lost says so; done again with its command it is done once", async () => {
+test("an act whose replies are all lost fails as unknown; repeated with its command it is done once", async () => {
   const id = caseOf("ada");
   const seen = await fay.case(id);
   const command = randomUUID();

@@ -44,7 +44,7 @@ const repeatable = { retries: 2, timeoutMs: 60_000 } as const;
 export function financeHandlers(desk: DeskContext, onChange: () => void): FinanceHandlers {
   const { connection, store } = desk;
 
-  /** A change that needs the project: says so, and that nothing waits. */
+  /** For a change that needs the project: refuses it offline, and nothing is queued. */
   async function change<S extends z.ZodType>(
     name: string,
     parameters: Readonly<Record<string, unknown>>,

@@ -31,7 +31,7 @@ describe("reading a file in chunks", () => {
     },
   );
 
-  it("closes the file when its reader stops early, and says so when there is none", async () => {
+  it("closes the file when its reader stops early, and throws when there is none", async () => {
     const path = join(folder, "file");
     writeFileSync(path, randomBytes(3 << 20));
     for await (const chunk of readChunks(path)) {

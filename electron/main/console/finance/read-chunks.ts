@@ -11,7 +11,7 @@ export async function* readChunks(path: string): AsyncGenerator<Uint8Array> {
   const handle = await open(path);
   const read = (into: Uint8Array) => {
     const done = handle.read(into, 0, into.length, null);
-    // It may fail while nobody waits for it yet; whoever asks for the next chunk is told.
+    // It may fail before anybody waits for it; the next read then throws.
     done.catch(() => undefined);
     return done;
   };

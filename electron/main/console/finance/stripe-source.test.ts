@@ -499,7 +499,7 @@ describe("when it does not go smoothly", () => {
     expect(cache.counts().charges).toBe(50);
   });
 
-  test("says so when Stripe does not answer in time", async () => {
+  test("fails with a timeout when Stripe does not answer in time", async () => {
     server.onRequest(() => "hang");
     expect(await read({ timeoutMs: 50 })).toMatchObject({ ok: false, error: { code: "timeout" } });
   });
@@ -520,7 +520,7 @@ describe("when it does not go smoothly", () => {
 });
 
 describe("the key", () => {
-  test("is told by its form before anything is sent", () => {
+  test("is refused by its form before anything is sent", () => {
     expect(stripeKeyMode(key)).toEqual({ ok: true, value: "live" });
     expect(stripeKeyMode(key.replace("live", "test"))).toEqual({ ok: true, value: "test" });
     for (const [bad, code] of [

@@ -10,7 +10,7 @@ function listen() {
   return { told, news: createNews({ tell: (notice) => told.push(notice), now: () => new Date() }) };
 }
 
-test("the first news after a quiet time is told at once", () => {
+test("the first news after a quiet time goes out at once", () => {
   const { told, news } = listen();
   news.add({ alerts: 1, flagged: 0 });
   expect(told).toEqual([{ level: "warning", title: "1 new alert", body: "See Watch, Open alerts." }]);
@@ -41,7 +41,7 @@ test("flagged users alone are no warning, and nothing new is no notice", () => {
   expect(told).toEqual([{ level: "info", title: "3 users flagged", body: "See Users, filter Flagged." }]);
 });
 
-test("what was gathered for one project is not told in another", () => {
+test("news of one project never goes out in another", () => {
   const { told, news } = listen();
   news.add({ alerts: 1, flagged: 0 });
   news.add({ alerts: 5, flagged: 0 });

@@ -39,7 +39,7 @@ export function createNews({ tell, now }: NewsOptions) {
         tellNow();
       } else timer ??= setTimeout(tellNow, waitMs);
     },
-    /** Forgets what was not told: it was about another project. */
+    /** Drops news that did not go out yet: it was about another project. */
     clear(): void {
       if (timer) clearTimeout(timer);
       timer = null;

@@ -296,7 +296,7 @@ function NoAlerts({ show, queued }: { readonly show: Show; readonly queued: numb
   if (show === "open")
     return (
       <EmptyView title="No open alerts">
-        Whatever was raised lately has been seen to. New alerts appear here by themselves.
+        Every alert is acknowledged. New alerts appear here by themselves.
       </EmptyView>
     );
   if (show === "undelivered")
