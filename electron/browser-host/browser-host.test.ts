@@ -338,7 +338,7 @@ test("after the socket breaks, the feed goes on where it was: nothing twice, not
   expect(statuses.at(-1)).toBe("open");
 });
 
-test("a page whose session is unknown gets "unauthorized" and stops asking", async () => {
+test("a page whose session is unknown is refused as unauthorized and stops asking", async () => {
   const client = connect("not-a-session");
   expect(await client.call("settings.get", {})).toMatchObject({ ok: false, error: { code: "unauthorized" } });
   expect(await exchange(host.origin, "used")).toBeNull();
