@@ -1186,6 +1186,8 @@ declare
   v_item jsonb;
   v_mode text;
   v_active boolean := true;
+  v_values bigint;
+  v_characters bigint;
 begin
   if jsonb_typeof(p_rule) is distinct from 'object' then
     perform governance.invalid_rule('rule', 'an object is needed');
@@ -1231,6 +1233,13 @@ begin
         v_applies := v_applies || jsonb_build_object(v_key, v_list);
       end if;
     end loop;
+  end if;
+  select count(*), coalesce(sum(char_length(x.v #>> '{}')) filter (where jsonb_typeof(x.v) = 'string'), 0)
+    into v_values, v_characters
+  from jsonb_path_query(p_rule -> 'conditions', 'strict $.**') x(v);
+  if v_values > 10000 or v_characters > 100000 then
+    perform governance.invalid_rule('conditions',
+      'conditions have at most 10,000 values and 100,000 characters of text in all');
   end if;
   perform governance.compile_condition(p_rule -> 'conditions', 'conditions', 1);
   return jsonb_build_object(

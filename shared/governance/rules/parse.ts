@@ -7,6 +7,9 @@ import type { Action, Condition, Leaf, LeafValue, Rule, RuleMode } from "./types
 /** Bounds of a rule. Source: docs/RULES.md, "Leaves" and "Bounds of a rule". */
 export const ruleBounds = {
   leaves: 200,
+  /** Values in the conditions of a rule (groups, lists and all they hold), and characters of all their texts. */
+  values: 10_000,
+  characters: 100_000,
   /** A lone leaf is depth 1. */
   depth: 20,
   listItems: 1_000,
@@ -361,6 +364,22 @@ class Reader {
   }
 }
 
+/** Whether conditions stay within their bounds in total: each phrase of a rule costs memory in every connection. */
+function isWithinTotals(conditions: unknown): boolean {
+  let values = 0;
+  let characters = 0;
+  const left: unknown[] = [conditions];
+  while (left.length > 0) {
+    const value = left.pop();
+    values++;
+    if (typeof value === "string") characters += countCharacters(value);
+    else if (typeof value === "object" && value !== null)
+      for (const item of Object.values(value)) left.push(item);
+    if (values > ruleBounds.values || characters > ruleBounds.characters) return false;
+  }
+  return true;
+}
+
 function join(path: string, key: string): string {
   return path === "" ? key : `${path}.${key}`;
 }
@@ -388,7 +407,14 @@ export function parseRule(input: unknown): Result<Rule, readonly Problem[]> {
   const type = isGiven(record["rule_type"])
     ? reader.text(record["rule_type"], "rule_type", ruleBounds.typeCharacters)
     : "custom";
-  const conditions = reader.condition(record["conditions"], "conditions", 1);
+  const isWithin = isWithinTotals(record["conditions"]);
+  if (!isWithin)
+    reader.report(
+      "conditions",
+      "The conditions hold too much.",
+      `Keep to ${ruleBounds.values} values and ${ruleBounds.characters} characters of text in all.`,
+    );
+  const conditions = isWithin ? reader.condition(record["conditions"], "conditions", 1) : undefined;
   const action = reader.action(record["action"]);
   const priority = isGiven(record["priority"])
     ? reader.whole(record["priority"], "priority", -2_147_483_648, 2_147_483_647)

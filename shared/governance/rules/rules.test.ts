@@ -296,6 +296,16 @@ describe("a malformed rule", () => {
     expect(problemsOf({ ...good, conditions: cycle })).not.toEqual([]);
   });
 
+  it("is refused where its conditions hold too much in all", () => {
+    const leaf = (value: unknown) => ({ fact: "message", op: "matches_any", value });
+    const parse = (conditions: unknown) =>
+      parseRule({ rule_name: "big", conditions, action: { warn: { message: "m" } } }).ok;
+    const phrases = Array.from({ length: 1_000 }, (_, index) => `word${index}`);
+    expect(parse({ any: Array.from({ length: 5 }, () => leaf(phrases)) })).toBe(true);
+    expect(parse({ any: Array.from({ length: 12 }, () => leaf(phrases)) })).toBe(false);
+    expect(parse({ any: [leaf(Array.from({ length: 101 }, () => "x".repeat(1_000)))] })).toBe(false);
+  });
+
   it("names the rule's place in a list, and a name used twice", () => {
     const parsed = parseRules([good, good, { ...good, rule_name: "" }]);
     expect(parsed.ok ? [] : parsed.error.map((problem) => problem.path)).toEqual([
