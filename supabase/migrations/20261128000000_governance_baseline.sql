@@ -5987,8 +5987,9 @@ begin
 end
 $$;
 comment on function public.console_get_account(text) is
-  'Everything the user''s page shows: account, plan, balance, limits, debt by cause, payments, lots (open ones, and the '
-  'newest used-up), open holds, settlements that wait for a person, the last 50 audit entries. Errors: invalid_argument, unknown_user.';
+  'Everything the user''s page shows: account, plan, balance, limits, debt by cause, payments, lots (open ones, and '
+  'the newest used-up), open holds, settlements that wait for a person, the last 50 audit entries. Errors: '
+  'invalid_argument, unknown_user.';
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
 
