@@ -7134,7 +7134,7 @@ comment on function governance.token_count(jsonb) is 'A whole number of tokens, 
   'none.';
 
 create function governance.usage_shapes() returns jsonb
-  language sql immutable as $shapes$
+  language sql immutable set search_path = '' as $shapes$
   select jsonb '[
   {"shape":"perplexity_chat",
     "has":[["prompt_tokens"],["citation_tokens","num_search_queries","search_context_size"]],
@@ -7187,7 +7187,7 @@ comment on function governance.usage_shapes() is
   'How providers report the tokens of a call: the core''s table (shared/governance/usage/shapes.ts), line for line.';
 
 create function governance.usage_places() returns text[]
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select array['usageMetadata', 'usage_metadata', 'usage.tokens', 'usage', 'choices.0.usage',
     'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
     'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
