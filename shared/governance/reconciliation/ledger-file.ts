@@ -139,8 +139,10 @@ export class LedgerFile {
     columns.debt[record] = this.whole(row, "debt_tokens", 0);
     columns.remaining[record] = this.whole(row, "tokens_remaining", -1);
     columns.amount[record] = amount;
-    columns.booked[record] = this.whole(row, "booked_minor", -1);
-    columns.paid[record] = this.whole(row, "payment_minor", 0);
+    const booked = this.whole(row, "booked_minor", -1);
+    if (booked >= 0) columns.booked[record] = booked + 1;
+    const paid = this.whole(row, "payment_minor", 0);
+    if (paid > 0) columns.paid[record] = paid;
     columns.created[record] = created;
     this.readTexts(row, record);
     const told = yesOrNo(row, this.at.livemode);

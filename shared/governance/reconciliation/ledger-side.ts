@@ -44,7 +44,7 @@ const spec = {
   remaining: "f64",
   /** −1 where it is not told. */
   amount: "f64",
-  /** What is booked for the tokens; −1 where that is the amount. */
+  /** What is booked for the tokens, and 1; 0 where that is the amount. */
   booked: "f64",
   /** What the payment took in all; 0 where that is the amount. */
   paid: "f64",
@@ -148,8 +148,9 @@ export function addLedgerRecord(
   columns.debt[at] = record.debt_tokens ?? 0;
   columns.remaining[at] = record.tokens_remaining ?? -1;
   columns.amount[at] = record.amount_minor ?? -1;
-  columns.booked[at] = record.booked_minor ?? -1;
-  columns.paid[at] = record.payment_minor ?? 0;
+  if (record.booked_minor !== null && record.booked_minor !== undefined)
+    columns.booked[at] = record.booked_minor + 1;
+  if (record.payment_minor) columns.paid[at] = record.payment_minor;
   columns.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
   columns.test[at] =

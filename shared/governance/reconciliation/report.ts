@@ -213,7 +213,7 @@ function deferredRevenue(
       continue;
     const remaining = ledger.remaining[record];
     const granted = ledger.tokens[record] + links.adjusted[record];
-    const amount = ledger.booked[record] >= 0 ? ledger.booked[record] : ledger.amount[record];
+    const amount = ledger.booked[record] > 0 ? ledger.booked[record] - 1 : ledger.amount[record];
     if (remaining <= 0 || amount < 0 || granted <= 0) continue;
     const currency = ledger.currency[record];
     const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };

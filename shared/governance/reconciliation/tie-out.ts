@@ -145,8 +145,7 @@ function addPayments(side: StripeSide, links: Links, { from, to }: Frame, sums: 
         : Math.min(refunded, cash);
     const state = links.disputeOf[event];
     if (![OPEN, WITHDRAWN, LOST, WON].includes(state)) continue;
-    if (!isInPeriod(links.disputedAt[event] === links.disputedAt[event] ? links.disputedAt[event] : created))
-      continue;
+    if (!isInPeriod(links.disputedAt[event] || created)) continue;
     const disputed = Math.min(links.disputedOf[event], stripe.amount[event]);
     const moved = isSettled ? proRata(cash, disputed, stripe.amount[event] || 1) : disputed;
     sums.disputes[currency] -= moved;

@@ -41,10 +41,25 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
   const bookedFor = (record: number): number =>
-    ledger.booked[record] >= 0 ? ledger.booked[record] : Math.max(0, ledger.amount[record]);
+    ledger.booked[record] > 0 ? ledger.booked[record] - 1 : Math.max(0, ledger.amount[record]);
+
+  /** Nearly all pairs are of one payment and one grant of the same money: done without a list. False for others. */
+  function matchOne(event: number, record: number): boolean {
+    const currency = stripe.currency[event];
+    const amount = stripe.amount[event];
+    if (currency !== ledger.currency[record] || bookedFor(record) !== amount || ledger.paid[record] !== 0)
+      return false;
+    if (!isInPeriod(stripe.created[event]) || !isInPeriod(ledger.created[record])) return false;
+    tally(sums.stripe, currency, amount);
+    tally(sums.ledger, currency, amount);
+    tally(sums.matched, currency, amount);
+    return true;
+  }
 
   /** Payments and their grants, of which money is off by a class; or, without one, it agrees. */
   function pair(name: DifferenceClass | null, events: readonly number[], records: readonly number[]): void {
+    if (name === null && events.length === 1 && records.length === 1 && matchOne(events[0], records[0]))
+      return;
     const off = new Map<number, number>();
     const add = (currency: number, amount: number): void => {
       off.set(currency, (off.get(currency) ?? 0) + amount);

@@ -64,7 +64,7 @@ export function createComparison(findings: Findings) {
     const isSameCurrency = pack?.currency.toLowerCase() === currencies.code(stripe.currency[event]);
     if (pack === null || !isSameCurrency) return null;
     // Tax comes on top of the price, and a promotion code takes off it: the ledger knows what the tokens came to.
-    if (ledger.booked[record] >= 0 || ledger.paid[record] > 0) return null;
+    if (ledger.booked[record] > 0 || ledger.paid[record] > 0) return null;
     return pack.price_minor === paidAmount(event) ? null : pack;
   }
 

@@ -17,7 +17,7 @@ export function disputeClasses(findings: Findings) {
   /** The dispute of a charge. What came after the period's end, on either side, may settle it and opens nothing. */
   function checkCharge(event: number, grants: readonly number[], paid: number): void {
     const at = links.disputedAt[event];
-    if (at === at ? at >= frame.to : !isJudged(stripe.created[event])) return;
+    if (at > 0 ? at >= frame.to : !isJudged(stripe.created[event])) return;
     judge(event, grants, [links.disputeOf[event], links.disputeNow[event]], links.disputedOf[event], paid);
   }
 

@@ -71,7 +71,9 @@ function createWords(
   const granted = (record: number): number => ledger.tokens[record] + links.adjusted[record];
   /** What a payment came to: all of the payments of one invoice together. */
   const paidAmount = (event: number): number =>
-    links.partsOf.get(event)?.reduce((sum, part) => sum + stripe.amount[part], 0) ?? stripe.amount[event];
+    links.partsOf.size === 0
+      ? stripe.amount[event]
+      : partsOf(event).reduce((sum, part) => sum + stripe.amount[part], 0);
   const partsOf = (event: number): readonly number[] => links.partsOf.get(event) ?? [event];
   /** Tokens of a grant that nothing has taken back yet. */
   const stillGranted = (record: number): number =>

@@ -61,7 +61,7 @@ export function grantClasses(findings: Findings) {
   }
 
   function failureWords(event: number): string {
-    return links.failedAt[event] === links.failedAt[event]
+    return links.failedAt[event] > 0
       ? `the payment failed after it was booked, on ${isoTime(links.failedAt[event])?.slice(0, 10)}`
       : `the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"})`;
   }

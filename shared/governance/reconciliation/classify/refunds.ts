@@ -26,7 +26,7 @@ export function createRefunds(findings: Findings) {
       {
         sure: links.refundedOf[event],
         atMost: Math.max(links.refundedOf[event], links.refundedAtMost[event]),
-        at: links.refundedAt[event],
+        at: links.refundedAt[event] || Number.NaN,
       },
       paid,
       null,

@@ -50,7 +50,7 @@ export function indexCharges(
 
 /**
  * What a payment came to in the end: less the part that was never captured, and nothing where it failed after it was
- * booked. Answers when each failed (NaN where it did not) and the charges that these rows belong to.
+ * booked. Answers when each failed (0 where it did not) and the charges that these rows belong to.
  */
 export function settleCharges(
   { side }: Sides,
@@ -60,7 +60,7 @@ export function settleCharges(
 ): Float64Array {
   const stripe = side.table.columns;
   const events = side.table.length;
-  const failedAt = new Float64Array(events).fill(Number.NaN);
+  const failedAt = new Float64Array(events);
   const uncaptured = new Map<number, number>();
   for (let event = 0; event < events; event++) {
     const kind = stripe.kind[event];

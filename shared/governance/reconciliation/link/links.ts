@@ -100,14 +100,14 @@ export interface Returns {
    */
   readonly refundedOf: Float64Array;
   readonly refundedAtMost: Float64Array;
-  /** When the last of it went back; NaN where no file tells. */
+  /** When the last of it went back; 0 where no file tells. */
   readonly refundedAt: Float64Array;
   readonly disputedOf: Float64Array;
   /** The dispute's state by the end of the period, and as the files know it now. */
   readonly disputeOf: Uint8Array;
   readonly disputeNow: Uint8Array;
   readonly disputedAt: Float64Array;
-  /** When a payment failed after it was booked; NaN where it did not. */
+  /** When a payment failed after it was booked; 0 where it did not. */
   readonly failedAt: Float64Array;
 }
 

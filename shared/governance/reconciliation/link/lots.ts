@@ -133,7 +133,7 @@ function applyRecord(
       lots.relabelled[grant] = 1;
       ledger.amount[grant] = ledger.amount[record];
       ledger.currency[grant] = ledger.currency[record];
-      ledger.booked[grant] = -1;
+      ledger.booked[grant] = 0;
       ledger.paid[grant] = 0;
       break;
     case HOLD:

@@ -26,11 +26,11 @@ export function collectReturns(
     chargeOf,
     refundedOf: new Float64Array(events),
     refundedAtMost: new Float64Array(events),
-    refundedAt: new Float64Array(events).fill(Number.NaN),
+    refundedAt: new Float64Array(events),
     disputedOf: new Float64Array(events),
     disputeOf: new Uint8Array(events),
     disputeNow: new Uint8Array(events),
-    disputedAt: new Float64Array(events).fill(Number.NaN),
+    disputedAt: new Float64Array(events),
     failedAt,
   };
   const chargeByLedger = ledgerKnows(sides, lots, claims);
@@ -100,10 +100,12 @@ function settleCharge(
   const sum = single?.amount ?? 0;
   const known = Math.max(0, sum >= stripe.uncaptured[event] ? sum - stripe.uncaptured[event] : sum);
   const isLater = stripe.refundedAt[event] >= end;
-  returns.refundedOf[event] = isLater ? known : Math.max(known, cumulative);
-  returns.refundedAtMost[event] = Math.max(known, cumulative);
-  returns.refundedAt[event] =
-    single?.at ?? (cumulative > 0 && stripe.refundedAt[event] > 0 ? stripe.refundedAt[event] : Number.NaN);
+  if (known > 0 || cumulative > 0) {
+    returns.refundedOf[event] = isLater ? known : Math.max(known, cumulative);
+    returns.refundedAtMost[event] = Math.max(known, cumulative);
+  }
+  const refundedAt = single?.at ?? (cumulative > 0 ? stripe.refundedAt[event] : 0);
+  if (refundedAt > 0) returns.refundedAt[event] = refundedAt;
   if (stripe.dispute[event] > returns.disputeNow[event]) returns.disputeNow[event] = stripe.dispute[event];
   if (stripe.disputedAt[event] < end && stripe.dispute[event] > returns.disputeOf[event]) {
     returns.disputeOf[event] = stripe.dispute[event];
@@ -137,7 +139,7 @@ function addParts(returns: Returns, main: number, parts: readonly number[]): voi
     if (part === main) continue;
     returns.refundedOf[main] += returns.refundedOf[part];
     returns.refundedAtMost[main] += returns.refundedAtMost[part];
-    if (!(returns.refundedAt[main] > returns.refundedAt[part]))
+    if (returns.refundedAt[part] > returns.refundedAt[main])
       returns.refundedAt[main] = returns.refundedAt[part];
     if (returns.disputeOf[part] > 0) returns.disputedOf[main] += returns.disputedOf[part];
     if (returns.disputeOf[part] > returns.disputeOf[main]) returns.disputeOf[main] = returns.disputeOf[part];
