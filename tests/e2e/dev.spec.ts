@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@playwright/test";
 import { repository } from "../stages.ts";
-import { enter, run } from "./console.ts";
+import { run } from "./console.ts";
 
 const sources = [
   "cli",
@@ -16,6 +16,8 @@ const sources = [
   "package.json",
   "tsconfig.base.json",
 ];
+
+test.setTimeout(420_000);
 
 test("a saved file of the renderer or of the console is in the page at once, in the same session", async ({
   page,
@@ -38,13 +40,15 @@ test("a saved file of the renderer or of the console is in the page at once, in 
     writeFileSync(path, text.replace(from, to));
   };
   try {
-    await enter(page, dev.ready[1] ?? "");
+    // The first page waits for Vite to bundle what the screens import.
+    await page.goto(dev.ready[1] ?? "");
+    await expect(page.getByRole("navigation", { name: "Desks" })).toBeVisible({ timeout: 180_000 });
     await page.goto(`${page.url().replace(/#.*/, "")}#/settings/about`);
     await expect(page.getByRole("heading", { name: "Settings" })).toBeVisible({ timeout: 120_000 });
     await page.evaluate(() => ((window as { isSamePage?: boolean }).isSamePage = true));
 
     edit("renderer/src/app/rail.tsx", 'name: "Users"', 'name: "People"');
-    await expect(page.getByRole("link", { name: "People" })).toBeVisible({ timeout: 5_000 });
+    await expect(page.getByRole("link", { name: "People" })).toBeVisible();
     expect(await page.evaluate(() => (window as { isSamePage?: boolean }).isSamePage)).toBe(true);
 
     edit("electron/main/console/console.ts", "version: options.version,", 'version: "changed while it ran",');
