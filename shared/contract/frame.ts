@@ -21,7 +21,7 @@ export const notice = z.object({
 export type Notice = z.infer<typeof notice>;
 
 export const searchHit = z.looseObject({
-  kind: z.enum(["user", "rule", "request", "payment"]),
+  kind: z.enum(["user", "rule", "request", "payment", "event", "case"]),
   id: z.string(),
   title: z.string(),
   subtitle: z.string().nullable(),

@@ -1,5 +1,6 @@
 export * from "./acts.ts";
 export * from "./alerts.ts";
+export * from "./audit.ts";
 export * from "./basics.ts";
 export * from "./client.ts";
 export * from "./client-bridge.ts";

@@ -7,6 +7,7 @@
  */
 import type { z } from "zod";
 import { alertsOperations } from "./alerts.ts";
+import { auditOperations } from "./audit.ts";
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
 import { financeOperations } from "./finance.ts";
@@ -25,6 +26,7 @@ export const operations = {
   ...correctionsOperations,
   ...rulesOperations,
   ...alertsOperations,
+  ...auditOperations,
   ...runOperations,
   ...financeOperations,
   ...settingsOperations,

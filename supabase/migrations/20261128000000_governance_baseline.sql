@@ -2587,6 +2587,8 @@ create table governance.audit_log (
 
 create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
 
+create index audit_log_operator on governance.audit_log (operator, audit_id desc) where operator is not null;
+
 create index audit_log_time on governance.audit_log (created_at desc);
 
 comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
@@ -2773,6 +2775,60 @@ comment on function public.unblock_user(text, text, text, text, int) is
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unblock_user(text, text, text, text, int) to service_role;
+
+create function public.console_audit(p_filter jsonb default '{}', p_before_id bigint default null,
+  p_limit int default 100) returns jsonb
+  language plpgsql stable security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_account_id bigint;
+  v_from timestamptz;
+  v_to timestamptz;
+begin
+  perform governance.refuse_others('console_audit');
+  perform governance.check_limit(p_limit, 1000);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object: operator, action, user_id, from, to, by (people or rules)');
+  end if;
+  begin
+    v_from := (p_filter ->> 'from')::timestamptz;
+    v_to := (p_filter ->> 'to')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
+  end;
+  if p_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user',
+        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
+    end if;
+  end if;
+  return (
+    with page as (
+      select x.*, row_number() over (order by x.audit_id desc) as n from (
+        select g.* from governance.audit_log g
+        where g.audit_id < coalesce(p_before_id, 9223372036854775807)
+          and (v_account_id is null or g.account_id = v_account_id)
+          and (p_filter ->> 'operator' is null or g.operator = p_filter ->> 'operator')
+          and (p_filter ->> 'action' is null or g.action = p_filter ->> 'action')
+          and (p_filter ->> 'by' is distinct from 'people' or g.operator is not null)
+          and (p_filter ->> 'by' is distinct from 'rules' or g.operator is null)
+          and (v_from is null or g.created_at >= v_from) and (v_to is null or g.created_at < v_to)
+        order by g.audit_id desc limit p_limit + 1) x)
+    select jsonb_build_object(
+      'entries', coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator',
+        g.operator, 'action', g.action, 'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email,
+        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
+        order by g.n) filter (where g.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max(g.audit_id) filter (where g.n = p_limit) end)
+    from page g left join governance.accounts a using (account_id));
+end
+$$;
+comment on function public.console_audit(jsonb, bigint, int) is
+  'The audit log, newest first: who did what to whom, when and why. p_filter may name operator, action, user_id, from, '
+  'to, and by (people: operators alone; rules: rules and upkeep alone). Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_audit(jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_audit(jsonb, bigint, int) to service_role;
 
 create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
   for each statement execute function governance.refuse_change();
@@ -5680,12 +5736,14 @@ comment on function governance.estimate_rows(text) is 'How many rows the planner
 
 create function governance.find_accounts_condition(p_query text) returns text
   language sql immutable set search_path = '' as $$
-  select case when p_query <> '' then format('l.search_text like %L',
-    case when char_length(p_query) < 3 then E'%\n' else '%' end || governance.like_pattern(p_query) || '%') end
+  select case when p_query <> '' then (
+    select string_agg(format('l.search_text like %L', case when char_length(p_query) < 3 then E'%\n' else '%' end
+      || governance.like_pattern(w) || '%'), ' and ' order by n)
+    from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)) end
 $$;
 comment on function governance.find_accounts_condition(text) is
-  'SQL that an account listing l matches a search: anywhere in user id, name or e-mail; with fewer than three '
-  'characters, at the beginning of one.';
+  'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
+  'fewer than three characters, at the beginning of one.';
 
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
@@ -5993,6 +6051,45 @@ comment on function public.console_get_account(text) is
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
 
+create function governance.find_payments(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select p.payment_id from governance.stripe_payments p
+    where p_id in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id)
+    union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
+    union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
+    union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
+      where x.stripe_invoice_line_id = p_id;
+  if not found and p_id ~ '^(pi|ch|py)_\w{4,}$' then
+    return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
+      case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
+  end if;
+end
+$$;
+comment on function governance.find_payments(text) is
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, or '
+  'by the beginning of the first two.';
+
+create function governance.find_waiting(p_id text)
+  returns table (kind text, id text, title text, subtitle text, user_id text)
+  language sql stable set search_path = '' as $$
+  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
+    null::text
+  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
+    order by x.received_at desc limit 2000) w
+  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
+  union all
+  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
+    c.user_id
+  from governance.reconciliation_cases c
+  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
+$$;
+comment on function governance.find_waiting(text) is
+  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
+  'differences of a reconciliation.';
+
 create function public.console_search(p_query text, p_limit int default 20) returns jsonb
   language plpgsql volatile security definer set search_path = '' set jit = off as $$
 declare
@@ -6007,7 +6104,11 @@ begin
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
   -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
-  select array_agg(a.account_id) into v_ids from governance.accounts a where a.user_id = v_query;
+  select array_agg(x.account_id) into v_ids from (
+    select a.account_id from governance.accounts a where a.user_id = v_query
+    union select k.account_id from governance.stripe_customers k where k.customer_id = v_query
+    union select u.account_id from governance.stripe_subscriptions u
+      where u.subscription_id = v_query and u.account_id is not null) x;
   execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
     where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
       governance.like_pattern(v_lower) || '%', p_limit) into v_more;
@@ -6028,14 +6129,17 @@ begin
         where r.decision_id = v_id
           or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
         union all
-        (select 1, 2, 'payment', v_query, v_query,
-          concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
-          a.user_id, null
-        from (
-          select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
-          where v_query in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id)
-          union select x.lot_id from governance.lots x where x.stripe_invoice_line_id = v_query) found
-        join governance.lots l using (lot_id) join governance.accounts a using (account_id) limit 5)
+        -- What was not credited comes after the event or difference that says why.
+        (select 1, case when z.tokens is null then 4 else 2 end, 'payment', v_query, v_query,
+          concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
+            to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
+        from governance.find_payments(v_query) f(payment_id) join governance.stripe_payments p using (payment_id)
+        left join governance.accounts a using (account_id)
+        cross join lateral (select sum(s.tokens) as tokens from governance.stripe_lots s
+          where s.payment_id = p.payment_id) z limit 5)
+        union all
+        (select 1, 3, w.kind, w.id, w.title, w.subtitle, w.user_id, null from governance.find_waiting(v_query) w
+        where v_query ~ '^\S{6,}$')
         union all
         select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
           concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
@@ -6050,8 +6154,9 @@ begin
 end
 $$;
 comment on function public.console_search(text, int) is
-  'What a typed text may mean, best first: a request or decision id, a payment id, users, rules. Errors: '
-  'invalid_argument.';
+  'What a typed text may mean, best first: a request or decision id; a payment by any id of Stripe''s or the order''s; '
+  'Stripe''s events and open differences that name it and were not credited; users, also by their customer or '
+  'subscription at Stripe; rules. Errors: invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
@@ -9283,6 +9388,15 @@ create unique index stripe_payments_session on governance.stripe_payments (check
   where checkout_session_id is not null;
 
 create unique index stripe_payments_invoice on governance.stripe_payments (invoice_id) where invoice_id is not null;
+
+-- Found by the beginning of an id, as it stands in a mail or a ticket.
+create index stripe_payments_charge_text on governance.stripe_payments (charge_id text_pattern_ops)
+  where charge_id is not null;
+
+create index stripe_payments_intent_text on governance.stripe_payments (payment_intent_id text_pattern_ops)
+  where payment_intent_id is not null;
+
+create index stripe_payments_order on governance.stripe_payments (order_id) where order_id is not null;
 
 create index stripe_payments_account on governance.stripe_payments (account_id, payment_id)
   where account_id is not null;

@@ -28,6 +28,8 @@ create table governance.audit_log (
 
 create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
 
+create index audit_log_operator on governance.audit_log (operator, audit_id desc) where operator is not null;
+
 create index audit_log_time on governance.audit_log (created_at desc);
 
 comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
@@ -214,6 +216,60 @@ comment on function public.unblock_user(text, text, text, text, int) is
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unblock_user(text, text, text, text, int) to service_role;
+
+create function public.console_audit(p_filter jsonb default '{}', p_before_id bigint default null,
+  p_limit int default 100) returns jsonb
+  language plpgsql stable security definer set search_path = '' set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_account_id bigint;
+  v_from timestamptz;
+  v_to timestamptz;
+begin
+  perform governance.refuse_others('console_audit');
+  perform governance.check_limit(p_limit, 1000);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object: operator, action, user_id, from, to, by (people or rules)');
+  end if;
+  begin
+    v_from := (p_filter ->> 'from')::timestamptz;
+    v_to := (p_filter ->> 'to')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
+  end;
+  if p_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user',
+        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
+    end if;
+  end if;
+  return (
+    with page as (
+      select x.*, row_number() over (order by x.audit_id desc) as n from (
+        select g.* from governance.audit_log g
+        where g.audit_id < coalesce(p_before_id, 9223372036854775807)
+          and (v_account_id is null or g.account_id = v_account_id)
+          and (p_filter ->> 'operator' is null or g.operator = p_filter ->> 'operator')
+          and (p_filter ->> 'action' is null or g.action = p_filter ->> 'action')
+          and (p_filter ->> 'by' is distinct from 'people' or g.operator is not null)
+          and (p_filter ->> 'by' is distinct from 'rules' or g.operator is null)
+          and (v_from is null or g.created_at >= v_from) and (v_to is null or g.created_at < v_to)
+        order by g.audit_id desc limit p_limit + 1) x)
+    select jsonb_build_object(
+      'entries', coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator',
+        g.operator, 'action', g.action, 'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email,
+        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
+        order by g.n) filter (where g.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max(g.audit_id) filter (where g.n = p_limit) end)
+    from page g left join governance.accounts a using (account_id));
+end
+$$;
+comment on function public.console_audit(jsonb, bigint, int) is
+  'The audit log, newest first: who did what to whom, when and why. p_filter may name operator, action, user_id, from, '
+  'to, and by (people: operators alone; rules: rules and upkeep alone). Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_audit(jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_audit(jsonb, bigint, int) to service_role;
 
 create trigger audit_log_append_only before update or delete or truncate on governance.audit_log
   for each statement execute function governance.refuse_change();

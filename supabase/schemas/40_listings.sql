@@ -217,12 +217,14 @@ comment on function governance.estimate_rows(text) is 'How many rows the planner
 
 create function governance.find_accounts_condition(p_query text) returns text
   language sql immutable set search_path = '' as $$
-  select case when p_query <> '' then format('l.search_text like %L',
-    case when char_length(p_query) < 3 then E'%\n' else '%' end || governance.like_pattern(p_query) || '%') end
+  select case when p_query <> '' then (
+    select string_agg(format('l.search_text like %L', case when char_length(p_query) < 3 then E'%\n' else '%' end
+      || governance.like_pattern(w) || '%'), ' and ' order by n)
+    from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)) end
 $$;
 comment on function governance.find_accounts_condition(text) is
-  'SQL that an account listing l matches a search: anywhere in user id, name or e-mail; with fewer than three '
-  'characters, at the beginning of one.';
+  'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
+  'fewer than three characters, at the beginning of one.';
 
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
@@ -530,6 +532,45 @@ comment on function public.console_get_account(text) is
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
 
+create function governance.find_payments(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select p.payment_id from governance.stripe_payments p
+    where p_id in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id)
+    union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
+    union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
+    union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
+      where x.stripe_invoice_line_id = p_id;
+  if not found and p_id ~ '^(pi|ch|py)_\w{4,}$' then
+    return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
+      case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
+  end if;
+end
+$$;
+comment on function governance.find_payments(text) is
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, or '
+  'by the beginning of the first two.';
+
+create function governance.find_waiting(p_id text)
+  returns table (kind text, id text, title text, subtitle text, user_id text)
+  language sql stable set search_path = '' as $$
+  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
+    null::text
+  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
+    order by x.received_at desc limit 2000) w
+  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
+  union all
+  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
+    c.user_id
+  from governance.reconciliation_cases c
+  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
+$$;
+comment on function governance.find_waiting(text) is
+  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
+  'differences of a reconciliation.';
+
 create function public.console_search(p_query text, p_limit int default 20) returns jsonb
   language plpgsql volatile security definer set search_path = '' set jit = off as $$
 declare
@@ -544,7 +585,11 @@ begin
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
   -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
-  select array_agg(a.account_id) into v_ids from governance.accounts a where a.user_id = v_query;
+  select array_agg(x.account_id) into v_ids from (
+    select a.account_id from governance.accounts a where a.user_id = v_query
+    union select k.account_id from governance.stripe_customers k where k.customer_id = v_query
+    union select u.account_id from governance.stripe_subscriptions u
+      where u.subscription_id = v_query and u.account_id is not null) x;
   execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
     where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
       governance.like_pattern(v_lower) || '%', p_limit) into v_more;
@@ -565,14 +610,17 @@ begin
         where r.decision_id = v_id
           or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
         union all
-        (select 1, 2, 'payment', v_query, v_query,
-          concat_ws(' · ', a.user_id, l.granted || ' tokens', to_char(l.created_at at time zone 'UTC', 'YYYY-MM-DD')),
-          a.user_id, null
-        from (
-          select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
-          where v_query in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id)
-          union select x.lot_id from governance.lots x where x.stripe_invoice_line_id = v_query) found
-        join governance.lots l using (lot_id) join governance.accounts a using (account_id) limit 5)
+        -- What was not credited comes after the event or difference that says why.
+        (select 1, case when z.tokens is null then 4 else 2 end, 'payment', v_query, v_query,
+          concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
+            to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
+        from governance.find_payments(v_query) f(payment_id) join governance.stripe_payments p using (payment_id)
+        left join governance.accounts a using (account_id)
+        cross join lateral (select sum(s.tokens) as tokens from governance.stripe_lots s
+          where s.payment_id = p.payment_id) z limit 5)
+        union all
+        (select 1, 3, w.kind, w.id, w.title, w.subtitle, w.user_id, null from governance.find_waiting(v_query) w
+        where v_query ~ '^\S{6,}$')
         union all
         select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
           concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
@@ -587,8 +635,9 @@ begin
 end
 $$;
 comment on function public.console_search(text, int) is
-  'What a typed text may mean, best first: a request or decision id, a payment id, users, rules. Errors: '
-  'invalid_argument.';
+  'What a typed text may mean, best first: a request or decision id; a payment by any id of Stripe''s or the order''s; '
+  'Stripe''s events and open differences that name it and were not credited; users, also by their customer or '
+  'subscription at Stripe; rules. Errors: invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 

@@ -14,6 +14,7 @@ import { openStore } from "../store/store.ts";
 import { createCorrections } from "./users/corrections.ts";
 import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
+import { auditHandlers } from "./audit/audit.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
 import type { DeskContext } from "./desk-context.ts";
 import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
@@ -168,6 +169,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     "connection.sample_traffic": ({ running }) => connection.setSampleTraffic(running),
     ...watchHandlers(desk),
     ...alertHandlers(desk),
+    ...auditHandlers(desk),
     ...userHandlers(desk),
     ...actHandlers(desk),
     ...corrections.handlers,

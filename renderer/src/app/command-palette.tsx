@@ -5,7 +5,15 @@ import type { SearchHit } from "../../../shared/contract/frame.ts";
 import { useCall } from "../lib/console.tsx";
 import { navigate, placeAddress } from "../lib/router.ts";
 import { cleanText, clip } from "../lib/text.ts";
-import { FileIcon, RulesIcon, SearchIcon, UsersIcon, WatchIcon } from "../ui/icons.tsx";
+import {
+  FileIcon,
+  FinanceIcon,
+  RulesIcon,
+  SearchIcon,
+  UsersIcon,
+  WarningIcon,
+  WatchIcon,
+} from "../ui/icons.tsx";
 import { desks } from "./rail.tsx";
 
 interface Action {
@@ -20,6 +28,8 @@ const kinds: Record<SearchHit["kind"], { readonly group: string; readonly icon: 
   rule: { group: "Rules", icon: <RulesIcon /> },
   request: { group: "Requests", icon: <WatchIcon /> },
   payment: { group: "Payments", icon: <FileIcon /> },
+  event: { group: "Not credited: Stripe events that wait", icon: <WarningIcon /> },
+  case: { group: "Open differences", icon: <FinanceIcon /> },
 };
 
 /** Where a hit leads. */
@@ -37,8 +47,11 @@ export function hitAddress(hit: SearchHit): string {
         typeof hit["decision_id"] === "number" ? String(hit["decision_id"]) : hit.id,
       ]);
     case "payment":
-      // The lot that the payment brought.
-      return owner ? placeAddress(["users", owner, "lots"]) : placeAddress(["finance"]);
+      return owner ? placeAddress(["users", owner, "payments"]) : placeAddress(["finance", "events"]);
+    case "event":
+      return placeAddress(["finance", "events", hit.id]);
+    case "case":
+      return placeAddress(["finance", "cases", hit.id], { status: "all" });
   }
 }
 
@@ -101,7 +114,7 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
       overlayProps={{ backgroundOpacity: 0.35, blur: 0 }}
     >
       <Spotlight.Search
-        placeholder="Name, e-mail, user id, request id, rule, or what to do"
+        placeholder="Name, e-mail, any id of a ticket, rule, or what to do"
         leftSection={<SearchIcon />}
         aria-label="Search everything"
         onKeyDown={(event) => {

@@ -45,7 +45,7 @@ it("shows of a conflict what differs, and who wants what", () => {
 });
 
 it("leads from a hit to its place", () => {
-  const hit = (kind: "user" | "rule" | "request" | "payment", id: string, more = {}) => ({
+  const hit = (kind: "user" | "rule" | "request" | "payment" | "event" | "case", id: string, more = {}) => ({
     kind,
     id,
     title: id,
@@ -54,5 +54,5 @@ it("leads from a hit to its place", () => {
   });
   expect(hitAddress(hit("user", "a/b"))).toBe("/users/a%2Fb");
   expect(hitAddress(hit("request", "req_1", { decision_id: 77 }))).toBe("/watch/decisions/77");
-  expect(hitAddress(hit("payment", "ch_1", { user_id: "u1" }))).toBe("/users/u1/lots");
+  expect(hitAddress(hit("payment", "ch_1", { user_id: "u1" }))).toBe("/users/u1/payments");
 });

@@ -2,11 +2,19 @@ import type { ComponentType, ReactNode, SVGProps } from "react";
 import { useLive } from "../lib/live.ts";
 import { usePlace } from "../lib/router.ts";
 import { counted } from "../lib/text.ts";
-import { FinanceIcon, RulesIcon, SettingsIcon, UsersIcon, WarningIcon, WatchIcon } from "../ui/icons.tsx";
+import {
+  FileIcon,
+  FinanceIcon,
+  RulesIcon,
+  SettingsIcon,
+  UsersIcon,
+  WarningIcon,
+  WatchIcon,
+} from "../ui/icons.tsx";
 import css from "./shell.module.css";
 
 export interface Desk {
-  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "settings";
+  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "audit" | "settings";
   readonly name: string;
   /** The letter after g. */
   readonly key: string;
@@ -19,6 +27,7 @@ export const desks: readonly Desk[] = [
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
   { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
   { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
+  { id: "audit", name: "Audit", key: "l", icon: FileIcon },
   { id: "settings", name: "Settings", key: "s", icon: SettingsIcon },
 ];
 

@@ -30,6 +30,9 @@ const RulesDesk = lazy(async () => ({
 const FinanceDesk = lazy(async () => ({
   default: (await import("../features/finance/finance-desk.tsx")).FinanceDesk,
 }));
+const AuditDesk = lazy(async () => ({
+  default: (await import("../features/audit/audit-desk.tsx")).AuditDesk,
+}));
 const SettingsDesk = lazy(async () => ({
   default: (await import("../features/settings/settings-desk.tsx")).SettingsDesk,
 }));
@@ -245,6 +248,8 @@ function CurrentDesk(): ReactNode {
           <RulesDesk key={project} />
         ) : desk === "finance" ? (
           <FinanceDesk key={project} />
+        ) : desk === "audit" ? (
+          <AuditDesk key={project} />
         ) : desk === "settings" ? (
           <SettingsDesk />
         ) : desk === "watch" ? (

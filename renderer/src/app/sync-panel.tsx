@@ -54,6 +54,7 @@ export function SyncPill(): ReactNode {
         <div className={css.panel}>
           <div className={css.panelHead}>
             <h2>Your changes</h2>
+            <a href="#/audit/mine">All my acts, with undo</a>
           </div>
           {shown.length === 0 ? (
             <span style={{ color: "var(--c-muted)" }}>

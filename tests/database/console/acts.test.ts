@@ -525,4 +525,77 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     await use(user, 51);
     expect((await page()).debt_causes).toMatchObject([{ cause: "usage", tokens: 50 }]);
   });
+
+  it("whatever a ticket contains leads to its user or to what was never credited", async () => {
+    const user = await makeUser();
+    await project.rpc("upsert_account", { p_user_id: user, p_display_name: "Ada  Byron Lovelace" });
+    const name = fresh("ticket").replace("-", "");
+    const bought: Purchase = {
+      name,
+      userId: user,
+      packId: "tokens-500k",
+      tokens: 500_000,
+      amountMinor: 500,
+      currency: "usd",
+      created: Math.floor(Date.now() / 1000) + 5,
+    };
+    const session = checkoutSession(bought, { customer: `cus_${name}` });
+    const paid = event("checkout.session.completed", session);
+    await project.rpc("process_stripe_event", { p_event: paid });
+    const disputed = event("charge.dispute.created", dispute(bought, "needs_response"));
+    await project.rpc("process_stripe_event", { p_event: disputed });
+    const find = async (query: string) =>
+      (
+        await project.rpc<{ kind: string; user_id: string | null; subtitle: string; id: string }[]>(
+          "console_search",
+          { p_query: query },
+        )
+      )[0];
+    for (const id of [`pi_${name}`, `ch_${name}`, `cs_live_${name}`, `du_${name}`, `pi_${name.slice(0, -1)}`])
+      expect(await find(id), id).toMatchObject({ kind: "payment", user_id: user });
+    expect(await find(`cus_${name}`)).toMatchObject({ kind: "user", id: user });
+    expect(await find("lovelace ada")).toMatchObject({ kind: "user", id: user });
+    // Paid, but the pack is unknown: it was never credited, and the id leads to the event that waits.
+    const lost = { ...bought, name: `${name}lost`, packId: "no-such-pack" };
+    const waits = event("checkout.session.completed", checkoutSession(lost));
+    expect(await project.rpc("process_stripe_event", { p_event: waits })).toMatchObject({
+      status: "quarantined",
+    });
+    for (const id of [`pi_${name}lost`, waits.id])
+      expect(await find(id), id).toMatchObject({
+        kind: "event",
+        id: waits.id,
+        subtitle: expect.stringContaining("not credited"),
+      });
+  });
+
+  it("the audit answers who did what to whom, filtered and page by page", async () => {
+    const user = await makeUser();
+    const operator = fresh("auditor");
+    for (let n = 0; n < 5; n++)
+      await act(user, { kind: "note" }, { p_operator: operator, p_reason: `note ${n}` });
+    type Page = { entries: { reason: string; audit_id: number }[]; next_before_id: number | null };
+    const read = (filter: object, before: number | null = null) =>
+      project.rpc<Page>("console_audit", { p_filter: filter, p_before_id: before, p_limit: 2 });
+    const seen: string[] = [];
+    let before: number | null = null;
+    do {
+      const page: Page = await read({ operator, user_id: user, action: "note", by: "people" }, before);
+      for (const row of page.entries) expect(records.auditRow.safeParse(row).error).toBeUndefined();
+      seen.push(...page.entries.map(({ reason }) => reason));
+      before = page.next_before_id;
+    } while (before !== null);
+    expect(seen).toEqual(["note 4", "note 3", "note 2", "note 1", "note 0"]);
+    expect(await read({ operator, by: "rules" })).toEqual({ entries: [], next_before_id: null });
+    expect(await read({ operator, from: "2199-01-01T00:00:00Z" })).toEqual({
+      entries: [],
+      next_before_id: null,
+    });
+    expect(await project.refusal("console_audit", { p_filter: { from: "sometime" } })).toMatchObject({
+      hint: "invalid_argument",
+    });
+    expect(await project.refusal("console_audit", { p_filter: { user_id: "nobody" } })).toMatchObject({
+      hint: "unknown_user",
+    });
+  });
 });

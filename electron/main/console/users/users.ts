@@ -122,13 +122,15 @@ export function searchSeen(
   { query, filter, plan_id: planId, sort, descending, limit }: Search,
   now: Date,
 ) {
-  const needle = query.trim().toLowerCase();
+  const words = query.trim().toLowerCase().split(/\s+/);
   const current = seen.map(({ account, at }) => ({ account: accountAt(account, now), at }));
   const found = current.filter(({ account }) => {
     const haystack =
       `${account.user_id}\n${account.display_name ?? ""}\n${account.email ?? ""}`.toLowerCase();
     return (
-      haystack.includes(needle) && (planId === null || account.plan_id === planId) && fits(filter, account)
+      words.every((word) => haystack.includes(word)) &&
+      (planId === null || account.plan_id === planId) &&
+      fits(filter, account)
     );
   });
   const sign = descending ? -1 : 1;

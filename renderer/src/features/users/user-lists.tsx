@@ -19,7 +19,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { Cost, Id, SafeText, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
-import { CorrectionButton } from "./correction-form.tsx";
+import { CorrectionButton } from "../../ui/correction-form.tsx";
 import css from "./users.module.css";
 
 const PAGE = 50;

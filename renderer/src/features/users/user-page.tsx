@@ -33,8 +33,8 @@ import {
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
-import { ActList } from "./act-list.tsx";
-import { CorrectionButton, DecideButtons, useActSentence } from "./correction-form.tsx";
+import { ActList } from "../../ui/act-list.tsx";
+import { CorrectionButton, DecideButtons, useActSentence } from "../../ui/correction-form.tsx";
 import { Payments } from "./payments.tsx";
 import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";

@@ -11,18 +11,18 @@ import {
   correctionWords,
   type Effects,
   type Preview,
-} from "../../../../shared/contract/corrections.ts";
-import type { Failure } from "../../../../shared/contract/basics.ts";
-import type { Balance } from "../../../../shared/contract/users.ts";
-import { useZone } from "../../lib/clock.ts";
-import { toFailure, useCall, useConsole } from "../../lib/console.tsx";
-import { formatChange, formatInstant, formatTokens, viewerZone } from "../../lib/format.ts";
-import { useIsLive, useLive } from "../../lib/live.ts";
-import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
-import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Note } from "../../ui/parts.tsx";
-import { FailureLine } from "../../ui/states.tsx";
-import css from "./users.module.css";
+} from "../../../shared/contract/corrections.ts";
+import type { Failure } from "../../../shared/contract/basics.ts";
+import type { Balance } from "../../../shared/contract/users.ts";
+import { useZone } from "../lib/clock.ts";
+import { toFailure, useCall, useConsole } from "../lib/console.tsx";
+import { formatChange, formatInstant, formatTokens, viewerZone } from "../lib/format.ts";
+import { useIsLive, useLive } from "../lib/live.ts";
+import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
+import { showDone, showFailure } from "./notices.tsx";
+import { Note } from "./parts.tsx";
+import { FailureLine } from "./states.tsx";
+import css from "./correction.module.css";
 
 /** A button whose form opens where it stands. */
 export function CorrectionButton({

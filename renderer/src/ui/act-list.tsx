@@ -1,16 +1,16 @@
 /** Corrections that were made or proposed: of one user, or of one operator, each with its undo. */
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import type { AccountAct } from "../../../../shared/contract/corrections.ts";
-import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
-import { placeAddress } from "../../lib/router.ts";
-import type { Column } from "../../ui/data-table.tsx";
-import { SafeText, Tag, Time, UserName } from "../../ui/parts.tsx";
-import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
-import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
-import type { Tone } from "../../ui/theme.ts";
+import type { AccountAct } from "../../../shared/contract/corrections.ts";
+import { callOrThrow, toFailure, useConsole } from "../lib/console.tsx";
+import { placeAddress } from "../lib/router.ts";
+import type { Column } from "./data-table.tsx";
+import { SafeText, Tag, Time, UserName } from "./parts.tsx";
+import { MoreRows, PlainTable } from "./plain-table.tsx";
+import { ErrorView, FailureLine, Skeleton } from "./states.tsx";
+import type { Tone } from "./theme.ts";
 import { DecideButtons, UndoButton, useActSentence } from "./correction-form.tsx";
-import css from "./users.module.css";
+import css from "./correction.module.css";
 
 const PAGE = 50;
 
