@@ -5,7 +5,7 @@
  * A kind is described once here; the form, the palette and the lists follow from it.
  */
 import { z } from "zod";
-import { commandId, instant, operation, reason, tokens, userId, whole } from "./basics.ts";
+import { commandId, decision, instant, operation, reason, tokens, userId, whole } from "./basics.ts";
 import { accountState, balance, limits } from "./users.ts";
 
 const positive = tokens.min(1, "At least 1 token.").max(Number.MAX_SAFE_INTEGER);
@@ -151,6 +151,20 @@ export const accountAct = z.looseObject({
 });
 export type AccountAct = z.infer<typeof accountAct>;
 
+/** What a decided call would be answered now. */
+export const tried = z.looseObject({
+  decision,
+  reason: z.string().nullable(),
+  message: z.string().nullable(),
+  balance,
+  limits,
+  retry_after_seconds: whole.nullable(),
+  estimated_tokens: tokens,
+  /** The message is not kept: rules that read it were not asked. */
+  had_message: z.boolean(),
+});
+export type Tried = z.infer<typeof tried>;
+
 const outcome = z.object({ act: accountAct, account: accountState });
 const actId = whole;
 
@@ -179,6 +193,7 @@ export const correctionsOperations = {
       .strict(),
     outcome,
   ),
+  "users.try_decision": operation(z.object({ decision_id: whole }).strict(), tried),
   "users.acts": operation(
     z
       .object({

@@ -232,3 +232,39 @@ comment on function public.explain_decision(bigint) is
   'was missing, when that clears, and what would have to change. Errors: invalid_argument, not_found.';
 revoke all on function public.explain_decision(bigint) from public, anon, authenticated;
 grant execute on function public.explain_decision(bigint) to service_role;
+
+create function public.console_try_decision(p_decision_id bigint) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  r governance.requests;
+  v_user_id text;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_try_decision');
+  if p_decision_id is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_decision_id is needed');
+  end if;
+  select x.* into r from governance.requests x where x.decision_id = p_decision_id;
+  if not found then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no decision %s, or it is no longer kept', p_decision_id));
+  end if;
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
+  -- Asked as a call asks, and taken back: no guess at what a call would be answered.
+  begin
+    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, r.estimated_tokens,
+      null, r.conversation_id, r.task_type, r.scope_id);
+    raise exception using errcode = 'PT0DR', message = 'preview';
+  exception when sqlstate 'PT0DR' then null;
+  end;
+  return jsonb_build_object('decision', v_answer -> 'decision', 'reason', v_answer -> 'reason', 'message',
+    v_answer -> 'message', 'balance', v_answer -> 'balance', 'limits', v_answer -> 'limits', 'retry_after_seconds',
+    v_answer -> 'retry_after_seconds', 'estimated_tokens', r.estimated_tokens,
+    'had_message', r.message_characters is not null);
+end
+$$;
+comment on function public.console_try_decision(bigint) is
+  'What the same call would be answered now: decided as a call is, then taken back. Its message is not kept, so it is '
+  'asked without one (had_message says whether there was one). Errors: invalid_argument, not_found.';
+revoke all on function public.console_try_decision(bigint) from public, anon, authenticated;
+grant execute on function public.console_try_decision(bigint) to service_role;

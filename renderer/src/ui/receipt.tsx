@@ -1,8 +1,10 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import type { Tried } from "../../../shared/contract/corrections.ts";
 import type { Receipt } from "../../../shared/contract/watch.ts";
 import {
   describeFact,
+  describeReason,
   describeReceipt,
   describeRule,
   parseRule,
@@ -10,6 +12,7 @@ import {
 import { useNow } from "../lib/clock.ts";
 import { useCall } from "../lib/console.tsx";
 import { formatInstant, formatTokens } from "../lib/format.ts";
+import { useIsLive } from "../lib/live.ts";
 import { absoluteAddress, placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
 import { cleanText, clip, codeWords } from "../lib/text.ts";
@@ -39,6 +42,37 @@ export function receiptTicket(receipt: Receipt, nowMs: number): string {
     .join("\n");
 }
 
+/** What the same call would be answered now, in a sentence. */
+export function triedSentence(tried: Tried): string {
+  const free = `${formatTokens(tried.balance.available)} free`;
+  const unread = tried.had_message ? " Rules that read the message were not asked: it is not kept." : "";
+  if (tried.decision === "block")
+    return `Now it would be stopped again: ${tried.reason ? describeReason(tried.reason) : "a rule"}, ${free}.${unread}`;
+  return `Now it would pass${tried.decision === "warn" ? ", with a warning" : ""}: ${free}.${unread}`;
+}
+
+/** For the user, in words that need no knowledge of ours: what happened, and what to do next. */
+export function receiptForUser(receipt: Receipt, tried: Tried | null): string {
+  const lines = [cleanText(receipt.message ?? "Your request was stopped.")];
+  if (tried && tried.decision !== "block") lines.push("This is resolved: please try again.");
+  else if (receipt.clears_at)
+    lines.push(`It will work again from ${formatInstant(receipt.clears_at, receipt.timezone)}.`);
+  if (receipt.shortfall)
+    lines.push(
+      `It needed ${formatTokens(receipt.shortfall.need)} tokens; you had ${formatTokens(receipt.shortfall.have)}.`,
+    );
+  lines.push(`If this looks wrong, answer with this number: ${receipt.decision_id}.`);
+  return lines.join("\n");
+}
+
+function TriedNow({ tried }: { readonly tried: Tried }): ReactNode {
+  return (
+    <p className={css.now} data-tone={tried.decision === "block" ? "red" : "green"}>
+      {triedSentence(tried)}
+    </p>
+  );
+}
+
 /** Why a call was stopped or let through: verdict, what would change it, every rule with what it saw. */
 export function ReceiptView({
   decisionId,
@@ -62,6 +96,12 @@ function ReceiptBody({
   readonly actions: ((receipt: Receipt) => ReactNode) | undefined;
 }): ReactNode {
   const now = useNow(1000);
+  const isLive = useIsLive();
+  const tried = useCall(
+    "users.try_decision",
+    { decision_id: receipt.decision_id },
+    { enabled: receipt.decision === "block" && isLive, staleMs: 5000 },
+  );
   const sign = decisionSign(receipt.decision);
   const [said, ...rest] = splitEmphasis(describeReceipt(receipt, now));
   const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
@@ -80,10 +120,26 @@ function ReceiptBody({
           </p>
         ) : null}
       </div>
+      {tried.data ? <TriedNow tried={tried.data} /> : null}
       <div className={css.actions}>
+        {receipt.decision === "block" ? (
+          <TimedCopy
+            label="Copy for the user"
+            text={() => receiptForUser(receipt, tried.data ?? null)}
+            icon={<CopyIcon size={14} />}
+          />
+        ) : null}
         <TimedCopy
           label="Copy for ticket"
-          text={() => receiptTicket(receipt, now)}
+          text={() =>
+            [
+              receiptTicket(receipt, now),
+              tried.data ? triedSentence(tried.data) : null,
+              absoluteAddress(link),
+            ]
+              .filter(Boolean)
+              .join("\n")
+          }
           icon={<CopyIcon size={14} />}
         />
         <TimedCopy label="Copy link" text={() => absoluteAddress(link)} icon={<LinkIcon size={14} />} />

@@ -9,6 +9,7 @@ import {
   type Failure,
   type Notice,
   preview,
+  tried,
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
@@ -165,6 +166,8 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
         },
         `${input.decision === "approve" ? "Approval" : "Rejection"} of act ${input.act_id}`,
       ),
+    "users.try_decision": ({ decision_id: decisionId }) =>
+      connection.rpc("console_try_decision", { p_decision_id: decisionId }, tried),
     "users.acts": async ({ mine, user_id: userId, status, before_id: beforeId, limit }) => {
       const listed = await connection.rpc(
         "console_list_acts",
