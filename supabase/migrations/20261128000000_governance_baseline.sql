@@ -7639,8 +7639,9 @@ create table governance.account_acts (
   done_at timestamptz,
   -- The second person, who approved or rejected it.
   decided_by text,
-  undoes bigint references governance.account_acts (act_id),
-  undone_by bigint references governance.account_acts (act_id)
+  -- Numbers of acts.
+  undoes bigint,
+  undone_by bigint
 );
 
 create index account_acts_account on governance.account_acts (account_id, act_id desc);
@@ -9415,22 +9416,17 @@ create table governance.stripe_payments (
   created_at timestamptz not null
 ) with (fillfactor = 80);
 
-create unique index stripe_payments_intent on governance.stripe_payments (payment_intent_id)
+-- Also found by the beginning of an id, as it stands in a mail or a ticket.
+create unique index stripe_payments_intent on governance.stripe_payments (payment_intent_id text_pattern_ops)
   where payment_intent_id is not null;
 
-create unique index stripe_payments_charge on governance.stripe_payments (charge_id) where charge_id is not null;
+create unique index stripe_payments_charge on governance.stripe_payments (charge_id text_pattern_ops)
+  where charge_id is not null;
 
 create unique index stripe_payments_session on governance.stripe_payments (checkout_session_id)
   where checkout_session_id is not null;
 
 create unique index stripe_payments_invoice on governance.stripe_payments (invoice_id) where invoice_id is not null;
-
--- Found by the beginning of an id, as it stands in a mail or a ticket.
-create index stripe_payments_charge_text on governance.stripe_payments (charge_id text_pattern_ops)
-  where charge_id is not null;
-
-create index stripe_payments_intent_text on governance.stripe_payments (payment_intent_id text_pattern_ops)
-  where payment_intent_id is not null;
 
 create index stripe_payments_order on governance.stripe_payments (order_id) where order_id is not null;
 

@@ -19,8 +19,9 @@ create table governance.account_acts (
   done_at timestamptz,
   -- The second person, who approved or rejected it.
   decided_by text,
-  undoes bigint references governance.account_acts (act_id),
-  undone_by bigint references governance.account_acts (act_id)
+  -- Numbers of acts.
+  undoes bigint,
+  undone_by bigint
 );
 
 create index account_acts_account on governance.account_acts (account_id, act_id desc);

@@ -598,4 +598,32 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
       hint: "unknown_user",
     });
   });
+
+  it("a receipt says what the same call would be answered now, and asking changes nothing", async () => {
+    const user = await makeUser();
+    await use(user, 50_000);
+    const stopped = await project.rpc<{ decision_id: number; reason: string }>("authorize_usage", {
+      p_request_id: fresh("stopped"),
+      p_user_id: user,
+      p_model: "m",
+      p_estimated_tokens: 800,
+    });
+    expect(stopped.reason).toBe("insufficient_tokens");
+    const tried = () =>
+      project.rpc<{ decision: string }>("console_try_decision", { p_decision_id: stopped.decision_id });
+    expect(await tried()).toMatchObject({
+      decision: "block",
+      reason: "insufficient_tokens",
+      had_message: false,
+    });
+    await act(user, { kind: "give_tokens", tokens: 5_000 });
+    const before = await project.rpc<Detail>("console_get_account", { p_user_id: user });
+    const now = await tried();
+    expect(["allow", "warn"]).toContain(now.decision);
+    expect(records.tried.safeParse(now).error).toBeUndefined();
+    expect(await project.rpc("console_get_account", { p_user_id: user })).toEqual(before);
+    expect(await project.refusal("console_try_decision", { p_decision_id: 0 })).toMatchObject({
+      hint: "not_found",
+    });
+  });
 });
