@@ -1,44 +1,19 @@
 import { useDebouncedValue } from "@mantine/hooks";
-import { useCallback, useEffect, useState } from "react";
-import {
-  type AccountFilter,
-  accountFilter,
-  type AccountSort,
-  accountSort,
-} from "../../../../shared/contract/users.ts";
+import { useCallback, useState } from "react";
+import type { AccountFilter } from "../../../../shared/contract/users.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
-import { isNumber, isOneOf, isText, useRemembered } from "../../lib/remember.ts";
-import { navigate, usePlace } from "../../lib/router.ts";
-
-export const isFilter = isOneOf(...accountFilter.options);
-const isSort = isOneOf(...accountSort.options);
+import { isNumber, useRemembered } from "../../lib/remember.ts";
+import { isSort, useCriteria } from "./user-criteria.ts";
 
 export type UserSearch = ReturnType<typeof useUserSearch>;
 
 /** What is searched for, remembered, and the page of users that was found. */
 export function useUserSearch(isOpen: boolean) {
-  const wantedFilter = usePlace().query.get("filter");
-  const [filter, setFilter] = useRemembered<AccountFilter>("users.filter", "all", isFilter);
-  const [query, setQuery] = useRemembered("users.query", "", isText);
-  const [planId, setPlanId] = useRemembered("users.plan", "", isText);
-  const [sort, setSort] = useRemembered<AccountSort>("users.sort", "last_activity", isSort);
-  const [descending, setDescending] = useRemembered(
-    "users.descending",
-    true,
-    (value) => typeof value === "boolean",
-  );
+  const [{ filter, query, planId, sort, descending }, setCriteria] = useCriteria();
+  const setQuery = (value: string): void => setCriteria({ query: value });
   const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
   const [isHeld, setHeld] = useState(false);
-
-  // A link may name the filter ("Show flagged users"); from then on it is the person's own choice.
-  useEffect(() => {
-    if (!isFilter(wantedFilter)) return;
-    setFilter(wantedFilter);
-    setQuery("");
-    setPlanId("");
-    navigate("/users", { replace: true });
-  }, [wantedFilter, setFilter, setQuery, setPlanId]);
 
   const [settled, cancelSettle] = useDebouncedValue(query.trim(), 300);
   const [forced, setForced] = useState<string | null>(null);
@@ -82,25 +57,20 @@ export function useUserSearch(isOpen: boolean) {
     },
     searched,
     filter,
-    setFilter,
+    setFilter: (value: AccountFilter): void => setCriteria({ filter: value }),
     planId,
-    setPlanId,
+    setPlanId: (value: string): void => setCriteria({ planId: value }),
     sort,
     descending,
     setOrder: (key: string, down: boolean) => {
       if (!isSort(key)) return;
-      setSort(key);
-      setDescending(key === sort ? down : key !== "name");
+      setCriteria({ sort: key, descending: key === sort ? down : key !== "name" });
     },
     limit,
     setLimit,
     setHeld,
     isNarrowed: searched !== "" || filter !== "all" || planId !== "",
-    clear: () => {
-      setQuery("");
-      setFilter("all");
-      setPlanId("");
-    },
+    clear: (): void => setCriteria({ query: "", filter: "all", planId: "" }),
     found,
     pagesBefore: cursors.length,
     next,

@@ -12,7 +12,8 @@ import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { UserPage } from "./user-page.tsx";
-import { isFilter, type UserSearch, useUserSearch } from "./user-search.ts";
+import { isFilter } from "./user-criteria.ts";
+import { type UserSearch, useUserSearch } from "./user-search.ts";
 import css from "./users.module.css";
 
 const filters: readonly { readonly value: AccountFilter; readonly label: string }[] = [
@@ -342,7 +343,7 @@ function Pages({ search, isOpen }: { readonly search: UserSearch; readonly isOpe
           ? ""
           : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${page.total.toLocaleString("en")}`}
         {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
-        {isOpen ? "" : ", read "}
+        {isOpen ? "" : shown === 0 ? "Read " : ", read "}
         {isOpen ? null : <Time at={new Date(found.dataUpdatedAt).toISOString()} />}
       </span>
       <ActionIcon
