@@ -3518,7 +3518,9 @@ begin
     -- Months that passed unseen are granted only as far as their tokens would still be there.
     v_grant_month := greatest((a.local_month + interval '1 month')::date,
       (v_month - v_plan.rollover_months * interval '1 month')::date);
-    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
+    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month
+      and not governance.is_paid_through_stripe(a.account_id, a.plan_id, v_month::timestamp at time zone v_zone)
+    loop
       a.timezone := v_zone;
       perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
       v_allowances := v_allowances + 1;
@@ -9435,6 +9437,19 @@ create index stripe_payments_account on governance.stripe_payments (account_id, 
 
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
+create table governance.stripe_payment_names (
+  -- A PaymentIntent or charge.
+  name text primary key,
+  payment_id bigint not null,
+  -- Of a charge: largest cumulative refund that it told.
+  refunded_minor bigint not null default 0
+);
+
+create index stripe_payment_names_payment on governance.stripe_payment_names (payment_id);
+
+comment on table governance.stripe_payment_names is
+  'Further PaymentIntents and charges of a payment: an invoice may be paid in several parts.';
+
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
@@ -9452,6 +9467,7 @@ create table governance.stripe_disputes (
   dispute_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
   amount_minor bigint not null check (amount_minor >= 0),
+  currency text,
   status text not null,
   -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later stands.
   stage smallint not null,
@@ -9500,8 +9516,16 @@ create table governance.purchase_records (
   invoice_line_id text,
   period_start timestamptz,
   period_end timestamptz,
-  difference_id text
+  difference_id text,
+  -- Of a grant whose price is not simply what Stripe collected for it: collected through Stripe, tax included; and what
+  -- was covered otherwise, and by what.
+  collected_minor bigint,
+  covered_minor bigint,
+  covered_by text
 );
+
+create index purchase_records_invoice_line on governance.purchase_records (invoice_line_id)
+  where invoice_line_id is not null;
 
 create index purchase_records_lot on governance.purchase_records (lot_id);
 
@@ -9514,6 +9538,11 @@ create table governance.stripe_customers (
 );
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
+
+-- What an order cost: booked (net of tax), collected through Stripe, covered by a discount; booked is null where it does
+-- not come to the price.
+create type governance.order_money as (booked_minor bigint, collected_minor bigint, covered_minor bigint,
+  covered_by text, currency text, is_wrong_currency boolean);
 
 create type governance.stripe_outcome as (status text, reason text, effects jsonb, payment_id bigint,
   waits_for_customer text);
@@ -9528,7 +9557,15 @@ begin
   update governance.stripe_refunds set payment_id = p_into where payment_id = p_from;
   update governance.stripe_disputes set payment_id = p_into where payment_id = p_from;
   update governance.stripe_lots set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_payment_names set payment_id = p_into where payment_id = p_from;
   delete from governance.stripe_payments p where p.payment_id = p_from returning * into f;
+  -- Two parts of one invoice: the second keeps its names, and what was refunded of it.
+  insert into governance.stripe_payment_names (name, payment_id, refunded_minor)
+  select x.name, p_into, x.refunded_minor
+  from governance.stripe_payments p cross join lateral (values (f.payment_intent_id, p.payment_intent_id, 0::bigint),
+    (f.charge_id, p.charge_id, f.refunded_minor)) x(name, known, refunded_minor)
+  where p.payment_id = p_into and x.name <> x.known
+  on conflict (name) do update set payment_id = excluded.payment_id;
   update governance.stripe_payments p set
     account_id = coalesce(p.account_id, f.account_id),
       payment_intent_id = coalesce(p.payment_intent_id, f.payment_intent_id),
@@ -9538,7 +9575,8 @@ begin
     subscription_id = coalesce(p.subscription_id, f.subscription_id), order_id = coalesce(p.order_id, f.order_id),
     livemode = coalesce(p.livemode, f.livemode), amount_minor = coalesce(p.amount_minor, f.amount_minor),
     currency = coalesce(p.currency, f.currency), paid_at = coalesce(p.paid_at, f.paid_at),
-    refunded_minor = greatest(p.refunded_minor, f.refunded_minor), refunded_at = greatest(p.refunded_at, f.refunded_at),
+    refunded_minor = case when f.charge_id <> p.charge_id then p.refunded_minor
+      else greatest(p.refunded_minor, f.refunded_minor) end, refunded_at = greatest(p.refunded_at, f.refunded_at),
     refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
     refunded_override_at = coalesce(p.refunded_override_at, f.refunded_override_at)
   where p.payment_id = p_into;
@@ -9607,14 +9645,15 @@ begin
   end;
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, currency, status, stage, is_lost,
     is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, v_amount, v_status, v_stage, v_status = 'lost',
+  values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage, v_status = 'lost',
     p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
-    -- Of two decisions the later stands; told at the same second, the one against us.
+    currency = coalesce(d.currency, excluded.currency),
+    -- Of two decisions the later stands; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (
       select n.status, n.stage, n.is_lost, n.told_at
       from (values (d.status, d.stage, d.is_lost, d.told_at),
@@ -9640,21 +9679,24 @@ create function governance.record_purchase(
     p_amount bigint default null,
   p_currency text default null, p_refund_id text default null, p_dispute_id text default null,
     p_line_id text default null,
-  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null
+  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null,
+  p_collected bigint default null, p_covered bigint default null, p_covered_by text default null
 ) returns void
   language plpgsql set search_path = '' as $$
 begin
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
     tokens, debt_tokens,
-    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id)
+    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id,
+    collected_minor, covered_minor, covered_by)
   select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
     p_currency, p_refund_id,
-    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id
+    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id, p_collected, nullif(p_covered, 0),
+    p_covered_by
   from governance.token_transactions t where t.transaction_id = p_transaction_id;
 end
 $$;
 comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
-  text, timestamptz, timestamptz, text) is
+  text, timestamptz, timestamptz, text, bigint, bigint, text) is
   'Notes what a ledger entry has to do with a payment.';
 
 create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
@@ -9754,12 +9796,16 @@ begin
   if v_pay.account_id is null then return v_effects; end if;
   -- Nothing was refunded or disputed: the common case.
   if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
+    and not exists (select from governance.stripe_payment_names n
+      where n.payment_id = p_payment_id and n.refunded_minor > 0)
     and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
     and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
     return v_effects;
   end if;
   v_account := governance.lock_account_id(v_pay.account_id);
 
+  v_pay.refunded_minor := v_pay.refunded_minor + (select coalesce(sum(n.refunded_minor), 0)
+    from governance.stripe_payment_names n where n.payment_id = p_payment_id);
   select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
       v_pay.refunded_minor - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
@@ -9775,7 +9821,10 @@ begin
     coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
     max(d.dispute_id), coalesce(max(d.amount_minor), 0)
   into v_lost, v_open, v_dispute_id, v_disputed
-  from governance.stripe_disputes d where d.payment_id = p_payment_id;
+  from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
+      -- Told in another currency, a part cannot be told from the whole: the whole payment is disputed.
+      case when x.currency <> v_pay.currency then v_pay.amount_minor else x.amount_minor end as amount_minor
+    from governance.stripe_disputes x where x.payment_id = p_payment_id) d;
   v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
   v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
     'payment_intent_id', v_pay.payment_intent_id,
@@ -10046,12 +10095,16 @@ begin
     order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-      'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens,
+      'transaction_id', r.transaction_id,
+      'record_type', case r.record_type when 'supplement' then 'grant' else r.record_type end, 'user_id', a.user_id, 'tokens', r.tokens,
         'created_at', r.created_at,
       'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
       'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
         when 'grant' then l.remaining + l.frozen end,
-      'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
+      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        when r.collected_minor is not null then r.amount_minor end,
+      'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
         'payment_intent_id', p.payment_intent_id,
       'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
         'invoice_line_id', r.invoice_line_id,
@@ -10176,6 +10229,7 @@ begin
     union all select p.payment_id from governance.stripe_payments p where p.charge_id = p_charge
     union all select p.payment_id from governance.stripe_payments p where p.checkout_session_id = p_session
     union all select p.payment_id from governance.stripe_payments p where p.invoice_id = p_invoice
+    union all select n.payment_id from governance.stripe_payment_names n where n.name in (p_intent, p_charge)
   loop
     if v_id is null then v_id := v_other;
     elsif v_other <> v_id then perform governance.merge_payments(v_id, v_other);
@@ -10208,6 +10262,11 @@ begin
     returning * into p_pay;
     return p_pay;
   end if;
+  -- Another part of the same invoice.
+  insert into governance.stripe_payment_names (name, payment_id)
+  select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id))
+    x(name, known)
+  where x.name <> x.known on conflict do nothing;
   -- A lot is found by its charge even when the charge was told after it was granted.
   if p_charge is not null and p_pay.account_id is not null then
     update governance.lots l set stripe_charge_id = p_charge
@@ -10238,18 +10297,52 @@ comment on function governance.write_payment(governance.stripe_payments, timesta
   'Makes the payment that governance.find_payment did not find, or notes on the one it found the names that are new; '
   'and who paid what, once that is granted.';
 
+create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
+  returns governance.order_money
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_total bigint := governance.stripe_whole(p_amount);
+  v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
+  v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
+  v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
+  v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
+  v_sold_total bigint := coalesce(governance.stripe_whole(v_converted -> 'amount_total'), v_total);
+  v_sold_currency text := coalesce(governance.stripe_currency(v_converted -> 'source_currency'), v_currency);
+  v_answer governance.order_money;
+begin
+  v_answer.currency := v_currency;
+  v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
+  if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
+  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
+  if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
+    and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
+    v_answer.collected_minor := v_total;
+    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
+    v_answer.covered_minor := v_discount;
+    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.order_money(jsonb, jsonb, bigint, text) is
+  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
+
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
-    p_difference_id text default null
+  p_difference_id text default null, p_sale governance.order_money default null
 ) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
+  -- A pack that is sold as it is costs what was paid for it.
+  v_booked bigint := coalesce(p_sale.booked_minor, p_pay.amount_minor);
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
   v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id',
     p_pay.charge_id,
     'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor',
-      p_pay.amount_minor,
+      v_booked,
     'currency', p_pay.currency, 'difference_id', p_difference_id,
     -- As governance.lot_seal writes it of a lot that is new.
     'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
@@ -10265,7 +10358,7 @@ begin
     amount_minor, currency, metadata, granted, remaining)
   values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id,
     p_pay.checkout_session_id,
-    p_pay.amount_minor, p_pay.currency, v_metadata, p_tokens, p_tokens)
+    v_booked, p_pay.currency, v_metadata, p_tokens, p_tokens)
   returning lot_id into v_lot_id;
   -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
   v_id := nextval('governance.event_ids');
@@ -10287,9 +10380,9 @@ begin
     v_metadata, v_last_hash, v_hash);
   insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
-    tokens, amount_minor, currency, difference_id)
-  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor,
-    p_pay.currency, p_difference_id);
+    tokens, amount_minor, currency, difference_id, collected_minor, covered_minor, covered_by)
+  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, v_booked,
+    p_pay.currency, p_difference_id, p_sale.collected_minor, nullif(p_sale.covered_minor, 0), p_sale.covered_by);
   if v_debt > 0 then
     perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
@@ -10297,7 +10390,8 @@ begin
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end
 $$;
-comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
+comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text,
+  governance.order_money) is
   'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
   'payment and of the account, and has rolled the account.';
 
@@ -10327,15 +10421,28 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   account_id bigint references governance.accounts (account_id),
   customer_id text,
+  -- The plan that Stripe names now; what was paid for stands in the next columns.
   plan_id text,
+  paid_plan_id text,
+  -- The last period that an invoice paid for; null until one did.
+  paid_from timestamptz,
+  paid_until timestamptz,
   canceled_at timestamptz,
   updated_at timestamptz not null
 );
 
-comment on table governance.stripe_subscriptions is 'Subscriptions: whose, for which plan, and whether they ended.';
+create index stripe_subscriptions_account on governance.stripe_subscriptions (account_id);
+
+comment on table governance.stripe_subscriptions is
+  'Subscriptions: whose, for which plan, which period was paid last, and whether they ended.';
+
+create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
+
+create type governance.invoice_due as (problem text, key text, plan_id text, tokens bigint, booked_minor bigint,
+  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz);
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
-  p_reference text, p_lot_id bigint default null) returns bigint
+  p_reference text, p_lot_id bigint default null, p_subscription text default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
@@ -10346,7 +10453,11 @@ begin
   if p_on_cancel = 'keep' then return 0; end if;
   for v_lot in select l.lot_id, l.remaining from governance.lots l
     where l.account_id = p_account_id and l.kind = 'subscription' and l.is_open
-      and (p_lot_id is null or l.lot_id = p_lot_id) order by l.lot_id
+      and (p_lot_id is null or l.lot_id = p_lot_id)
+      and (p_subscription is null or exists (
+        select from governance.stripe_lots s join governance.stripe_payments p using (payment_id)
+        where s.lot_id = l.lot_id and p.subscription_id = p_subscription))
+    order by l.lot_id
   loop
     if p_on_cancel = 'convert' then
       update governance.lots l set kind = 'purchased', expires_at = null where l.lot_id = v_lot.lot_id;
@@ -10376,9 +10487,9 @@ begin
   return v_moved;
 end
 $$;
-comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint) is
-  'What becomes of subscription tokens when the subscription ends: keep, convert into purchased ones, or expire. The '
-  'caller holds the account''s lock.';
+comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint, text) is
+  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. All of '
+  'the account, one lot, or those that one subscription paid for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text) returns jsonb
@@ -10399,7 +10510,7 @@ begin
   if p_account_id is not null and p_customer is not null then
     -- What was delivered before anybody knew whose it is.
     for v_waiting in select w.event_id, w.payload from governance.webhook_events_processed w
-      where w.waits_for_customer = p_customer and w.status = 'quarantined' and w.event_id <> p_event_id
+      where w.waits_for_customer = p_customer and w.status in ('quarantined', 'parked') and w.event_id <> p_event_id
         order by w.event_created_at, w.event_id for update
     loop
       v_effects := v_effects || coalesce(governance.take_event(v_waiting.event_id, v_waiting.payload,
@@ -10423,6 +10534,7 @@ declare
   v_plan_id text := governance.plan_of(v_metadata, o #> '{items,data,0}');
   v_account governance.accounts;
   v_sub governance.stripe_subscriptions;
+  v_other governance.stripe_subscriptions;
   v_plan governance.plans;
   v_moved bigint;
   v_effects jsonb;
@@ -10445,11 +10557,22 @@ begin
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
   v_account := governance.lock_account_id(v_sub.account_id);
-  select * into v_plan from governance.plans p where p.plan_id = coalesce(v_sub.plan_id, v_account.plan_id);
-  if v_plan.plan_id = v_account.plan_id then
-    v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id);
-    update governance.accounts a set plan_id = c.default_plan, version = a.version + 1
-    from governance.active_config c where a.account_id = v_account.account_id and c.default_plan is not null;
+  -- Another subscription that is paid and goes on: its plan and tokens stay.
+  select * into v_other from governance.stripe_subscriptions s
+  where s.account_id = v_sub.account_id and s.subscription_id <> v_id and s.canceled_at is null
+    and s.paid_plan_id is not null
+  order by s.paid_until desc nulls last, s.subscription_id limit 1;
+  if v_other.subscription_id is not null and v_sub.paid_until is null then
+    return governance.outcome('processed', 'never_paid', v_effects);
+  end if;
+  select * into v_plan from governance.plans p
+  where p.plan_id = coalesce(v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
+  if v_plan.plan_id = v_account.plan_id or v_other.subscription_id is not null then
+    v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
+      p_subscription => case when v_other.subscription_id is not null then v_id end);
+    update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
+    from governance.active_config c where a.account_id = v_account.account_id
+      and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
     v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
     perform governance.ring('accounts', p_now);
   end if;
@@ -10457,7 +10580,8 @@ begin
 end
 $$;
 comment on function governance.on_subscription(text, text, timestamptz, jsonb) is
-  'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel).';
+  'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel). Where '
+  'another paid subscription goes on, only the tokens that this one paid for end.';
 
 create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
   language sql stable set search_path = '' as $$
@@ -10472,90 +10596,332 @@ $$;
 comment on function governance.plan_of(jsonb,
   jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
 
-create function governance.grant_invoice_line(
-  p_now timestamptz, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text,
-    p_tokens bigint,
-  p_amount bigint, p_currency text, p_from timestamptz, p_to timestamptz, p_subscription text
-) returns jsonb
+create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_sum numeric := (select sum(w) from unnest(p_weights) w);
+  v_upto numeric := 0;
+  v_given bigint := 0;
+  v_next bigint;
+  v_parts bigint[] := '{}';
+  v_weight bigint;
+begin
+  foreach v_weight in array p_weights loop
+    v_upto := v_upto + v_weight;
+    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
+    v_parts := v_parts || (v_next - v_given);
+    v_given := v_next;
+  end loop;
+  return v_parts;
+end
+$$;
+comment on function governance.apportion(bigint, bigint[]) is
+  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
+
+create function governance.sum_amounts(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
+  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
+$$;
+comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
+
+create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
+  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
+  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
+  v_listed bigint;
+  v_net bigint;
+  v_weights bigint[];
+  v_booked bigint[];
+  v_collected bigint[];
+  v_covered bigint[];
+begin
+  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
+  into v_listed, v_net, v_weights
+  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
+      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
+  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
+    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else v_paid end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
+    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
+    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+    from generate_series(1, cardinality(v_weights)) n order by n);
+end
+$$;
+comment on function governance.invoice_shares(jsonb) is
+  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included) and '
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). Credits and discounts are shared by '
+  'all lines in proportion, so that collected adds up to amount_paid.';
+
+create function governance.invoice_covered_by(o jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(concat_ws(', ',
+    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when o -> 'paid_out_of_band' is distinct from 'true'
+      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid') then 'customer balance' end,
+    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
+    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
+      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
+$$;
+comment on function governance.invoice_covered_by(jsonb) is
+  'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
+  returns setof governance.invoice_due
+  language sql stable set search_path = '' as $$
+  with lines as (
+    select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
+      coalesce(x.value -> 'proration' = 'true', false)
+        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
+      governance.stripe_whole(x.value -> 'amount') as amount,
+      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens, btrim(x.value #>> '{metadata,tokens}') as line_tokens,
+      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+    join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n) using (n)
+    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
+      or x.value #>> '{parent,type}' = 'subscription_item_details'
+  ), sold as (
+    select l.*,
+      -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
+      case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
+        when l.price_tokens is not null then case when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
+          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
+        else l.subscription_tokens end as tokens,
+      coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+    from lines l where l.amount is null or l.amount >= 0
+  ), named as (
+    select s.*, case
+      when s.tokens is null then 'plan ' || s.plan_id
+      when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
+      else 'line ' || s.n end as sale,
+      governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
+      governance.stripe_time(s.line #> '{period,end}') as period_to
+    from sold s where s.tokens is not null or s.plan_id is not null
+  ), grouped as (
+    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
+      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
+      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
+      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
+      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
+      sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
+      sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
+      bool_or(n.amount is null) as has_no_amount
+    from named n group by n.sale
+  )
+  select
+    case
+      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
+      when g.has_no_amount then 'amount_mismatch'
+      when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
+      when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
+      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      when g.is_proration and g.tokens is not null then 'proration'
+    end,
+    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
+    case when g.id like 'il\_%' then g.id
+      else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
+    g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
+    g.period_from, g.period_to
+  from grouped g order by g.place
+$$;
+comment on function governance.invoice_dues(jsonb, jsonb, text) is
+  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
+  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem says what keeps '
+  'the invoice waiting.';
+
+create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id text, p_subscription text,
+  p_from timestamptz) returns void
+  language sql set search_path = '' as $$
+  update governance.accounts a set plan_id = p_plan_id, version = a.version + 1
+  where a.account_id = p_account_id and a.plan_id <> p_plan_id and not exists (
+    select from governance.stripe_subscriptions s
+    where s.account_id = p_account_id
+      -- An ended subscription gives no plan, and of several the one that was paid last does.
+      and (s.subscription_id = p_subscription and s.canceled_at is not null
+        or s.subscription_id <> p_subscription and s.canceled_at is null and s.paid_from > p_from))
+$$;
+comment on function governance.switch_to_paid_plan(bigint, text, text, timestamptz) is
+  'Puts an account on the plan that was paid for. The caller holds the account''s lock.';
+
+create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id text, p_month_start timestamptz)
+  returns boolean
+  language sql stable set search_path = '' as $$
+  select exists (select from governance.stripe_subscriptions s
+    where s.account_id = p_account_id and s.paid_plan_id = p_plan_id and s.canceled_at is null
+      -- A year paid in advance gives its months as other plans do, as long as it lasts.
+      and not (s.paid_until - s.paid_from > interval '45 days' and s.paid_until > p_month_start))
+$$;
+comment on function governance.is_paid_through_stripe(bigint, text, timestamptz) is
+  'Whether paid invoices alone give the tokens of an account''s plan in this month: then the month gives none by itself.';
+
+create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select * into v_lot from governance.lots l
+  where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+    and l.expires_at > p_now
+  order by l.granted desc, l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
+    stripe_payment_intent_id = p_pay.payment_intent_id, amount_minor = p_due.booked_minor, currency = p_currency,
+    expires_at = greatest(l.expires_at, p_expires)
+  where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.adopt_allowance(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, timestamptz) is
+  'The allowance that an account got before its invoice was paid becomes the paid one; null where there is none. The '
+  'caller holds the account''s lock.';
+
+create function governance.supplement_lot(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_subscription text)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
+    join governance.stripe_payments p using (payment_id)
+  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
+  order by l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, text) is
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
+  'where there is none. The caller holds the account''s lock.';
+
+create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
+  p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
+  returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts := governance.lock_account_id(p_account_id);
   v_plan governance.plans;
   v_pay governance.stripe_payments;
-  v_more bigint := p_tokens;
-  v_total bigint := p_tokens;
-  v_lot_id bigint;
-  v_entry bigint;
-  v_expires timestamptz := p_to;
+  v_more bigint := p_due.tokens;
+  v_expires timestamptz := p_due.period_to;
   v_granted governance.granted;
+  v_type text := 'grant';
   v_on_cancel text;
-  v_month_end timestamptz := v_account.month_ends_at;
 begin
-  select * into strict v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
-  if p_plan_id is not null then
-    select * into strict v_plan from governance.plans p where p.plan_id = p_plan_id;
-    if v_account.plan_id <> p_plan_id
-      and not exists (select from governance.stripe_subscriptions s
-      where s.subscription_id = p_subscription and s.canceled_at is not null) then
-      update governance.accounts a set plan_id = p_plan_id, version = a.version + 1 where a.account_id = p_account_id;
-    end if;
-    if p_tokens is null then
-      -- The plan's monthly allowance is what was paid for. What this month already gave of it is not given again: that
-      -- lot becomes the paid one.
-      v_more := greatest(v_plan.monthly_allowance - v_account.month_allowance, 0);
-      update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
-        where a.account_id = p_account_id;
-      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval
-        '1 month')::timestamp at time zone v_account.timezone);
-    end if;
+  update governance.stripe_payments p set account_id = p_account_id,
+    subscription_id = coalesce(p.subscription_id, p_subscription)
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  if p_due.plan_id is not null then
+    select * into strict v_plan from governance.plans p where p.plan_id = p_due.plan_id;
+    perform governance.switch_to_paid_plan(p_account_id, p_due.plan_id, p_subscription, p_due.period_from);
+  end if;
+  if p_due.tokens is null then
+    -- Paid for a month or less, the tokens last as long as the paid period, and until Stripe has had time to collect the
+    -- next one (about an hour); paid for longer, they come month by month.
+    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
+      then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
+        at time zone v_account.timezone
+      else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
+    -- What this period already gave is not given again.
+    v_more := greatest(v_plan.monthly_allowance - coalesce((
+      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
+        left join governance.stripe_payments p using (payment_id)
+      where l.account_id = p_account_id and l.kind = 'subscription' and case
+        when l.stripe_invoice_line_id is null then l.expires_at > p_now
+        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
+          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+    update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+    where a.account_id = p_account_id;
   end if;
   if v_more > 0 then
     v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
-      p_line_key,
-      'Subscription ' || coalesce(p_plan_id, ''),
-        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_plan_id,
-        'period_start', p_from, 'period_end', p_to, 'amount_minor', p_amount, 'currency', p_currency)),
+      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
+      jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_due.plan_id,
+        'period_start', p_due.period_from, 'period_end', p_due.period_to, 'amount_minor', p_due.booked_minor,
+        'currency', p_currency)),
       jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
-        'stripe_invoice_line_id', p_line_key,
-        'amount_minor', p_amount, 'currency', p_currency));
-    v_lot_id := v_granted.lot_id;
-    v_entry := v_granted.transaction_id;
-    v_total := v_more;
+        'stripe_invoice_line_id', p_due.key, 'amount_minor', p_due.booked_minor, 'currency', p_currency));
   else
-    select l.lot_id, l.granted into v_lot_id, v_total from governance.lots l
-    where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
-      and l.created_at < v_month_end
-      and l.expires_at > p_now order by l.granted desc, l.lot_id desc limit 1;
-    if v_lot_id is null then return '[]'; end if;
-    update governance.lots l set stripe_invoice_line_id = p_line_key, stripe_charge_id = v_pay.charge_id,
-      stripe_payment_intent_id = v_pay.payment_intent_id,
-      amount_minor = p_amount, currency = p_currency
-    where l.lot_id = v_lot_id;
-    v_entry := (governance.append_entry(p_account_id, 'subscription_grant', p_now, '{}', 0, 0, 0, 0, p_line_key,
-      'Invoice paid: this month''s allowance is there already',
-        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id',
-        p_plan_id)))).transaction_id;
+    v_granted := governance.adopt_allowance(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, v_expires);
+    if v_granted.lot_id is null then
+      v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
+      v_type := 'supplement';
+    end if;
+    if v_granted.lot_id is null then return '[]'; end if;
   end if;
-  update governance.stripe_payments p set account_id = p_account_id,
-    subscription_id = coalesce(p.subscription_id, p_subscription) where p.payment_id = p_payment_id;
-  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_payment_id, v_total);
-  perform governance.record_purchase(v_entry, 'grant', v_lot_id, p_payment_id, v_total, 0, p_amount, p_currency,
-    p_line_id => p_line_key,
-    p_period_start => p_from, p_period_end => p_to);
+  if v_type = 'grant' then
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+    select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
+  end if;
+  perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
+    case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id) else 0 end,
+    0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
+    p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
+    p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
+  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
   -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
-  if exists (select from governance.stripe_subscriptions s
+  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
     where s.subscription_id = p_subscription and s.canceled_at is not null) then
     select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
-      where p.plan_id = coalesce(p_plan_id, v_account.plan_id);
-    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_lot_id);
+    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
   end if;
-  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_entry));
+  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end
 $$;
-comment on function governance.grant_invoice_line(timestamptz, text, bigint, bigint, text, text, bigint, bigint, text,
-  timestamptz, timestamptz, text) is
-  'Grants what one paid invoice line stands for: the tokens it names, or its plan''s allowance as far as this month '
-    'has not given it. The caller holds the payment''s locks.';
+comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigint, governance.invoice_due, text, text,
+  text) is
+  'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
+  'it. The caller holds the payment''s locks.';
+
+create function governance.note_paid_period(p_subscription text, p_account_id bigint, p_due governance.invoice_due,
+  p_now timestamptz) returns void
+  language sql set search_path = '' as $$
+  insert into governance.stripe_subscriptions as s (subscription_id, account_id, plan_id, paid_plan_id, paid_from,
+    paid_until, updated_at)
+  select p_subscription, p_account_id, p_due.plan_id, p_due.plan_id, p_due.period_from, p_due.period_to, p_now
+  where p_subscription is not null
+  on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
+    -- Of invoices that arrive in any order the latest period stands, and within a period the last plan.
+    paid_plan_id = case when s.paid_until > excluded.paid_until then s.paid_plan_id
+      else coalesce(excluded.paid_plan_id, s.paid_plan_id) end,
+    paid_from = case when s.paid_until > excluded.paid_until then s.paid_from else excluded.paid_from end,
+    paid_until = greatest(s.paid_until, excluded.paid_until)
+$$;
+comment on function governance.note_paid_period(text, bigint, governance.invoice_due, timestamptz) is
+  'Notes which period of a subscription was paid, and for which plan.';
 
 create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -10576,19 +10942,11 @@ declare
   v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
   v_currency text := governance.stripe_currency(o -> 'currency');
   v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
-  v_lines jsonb := governance.stripe_list(o -> 'lines');
-  v_line jsonb;
-  v_line_metadata jsonb;
   v_pay governance.stripe_payments;
   v_account_id bigint;
+  v_due governance.invoice_due;
+  v_dues governance.invoice_due[];
   v_plan_id text;
-  v_tokens text;
-  v_amount bigint;
-  v_from timestamptz;
-  v_to timestamptz;
-  v_key text;
-  v_due record;
-  v_lines_due jsonb[] := '{}';
   v_problem text;
   v_effects jsonb := '[]';
 begin
@@ -10598,71 +10956,41 @@ begin
   if v_subscription is not null then
     perform governance.lock_stripe_ids(v_subscription);
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
-  if v_account_id is null then
-    select s.account_id into v_account_id from governance.stripe_subscriptions s
-      where s.subscription_id = v_subscription and s.account_id is not null;
-  end if;
-  if v_account_id is null then
-    select c.account_id into v_account_id from governance.stripe_customers c where c.customer_id = v_customer;
-  end if;
+  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
+    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
+    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
+  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
 
-  for v_line in select governance.stripe_object(x.value) from jsonb_array_elements(v_lines) x limit 250 loop
-    v_line_metadata := governance.stripe_object(v_line -> 'metadata');
-    continue when coalesce(v_line -> 'proration' = 'true', false)
-      or coalesce(v_line #> '{parent,subscription_item_details,proration}' = 'true', false)
-      or (governance.stripe_id(v_line -> 'subscription') is null and coalesce(v_line ->> 'type', '') <> 'subscription'
-        and coalesce(v_line #>> '{parent,type}', '') <> 'subscription_item_details');
-    v_plan_id := governance.plan_of(v_metadata, v_line);
-    v_tokens := btrim(coalesce(v_line_metadata ->> 'tokens', v_line #>> '{price,metadata,tokens}',
-      v_metadata ->> 'tokens'));
-    if v_plan_id is null then
-      select s.plan_id into v_plan_id from governance.stripe_subscriptions s join governance.plans p using (plan_id)
-        where s.subscription_id = v_subscription;
-    end if;
-    continue when v_plan_id is null and v_tokens is null;
-    v_amount := governance.stripe_whole(v_line -> 'amount');
-    v_from := governance.stripe_time(v_line #> '{period,start}');
-    v_to := governance.stripe_time(v_line #> '{period,end}');
-    v_key := governance.stripe_id(v_line -> 'id');
-    v_problem := case
-      when v_key is null or v_from is null or v_to is null or v_to <= v_from then 'malformed'
-      when v_amount is null or v_amount < 0 or v_paid is null or v_paid < 0 then 'amount_mismatch'
-      when v_currency is null then 'currency_mismatch'
-      when v_tokens is not null and (v_tokens !~ '^[0-9]{1,15}$' or v_tokens::bigint = 0) then 'invalid_tokens'
-      when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      when v_account_id is null then 'unknown_user'
-    end;
-    if v_problem is not null then
-      return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
-        when v_problem = 'unknown_user' then v_customer end);
-    end if;
-    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
-    if v_key not like 'il\_%' then v_key := v_invoice || ':' || v_key || ':' || extract(epoch from v_from)::bigint;
-      end if;
-    v_lines_due := v_lines_due
-      || jsonb_build_object('key', v_key, 'plan_id', v_plan_id, 'tokens', v_tokens, 'amount', v_amount, 'from', v_from,
-      'to', v_to);
-  end loop;
-  if v_lines_due = '{}' then
-    if v_user_id is not null and v_subscription is not null then
-      return governance.outcome('quarantined', 'unknown_plan', p_payment_id => v_pay.payment_id);
-    end if;
-    return governance.outcome('ignored', 'not_a_token_purchase');
+  if v_dues = '{}' then
+    -- The plan may be told later, by the subscription or its Checkout Session.
+    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
+      when v_user_id is not null
+        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
+      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
   end if;
+  v_problem := case
+    when o #> '{lines,has_more}' = 'true' then 'lines_missing'
+    when v_paid is null or v_paid < 0 then 'amount_mismatch'
+    when v_currency is null then 'currency_mismatch'
+  end;
   -- All of its lines or none: a line that does not fit keeps the others waiting.
-  for v_due in select x.* from unnest(v_lines_due) with ordinality u(line, n)
-    cross join lateral jsonb_to_record(u.line) x(key text, plan_id text, tokens text, amount bigint, "from" timestamptz,
-      "to" timestamptz) order by u.n
-  loop
-    continue when exists (select from governance.lots l where l.stripe_invoice_line_id = v_due.key);
+  foreach v_due in array v_dues loop
+    v_problem := coalesce(v_problem, v_due.problem);
+    v_plan_id := coalesce(v_due.plan_id, v_plan_id);
+  end loop;
+  if v_problem is null and v_account_id is null then v_problem := 'unknown_user'; end if;
+  if v_problem is not null then
+    return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
+      when v_problem = 'unknown_user' then v_customer end);
+  end if;
+  foreach v_due in array v_dues loop
+    continue when exists (select from governance.purchase_records r
+      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
     update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
-      currency = coalesce(p.currency, v_currency),
-      paid_at = coalesce(p.paid_at, p_told_at, p_now)
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
     where p.payment_id = v_pay.payment_id;
-    v_effects := v_effects || governance.grant_invoice_line(p_now, p_event_id, v_pay.payment_id, v_account_id,
-      v_due.key, v_due.plan_id, v_due.tokens::bigint,
-      v_due.amount, v_currency, v_due."from", v_due."to", v_subscription);
+    v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
+      v_currency, v_subscription, governance.invoice_covered_by(o));
   end loop;
   perform governance.learn_customer(v_customer, v_account_id);
   if v_subscription is not null then
@@ -10695,13 +11023,14 @@ create table governance.webhook_events_processed (
   received_at timestamptz not null,
   attempts int not null default 1,
   -- processed: acted on or noted. quarantined: waits for a person, and is tried again when it is delivered again.
+  -- parked: nobody knows yet whether it is ours; taken up when its customer is known.
   status text not null,
   reason text,
   effects jsonb not null default '[]',
   payment_id bigint,
-  -- A quarantined event whose user is not known yet is tried again when this customer is.
+  -- An event whose user or plan is not known yet is tried again when this customer is.
   waits_for_customer text,
-  -- Kept while quarantined alone.
+  -- Kept while quarantined or parked alone.
   payload jsonb,
   decided_at timestamptz,
   decided_by text,
@@ -10714,7 +11043,7 @@ comment on table governance.webhook_events_processed is 'Stripe events by id: ea
   'cleared after 30 days, quarantined ones stay.';
 
 create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer, received_at)
-  where status = 'quarantined';
+  where status in ('quarantined', 'parked');
 
 create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
   p_payment_id bigint default null, p_waits_for text default null)
@@ -10785,7 +11114,9 @@ create function governance.on_charge(p_event_id text, p_type text, p_now timesta
 declare
   v_charge text := governance.stripe_id(o -> 'id');
   v_intent text := governance.stripe_id(o -> 'payment_intent');
-  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  -- Of a partial capture Stripe counts what was authorised and never captured as refunded.
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0)
+    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0), 0);
   v_refund jsonb;
   v_pay governance.stripe_payments;
 begin
@@ -10799,9 +11130,13 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
   if v_refunded > 0 then
-    update governance.stripe_payments p set refunded_minor = greatest(p.refunded_minor, v_refunded),
+    update governance.stripe_payments p set
+      refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
+        else p.refunded_minor end,
       refunded_at = greatest(p.refunded_at, p_told_at)
     where p.payment_id = v_pay.payment_id;
+    update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
+    where n.name = v_charge;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
@@ -10892,10 +11227,10 @@ begin
     w.event_type, w.status, w.reason
   into v_now, v_known_id, v_known_type, v_status, v_reason
   from governance.active_config c left join governance.webhook_events_processed w on w.event_id = v_id;
-  if v_known_id is not null and (v_status <> 'quarantined' or v_known_type <> v_type) then
+  if v_known_id is not null and (v_status not in ('quarantined', 'parked') or v_known_type <> v_type) then
     return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_reason, 'effects', '[]'::jsonb);
   end if;
-  -- A quarantined one is looked at again: what it waited for may be there by now.
+  -- One that waits is looked at again: what it waited for may be there by now.
   return governance.take_event(v_id, p_event, v_now, v_known_id is null);
 end
 $$;
@@ -10965,7 +11300,11 @@ begin
   select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event');
-  elsif v_known.status <> 'quarantined' then
+  elsif v_known.status = 'processed' and v_known.decided_at is null then
+    -- It went through by itself meanwhile: what the person wants has been done.
+    return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
+      'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
+  elsif v_known.status not in ('quarantined', 'parked') then
     perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
   end if;
   v_now := governance.now();
@@ -11092,6 +11431,10 @@ declare
   v_price bigint;
   v_currency text;
   v_was_sold boolean;
+  v_may_buy boolean;
+  v_plan_id text;
+  v_allows_top_up boolean;
+  v_sale governance.order_money;
   v_has_checkout boolean;
   v_knows_customer boolean;
   v_fits boolean;
@@ -11101,21 +11444,27 @@ declare
 begin
   perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
   select a.account_id, governance.needs_roll(a, p_now),
-    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
-  into v_account_id, v_needs_roll, v_balance
-  from governance.accounts a where a.user_id = p_user_id;
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.plan_id, l.allows_top_up
+  into v_account_id, v_needs_roll, v_balance, v_plan_id, v_allows_top_up
+  from governance.accounts a join governance.plans l using (plan_id) where a.user_id = p_user_id;
   -- The pack as it is sold is nearly always the pack as it was sold then.
   select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    case when p.plans is null then v_allows_top_up else v_plan_id = any (p.plans) end,
     exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
     exists (select from governance.stripe_customers k where k.customer_id = v_customer)
-  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  into v_pack_tokens, v_price, v_currency, v_was_sold, v_may_buy, v_has_checkout, v_knows_customer
   from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
   if v_was_sold is not true then
-    select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency
-      from governance.pack_at(p_pack_id, v_at) p;
+    select p.tokens, p.price_minor, p.currency, case when p.plans is null then v_allows_top_up
+      else v_plan_id = any (p.plans) end
+    into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
+  -- Allowed when its checkout began is allowed.
+  v_may_buy := v_may_buy or exists (select from governance.checkouts c
+    where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
-    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and v_may_buy
+    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
     and v_balance + v_pack_tokens < 9007199254740992;
 
   -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
@@ -11137,14 +11486,16 @@ begin
     end if;
     v_was_known := v_pay.payment_id is not null;
     if v_fits is not true then
+      v_sale := governance.order_money(o, p_amount, v_price, v_currency);
       v_reason := case
         when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
         when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
         when v_account_id is null then 'unknown_user'
         when v_pack_tokens is null then 'unknown_pack'
         when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
-        when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
-        when governance.stripe_whole(p_amount) is distinct from v_price then 'amount_mismatch'
+        when v_sale.is_wrong_currency then 'currency_mismatch'
+        when v_sale.booked_minor is null then 'amount_mismatch'
+        when not v_may_buy then 'plan_not_allowed'
         when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
       end;
       if v_reason is not null then
@@ -11154,13 +11505,13 @@ begin
       end if;
     end if;
     v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
-      v_order,
-      v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
+      v_order, v_account_id, coalesce(v_sale.collected_minor, v_price), coalesce(v_sale.currency, v_currency),
+      coalesce(p_told_at, p_now));
   end if;
 
   perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
   if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
-  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
+  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id, null, v_sale);
   if v_has_checkout is not false then
     update governance.checkouts c set closed_at = p_now
     where c.checkout_id = (select o.checkout_id from governance.checkouts o
@@ -11189,6 +11540,7 @@ declare
   v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
   o jsonb := p_event #> '{data,object}';
   v_outcome governance.stripe_outcome;
+  v_status text;
   v_waits boolean;
 begin
   begin
@@ -11196,6 +11548,11 @@ begin
       if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
         v_outcome := governance.outcome('quarantined', 'test_mode');
       end if;
+    end if;
+    if p_event -> 'account' <> 'null' and not governance.stripe_id(p_event -> 'account')
+      = any (governance.setting_texts('stripe_accounts', '{}')) then
+      -- The money of a connected account is not ours.
+      v_outcome := governance.outcome('quarantined', 'connected_account');
     end if;
     if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
     elsif v_outcome.status is not null then null;
@@ -11226,19 +11583,18 @@ begin
     v_outcome := governance.outcome('quarantined', 'malformed');
   end;
   v_waits := v_outcome.status = 'quarantined';
+  v_status := case when v_outcome.status in ('quarantined', 'parked') then v_outcome.status else 'processed' end;
   if p_is_new then
     insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
       reason, effects, payment_id,
       waits_for_customer, payload)
-    values (p_event_id, v_type, v_told_at, p_now, case when v_waits then 'quarantined'
-      else 'processed' end, v_outcome.reason, v_outcome.effects,
-      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_waits then p_event end);
+    values (p_event_id, v_type, v_told_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
+      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_status <> 'processed' then p_event end);
   else
     update governance.webhook_events_processed w set
-      status = case when v_waits then 'quarantined'
-        else 'processed' end, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
-      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer, payload = case
-        when v_waits then p_event end, attempts = w.attempts + 1
+      status = v_status, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
+      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer,
+      payload = case when v_status <> 'processed' then p_event end, attempts = w.attempts + 1
     where w.event_id = p_event_id;
   end if;
   if v_waits then
@@ -11259,8 +11615,9 @@ begin
     on conflict do nothing;
     perform governance.ring('alerts', p_now);
   end if;
-  return jsonb_build_object('event_id', p_event_id, 'status', v_outcome.status, 'reason', v_outcome.reason, 'effects',
-    v_outcome.effects);
+  return jsonb_build_object('event_id', p_event_id,
+    'status', case v_outcome.status when 'parked' then 'ignored' else v_outcome.status end,
+    'reason', v_outcome.reason, 'effects', v_outcome.effects);
 end
 $$;
 comment on function governance.take_event(text, jsonb, timestamptz, boolean) is
@@ -13062,14 +13419,17 @@ begin
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
-        l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id
-          or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
+        l.stripe_checkout_session_id <> p.checkout_session_id or exists (
+          select from (values (l.stripe_charge_id, p.charge_id),
+            (l.stripe_payment_intent_id, p.payment_intent_id)) n(of_lot, of_payment)
+          where n.of_lot <> n.of_payment and not exists (select from governance.stripe_payment_names x
+            where x.name = n.of_lot and x.payment_id = p.payment_id)) as is_renamed,
         l.amount_minor is distinct from r.amount_minor or l.currency
           is distinct from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
-      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel')
+      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel', 'supplement')
       left join governance.token_transactions t on t.transaction_id = r.transaction_id
       where p_account_id is null or l.account_id = p_account_id
       order by l.lot_id, r.transaction_id desc) x
@@ -13466,7 +13826,7 @@ begin
     from governance.purchase_records r left join governance.token_transactions t using (transaction_id)
     where t.account_id is distinct from r.account_id or t.created_at is distinct from r.created_at
       or r.record_type not in ('grant', 'refund', 'restoration', 'dispute_hold', 'dispute_release', 'dispute_clawback',
-        'adjustment', 'promotional', 'relabel')
+        'adjustment', 'promotional', 'relabel', 'supplement')
     union all
     select 'record_missing', s.lot_id, s.payment_id
     from governance.stripe_lots s
@@ -13474,8 +13834,8 @@ begin
     union all
     select 'event_mismatch', null, w.payment_id
     from governance.webhook_events_processed w
-    where w.status not in ('processed', 'quarantined', 'dismissed')
-      or (w.status = 'quarantined') <> (w.payload is not null)
+    where w.status not in ('processed', 'quarantined', 'parked', 'dismissed')
+      or (w.status in ('quarantined', 'parked')) <> (w.payload is not null)
   )
   select coalesce(jsonb_agg(to_jsonb(x)), '[]') into v_problems
   from (select * from problems p order by p.problem, p.payment_id, p.lot_id limit 1000) x;

@@ -104,7 +104,9 @@ begin
     -- Months that passed unseen are granted only as far as their tokens would still be there.
     v_grant_month := greatest((a.local_month + interval '1 month')::date,
       (v_month - v_plan.rollover_months * interval '1 month')::date);
-    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month loop
+    while v_plan.monthly_allowance > 0 and v_grant_month <= v_month
+      and not governance.is_paid_through_stripe(a.account_id, a.plan_id, v_month::timestamp at time zone v_zone)
+    loop
       a.timezone := v_zone;
       perform governance.grant_allowance(a, v_grant_month, v_plan.monthly_allowance, p_now, v_plan.rollover_months);
       v_allowances := v_allowances + 1;

@@ -44,6 +44,19 @@ create index stripe_payments_account on governance.stripe_payments (account_id, 
 
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
+create table governance.stripe_payment_names (
+  -- A PaymentIntent or charge.
+  name text primary key,
+  payment_id bigint not null,
+  -- Of a charge: largest cumulative refund that it told.
+  refunded_minor bigint not null default 0
+);
+
+create index stripe_payment_names_payment on governance.stripe_payment_names (payment_id);
+
+comment on table governance.stripe_payment_names is
+  'Further PaymentIntents and charges of a payment: an invoice may be paid in several parts.';
+
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
@@ -61,6 +74,7 @@ create table governance.stripe_disputes (
   dispute_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
   amount_minor bigint not null check (amount_minor >= 0),
+  currency text,
   status text not null,
   -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later stands.
   stage smallint not null,
@@ -109,8 +123,16 @@ create table governance.purchase_records (
   invoice_line_id text,
   period_start timestamptz,
   period_end timestamptz,
-  difference_id text
+  difference_id text,
+  -- Of a grant whose price is not simply what Stripe collected for it: collected through Stripe, tax included; and what
+  -- was covered otherwise, and by what.
+  collected_minor bigint,
+  covered_minor bigint,
+  covered_by text
 );
+
+create index purchase_records_invoice_line on governance.purchase_records (invoice_line_id)
+  where invoice_line_id is not null;
 
 create index purchase_records_lot on governance.purchase_records (lot_id);
 
@@ -123,6 +145,11 @@ create table governance.stripe_customers (
 );
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
+
+-- What an order cost: booked (net of tax), collected through Stripe, covered by a discount; booked is null where it does
+-- not come to the price.
+create type governance.order_money as (booked_minor bigint, collected_minor bigint, covered_minor bigint,
+  covered_by text, currency text, is_wrong_currency boolean);
 
 create type governance.stripe_outcome as (status text, reason text, effects jsonb, payment_id bigint,
   waits_for_customer text);
@@ -137,7 +164,15 @@ begin
   update governance.stripe_refunds set payment_id = p_into where payment_id = p_from;
   update governance.stripe_disputes set payment_id = p_into where payment_id = p_from;
   update governance.stripe_lots set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_payment_names set payment_id = p_into where payment_id = p_from;
   delete from governance.stripe_payments p where p.payment_id = p_from returning * into f;
+  -- Two parts of one invoice: the second keeps its names, and what was refunded of it.
+  insert into governance.stripe_payment_names (name, payment_id, refunded_minor)
+  select x.name, p_into, x.refunded_minor
+  from governance.stripe_payments p cross join lateral (values (f.payment_intent_id, p.payment_intent_id, 0::bigint),
+    (f.charge_id, p.charge_id, f.refunded_minor)) x(name, known, refunded_minor)
+  where p.payment_id = p_into and x.name <> x.known
+  on conflict (name) do update set payment_id = excluded.payment_id;
   update governance.stripe_payments p set
     account_id = coalesce(p.account_id, f.account_id),
       payment_intent_id = coalesce(p.payment_intent_id, f.payment_intent_id),
@@ -147,7 +182,8 @@ begin
     subscription_id = coalesce(p.subscription_id, f.subscription_id), order_id = coalesce(p.order_id, f.order_id),
     livemode = coalesce(p.livemode, f.livemode), amount_minor = coalesce(p.amount_minor, f.amount_minor),
     currency = coalesce(p.currency, f.currency), paid_at = coalesce(p.paid_at, f.paid_at),
-    refunded_minor = greatest(p.refunded_minor, f.refunded_minor), refunded_at = greatest(p.refunded_at, f.refunded_at),
+    refunded_minor = case when f.charge_id <> p.charge_id then p.refunded_minor
+      else greatest(p.refunded_minor, f.refunded_minor) end, refunded_at = greatest(p.refunded_at, f.refunded_at),
     refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
     refunded_override_at = coalesce(p.refunded_override_at, f.refunded_override_at)
   where p.payment_id = p_into;
@@ -216,14 +252,15 @@ begin
   end;
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, currency, status, stage, is_lost,
     is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, v_amount, v_status, v_stage, v_status = 'lost',
+  values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage, v_status = 'lost',
     p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
-    -- Of two decisions the later stands; told at the same second, the one against us.
+    currency = coalesce(d.currency, excluded.currency),
+    -- Of two decisions the later stands; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (
       select n.status, n.stage, n.is_lost, n.told_at
       from (values (d.status, d.stage, d.is_lost, d.told_at),
@@ -249,21 +286,24 @@ create function governance.record_purchase(
     p_amount bigint default null,
   p_currency text default null, p_refund_id text default null, p_dispute_id text default null,
     p_line_id text default null,
-  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null
+  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null,
+  p_collected bigint default null, p_covered bigint default null, p_covered_by text default null
 ) returns void
   language plpgsql set search_path = '' as $$
 begin
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
     tokens, debt_tokens,
-    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id)
+    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id,
+    collected_minor, covered_minor, covered_by)
   select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
     p_currency, p_refund_id,
-    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id
+    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id, p_collected, nullif(p_covered, 0),
+    p_covered_by
   from governance.token_transactions t where t.transaction_id = p_transaction_id;
 end
 $$;
 comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
-  text, timestamptz, timestamptz, text) is
+  text, timestamptz, timestamptz, text, bigint, bigint, text) is
   'Notes what a ledger entry has to do with a payment.';
 
 create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
@@ -363,12 +403,16 @@ begin
   if v_pay.account_id is null then return v_effects; end if;
   -- Nothing was refunded or disputed: the common case.
   if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
+    and not exists (select from governance.stripe_payment_names n
+      where n.payment_id = p_payment_id and n.refunded_minor > 0)
     and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
     and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
     return v_effects;
   end if;
   v_account := governance.lock_account_id(v_pay.account_id);
 
+  v_pay.refunded_minor := v_pay.refunded_minor + (select coalesce(sum(n.refunded_minor), 0)
+    from governance.stripe_payment_names n where n.payment_id = p_payment_id);
   select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
       v_pay.refunded_minor - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
@@ -384,7 +428,10 @@ begin
     coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
     max(d.dispute_id), coalesce(max(d.amount_minor), 0)
   into v_lost, v_open, v_dispute_id, v_disputed
-  from governance.stripe_disputes d where d.payment_id = p_payment_id;
+  from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
+      -- Told in another currency, a part cannot be told from the whole: the whole payment is disputed.
+      case when x.currency <> v_pay.currency then v_pay.amount_minor else x.amount_minor end as amount_minor
+    from governance.stripe_disputes x where x.payment_id = p_payment_id) d;
   v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
   v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
     'payment_intent_id', v_pay.payment_intent_id,
@@ -655,12 +702,16 @@ begin
     order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-      'transaction_id', r.transaction_id, 'record_type', r.record_type, 'user_id', a.user_id, 'tokens', r.tokens,
+      'transaction_id', r.transaction_id,
+      'record_type', case r.record_type when 'supplement' then 'grant' else r.record_type end, 'user_id', a.user_id, 'tokens', r.tokens,
         'created_at', r.created_at,
       'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
       'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
         when 'grant' then l.remaining + l.frozen end,
-      'amount_minor', r.amount_minor, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
+      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        when r.collected_minor is not null then r.amount_minor end,
+      'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
         'payment_intent_id', p.payment_intent_id,
       'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
         'invoice_line_id', r.invoice_line_id,
@@ -785,6 +836,7 @@ begin
     union all select p.payment_id from governance.stripe_payments p where p.charge_id = p_charge
     union all select p.payment_id from governance.stripe_payments p where p.checkout_session_id = p_session
     union all select p.payment_id from governance.stripe_payments p where p.invoice_id = p_invoice
+    union all select n.payment_id from governance.stripe_payment_names n where n.name in (p_intent, p_charge)
   loop
     if v_id is null then v_id := v_other;
     elsif v_other <> v_id then perform governance.merge_payments(v_id, v_other);
@@ -817,6 +869,11 @@ begin
     returning * into p_pay;
     return p_pay;
   end if;
+  -- Another part of the same invoice.
+  insert into governance.stripe_payment_names (name, payment_id)
+  select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id))
+    x(name, known)
+  where x.name <> x.known on conflict do nothing;
   -- A lot is found by its charge even when the charge was told after it was granted.
   if p_charge is not null and p_pay.account_id is not null then
     update governance.lots l set stripe_charge_id = p_charge
@@ -847,18 +904,52 @@ comment on function governance.write_payment(governance.stripe_payments, timesta
   'Makes the payment that governance.find_payment did not find, or notes on the one it found the names that are new; '
   'and who paid what, once that is granted.';
 
+create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
+  returns governance.order_money
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_total bigint := governance.stripe_whole(p_amount);
+  v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
+  v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
+  v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
+  v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
+  v_sold_total bigint := coalesce(governance.stripe_whole(v_converted -> 'amount_total'), v_total);
+  v_sold_currency text := coalesce(governance.stripe_currency(v_converted -> 'source_currency'), v_currency);
+  v_answer governance.order_money;
+begin
+  v_answer.currency := v_currency;
+  v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
+  if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
+  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
+  if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
+    and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
+    v_answer.collected_minor := v_total;
+    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
+    v_answer.covered_minor := v_discount;
+    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.order_money(jsonb, jsonb, bigint, text) is
+  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
+
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
-    p_difference_id text default null
+  p_difference_id text default null, p_sale governance.order_money default null
 ) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
+  -- A pack that is sold as it is costs what was paid for it.
+  v_booked bigint := coalesce(p_sale.booked_minor, p_pay.amount_minor);
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
   v_description text := 'Pack ' || p_pack_id;
   v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id',
     p_pay.charge_id,
     'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor',
-      p_pay.amount_minor,
+      v_booked,
     'currency', p_pay.currency, 'difference_id', p_difference_id,
     -- As governance.lot_seal writes it of a lot that is new.
     'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
@@ -874,7 +965,7 @@ begin
     amount_minor, currency, metadata, granted, remaining)
   values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id,
     p_pay.checkout_session_id,
-    p_pay.amount_minor, p_pay.currency, v_metadata, p_tokens, p_tokens)
+    v_booked, p_pay.currency, v_metadata, p_tokens, p_tokens)
   returning lot_id into v_lot_id;
   -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
   v_id := nextval('governance.event_ids');
@@ -896,9 +987,9 @@ begin
     v_metadata, v_last_hash, v_hash);
   insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
-    tokens, amount_minor, currency, difference_id)
-  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, p_pay.amount_minor,
-    p_pay.currency, p_difference_id);
+    tokens, amount_minor, currency, difference_id, collected_minor, covered_minor, covered_by)
+  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, v_booked,
+    p_pay.currency, p_difference_id, p_sale.collected_minor, nullif(p_sale.covered_minor, 0), p_sale.covered_by);
   if v_debt > 0 then
     perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
@@ -906,7 +997,8 @@ begin
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end
 $$;
-comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text) is
+comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text,
+  governance.order_money) is
   'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
   'payment and of the account, and has rolled the account.';
 

@@ -4,15 +4,28 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   account_id bigint references governance.accounts (account_id),
   customer_id text,
+  -- The plan that Stripe names now; what was paid for stands in the next columns.
   plan_id text,
+  paid_plan_id text,
+  -- The last period that an invoice paid for; null until one did.
+  paid_from timestamptz,
+  paid_until timestamptz,
   canceled_at timestamptz,
   updated_at timestamptz not null
 );
 
-comment on table governance.stripe_subscriptions is 'Subscriptions: whose, for which plan, and whether they ended.';
+create index stripe_subscriptions_account on governance.stripe_subscriptions (account_id);
+
+comment on table governance.stripe_subscriptions is
+  'Subscriptions: whose, for which plan, which period was paid last, and whether they ended.';
+
+create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
+
+create type governance.invoice_due as (problem text, key text, plan_id text, tokens bigint, booked_minor bigint,
+  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz);
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
-  p_reference text, p_lot_id bigint default null) returns bigint
+  p_reference text, p_lot_id bigint default null, p_subscription text default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
@@ -23,7 +36,11 @@ begin
   if p_on_cancel = 'keep' then return 0; end if;
   for v_lot in select l.lot_id, l.remaining from governance.lots l
     where l.account_id = p_account_id and l.kind = 'subscription' and l.is_open
-      and (p_lot_id is null or l.lot_id = p_lot_id) order by l.lot_id
+      and (p_lot_id is null or l.lot_id = p_lot_id)
+      and (p_subscription is null or exists (
+        select from governance.stripe_lots s join governance.stripe_payments p using (payment_id)
+        where s.lot_id = l.lot_id and p.subscription_id = p_subscription))
+    order by l.lot_id
   loop
     if p_on_cancel = 'convert' then
       update governance.lots l set kind = 'purchased', expires_at = null where l.lot_id = v_lot.lot_id;
@@ -53,9 +70,9 @@ begin
   return v_moved;
 end
 $$;
-comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint) is
-  'What becomes of subscription tokens when the subscription ends: keep, convert into purchased ones, or expire. The '
-  'caller holds the account''s lock.';
+comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint, text) is
+  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. All of '
+  'the account, one lot, or those that one subscription paid for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text) returns jsonb
@@ -76,7 +93,7 @@ begin
   if p_account_id is not null and p_customer is not null then
     -- What was delivered before anybody knew whose it is.
     for v_waiting in select w.event_id, w.payload from governance.webhook_events_processed w
-      where w.waits_for_customer = p_customer and w.status = 'quarantined' and w.event_id <> p_event_id
+      where w.waits_for_customer = p_customer and w.status in ('quarantined', 'parked') and w.event_id <> p_event_id
         order by w.event_created_at, w.event_id for update
     loop
       v_effects := v_effects || coalesce(governance.take_event(v_waiting.event_id, v_waiting.payload,
@@ -100,6 +117,7 @@ declare
   v_plan_id text := governance.plan_of(v_metadata, o #> '{items,data,0}');
   v_account governance.accounts;
   v_sub governance.stripe_subscriptions;
+  v_other governance.stripe_subscriptions;
   v_plan governance.plans;
   v_moved bigint;
   v_effects jsonb;
@@ -122,11 +140,22 @@ begin
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
   v_account := governance.lock_account_id(v_sub.account_id);
-  select * into v_plan from governance.plans p where p.plan_id = coalesce(v_sub.plan_id, v_account.plan_id);
-  if v_plan.plan_id = v_account.plan_id then
-    v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id);
-    update governance.accounts a set plan_id = c.default_plan, version = a.version + 1
-    from governance.active_config c where a.account_id = v_account.account_id and c.default_plan is not null;
+  -- Another subscription that is paid and goes on: its plan and tokens stay.
+  select * into v_other from governance.stripe_subscriptions s
+  where s.account_id = v_sub.account_id and s.subscription_id <> v_id and s.canceled_at is null
+    and s.paid_plan_id is not null
+  order by s.paid_until desc nulls last, s.subscription_id limit 1;
+  if v_other.subscription_id is not null and v_sub.paid_until is null then
+    return governance.outcome('processed', 'never_paid', v_effects);
+  end if;
+  select * into v_plan from governance.plans p
+  where p.plan_id = coalesce(v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
+  if v_plan.plan_id = v_account.plan_id or v_other.subscription_id is not null then
+    v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
+      p_subscription => case when v_other.subscription_id is not null then v_id end);
+    update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
+    from governance.active_config c where a.account_id = v_account.account_id
+      and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
     v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
     perform governance.ring('accounts', p_now);
   end if;
@@ -134,7 +163,8 @@ begin
 end
 $$;
 comment on function governance.on_subscription(text, text, timestamptz, jsonb) is
-  'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel).';
+  'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel). Where '
+  'another paid subscription goes on, only the tokens that this one paid for end.';
 
 create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
   language sql stable set search_path = '' as $$
@@ -149,90 +179,332 @@ $$;
 comment on function governance.plan_of(jsonb,
   jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
 
-create function governance.grant_invoice_line(
-  p_now timestamptz, p_event_id text, p_payment_id bigint, p_account_id bigint, p_line_key text, p_plan_id text,
-    p_tokens bigint,
-  p_amount bigint, p_currency text, p_from timestamptz, p_to timestamptz, p_subscription text
-) returns jsonb
+create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_sum numeric := (select sum(w) from unnest(p_weights) w);
+  v_upto numeric := 0;
+  v_given bigint := 0;
+  v_next bigint;
+  v_parts bigint[] := '{}';
+  v_weight bigint;
+begin
+  foreach v_weight in array p_weights loop
+    v_upto := v_upto + v_weight;
+    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
+    v_parts := v_parts || (v_next - v_given);
+    v_given := v_next;
+  end loop;
+  return v_parts;
+end
+$$;
+comment on function governance.apportion(bigint, bigint[]) is
+  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
+
+create function governance.sum_amounts(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
+  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
+$$;
+comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
+
+create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
+  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
+  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
+  v_listed bigint;
+  v_net bigint;
+  v_weights bigint[];
+  v_booked bigint[];
+  v_collected bigint[];
+  v_covered bigint[];
+begin
+  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
+  into v_listed, v_net, v_weights
+  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
+      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
+  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
+    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else v_paid end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
+    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
+    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+    from generate_series(1, cardinality(v_weights)) n order by n);
+end
+$$;
+comment on function governance.invoice_shares(jsonb) is
+  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included) and '
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). Credits and discounts are shared by '
+  'all lines in proportion, so that collected adds up to amount_paid.';
+
+create function governance.invoice_covered_by(o jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(concat_ws(', ',
+    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when o -> 'paid_out_of_band' is distinct from 'true'
+      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid') then 'customer balance' end,
+    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
+    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
+      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
+$$;
+comment on function governance.invoice_covered_by(jsonb) is
+  'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
+  returns setof governance.invoice_due
+  language sql stable set search_path = '' as $$
+  with lines as (
+    select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
+      coalesce(x.value -> 'proration' = 'true', false)
+        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
+      governance.stripe_whole(x.value -> 'amount') as amount,
+      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens, btrim(x.value #>> '{metadata,tokens}') as line_tokens,
+      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+    join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n) using (n)
+    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
+      or x.value #>> '{parent,type}' = 'subscription_item_details'
+  ), sold as (
+    select l.*,
+      -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
+      case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
+        when l.price_tokens is not null then case when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
+          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
+        else l.subscription_tokens end as tokens,
+      coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+    from lines l where l.amount is null or l.amount >= 0
+  ), named as (
+    select s.*, case
+      when s.tokens is null then 'plan ' || s.plan_id
+      when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
+      else 'line ' || s.n end as sale,
+      governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
+      governance.stripe_time(s.line #> '{period,end}') as period_to
+    from sold s where s.tokens is not null or s.plan_id is not null
+  ), grouped as (
+    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
+      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
+      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
+      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
+      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
+      sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
+      sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
+      bool_or(n.amount is null) as has_no_amount
+    from named n group by n.sale
+  )
+  select
+    case
+      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
+      when g.has_no_amount then 'amount_mismatch'
+      when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
+      when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
+      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      when g.is_proration and g.tokens is not null then 'proration'
+    end,
+    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
+    case when g.id like 'il\_%' then g.id
+      else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
+    g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
+    g.period_from, g.period_to
+  from grouped g order by g.place
+$$;
+comment on function governance.invoice_dues(jsonb, jsonb, text) is
+  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
+  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem says what keeps '
+  'the invoice waiting.';
+
+create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id text, p_subscription text,
+  p_from timestamptz) returns void
+  language sql set search_path = '' as $$
+  update governance.accounts a set plan_id = p_plan_id, version = a.version + 1
+  where a.account_id = p_account_id and a.plan_id <> p_plan_id and not exists (
+    select from governance.stripe_subscriptions s
+    where s.account_id = p_account_id
+      -- An ended subscription gives no plan, and of several the one that was paid last does.
+      and (s.subscription_id = p_subscription and s.canceled_at is not null
+        or s.subscription_id <> p_subscription and s.canceled_at is null and s.paid_from > p_from))
+$$;
+comment on function governance.switch_to_paid_plan(bigint, text, text, timestamptz) is
+  'Puts an account on the plan that was paid for. The caller holds the account''s lock.';
+
+create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id text, p_month_start timestamptz)
+  returns boolean
+  language sql stable set search_path = '' as $$
+  select exists (select from governance.stripe_subscriptions s
+    where s.account_id = p_account_id and s.paid_plan_id = p_plan_id and s.canceled_at is null
+      -- A year paid in advance gives its months as other plans do, as long as it lasts.
+      and not (s.paid_until - s.paid_from > interval '45 days' and s.paid_until > p_month_start))
+$$;
+comment on function governance.is_paid_through_stripe(bigint, text, timestamptz) is
+  'Whether paid invoices alone give the tokens of an account''s plan in this month: then the month gives none by itself.';
+
+create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select * into v_lot from governance.lots l
+  where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+    and l.expires_at > p_now
+  order by l.granted desc, l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
+    stripe_payment_intent_id = p_pay.payment_intent_id, amount_minor = p_due.booked_minor, currency = p_currency,
+    expires_at = greatest(l.expires_at, p_expires)
+  where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.adopt_allowance(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, timestamptz) is
+  'The allowance that an account got before its invoice was paid becomes the paid one; null where there is none. The '
+  'caller holds the account''s lock.';
+
+create function governance.supplement_lot(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_subscription text)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
+    join governance.stripe_payments p using (payment_id)
+  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
+  order by l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, text) is
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
+  'where there is none. The caller holds the account''s lock.';
+
+create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
+  p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
+  returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_account governance.accounts := governance.lock_account_id(p_account_id);
   v_plan governance.plans;
   v_pay governance.stripe_payments;
-  v_more bigint := p_tokens;
-  v_total bigint := p_tokens;
-  v_lot_id bigint;
-  v_entry bigint;
-  v_expires timestamptz := p_to;
+  v_more bigint := p_due.tokens;
+  v_expires timestamptz := p_due.period_to;
   v_granted governance.granted;
+  v_type text := 'grant';
   v_on_cancel text;
-  v_month_end timestamptz := v_account.month_ends_at;
 begin
-  select * into strict v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
-  if p_plan_id is not null then
-    select * into strict v_plan from governance.plans p where p.plan_id = p_plan_id;
-    if v_account.plan_id <> p_plan_id
-      and not exists (select from governance.stripe_subscriptions s
-      where s.subscription_id = p_subscription and s.canceled_at is not null) then
-      update governance.accounts a set plan_id = p_plan_id, version = a.version + 1 where a.account_id = p_account_id;
-    end if;
-    if p_tokens is null then
-      -- The plan's monthly allowance is what was paid for. What this month already gave of it is not given again: that
-      -- lot becomes the paid one.
-      v_more := greatest(v_plan.monthly_allowance - v_account.month_allowance, 0);
-      update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
-        where a.account_id = p_account_id;
-      v_expires := ((v_account.local_month + (1 + v_plan.rollover_months) * interval
-        '1 month')::timestamp at time zone v_account.timezone);
-    end if;
+  update governance.stripe_payments p set account_id = p_account_id,
+    subscription_id = coalesce(p.subscription_id, p_subscription)
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  if p_due.plan_id is not null then
+    select * into strict v_plan from governance.plans p where p.plan_id = p_due.plan_id;
+    perform governance.switch_to_paid_plan(p_account_id, p_due.plan_id, p_subscription, p_due.period_from);
+  end if;
+  if p_due.tokens is null then
+    -- Paid for a month or less, the tokens last as long as the paid period, and until Stripe has had time to collect the
+    -- next one (about an hour); paid for longer, they come month by month.
+    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
+      then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
+        at time zone v_account.timezone
+      else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
+    -- What this period already gave is not given again.
+    v_more := greatest(v_plan.monthly_allowance - coalesce((
+      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
+        left join governance.stripe_payments p using (payment_id)
+      where l.account_id = p_account_id and l.kind = 'subscription' and case
+        when l.stripe_invoice_line_id is null then l.expires_at > p_now
+        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
+          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+    update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+    where a.account_id = p_account_id;
   end if;
   if v_more > 0 then
     v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
-      p_line_key,
-      'Subscription ' || coalesce(p_plan_id, ''),
-        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_plan_id,
-        'period_start', p_from, 'period_end', p_to, 'amount_minor', p_amount, 'currency', p_currency)),
+      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
+      jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_due.plan_id,
+        'period_start', p_due.period_from, 'period_end', p_due.period_to, 'amount_minor', p_due.booked_minor,
+        'currency', p_currency)),
       jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
-        'stripe_invoice_line_id', p_line_key,
-        'amount_minor', p_amount, 'currency', p_currency));
-    v_lot_id := v_granted.lot_id;
-    v_entry := v_granted.transaction_id;
-    v_total := v_more;
+        'stripe_invoice_line_id', p_due.key, 'amount_minor', p_due.booked_minor, 'currency', p_currency));
   else
-    select l.lot_id, l.granted into v_lot_id, v_total from governance.lots l
-    where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
-      and l.created_at < v_month_end
-      and l.expires_at > p_now order by l.granted desc, l.lot_id desc limit 1;
-    if v_lot_id is null then return '[]'; end if;
-    update governance.lots l set stripe_invoice_line_id = p_line_key, stripe_charge_id = v_pay.charge_id,
-      stripe_payment_intent_id = v_pay.payment_intent_id,
-      amount_minor = p_amount, currency = p_currency
-    where l.lot_id = v_lot_id;
-    v_entry := (governance.append_entry(p_account_id, 'subscription_grant', p_now, '{}', 0, 0, 0, 0, p_line_key,
-      'Invoice paid: this month''s allowance is there already',
-        jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id',
-        p_plan_id)))).transaction_id;
+    v_granted := governance.adopt_allowance(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, v_expires);
+    if v_granted.lot_id is null then
+      v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
+      v_type := 'supplement';
+    end if;
+    if v_granted.lot_id is null then return '[]'; end if;
   end if;
-  update governance.stripe_payments p set account_id = p_account_id,
-    subscription_id = coalesce(p.subscription_id, p_subscription) where p.payment_id = p_payment_id;
-  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_payment_id, v_total);
-  perform governance.record_purchase(v_entry, 'grant', v_lot_id, p_payment_id, v_total, 0, p_amount, p_currency,
-    p_line_id => p_line_key,
-    p_period_start => p_from, p_period_end => p_to);
+  if v_type = 'grant' then
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+    select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
+  end if;
+  perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
+    case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id) else 0 end,
+    0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
+    p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
+    p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
+  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
   -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
-  if exists (select from governance.stripe_subscriptions s
+  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
     where s.subscription_id = p_subscription and s.canceled_at is not null) then
     select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
-      where p.plan_id = coalesce(p_plan_id, v_account.plan_id);
-    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_lot_id);
+    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
   end if;
-  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_entry));
+  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end
 $$;
-comment on function governance.grant_invoice_line(timestamptz, text, bigint, bigint, text, text, bigint, bigint, text,
-  timestamptz, timestamptz, text) is
-  'Grants what one paid invoice line stands for: the tokens it names, or its plan''s allowance as far as this month '
-    'has not given it. The caller holds the payment''s locks.';
+comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigint, governance.invoice_due, text, text,
+  text) is
+  'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
+  'it. The caller holds the payment''s locks.';
+
+create function governance.note_paid_period(p_subscription text, p_account_id bigint, p_due governance.invoice_due,
+  p_now timestamptz) returns void
+  language sql set search_path = '' as $$
+  insert into governance.stripe_subscriptions as s (subscription_id, account_id, plan_id, paid_plan_id, paid_from,
+    paid_until, updated_at)
+  select p_subscription, p_account_id, p_due.plan_id, p_due.plan_id, p_due.period_from, p_due.period_to, p_now
+  where p_subscription is not null
+  on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
+    -- Of invoices that arrive in any order the latest period stands, and within a period the last plan.
+    paid_plan_id = case when s.paid_until > excluded.paid_until then s.paid_plan_id
+      else coalesce(excluded.paid_plan_id, s.paid_plan_id) end,
+    paid_from = case when s.paid_until > excluded.paid_until then s.paid_from else excluded.paid_from end,
+    paid_until = greatest(s.paid_until, excluded.paid_until)
+$$;
+comment on function governance.note_paid_period(text, bigint, governance.invoice_due, timestamptz) is
+  'Notes which period of a subscription was paid, and for which plan.';
 
 create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -253,19 +525,11 @@ declare
   v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
   v_currency text := governance.stripe_currency(o -> 'currency');
   v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
-  v_lines jsonb := governance.stripe_list(o -> 'lines');
-  v_line jsonb;
-  v_line_metadata jsonb;
   v_pay governance.stripe_payments;
   v_account_id bigint;
+  v_due governance.invoice_due;
+  v_dues governance.invoice_due[];
   v_plan_id text;
-  v_tokens text;
-  v_amount bigint;
-  v_from timestamptz;
-  v_to timestamptz;
-  v_key text;
-  v_due record;
-  v_lines_due jsonb[] := '{}';
   v_problem text;
   v_effects jsonb := '[]';
 begin
@@ -275,71 +539,41 @@ begin
   if v_subscription is not null then
     perform governance.lock_stripe_ids(v_subscription);
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
-  if v_account_id is null then
-    select s.account_id into v_account_id from governance.stripe_subscriptions s
-      where s.subscription_id = v_subscription and s.account_id is not null;
-  end if;
-  if v_account_id is null then
-    select c.account_id into v_account_id from governance.stripe_customers c where c.customer_id = v_customer;
-  end if;
+  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
+    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
+    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
+  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
 
-  for v_line in select governance.stripe_object(x.value) from jsonb_array_elements(v_lines) x limit 250 loop
-    v_line_metadata := governance.stripe_object(v_line -> 'metadata');
-    continue when coalesce(v_line -> 'proration' = 'true', false)
-      or coalesce(v_line #> '{parent,subscription_item_details,proration}' = 'true', false)
-      or (governance.stripe_id(v_line -> 'subscription') is null and coalesce(v_line ->> 'type', '') <> 'subscription'
-        and coalesce(v_line #>> '{parent,type}', '') <> 'subscription_item_details');
-    v_plan_id := governance.plan_of(v_metadata, v_line);
-    v_tokens := btrim(coalesce(v_line_metadata ->> 'tokens', v_line #>> '{price,metadata,tokens}',
-      v_metadata ->> 'tokens'));
-    if v_plan_id is null then
-      select s.plan_id into v_plan_id from governance.stripe_subscriptions s join governance.plans p using (plan_id)
-        where s.subscription_id = v_subscription;
-    end if;
-    continue when v_plan_id is null and v_tokens is null;
-    v_amount := governance.stripe_whole(v_line -> 'amount');
-    v_from := governance.stripe_time(v_line #> '{period,start}');
-    v_to := governance.stripe_time(v_line #> '{period,end}');
-    v_key := governance.stripe_id(v_line -> 'id');
-    v_problem := case
-      when v_key is null or v_from is null or v_to is null or v_to <= v_from then 'malformed'
-      when v_amount is null or v_amount < 0 or v_paid is null or v_paid < 0 then 'amount_mismatch'
-      when v_currency is null then 'currency_mismatch'
-      when v_tokens is not null and (v_tokens !~ '^[0-9]{1,15}$' or v_tokens::bigint = 0) then 'invalid_tokens'
-      when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      when v_account_id is null then 'unknown_user'
-    end;
-    if v_problem is not null then
-      return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
-        when v_problem = 'unknown_user' then v_customer end);
-    end if;
-    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
-    if v_key not like 'il\_%' then v_key := v_invoice || ':' || v_key || ':' || extract(epoch from v_from)::bigint;
-      end if;
-    v_lines_due := v_lines_due
-      || jsonb_build_object('key', v_key, 'plan_id', v_plan_id, 'tokens', v_tokens, 'amount', v_amount, 'from', v_from,
-      'to', v_to);
-  end loop;
-  if v_lines_due = '{}' then
-    if v_user_id is not null and v_subscription is not null then
-      return governance.outcome('quarantined', 'unknown_plan', p_payment_id => v_pay.payment_id);
-    end if;
-    return governance.outcome('ignored', 'not_a_token_purchase');
+  if v_dues = '{}' then
+    -- The plan may be told later, by the subscription or its Checkout Session.
+    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
+      when v_user_id is not null
+        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
+      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
   end if;
+  v_problem := case
+    when o #> '{lines,has_more}' = 'true' then 'lines_missing'
+    when v_paid is null or v_paid < 0 then 'amount_mismatch'
+    when v_currency is null then 'currency_mismatch'
+  end;
   -- All of its lines or none: a line that does not fit keeps the others waiting.
-  for v_due in select x.* from unnest(v_lines_due) with ordinality u(line, n)
-    cross join lateral jsonb_to_record(u.line) x(key text, plan_id text, tokens text, amount bigint, "from" timestamptz,
-      "to" timestamptz) order by u.n
-  loop
-    continue when exists (select from governance.lots l where l.stripe_invoice_line_id = v_due.key);
+  foreach v_due in array v_dues loop
+    v_problem := coalesce(v_problem, v_due.problem);
+    v_plan_id := coalesce(v_due.plan_id, v_plan_id);
+  end loop;
+  if v_problem is null and v_account_id is null then v_problem := 'unknown_user'; end if;
+  if v_problem is not null then
+    return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
+      when v_problem = 'unknown_user' then v_customer end);
+  end if;
+  foreach v_due in array v_dues loop
+    continue when exists (select from governance.purchase_records r
+      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
     update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
-      currency = coalesce(p.currency, v_currency),
-      paid_at = coalesce(p.paid_at, p_told_at, p_now)
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
     where p.payment_id = v_pay.payment_id;
-    v_effects := v_effects || governance.grant_invoice_line(p_now, p_event_id, v_pay.payment_id, v_account_id,
-      v_due.key, v_due.plan_id, v_due.tokens::bigint,
-      v_due.amount, v_currency, v_due."from", v_due."to", v_subscription);
+    v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
+      v_currency, v_subscription, governance.invoice_covered_by(o));
   end loop;
   perform governance.learn_customer(v_customer, v_account_id);
   if v_subscription is not null then

@@ -16,13 +16,14 @@ create table governance.webhook_events_processed (
   received_at timestamptz not null,
   attempts int not null default 1,
   -- processed: acted on or noted. quarantined: waits for a person, and is tried again when it is delivered again.
+  -- parked: nobody knows yet whether it is ours; taken up when its customer is known.
   status text not null,
   reason text,
   effects jsonb not null default '[]',
   payment_id bigint,
-  -- A quarantined event whose user is not known yet is tried again when this customer is.
+  -- An event whose user or plan is not known yet is tried again when this customer is.
   waits_for_customer text,
-  -- Kept while quarantined alone.
+  -- Kept while quarantined or parked alone.
   payload jsonb,
   decided_at timestamptz,
   decided_by text,
@@ -35,7 +36,7 @@ comment on table governance.webhook_events_processed is 'Stripe events by id: ea
   'cleared after 30 days, quarantined ones stay.';
 
 create index webhook_events_processed_waiting on governance.webhook_events_processed (waits_for_customer, received_at)
-  where status = 'quarantined';
+  where status in ('quarantined', 'parked');
 
 create function governance.outcome(p_status text, p_reason text default null, p_effects jsonb default '[]',
   p_payment_id bigint default null, p_waits_for text default null)
@@ -106,7 +107,9 @@ create function governance.on_charge(p_event_id text, p_type text, p_now timesta
 declare
   v_charge text := governance.stripe_id(o -> 'id');
   v_intent text := governance.stripe_id(o -> 'payment_intent');
-  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  -- Of a partial capture Stripe counts what was authorised and never captured as refunded.
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0)
+    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0), 0);
   v_refund jsonb;
   v_pay governance.stripe_payments;
 begin
@@ -120,9 +123,13 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
   if v_refunded > 0 then
-    update governance.stripe_payments p set refunded_minor = greatest(p.refunded_minor, v_refunded),
+    update governance.stripe_payments p set
+      refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
+        else p.refunded_minor end,
       refunded_at = greatest(p.refunded_at, p_told_at)
     where p.payment_id = v_pay.payment_id;
+    update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
+    where n.name = v_charge;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
@@ -213,10 +220,10 @@ begin
     w.event_type, w.status, w.reason
   into v_now, v_known_id, v_known_type, v_status, v_reason
   from governance.active_config c left join governance.webhook_events_processed w on w.event_id = v_id;
-  if v_known_id is not null and (v_status <> 'quarantined' or v_known_type <> v_type) then
+  if v_known_id is not null and (v_status not in ('quarantined', 'parked') or v_known_type <> v_type) then
     return jsonb_build_object('event_id', v_id, 'status', 'duplicate', 'reason', v_reason, 'effects', '[]'::jsonb);
   end if;
-  -- A quarantined one is looked at again: what it waited for may be there by now.
+  -- One that waits is looked at again: what it waited for may be there by now.
   return governance.take_event(v_id, p_event, v_now, v_known_id is null);
 end
 $$;
@@ -286,7 +293,11 @@ begin
   select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event');
-  elsif v_known.status <> 'quarantined' then
+  elsif v_known.status = 'processed' and v_known.decided_at is null then
+    -- It went through by itself meanwhile: what the person wants has been done.
+    return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
+      'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
+  elsif v_known.status not in ('quarantined', 'parked') then
     perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
   end if;
   v_now := governance.now();
@@ -413,6 +424,10 @@ declare
   v_price bigint;
   v_currency text;
   v_was_sold boolean;
+  v_may_buy boolean;
+  v_plan_id text;
+  v_allows_top_up boolean;
+  v_sale governance.order_money;
   v_has_checkout boolean;
   v_knows_customer boolean;
   v_fits boolean;
@@ -422,21 +437,27 @@ declare
 begin
   perform governance.lock_stripe_ids(p_intent, p_charge, p_session, v_invoice);
   select a.account_id, governance.needs_roll(a, p_now),
-    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens
-  into v_account_id, v_needs_roll, v_balance
-  from governance.accounts a where a.user_id = p_user_id;
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.plan_id, l.allows_top_up
+  into v_account_id, v_needs_roll, v_balance, v_plan_id, v_allows_top_up
+  from governance.accounts a join governance.plans l using (plan_id) where a.user_id = p_user_id;
   -- The pack as it is sold is nearly always the pack as it was sold then.
   select p.tokens, p.price_minor, p.currency, p.effective_from <= v_at,
+    case when p.plans is null then v_allows_top_up else v_plan_id = any (p.plans) end,
     exists (select from governance.checkouts c where c.account_id = v_account_id and c.closed_at is null),
     exists (select from governance.stripe_customers k where k.customer_id = v_customer)
-  into v_pack_tokens, v_price, v_currency, v_was_sold, v_has_checkout, v_knows_customer
+  into v_pack_tokens, v_price, v_currency, v_was_sold, v_may_buy, v_has_checkout, v_knows_customer
   from governance.packs p where p.pack_id = p_pack_id and p.retired_at is null;
   if v_was_sold is not true then
-    select p.tokens, p.price_minor, p.currency into v_pack_tokens, v_price, v_currency
-      from governance.pack_at(p_pack_id, v_at) p;
+    select p.tokens, p.price_minor, p.currency, case when p.plans is null then v_allows_top_up
+      else v_plan_id = any (p.plans) end
+    into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
+  -- Allowed when its checkout began is allowed.
+  v_may_buy := v_may_buy or exists (select from governance.checkouts c
+    where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
-    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and v_may_buy
+    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
     and v_balance + v_pack_tokens < 9007199254740992;
 
   -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
@@ -458,14 +479,16 @@ begin
     end if;
     v_was_known := v_pay.payment_id is not null;
     if v_fits is not true then
+      v_sale := governance.order_money(o, p_amount, v_price, v_currency);
       v_reason := case
         when v_tokens !~ '^[0-9]{1,15}$' or v_tokens ~ '^0+$' then 'invalid_tokens'
         when v_tokens::bigint > 100000000 then 'tokens_above_ceiling'
         when v_account_id is null then 'unknown_user'
         when v_pack_tokens is null then 'unknown_pack'
         when v_tokens::bigint <> v_pack_tokens then 'tokens_mismatch'
-        when governance.stripe_currency(o -> 'currency') is distinct from v_currency then 'currency_mismatch'
-        when governance.stripe_whole(p_amount) is distinct from v_price then 'amount_mismatch'
+        when v_sale.is_wrong_currency then 'currency_mismatch'
+        when v_sale.booked_minor is null then 'amount_mismatch'
+        when not v_may_buy then 'plan_not_allowed'
         when v_balance + v_pack_tokens > 9007199254740991 then 'balance_above_ceiling'
       end;
       if v_reason is not null then
@@ -475,13 +498,13 @@ begin
       end if;
     end if;
     v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
-      v_order,
-      v_account_id, v_price, v_currency, coalesce(p_told_at, p_now));
+      v_order, v_account_id, coalesce(v_sale.collected_minor, v_price), coalesce(v_sale.currency, v_currency),
+      coalesce(p_told_at, p_now));
   end if;
 
   perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
   if v_needs_roll then perform governance.roll_account(v_account_id, p_now); end if;
-  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id);
+  v_effects := governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, v_pack_tokens, p_event_id, null, v_sale);
   if v_has_checkout is not false then
     update governance.checkouts c set closed_at = p_now
     where c.checkout_id = (select o.checkout_id from governance.checkouts o
@@ -510,6 +533,7 @@ declare
   v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
   o jsonb := p_event #> '{data,object}';
   v_outcome governance.stripe_outcome;
+  v_status text;
   v_waits boolean;
 begin
   begin
@@ -517,6 +541,11 @@ begin
       if exists (select from governance.settings s where s.key = 'stripe_livemode' and s.value = 'true') then
         v_outcome := governance.outcome('quarantined', 'test_mode');
       end if;
+    end if;
+    if p_event -> 'account' <> 'null' and not governance.stripe_id(p_event -> 'account')
+      = any (governance.setting_texts('stripe_accounts', '{}')) then
+      -- The money of a connected account is not ours.
+      v_outcome := governance.outcome('quarantined', 'connected_account');
     end if;
     if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
     elsif v_outcome.status is not null then null;
@@ -547,19 +576,18 @@ begin
     v_outcome := governance.outcome('quarantined', 'malformed');
   end;
   v_waits := v_outcome.status = 'quarantined';
+  v_status := case when v_outcome.status in ('quarantined', 'parked') then v_outcome.status else 'processed' end;
   if p_is_new then
     insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
       reason, effects, payment_id,
       waits_for_customer, payload)
-    values (p_event_id, v_type, v_told_at, p_now, case when v_waits then 'quarantined'
-      else 'processed' end, v_outcome.reason, v_outcome.effects,
-      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_waits then p_event end);
+    values (p_event_id, v_type, v_told_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
+      v_outcome.payment_id, v_outcome.waits_for_customer, case when v_status <> 'processed' then p_event end);
   else
     update governance.webhook_events_processed w set
-      status = case when v_waits then 'quarantined'
-        else 'processed' end, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
-      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer, payload = case
-        when v_waits then p_event end, attempts = w.attempts + 1
+      status = v_status, reason = v_outcome.reason, effects = w.effects || v_outcome.effects,
+      payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer,
+      payload = case when v_status <> 'processed' then p_event end, attempts = w.attempts + 1
     where w.event_id = p_event_id;
   end if;
   if v_waits then
@@ -580,8 +608,9 @@ begin
     on conflict do nothing;
     perform governance.ring('alerts', p_now);
   end if;
-  return jsonb_build_object('event_id', p_event_id, 'status', v_outcome.status, 'reason', v_outcome.reason, 'effects',
-    v_outcome.effects);
+  return jsonb_build_object('event_id', p_event_id,
+    'status', case v_outcome.status when 'parked' then 'ignored' else v_outcome.status end,
+    'reason', v_outcome.reason, 'effects', v_outcome.effects);
 end
 $$;
 comment on function governance.take_event(text, jsonb, timestamptz, boolean) is

@@ -78,14 +78,17 @@ begin
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
-        l.stripe_charge_id <> p.charge_id or l.stripe_payment_intent_id <> p.payment_intent_id
-          or l.stripe_checkout_session_id <> p.checkout_session_id as is_renamed,
+        l.stripe_checkout_session_id <> p.checkout_session_id or exists (
+          select from (values (l.stripe_charge_id, p.charge_id),
+            (l.stripe_payment_intent_id, p.payment_intent_id)) n(of_lot, of_payment)
+          where n.of_lot <> n.of_payment and not exists (select from governance.stripe_payment_names x
+            where x.name = n.of_lot and x.payment_id = p.payment_id)) as is_renamed,
         l.amount_minor is distinct from r.amount_minor or l.currency
           is distinct from r.currency or t.metadata ->> 'amount_minor' <> r.amount_minor::text
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
-      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel')
+      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel', 'supplement')
       left join governance.token_transactions t on t.transaction_id = r.transaction_id
       where p_account_id is null or l.account_id = p_account_id
       order by l.lot_id, r.transaction_id desc) x
@@ -482,7 +485,7 @@ begin
     from governance.purchase_records r left join governance.token_transactions t using (transaction_id)
     where t.account_id is distinct from r.account_id or t.created_at is distinct from r.created_at
       or r.record_type not in ('grant', 'refund', 'restoration', 'dispute_hold', 'dispute_release', 'dispute_clawback',
-        'adjustment', 'promotional', 'relabel')
+        'adjustment', 'promotional', 'relabel', 'supplement')
     union all
     select 'record_missing', s.lot_id, s.payment_id
     from governance.stripe_lots s
@@ -490,8 +493,8 @@ begin
     union all
     select 'event_mismatch', null, w.payment_id
     from governance.webhook_events_processed w
-    where w.status not in ('processed', 'quarantined', 'dismissed')
-      or (w.status = 'quarantined') <> (w.payload is not null)
+    where w.status not in ('processed', 'quarantined', 'parked', 'dismissed')
+      or (w.status in ('quarantined', 'parked')) <> (w.payload is not null)
   )
   select coalesce(jsonb_agg(to_jsonb(x)), '[]') into v_problems
   from (select * from problems p order by p.problem, p.payment_id, p.lot_id limit 1000) x;

@@ -616,11 +616,11 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         [planId, onCancel],
       );
       await db.query("select upsert_account($1, $2)", [userId, planId]);
-      await send(event("invoice.paid", invoiceSinceBasil({ ...month, name: `${userId}_e`, userId, planId })));
+      await send(event("invoice.paid", invoiceSinceBasil({ ...month, name: `${userId}e`, userId, planId })));
       const answer = await send(
         event(
           "customer.subscription.deleted",
-          subscription(`${userId}_e`, { status: "canceled", metadata: { user_id: userId, plan_id: planId } }),
+          subscription(`${userId}e`, { status: "canceled", metadata: { user_id: userId, plan_id: planId } }),
         ),
       );
       expect(answer.effects).toMatchObject([{ type: `subscription_${onCancel}` }]);
