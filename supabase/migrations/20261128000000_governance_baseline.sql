@@ -9438,7 +9438,7 @@ create index stripe_payments_account on governance.stripe_payments (account_id, 
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
 create table governance.stripe_payment_names (
-  -- A PaymentIntent or charge.
+  -- Mostly a PaymentIntent or a charge.
   name text primary key,
   payment_id bigint not null,
   -- Of a charge: largest cumulative refund that it told.
@@ -9448,7 +9448,7 @@ create table governance.stripe_payment_names (
 create index stripe_payment_names_payment on governance.stripe_payment_names (payment_id);
 
 comment on table governance.stripe_payment_names is
-  'Further PaymentIntents and charges of a payment: an invoice may be paid in several parts.';
+  'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
 create table governance.stripe_refunds (
   refund_id text primary key,
@@ -9563,7 +9563,8 @@ begin
   insert into governance.stripe_payment_names (name, payment_id, refunded_minor)
   select x.name, p_into, x.refunded_minor
   from governance.stripe_payments p cross join lateral (values (f.payment_intent_id, p.payment_intent_id, 0::bigint),
-    (f.charge_id, p.charge_id, f.refunded_minor)) x(name, known, refunded_minor)
+    (f.charge_id, p.charge_id, f.refunded_minor), (f.checkout_session_id, p.checkout_session_id, 0),
+    (f.invoice_id, p.invoice_id, 0)) x(name, known, refunded_minor)
   where p.payment_id = p_into and x.name <> x.known
   on conflict (name) do update set payment_id = excluded.payment_id;
   update governance.stripe_payments p set
@@ -10229,7 +10230,7 @@ begin
     union all select p.payment_id from governance.stripe_payments p where p.charge_id = p_charge
     union all select p.payment_id from governance.stripe_payments p where p.checkout_session_id = p_session
     union all select p.payment_id from governance.stripe_payments p where p.invoice_id = p_invoice
-    union all select n.payment_id from governance.stripe_payment_names n where n.name in (p_intent, p_charge)
+    union all select n.payment_id from governance.stripe_payment_names n where n.name in (p_intent, p_charge, p_session, p_invoice)
   loop
     if v_id is null then v_id := v_other;
     elsif v_other <> v_id then perform governance.merge_payments(v_id, v_other);
@@ -10264,8 +10265,8 @@ begin
   end if;
   -- Another part of the same invoice.
   insert into governance.stripe_payment_names (name, payment_id)
-  select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id))
-    x(name, known)
+  select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id),
+    (p_session, p_pay.checkout_session_id), (p_invoice, p_pay.invoice_id)) x(name, known)
   where x.name <> x.known on conflict do nothing;
   -- A lot is found by its charge even when the charge was told after it was granted.
   if p_charge is not null and p_pay.account_id is not null then
@@ -13419,9 +13420,9 @@ begin
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
-        l.stripe_checkout_session_id <> p.checkout_session_id or exists (
-          select from (values (l.stripe_charge_id, p.charge_id),
-            (l.stripe_payment_intent_id, p.payment_intent_id)) n(of_lot, of_payment)
+        exists (
+          select from (values (l.stripe_charge_id, p.charge_id), (l.stripe_payment_intent_id, p.payment_intent_id),
+            (l.stripe_checkout_session_id, p.checkout_session_id)) n(of_lot, of_payment)
           where n.of_lot <> n.of_payment and not exists (select from governance.stripe_payment_names x
             where x.name = n.of_lot and x.payment_id = p.payment_id)) as is_renamed,
         l.amount_minor is distinct from r.amount_minor or l.currency

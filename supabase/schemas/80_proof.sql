@@ -78,9 +78,9 @@ begin
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
-        l.stripe_checkout_session_id <> p.checkout_session_id or exists (
-          select from (values (l.stripe_charge_id, p.charge_id),
-            (l.stripe_payment_intent_id, p.payment_intent_id)) n(of_lot, of_payment)
+        exists (
+          select from (values (l.stripe_charge_id, p.charge_id), (l.stripe_payment_intent_id, p.payment_intent_id),
+            (l.stripe_checkout_session_id, p.checkout_session_id)) n(of_lot, of_payment)
           where n.of_lot <> n.of_payment and not exists (select from governance.stripe_payment_names x
             where x.name = n.of_lot and x.payment_id = p.payment_id)) as is_renamed,
         l.amount_minor is distinct from r.amount_minor or l.currency
