@@ -1,6 +1,7 @@
 /**
- * Takes Stripe's webhook: checks the signature on the raw body, hands the event to `process_stripe_event`, and answers
- * so that Stripe delivers again exactly when that can help. It decides nothing about tokens: the database does.
+ * Takes Stripe's webhook: checks the signature on the raw body, fetches the lines of a long invoice that the event
+ * leaves out, hands the event to `process_stripe_event`, and answers so that Stripe delivers again exactly when that can
+ * help. It decides nothing about tokens: the database does.
  */
 import Stripe from "stripe";
 
@@ -9,6 +10,13 @@ export interface Environment {
   readonly webhookSecrets: string;
   readonly supabaseUrl: string;
   readonly serviceRoleKey: string;
+  /**
+   * Reads invoices of more than ten lines, of which an event carries the first ten alone: a restricted key with read
+   * access to invoices is enough. Without it such an invoice waits for a person.
+   */
+  readonly stripeApiKey?: string;
+  /** Where Stripe's API is, if not at api.stripe.com. */
+  readonly stripeApiUrl?: string;
   /** Seconds that a delivery may be old, or early (clocks differ). Default 300. */
   readonly toleranceSeconds?: number;
   readonly now?: () => number;
@@ -92,6 +100,52 @@ function storable(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [storable(key), storable(inner)]));
 }
 
+/**
+ * The event with all lines of its invoice. The event as it came where nothing is missing, where no key was given or the
+ * key may not read invoices, or where all lines together are more than the database takes: then the invoice waits for a
+ * person. Throws where trying again may help.
+ */
+async function withAllLines(event: Stripe.Event, environment: Environment): Promise<Stripe.Event> {
+  // Whatever is signed comes here: nothing of its shape is sure.
+  const invoice = (event as { data?: { object?: Partial<Stripe.Invoice> | null } | null }).data?.object;
+  if (invoice?.object !== "invoice" || invoice.lines?.has_more !== true || !invoice.id) return event;
+  // A connected account's invoices are not ours to read.
+  if (!environment.stripeApiKey || event.account) return event;
+  const api = environment.stripeApiUrl ? new URL(environment.stripeApiUrl) : null;
+  const stripe = new Stripe(environment.stripeApiKey, {
+    httpClient: Stripe.createFetchHttpClient(),
+    timeout: 8_000,
+    maxNetworkRetries: 1,
+    ...(api
+      ? { host: api.hostname, port: api.port, protocol: api.protocol === "http:" ? "http" : "https" }
+      : {}),
+  });
+  const data: Stripe.InvoiceLineItem[] = [];
+  try {
+    // In the event's version, so that all lines have one shape.
+    const options = event.api_version ? { apiVersion: event.api_version } : {};
+    for await (const line of stripe.invoices.listLineItems(invoice.id, { limit: 100 }, options))
+      data.push(line);
+  } catch (error) {
+    const mayPass =
+      error instanceof Stripe.errors.StripeRateLimitError ||
+      error instanceof Stripe.errors.StripeConnectionError ||
+      error instanceof Stripe.errors.StripeAPIError;
+    if (mayPass) throw error;
+    console.error(
+      `stripe-webhook: ${event.id}: the lines of ${invoice.id} could not be read (${(error as Error).name}): STRIPE_API_KEY needs read access to invoices`,
+    );
+    return event;
+  }
+  const whole = {
+    ...event,
+    data: { ...event.data, object: { ...invoice, lines: { ...invoice.lines, data, has_more: false } } },
+  } as Stripe.Event;
+  if (new TextEncoder().encode(JSON.stringify(whole)).length <= MAX_BODY_BYTES) return whole;
+  console.error(`stripe-webhook: ${event.id}: ${invoice.id} has more lines than fit into one event`);
+  return event;
+}
+
 export async function handle(request: Request, environment: Environment): Promise<Response> {
   if (request.method !== "POST") return answer(405, { error: "method_not_allowed" });
   if (!environment.webhookSecrets || !environment.supabaseUrl || !environment.serviceRoleKey) {
@@ -107,8 +161,15 @@ export async function handle(request: Request, environment: Environment): Promis
     return answer(400, { error: "signature_invalid" });
   const body = await readBody(request);
   if (body === null) return answer(413, { error: "too_large" });
-  const event = await verify(body, signature, environment);
-  if (!event) return answer(400, { error: "signature_invalid" });
+  const signed = await verify(body, signature, environment);
+  if (!signed) return answer(400, { error: "signature_invalid" });
+  let event: Stripe.Event;
+  try {
+    event = await withAllLines(signed, environment);
+  } catch (error) {
+    console.error(`stripe-webhook: ${signed.id}: its lines could not be read: ${(error as Error).name}`);
+    return answer(503, { error: "try_again" });
+  }
 
   let response: Response;
   try {

@@ -6,11 +6,18 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { checkoutSession, event } from "../../support/stripe/events.ts";
+import { checkoutSession, event, invoiceSinceBasil } from "../../support/stripe/events.ts";
+import {
+  brokenInside,
+  emptyAccount,
+  type StripeObject,
+  startStripeServer,
+} from "../../support/stripe/server.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const secret = "whsec_test_0123456789";
+const apiKey = "rk_live_reads_invoices";
 const created = Math.floor(Date.now() / 1000);
 const purchase = {
   name: "edge",
@@ -29,6 +36,9 @@ describe("the Stripe webhook", () => {
   let address = "";
   let said = "";
   let isAway = false;
+  const account = emptyAccount("acct_1", "Athro");
+  const key = { account, lacks: [] as string[] };
+  let stripe: Awaited<ReturnType<typeof startStripeServer>>;
 
   beforeAll(async () => {
     const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "athro" });
@@ -62,6 +72,7 @@ describe("the Stripe webhook", () => {
     });
     await new Promise<void>((resolve) => project.listen(0, "127.0.0.1", resolve));
     const port = (project.address() as AddressInfo).port;
+    stripe = await startStripeServer({ [apiKey]: key });
     // Deno.serve says where it listens; port 0 is any free one.
     deno = spawn(
       "npx",
@@ -83,6 +94,8 @@ describe("the Stripe webhook", () => {
           STRIPE_WEBHOOK_SECRET: `whsec_older, ${secret}`,
           SUPABASE_URL: `http://127.0.0.1:${port}`,
           SUPABASE_SERVICE_ROLE_KEY: "service-key",
+          STRIPE_API_KEY: apiKey,
+          STRIPE_API_URL: `http://127.0.0.1:${stripe.endpoint.port}`,
           DENO_SERVE_ADDRESS: "tcp:127.0.0.1:0",
           NO_COLOR: "1",
         },
@@ -103,6 +116,7 @@ describe("the Stripe webhook", () => {
   afterAll(async () => {
     if (deno.pid !== undefined && deno.exitCode === null) process.kill(-deno.pid);
     project.close();
+    await stripe.stop();
     await db.end();
   });
 
@@ -203,5 +217,56 @@ describe("the Stripe webhook", () => {
     });
     expect(said).not.toContain(secret);
     expect(said).not.toContain("service-key");
+  });
+
+  /** An invoice of 120 lines of 1,000 tokens, and the event of it: Stripe puts ten lines into one. */
+  function longInvoice(name: string): { body: string; invoice: StripeObject } {
+    const invoice = invoiceSinceBasil({
+      name,
+      userId: "edna",
+      planId: null,
+      amountMinor: 12_000,
+      currency: "gbp",
+      start: created,
+      end: created + 2_592_000,
+    }) as StripeObject & { lines: { data: object[] } };
+    const [line] = invoice.lines.data;
+    const data = Array.from({ length: 120 }, (_, n) => ({
+      ...line,
+      id: `il_${name}_${n}`,
+      amount: 100,
+      metadata: { tokens: "1000" },
+    }));
+    const sent = { ...invoice, lines: { ...invoice.lines, has_more: true, data: data.slice(0, 10) } };
+    return {
+      body: JSON.stringify(event("invoice.paid", sent)),
+      invoice: { ...invoice, lines: { ...invoice.lines, data } },
+    };
+  }
+  const subscriptionTokens = async (): Promise<number> =>
+    (await db.query("select subscription_tokens::int n from governance.accounts where user_id = 'edna'"))
+      .rows[0].n;
+
+  it("reads the lines of a long invoice that the event leaves out, once Stripe answers", async () => {
+    const before = await subscriptionTokens();
+    const { body, invoice } = longInvoice("long");
+    account.lists.invoices.push(invoice);
+    stripe.onRequest(() => brokenInside);
+    expect(await post(body, sign(body))).toMatchObject({ status: 503 });
+    stripe.onRequest(() => null);
+    expect(await post(body, sign(body))).toMatchObject({ status: 200, body: { status: "processed" } });
+    expect((await subscriptionTokens()) - before).toBe(120_000);
+  });
+
+  it("keeps a long invoice for a person where the key may not read it", async () => {
+    const before = await subscriptionTokens();
+    key.lacks.push("rak_invoice_read");
+    const { body } = longInvoice("unread");
+    expect(await post(body, sign(body))).toMatchObject({
+      status: 200,
+      body: { status: "quarantined", reason: "lines_missing" },
+    });
+    expect(await subscriptionTokens()).toBe(before);
+    expect(said).not.toContain(apiKey);
   });
 });

@@ -148,6 +148,22 @@ export async function startStripeServer(keys: Readonly<Record<string, StripeKey>
     const list = account.lists[path];
     const show = (object: StripeObject, prefix: string): object =>
       shownAs(path, object, account, (field) => expand.includes(`${prefix}${field}`));
+    const ofInvoice = /^invoices\/([^/]+)\/lines$/.exec(asked.path)?.[1];
+    if (ofInvoice !== undefined) {
+      const invoice = list.find((one) => one.id === ofInvoice) as
+        | { lines?: { data: StripeObject[] } }
+        | undefined;
+      if (!invoice) return refuse(404, `No such invoice: '${ofInvoice}'`, { code: "resource_missing" });
+      const lines = invoice.lines?.data ?? [];
+      const first = lines.findIndex(({ id }) => id === asked.query.get("starting_after")) + 1;
+      const size = Number(asked.query.get("limit") ?? 10);
+      return send(200, {
+        object: "list",
+        url: `/v1/${asked.path}`,
+        has_more: lines.length > first + size,
+        data: lines.slice(first, first + size),
+      });
+    }
     if (asked.path !== path) {
       const id = asked.path.slice(path.length + 1);
       const found = list.find((one) => one.id === id);

@@ -1,0 +1,105 @@
+/**
+ * Subscriptions against a plain model: whatever order Stripe delivers in, late or twice, a user has the plan and tokens
+ * that were paid for, and the ledger the money. `HISTORIES` gives another number of them, `HISTORIES_SEED` others.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { dice } from "../../support/dice.ts";
+import {
+  type ExpectedAccount,
+  expectedAccount,
+  type History,
+  subscriptionHistory,
+  subscriptionPreset,
+} from "../../support/models/subscription-model.ts";
+import { installedVersions, openProject, type Project } from "../../support/project.ts";
+
+const histories = Number(process.env["HISTORIES"] ?? 300);
+const seed = Number(process.env["HISTORIES_SEED"] ?? 20261128);
+const start = Date.parse("2027-01-04T10:00:00Z") / 1000;
+const lastDay = 130;
+const lastDelivery = 140;
+/** Days on which the clock stops and what is due by then is delivered. */
+const stepDays = 5;
+
+describe.each(installedVersions())("subscriptions on PostgreSQL %i", (version) => {
+  let project: Project;
+  beforeAll(async () => {
+    project = await openProject(version);
+    await project.rpc("apply_preset", { p_preset: subscriptionPreset });
+  });
+  afterAll(async () => {
+    await project.close();
+  });
+
+  it(`leave each user what was paid for (${histories} histories, seed ${seed})`, async () => {
+    const random = dice(seed);
+    const batch = 200;
+    for (let done = 0; done < histories; done += batch) {
+      const users = new Map<string, History>();
+      for (let n = done; n < Math.min(done + batch, histories); n++) {
+        const userId = `s${n}`;
+        users.set(userId, subscriptionHistory({ userId, random, start, lastDay, lastDelivery }));
+      }
+      await clock(0);
+      await project.sql.query("select upsert_account(u) from unnest($1::text[]) u", [[...users.keys()]]);
+      const deliveries = [...users.values()].flatMap((history) => history.deliveries);
+      for (let day = 0; day <= lastDelivery + stepDays; day += stepDays) {
+        const due = shuffle(
+          deliveries.filter((one) => one.day > day - stepDays && one.day <= day),
+          random,
+        );
+        await clock(day);
+        const { rows } = await project.sql.query(
+          `select process_stripe_event(e) ->> 'reason' as reason, e ->> 'id' as id
+           from jsonb_array_elements($1) e`,
+          [JSON.stringify(due.map((one) => one.event))],
+        );
+        for (const row of rows as { reason: string | null; id: string }[])
+          expect(["malformed", "amount_mismatch"], row.id).not.toContain(row.reason);
+      }
+      const day = lastDelivery + stepDays;
+      const found = await accounts([...users.keys()]);
+      for (const [userId, history] of users)
+        expect(found.get(userId), describeHistory(userId, history)).toEqual(expectedAccount(history, day));
+    }
+    const { problems } = await project.one<{ problems: unknown[] }>(
+      "select verify_ledger() -> 'problems' || (verify_purchases() -> 'problems') as problems",
+    );
+    expect(problems).toEqual([]);
+  }, 3_600_000);
+
+  const clock = (day: number): Promise<void> =>
+    project.setClock(new Date((start + day * 86_400) * 1000).toISOString(), true);
+
+  async function accounts(userIds: readonly string[]): Promise<Map<string, ExpectedAccount>> {
+    const { rows } = await project.sql.query(
+      `select l.user_id, l.plan_id as plan, l.subscription_tokens::int as subscription,
+         coalesce((select sum(x.amount_minor) from governance.lots x where x.account_id = l.account_id), 0)::int as booked
+       from unnest($1::text[]) u cross join lateral governance.lock_account(u) l`,
+      [userIds],
+    );
+    return new Map(
+      (rows as (ExpectedAccount & { user_id: string })[]).map(({ user_id, ...rest }) => [user_id, rest]),
+    );
+  }
+});
+
+function describeHistory(userId: string, history: History): string {
+  const paid = history.subscriptions.map(
+    (one) =>
+      `${one.id} ${one.paid.map((p) => `${p.plan} ${p.from.toFixed(2)}-${p.to.toFixed(2)} ${p.net}`).join("; ")}, ended ${one.endedOn}`,
+  );
+  const told = [...history.deliveries]
+    .sort((a, b) => a.day - b.day)
+    .map((one) => `${one.day.toFixed(2)} ${one.event.type} ${one.event.id}`);
+  return [userId, ...paid, ...told].join("\n");
+}
+
+function shuffle<T>(list: readonly T[], random: () => number): T[] {
+  const copy = [...list];
+  for (let i = copy.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [copy[i], copy[j]] = [copy[j] as T, copy[i] as T];
+  }
+  return copy;
+}

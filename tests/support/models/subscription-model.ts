@@ -1,0 +1,349 @@
+/**
+ * Subscriptions as a project lives with them: started, paid, failed, upgraded, downgraded, cancelled, begun again, two at
+ * once, or never paid. `subscriptionHistory` draws one life and answers Stripe's events of it, each with the day of its
+ * delivery; `expectedAccount` says, from the same life, what the user has in the end. The model knows days, periods and
+ * plans, and nothing of lots, locks or order.
+ */
+import { event, type StripeEvent } from "../stripe/events.ts";
+
+const DAY = 86_400;
+/** Tokens of a paid month last this much longer than the month: Stripe takes about an hour to collect the next one. */
+const GRACE_DAYS = 1.5 / 24;
+const PERIOD_DAYS = 30;
+
+/** Plans of the test's preset; `end` is `on_cancel`. */
+export const plans = {
+  free: { allowance: 0, price: 0, end: "keep" },
+  basic: { allowance: 100_000, price: 2_000, end: "expire" },
+  pro: { allowance: 300_000, price: 6_000, end: "expire" },
+  loyal: { allowance: 70_000, price: 1_500, end: "keep" },
+} as const;
+export type PlanId = keyof typeof plans;
+const paidPlans = ["basic", "pro", "loyal"] as const;
+
+export const subscriptionPreset = {
+  name: "subscriptions",
+  currency: "usd",
+  default_plan: "free",
+  settings: {},
+  plans: Object.entries(plans).map(([plan_id, plan]) => ({
+    plan_id,
+    name: plan_id,
+    monthly_allowance: plan.allowance,
+    daily_limit: null,
+    monthly_limit: null,
+    allows_top_up: true,
+    fail_mode: "closed",
+    on_cancel: plan.end,
+  })),
+  packs: [],
+  rules: [],
+  prices: [],
+  estimates: [],
+  alerts: [],
+};
+
+interface PaidPeriod {
+  readonly plan: PlanId;
+  readonly from: number;
+  readonly to: number;
+  readonly net: number;
+}
+
+interface Subscription {
+  readonly id: string;
+  readonly paid: PaidPeriod[];
+  endedOn: number | null;
+}
+
+export interface Delivery {
+  readonly day: number;
+  readonly event: StripeEvent;
+}
+
+export interface History {
+  readonly deliveries: readonly Delivery[];
+  readonly subscriptions: readonly Subscription[];
+}
+
+export interface ExpectedAccount {
+  readonly plan: PlanId;
+  readonly subscription: number;
+  /** Money of all invoices, net of tax, in minor units. */
+  readonly booked: number;
+}
+
+/** Where a subscription's plan is written. */
+type Naming = "metadata" | "lookup key" | "session";
+
+export function expectedAccount(history: History, day: number): ExpectedAccount {
+  let subscription = 0;
+  let booked = 0;
+  let current: { plan: PlanId; from: number } | null = null;
+  for (const one of history.subscriptions) {
+    // The plan that was paid last: an upgrade within a period counts from its day.
+    const last = [...one.paid].sort((a, b) => a.from - b.from).at(-1);
+    for (const period of one.paid) booked += period.net;
+    // A period gives the largest allowance that was paid for it, once.
+    const largest = new Map<number, number>();
+    for (const { plan, to } of one.paid)
+      largest.set(to, Math.max(largest.get(to) ?? 0, plans[plan].allowance));
+    const isGone = one.endedOn !== null && last !== undefined && plans[last.plan].end === "expire";
+    if (!isGone) for (const [to, tokens] of largest) if (day < to + GRACE_DAYS) subscription += tokens;
+    if (one.endedOn === null && last && (!current || last.from > current.from))
+      current = { plan: last.plan, from: last.from };
+  }
+  return { plan: current?.plan ?? "free", subscription, booked };
+}
+
+export interface HistoryOptions {
+  readonly userId: string;
+  readonly random: () => number;
+  /** Seconds since 1970 of day 0. */
+  readonly start: number;
+  /** The last day on which anything happens; all is delivered by `lastDelivery`. */
+  readonly lastDay: number;
+  readonly lastDelivery: number;
+}
+
+/** One user's life with one to three subscriptions. */
+export function subscriptionHistory(options: HistoryOptions): History {
+  const { random, userId } = options;
+  const life = new Life(options);
+  let day = pick(random, 0, 10);
+  const count = pick(random, 1, 3);
+  for (let n = 0; n < count && day < options.lastDay; n++) {
+    const endsOn = life.subscribe(`${userId}_${n}`, day);
+    // The next one starts after this one ended, or beside it.
+    day = random() < 0.5 ? endsOn + pick(random, 1, 20) : day + pick(random, 3, 40);
+  }
+  return { deliveries: life.deliveries, subscriptions: life.subscriptions };
+}
+
+class Life {
+  readonly deliveries: Delivery[] = [];
+  readonly subscriptions: Subscription[] = [];
+  readonly #options: HistoryOptions;
+  #invoices = 0;
+
+  constructor(options: HistoryOptions) {
+    this.#options = options;
+  }
+
+  /** Draws a subscription from its start; answers the day on which it ended or was last looked at. */
+  subscribe(name: string, startDay: number): number {
+    const { random, lastDay } = this.#options;
+    const one: Subscription = { id: `sub_${name}`, paid: [], endedOn: null };
+    this.subscriptions.push(one);
+    // Whole days and a fraction of its own: no two subscriptions start at the same moment.
+    const start = startDay + this.subscriptions.length / 100;
+    const naming: Naming = random() < 0.6 ? "metadata" : random() < 0.5 ? "lookup key" : "session";
+    let plan: PlanId = this.#plan();
+    if (naming === "session") this.#checkout(start, one, plan);
+    this.#tell(start, "customer.subscription.created", this.#subscription(one, naming, plan, "active"));
+    if (random() < 0.15) {
+      // Never paid: the first payment fails and Stripe gives up.
+      this.#fail(start, one);
+      this.#end(one, naming, plan, start + 1);
+      return startDay + 1;
+    }
+    let credit = 0;
+    for (let from = start; from <= lastDay; from += PERIOD_DAYS) {
+      const to = from + PERIOD_DAYS;
+      if (from > start && random() < 0.12) {
+        this.#fail(from, one);
+        this.#tell(
+          from + 1,
+          "customer.subscription.updated",
+          this.#subscription(one, naming, plan, "unpaid"),
+        );
+        if (random() < 0.4 && from + 9 <= lastDay)
+          // Paid late: for the period that is under way.
+          this.#pay(from + pick(random, 2, 8), one, naming, plan, [
+            { plan, from, to, amount: plans[plan].price, isProration: false },
+          ]);
+      } else {
+        const price = plans[plan].price;
+        const used = Math.min(credit, price);
+        const line = { plan, from, to, amount: price, isProration: false };
+        // A credit is on the customer's balance, or a line of the next invoice.
+        if (used > 0 && random() < 0.5)
+          this.#pay(from, one, naming, plan, [{ ...line, amount: -used, isProration: true }, line]);
+        else this.#pay(from, one, naming, plan, [line], used);
+        credit -= used;
+        if (naming === "metadata" && random() < 0.3) {
+          const changeDay = from + pick(random, 2, 20);
+          if (changeDay <= lastDay) [plan, credit] = this.#change(one, plan, changeDay, to, credit);
+        }
+      }
+      if (random() < 0.25) {
+        const endDay = from + pick(random, 21, 30);
+        this.#end(one, naming, plan, Math.min(endDay, lastDay));
+        return Math.ceil(endDay);
+      }
+    }
+    return lastDay + 1;
+  }
+
+  /** An upgrade is invoiced at once; a downgrade leaves a credit for the next invoice. */
+  #change(one: Subscription, from: PlanId, day: number, to: number, credit: number): [PlanId, number] {
+    const next = paidPlans[(paidPlans.indexOf(from as "basic") + 1) % paidPlans.length] ?? "basic";
+    const left = (to - day) / PERIOD_DAYS;
+    const back = Math.floor(plans[from].price * left);
+    const more = Math.floor(plans[next].price * left);
+    this.#tell(day, "customer.subscription.updated", this.#subscription(one, "metadata", next, "active"));
+    this.#pay(day, one, "metadata", next, [
+      { plan: from, from: day, to, amount: -back, isProration: true },
+      { plan: next, from: day, to, amount: more, isProration: true },
+    ]);
+    return [next, credit + Math.max(back - more, 0)];
+  }
+
+  #pay(
+    day: number,
+    one: Subscription,
+    naming: Naming,
+    plan: PlanId,
+    lines: readonly { plan: PlanId; from: number; to: number; amount: number; isProration: boolean }[],
+    fromBalance = 0,
+  ): void {
+    const { random } = this.#options;
+    const number = ++this.#invoices;
+    const total = lines.reduce((sum, line) => sum + line.amount, 0);
+    const paid = Math.max(total - fromBalance, 0);
+    const name = `${one.id.slice(4)}_${number}`;
+    const sold = lines.filter((line) => line.amount >= 0).at(-1);
+    if (sold) one.paid.push({ plan: sold.plan, from: sold.from, to: sold.to, net: paid });
+    const metadata = this.#metadata(naming, plan);
+    this.#tell(day, "invoice.paid", {
+      id: `in_${name}`,
+      object: "invoice",
+      status: "paid",
+      customer: this.#customer(one),
+      currency: "usd",
+      amount_due: paid,
+      amount_paid: paid,
+      total,
+      subtotal: total,
+      metadata: {},
+      parent: {
+        type: "subscription_details",
+        subscription_details: { subscription: one.id, metadata },
+      },
+      lines: {
+        object: "list",
+        has_more: false,
+        data: lines.map((line, index) => ({
+          id: `il_${name}_${index}`,
+          object: "line_item",
+          amount: line.amount,
+          currency: "usd",
+          quantity: 1,
+          metadata: naming === "metadata" ? { ...metadata, plan_id: line.plan } : metadata,
+          period: { start: this.#seconds(line.from), end: this.#seconds(line.to) },
+          parent: {
+            type: "subscription_item_details",
+            subscription_item_details: {
+              proration: line.isProration,
+              subscription: one.id,
+              subscription_item: `si_${one.id}`,
+            },
+          },
+          pricing: { type: "price_details", price_details: { price: "price_1", product: "prod_1" } },
+        })),
+      },
+    });
+    if (paid > 0)
+      this.#tell(day, "invoice_payment.paid", {
+        id: `inpay_${name}`,
+        object: "invoice_payment",
+        invoice: `in_${name}`,
+        amount_paid: paid,
+        status: "paid",
+        payment: { type: "payment_intent", payment_intent: `pi_${name}` },
+      });
+    if (paid > 0 && random() < 0.5)
+      this.#tell(day, "charge.succeeded", {
+        id: `ch_${name}`,
+        object: "charge",
+        amount: paid,
+        amount_captured: paid,
+        amount_refunded: 0,
+        status: "succeeded",
+        currency: "usd",
+        payment_intent: `pi_${name}`,
+        customer: this.#customer(one),
+      });
+  }
+
+  #fail(day: number, one: Subscription): void {
+    this.#tell(day, "invoice.payment_failed", {
+      id: `in_${one.id}_failed_${day}`,
+      object: "invoice",
+      status: "open",
+      customer: this.#customer(one),
+      amount_due: 2_000,
+      amount_paid: 0,
+    });
+  }
+
+  #end(one: Subscription, naming: Naming, plan: PlanId, day: number): void {
+    one.endedOn = day;
+    this.#tell(day, "customer.subscription.deleted", {
+      ...this.#subscription(one, naming, plan, "canceled"),
+      ended_at: this.#seconds(day),
+    });
+  }
+
+  #checkout(day: number, one: Subscription, plan: PlanId): void {
+    this.#tell(day, "checkout.session.completed", {
+      id: `cs_${one.id}`,
+      object: "checkout.session",
+      mode: "subscription",
+      status: "complete",
+      payment_status: "paid",
+      subscription: one.id,
+      payment_intent: null,
+      customer: this.#customer(one),
+      client_reference_id: this.#options.userId,
+      metadata: { user_id: this.#options.userId, plan_id: plan },
+    });
+  }
+
+  #subscription(one: Subscription, naming: Naming, plan: PlanId, status: string): Record<string, unknown> {
+    const price = { id: "price_1", lookup_key: naming === "lookup key" ? plan : null, metadata: {} };
+    return {
+      id: one.id,
+      object: "subscription",
+      status,
+      customer: this.#customer(one),
+      metadata: this.#metadata(naming, plan),
+      items: { object: "list", data: [{ id: `si_${one.id}`, price }] },
+    };
+  }
+
+  #metadata(naming: Naming, plan: PlanId): Record<string, string> {
+    if (naming === "session") return {};
+    return { user_id: this.#options.userId, ...(naming === "metadata" ? { plan_id: plan } : {}) };
+  }
+
+  /** Delivered at once, late, or twice. */
+  #tell(day: number, type: string, object: object): void {
+    const { random, lastDelivery } = this.#options;
+    const created = this.#seconds(day);
+    const sent = event(type, object, {
+      created,
+      id: `evt_${this.#options.userId}_${this.deliveries.length}`,
+    });
+    const arrives = (): number => (random() < 0.2 ? Math.min(day + pick(random, 1, 45), lastDelivery) : day);
+    this.deliveries.push({ day: arrives(), event: sent });
+    if (random() < 0.2) this.deliveries.push({ day: arrives(), event: sent });
+  }
+
+  #customer = (one: Subscription): string => `cus_${one.id}`;
+  #plan = (): PlanId => paidPlans[pick(this.#options.random, 0, 2)] ?? "basic";
+  #seconds = (day: number): number => Math.round(this.#options.start + day * DAY);
+}
+
+const pick = (random: () => number, from: number, to: number): number =>
+  from + Math.floor(random() * (to - from + 1));
