@@ -10509,10 +10509,14 @@ begin
   end if;
   perform governance.learn_customer(p_customer, p_account_id);
   if p_account_id is not null and p_customer is not null then
-    -- What was delivered before anybody knew whose it is.
-    for v_waiting in select w.event_id, w.payload from governance.webhook_events_processed w
-      where w.waits_for_customer = p_customer and w.status in ('quarantined', 'parked') and w.event_id <> p_event_id
-        order by w.event_created_at, w.event_id for update
+    -- What was delivered before anybody knew whose it is. None of them waits while they are taken up: each may find the
+    -- others, and would take them up again.
+    for v_waiting in
+      with waiting as (
+        update governance.webhook_events_processed w set waits_for_customer = null
+        where w.waits_for_customer = p_customer and w.status in ('quarantined', 'parked') and w.event_id <> p_event_id
+        returning w.event_id, w.payload, w.event_created_at)
+      select w.event_id, w.payload from waiting w order by w.event_created_at, w.event_id
     loop
       v_effects := v_effects || coalesce(governance.take_event(v_waiting.event_id, v_waiting.payload,
         p_now) -> 'effects', '[]');
@@ -10552,12 +10556,15 @@ begin
   end if;
   select * into strict v_sub from governance.stripe_subscriptions s where s.subscription_id = v_id for update;
   if v_sub.canceled_at is not null then return governance.outcome('processed', 'already_canceled', v_effects); end if;
+  if v_sub.account_id is not null then
+    -- A month that began while the subscription ran turns first: afterwards it would give the plan's allowance.
+    v_account := governance.lock_account_id(v_sub.account_id);
+  end if;
   update governance.stripe_subscriptions s
     set canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'),
     p_now)
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
-  v_account := governance.lock_account_id(v_sub.account_id);
   -- Another subscription that is paid and goes on: its plan and tokens stay.
   select * into v_other from governance.stripe_subscriptions s
   where s.account_id = v_sub.account_id and s.subscription_id <> v_id and s.canceled_at is null
@@ -10752,9 +10759,9 @@ create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id te
   where a.account_id = p_account_id and a.plan_id <> p_plan_id and not exists (
     select from governance.stripe_subscriptions s
     where s.account_id = p_account_id
-      -- An ended subscription gives no plan, and of several the one that was paid last does.
+      -- An ended subscription gives no plan. Of several periods the one that begins last does, whichever came first.
       and (s.subscription_id = p_subscription and s.canceled_at is not null
-        or s.subscription_id <> p_subscription and s.canceled_at is null and s.paid_from > p_from))
+        or s.canceled_at is null and s.paid_from > p_from))
 $$;
 comment on function governance.switch_to_paid_plan(bigint, text, text, timestamptz) is
   'Puts an account on the plan that was paid for. The caller holds the account''s lock.';
@@ -10915,10 +10922,10 @@ create function governance.note_paid_period(p_subscription text, p_account_id bi
   select p_subscription, p_account_id, p_due.plan_id, p_due.plan_id, p_due.period_from, p_due.period_to, p_now
   where p_subscription is not null
   on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
-    -- Of invoices that arrive in any order the latest period stands, and within a period the last plan.
-    paid_plan_id = case when s.paid_until > excluded.paid_until then s.paid_plan_id
+    -- Invoices come in any order: the plan is that of the period, or part of one, that begins last.
+    paid_plan_id = case when s.paid_from > excluded.paid_from then s.paid_plan_id
       else coalesce(excluded.paid_plan_id, s.paid_plan_id) end,
-    paid_from = case when s.paid_until > excluded.paid_until then s.paid_from else excluded.paid_from end,
+    paid_from = greatest(s.paid_from, excluded.paid_from),
     paid_until = greatest(s.paid_until, excluded.paid_until)
 $$;
 comment on function governance.note_paid_period(text, bigint, governance.invoice_due, timestamptz) is

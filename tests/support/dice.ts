@@ -8,3 +8,13 @@ export function dice(seed: number): () => number {
     return (mixed >>> 0) / 2 ** 32;
   };
 }
+
+/** A copy in random order. */
+export function shuffle<T>(list: readonly T[], random: () => number): T[] {
+  const copy = [...list];
+  for (let i = copy.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [copy[i], copy[j]] = [copy[j] as T, copy[i] as T];
+  }
+  return copy;
+}

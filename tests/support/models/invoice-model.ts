@@ -1,0 +1,279 @@
+/**
+ * Payments and invoices against plain arithmetic. `invoiceCase` draws an invoice with discounts, tax, a customer's balance,
+ * other lines, quantities and several payments, and some of them refunded or disputed; `captureCase` a payment that was
+ * authorised for more than was captured. Both answer Stripe's events and what the books must say once all are delivered,
+ * in whatever order.
+ */
+import { event, type StripeEvent } from "../stripe/events.ts";
+
+export interface MoneyCase {
+  readonly events: readonly StripeEvent[];
+  /** In words, for a failed comparison. */
+  readonly words: string;
+  readonly expected: {
+    /** Tokens left of what was granted. */
+    readonly tokens: number;
+    /** Paid for tokens, net of tax, and what Stripe collected for them, in minor units. */
+    readonly booked: number;
+    readonly collected: number;
+    /** How far each figure may be off for sharing among lines: 0 where all lines are for tokens. */
+    readonly tolerance: number;
+  };
+}
+
+type Random = () => number;
+const pick = (random: Random, from: number, to: number): number =>
+  from + Math.floor(random() * (to - from + 1));
+
+/** `part` of `whole` of some tokens, rounded down. */
+const share = (tokens: number, part: number, whole: number): number =>
+  part <= 0 ? 0 : part >= whole ? tokens : Number((BigInt(tokens) * BigInt(part)) / BigInt(whole));
+
+interface Told {
+  readonly events: StripeEvent[];
+  tell(type: string, object: object): void;
+}
+function teller(name: string, created: number): Told {
+  const events: StripeEvent[] = [];
+  return {
+    events,
+    tell: (type, object) =>
+      void events.push(
+        event(type, object, { id: `evt_${name}_${events.length}`, created: created + events.length }),
+      ),
+  };
+}
+
+/** A charge and what goes back of it; answers the money refunded and lost in the end. */
+function chargeLife(
+  told: Told,
+  random: Random,
+  name: string,
+  amount: number,
+  authorised = amount,
+): { refunded: number; lost: number } {
+  const object = (refunded: number): object => ({
+    id: `ch_${name}`,
+    object: "charge",
+    amount: authorised,
+    amount_captured: amount,
+    // What was authorised and never captured is released, and counted here.
+    amount_refunded: refunded + authorised - amount,
+    captured: true,
+    currency: "usd",
+    payment_intent: `pi_${name}`,
+    status: "succeeded",
+  });
+  told.tell(authorised > amount ? "charge.captured" : "charge.succeeded", object(0));
+  let counted = 0;
+  let refunded = 0;
+  for (let n = 0; n < pick(random, 0, 2) && counted < amount; n++) {
+    const part = pick(random, 1, amount - counted);
+    counted += part;
+    const refund = {
+      id: `re_${name}_${n}`,
+      object: "refund",
+      amount: part,
+      currency: "usd",
+      charge: `ch_${name}`,
+      payment_intent: `pi_${name}`,
+    };
+    told.tell("refund.created", { ...refund, status: "pending" });
+    told.tell("charge.refunded", object(counted));
+    const fails = random() < 0.2;
+    told.tell(fails ? "refund.failed" : "refund.updated", {
+      ...refund,
+      status: fails ? "failed" : "succeeded",
+    });
+    if (!fails) refunded += part;
+  }
+  let lost = 0;
+  if (random() < 0.25) {
+    const disputed = pick(random, 1, amount);
+    const dispute = {
+      id: `dp_${name}`,
+      object: "dispute",
+      amount: disputed,
+      currency: "usd",
+      charge: `ch_${name}`,
+      payment_intent: `pi_${name}`,
+    };
+    told.tell("charge.dispute.created", { ...dispute, status: "needs_response" });
+    const isLost = random() < 0.5;
+    told.tell("charge.dispute.closed", { ...dispute, status: isLost ? "lost" : "won" });
+    if (isLost) lost = disputed;
+  }
+  return { refunded, lost };
+}
+
+function left(granted: number, paid: number, { refunded, lost }: { refunded: number; lost: number }): number {
+  const reversed = share(granted, refunded, paid);
+  return granted - reversed - Math.min(share(granted, lost, paid), granted - reversed);
+}
+
+/** A pack of the preset, sold by a PaymentIntent that was authorised for more. */
+export function captureCase(
+  name: string,
+  userId: string,
+  pack: { readonly packId: string; readonly tokens: number; readonly price: number },
+  random: Random,
+  created: number,
+): MoneyCase {
+  const told = teller(name, created);
+  const authorised = pack.price + pick(random, 0, 2) * 400;
+  told.tell("payment_intent.succeeded", {
+    id: `pi_${name}`,
+    object: "payment_intent",
+    amount: authorised,
+    amount_received: pack.price,
+    created,
+    currency: "usd",
+    status: "succeeded",
+    latest_charge: `ch_${name}`,
+    metadata: { user_id: userId, pack_id: pack.packId },
+  });
+  const back = chargeLife(told, random, name, pack.price, authorised);
+  return {
+    events: told.events,
+    words: `captured ${pack.price} of ${authorised}, refunded ${back.refunded}, lost ${back.lost}`,
+    expected: {
+      tokens: left(pack.tokens, pack.price, back),
+      booked: pack.price,
+      collected: pack.price,
+      tolerance: 0,
+    },
+  };
+}
+
+interface Line {
+  readonly amount: number;
+  readonly discount: number;
+  readonly tokens: number;
+  readonly object: Record<string, unknown>;
+}
+
+/** An invoice of a subscription whose lines name tokens. */
+export function invoiceCase(name: string, userId: string, random: Random, created: number): MoneyCase {
+  const told = teller(name, created);
+  const isInclusive = random() < 0.5;
+  const taxPercent = random() < 0.5 ? 0 : pick(random, 5, 25);
+  const withDiscount = random() < 0.4;
+  const lines = Array.from({ length: pick(random, 1, 4) }, (_, n) => {
+    const isForTokens = n === 0 || random() < 0.6;
+    const quantity = isForTokens ? pick(random, 1, 3) : 1;
+    const amount = pick(random, 1, 40) * 100 * quantity;
+    const discount = withDiscount ? Math.floor((amount * pick(random, 0, 90)) / 100) : 0;
+    return makeLine(name, n, { isForTokens, quantity, amount, discount, created, random });
+  });
+  const subtotal = lines.reduce((sum, line) => sum + line.amount, 0);
+  const discount = lines.reduce((sum, line) => sum + line.discount, 0);
+  const net = subtotal - discount;
+  const tax = isInclusive
+    ? net - Math.round((net * 100) / (100 + taxPercent))
+    : Math.round((net * taxPercent) / 100);
+  const total = isInclusive ? net : net + tax;
+  const balance = random() < 0.3 ? pick(random, 0, total) : 0;
+  const paid = total - balance;
+  told.tell("invoice.paid", {
+    id: `in_${name}`,
+    object: "invoice",
+    status: "paid",
+    customer: `cus_${name}`,
+    currency: "usd",
+    amount_due: paid,
+    amount_paid: paid,
+    subtotal,
+    total,
+    total_excluding_tax: total - tax,
+    total_taxes: tax > 0 ? [{ amount: tax, tax_behavior: isInclusive ? "inclusive" : "exclusive" }] : [],
+    total_discount_amounts: discount > 0 ? [{ amount: discount, discount: "di_1" }] : [],
+    starting_balance: -balance,
+    ending_balance: 0,
+    metadata: {},
+    parent: {
+      type: "subscription_details",
+      subscription_details: { subscription: `sub_${name}`, metadata: { user_id: userId } },
+    },
+    lines: { object: "list", has_more: false, data: lines.map((line) => line.object) },
+  });
+  const back = { refunded: 0, lost: 0 };
+  for (const [n, amount] of parts(paid, pick(random, 1, 3), random).entries()) {
+    told.tell("invoice_payment.paid", {
+      id: `inpay_${name}_${n}`,
+      object: "invoice_payment",
+      invoice: `in_${name}`,
+      amount_paid: amount,
+      status: "paid",
+      payment: { type: "payment_intent", payment_intent: `pi_${name}_${n}` },
+    });
+    const { refunded, lost } = chargeLife(told, random, `${name}_${n}`, amount);
+    back.refunded += refunded;
+    back.lost += lost;
+  }
+  const sold = lines.filter((line) => line.tokens > 0);
+  const soldNet = sold.reduce((sum, line) => sum + line.amount - line.discount, 0);
+  const paidNet = total === 0 ? 0 : paid - Math.floor((tax * paid) / total);
+  return {
+    events: told.events,
+    words: `lines ${lines.map((l) => `${l.amount}-${l.discount}:${l.tokens}`).join(" ")}, tax ${tax}${isInclusive ? " within" : ""}, balance ${balance}, paid ${paid}, refunded ${back.refunded}, lost ${back.lost}`,
+    expected: {
+      tokens: sold.reduce((sum, line) => sum + left(line.tokens, paid, back), 0),
+      booked: net === 0 ? 0 : (paidNet * soldNet) / net,
+      collected: net === 0 ? 0 : (paid * soldNet) / net,
+      tolerance: sold.length === lines.length ? 0 : sold.length + 1,
+    },
+  };
+}
+
+function makeLine(
+  name: string,
+  n: number,
+  draw: {
+    readonly isForTokens: boolean;
+    readonly quantity: number;
+    readonly amount: number;
+    readonly discount: number;
+    readonly created: number;
+    readonly random: Random;
+  },
+): Line {
+  const { amount, discount, quantity, created } = draw;
+  const each = pick(draw.random, 1, 50) * 1_000;
+  // A line names its tokens; a price names those of one piece.
+  const byPrice = draw.isForTokens && draw.random() < 0.5;
+  const tokens = draw.isForTokens ? (byPrice ? each * quantity : each) : 0;
+  return {
+    amount,
+    discount,
+    tokens,
+    object: {
+      id: `il_${name}_${n}`,
+      object: "line_item",
+      amount,
+      currency: "usd",
+      quantity,
+      discount_amounts: discount > 0 ? [{ amount: discount, discount: "di_1" }] : [],
+      metadata: draw.isForTokens && !byPrice ? { tokens: String(tokens) } : {},
+      ...(byPrice ? { price: { id: "price_1", metadata: { tokens: String(each) } } } : {}),
+      period: { start: created, end: created + 30 * 86_400 },
+      parent: draw.isForTokens
+        ? {
+            type: "subscription_item_details",
+            subscription_item_details: { proration: false, subscription: `sub_${name}` },
+          }
+        : { type: "invoice_item_details", invoice_item_details: { proration: false } },
+    },
+  };
+}
+
+/** A sum in so many parts above zero, or fewer. */
+function parts(sum: number, count: number, random: Random): number[] {
+  const found: number[] = [];
+  let rest = sum;
+  for (let n = count; n > 1 && rest > 1; n--) {
+    const part = pick(random, 1, rest - 1);
+    found.push(part);
+    rest -= part;
+  }
+  return rest > 0 ? [...found, rest] : found;
+}
