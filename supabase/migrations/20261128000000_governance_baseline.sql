@@ -9539,10 +9539,14 @@ create table governance.stripe_customers (
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
 
--- What an order cost: booked (net of tax), collected through Stripe, covered by a discount; booked is null where it does
--- not come to the price.
+-- What an order cost: booked (net of tax), collected through Stripe, covered by a discount. booked_minor is null where
+-- the order does not come to the pack's price.
 create type governance.order_money as (booked_minor bigint, collected_minor bigint, covered_minor bigint,
   covered_by text, currency text, is_wrong_currency boolean);
+
+-- What went back of a payment: refunded in all, and lost in disputes; whether one is open; the largest amount disputed.
+create type governance.money_back as (refunded bigint, refund_id text, lost bigint, is_disputed boolean,
+  dispute_id text, disputed bigint);
 
 create type governance.stripe_outcome as (status text, reason text, effects jsonb, payment_id bigint,
   waits_for_customer text);
@@ -9648,7 +9652,8 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
   insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, currency, status, stage, is_lost,
     is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage, v_status = 'lost',
+  values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
+    v_status = 'lost',
     p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
@@ -9666,298 +9671,6 @@ $$;
 comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
   text) is 'Notes a dispute; null where it is not whole.';
 
-create function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint
-  language sql immutable set search_path = '' as $$
-  select case when p_of <= 0 or p_part >= p_of then p_tokens when p_part <= 0 then 0
-    else trunc(p_tokens::numeric * p_part / p_of)::bigint end
-$$;
-comment on function governance.pro_rata(bigint, bigint,
-  bigint) is 'tokens × part ÷ of, rounded down, all of them when part reaches of; nothing of nothing. The core''s '
-    'proRata is the same.';
-
-create function governance.record_purchase(
-  p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
-    p_amount bigint default null,
-  p_currency text default null, p_refund_id text default null, p_dispute_id text default null,
-    p_line_id text default null,
-  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null,
-  p_collected bigint default null, p_covered bigint default null, p_covered_by text default null
-) returns void
-  language plpgsql set search_path = '' as $$
-begin
-  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
-    tokens, debt_tokens,
-    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id,
-    collected_minor, covered_minor, covered_by)
-  select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
-    p_currency, p_refund_id,
-    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id, p_collected, nullif(p_covered, 0),
-    p_covered_by
-  from governance.token_transactions t where t.transaction_id = p_transaction_id;
-end
-$$;
-comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
-  text, timestamptz, timestamptz, text, bigint, bigint, text) is
-  'Notes what a ledger entry has to do with a payment.';
-
-create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
-  p_description text, p_metadata jsonb) returns governance.lot_taking
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot governance.lots;
-  v_free bigint;
-  v_expired bigint;
-begin
-  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
-  select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
-  from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What expired unused is not owed: it is only called by another name.
-  v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
-  if v_expired > 0 then
-    update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
-      where l.lot_id = p_lot_id;
-  end if;
-  return governance.claw_back_lot(p_lot_id, p_tokens - v_expired, p_type, p_now, p_reference, p_description,
-    p_metadata);
-end
-$$;
-comment on function governance.take_back(bigint, bigint, text, timestamptz, text, text, jsonb) is
-  'Takes tokens of a lot back: frozen, unspent, then expired ones; what was spent becomes debt. The caller holds the '
-  'account''s lock.';
-
-create function governance.give_back(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
-  p_description text, p_metadata jsonb) returns bigint
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot governance.lots;
-  v_owed bigint;
-  v_debt bigint;
-  v_unspent bigint;
-  v_returned bigint;
-begin
-  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
-  -- First what was owed for it: still open debt is struck, paid debt comes back as tokens.
-  select least(s.owed, p_tokens) into strict v_owed from governance.stripe_lots s where s.lot_id = p_lot_id;
-  select least(a.debt_tokens, v_owed) into strict v_debt from governance.accounts a
-    where a.account_id = v_lot.account_id;
-  v_unspent := least(v_owed - v_debt, v_lot.spent);
-  v_returned := least(p_tokens - v_owed, v_lot.clawed_back);
-  update governance.lots l set
-    remaining = l.remaining + v_unspent + v_returned, spent = l.spent - v_unspent,
-      clawed_back = l.clawed_back - v_returned, is_open = true
-  where l.lot_id = p_lot_id and v_unspent + v_returned > 0;
-  update governance.stripe_lots s set owed = s.owed - v_owed where s.lot_id = p_lot_id;
-  if v_lot.expires_at is not null then
-    update governance.accounts a set lots_check_at = least(a.lots_check_at, v_lot.expires_at)
-      where a.account_id = v_lot.account_id;
-  end if;
-  return (governance.append_entry(v_lot.account_id, 'reversal', p_now,
-    case when v_unspent + v_returned > 0 then array[p_lot_id, v_unspent + v_returned] else '{}' end,
-    case v_lot.kind when 'subscription' then v_unspent + v_returned else 0 end, case v_lot.kind
-      when 'purchased' then v_unspent + v_returned else 0 end,
-    case v_lot.kind when 'promotional' then v_unspent + v_returned
-      else 0 end, -v_debt, p_reference, p_description, p_metadata)).transaction_id;
-end
-$$;
-comment on function governance.give_back(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s '
-    'lock.';
-
-create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id',
-    p_transaction_id)
-$$;
-comment on function governance.effect(text, text, bigint, bigint) is 'One effect as process_stripe_event answers it.';
-
-create function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text,
-  p_difference_id text default null) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_pay governance.stripe_payments;
-  v_account governance.accounts;
-  v_refunded bigint;
-  v_refund_id text;
-  v_lost bigint;
-  v_open boolean;
-  v_dispute_id text;
-  v_disputed bigint;
-  v_lot record;
-  v_due_reversed bigint;
-  v_due_clawed bigint;
-  v_move bigint;
-  v_taking governance.lot_taking;
-  v_entry bigint;
-  v_reference text;
-  v_metadata jsonb;
-  v_effects jsonb := '[]';
-  v_moved boolean := false;
-begin
-  select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
-  if v_pay.account_id is null then return v_effects; end if;
-  -- Nothing was refunded or disputed: the common case.
-  if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
-    and not exists (select from governance.stripe_payment_names n
-      where n.payment_id = p_payment_id and n.refunded_minor > 0)
-    and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
-    and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
-    return v_effects;
-  end if;
-  v_account := governance.lock_account_id(v_pay.account_id);
-
-  v_pay.refunded_minor := v_pay.refunded_minor + (select coalesce(sum(n.refunded_minor), 0)
-    from governance.stripe_payment_names n where n.payment_id = p_payment_id);
-  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
-      v_pay.refunded_minor - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
-    case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
-  into v_refunded, v_refund_id
-  from governance.stripe_refunds r where r.payment_id = p_payment_id;
-  if v_pay.refunded_override_at is not null
-    and not exists (select from governance.stripe_refunds r
-      where r.payment_id = p_payment_id and r.told_at > v_pay.refunded_override_at)
-    and coalesce(v_pay.refunded_at, '-infinity') <= v_pay.refunded_override_at then
-    v_refunded := v_pay.refunded_override_minor;
-  end if;
-  select coalesce(sum(d.amount_minor) filter (where d.stage = 3 and d.is_lost), 0),
-    coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
-    max(d.dispute_id), coalesce(max(d.amount_minor), 0)
-  into v_lost, v_open, v_dispute_id, v_disputed
-  from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
-      -- Told in another currency, a part cannot be told from the whole: the whole payment is disputed.
-      case when x.currency <> v_pay.currency then v_pay.amount_minor else x.amount_minor end as amount_minor
-    from governance.stripe_disputes x where x.payment_id = p_payment_id) d;
-  v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
-  v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
-    'payment_intent_id', v_pay.payment_intent_id,
-    'invoice_id', v_pay.invoice_id, 'difference_id', p_difference_id));
-
-  for v_lot in
-    select s.*, l.remaining, l.frozen from governance.stripe_lots s join governance.lots l using (lot_id)
-    where s.payment_id = p_payment_id and not s.is_void order by s.lot_id
-  loop
-    v_due_reversed := governance.pro_rata(v_lot.tokens, v_refunded, v_pay.amount_minor);
-    if v_refunded = 0 then v_due_reversed := 0; end if;
-    v_due_clawed := case when v_lost = 0 then 0
-      else least(governance.pro_rata(v_lot.tokens, v_lost, v_pay.amount_minor), v_lot.tokens - v_due_reversed) end;
-
-    -- Given back first, so that the sums never pass what was bought; and what is owed for it struck before it is no
-    -- longer taken.
-    if v_due_clawed < v_lot.clawed then
-      v_move := v_lot.clawed - v_due_clawed;
-      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Dispute won: given back', v_metadata
-        || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
-      update governance.stripe_lots s set clawed = v_due_clawed where s.lot_id = v_lot.lot_id;
-      update governance.stripe_lots s set dispute_state = 'released'
-        where s.lot_id = v_lot.lot_id and v_due_clawed = 0 and v_lost = 0;
-      perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_move, 0, v_disputed,
-        v_pay.currency, null, v_dispute_id,
-        p_difference_id => p_difference_id);
-      v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_move, v_entry);
-      v_moved := true;
-    end if;
-    if v_due_reversed < v_lot.reversed then
-      v_move := v_lot.reversed - v_due_reversed;
-      v_entry := governance.give_back(v_lot.lot_id, v_move, p_now, v_reference, 'Refund failed: given back',
-        v_metadata);
-      update governance.stripe_lots s set reversed = v_due_reversed where s.lot_id = v_lot.lot_id;
-      perform governance.record_purchase(v_entry, 'restoration', v_lot.lot_id, p_payment_id, v_move, 0, v_refunded,
-        v_pay.currency,
-        p_difference_id => p_difference_id);
-      v_effects := v_effects || governance.effect('restoration', v_account.user_id, v_move, v_entry);
-      v_moved := true;
-    end if;
-    if v_due_reversed > v_lot.reversed then
-      v_move := v_due_reversed - v_lot.reversed;
-      v_taking := governance.take_back(v_lot.lot_id, v_move, 'refund', p_now, v_reference, 'Refund', v_metadata
-        || jsonb_strip_nulls(jsonb_build_object('refund_id', v_refund_id, 'refunded_minor', v_refunded)));
-      update governance.stripe_lots s set reversed = v_due_reversed, owed = s.owed + v_taking.debt
-        where s.lot_id = v_lot.lot_id;
-      perform governance.record_purchase(v_taking.transaction_id, 'refund', v_lot.lot_id, p_payment_id, -v_move,
-        v_taking.debt, v_refunded, v_pay.currency,
-        v_refund_id, p_difference_id => p_difference_id);
-      v_effects := v_effects || governance.effect('refund', v_account.user_id, -v_move, v_taking.transaction_id);
-      v_moved := true;
-    end if;
-    if v_due_clawed > v_lot.clawed then
-      v_move := v_due_clawed - v_lot.clawed;
-      v_taking := governance.take_back(v_lot.lot_id, v_move, 'reversal', p_now, v_reference, 'Dispute lost', v_metadata
-        || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
-      update governance.stripe_lots s set clawed = v_due_clawed, owed = s.owed + v_taking.debt, dispute_state = 'clawed'
-        where s.lot_id = v_lot.lot_id;
-      perform governance.record_purchase(v_taking.transaction_id, 'dispute_clawback', v_lot.lot_id, p_payment_id,
-        -v_move, v_taking.debt, v_disputed, v_pay.currency,
-        null, v_dispute_id, p_difference_id => p_difference_id);
-      v_effects := v_effects || governance.effect('dispute_clawback', v_account.user_id, -v_move,
-        v_taking.transaction_id);
-      v_moved := true;
-    end if;
-
-    select l.remaining, l.frozen into strict v_lot.remaining, v_lot.frozen from governance.lots l
-      where l.lot_id = v_lot.lot_id;
-    if v_open and (v_lot.dispute_state <> 'held' or v_lot.remaining > 0) then
-      v_taking := governance.freeze_lot(v_lot.lot_id, v_lot.remaining, p_now, v_reference, 'Dispute opened: frozen',
-        v_metadata || jsonb_build_object('dispute_id', v_dispute_id));
-      if v_taking.taken > 0 or v_lot.dispute_state <> 'held' then
-        -- Nothing may be left to freeze; that it was tried is on record all the same.
-        v_entry := coalesce(v_taking.transaction_id,
-          (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
-          'Dispute opened: nothing left to freeze', v_metadata
-            || jsonb_build_object('dispute_id', v_dispute_id))).transaction_id);
-        update governance.stripe_lots s set dispute_state = 'held' where s.lot_id = v_lot.lot_id;
-        perform governance.record_purchase(v_entry, 'dispute_hold', v_lot.lot_id, p_payment_id, -v_taking.taken, 0,
-          v_disputed, v_pay.currency, null, v_dispute_id,
-          p_difference_id => p_difference_id);
-        v_effects := v_effects || governance.effect('dispute_hold', v_account.user_id, -v_taking.taken, v_entry);
-      end if;
-    elsif not v_open and (v_lot.dispute_state = 'held' or v_lot.frozen > 0) then
-      v_taking := governance.thaw_lot(v_lot.lot_id, v_lot.frozen, p_now, v_reference, 'Dispute decided: thawed',
-        v_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)));
-      if v_due_clawed = 0 then
-        v_entry := coalesce(v_taking.transaction_id,
-          (governance.append_entry(v_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, v_reference,
-          'Dispute decided: nothing was frozen', v_metadata
-            || jsonb_strip_nulls(jsonb_build_object('dispute_id', v_dispute_id)))).transaction_id);
-        update governance.stripe_lots s set dispute_state = 'released' where s.lot_id = v_lot.lot_id;
-        perform governance.record_purchase(v_entry, 'dispute_release', v_lot.lot_id, p_payment_id, v_taking.taken, 0,
-          v_disputed, v_pay.currency, null, v_dispute_id,
-          p_difference_id => p_difference_id);
-        v_effects := v_effects || governance.effect('dispute_release', v_account.user_id, v_taking.taken, v_entry);
-      end if;
-      v_moved := true;
-    end if;
-  end loop;
-  if v_moved then
-    perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
-    perform governance.ring('accounts', p_now);
-  end if;
-  return v_effects;
-end
-$$;
-comment on function governance.settle_payment(bigint, timestamptz, text, text) is
-  'Moves a payment''s lots to where its refunds and disputes put them: pro rata, capped, debt for what was spent. '
-    'Answers the effects; nothing when all is in its place. Locks the account.';
-
-create function governance.grant_pack(
-  p_now timestamptz, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint,
-    p_currency text, p_paid_at timestamptz,
-  p_cause text, p_difference_id text default null
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_account governance.accounts := governance.lock_account(p_user_id);
-  v_pay governance.stripe_payments;
-begin
-  update governance.stripe_payments p set
-    account_id = v_account.account_id, amount_minor = p_amount, currency = p_currency, paid_at = p_paid_at
-  where p.payment_id = p_payment_id returning * into strict v_pay;
-  return governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, p_tokens, p_cause, p_difference_id);
-end
-$$;
-comment on function governance.grant_pack(timestamptz, bigint, text, text, bigint, bigint, text, timestamptz, text,
-  text) is
-  'Grants a paid pack and ties its lot to the payment. The caller holds the payment''s locks; the account is locked '
-    'here.';
-
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
 begin
@@ -9969,242 +9682,6 @@ end
 $$;
 comment on function governance.learn_customer(text,
   bigint) is 'Remembers whose customer this is; true when it is news.';
-
-create function governance.adopt_purchases() returns bigint
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot record;
-  v_entry record;
-  v_pay governance.stripe_payments;
-  v_known governance.stripe_lots;
-  v_owed bigint;
-  v_tokens bigint;
-  v_type text;
-  v_count bigint := 0;
-begin
-  for v_lot in
-    select l.*, t.transaction_id, t.created_at as granted_at
-    from governance.lots l
-    join lateral (select x.transaction_id, x.created_at from governance.token_transactions x
-      where x.account_id = l.account_id and x.transaction_type in ('purchase', 'subscription_grant')
-        and x.lot_changes[1] = l.lot_id and x.amount > 0
-      order by x.transaction_id limit 1) t on true
-    where coalesce(l.stripe_charge_id, l.stripe_payment_intent_id, l.stripe_checkout_session_id) is not null
-      and l.amount_minor is not null
-      and not exists (select from governance.stripe_lots s where s.lot_id = l.lot_id)
-    order by l.lot_id
-  loop
-    v_pay := governance.note_payment(v_lot.granted_at, v_lot.stripe_payment_intent_id, v_lot.stripe_charge_id,
-      v_lot.stripe_checkout_session_id, p_livemode => true);
-    update governance.stripe_payments p set account_id = v_lot.account_id, amount_minor = v_lot.amount_minor,
-      currency = v_lot.currency, paid_at = v_lot.granted_at
-    where p.payment_id = v_pay.payment_id;
-    insert into governance.stripe_lots (lot_id, payment_id, tokens)
-      values (v_lot.lot_id, v_pay.payment_id, v_lot.granted) returning * into v_known;
-    perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
-      v_lot.amount_minor, v_lot.currency,
-      p_line_id => v_lot.stripe_invoice_line_id);
-    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
-    for v_entry in
-      select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
-      from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
-    loop
-      continue when v_entry.transaction_id <= v_lot.transaction_id
-        or v_entry.transaction_type not in ('refund', 'reversal')
-        or not (v_lot.lot_id = any (v_entry.lot_changes) or v_entry.description like '%' || v_lot.stripe_charge_id);
-      v_owed := greatest(v_entry.debt_after - v_entry.debt_before, 0);
-      v_type := case when v_entry.transaction_type = 'refund' then 'refund'
-        when v_entry.description like 'Dispute lost%' then 'dispute_clawback'
-        when v_entry.amount > 0 then 'dispute_release' else 'dispute_hold' end;
-      v_tokens := v_entry.amount - case v_type when 'refund' then v_owed else 0 end;
-      if v_type = 'refund' then
-        v_known.reversed := v_known.reversed - v_tokens;
-        v_known.owed := v_known.owed + v_owed;
-        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
-        select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
-          else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
-        where v_entry.reference is not null on conflict do nothing;
-      elsif v_type = 'dispute_clawback' then
-        -- What was frozen is taken with it, though it left the balance before.
-        v_tokens := -(v_lot.granted - v_known.reversed);
-        v_known.clawed := v_lot.granted - v_known.reversed;
-        v_known.owed := v_known.owed + v_owed;
-      end if;
-      v_known.dispute_state := case v_type when 'dispute_hold' then 'held' when 'dispute_release' then 'released'
-        when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
-      if v_type like 'dispute%' and v_entry.reference is not null then
-        insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
-          told_at)
-        values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
-          case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
-          case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
-        on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
-          is_lost = excluded.is_lost, told_at = excluded.told_at;
-      end if;
-      if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
-        perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
-          v_owed, null, v_lot.currency,
-          case v_type when 'refund' then v_entry.reference end, case
-            when v_type like 'dispute%' then v_entry.reference end);
-      end if;
-    end loop;
-    update governance.stripe_lots s set reversed = v_known.reversed, clawed = v_known.clawed, owed = v_known.owed,
-      dispute_state = v_known.dispute_state
-    where s.lot_id = v_lot.lot_id;
-    v_count := v_count + 1;
-  end loop;
-  return v_count;
-end
-$$;
-comment on function governance.adopt_purchases() is
-  'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
-    'for imports and sample data. Safe to run twice; answers how many lots.';
-
-create function public.console_ledger_purchases_since(
-  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
-) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_records jsonb;
-  v_count int;
-  v_last bigint;
-  v_corrected bigint[] := '{}';
-begin
-  perform governance.refuse_others('console_ledger_purchases_since');
-  if p_limit is null or p_limit not between 1 and 20000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
-  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
-  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
-  end if;
-  if p_from is not null or p_to is not null then
-    -- A correction is booked when it is booked, which may be long after the period that it puts right.
-    select coalesce(array_agg(distinct x.lot_id), '{}') into v_corrected
-    from governance.reconciliation_cases c join governance.purchase_records x on x.difference_id = c.difference_id
-    where c.posted_at is not null and (p_to is null or c.period_from < p_to)
-      and (p_from is null or c.period_to > p_from);
-  end if;
-  with page as (
-    select r.* from governance.purchase_records r
-    where r.transaction_id > coalesce(p_cursor, '0')::bigint
-      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
-      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
-      and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
-        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
-        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
-    order by r.transaction_id limit p_limit
-  )
-  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-      'transaction_id', r.transaction_id,
-      'record_type', case r.record_type when 'supplement' then 'grant' else r.record_type end, 'user_id', a.user_id, 'tokens', r.tokens,
-        'created_at', r.created_at,
-      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
-      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
-        when 'grant' then l.remaining + l.frozen end,
-      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
-      'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
-        when r.collected_minor is not null then r.amount_minor end,
-      'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id, 'charge_id', p.charge_id,
-        'payment_intent_id', p.payment_intent_id,
-      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
-        'invoice_line_id', r.invoice_line_id,
-      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id',
-        r.refund_id, 'dispute_id', r.dispute_id,
-      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*),
-        max(r.transaction_id)
-  into v_records, v_count, v_last
-  from page r
-  join governance.accounts a on a.account_id = r.account_id
-  join governance.lots l on l.lot_id = r.lot_id
-  left join governance.stripe_lots s on s.lot_id = r.lot_id
-  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
-  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
-    v_count = p_limit);
-end
-$$;
-comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
-  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
-    'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
-    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
-    'differences. Errors: invalid_argument.';
-revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
-  from public, anon, authenticated;
-grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
-
-create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_lines jsonb;
-begin
-  perform governance.refuse_others('console_token_roll_forward');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
-  end if;
-  with moves as (
-    select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
-    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
-  ), by_lot as (
-    select l.lot_id, case l.kind when 'purchased' then 'purchased'
-      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
-      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
-      coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
-      coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
-      coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
-      coalesce(sum(m.tokens) filter (where i.inside and m.type in ('purchase', 'subscription_grant')),
-        0)::bigint as purchased,
-      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'bonus'), 0)::bigint as promotional,
-      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens > 0), 0)::bigint as restored,
-      coalesce(-sum(m.tokens) filter (where i.inside and m.type in ('usage', 'debt_recovery')), 0)::bigint as consumed,
-      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'refund'), 0)::bigint as refunded,
-      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens < 0), 0)::bigint as disputed,
-      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'expiry'), 0)::bigint as expired,
-      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
-    from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
-    join governance.lots l using (lot_id)
-    group by l.lot_id
-  ), priced as (
-    select b.*,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
-        b.granted) end as given_back
-    from by_lot b
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
-    'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional,
-      'restored_tokens', s.restored,
-    'consumed_tokens', s.consumed, 'refunded_tokens', s.refunded, 'disputed_tokens', s.disputed, 'expired_tokens',
-      s.expired, 'adjusted_tokens', s.adjusted,
-    'closing_tokens', s.closing, 'ledger_tokens', s.ledger, 'opening_deferred_minor', s.deferred_opening, 'sold_minor',
-      s.sold,
-    'recognised_minor', s.deferred_opening + s.sold - s.given_back - s.deferred_closing, 'refunded_minor', s.given_back,
-      'closing_deferred_minor', s.deferred_closing)
-    order by s.kind, s.currency nulls last), '[]')
-  into v_lines
-  from (
-    select p.kind, p.currency, sum(p.opening)::bigint as opening, sum(p.purchased)::bigint as purchased,
-      sum(p.promotional)::bigint as promotional,
-      sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
-        sum(p.disputed)::bigint as disputed,
-      sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
-      -- The lots as they stand, less what moved since: not a sum of the same movements.
-      sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
-        sum(p.deferred_closing)::bigint as deferred_closing,
-      sum(p.given_back)::bigint as given_back,
-        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
-    from priced p where p.is_there group by p.kind, p.currency) s;
-  return v_lines;
-end
-$$;
-comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
-  'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of '
-  'shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
-revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
-grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
 
 create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
   language plpgsql immutable set search_path = '' as $$
@@ -10298,115 +9775,6 @@ comment on function governance.write_payment(governance.stripe_payments, timesta
   'Makes the payment that governance.find_payment did not find, or notes on the one it found the names that are new; '
   'and who paid what, once that is granted.';
 
-create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
-  returns governance.order_money
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_total bigint := governance.stripe_whole(p_amount);
-  v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
-  v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
-  v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
-  v_currency text := governance.stripe_currency(o -> 'currency');
-  -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
-  v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
-  v_sold_total bigint := coalesce(governance.stripe_whole(v_converted -> 'amount_total'), v_total);
-  v_sold_currency text := coalesce(governance.stripe_currency(v_converted -> 'source_currency'), v_currency);
-  v_answer governance.order_money;
-begin
-  v_answer.currency := v_currency;
-  v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
-  if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
-  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
-  if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
-    and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
-    v_answer.collected_minor := v_total;
-    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
-    v_answer.covered_minor := v_discount;
-    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
-  end if;
-  return v_answer;
-end
-$$;
-comment on function governance.order_money(jsonb, jsonb, bigint, text) is
-  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
-
-create function governance.grant_paid(
-  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
-  p_difference_id text default null, p_sale governance.order_money default null
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  -- A pack that is sold as it is costs what was paid for it.
-  v_booked bigint := coalesce(p_sale.booked_minor, p_pay.amount_minor);
-  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
-  v_description text := 'Pack ' || p_pack_id;
-  v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id',
-    p_pay.charge_id,
-    'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor',
-      v_booked,
-    'currency', p_pay.currency, 'difference_id', p_difference_id,
-    -- As governance.lot_seal writes it of a lot that is new.
-    'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
-  v_lot_id bigint;
-  v_id bigint;
-  v_last_hash bytea;
-  v_hash bytea;
-  v_balance bigint;
-  v_debt bigint;
-begin
-  insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id,
-    stripe_payment_intent_id, stripe_checkout_session_id,
-    amount_minor, currency, metadata, granted, remaining)
-  values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id,
-    p_pay.checkout_session_id,
-    v_booked, p_pay.currency, v_metadata, p_tokens, p_tokens)
-  returning lot_id into v_lot_id;
-  -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
-  v_id := nextval('governance.event_ids');
-  -- The entry is put together where the account is: "was" is the same row as it stood before.
-  update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
-    last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
-      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
-        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens + p_tokens,
-      a.debt_tokens, array[v_lot_id, p_tokens], null, a.user_id, v_reference, v_description, v_metadata))
-  from governance.accounts was
-  where a.account_id = p_pay.account_id and was.account_id = a.account_id
-  returning was.last_hash, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.debt_tokens
-  into strict v_last_hash, v_hash, v_balance, v_debt;
-  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
-    previous_balance, new_balance, debt_after,
-    lot_changes, reference, description, metadata, previous_hash, hash)
-  values (v_id, p_pay.account_id, p_now, 'purchase', p_tokens, v_balance - p_tokens, v_balance, v_debt,
-    array[v_lot_id, p_tokens], v_reference, v_description,
-    v_metadata, v_last_hash, v_hash);
-  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
-  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
-    tokens, amount_minor, currency, difference_id, collected_minor, covered_minor, covered_by)
-  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, v_booked,
-    p_pay.currency, p_difference_id, p_sale.collected_minor, nullif(p_sale.covered_minor, 0), p_sale.covered_by);
-  if v_debt > 0 then
-    perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
-  end if;
-  perform governance.ring('accounts', p_now);
-  return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
-end
-$$;
-comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text,
-  governance.order_money) is
-  'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
-  'payment and of the account, and has rolled the account.';
-
-create function governance.settled(p_payment_id bigint, p_now timestamptz,
-  p_cause text) returns governance.stripe_outcome
-  language plpgsql set search_path = '' as $$
-begin
-  if p_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
-  return governance.outcome('processed', null, governance.settle_payment(p_payment_id, p_now, p_cause), p_payment_id);
-end
-$$;
-comment on function governance.settled(bigint, timestamptz,
-  text) is 'What became of an event that told of this payment; one that names none is for a person.';
-
 create trigger purchase_records_append_only before update or delete or truncate on governance.purchase_records
   for each statement execute function governance.refuse_change();
 
@@ -10422,7 +9790,7 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   account_id bigint references governance.accounts (account_id),
   customer_id text,
-  -- The plan that Stripe names now; what was paid for stands in the next columns.
+  -- The plan that Stripe names now, paid or not.
   plan_id text,
   paid_plan_id text,
   -- The last period that an invoice paid for; null until one did.
@@ -10604,154 +9972,6 @@ $$;
 comment on function governance.plan_of(jsonb,
   jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
 
-create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_sum numeric := (select sum(w) from unnest(p_weights) w);
-  v_upto numeric := 0;
-  v_given bigint := 0;
-  v_next bigint;
-  v_parts bigint[] := '{}';
-  v_weight bigint;
-begin
-  foreach v_weight in array p_weights loop
-    v_upto := v_upto + v_weight;
-    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
-    v_parts := v_parts || (v_next - v_given);
-    v_given := v_next;
-  end loop;
-  return v_parts;
-end
-$$;
-comment on function governance.apportion(bigint, bigint[]) is
-  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
-
-create function governance.sum_amounts(p_list jsonb) returns bigint
-  language sql immutable set search_path = '' as $$
-  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
-  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
-$$;
-comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
-
-create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
-  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
-  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
-    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
-      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
-  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
-  v_listed bigint;
-  v_net bigint;
-  v_weights bigint[];
-  v_booked bigint[];
-  v_collected bigint[];
-  v_covered bigint[];
-begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
-    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
-  into v_listed, v_net, v_weights
-  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
-      governance.sum_amounts(x.value -> 'discount_amounts') as discount
-    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
-  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
-  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
-    else v_paid end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
-    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
-    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
-  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
-    from generate_series(1, cardinality(v_weights)) n order by n);
-end
-$$;
-comment on function governance.invoice_shares(jsonb) is
-  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included) and '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). Credits and discounts are shared by '
-  'all lines in proportion, so that collected adds up to amount_paid.';
-
-create function governance.invoice_covered_by(o jsonb) returns text
-  language sql immutable set search_path = '' as $$
-  select nullif(concat_ws(', ',
-    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
-    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
-    case when o -> 'paid_out_of_band' is distinct from 'true'
-      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid') then 'customer balance' end,
-    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
-      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
-    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
-      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
-      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
-$$;
-comment on function governance.invoice_covered_by(jsonb) is
-  'In words, what paid for an invoice beside the payment; null where the payment did.';
-
-create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
-  returns setof governance.invoice_due
-  language sql stable set search_path = '' as $$
-  with lines as (
-    select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
-      coalesce(x.value -> 'proration' = 'true', false)
-        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
-      governance.stripe_whole(x.value -> 'amount') as amount,
-      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens, btrim(x.value #>> '{metadata,tokens}') as line_tokens,
-      btrim(p_metadata ->> 'tokens') as subscription_tokens,
-      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
-    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
-    join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n) using (n)
-    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
-      or x.value #>> '{parent,type}' = 'subscription_item_details'
-  ), sold as (
-    select l.*,
-      -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
-      case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
-        when l.price_tokens is not null then case when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
-          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
-        else l.subscription_tokens end as tokens,
-      coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
-        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
-    from lines l where l.amount is null or l.amount >= 0
-  ), named as (
-    select s.*, case
-      when s.tokens is null then 'plan ' || s.plan_id
-      when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
-      else 'line ' || s.n end as sale,
-      governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
-      governance.stripe_time(s.line #> '{period,end}') as period_to
-    from sold s where s.tokens is not null or s.plan_id is not null
-  ), grouped as (
-    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
-      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
-      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
-      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
-      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
-      sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
-      sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
-      bool_or(n.amount is null) as has_no_amount
-    from named n group by n.sale
-  )
-  select
-    case
-      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
-      when g.has_no_amount then 'amount_mismatch'
-      when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
-      when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      -- Part of a period of a price that names tokens: how many it buys only a person can say.
-      when g.is_proration and g.tokens is not null then 'proration'
-    end,
-    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
-    case when g.id like 'il\_%' then g.id
-      else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
-    g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
-    g.period_from, g.period_to
-  from grouped g order by g.place
-$$;
-comment on function governance.invoice_dues(jsonb, jsonb, text) is
-  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
-  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem says what keeps '
-  'the invoice waiting.';
-
 create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id text, p_subscription text,
   p_from timestamptz) returns void
   language sql set search_path = '' as $$
@@ -10775,144 +9995,8 @@ create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id
       and not (s.paid_until - s.paid_from > interval '45 days' and s.paid_until > p_month_start))
 $$;
 comment on function governance.is_paid_through_stripe(bigint, text, timestamptz) is
-  'Whether paid invoices alone give the tokens of an account''s plan in this month: then the month gives none by itself.';
-
-create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
-  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
-  returns governance.granted
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot governance.lots;
-  v_entry governance.granted;
-begin
-  select * into v_lot from governance.lots l
-  where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
-    and l.expires_at > p_now
-  order by l.granted desc, l.lot_id desc limit 1;
-  if v_lot.lot_id is null then return null; end if;
-  update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
-    stripe_payment_intent_id = p_pay.payment_intent_id, amount_minor = p_due.booked_minor, currency = p_currency,
-    expires_at = greatest(l.expires_at, p_expires)
-  where l.lot_id = v_lot.lot_id;
-  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
-    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
-    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
-      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
-  v_entry.lot_id := v_lot.lot_id;
-  return v_entry;
-end
-$$;
-comment on function governance.adopt_allowance(bigint, timestamptz, text, governance.stripe_payments,
-  governance.invoice_due, text, timestamptz) is
-  'The allowance that an account got before its invoice was paid becomes the paid one; null where there is none. The '
-  'caller holds the account''s lock.';
-
-create function governance.supplement_lot(p_account_id bigint, p_now timestamptz, p_event_id text,
-  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_subscription text)
-  returns governance.granted
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot governance.lots;
-  v_entry governance.granted;
-begin
-  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
-    join governance.stripe_payments p using (payment_id)
-  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
-  order by l.lot_id desc limit 1;
-  if v_lot.lot_id is null then return null; end if;
-  update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
-  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
-    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
-    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
-      'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
-  v_entry.lot_id := v_lot.lot_id;
-  return v_entry;
-end
-$$;
-comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
-  governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
-  'where there is none. The caller holds the account''s lock.';
-
-create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
-  p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
-  returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_account governance.accounts := governance.lock_account_id(p_account_id);
-  v_plan governance.plans;
-  v_pay governance.stripe_payments;
-  v_more bigint := p_due.tokens;
-  v_expires timestamptz := p_due.period_to;
-  v_granted governance.granted;
-  v_type text := 'grant';
-  v_on_cancel text;
-begin
-  update governance.stripe_payments p set account_id = p_account_id,
-    subscription_id = coalesce(p.subscription_id, p_subscription)
-  where p.payment_id = p_payment_id returning * into strict v_pay;
-  if p_due.plan_id is not null then
-    select * into strict v_plan from governance.plans p where p.plan_id = p_due.plan_id;
-    perform governance.switch_to_paid_plan(p_account_id, p_due.plan_id, p_subscription, p_due.period_from);
-  end if;
-  if p_due.tokens is null then
-    -- Paid for a month or less, the tokens last as long as the paid period, and until Stripe has had time to collect the
-    -- next one (about an hour); paid for longer, they come month by month.
-    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
-      then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
-        at time zone v_account.timezone
-      else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
-    -- What this period already gave is not given again.
-    v_more := greatest(v_plan.monthly_allowance - coalesce((
-      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
-        left join governance.stripe_payments p using (payment_id)
-      where l.account_id = p_account_id and l.kind = 'subscription' and case
-        when l.stripe_invoice_line_id is null then l.expires_at > p_now
-        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
-          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
-    update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
-    where a.account_id = p_account_id;
-  end if;
-  if v_more > 0 then
-    v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
-      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
-      jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id, 'plan_id', p_due.plan_id,
-        'period_start', p_due.period_from, 'period_end', p_due.period_to, 'amount_minor', p_due.booked_minor,
-        'currency', p_currency)),
-      jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
-        'stripe_invoice_line_id', p_due.key, 'amount_minor', p_due.booked_minor, 'currency', p_currency));
-  else
-    v_granted := governance.adopt_allowance(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, v_expires);
-    if v_granted.lot_id is null then
-      v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
-      v_type := 'supplement';
-    end if;
-    if v_granted.lot_id is null then return '[]'; end if;
-  end if;
-  if v_type = 'grant' then
-    insert into governance.stripe_lots (lot_id, payment_id, tokens)
-    select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
-  end if;
-  perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
-    case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id) else 0 end,
-    0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
-    p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
-    p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
-  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
-  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
-  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
-    where s.subscription_id = p_subscription and s.canceled_at is not null) then
-    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
-    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
-    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
-  end if;
-  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
-end
-$$;
-comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigint, governance.invoice_due, text, text,
-  text) is
-  'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
-  'it. The caller holds the payment''s locks.';
+  'Whether paid invoices alone give the tokens of an account''s plan in this month; the month''s own allowance is then '
+  'not given.';
 
 create function governance.note_paid_period(p_subscription text, p_account_id bigint, p_due governance.invoice_due,
   p_now timestamptz) returns void
@@ -10930,87 +10014,6 @@ create function governance.note_paid_period(p_subscription text, p_account_id bi
 $$;
 comment on function governance.note_paid_period(text, bigint, governance.invoice_due, timestamptz) is
   'Notes which period of a subscription was paid, and for which plan.';
-
-create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
-  p_livemode boolean) returns governance.stripe_outcome
-  language plpgsql set search_path = '' as $$
-declare
-  v_invoice text := governance.stripe_id(o -> 'id');
-  v_customer text := governance.stripe_id(o -> 'customer');
-  -- From 2025-03-31 an invoice names neither subscription, payment nor charge at its top.
-  v_parent jsonb := governance.stripe_object(o #> '{parent,subscription_details}');
-  v_subscription text := coalesce(governance.stripe_id(o -> 'subscription'),
-    governance.stripe_id(v_parent -> 'subscription'));
-  v_intent text := coalesce(governance.stripe_id(o -> 'payment_intent'),
-    governance.stripe_id(o #> '{payments,data,0,payment,payment_intent}'));
-  v_charge text := coalesce(governance.stripe_id(o -> 'charge'),
-    governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
-  v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
-    || governance.stripe_object(o #> '{subscription_details,metadata}');
-  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
-  v_currency text := governance.stripe_currency(o -> 'currency');
-  v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
-  v_pay governance.stripe_payments;
-  v_account_id bigint;
-  v_due governance.invoice_due;
-  v_dues governance.invoice_due[];
-  v_plan_id text;
-  v_problem text;
-  v_effects jsonb := '[]';
-begin
-  if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
-  if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
-  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
-  if v_subscription is not null then
-    perform governance.lock_stripe_ids(v_subscription);
-  end if;
-  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
-    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
-    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
-  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
-
-  if v_dues = '{}' then
-    -- The plan may be told later, by the subscription or its Checkout Session.
-    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
-      when v_user_id is not null
-        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
-      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
-  end if;
-  v_problem := case
-    when o #> '{lines,has_more}' = 'true' then 'lines_missing'
-    when v_paid is null or v_paid < 0 then 'amount_mismatch'
-    when v_currency is null then 'currency_mismatch'
-  end;
-  -- All of its lines or none: a line that does not fit keeps the others waiting.
-  foreach v_due in array v_dues loop
-    v_problem := coalesce(v_problem, v_due.problem);
-    v_plan_id := coalesce(v_due.plan_id, v_plan_id);
-  end loop;
-  if v_problem is null and v_account_id is null then v_problem := 'unknown_user'; end if;
-  if v_problem is not null then
-    return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
-      when v_problem = 'unknown_user' then v_customer end);
-  end if;
-  foreach v_due in array v_dues loop
-    continue when exists (select from governance.purchase_records r
-      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
-    update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
-      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
-    where p.payment_id = v_pay.payment_id;
-    v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
-      v_currency, v_subscription, governance.invoice_covered_by(o));
-  end loop;
-  perform governance.learn_customer(v_customer, v_account_id);
-  if v_subscription is not null then
-    v_effects := v_effects || governance.note_subscription(p_now, p_event_id, v_subscription, v_customer, v_account_id,
-      v_plan_id);
-  end if;
-  return governance.outcome('processed', null, v_effects
-    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
-end
-$$;
-comment on function governance.on_invoice(text, timestamptz, timestamptz, jsonb,
-  boolean) is 'invoice.paid, in its shapes before and after 2025-03-31: each subscription line and period grants once.';
 
 -- schemas/63_stripe_events.sql
 -- Stripe events: each is acted on once, in any order.
@@ -11124,7 +10127,8 @@ declare
   v_intent text := governance.stripe_id(o -> 'payment_intent');
   -- Of a partial capture Stripe counts what was authorised and never captured as refunded.
   v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0)
-    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0), 0);
+    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0),
+      0);
   v_refund jsonb;
   v_pay governance.stripe_payments;
 begin
@@ -11248,176 +10252,6 @@ comment on function public.process_stripe_event(jsonb) is
 revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
-create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform governance.refuse_others('console_stripe_events');
-  if p_limit is null or p_limit not between 1 and 1000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
-  end if;
-  return jsonb_build_object(
-    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
-    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type,
-      'reason', e.reason,
-        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload',
-          e.payload,
-        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id),
-          '[]')
-      from (select * from governance.webhook_events_processed w
-        where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
-        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
-end
-$$;
-comment on function public.console_stripe_events(int,
-  timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
-revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
-grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
-
-create function public.console_release_stripe_event(
-  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null,
-    p_pack_id text default null, p_tokens bigint default null
-) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_known governance.webhook_events_processed;
-  v_pay governance.stripe_payments;
-  v_object jsonb;
-  v_metadata jsonb;
-  v_user_id text;
-  v_pack_id text;
-  v_tokens bigint;
-  v_amount bigint;
-  v_currency text;
-  v_now timestamptz;
-  v_answer jsonb;
-  v_effects jsonb;
-begin
-  perform governance.refuse_others('console_release_stripe_event');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_event_id', p_event_id);
-  perform governance.check_id('p_operator', p_operator);
-  perform governance.check_id('p_reason', p_reason, 2000);
-  perform governance.check_optional('p_user_id', p_user_id, 255);
-  perform governance.check_optional('p_pack_id', p_pack_id, 255);
-  if p_tokens not between 1 and 100000000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
-  end if;
-  v_answer := governance.begin_command('release_stripe_event', p_command_id,
-    row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
-  if v_answer is not null then return v_answer; end if;
-  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
-  if v_known.event_id is null then
-    perform governance.fail('PT404', 'not_found', 'There is no such event');
-  elsif v_known.status = 'processed' and v_known.decided_at is null then
-    -- It went through by itself meanwhile: what the person wants has been done.
-    return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
-      'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
-  elsif v_known.status not in ('quarantined', 'parked') then
-    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
-  end if;
-  v_now := governance.now();
-  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
-  -- What was wrong may have been put right: a user made, a plan named, a pack added.
-  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
-  if v_answer ->> 'status' = 'quarantined' then
-    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
-      'payment_intent.succeeded') then
-      perform governance.fail('PT409', 'still_quarantined',
-        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
-    end if;
-    v_metadata := governance.stripe_object(v_object -> 'metadata');
-    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
-      governance.stripe_id(v_object -> 'client_reference_id'));
-    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
-    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
-    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'),
-      governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
-    v_currency := governance.stripe_currency(v_object -> 'currency');
-    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
-      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
-    elsif v_tokens is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'p_tokens or a known p_pack_id is needed: the event names none');
-    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
-      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
-    elsif v_amount is null or v_amount < 0 or v_currency is null then
-      perform governance.fail('PT409', 'still_quarantined',
-        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
-    end if;
-    v_pay := governance.note_payment(v_now,
-      coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
-      when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
-      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end,
-        governance.stripe_id(v_object -> 'invoice'));
-    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
-      perform governance.fail('PT409', 'already_granted',
-        'This payment was granted by another event: dismiss this one');
-    end if;
-    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens,
-      v_amount, v_currency,
-      coalesce(v_known.event_created_at, v_now), p_event_id)
-        || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
-    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null,
-      payment_id = v_pay.payment_id
-    where w.event_id = p_event_id;
-    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects',
-      v_effects);
-  end if;
-  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
-    decided_reason = p_reason where w.event_id = p_event_id;
-  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
-  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
-    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
-  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id)
-    where w.event_id = p_event_id;
-  return governance.end_command('release_stripe_event', p_command_id, v_answer);
-end
-$$;
-comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
-  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
-  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
-  'not_paid, already_granted, unknown_user, idempotency_conflict.';
-revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
-  from public, anon, authenticated;
-grant execute on function public.console_release_stripe_event(text, text, text, text, text, text,
-  bigint) to service_role;
-
-create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text,
-  p_reason text) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_known governance.webhook_events_processed;
-  v_now timestamptz;
-  v_answer jsonb;
-begin
-  perform governance.refuse_others('console_dismiss_stripe_event');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_event_id', p_event_id);
-  perform governance.check_id('p_operator', p_operator);
-  perform governance.check_id('p_reason', p_reason, 2000);
-  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id,
-    row(p_event_id, p_operator, p_reason)::text);
-  if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now,
-    decided_by = p_operator, decided_reason = p_reason
-  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
-  if v_known.event_id is null then
-    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
-  end if;
-  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
-  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
-    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
-  return governance.end_command('dismiss_stripe_event', p_command_id,
-    jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
-end
-$$;
-comment on function public.console_dismiss_stripe_event(text, text, text,
-  text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, '
-    'not_found, idempotency_conflict.';
-revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
-grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
-
 create function governance.on_paid_order(
   p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
@@ -11472,7 +10306,8 @@ begin
     where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
     and v_may_buy
-    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
+    and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
+    and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
     and v_balance + v_pack_tokens < 9007199254740992;
 
   -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
@@ -11713,6 +10548,1215 @@ comment on function public.begin_checkout(text, text) is
   'unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;
+
+-- schemas/65_invoices.sql
+-- Paid invoices: what each of their sales grants, and what is booked for it.
+
+create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_sum numeric := (select sum(w) from unnest(p_weights) w);
+  v_upto numeric := 0;
+  v_given bigint := 0;
+  v_next bigint;
+  v_parts bigint[] := '{}';
+  v_weight bigint;
+begin
+  foreach v_weight in array p_weights loop
+    v_upto := v_upto + v_weight;
+    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
+    v_parts := v_parts || (v_next - v_given);
+    v_given := v_next;
+  end loop;
+  return v_parts;
+end
+$$;
+comment on function governance.apportion(bigint, bigint[]) is
+  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
+
+create function governance.sum_amounts(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
+  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
+$$;
+comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
+
+create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
+  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
+  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
+  v_listed bigint;
+  v_net bigint;
+  v_weights bigint[];
+  v_booked bigint[];
+  v_collected bigint[];
+  v_covered bigint[];
+begin
+  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
+  into v_listed, v_net, v_weights
+  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
+      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
+  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
+    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else v_paid end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
+    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
+    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+    from generate_series(1, cardinality(v_weights)) n order by n);
+end
+$$;
+comment on function governance.invoice_shares(jsonb) is
+  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
+  'discounts in proportion, so that collected adds up to amount_paid.';
+
+create function governance.invoice_covered_by(o jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(concat_ws(', ',
+    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when o -> 'paid_out_of_band' is distinct from 'true'
+      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
+      then 'customer balance' end,
+    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
+    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
+      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
+$$;
+comment on function governance.invoice_covered_by(jsonb) is
+  'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
+  returns setof governance.invoice_due
+  language sql stable set search_path = '' as $$
+  with lines as (
+    select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
+      coalesce(x.value -> 'proration' = 'true', false)
+        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
+      governance.stripe_whole(x.value -> 'amount') as amount,
+      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens,
+      btrim(x.value #>> '{metadata,tokens}') as line_tokens,
+      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+    join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n)
+      using (n)
+    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
+      or x.value #>> '{parent,type}' = 'subscription_item_details'
+  ), sold as (
+    select l.*,
+      -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
+      case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
+        when l.price_tokens is not null then case
+          when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
+          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
+        else l.subscription_tokens end as tokens,
+      coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+    from lines l where l.amount is null or l.amount >= 0
+  ), named as (
+    select s.*, case
+      when s.tokens is null then 'plan ' || s.plan_id
+      when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
+      else 'line ' || s.n end as sale,
+      governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
+      governance.stripe_time(s.line #> '{period,end}') as period_to
+    from sold s where s.tokens is not null or s.plan_id is not null
+  ), grouped as (
+    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
+      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
+      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
+      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
+      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
+      sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
+      sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
+      bool_or(n.amount is null) as has_no_amount
+    from named n group by n.sale
+  )
+  select
+    case
+      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
+      when g.has_no_amount then 'amount_mismatch'
+      when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
+      when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
+      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      when g.is_proration and g.tokens is not null then 'proration'
+    end,
+    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
+    case when g.id like 'il\_%' then g.id
+      else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
+    g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
+    g.period_from, g.period_to
+  from grouped g order by g.place
+$$;
+comment on function governance.invoice_dues(jsonb, jsonb, text) is
+  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
+  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem is why the '
+  'invoice waits.';
+
+create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select * into v_lot from governance.lots l
+  where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+    and l.expires_at > p_now
+  order by l.granted desc, l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
+    stripe_payment_intent_id = p_pay.payment_intent_id, amount_minor = p_due.booked_minor, currency = p_currency,
+    expires_at = greatest(l.expires_at, p_expires)
+  where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.adopt_allowance(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, timestamptz) is
+  'The allowance that an account got before its invoice was paid becomes the paid one; null where there is none. The '
+  'caller holds the account''s lock.';
+
+create function governance.supplement_lot(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_subscription text)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
+    join governance.stripe_payments p using (payment_id)
+  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
+  order by l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, text) is
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
+  'where there is none. The caller holds the account''s lock.';
+
+create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
+  p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account_id(p_account_id);
+  v_plan governance.plans;
+  v_pay governance.stripe_payments;
+  v_more bigint := p_due.tokens;
+  v_expires timestamptz := p_due.period_to;
+  v_granted governance.granted;
+  v_type text := 'grant';
+  v_on_cancel text;
+begin
+  update governance.stripe_payments p set account_id = p_account_id,
+    subscription_id = coalesce(p.subscription_id, p_subscription)
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  if p_due.plan_id is not null then
+    select * into strict v_plan from governance.plans p where p.plan_id = p_due.plan_id;
+    perform governance.switch_to_paid_plan(p_account_id, p_due.plan_id, p_subscription, p_due.period_from);
+  end if;
+  if p_due.tokens is null then
+    -- Paid for a month or less, the tokens last as long as the period, and until Stripe has had time to collect the
+    -- next one (about an hour). Paid for longer, they come month by month.
+    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
+      then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
+        at time zone v_account.timezone
+      else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
+    -- What this period already gave is not given again.
+    v_more := greatest(v_plan.monthly_allowance - coalesce((
+      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
+        left join governance.stripe_payments p using (payment_id)
+      where l.account_id = p_account_id and l.kind = 'subscription' and case
+        when l.stripe_invoice_line_id is null then l.expires_at > p_now
+        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
+          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+    update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+    where a.account_id = p_account_id;
+  end if;
+  if v_more > 0 then
+    v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
+      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
+      jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id,
+        'plan_id', p_due.plan_id, 'period_start', p_due.period_from, 'period_end', p_due.period_to,
+        'amount_minor', p_due.booked_minor,
+        'currency', p_currency)),
+      jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
+        'stripe_invoice_line_id', p_due.key, 'amount_minor', p_due.booked_minor, 'currency', p_currency));
+  else
+    v_granted := governance.adopt_allowance(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, v_expires);
+    if v_granted.lot_id is null then
+      v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
+      v_type := 'supplement';
+    end if;
+    if v_granted.lot_id is null then return '[]'; end if;
+  end if;
+  if v_type = 'grant' then
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+    select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
+  end if;
+  perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
+    case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id)
+      else 0 end,
+    0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
+    p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
+    p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
+  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
+  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
+  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
+    where s.subscription_id = p_subscription and s.canceled_at is not null) then
+    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
+    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
+  end if;
+  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
+end
+$$;
+comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigint, governance.invoice_due, text, text,
+  text) is
+  'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
+  'it. The caller holds the payment''s locks.';
+
+create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_invoice text := governance.stripe_id(o -> 'id');
+  v_customer text := governance.stripe_id(o -> 'customer');
+  -- From 2025-03-31 an invoice names neither subscription, payment nor charge at its top.
+  v_parent jsonb := governance.stripe_object(o #> '{parent,subscription_details}');
+  v_subscription text := coalesce(governance.stripe_id(o -> 'subscription'),
+    governance.stripe_id(v_parent -> 'subscription'));
+  v_intent text := coalesce(governance.stripe_id(o -> 'payment_intent'),
+    governance.stripe_id(o #> '{payments,data,0,payment,payment_intent}'));
+  v_charge text := coalesce(governance.stripe_id(o -> 'charge'),
+    governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
+    || governance.stripe_object(o #> '{subscription_details,metadata}');
+  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
+  v_pay governance.stripe_payments;
+  v_account_id bigint;
+  v_due governance.invoice_due;
+  v_dues governance.invoice_due[];
+  v_plan_id text;
+  v_problem text;
+  v_effects jsonb := '[]';
+begin
+  if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
+  if v_subscription is not null then
+    perform governance.lock_stripe_ids(v_subscription);
+  end if;
+  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
+    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
+    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
+  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
+
+  if v_dues = '{}' then
+    -- The plan may be told later, by the subscription or its Checkout Session.
+    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
+      when v_user_id is not null
+        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
+      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
+  end if;
+  v_problem := case
+    when o #> '{lines,has_more}' = 'true' then 'lines_missing'
+    when v_paid is null or v_paid < 0 then 'amount_mismatch'
+    when v_currency is null then 'currency_mismatch'
+  end;
+  -- All of its lines or none: a line that does not fit keeps the others waiting.
+  foreach v_due in array v_dues loop
+    v_problem := coalesce(v_problem, v_due.problem);
+    v_plan_id := coalesce(v_due.plan_id, v_plan_id);
+  end loop;
+  if v_problem is null and v_account_id is null then v_problem := 'unknown_user'; end if;
+  if v_problem is not null then
+    return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
+      when v_problem = 'unknown_user' then v_customer end);
+  end if;
+  foreach v_due in array v_dues loop
+    continue when exists (select from governance.purchase_records r
+      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
+    update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
+    where p.payment_id = v_pay.payment_id;
+    v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
+      v_currency, v_subscription, governance.invoice_covered_by(o));
+  end loop;
+  perform governance.learn_customer(v_customer, v_account_id);
+  if v_subscription is not null then
+    v_effects := v_effects || governance.note_subscription(p_now, p_event_id, v_subscription, v_customer, v_account_id,
+      v_plan_id);
+  end if;
+  return governance.outcome('processed', null, v_effects
+    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+end
+$$;
+comment on function governance.on_invoice(text, timestamptz, timestamptz, jsonb,
+  boolean) is 'invoice.paid, in its shapes before and after 2025-03-31: each subscription line and period grants once.';
+
+-- schemas/66_settlement.sql
+-- Tokens follow the money: what a payment bought is granted, and moved to where refunds and disputes put it.
+
+create function governance.pro_rata(p_tokens bigint, p_part bigint, p_of bigint) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when p_of <= 0 or p_part >= p_of then p_tokens when p_part <= 0 then 0
+    else trunc(p_tokens::numeric * p_part / p_of)::bigint end
+$$;
+comment on function governance.pro_rata(bigint, bigint,
+  bigint) is 'tokens × part ÷ of, rounded down, all of them when part reaches of; nothing of nothing. The core''s '
+    'proRata is the same.';
+
+create function governance.record_purchase(
+  p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
+    p_amount bigint default null,
+  p_currency text default null, p_refund_id text default null, p_dispute_id text default null,
+    p_line_id text default null,
+  p_period_start timestamptz default null, p_period_end timestamptz default null, p_difference_id text default null,
+  p_collected bigint default null, p_covered bigint default null, p_covered_by text default null
+) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
+    tokens, debt_tokens,
+    amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id,
+    collected_minor, covered_minor, covered_by)
+  select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
+    p_currency, p_refund_id,
+    p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id, p_collected, nullif(p_covered, 0),
+    p_covered_by
+  from governance.token_transactions t where t.transaction_id = p_transaction_id;
+end
+$$;
+comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
+  text, timestamptz, timestamptz, text, bigint, bigint, text) is
+  'Notes what a ledger entry has to do with a payment.';
+
+create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
+  p_description text, p_metadata jsonb) returns governance.lot_taking
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_free bigint;
+  v_expired bigint;
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
+  from governance.accounts a where a.account_id = v_lot.account_id;
+  -- What expired unused is not owed: it is only called by another name.
+  v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
+  if v_expired > 0 then
+    update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
+      where l.lot_id = p_lot_id;
+  end if;
+  return governance.claw_back_lot(p_lot_id, p_tokens - v_expired, p_type, p_now, p_reference, p_description,
+    p_metadata);
+end
+$$;
+comment on function governance.take_back(bigint, bigint, text, timestamptz, text, text, jsonb) is
+  'Takes tokens of a lot back: frozen, unspent, then expired ones; what was spent becomes debt. The caller holds the '
+  'account''s lock.';
+
+create function governance.give_back(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
+  p_description text, p_metadata jsonb) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_owed bigint;
+  v_debt bigint;
+  v_unspent bigint;
+  v_returned bigint;
+begin
+  select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
+  -- First what was owed for it: still open debt is struck, paid debt comes back as tokens.
+  select least(s.owed, p_tokens) into strict v_owed from governance.stripe_lots s where s.lot_id = p_lot_id;
+  select least(a.debt_tokens, v_owed) into strict v_debt from governance.accounts a
+    where a.account_id = v_lot.account_id;
+  v_unspent := least(v_owed - v_debt, v_lot.spent);
+  v_returned := least(p_tokens - v_owed, v_lot.clawed_back);
+  update governance.lots l set
+    remaining = l.remaining + v_unspent + v_returned, spent = l.spent - v_unspent,
+      clawed_back = l.clawed_back - v_returned, is_open = true
+  where l.lot_id = p_lot_id and v_unspent + v_returned > 0;
+  update governance.stripe_lots s set owed = s.owed - v_owed where s.lot_id = p_lot_id;
+  if v_lot.expires_at is not null then
+    update governance.accounts a set lots_check_at = least(a.lots_check_at, v_lot.expires_at)
+      where a.account_id = v_lot.account_id;
+  end if;
+  return (governance.append_entry(v_lot.account_id, 'reversal', p_now,
+    case when v_unspent + v_returned > 0 then array[p_lot_id, v_unspent + v_returned] else '{}' end,
+    case v_lot.kind when 'subscription' then v_unspent + v_returned else 0 end, case v_lot.kind
+      when 'purchased' then v_unspent + v_returned else 0 end,
+    case v_lot.kind when 'promotional' then v_unspent + v_returned
+      else 0 end, -v_debt, p_reference, p_description, p_metadata)).transaction_id;
+end
+$$;
+comment on function governance.give_back(bigint, bigint, timestamptz, text, text, jsonb) is
+  'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s '
+    'lock.';
+
+create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('type', p_type, 'user_id', p_user_id, 'tokens', p_tokens, 'transaction_id',
+    p_transaction_id)
+$$;
+comment on function governance.effect(text, text, bigint, bigint) is 'One effect as process_stripe_event answers it.';
+
+create function governance.money_back(p_pay governance.stripe_payments) returns governance.money_back
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_told bigint := p_pay.refunded_minor + (select coalesce(sum(n.refunded_minor), 0)
+    from governance.stripe_payment_names n where n.payment_id = p_pay.payment_id);
+  v_back governance.money_back;
+begin
+  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
+      v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
+    case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
+  into v_back.refunded, v_back.refund_id
+  from governance.stripe_refunds r where r.payment_id = p_pay.payment_id;
+  if p_pay.refunded_override_at is not null
+    and not exists (select from governance.stripe_refunds r
+      where r.payment_id = p_pay.payment_id and r.told_at > p_pay.refunded_override_at)
+    and coalesce(p_pay.refunded_at, '-infinity') <= p_pay.refunded_override_at then
+    v_back.refunded := p_pay.refunded_override_minor;
+  end if;
+  select coalesce(sum(d.amount_minor) filter (where d.stage = 3 and d.is_lost), 0),
+    coalesce(bool_or(d.stage = 2 and not d.is_reinstated), false),
+    max(d.dispute_id), coalesce(max(d.amount_minor), 0)
+  into v_back.lost, v_back.is_disputed, v_back.dispute_id, v_back.disputed
+  from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
+      -- In another currency a part cannot be told from the whole: the whole payment is disputed.
+      case when x.currency <> p_pay.currency then p_pay.amount_minor else x.amount_minor end as amount_minor
+    from governance.stripe_disputes x where x.payment_id = p_pay.payment_id) d;
+  return v_back;
+end
+$$;
+comment on function governance.money_back(governance.stripe_payments) is
+  'What of a payment was refunded or lost in disputes, as far as Stripe has told.';
+
+create function governance.settle_lot(p_lot governance.stripe_lots, p_pay governance.stripe_payments,
+  p_back governance.money_back, p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_user_id text := (select a.user_id from governance.accounts a where a.account_id = p_pay.account_id);
+  v_due_reversed bigint := case when p_back.refunded = 0 then 0
+    else governance.pro_rata(p_lot.tokens, p_back.refunded, p_pay.amount_minor) end;
+  v_due_clawed bigint := case when p_back.lost = 0 then 0
+    else least(governance.pro_rata(p_lot.tokens, p_back.lost, p_pay.amount_minor), p_lot.tokens - v_due_reversed) end;
+  v_dispute jsonb := p_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', p_back.dispute_id));
+  v_move bigint;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_effects jsonb := '[]';
+begin
+  -- Given back first, so that the sums never pass what was bought, and debt for it is struck before it counts as taken.
+  if v_due_clawed < p_lot.clawed then
+    v_move := p_lot.clawed - v_due_clawed;
+    v_entry := governance.give_back(p_lot.lot_id, v_move, p_now, p_reference, 'Dispute won: given back', v_dispute);
+    update governance.stripe_lots s set clawed = v_due_clawed,
+      dispute_state = case when v_due_clawed = 0 and p_back.lost = 0 then 'released' else s.dispute_state end
+    where s.lot_id = p_lot.lot_id;
+    perform governance.record_purchase(v_entry, 'dispute_release', p_lot.lot_id, p_pay.payment_id, v_move, 0,
+      p_back.disputed, p_pay.currency, null, p_back.dispute_id, p_difference_id => p_difference_id);
+    v_effects := v_effects || governance.effect('dispute_release', v_user_id, v_move, v_entry);
+  end if;
+  if v_due_reversed < p_lot.reversed then
+    v_move := p_lot.reversed - v_due_reversed;
+    v_entry := governance.give_back(p_lot.lot_id, v_move, p_now, p_reference, 'Refund failed: given back', p_metadata);
+    update governance.stripe_lots s set reversed = v_due_reversed where s.lot_id = p_lot.lot_id;
+    perform governance.record_purchase(v_entry, 'restoration', p_lot.lot_id, p_pay.payment_id, v_move, 0,
+      p_back.refunded, p_pay.currency, p_difference_id => p_difference_id);
+    v_effects := v_effects || governance.effect('restoration', v_user_id, v_move, v_entry);
+  end if;
+  if v_due_reversed > p_lot.reversed then
+    v_move := v_due_reversed - p_lot.reversed;
+    v_taking := governance.take_back(p_lot.lot_id, v_move, 'refund', p_now, p_reference, 'Refund', p_metadata
+      || jsonb_strip_nulls(jsonb_build_object('refund_id', p_back.refund_id, 'refunded_minor', p_back.refunded)));
+    update governance.stripe_lots s set reversed = v_due_reversed, owed = s.owed + v_taking.debt
+    where s.lot_id = p_lot.lot_id;
+    perform governance.record_purchase(v_taking.transaction_id, 'refund', p_lot.lot_id, p_pay.payment_id, -v_move,
+      v_taking.debt, p_back.refunded, p_pay.currency, p_back.refund_id, p_difference_id => p_difference_id);
+    v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
+  end if;
+  if v_due_clawed > p_lot.clawed then
+    v_move := v_due_clawed - p_lot.clawed;
+    v_taking := governance.take_back(p_lot.lot_id, v_move, 'reversal', p_now, p_reference, 'Dispute lost', v_dispute);
+    update governance.stripe_lots s set clawed = v_due_clawed, owed = s.owed + v_taking.debt, dispute_state = 'clawed'
+    where s.lot_id = p_lot.lot_id;
+    perform governance.record_purchase(v_taking.transaction_id, 'dispute_clawback', p_lot.lot_id, p_pay.payment_id,
+      -v_move, v_taking.debt, p_back.disputed, p_pay.currency, null, p_back.dispute_id,
+      p_difference_id => p_difference_id);
+    v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
+  end if;
+  return v_effects;
+end
+$$;
+comment on function governance.settle_lot(governance.stripe_lots, governance.stripe_payments, governance.money_back,
+  timestamptz, text, jsonb, text) is
+  'Takes back or gives back what refunds and decided disputes have changed of one lot. Answers the effects. The caller '
+  'holds the account''s lock.';
+
+create function governance.hold_lot(p_lot_id bigint, p_pay governance.stripe_payments, p_back governance.money_back,
+  p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_user_id text := (select a.user_id from governance.accounts a where a.account_id = p_pay.account_id);
+  v_metadata jsonb := p_metadata || jsonb_strip_nulls(jsonb_build_object('dispute_id', p_back.dispute_id));
+  v_taking governance.lot_taking;
+  v_type text;
+  v_tokens bigint;
+  v_entry bigint;
+begin
+  -- Read again: governance.settle_lot may have changed it.
+  select s.dispute_state, s.clawed, l.remaining, l.frozen into strict v_lot
+  from governance.stripe_lots s join governance.lots l using (lot_id) where s.lot_id = p_lot_id;
+  if p_back.is_disputed and (v_lot.dispute_state <> 'held' or v_lot.remaining > 0) then
+    v_taking := governance.freeze_lot(p_lot_id, v_lot.remaining, p_now, p_reference, 'Dispute opened: frozen',
+      v_metadata);
+    if v_taking.taken = 0 and v_lot.dispute_state = 'held' then return '[]'; end if;
+    v_type := 'dispute_hold';
+    v_tokens := -v_taking.taken;
+  elsif not p_back.is_disputed and (v_lot.dispute_state = 'held' or v_lot.frozen > 0) then
+    v_taking := governance.thaw_lot(p_lot_id, v_lot.frozen, p_now, p_reference, 'Dispute decided: thawed', v_metadata);
+    if v_lot.clawed > 0 then return '[]'; end if;
+    v_type := 'dispute_release';
+    v_tokens := v_taking.taken;
+  else
+    return '[]';
+  end if;
+  -- Where no tokens moved, that it was tried is on record all the same.
+  v_entry := coalesce(v_taking.transaction_id,
+    (governance.append_entry(p_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, p_reference,
+      case v_type when 'dispute_hold' then 'Dispute opened: nothing left to freeze'
+        else 'Dispute decided: nothing was frozen' end, v_metadata)).transaction_id);
+  update governance.stripe_lots s set dispute_state = case v_type when 'dispute_hold' then 'held' else 'released' end
+  where s.lot_id = p_lot_id;
+  perform governance.record_purchase(v_entry, v_type, p_lot_id, p_pay.payment_id, v_tokens, 0, p_back.disputed,
+    p_pay.currency, null, p_back.dispute_id, p_difference_id => p_difference_id);
+  return jsonb_build_array(governance.effect(v_type, v_user_id, v_tokens, v_entry));
+end
+$$;
+comment on function governance.hold_lot(bigint, governance.stripe_payments, governance.money_back, timestamptz, text,
+  jsonb, text) is
+  'Freezes what is left of a lot while its payment is disputed, and thaws it once that is decided. Answers the '
+  'effects. The caller holds the account''s lock.';
+
+create function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text,
+  p_difference_id text default null) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_pay governance.stripe_payments;
+  v_back governance.money_back;
+  v_lot governance.stripe_lots;
+  v_reference text;
+  v_metadata jsonb;
+  v_effects jsonb := '[]';
+begin
+  select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
+  if v_pay.account_id is null then return v_effects; end if;
+  -- Nothing was refunded or disputed: the common case.
+  if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
+    and not exists (select from governance.stripe_payment_names n
+      where n.payment_id = p_payment_id and n.refunded_minor > 0)
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p_payment_id)
+    and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
+    return v_effects;
+  end if;
+  perform governance.lock_account_id(v_pay.account_id);
+  v_back := governance.money_back(v_pay);
+  v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
+  v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
+    'payment_intent_id', v_pay.payment_intent_id, 'invoice_id', v_pay.invoice_id, 'difference_id', p_difference_id));
+  for v_lot in select * from governance.stripe_lots s where s.payment_id = p_payment_id and not s.is_void
+    order by s.lot_id
+  loop
+    v_effects := v_effects
+      || governance.settle_lot(v_lot, v_pay, v_back, p_now, v_reference, v_metadata, p_difference_id)
+      || governance.hold_lot(v_lot.lot_id, v_pay, v_back, p_now, v_reference, v_metadata, p_difference_id);
+  end loop;
+  perform governance.recover_debt(v_pay.account_id, p_now, v_reference);
+  if v_effects <> '[]' then perform governance.ring('accounts', p_now); end if;
+  return v_effects;
+end
+$$;
+comment on function governance.settle_payment(bigint, timestamptz, text, text) is
+  'Moves a payment''s lots to where its refunds and disputes put them: pro rata, capped, debt for what was spent. '
+    'Answers the effects; nothing when all is in its place. Locks the account.';
+
+create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
+  returns governance.order_money
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_total bigint := governance.stripe_whole(p_amount);
+  v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
+  v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
+  v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
+  v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
+  v_sold_total bigint := coalesce(governance.stripe_whole(v_converted -> 'amount_total'), v_total);
+  v_sold_currency text := coalesce(governance.stripe_currency(v_converted -> 'source_currency'), v_currency);
+  v_answer governance.order_money;
+begin
+  v_answer.currency := v_currency;
+  v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
+  if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
+  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
+  if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
+    and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
+    v_answer.collected_minor := v_total;
+    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
+    v_answer.covered_minor := v_discount;
+    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
+  end if;
+  return v_answer;
+end
+$$;
+comment on function governance.order_money(jsonb, jsonb, bigint, text) is
+  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
+
+create function governance.grant_paid(
+  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
+  p_difference_id text default null, p_sale governance.order_money default null
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  -- A pack that is sold as it is costs what was paid for it.
+  v_booked bigint := coalesce(p_sale.booked_minor, p_pay.amount_minor);
+  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.checkout_session_id, p_pay.invoice_id);
+  v_description text := 'Pack ' || p_pack_id;
+  v_metadata jsonb := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'pack_id', p_pack_id, 'charge_id',
+    p_pay.charge_id,
+    'payment_intent_id', p_pay.payment_intent_id, 'checkout_session_id', p_pay.checkout_session_id, 'amount_minor',
+      v_booked,
+    'currency', p_pay.currency, 'difference_id', p_difference_id,
+    -- As governance.lot_seal writes it of a lot that is new.
+    'lot_seal', concat_ws('|', 'purchased', extract(epoch from p_now), '-', p_tokens, 0, 0, 0)));
+  v_lot_id bigint;
+  v_id bigint;
+  v_last_hash bytea;
+  v_hash bytea;
+  v_balance bigint;
+  v_debt bigint;
+begin
+  insert into governance.lots (account_id, kind, created_at, description, pack_id, stripe_charge_id,
+    stripe_payment_intent_id, stripe_checkout_session_id,
+    amount_minor, currency, metadata, granted, remaining)
+  values (p_pay.account_id, 'purchased', p_now, v_description, p_pack_id, p_pay.charge_id, p_pay.payment_intent_id,
+    p_pay.checkout_session_id,
+    v_booked, p_pay.currency, v_metadata, p_tokens, p_tokens)
+  returning lot_id into v_lot_id;
+  -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
+  v_id := nextval('governance.event_ids');
+  -- The entry is put together where the account is: "was" is the same row as it stood before.
+  update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
+    last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens + p_tokens,
+      a.debt_tokens, array[v_lot_id, p_tokens], null, a.user_id, v_reference, v_description, v_metadata))
+  from governance.accounts was
+  where a.account_id = p_pay.account_id and was.account_id = a.account_id
+  returning was.last_hash, a.last_hash, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens, a.debt_tokens
+  into strict v_last_hash, v_hash, v_balance, v_debt;
+  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
+    previous_balance, new_balance, debt_after,
+    lot_changes, reference, description, metadata, previous_hash, hash)
+  values (v_id, p_pay.account_id, p_now, 'purchase', p_tokens, v_balance - p_tokens, v_balance, v_debt,
+    array[v_lot_id, p_tokens], v_reference, v_description,
+    v_metadata, v_last_hash, v_hash);
+  insert into governance.stripe_lots (lot_id, payment_id, tokens) values (v_lot_id, p_pay.payment_id, p_tokens);
+  insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
+    tokens, amount_minor, currency, difference_id, collected_minor, covered_minor, covered_by)
+  values (v_id, p_pay.account_id, p_now, 'grant', v_lot_id, p_pay.payment_id, p_tokens, v_booked,
+    p_pay.currency, p_difference_id, p_sale.collected_minor, nullif(p_sale.covered_minor, 0), p_sale.covered_by);
+  if v_debt > 0 then
+    perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
+  end if;
+  perform governance.ring('accounts', p_now);
+  return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
+end
+$$;
+comment on function governance.grant_paid(timestamptz, governance.stripe_payments, text, text, bigint, text, text,
+  governance.order_money) is
+  'Grants what a payment paid for, ties the lot to it and pays debt. The caller holds the locks of the '
+  'payment and of the account, and has rolled the account.';
+
+create function governance.grant_pack(
+  p_now timestamptz, p_payment_id bigint, p_user_id text, p_pack_id text, p_tokens bigint, p_amount bigint,
+    p_currency text, p_paid_at timestamptz,
+  p_cause text, p_difference_id text default null
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account(p_user_id);
+  v_pay governance.stripe_payments;
+begin
+  update governance.stripe_payments p set
+    account_id = v_account.account_id, amount_minor = p_amount, currency = p_currency, paid_at = p_paid_at
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  return governance.grant_paid(p_now, v_pay, p_user_id, p_pack_id, p_tokens, p_cause, p_difference_id);
+end
+$$;
+comment on function governance.grant_pack(timestamptz, bigint, text, text, bigint, bigint, text, timestamptz, text,
+  text) is
+  'Grants a paid pack and ties its lot to the payment. The caller holds the payment''s locks; the account is locked '
+    'here.';
+
+create function governance.settled(p_payment_id bigint, p_now timestamptz,
+  p_cause text) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+begin
+  if p_payment_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  return governance.outcome('processed', null, governance.settle_payment(p_payment_id, p_now, p_cause), p_payment_id);
+end
+$$;
+comment on function governance.settled(bigint, timestamptz,
+  text) is 'What became of an event that told of this payment; one that names none is for a person.';
+
+-- schemas/67_purchase_records.sql
+-- The ledger's side of a reconciliation: its records of payments, and tokens from opening to closing.
+
+create function governance.adopt_purchases() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_entry record;
+  v_pay governance.stripe_payments;
+  v_known governance.stripe_lots;
+  v_owed bigint;
+  v_tokens bigint;
+  v_type text;
+  v_count bigint := 0;
+begin
+  for v_lot in
+    select l.*, t.transaction_id, t.created_at as granted_at
+    from governance.lots l
+    join lateral (select x.transaction_id, x.created_at from governance.token_transactions x
+      where x.account_id = l.account_id and x.transaction_type in ('purchase', 'subscription_grant')
+        and x.lot_changes[1] = l.lot_id and x.amount > 0
+      order by x.transaction_id limit 1) t on true
+    where coalesce(l.stripe_charge_id, l.stripe_payment_intent_id, l.stripe_checkout_session_id) is not null
+      and l.amount_minor is not null
+      and not exists (select from governance.stripe_lots s where s.lot_id = l.lot_id)
+    order by l.lot_id
+  loop
+    v_pay := governance.note_payment(v_lot.granted_at, v_lot.stripe_payment_intent_id, v_lot.stripe_charge_id,
+      v_lot.stripe_checkout_session_id, p_livemode => true);
+    update governance.stripe_payments p set account_id = v_lot.account_id, amount_minor = v_lot.amount_minor,
+      currency = v_lot.currency, paid_at = v_lot.granted_at
+    where p.payment_id = v_pay.payment_id;
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+      values (v_lot.lot_id, v_pay.payment_id, v_lot.granted) returning * into v_known;
+    perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
+      v_lot.amount_minor, v_lot.currency,
+      p_line_id => v_lot.stripe_invoice_line_id);
+    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    for v_entry in
+      select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
+      from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
+    loop
+      continue when v_entry.transaction_id <= v_lot.transaction_id
+        or v_entry.transaction_type not in ('refund', 'reversal')
+        or not (v_lot.lot_id = any (v_entry.lot_changes) or v_entry.description like '%' || v_lot.stripe_charge_id);
+      v_owed := greatest(v_entry.debt_after - v_entry.debt_before, 0);
+      v_type := case when v_entry.transaction_type = 'refund' then 'refund'
+        when v_entry.description like 'Dispute lost%' then 'dispute_clawback'
+        when v_entry.amount > 0 then 'dispute_release' else 'dispute_hold' end;
+      v_tokens := v_entry.amount - case v_type when 'refund' then v_owed else 0 end;
+      if v_type = 'refund' then
+        v_known.reversed := v_known.reversed - v_tokens;
+        v_known.owed := v_known.owed + v_owed;
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
+          else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
+        where v_entry.reference is not null on conflict do nothing;
+      elsif v_type = 'dispute_clawback' then
+        -- What was frozen is taken with it, though it left the balance before.
+        v_tokens := -(v_lot.granted - v_known.reversed);
+        v_known.clawed := v_lot.granted - v_known.reversed;
+        v_known.owed := v_known.owed + v_owed;
+      end if;
+      v_known.dispute_state := case v_type when 'dispute_hold' then 'held' when 'dispute_release' then 'released'
+        when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
+      if v_type like 'dispute%' and v_entry.reference is not null then
+        insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+          told_at)
+        values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
+          case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
+          case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
+        on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
+          is_lost = excluded.is_lost, told_at = excluded.told_at;
+      end if;
+      if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
+        perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
+          v_owed, null, v_lot.currency,
+          case v_type when 'refund' then v_entry.reference end, case
+            when v_type like 'dispute%' then v_entry.reference end);
+      end if;
+    end loop;
+    update governance.stripe_lots s set reversed = v_known.reversed, clawed = v_known.clawed, owed = v_known.owed,
+      dispute_state = v_known.dispute_state
+    where s.lot_id = v_lot.lot_id;
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function governance.adopt_purchases() is
+  'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
+    'for imports and sample data. Safe to run twice; answers how many lots.';
+
+create function public.console_ledger_purchases_since(
+  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_records jsonb;
+  v_count int;
+  v_last bigint;
+  v_corrected bigint[] := '{}';
+begin
+  perform governance.refuse_others('console_ledger_purchases_since');
+  if p_limit is null or p_limit not between 1 and 20000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  if p_from is not null or p_to is not null then
+    -- A correction is booked when it is booked, which may be long after the period that it puts right.
+    select coalesce(array_agg(distinct x.lot_id), '{}') into v_corrected
+    from governance.reconciliation_cases c join governance.purchase_records x on x.difference_id = c.difference_id
+    where c.posted_at is not null and (p_to is null or c.period_from < p_to)
+      and (p_from is null or c.period_to > p_from);
+  end if;
+  with page as (
+    select r.* from governance.purchase_records r
+    where r.transaction_id > coalesce(p_cursor, '0')::bigint
+      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
+      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
+        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+    order by r.transaction_id limit p_limit
+  )
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'transaction_id', r.transaction_id,
+      'record_type', case r.record_type when 'supplement' then 'grant' else r.record_type end, 'user_id', a.user_id,
+        'tokens', r.tokens,
+        'created_at', r.created_at,
+      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
+      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
+        when 'grant' then l.remaining + l.frozen end,
+      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        when r.collected_minor is not null then r.amount_minor end,
+      'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
+        'charge_id', p.charge_id,
+        'payment_intent_id', p.payment_intent_id,
+      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
+        'invoice_line_id', r.invoice_line_id,
+      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id',
+        r.refund_id, 'dispute_id', r.dispute_id,
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*),
+        max(r.transaction_id)
+  into v_records, v_count, v_last
+  from page r
+  join governance.accounts a on a.account_id = r.account_id
+  join governance.lots l on l.lot_id = r.lot_id
+  left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
+    v_count = p_limit);
+end
+$$;
+comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
+    'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
+    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
+    'differences. Errors: invalid_argument.';
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_lines jsonb;
+begin
+  perform governance.refuse_others('console_token_roll_forward');
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  with moves as (
+    select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
+    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), by_lot as (
+    select l.lot_id, case l.kind when 'purchased' then 'purchased'
+      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
+      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
+      coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type in ('purchase', 'subscription_grant')),
+        0)::bigint as purchased,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'bonus'), 0)::bigint as promotional,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens > 0), 0)::bigint as restored,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type in ('usage', 'debt_recovery')), 0)::bigint as consumed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'refund'), 0)::bigint as refunded,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens < 0), 0)::bigint as disputed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'expiry'), 0)::bigint as expired,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
+    from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
+    join governance.lots l using (lot_id)
+    group by l.lot_id
+  ), priced as (
+    select b.*,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
+        b.granted) end as given_back
+    from by_lot b
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
+    'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional,
+      'restored_tokens', s.restored,
+    'consumed_tokens', s.consumed, 'refunded_tokens', s.refunded, 'disputed_tokens', s.disputed, 'expired_tokens',
+      s.expired, 'adjusted_tokens', s.adjusted,
+    'closing_tokens', s.closing, 'ledger_tokens', s.ledger, 'opening_deferred_minor', s.deferred_opening, 'sold_minor',
+      s.sold,
+    'recognised_minor', s.deferred_opening + s.sold - s.given_back - s.deferred_closing, 'refunded_minor', s.given_back,
+      'closing_deferred_minor', s.deferred_closing)
+    order by s.kind, s.currency nulls last), '[]')
+  into v_lines
+  from (
+    select p.kind, p.currency, sum(p.opening)::bigint as opening, sum(p.purchased)::bigint as purchased,
+      sum(p.promotional)::bigint as promotional,
+      sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
+        sum(p.disputed)::bigint as disputed,
+      sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
+      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
+        sum(p.deferred_closing)::bigint as deferred_closing,
+      sum(p.given_back)::bigint as given_back,
+        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+    from priced p where p.is_there group by p.kind, p.currency) s;
+  return v_lines;
+end
+$$;
+comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
+  'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of '
+  'shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
+revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
+
+-- schemas/68_stripe_decisions.sql
+-- Stripe events that wait for a person.
+
+create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_stripe_events');
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  return jsonb_build_object(
+    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type,
+      'reason', e.reason,
+        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload',
+          e.payload,
+        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id),
+          '[]')
+      from (select * from governance.webhook_events_processed w
+        where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
+        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
+end
+$$;
+comment on function public.console_stripe_events(int,
+  timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
+revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
+
+create function public.console_release_stripe_event(
+  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null,
+    p_pack_id text default null, p_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_pay governance.stripe_payments;
+  v_object jsonb;
+  v_metadata jsonb;
+  v_user_id text;
+  v_pack_id text;
+  v_tokens bigint;
+  v_amount bigint;
+  v_currency text;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_effects jsonb;
+begin
+  perform governance.refuse_others('console_release_stripe_event');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  perform governance.check_optional('p_user_id', p_user_id, 255);
+  perform governance.check_optional('p_pack_id', p_pack_id, 255);
+  if p_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
+  end if;
+  v_answer := governance.begin_command('release_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event');
+  elsif v_known.status = 'processed' and v_known.decided_at is null then
+    -- It went through by itself meanwhile: what the person wants has been done.
+    return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
+      'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
+  elsif v_known.status not in ('quarantined', 'parked') then
+    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
+  end if;
+  v_now := governance.now();
+  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
+  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
+  if v_answer ->> 'status' = 'quarantined' then
+    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
+      'payment_intent.succeeded') then
+      perform governance.fail('PT409', 'still_quarantined',
+        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+    end if;
+    v_metadata := governance.stripe_object(v_object -> 'metadata');
+    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+      governance.stripe_id(v_object -> 'client_reference_id'));
+    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
+    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
+    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'),
+      governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
+    v_currency := governance.stripe_currency(v_object -> 'currency');
+    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+    elsif v_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_tokens or a known p_pack_id is needed: the event names none');
+    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT409', 'still_quarantined',
+        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+    end if;
+    v_pay := governance.note_payment(v_now,
+      coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
+      when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
+      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end,
+        governance.stripe_id(v_object -> 'invoice'));
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment was granted by another event: dismiss this one');
+    end if;
+    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens,
+      v_amount, v_currency,
+      coalesce(v_known.event_created_at, v_now), p_event_id)
+        || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
+    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null,
+      payment_id = v_pay.payment_id
+    where w.event_id = p_event_id;
+    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects',
+      v_effects);
+  end if;
+  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
+    decided_reason = p_reason where w.event_id = p_event_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
+  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id)
+    where w.event_id = p_event_id;
+  return governance.end_command('release_stripe_event', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
+  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
+  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'not_paid, already_granted, unknown_user, idempotency_conflict.';
+revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_release_stripe_event(text, text, text, text, text, text,
+  bigint) to service_role;
+
+create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text,
+  p_reason text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_dismiss_stripe_event');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now,
+    decided_by = p_operator, decided_reason = p_reason
+  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
+  end if;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
+  return governance.end_command('dismiss_stripe_event', p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
+end
+$$;
+comment on function public.console_dismiss_stripe_event(text, text, text,
+  text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, '
+    'not_found, idempotency_conflict.';
+revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
 
 -- schemas/70_cases.sql
 -- Reconciliation runs, and differences as finance decides them.
@@ -13437,7 +13481,8 @@ begin
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
-      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel', 'supplement')
+      left join governance.purchase_records r on r.lot_id = l.lot_id
+        and r.record_type in ('grant', 'relabel', 'supplement')
       left join governance.token_transactions t on t.transaction_id = r.transaction_id
       where p_account_id is null or l.account_id = p_account_id
       order by l.lot_id, r.transaction_id desc) x

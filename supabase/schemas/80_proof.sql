@@ -88,7 +88,8 @@ begin
           or t.metadata ->> 'currency' <> r.currency or l.pack_id <> t.metadata ->> 'pack_id' as is_repriced
       from governance.lots l join governance.stripe_lots s using (lot_id)
         join governance.stripe_payments p using (payment_id)
-      left join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type in ('grant', 'relabel', 'supplement')
+      left join governance.purchase_records r on r.lot_id = l.lot_id
+        and r.record_type in ('grant', 'relabel', 'supplement')
       left join governance.token_transactions t on t.transaction_id = r.transaction_id
       where p_account_id is null or l.account_id = p_account_id
       order by l.lot_id, r.transaction_id desc) x

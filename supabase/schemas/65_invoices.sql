@@ -1,0 +1,373 @@
+-- Paid invoices: what each of their sales grants, and what is booked for it.
+
+create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_sum numeric := (select sum(w) from unnest(p_weights) w);
+  v_upto numeric := 0;
+  v_given bigint := 0;
+  v_next bigint;
+  v_parts bigint[] := '{}';
+  v_weight bigint;
+begin
+  foreach v_weight in array p_weights loop
+    v_upto := v_upto + v_weight;
+    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
+    v_parts := v_parts || (v_next - v_given);
+    v_given := v_next;
+  end loop;
+  return v_parts;
+end
+$$;
+comment on function governance.apportion(bigint, bigint[]) is
+  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
+
+create function governance.sum_amounts(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
+  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
+$$;
+comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
+
+create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
+  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
+  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
+  v_listed bigint;
+  v_net bigint;
+  v_weights bigint[];
+  v_booked bigint[];
+  v_collected bigint[];
+  v_covered bigint[];
+begin
+  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
+  into v_listed, v_net, v_weights
+  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
+      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
+  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
+    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else v_paid end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
+    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
+    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+    from generate_series(1, cardinality(v_weights)) n order by n);
+end
+$$;
+comment on function governance.invoice_shares(jsonb) is
+  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
+  'discounts in proportion, so that collected adds up to amount_paid.';
+
+create function governance.invoice_covered_by(o jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(concat_ws(', ',
+    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when o -> 'paid_out_of_band' is distinct from 'true'
+      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
+      then 'customer balance' end,
+    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
+    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
+      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
+$$;
+comment on function governance.invoice_covered_by(jsonb) is
+  'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
+  returns setof governance.invoice_due
+  language sql stable set search_path = '' as $$
+  with lines as (
+    select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
+      coalesce(x.value -> 'proration' = 'true', false)
+        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
+      governance.stripe_whole(x.value -> 'amount') as amount,
+      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens,
+      btrim(x.value #>> '{metadata,tokens}') as line_tokens,
+      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+    join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n)
+      using (n)
+    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
+      or x.value #>> '{parent,type}' = 'subscription_item_details'
+  ), sold as (
+    select l.*,
+      -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
+      case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
+        when l.price_tokens is not null then case
+          when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
+          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
+        else l.subscription_tokens end as tokens,
+      coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+    from lines l where l.amount is null or l.amount >= 0
+  ), named as (
+    select s.*, case
+      when s.tokens is null then 'plan ' || s.plan_id
+      when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
+      else 'line ' || s.n end as sale,
+      governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
+      governance.stripe_time(s.line #> '{period,end}') as period_to
+    from sold s where s.tokens is not null or s.plan_id is not null
+  ), grouped as (
+    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
+      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
+      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
+      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
+      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
+      sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
+      sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
+      bool_or(n.amount is null) as has_no_amount
+    from named n group by n.sale
+  )
+  select
+    case
+      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
+      when g.has_no_amount then 'amount_mismatch'
+      when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
+      when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
+      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      when g.is_proration and g.tokens is not null then 'proration'
+    end,
+    -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
+    case when g.id like 'il\_%' then g.id
+      else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
+    g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
+    g.period_from, g.period_to
+  from grouped g order by g.place
+$$;
+comment on function governance.invoice_dues(jsonb, jsonb, text) is
+  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
+  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem is why the '
+  'invoice waits.';
+
+create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select * into v_lot from governance.lots l
+  where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+    and l.expires_at > p_now
+  order by l.granted desc, l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
+    stripe_payment_intent_id = p_pay.payment_intent_id, amount_minor = p_due.booked_minor, currency = p_currency,
+    expires_at = greatest(l.expires_at, p_expires)
+  where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.adopt_allowance(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, timestamptz) is
+  'The allowance that an account got before its invoice was paid becomes the paid one; null where there is none. The '
+  'caller holds the account''s lock.';
+
+create function governance.supplement_lot(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_subscription text)
+  returns governance.granted
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_entry governance.granted;
+begin
+  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
+    join governance.stripe_payments p using (payment_id)
+  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
+  order by l.lot_id desc limit 1;
+  if v_lot.lot_id is null then return null; end if;
+  update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
+  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+    array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
+    jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
+      'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+  v_entry.lot_id := v_lot.lot_id;
+  return v_entry;
+end
+$$;
+comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
+  governance.invoice_due, text, text) is
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
+  'where there is none. The caller holds the account''s lock.';
+
+create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
+  p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account_id(p_account_id);
+  v_plan governance.plans;
+  v_pay governance.stripe_payments;
+  v_more bigint := p_due.tokens;
+  v_expires timestamptz := p_due.period_to;
+  v_granted governance.granted;
+  v_type text := 'grant';
+  v_on_cancel text;
+begin
+  update governance.stripe_payments p set account_id = p_account_id,
+    subscription_id = coalesce(p.subscription_id, p_subscription)
+  where p.payment_id = p_payment_id returning * into strict v_pay;
+  if p_due.plan_id is not null then
+    select * into strict v_plan from governance.plans p where p.plan_id = p_due.plan_id;
+    perform governance.switch_to_paid_plan(p_account_id, p_due.plan_id, p_subscription, p_due.period_from);
+  end if;
+  if p_due.tokens is null then
+    -- Paid for a month or less, the tokens last as long as the period, and until Stripe has had time to collect the
+    -- next one (about an hour). Paid for longer, they come month by month.
+    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
+      then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
+        at time zone v_account.timezone
+      else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
+    -- What this period already gave is not given again.
+    v_more := greatest(v_plan.monthly_allowance - coalesce((
+      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
+        left join governance.stripe_payments p using (payment_id)
+      where l.account_id = p_account_id and l.kind = 'subscription' and case
+        when l.stripe_invoice_line_id is null then l.expires_at > p_now
+        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
+          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+    update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
+    where a.account_id = p_account_id;
+  end if;
+  if v_more > 0 then
+    v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
+      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
+      jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id,
+        'plan_id', p_due.plan_id, 'period_start', p_due.period_from, 'period_end', p_due.period_to,
+        'amount_minor', p_due.booked_minor,
+        'currency', p_currency)),
+      jsonb_build_object('stripe_charge_id', v_pay.charge_id, 'stripe_payment_intent_id', v_pay.payment_intent_id,
+        'stripe_invoice_line_id', p_due.key, 'amount_minor', p_due.booked_minor, 'currency', p_currency));
+  else
+    v_granted := governance.adopt_allowance(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, v_expires);
+    if v_granted.lot_id is null then
+      v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
+      v_type := 'supplement';
+    end if;
+    if v_granted.lot_id is null then return '[]'; end if;
+  end if;
+  if v_type = 'grant' then
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+    select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
+  end if;
+  perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
+    case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id)
+      else 0 end,
+    0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
+    p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
+    p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
+  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
+  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
+  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
+    where s.subscription_id = p_subscription and s.canceled_at is not null) then
+    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
+    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
+  end if;
+  return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
+end
+$$;
+comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigint, governance.invoice_due, text, text,
+  text) is
+  'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
+  'it. The caller holds the payment''s locks.';
+
+create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+  p_livemode boolean) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+declare
+  v_invoice text := governance.stripe_id(o -> 'id');
+  v_customer text := governance.stripe_id(o -> 'customer');
+  -- From 2025-03-31 an invoice names neither subscription, payment nor charge at its top.
+  v_parent jsonb := governance.stripe_object(o #> '{parent,subscription_details}');
+  v_subscription text := coalesce(governance.stripe_id(o -> 'subscription'),
+    governance.stripe_id(v_parent -> 'subscription'));
+  v_intent text := coalesce(governance.stripe_id(o -> 'payment_intent'),
+    governance.stripe_id(o #> '{payments,data,0,payment,payment_intent}'));
+  v_charge text := coalesce(governance.stripe_id(o -> 'charge'),
+    governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
+  v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
+    || governance.stripe_object(o #> '{subscription_details,metadata}');
+  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_currency text := governance.stripe_currency(o -> 'currency');
+  v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
+  v_pay governance.stripe_payments;
+  v_account_id bigint;
+  v_due governance.invoice_due;
+  v_dues governance.invoice_due[];
+  v_plan_id text;
+  v_problem text;
+  v_effects jsonb := '[]';
+begin
+  if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
+  v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
+  if v_subscription is not null then
+    perform governance.lock_stripe_ids(v_subscription);
+  end if;
+  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
+    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
+    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
+  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
+
+  if v_dues = '{}' then
+    -- The plan may be told later, by the subscription or its Checkout Session.
+    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
+      when v_user_id is not null
+        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
+      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
+  end if;
+  v_problem := case
+    when o #> '{lines,has_more}' = 'true' then 'lines_missing'
+    when v_paid is null or v_paid < 0 then 'amount_mismatch'
+    when v_currency is null then 'currency_mismatch'
+  end;
+  -- All of its lines or none: a line that does not fit keeps the others waiting.
+  foreach v_due in array v_dues loop
+    v_problem := coalesce(v_problem, v_due.problem);
+    v_plan_id := coalesce(v_due.plan_id, v_plan_id);
+  end loop;
+  if v_problem is null and v_account_id is null then v_problem := 'unknown_user'; end if;
+  if v_problem is not null then
+    return governance.outcome('quarantined', v_problem, '[]', v_pay.payment_id, case
+      when v_problem = 'unknown_user' then v_customer end);
+  end if;
+  foreach v_due in array v_dues loop
+    continue when exists (select from governance.purchase_records r
+      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
+    update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
+    where p.payment_id = v_pay.payment_id;
+    v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
+      v_currency, v_subscription, governance.invoice_covered_by(o));
+  end loop;
+  perform governance.learn_customer(v_customer, v_account_id);
+  if v_subscription is not null then
+    v_effects := v_effects || governance.note_subscription(p_now, p_event_id, v_subscription, v_customer, v_account_id,
+      v_plan_id);
+  end if;
+  return governance.outcome('processed', null, v_effects
+    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+end
+$$;
+comment on function governance.on_invoice(text, timestamptz, timestamptz, jsonb,
+  boolean) is 'invoice.paid, in its shapes before and after 2025-03-31: each subscription line and period grants once.';

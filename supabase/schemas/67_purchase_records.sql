@@ -1,0 +1,239 @@
+-- The ledger's side of a reconciliation: its records of payments, and tokens from opening to closing.
+
+create function governance.adopt_purchases() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_entry record;
+  v_pay governance.stripe_payments;
+  v_known governance.stripe_lots;
+  v_owed bigint;
+  v_tokens bigint;
+  v_type text;
+  v_count bigint := 0;
+begin
+  for v_lot in
+    select l.*, t.transaction_id, t.created_at as granted_at
+    from governance.lots l
+    join lateral (select x.transaction_id, x.created_at from governance.token_transactions x
+      where x.account_id = l.account_id and x.transaction_type in ('purchase', 'subscription_grant')
+        and x.lot_changes[1] = l.lot_id and x.amount > 0
+      order by x.transaction_id limit 1) t on true
+    where coalesce(l.stripe_charge_id, l.stripe_payment_intent_id, l.stripe_checkout_session_id) is not null
+      and l.amount_minor is not null
+      and not exists (select from governance.stripe_lots s where s.lot_id = l.lot_id)
+    order by l.lot_id
+  loop
+    v_pay := governance.note_payment(v_lot.granted_at, v_lot.stripe_payment_intent_id, v_lot.stripe_charge_id,
+      v_lot.stripe_checkout_session_id, p_livemode => true);
+    update governance.stripe_payments p set account_id = v_lot.account_id, amount_minor = v_lot.amount_minor,
+      currency = v_lot.currency, paid_at = v_lot.granted_at
+    where p.payment_id = v_pay.payment_id;
+    insert into governance.stripe_lots (lot_id, payment_id, tokens)
+      values (v_lot.lot_id, v_pay.payment_id, v_lot.granted) returning * into v_known;
+    perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
+      v_lot.amount_minor, v_lot.currency,
+      p_line_id => v_lot.stripe_invoice_line_id);
+    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    for v_entry in
+      select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
+      from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
+    loop
+      continue when v_entry.transaction_id <= v_lot.transaction_id
+        or v_entry.transaction_type not in ('refund', 'reversal')
+        or not (v_lot.lot_id = any (v_entry.lot_changes) or v_entry.description like '%' || v_lot.stripe_charge_id);
+      v_owed := greatest(v_entry.debt_after - v_entry.debt_before, 0);
+      v_type := case when v_entry.transaction_type = 'refund' then 'refund'
+        when v_entry.description like 'Dispute lost%' then 'dispute_clawback'
+        when v_entry.amount > 0 then 'dispute_release' else 'dispute_hold' end;
+      v_tokens := v_entry.amount - case v_type when 'refund' then v_owed else 0 end;
+      if v_type = 'refund' then
+        v_known.reversed := v_known.reversed - v_tokens;
+        v_known.owed := v_known.owed + v_owed;
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
+          else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
+        where v_entry.reference is not null on conflict do nothing;
+      elsif v_type = 'dispute_clawback' then
+        -- What was frozen is taken with it, though it left the balance before.
+        v_tokens := -(v_lot.granted - v_known.reversed);
+        v_known.clawed := v_lot.granted - v_known.reversed;
+        v_known.owed := v_known.owed + v_owed;
+      end if;
+      v_known.dispute_state := case v_type when 'dispute_hold' then 'held' when 'dispute_release' then 'released'
+        when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
+      if v_type like 'dispute%' and v_entry.reference is not null then
+        insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
+          told_at)
+        values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
+          case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
+          case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
+        on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
+          is_lost = excluded.is_lost, told_at = excluded.told_at;
+      end if;
+      if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
+        perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
+          v_owed, null, v_lot.currency,
+          case v_type when 'refund' then v_entry.reference end, case
+            when v_type like 'dispute%' then v_entry.reference end);
+      end if;
+    end loop;
+    update governance.stripe_lots s set reversed = v_known.reversed, clawed = v_known.clawed, owed = v_known.owed,
+      dispute_state = v_known.dispute_state
+    where s.lot_id = v_lot.lot_id;
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function governance.adopt_purchases() is
+  'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
+    'for imports and sample data. Safe to run twice; answers how many lots.';
+
+create function public.console_ledger_purchases_since(
+  p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_records jsonb;
+  v_count int;
+  v_last bigint;
+  v_corrected bigint[] := '{}';
+begin
+  perform governance.refuse_others('console_ledger_purchases_since');
+  if p_limit is null or p_limit not between 1 and 20000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
+  elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+  elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  if p_from is not null or p_to is not null then
+    -- A correction is booked when it is booked, which may be long after the period that it puts right.
+    select coalesce(array_agg(distinct x.lot_id), '{}') into v_corrected
+    from governance.reconciliation_cases c join governance.purchase_records x on x.difference_id = c.difference_id
+    where c.posted_at is not null and (p_to is null or c.period_from < p_to)
+      and (p_from is null or c.period_to > p_from);
+  end if;
+  with page as (
+    select r.* from governance.purchase_records r
+    where r.transaction_id > coalesce(p_cursor, '0')::bigint
+      -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
+      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
+        or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+    order by r.transaction_id limit p_limit
+  )
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'transaction_id', r.transaction_id,
+      'record_type', case r.record_type when 'supplement' then 'grant' else r.record_type end, 'user_id', a.user_id,
+        'tokens', r.tokens,
+        'created_at', r.created_at,
+      'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
+      'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
+        when 'grant' then l.remaining + l.frozen end,
+      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        when r.collected_minor is not null then r.amount_minor end,
+      'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
+        'charge_id', p.charge_id,
+        'payment_intent_id', p.payment_intent_id,
+      'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
+        'invoice_line_id', r.invoice_line_id,
+      'period_start', r.period_start, 'period_end', r.period_end, 'customer_id', p.customer_id, 'refund_id',
+        r.refund_id, 'dispute_id', r.dispute_id,
+      'livemode', p.livemode, 'difference_id', r.difference_id)) order by r.transaction_id), '[]'), count(*),
+        max(r.transaction_id)
+  into v_records, v_count, v_last
+  from page r
+  join governance.accounts a on a.account_id = r.account_id
+  join governance.lots l on l.lot_id = r.lot_id
+  left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
+    v_count = p_limit);
+end
+$$;
+comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
+  'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
+    'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
+    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
+    'differences. Errors: invalid_argument.';
+revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_lines jsonb;
+begin
+  perform governance.refuse_others('console_token_roll_forward');
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  with moves as (
+    select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
+    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), by_lot as (
+    select l.lot_id, case l.kind when 'purchased' then 'purchased'
+      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
+      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
+      coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
+      coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type in ('purchase', 'subscription_grant')),
+        0)::bigint as purchased,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'bonus'), 0)::bigint as promotional,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens > 0), 0)::bigint as restored,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type in ('usage', 'debt_recovery')), 0)::bigint as consumed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'refund'), 0)::bigint as refunded,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'reversal' and m.tokens < 0), 0)::bigint as disputed,
+      coalesce(-sum(m.tokens) filter (where i.inside and m.type = 'expiry'), 0)::bigint as expired,
+      coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
+    from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
+    join governance.lots l using (lot_id)
+    group by l.lot_id
+  ), priced as (
+    select b.*,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.amount_minor is null then 0
+        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
+        b.granted) end as given_back
+    from by_lot b
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
+    'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional,
+      'restored_tokens', s.restored,
+    'consumed_tokens', s.consumed, 'refunded_tokens', s.refunded, 'disputed_tokens', s.disputed, 'expired_tokens',
+      s.expired, 'adjusted_tokens', s.adjusted,
+    'closing_tokens', s.closing, 'ledger_tokens', s.ledger, 'opening_deferred_minor', s.deferred_opening, 'sold_minor',
+      s.sold,
+    'recognised_minor', s.deferred_opening + s.sold - s.given_back - s.deferred_closing, 'refunded_minor', s.given_back,
+      'closing_deferred_minor', s.deferred_closing)
+    order by s.kind, s.currency nulls last), '[]')
+  into v_lines
+  from (
+    select p.kind, p.currency, sum(p.opening)::bigint as opening, sum(p.purchased)::bigint as purchased,
+      sum(p.promotional)::bigint as promotional,
+      sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
+        sum(p.disputed)::bigint as disputed,
+      sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
+      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
+        sum(p.deferred_closing)::bigint as deferred_closing,
+      sum(p.given_back)::bigint as given_back,
+        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+    from priced p where p.is_there group by p.kind, p.currency) s;
+  return v_lines;
+end
+$$;
+comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
+  'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of '
+  'shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
+revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;

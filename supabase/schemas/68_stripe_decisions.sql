@@ -1,0 +1,171 @@
+-- Stripe events that wait for a person.
+
+create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_stripe_events');
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
+  end if;
+  return jsonb_build_object(
+    'waiting', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'events', (select coalesce(jsonb_agg(jsonb_build_object('event_id', e.event_id, 'event_type', e.event_type,
+      'reason', e.reason,
+        'event_created_at', e.event_created_at, 'received_at', e.received_at, 'attempts', e.attempts, 'payload',
+          e.payload,
+        'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id) order by e.received_at desc, e.event_id),
+          '[]')
+      from (select * from governance.webhook_events_processed w
+        where w.status = 'quarantined' and (p_before is null or w.received_at < p_before)
+        order by w.received_at desc limit p_limit) e left join governance.stripe_payments p using (payment_id)));
+end
+$$;
+comment on function public.console_stripe_events(int,
+  timestamptz) is 'Stripe events that wait for a person, newest first, with why. Errors: invalid_argument.';
+revoke all on function public.console_stripe_events(int, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_stripe_events(int, timestamptz) to service_role;
+
+create function public.console_release_stripe_event(
+  p_command_id text, p_event_id text, p_operator text, p_reason text, p_user_id text default null,
+    p_pack_id text default null, p_tokens bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_pay governance.stripe_payments;
+  v_object jsonb;
+  v_metadata jsonb;
+  v_user_id text;
+  v_pack_id text;
+  v_tokens bigint;
+  v_amount bigint;
+  v_currency text;
+  v_now timestamptz;
+  v_answer jsonb;
+  v_effects jsonb;
+begin
+  perform governance.refuse_others('console_release_stripe_event');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  perform governance.check_optional('p_user_id', p_user_id, 255);
+  perform governance.check_optional('p_pack_id', p_pack_id, 255);
+  if p_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_tokens is a whole number from 1 to 100,000,000');
+  end if;
+  v_answer := governance.begin_command('release_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason, p_user_id, p_pack_id, p_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  select * into v_known from governance.webhook_events_processed w where w.event_id = p_event_id for update;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event');
+  elsif v_known.status = 'processed' and v_known.decided_at is null then
+    -- It went through by itself meanwhile: what the person wants has been done.
+    return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
+      'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
+  elsif v_known.status not in ('quarantined', 'parked') then
+    perform governance.fail('PT409', 'already_decided', format('This event is %s already', v_known.status));
+  end if;
+  v_now := governance.now();
+  v_object := governance.stripe_object(v_known.payload #> '{data,object}');
+  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
+  if v_answer ->> 'status' = 'quarantined' then
+    if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
+      'payment_intent.succeeded') then
+      perform governance.fail('PT409', 'still_quarantined',
+        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+    end if;
+    v_metadata := governance.stripe_object(v_object -> 'metadata');
+    v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
+      governance.stripe_id(v_object -> 'client_reference_id'));
+    v_pack_id := coalesce(p_pack_id, governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'));
+    v_tokens := coalesce(p_tokens, (governance.pack_at(v_pack_id, v_now)).tokens);
+    v_amount := coalesce(governance.stripe_whole(v_object -> 'amount_total'),
+      governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
+    v_currency := governance.stripe_currency(v_object -> 'currency');
+    if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+    elsif v_tokens is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_tokens or a known p_pack_id is needed: the event names none');
+    elsif v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT409', 'still_quarantined',
+        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+    end if;
+    v_pay := governance.note_payment(v_now,
+      coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
+      when v_known.event_type like 'payment_intent%' then governance.stripe_id(v_object -> 'id') end),
+      null, case when v_known.event_type like 'checkout%' then governance.stripe_id(v_object -> 'id') end,
+        governance.stripe_id(v_object -> 'invoice'));
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment was granted by another event: dismiss this one');
+    end if;
+    v_effects := governance.grant_pack(v_now, v_pay.payment_id, v_user_id, coalesce(v_pack_id, 'custom'), v_tokens,
+      v_amount, v_currency,
+      coalesce(v_known.event_created_at, v_now), p_event_id)
+        || governance.settle_payment(v_pay.payment_id, v_now, p_event_id);
+    update governance.webhook_events_processed w set status = 'processed', effects = v_effects, payload = null,
+      payment_id = v_pay.payment_id
+    where w.event_id = p_event_id;
+    v_answer := jsonb_build_object('event_id', p_event_id, 'status', 'processed', 'reason', 'released', 'effects',
+      v_effects);
+  end if;
+  update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
+    decided_reason = p_reason where w.event_id = p_event_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
+  select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
+  from governance.webhook_events_processed w left join governance.stripe_payments p using (payment_id)
+    where w.event_id = p_event_id;
+  return governance.end_command('release_stripe_event', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
+  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
+  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'not_paid, already_granted, unknown_user, idempotency_conflict.';
+revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_release_stripe_event(text, text, text, text, text, text,
+  bigint) to service_role;
+
+create function public.console_dismiss_stripe_event(p_command_id text, p_event_id text, p_operator text,
+  p_reason text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_known governance.webhook_events_processed;
+  v_now timestamptz;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_dismiss_stripe_event');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_event_id', p_event_id);
+  perform governance.check_id('p_operator', p_operator);
+  perform governance.check_id('p_reason', p_reason, 2000);
+  v_answer := governance.begin_command('dismiss_stripe_event', p_command_id,
+    row(p_event_id, p_operator, p_reason)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  update governance.webhook_events_processed w set status = 'dismissed', payload = null, decided_at = v_now,
+    decided_by = p_operator, decided_reason = p_reason
+  where w.event_id = p_event_id and w.status = 'quarantined' returning * into v_known;
+  if v_known.event_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
+  end if;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
+  return governance.end_command('dismiss_stripe_event', p_command_id,
+    jsonb_build_object('event_id', p_event_id, 'status', 'dismissed'));
+end
+$$;
+comment on function public.console_dismiss_stripe_event(text, text, text,
+  text) is 'A person sets a quarantined event aside: nothing is credited. Audited. Errors: invalid_argument, '
+    'not_found, idempotency_conflict.';
+revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
+grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
