@@ -9707,7 +9707,8 @@ begin
     union all select p.payment_id from governance.stripe_payments p where p.charge_id = p_charge
     union all select p.payment_id from governance.stripe_payments p where p.checkout_session_id = p_session
     union all select p.payment_id from governance.stripe_payments p where p.invoice_id = p_invoice
-    union all select n.payment_id from governance.stripe_payment_names n where n.name in (p_intent, p_charge, p_session, p_invoice)
+    union all select n.payment_id from governance.stripe_payment_names n
+      where n.name in (p_intent, p_charge, p_session, p_invoice)
   loop
     if v_id is null then v_id := v_other;
     elsif v_other <> v_id then perform governance.merge_payments(v_id, v_other);
