@@ -24,6 +24,7 @@ interface BooleanEntry {
   readonly words: readonly [yes: string, no: string];
 }
 
+/** Each fact's type, and how it reads. */
 export const facts = {
   tokens_today: { type: "number", words: ["token used today", "tokens used today"] },
   tokens_this_month: { type: "number", words: ["token used this month", "tokens used this month"] },
@@ -85,8 +86,11 @@ export const factNames = Object.keys(facts) as readonly FactName[];
 
 const factsOfType = <T extends FactType>(type: T) =>
   factNames.filter((fact): fact is FactsOf<T> => facts[fact].type === type);
+/** Facts that are numbers. */
 export const numberFacts = factsOfType("number");
+/** Facts that are text. */
 export const textFacts = factsOfType("text");
+/** Facts that are true or false. */
 export const booleanFacts = factsOfType("boolean");
 
 /** The type of a fact's value, or null for a name that is no fact. */

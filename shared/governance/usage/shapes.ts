@@ -51,6 +51,7 @@ export const usagePlaces: readonly string[] = [
   "",
 ];
 
+/** The shapes, in the order in which they are tried. */
 export const usageShapes = [
   // Perplexity, "Pricing" (docs.perplexity.ai/guides/pricing): citation tokens are input and reasoning tokens output,
   // both beside the total.
