@@ -549,8 +549,8 @@ begin
 end
 $$;
 comment on function governance.find_payments(text) is
-  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, or '
-  'by the beginning of the first two.';
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or '
+  'dispute, or by the beginning of the first two.';
 
 create function governance.find_waiting(p_id text)
   returns table (kind text, id text, title text, subtitle text, user_id text)

@@ -42,7 +42,7 @@ ignore_startup_parameters = extra_float_digits
   const user = process.getuid?.() === 0 ? postgresUser() : null;
   if (user) chownSync(folder, user.uid, user.gid);
   const child = spawn(binary, [join(folder, "pgbouncer.ini")], {
-    ...(user ?? {}),
+    ...user,
     stdio: ["ignore", "ignore", "pipe"],
   });
   let log = "";

@@ -634,7 +634,10 @@ export function useActSentence(): (act: AccountAct) => string {
   return (act) => {
     const { fields } = act;
     const count = typeof fields["tokens"] === "number" ? `${formatTokens(fields["tokens"])} ` : "";
-    const text = (key: string): string => clip(cleanText(String(fields[key] ?? "")), 60);
+    const text = (key: string): string => {
+      const field = fields[key];
+      return typeof field === "string" ? clip(cleanText(field), 60) : "";
+    };
     const words: Readonly<Record<string, () => string>> = {
       give_tokens: () =>
         `give ${count}${text("lot_kind") || "promotional"} tokens` +

@@ -85,7 +85,8 @@ function hours(leaf: Leaf, zone: string): string {
 }
 
 function textLeaf(leaf: Leaf, names: RuleNames): string {
-  const of = String(facts[leaf.fact].words);
+  const { words } = facts[leaf.fact];
+  const of = typeof words === "string" ? words : leaf.fact;
   const raw = (Array.isArray(leaf.value) ? leaf.value : [leaf.value]) as readonly string[];
   const items = raw.map((item) =>
     leaf.fact === "plan" && leaf.op !== "contains" && leaf.op !== "matches_any"

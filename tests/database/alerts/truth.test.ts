@@ -21,6 +21,11 @@ const preset = (extra: Record<string, unknown> = {}) => ({
   ...extra,
 });
 
+/** A row without one of its columns. */
+function without(row: object, column: string): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(row).filter(([name]) => name !== column));
+}
+
 describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
   let project: Project;
   beforeAll(async () => {
@@ -207,7 +212,11 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
       "2027-07-31",
       "2027-08-01",
     ]);
-    expect((await raised("user_budget")).map(({ period, user }) => [user, period]).toSorted()).toEqual([
+    expect(
+      (await raised("user_budget"))
+        .map(({ period, user }) => [user, period])
+        .toSorted(([a], [b]) => String(a).localeCompare(String(b))),
+    ).toEqual([
       ["east", "2027-08-01"],
       ["west", "2027-07-31"],
     ]);
@@ -311,8 +320,8 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     const { rows: metrics } = await project.sql.query(
       "select * from governance.alert_metrics() order by place",
     );
-    expect(metrics.map(({ place: _, metric, ...rest }) => [metric, rest])).toEqual(
-      Object.entries(alertMetrics).map(([metric, { words: _, ...rest }]) => [metric, rest]),
+    expect(metrics.map(({ metric, ...rest }) => [metric, without(rest, "place")])).toEqual(
+      Object.entries(alertMetrics).map(([metric, known]) => [metric, without(known, "words")]),
     );
     await expect(
       project.sql.query(

@@ -4,6 +4,7 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import type { AuditFilter, AuditRow } from "../../../../shared/contract/audit.ts";
+import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import { useKeys } from "../../lib/keys.ts";
@@ -73,12 +74,11 @@ function Log({ query }: { readonly query: URLSearchParams }): ReactNode {
   };
   const [operator] = useDebouncedValue(get("operator").trim(), 300);
   const [user] = useDebouncedValue(get("user").trim(), 300);
+  const nowMs = useNow(60_000);
   const days = periods[get("days")]?.days ?? null;
   // To the minute, so that the same question stays the same.
   const from =
-    days === null
-      ? null
-      : new Date(Math.floor(Date.now() / 60_000) * 60_000 - days * 86_400_000).toISOString();
+    days === null ? null : new Date(Math.floor(nowMs / 60_000) * 60_000 - days * 86_400_000).toISOString();
   const filter: AuditFilter = {
     by: get("by") === "people" || get("by") === "rules" ? (get("by") as "people" | "rules") : null,
     operator: operator || null,
@@ -197,7 +197,9 @@ function detailsText(row: AuditRow): string {
     .filter(([key, value]) => key !== "act_id" && value !== null && value !== "")
     .map(([key, value]) =>
       // What has parts of its own is in the export.
-      typeof value === "object" ? codeWords(key) : `${codeWords(key)} ${cleanText(String(value))}`,
+      typeof value === "string" || typeof value === "number" || typeof value === "boolean"
+        ? `${codeWords(key)} ${cleanText(String(value))}`
+        : codeWords(key),
     )
     .join(", ");
 }
