@@ -167,10 +167,10 @@ async function addHistory(url: string, events: number): Promise<void> {
         select nextval('governance.event_ids') as decision_id, now() - (random() * interval '20 days') as at, a.account_id, 'old-' || ($1::bigint + i) as request_id, i
         from generate_series(1, $2::int) i join governance.accounts a on a.user_id = 'user-' || (1 + i % 10000)),
        keys as (insert into governance.request_keys select request_id, at, decision_id, account_id, 0, hashtextextended(request_id, 0) from calls)
-       insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, message_hash, message_words, decision, http_status, model,
-         plan_id, rule_set_id, estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros, seen_messages_today,
-         seen_rapid_messages, seen_flagged, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status, charged_tokens)
-       select decision_id, at, account_id, request_id, 0, 'gpt-4o-mini', hashtextextended(request_id, 0), 5, 'allow', 200, 'gpt-4o-mini', 'enterprise', 1, 10, 10, 0, 0, 0, 0, 1, 1, false, now(), now(),
+       insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, message_hash, decision, http_status, model,
+         plan_id, rule_set_id, facts, reserved_tokens, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status, charged_tokens)
+       select decision_id, at, account_id, request_id, 0, 'gpt-4o-mini', hashtextextended(request_id, 0), 'allow', 200, 'gpt-4o-mini', 'enterprise', 1,
+         jsonb_populate_record(null::governance.facts, '{"estimated_tokens": 10, "messages_today": 1, "rapid_messages": 1, "message_words": 5}'), 10, now(), now(),
          0, 0, 0, 0, 0, 'settled', 10 from calls`,
       [from, Math.min(50_000, events - from)],
     );

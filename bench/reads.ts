@@ -47,13 +47,13 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
   const at = `case when i > ${calls - lastHourCalls} then now() - interval '1 hour' + (i - ${calls - lastHourCalls}) * interval '1 hour' / ${lastHourCalls + 1}
     else now() - interval '45 days' + i * (interval '44 days' / ${calls}) end`;
   await sql.query(`insert into governance.requests (xid, decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type, decision, reason, http_status, model,
-      plan_id, rule_set_id, estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros, seen_cost_month_micros, seen_messages_today,
-      seen_rapid_messages, seen_flagged, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
-      status, ended_at, settled_model, input_tokens, output_tokens, charged_tokens, cost_micros, currency, message_hash, message_words)
+      plan_id, rule_set_id, facts, reserved_tokens, day_ends_at, month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
+      status, ended_at, settled_model, input_tokens, output_tokens, charged_tokens, cost_micros, currency, message_hash)
     select '1', 2 * i, t.at, 1 + (i::bigint * 7919) % ${accounts}, 'req-' || i, 0, 'gpt-4o-mini', 'chat', case when i % 50 = 0 then 'block' else 'allow' end,
-      case when i % 5000 = 0 then 'spam_identical' when i % 50 = 0 then 'daily_limit' end, case when i % 50 = 0 then 429 else 200 end, 'gpt-4o-mini', 'starter', 0, 500,
-      case when i % 50 = 0 then 0 else 500 end, 100, 100, 0, 0, 1, 1, false, t.at + interval '5 hours', t.at + interval '5 days', 1000, 0, 0, 500, 0,
-      case when i % 50 = 0 then 'blocked' else 'settled' end, t.at + interval '2 s', 'gpt-4o-mini', 300, 150, case when i % 50 > 0 then 450 end, case when i % 50 > 0 then 120 end, 'usd', i, 12
+      case when i % 5000 = 0 then 'spam_identical' when i % 50 = 0 then 'daily_limit' end, case when i % 50 = 0 then 429 else 200 end, 'gpt-4o-mini', 'starter', 0,
+      jsonb_populate_record(null::governance.facts, '{"estimated_tokens": 500, "tokens_today": 100, "tokens_this_month": 100, "messages_today": 1, "rapid_messages": 1, "message_words": 12}'),
+      case when i % 50 = 0 then 0 else 500 end, t.at + interval '5 hours', t.at + interval '5 days', 1000, 0, 0, 500, 0,
+      case when i % 50 = 0 then 'blocked' else 'settled' end, t.at + interval '2 s', 'gpt-4o-mini', 300, 150, case when i % 50 > 0 then 450 end, case when i % 50 > 0 then 120 end, 'usd', i
     from generate_series(1, ${calls}) i cross join lateral (select ${at} as at) t`);
   await sql.query(
     "insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash) select r.request_id, r.created_at, r.decision_id, r.account_id, 0, r.message_hash from governance.requests r",

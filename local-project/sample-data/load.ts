@@ -132,20 +132,25 @@ export function accountToLoad(history: History, ids: Ids): Record<string, unknow
       task_type: call.task_type,
       conversation_id: call.conversation_id,
       message_hash: call.message,
-      message_words: call.message_words,
       reason: call.reason,
       warning: call.warning,
       estimated_tokens: call.estimated_tokens,
-      seen_tokens_today: call.seen.tokens_today,
-      seen_tokens_month: call.seen.tokens_month,
-      seen_cost_today_micros: call.seen.cost_today,
-      seen_cost_month_micros: call.seen.cost_month,
-      seen_messages_today: call.seen.messages_today,
-      seen_rapid_messages: call.seen.rapid_messages,
-      seen_identical_messages: call.seen.identical_messages,
-      seen_conversation_messages: call.seen.conversation_messages,
-      seen_seconds_since: call.seen.seconds_since,
-      seen_usage_percent: call.seen.usage_percent,
+      facts: {
+        tokens_today: call.seen.tokens_today,
+        tokens_this_month: call.seen.tokens_month,
+        cost_today_micros: call.seen.cost_today,
+        cost_this_month_micros: call.seen.cost_month,
+        messages_today: call.seen.messages_today,
+        rapid_messages: call.seen.rapid_messages,
+        identical_messages: call.seen.identical_messages,
+        conversation_messages: call.seen.conversation_messages,
+        seconds_since_last_message: call.seen.seconds_since,
+        usage_percent: call.seen.usage_percent,
+        message_words: call.message_words,
+        message_characters: call.message_words * 6,
+        estimated_tokens: call.estimated_tokens,
+        is_flagged: false,
+      },
       day_ends_at: iso(call.day_ends_at),
       month_ends_at: iso(call.month_ends_at),
       ...balanceColumns("", call.answer),
@@ -253,11 +258,8 @@ begin
 
   with calls as (
     select c.* from jsonb_to_recordset(v -> 'calls') as c (decision_id bigint, created_at timestamptz, request_id text,
-      requested_model text, provider text, task_type text, conversation_id text, message_hash bigint, message_words int,
-      reason text, warning text, estimated_tokens bigint, seen_tokens_today bigint, seen_tokens_month bigint,
-      seen_cost_today_micros bigint, seen_cost_month_micros bigint, seen_messages_today int, seen_rapid_messages int,
-      seen_identical_messages int, seen_conversation_messages int, seen_seconds_since numeric, seen_usage_percent bigint, day_ends_at timestamptz,
-      month_ends_at timestamptz, subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint,
+      requested_model text, provider text, task_type text, conversation_id text, message_hash bigint,
+      reason text, warning text, estimated_tokens bigint, facts jsonb, day_ends_at timestamptz, month_ends_at timestamptz, subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint,
       total_reserved_tokens bigint, debt_tokens bigint, status text, ended_at timestamptz, input_tokens bigint,
       output_tokens bigint, cost_micros bigint, transaction_id bigint, end_id bigint, end_subscription_tokens bigint,
       end_purchased_tokens bigint, end_promotional_tokens bigint, end_reserved_tokens bigint, end_debt_tokens bigint)
@@ -279,27 +281,32 @@ begin
     select c.request_id, c.created_at, c.decision_id, v_account.account_id, governance.lock_key(v_account.user_id), c.message_hash from calls c
   )
   insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model, task_type,
-    scope_id, conversation_id, message_hash, message_words, message_characters, decision, reason, http_status, message,
+    scope_id, conversation_id, message_hash, decision, reason, http_status, message,
     warnings, model, expires_at, upgrade_plan, plan_id, rule_set_id, rule_version_id, matched_version_ids,
-    estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros,
-    seen_cost_month_micros, seen_messages_today, seen_rapid_messages, seen_identical_messages,
-    seen_conversation_messages, seen_seconds_since, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit,
+    facts, reserved_tokens, daily_limit, day_ends_at, monthly_limit,
     month_ends_at, subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens,
     status, ended_at, usage_day, end_reason, settled_model, provider, input_tokens, output_tokens, charged_tokens,
     released_tokens, unpaid_tokens, cost_micros, currency, transaction_id, end_subscription_tokens,
     end_purchased_tokens, end_promotional_tokens, end_reserved_tokens, end_debt_tokens, xid)
   select c.decision_id, c.created_at, v_account.account_id, c.request_id, hashtextextended(c.request_id, 0),
-    c.requested_model, c.task_type, v ->> 'scope_id', c.conversation_id, c.message_hash, c.message_words,
-    c.message_words * 6, case when c.reason is not null then 'block' when c.warning is not null then 'warn' else 'allow' end,
+    c.requested_model, c.task_type, v ->> 'scope_id', c.conversation_id, c.message_hash,
+    case when c.reason is not null then 'block' when c.warning is not null then 'warn' else 'allow' end,
     c.reason,
     case when c.reason is null then 200 when c.reason = 'insufficient_tokens' then 402 when c.reason = 'off_topic' then 403 else 429 end,
     rule.message, case when c.warning is not null then array[c.warning] end, c.requested_model,
     case when c.reason is null then c.created_at + v_config.hold_minutes * interval '1 minute' end,
     case when c.reason = 'insufficient_tokens' then plan.upgrade_to end, v_account.plan_id, v_config.rule_set_id,
-    rule.version_id, case when rule.version_id is not null then array[rule.version_id] end, c.estimated_tokens,
-    case when c.reason is null then c.estimated_tokens else 0 end, c.seen_tokens_today, c.seen_tokens_month,
-    c.seen_cost_today_micros, c.seen_cost_month_micros, c.seen_messages_today, c.seen_rapid_messages,
-    c.seen_identical_messages, c.seen_conversation_messages, c.seen_seconds_since, c.seen_usage_percent, false, plan.daily_limit,
+    rule.version_id, case when rule.version_id is not null then array[rule.version_id] end,
+    jsonb_populate_record(null::governance.facts, c.facts || jsonb_build_object(
+      'hour_utc', date_part('hour', c.created_at at time zone 'UTC'),
+      'hour_local', date_part('hour', c.created_at at time zone v_account.timezone),
+      'weekday_local', date_part('isodow', c.created_at at time zone v_account.timezone),
+      'plan', v_account.plan_id, 'model', c.requested_model, 'provider', c.provider, 'task_type', c.task_type,
+      'scope_id', v ->> 'scope_id',
+      'available_tokens', c.subscription_tokens + c.purchased_tokens + c.promotional_tokens - c.total_reserved_tokens
+        + case when c.reason is null then c.estimated_tokens else 0 end,
+      'account_age_days', floor(date_part('epoch', c.created_at - v_account.created_at) / 86400))),
+    case when c.reason is null then c.estimated_tokens else 0 end, plan.daily_limit,
     c.day_ends_at, plan.monthly_limit, c.month_ends_at, c.subscription_tokens, c.purchased_tokens,
     c.promotional_tokens, c.total_reserved_tokens, c.debt_tokens, c.status, c.ended_at,
     case when c.status = 'settled' then (c.ended_at at time zone v_account.timezone)::date end,
@@ -329,7 +336,7 @@ begin
   select date_trunc('minute', e.at), e.outcome, e.reason, count(*), sum(e.tokens), sum(e.cost_micros)
   from (
     select r.created_at as at, r.decision as outcome, case r.decision when 'block' then r.reason else '' end as reason,
-      case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end as tokens, 0 as cost_micros
+      case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end as tokens, 0 as cost_micros
     from governance.requests r where r.account_id = v_account.account_id and r.created_at > v_recent
     union all
     select r.ended_at, 'settled', '', r.charged_tokens, r.cost_micros

@@ -876,18 +876,46 @@ create type governance.verdict as (
 
 create type governance.compiled_condition as (expression text, leaves int, facts text[]);
 
+-- The facts that rules read, by their names in docs/RULES.md: one row, worked out by governance.authorize_calls and kept
+-- with the call. A new fact is a line here, one there and one in the core's table. The message itself is a fact too,
+-- but stands beside them: it is never kept.
+create type governance.facts as (
+  -- Settled in the account's local day and month, plus held now
+  tokens_today bigint,
+  tokens_this_month bigint,
+  -- Messages: this one included; null or 0 without one
+  messages_today int,
+  identical_messages int,
+  seconds_since_last_message numeric,
+  rapid_messages int,
+  conversation_messages int,
+  message_words int,
+  message_characters int,
+  estimated_tokens bigint,
+  complexity numeric,
+  hour_utc int,
+  hour_local int,
+  weekday_local int,
+  plan text,
+  model text,
+  provider text,
+  task_type text,
+  scope_id text,
+  available_tokens bigint,
+  usage_percent bigint,
+  cost_today_micros bigint,
+  cost_this_month_micros bigint,
+  account_age_days int,
+  is_flagged boolean,
+  topic text
+);
+
 create function governance.fact_type(p_fact text) returns text
-  language sql immutable set search_path = '' as $$
-  select case
-    when p_fact in ('message', 'plan', 'model', 'provider', 'task_type', 'scope_id', 'topic') then 'text'
-    when p_fact in ('is_flagged') then 'boolean'
-    when p_fact in ('tokens_today', 'tokens_this_month', 'messages_today', 'identical_messages',
-      'seconds_since_last_message',
-      'rapid_messages', 'conversation_messages', 'message_words', 'message_characters', 'estimated_tokens',
-        'complexity', 'hour_utc',
-      'hour_local', 'weekday_local', 'available_tokens', 'usage_percent', 'cost_today_micros', 'cost_this_month_micros',
-      'account_age_days') then 'number'
-  end
+  language sql stable set search_path = '' as $$
+  select case when p_fact = 'message' then 'text' else (
+    select case t.typcategory when 'N' then 'number' when 'S' then 'text' when 'B' then 'boolean' end
+    from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+    where a.attrelid = 'governance.facts'::regclass and a.attname = p_fact and not a.attisdropped) end
 $$;
 comment on function governance.fact_type(text) is 'text, number or boolean; null for an unknown fact.';
 
@@ -935,7 +963,7 @@ $$;
 comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
 
 create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_fact text := p_node ->> 'fact';
   v_op text := p_node ->> 'op';
@@ -974,12 +1002,7 @@ begin
     perform governance.invalid_rule(p_path || '.op',
       format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
   end if;
-  v_column := case v_fact
-    when 'hour_utc' then 'extract(hour from f_at at time zone ''UTC'')'
-    when 'hour_local' then 'extract(hour from f_at at time zone f_timezone)'
-    when 'weekday_local' then 'extract(isodow from f_at at time zone f_timezone)'
-    when 'account_age_days' then 'floor(extract(epoch from f_at - f_account_created_at) / 86400)'
-    else 'f_' || v_fact end;
+  v_column := case v_fact when 'message' then 'p_message' else 'f.' || v_fact end;
 
   if jsonb_typeof(v_value) = 'object' then
     if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
@@ -988,7 +1011,7 @@ begin
       perform governance.invalid_rule(p_path || '.value',
         'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
     end if;
-    v_expression := format('(%s %s f_plan_%s) is true', v_column, case v_op when '!=' then '<>'
+    v_expression := format('(%s %s p_%s) is true', v_column, case v_op when '!=' then '<>'
       else v_op end, v_value ->> 'plan');
   elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
     v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
@@ -1042,7 +1065,7 @@ begin
         perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
       end if;
       v_items := v_items || format('strpos(%s, %L) > 0',
-        case v_fact when 'message' then 'f_message_phrases'
+        case v_fact when 'message' then 'p_phrases'
           else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
       v_at := v_at + 1;
     end loop;
@@ -1058,7 +1081,7 @@ comment on function governance.compile_leaf(jsonb,
 
 create function governance.compile_condition(p_node jsonb, p_path text,
   p_depth int) returns governance.compiled_condition
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_key text;
   v_child jsonb;
@@ -1111,7 +1134,7 @@ begin
 end
 $$;
 comment on function governance.compile_condition(jsonb, text,
-  int) is 'A rule''s conditions as an SQL expression over the facts f_*; refuses what docs/RULES.md does not allow.';
+  int) is 'A rule''s conditions as an SQL expression over the facts f; refuses what docs/RULES.md does not allow.';
 
 create function governance.check_action(p_action jsonb) returns jsonb
   language plpgsql immutable set search_path = '' as $$
@@ -1180,7 +1203,7 @@ $$;
 comment on function governance.check_action(jsonb) is 'The action, if docs/RULES.md allows it.';
 
 create function governance.check_rule(p_rule jsonb) returns jsonb
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_applies jsonb := '{}';
   v_key text;
@@ -1265,11 +1288,11 @@ declare
   v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
 begin
   if p_rule -> 'applies_to' ? 'plans' then
-    v_condition := format('(f_plan = any (%L::text[])) is true and ',
+    v_condition := format('(f.plan = any (%L::text[])) is true and ',
       array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
   end if;
   if p_rule -> 'applies_to' ? 'scopes' then
-    v_condition := format('(f_scope_id = any (%L::text[])) is true and ',
+    v_condition := format('(f.scope_id = any (%L::text[])) is true and ',
       array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
   end if;
   return '(' || v_condition || ')';
@@ -1296,8 +1319,8 @@ begin
         (v_action -> 'truncate' ->> 'words')::numeric::int);
     end if;
     if v_action ? 'route' then
-      v_code := v_code || format(E'    v.model := %1$L; f_model := %1$L; f_provider := governance.provider_of(%1$L, '
-        'f_at);\n',
+      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, '
+        'p_at);\n',
         v_action -> 'route' ->> 'model');
     end if;
     if v_action ? 'flag' then
@@ -1332,7 +1355,7 @@ declare
   v_version_ids bigint[] := '{}';
   v_rule_set_id bigint;
   v_topic text := 'null::text';
-  v_complexity text := 'f_complexity';
+  v_complexity text := 'p_complexity';
 begin
   perform pg_advisory_xact_lock(7254012);
   for v_rule in
@@ -1352,7 +1375,7 @@ begin
       || ' end' into v_topic
     from (
       select e.place, e.topic ->> 'topic' as topic, (
-        select coalesce(string_agg(format('strpos(f_message_phrases, %L) > 0', p.phrase), ' or '), 'false')
+        select coalesce(string_agg(format('strpos(p_phrases, %L) > 0', p.phrase), ' or '), 'false')
         from (select governance.sought_phrase(w) as phrase
           from jsonb_array_elements_text(e.topic -> 'words') w) p
         where btrim(p.phrase) <> '') as is_about
@@ -1361,10 +1384,10 @@ begin
     v_topic := coalesce(v_topic, 'null::text');
   end if;
   if 'complexity' = any (v_facts) then
-    select format('case when f_complexity is null and f_message_phrases is not null then
-      round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0,
-        3) else f_complexity end',
-      coalesce(string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
+    select format('case when p_complexity is null and p_phrases is not null then
+      round(least(1000, 200 * (%s) + least(400, p_characters * 2::bigint / 3)) / 1000.0,
+        3) else p_complexity end',
+      coalesce(string_agg(format('(strpos(p_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
     from (select distinct governance.sought_phrase(w) as phrase
       from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
     where btrim(p.phrase) <> '';
@@ -1503,29 +1526,19 @@ comment on function governance.rule_names(bigint[],
 create function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
   language plpgsql set search_path = '' as $$
 declare
-  v_facts text := 'f_at timestamptz, f_timezone text, f_account_created_at timestamptz, f_message text,
-    f_message_phrases text,
-       f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today int, f_identical_messages int,
-         f_seconds_since_last_message numeric,
-       f_rapid_messages int, f_conversation_messages int, f_message_words int, f_message_characters int,
-         f_estimated_tokens bigint,
-       f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text,
-         f_available_tokens bigint,
-       f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean,
-         f_topic text,
-       f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint';
+  v_facts text := 'f governance.facts, p_message text, p_phrases text, p_monthly_allowance bigint, p_daily_limit bigint,
+    p_monthly_limit bigint';
 begin
   -- No search path on the first: it is inlined.
   execute format('create or replace function governance.rules_match(%s) returns boolean language sql stable as %L',
     v_facts, 'select ' || p_match);
-  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text
+  execute format('create or replace function governance.rules_topic(p_phrases text) returns text
     language plpgsql immutable set search_path = %L as %L', '', 'begin return ' || p_topic || '; end');
-  execute format('create or replace function governance.rules_complexity(f_complexity numeric,
-    f_message_phrases text, f_message_characters int)
-    returns numeric language plpgsql immutable set search_path = %L as %L', '',
+  execute format('create or replace function governance.rules_complexity(p_complexity numeric, p_phrases text,
+    p_characters int) returns numeric language plpgsql immutable set search_path = %L as %L', '',
     'begin return ' || p_complexity || '; end');
-  execute format('create or replace function governance.evaluate_rules(%s) returns governance.verdict language plpgsql '
-    'stable set search_path = %L as %L',
+  execute format('create or replace function governance.evaluate_rules(%s, p_at timestamptz) returns governance.verdict
+    language plpgsql stable set search_path = %L as %L',
     v_facts, '', E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
 end
 $$;
@@ -3629,6 +3642,7 @@ comment on function governance.needs_roll(governance.accounts,
 -- schemas/30_calls.sql
 -- The path of a call: authorise, settle, release.
 
+-- governance.authorize_calls writes whole rows: a column more here is a value more there.
 create table governance.requests (
   -- First, so that its default is worked out before that of decision_id: readers of the feed rely on a writer having
   -- its transaction number before its event id.
@@ -3645,8 +3659,6 @@ create table governance.requests (
   scope_id text,
   conversation_id text,
   message_hash bigint,
-  message_words int,
-  message_characters int,
   -- What was decided
   decision text not null,
   reason text,
@@ -3665,22 +3677,9 @@ create table governance.requests (
   -- The rule that blocked, and all that matched (shadow ones too).
   rule_version_id bigint,
   matched_version_ids bigint[],
-  -- The facts that it saw
-  estimated_tokens bigint not null,
+  -- What the rules saw
+  facts governance.facts not null,
   reserved_tokens bigint not null,
-  seen_tokens_today bigint not null,
-  seen_tokens_month bigint not null,
-  seen_cost_today_micros bigint not null,
-  seen_cost_month_micros bigint not null,
-  seen_messages_today int not null,
-  seen_rapid_messages int not null,
-  seen_identical_messages int,
-  seen_conversation_messages int,
-  seen_seconds_since numeric,
-  seen_complexity numeric,
-  seen_topic text,
-  seen_usage_percent bigint,
-  seen_flagged boolean not null,
   -- Limits and balance as answered
   daily_limit bigint,
   day_ends_at timestamptz not null,
@@ -3808,18 +3807,34 @@ create index hold_events_quarantined on governance.hold_events (decision_id) whe
 
 create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
 
-create type governance.authorization as (
-  request_id text, decision_id bigint, decision text, reason text, http_status int, message text, requested_model text,
-    model text,
-  truncate_to_words int, estimated_tokens bigint, reserved_tokens bigint, expires_at timestamptz,
-    retry_after_seconds int,
-  shortfall jsonb, upgrade jsonb, balance governance.balance, limits governance.limits, warnings text[],
-    fail_mode text);
+create type governance.authorization as (request_id text, decision_id bigint, decision text, reason text,
+  http_status int, message text, requested_model text, model text, truncate_to_words int, estimated_tokens bigint,
+  reserved_tokens bigint, expires_at timestamptz, retry_after_seconds int, shortfall jsonb, upgrade jsonb,
+  balance governance.balance, limits governance.limits, warnings text[], fail_mode text);
 
-create type governance.settlement as (
-  request_id text, decision_id bigint, status text, charged_tokens bigint, released_tokens bigint, debt_tokens bigint,
-    cost_micros bigint,
-  currency text, model text, transaction_id bigint, balance governance.balance, alerts jsonb);
+create type governance.settlement as (request_id text, decision_id bigint, status text, charged_tokens bigint,
+  released_tokens bigint, debt_tokens bigint, cost_micros bigint, currency text, model text, transaction_id bigint,
+  balance governance.balance, alerts jsonb);
+
+-- What the functions of a call take, without the p_ of their parameters.
+create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
+  message text, conversation_id text, task_type text, scope_id text, complexity numeric);
+
+-- A message as rules and counters see it.
+create type governance.judged_message as (folded text, hash bigint, characters int, words int);
+
+create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
+  metadata jsonb);
+
+create type governance.release_arguments as (request_id text, reason text);
+
+-- How a call ended, and what its settlement adds to the roll-up.
+create type governance.call_end as (decision_id bigint, created_at timestamptz, account_id bigint, request_id text,
+  status text, model text, provider text, input_tokens bigint, output_tokens bigint, cached_input_tokens bigint,
+  cache_write_tokens bigint, reasoning_tokens bigint, charged_tokens bigint, released_tokens bigint,
+  unpaid_tokens bigint, cost_micros bigint, currency text, settle_fingerprint bigint, transaction_id bigint,
+  alerts jsonb, settle_metadata jsonb, subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint,
+  reserved_tokens bigint, debt_tokens bigint, day date, task_type text, scope_id text, messages int);
 
 comment on column governance.request_keys.message_hash is 'Of the folded message, for counting identical ones; null '
   'without a message.';
@@ -3904,924 +3919,79 @@ create function governance.reason_message(p_reason text) returns text
 $$;
 comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
 
-create function governance.decision_answer(q governance.requests) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_total bigint := q.subscription_tokens + q.purchased_tokens + q.promotional_tokens;
-  v_available bigint := v_total - q.total_reserved_tokens;
-  v_need bigint;
-  v_upgrade jsonb;
-  v_shortfall jsonb;
-begin
-  if q.upgrade_plan is not null then
-    select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) into v_upgrade from governance.plans p
-      where p.plan_id = q.upgrade_plan;
-  end if;
-  if q.reason = 'insufficient_tokens' then
-    v_need := least(ceil(q.estimated_tokens * coalesce(q.cost_factor, 1)), 9007199254740991);
-    v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
-  end if;
-  return jsonb_build_object(
-    'request_id', q.request_id, 'decision_id', q.decision_id, 'decision', q.decision, 'reason', q.reason, 'http_status',
-      q.http_status,
-    'message', q.message, 'requested_model', q.requested_model, 'model', q.model, 'truncate_to_words',
-      q.truncate_to_words,
-    'estimated_tokens', q.estimated_tokens, 'reserved_tokens', q.reserved_tokens, 'expires_at', q.expires_at,
-    'retry_after_seconds', q.retry_after_seconds, 'shortfall', v_shortfall, 'upgrade', v_upgrade,
-    'balance', jsonb_build_object('available', v_available, 'reserved', q.total_reserved_tokens, 'subscription',
-      q.subscription_tokens,
-      'purchased', q.purchased_tokens, 'promotional', q.promotional_tokens, 'debt', q.debt_tokens, 'total', v_total),
-    'limits', jsonb_build_object(
-      'daily', jsonb_build_object('limit', q.daily_limit, 'used', q.seen_tokens_today + q.reserved_tokens,
-        'remaining', case when q.daily_limit is not null
-          then greatest(q.daily_limit - q.seen_tokens_today - q.reserved_tokens, 0) end,
-        'resets_at', q.day_ends_at),
-      'monthly', jsonb_build_object('limit', q.monthly_limit, 'used', q.seen_tokens_month + q.reserved_tokens,
-        'remaining', case when q.monthly_limit is not null
-          then greatest(q.monthly_limit - q.seen_tokens_month - q.reserved_tokens, 0) end,
-        'resets_at', q.month_ends_at)),
-    'warnings', coalesce(to_jsonb(q.warnings), '[]'),
-    'fail_mode', (select p.fail_mode from governance.plans p where p.plan_id = q.plan_id));
-end
+-- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that they
+-- are inlined: they use built-in functions alone. A repeat is answered by the same expression as the first call.
+create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
+  p_fail_mode text) returns json
+  language sql stable as $$
+  select row_to_json(row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
+    q.model, q.truncate_to_words, f.estimated_tokens, q.reserved_tokens, q.expires_at, q.retry_after_seconds,
+    case when q.reason = 'insufficient_tokens' then
+      governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
+    p_upgrade,
+    row(f.available_tokens - q.reserved_tokens, q.total_reserved_tokens, q.subscription_tokens, q.purchased_tokens,
+      q.promotional_tokens, q.debt_tokens,
+      f.available_tokens - q.reserved_tokens + q.total_reserved_tokens)::governance.balance,
+    row(row(q.daily_limit, f.tokens_today + q.reserved_tokens,
+        case when q.daily_limit is not null then greatest(q.daily_limit - f.tokens_today - q.reserved_tokens, 0) end,
+        q.day_ends_at)::governance.limit_state,
+      row(q.monthly_limit, f.tokens_this_month + q.reserved_tokens,
+        case when q.monthly_limit is not null then
+          greatest(q.monthly_limit - f.tokens_this_month - q.reserved_tokens, 0) end,
+        q.month_ends_at)::governance.limit_state)::governance.limits,
+    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization)
 $$;
-comment on function governance.decision_answer(governance.requests) is
-  'The answer of authorize_usage from its row, for a repeat: the same as the first, which authorize_usage writes from '
-  'its variables.';
+comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
+  'The answer of authorize_usage from its row and facts.';
 
-create function governance.end_answer(q governance.requests) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_balance jsonb := jsonb_build_object(
-    'available', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens - q.end_reserved_tokens,
-    'reserved', q.end_reserved_tokens, 'subscription', q.end_subscription_tokens, 'purchased', q.end_purchased_tokens,
-    'promotional', q.end_promotional_tokens, 'debt', q.end_debt_tokens,
-    'total', q.end_subscription_tokens + q.end_purchased_tokens + q.end_promotional_tokens);
-begin
-  if q.status in ('settled', 'quarantined') then
-    return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status,
-      'charged_tokens', q.charged_tokens,
-      'released_tokens', q.released_tokens, 'debt_tokens', q.unpaid_tokens, 'cost_micros', q.cost_micros, 'currency',
-        q.currency,
-      'model', q.settled_model, 'transaction_id', q.transaction_id, 'balance', v_balance, 'alerts',
-        coalesce(q.alerts, '[]'));
-  end if;
-  return jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id, 'status', q.status,
-    'released_tokens', q.released_tokens, 'balance', v_balance);
-end
+create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p_have bigint) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select jsonb_build_object('need', n.need, 'have', p_have, 'missing', n.need - p_have)
+  from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
-comment on function governance.end_answer(governance.requests) is 'The answer of settle_usage and release_usage, from '
-  'the row.';
+comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
-create function governance.check_authorize(
-  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint, p_message text, p_conversation_id text,
-  p_task_type text, p_scope_id text, p_complexity numeric
-) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  perform governance.check_id('p_request_id', p_request_id);
-  perform governance.check_id('p_user_id', p_user_id);
-  perform governance.check_id('p_model', p_model, 200);
-  perform governance.check_optional('p_conversation_id', p_conversation_id, 255);
-  perform governance.check_optional('p_task_type', p_task_type, 255);
-  perform governance.check_optional('p_scope_id', p_scope_id, 255);
-  if p_estimated_tokens not between 1 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
-  end if;
-  if octet_length(p_message) > 4194304 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
-  end if;
-  if p_complexity is not null and (p_complexity = 'NaN' or p_complexity not between 0 and 1) then
-    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
-  end if;
-end
+create function governance.end_answer(e governance.call_end) returns json
+  language sql stable as $$
+  select case when e.status in ('settled', 'quarantined') then
+    row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
+      e.cost_micros, e.currency, e.model, e.transaction_id,
+      row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
+        e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
+        e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
+      coalesce(e.alerts, '[]'))::governance.settlement)
+    else governance.release_answer(e) end
 $$;
-comment on function governance.check_authorize(text, text, text, bigint, text, text, text, text,
-  numeric) is 'Refuses what authorize_usage cannot take.';
+comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 
-create function public.authorize_usage(
-  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
-  p_conversation_id text default null, p_task_type text default null, p_scope_id text default null,
-    p_complexity numeric default null
-) returns jsonb
-  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
-  -- partitions.
-  -- And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
-  language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off set jit = off as $$
-declare
-  -- Whole rows into typed variables: cheaper than wide select lists, which PostgreSQL sets up anew for each call.
-  a governance.accounts;
-  p governance.plans;
-  c governance.active_config;
-  q governance.requests;
-  v governance.verdict;
-  v_now timestamptz;
-  v_rounds int;
-  v_fingerprint bigint;
-  v_made_at timestamptz;
-  v_phrases text;
-  v_identical int;
-  v_complexity numeric;
-  v_topic text;
-  v_provider text;
-  v_characters int;
-  v_folded text;
-  v_hash bigint;
-  v_words int;
-  v_seconds_since numeric;
-  v_rapid int;
-  v_conversation int;
-  v_estimate bigint;
-  v_available bigint;
-  v_used_today bigint;
-  v_used_month bigint;
-  v_usage_percent bigint;
-  v_is_clear boolean;
-  v_hold_ends_at timestamptz;
-  v_need bigint;
-  v_decision text;
-  v_reason text;
-  v_message text;
-  v_http_status int;
-  v_version_id bigint;
-  v_retry_at timestamptz;
-  v_retry_seconds int;
-  v_rule_blocked_until timestamptz;
-  v_percent int;
-  v_upgrade_to text;
-  v_upgrade jsonb;
-  v_shortfall jsonb;
-  v_decision_id bigint;
-begin
-  if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
-  if p_request_id is null or p_user_id is null or p_model is null or btrim(p_request_id) = '' or btrim(p_user_id) = ''
-    or btrim(p_model) = ''
-    or length(p_request_id) > 255 or length(p_user_id) > 255 or length(p_model) > 200
-    or p_estimated_tokens not between 1 and 9007199254740991 or octet_length(p_message) > 4194304
-      or p_complexity is not null
-    or length(p_conversation_id) > 255 or length(p_task_type) > 255 or length(p_scope_id) > 255 then
-    perform governance.check_authorize(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-      p_conversation_id, p_task_type, p_scope_id, p_complexity);
-  end if;
-
-  perform pg_advisory_xact_lock(hashtextextended(p_user_id, 7254));
-  loop
-    select * into a from governance.accounts x where x.user_id = p_user_id;
-    select * into c from governance.active_config;
-    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
-    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now
-      and (a.lots_check_at is null or a.lots_check_at > v_now)
-      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 1;
-    if a.account_id is null then
-      perform governance.create_account(p_user_id, v_now);
-    else
-      perform governance.roll_account(a.account_id, v_now);
-    end if;
-    v_rounds := coalesce(v_rounds, 0) + 1;
-  end loop;
-  select * into p from governance.plans x where x.plan_id = a.plan_id;
-  v_fingerprint := hashtextextended(row(p_user_id, p_model, p_estimated_tokens, p_message, p_conversation_id,
-    p_task_type, p_scope_id, round(p_complexity, 3))::text, 0);
-
-  if p_message is not null then
-    v_characters := char_length(p_message);
-    if v_characters <= 20000 and v_characters = octet_length(p_message) and p_message !~ '[^\x20-\x7e]|  |^ | $' then
-      -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
-      v_folded := lower(p_message collate "C");
-      v_hash := hashtextextended(v_folded, a.account_id);
-      v_words := v_characters - char_length(replace(p_message, ' ', '')) + (v_characters > 0)::int;
-    else
-      v_folded := governance.fold(p_message);
-      v_hash := hashtextextended(governance.identity_text(p_message, v_folded), a.account_id);
-      v_words := governance.count_words(p_message);
-    end if;
-    v_seconds_since := round(extract(epoch from v_now - a.last_message_at), 3);
-  end if;
-  v_rapid := case when p_message is null then 0
-    when v_now - a.last_message_at < interval '2 seconds'
-      and (a.forgiven_at is null or a.last_message_at > a.forgiven_at) then least(a.rapid_messages + 1, 1000000)
-    else 1 end;
-  if p_conversation_id <> '' then
-    select x.seen_conversation_messages into v_conversation from governance.requests x
-    where x.account_id = a.account_id and x.conversation_id = p_conversation_id
-    order by x.created_at desc, x.decision_id desc limit 1;
-    v_conversation := coalesce(v_conversation, 0) + (p_message is not null)::int;
-  end if;
-  v_complexity := round(p_complexity, 3);
-  v_estimate := p_estimated_tokens;
-  if v_estimate is null then
-    select x.tokens into v_estimate from governance.estimates x where x.task_type = p_task_type;
-    v_estimate := coalesce(v_estimate, (v_characters + 3) / 4 + c.reply_tokens, c.default_estimate);
-  end if;
-  v_available := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
-  v_used_today := a.day_tokens + a.reserved_tokens;
-  v_used_month := a.month_tokens + a.reserved_tokens;
-  if p.daily_limit is not null or p.monthly_limit is not null or p.monthly_allowance > 0 then
-    v_usage_percent := case
-      when p.daily_limit is not null or p.monthly_limit is not null then greatest(
-        case when p.daily_limit = 0 then 100 else v_used_today * 100 / p.daily_limit end,
-        case when p.monthly_limit = 0 then 100 else v_used_month * 100 / p.monthly_limit end)
-      else v_used_month * 100 / p.monthly_allowance end;
-  end if;
-  -- Nothing about the account or its plan stops this call or warns of it.
-  v_is_clear := a.blocked_at is null and (a.rule_blocked_until is null or a.rule_blocked_until <= v_now)
-    and v_estimate <= v_available
-    and (p.daily_limit is null or (v_used_today + v_estimate) * 100 < p.daily_limit * coalesce(p.warn_at[1], 100))
-    and (p.monthly_limit is null or (v_used_month + v_estimate) * 100 < p.monthly_limit * coalesce(p.warn_at[1], 100));
-  if v_is_clear or not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now)
-    or coalesce(a.rule_blocked_until > v_now, false)) then
-    -- Facts that cost are worked out only where a rule reads them.
-    if c.rules_read_identical then
-      if p_message is null then
-        v_identical := 0;
-      else
-        select count(*) + 1 into v_identical
-          from (select from governance.request_keys x where x.account_id = a.account_id and x.message_hash = v_hash
-          and x.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
-            limit 999) n;
-      end if;
-    end if;
-    if c.rules_read_words then
-      v_phrases := governance.space_phrases(v_folded);
-      v_topic := governance.rules_topic(v_phrases);
-      v_complexity := governance.rules_complexity(v_complexity, v_phrases, v_characters);
-    end if;
-    if c.rules_read_provider then
-      v_provider := governance.provider_of(p_model, v_now);
-    end if;
-    -- Most calls match nothing: one expression asks all rules at once, and only then they are walked in order.
-    if governance.rules_match(v_now, a.timezone, a.created_at, v_folded, v_phrases, v_used_today, v_used_month,
-      a.day_messages + (p_message is not null)::int, v_identical, v_seconds_since, v_rapid, v_conversation, v_words,
-        v_characters, v_estimate, v_complexity,
-      a.plan_id, p_model, v_provider, nullif(p_task_type, ''), nullif(p_scope_id, ''), v_available, v_usage_percent,
-        a.day_cost_micros, a.month_cost_micros,
-      a.flagged_at is not null, v_topic, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
-      v := governance.evaluate_rules(v_now, a.timezone, a.created_at, v_folded, v_phrases, v_used_today, v_used_month,
-      a.day_messages + (p_message is not null)::int, v_identical, v_seconds_since, v_rapid, v_conversation, v_words,
-        v_characters, v_estimate, v_complexity,
-      a.plan_id, p_model, v_provider, nullif(p_task_type, ''), nullif(p_scope_id, ''), v_available, v_usage_percent,
-        a.day_cost_micros, a.month_cost_micros,
-      a.flagged_at is not null, v_topic, p.monthly_allowance, p.daily_limit, p.monthly_limit);
-    end if;
-  end if;
-
-  if v_is_clear and v.matched_version_ids is null then
-    v_need := v_estimate;
-  else
-    v_need := case when v.cost_factor is null then v_estimate
-      else least(ceil(v_estimate * v.cost_factor), 9007199254740991) end;
-    if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > v_now) then
-      v_reason := 'user_blocked';
-      v_retry_at := a.blocked_until;
-    elsif a.rule_blocked_until > v_now then
-      v_reason := a.rule_block_reason;
-      v_message := a.rule_block_message;
-      v_version_id := a.rule_block_version_id;
-      v_retry_at := a.rule_blocked_until;
-    elsif v.blocked then
-      v_reason := v.reason;
-      v_message := v.message;
-      v_version_id := v.version_id;
-      v_rule_blocked_until := v_now + v.block_minutes * interval '1 minute';
-      v_retry_at := v_rule_blocked_until;
-    elsif v_used_today + v_need > p.daily_limit then
-      v_reason := 'daily_limit';
-      v_retry_at := a.day_ends_at;
-    elsif v_used_month + v_need > p.monthly_limit then
-      v_reason := 'monthly_limit';
-      v_retry_at := a.month_ends_at;
-    elsif v_need > v_available then
-      v_reason := 'insufficient_tokens';
-    else
-      if p.daily_limit > 0 then
-        select max(w) into v_percent from unnest(p.warn_at) w
-          where (v_used_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
-        if v_percent is not null then v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
-          end if;
-      end if;
-      if p.monthly_limit > 0 then
-        select max(w) into v_percent from unnest(p.warn_at) w
-          where (v_used_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
-        if v_percent is not null then v.warnings := v.warnings
-          || format('%s%% of the monthly limit is used.', v_percent); end if;
-      end if;
-      if v.warnings is not null then v_decision := 'warn'; end if;
-    end if;
-
-    if v_reason is not null then
-      v_decision := 'block';
-      v_http_status := governance.http_status(v_reason);
-      v_message := coalesce(v_message, governance.reason_message(v_reason));
-      if v_retry_at is null and v_http_status = 429 then
-        v_retry_at := case v_reason
-          when 'daily_limit' then a.day_ends_at
-          when 'monthly_limit' then a.month_ends_at
-          when 'token_hogging' then a.day_ends_at
-          when 'budget_exhausted' then a.month_ends_at
-          when 'spam_identical' then v_now + c.identical_window_minutes * interval '1 minute'
-          when 'bot_behavior' then v_now + interval '2 seconds'
-          else v_now + interval '1 minute' end;
-      end if;
-      if v_retry_at is not null then v_retry_seconds := least(ceil(extract(epoch from v_retry_at - v_now)), 2147483647);
-        end if;
-      if v_reason = 'insufficient_tokens' then
-        v_shortfall := jsonb_build_object('need', v_need, 'have', v_available, 'missing', v_need - v_available);
-      end if;
-      if v_reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
-        v_upgrade_to := p.upgrade_to;
-        select jsonb_build_object('plan_id', x.plan_id, 'name', x.name) into v_upgrade from governance.plans x
-          where x.plan_id = v_upgrade_to;
-      end if;
-      v_need := 0;
-    end if;
-  end if;
-
-  if v_reason is null then v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute'; end if;
-  -- The transaction number before the event id: readers of the feed rely on it.
-  insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash)
-  values (p_request_id, v_now, case
-    when pg_current_xact_id() is not null then nextval('governance.event_ids') end, a.account_id,
-    hashtextextended(p_user_id, 7254), v_hash)
-  on conflict do nothing
-  returning decision_id into v_decision_id;
-  if v_decision_id is null then
-    -- The id is taken: this call's own answer from before, or another call's.
-    select x.decision_id, x.created_at into strict v_decision_id, v_made_at from governance.request_keys x
-      where x.request_id = p_request_id;
-    select * into strict q from governance.requests x where x.decision_id = v_decision_id and x.created_at = v_made_at;
-    if q.account_id <> a.account_id or q.fingerprint <> v_fingerprint then
-      perform governance.fail('PT409', 'idempotency_conflict',
-        format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
-    end if;
-    return governance.decision_answer(q);
-  end if;
-  insert into governance.requests (decision_id, created_at, account_id, request_id, fingerprint, requested_model,
-    task_type, scope_id, conversation_id,
-    message_hash, message_words, message_characters, decision, reason, http_status, message, warnings, model,
-      truncate_to_words, expires_at,
-    retry_after_seconds, upgrade_plan, cost_factor, plan_id, rule_set_id, rule_version_id, matched_version_ids,
-    estimated_tokens, reserved_tokens, seen_tokens_today, seen_tokens_month, seen_cost_today_micros,
-      seen_cost_month_micros,
-    seen_messages_today, seen_rapid_messages, seen_identical_messages, seen_conversation_messages, seen_seconds_since,
-      seen_complexity,
-    seen_topic, seen_usage_percent, seen_flagged, daily_limit, day_ends_at, monthly_limit, month_ends_at,
-    subscription_tokens, purchased_tokens, promotional_tokens, total_reserved_tokens, debt_tokens, status)
-  values (v_decision_id, v_now, a.account_id, p_request_id, v_fingerprint, p_model, nullif(p_task_type, ''),
-    nullif(p_scope_id, ''), nullif(p_conversation_id, ''),
-    v_hash, v_words, v_characters, coalesce(v_decision, 'allow'), v_reason, coalesce(v_http_status, 200), v_message,
-      v.warnings, coalesce(v.model, p_model), v.truncate_to_words,
-    v_hold_ends_at,
-    v_retry_seconds, v_upgrade_to, v.cost_factor, a.plan_id, c.rule_set_id, v_version_id, v.matched_version_ids,
-    v_estimate, v_need, v_used_today, v_used_month, a.day_cost_micros, a.month_cost_micros,
-    a.day_messages + (p_message is not null)::int, v_rapid, v_identical, v_conversation, v_seconds_since, v_complexity,
-    v_topic, v_usage_percent, a.flagged_at is not null, p.daily_limit, a.day_ends_at, p.monthly_limit, a.month_ends_at,
-    a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens + v_need, a.debt_tokens,
-    case when v_reason is null then 'held' else 'blocked' end);
-  update governance.accounts y set
-    last_activity_at = v_now,
-    last_message_at = case when p_message is null then a.last_message_at else v_now end,
-    rapid_messages = case when p_message is null then a.rapid_messages else v_rapid end,
-    day_messages = a.day_messages + (p_message is not null)::int,
-      month_messages = a.month_messages + (p_message is not null)::int,
-    day_calls = a.day_calls + 1, month_calls = a.month_calls + 1,
-    reserved_tokens = y.reserved_tokens + v_need,
-    holds_from = case when v_reason is null then least(a.holds_from, v_now) else a.holds_from end,
-    holds_check_at = case when v_reason is null then least(a.holds_check_at, v_hold_ends_at) else a.holds_check_at end
-  where y.account_id = a.account_id;
-  if v_rule_blocked_until is not null then
-    update governance.accounts y set rule_blocked_until = v_rule_blocked_until, rule_block_reason = v_reason,
-      rule_block_message = v_message,
-      rule_block_version_id = v_version_id
-    where y.account_id = a.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select v_now, 'rule_block', a.account_id, x.rule_name, v_reason,
-      jsonb_build_object('until', v_rule_blocked_until, 'rule_version', x.version, 'decision_id', v_decision_id)
-    from governance.rule_versions x where x.version_id = v_version_id;
-  end if;
-  if v.flag_reason is not null and a.flagged_at is null then
-    update governance.accounts y set flagged_at = v_now, flag_reason = v.flag_reason, flagged_by = 'rule',
-      version = y.version + 1 where y.account_id = a.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select v_now, 'rule_flag', a.account_id, x.rule_name, v.flag_reason,
-      jsonb_build_object('rule_version', x.version, 'decision_id', v_decision_id)
-    from governance.rule_versions x where x.version_id = v.flag_version_id;
-  end if;
-  -- Each connection wakes the readers once an interval at most.
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
-    is distinct from current_setting('governance.beat', true) then
-    perform governance.ring_feed(v_now, c.signal_interval_ms);
-  end if;
-  return to_jsonb(row(p_request_id, v_decision_id, coalesce(v_decision, 'allow'), v_reason,
-    coalesce(v_http_status, 200), v_message, p_model, coalesce(v.model, p_model),
-    v.truncate_to_words, v_estimate, v_need, v_hold_ends_at, v_retry_seconds, v_shortfall, v_upgrade,
-    row(v_available - v_need, a.reserved_tokens + v_need, a.subscription_tokens, a.purchased_tokens,
-      a.promotional_tokens, a.debt_tokens, v_available + a.reserved_tokens)::governance.balance,
-    row(row(p.daily_limit, v_used_today + v_need,
-      greatest(p.daily_limit - v_used_today - v_need, case when p.daily_limit is not null then 0 end),
-      a.day_ends_at)::governance.limit_state,
-      row(p.monthly_limit, v_used_month + v_need,
-        greatest(p.monthly_limit - v_used_month - v_need, case when p.monthly_limit is not null then 0 end),
-        a.month_ends_at)::governance.limit_state)::governance.limits,
-    coalesce(v.warnings, '{}'), p.fail_mode)::governance.authorization);
-end
+create function governance.release_answer(e governance.call_end) returns json
+  language sql stable set search_path = '' as $$
+  select json_build_object('request_id', e.request_id, 'decision_id', e.decision_id, 'status', e.status,
+    'released_tokens', e.released_tokens, 'balance', governance.balance_json(e.subscription_tokens,
+      e.purchased_tokens, e.promotional_tokens, e.reserved_tokens, e.debt_tokens))
 $$;
-comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
-  'Asks before a call: may this user make it, with which model, and holds its tokens. A refusal is an answer (decision '
-  'block). The same p_request_id and parameters answer the same. Errors: invalid_argument, idempotency_conflict, '
-  'not_configured.';
-revoke all on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric)
-  from public, anon, authenticated;
-grant execute on function public.authorize_usage(text, text, text, bigint, text, text, text, text,
-  numeric) to service_role;
+comment on function governance.release_answer(governance.call_end) is
+  'The answer of release_usage: the call ended without a charge.';
 
-create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_number numeric;
-begin
-  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
-  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
-    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
-  end if;
-  v_number := (p_metadata ->> p_key)::numeric;
-  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
-  end if;
-  return v_number::bigint;
-end
+create function governance.call_end(q governance.requests) returns governance.call_end
+  language sql stable set search_path = '' as $$
+  select row(q.decision_id, q.created_at, q.account_id, q.request_id, q.status, q.settled_model, q.provider,
+    q.input_tokens, q.output_tokens, q.cached_input_tokens, q.cache_write_tokens, q.reasoning_tokens, q.charged_tokens,
+    q.released_tokens, q.unpaid_tokens, q.cost_micros, q.currency, q.settle_fingerprint, q.transaction_id, q.alerts,
+    q.settle_metadata, q.end_subscription_tokens, q.end_purchased_tokens, q.end_promotional_tokens,
+    q.end_reserved_tokens, q.end_debt_tokens, null, q.task_type, q.scope_id, null)::governance.call_end
 $$;
-comment on function governance.token_part(jsonb,
-  text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
-
-create function governance.quarantine_settlement(
-  p_decision_id bigint, p_created_at timestamptz, p_now timestamptz, p_input_tokens bigint, p_output_tokens bigint,
-    p_model text, p_metadata jsonb,
-  p_fingerprint bigint, p_charge numeric, p_ceiling bigint
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  q governance.requests;
-  v_account governance.accounts;
-  v_held bigint;
-  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
-    p_ceiling);
-begin
-  select y.* into strict q from governance.requests y
-    where y.decision_id = p_decision_id and y.created_at = p_created_at;
-  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
-  update governance.accounts a set
-    last_activity_at = p_now, reserved_tokens = a.reserved_tokens - v_held,
-    holds_from = case when a.reserved_tokens > v_held then a.holds_from end,
-    holds_check_at = case when a.reserved_tokens > v_held then a.holds_check_at end
-  where a.account_id = q.account_id
-  returning * into v_account;
-  if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, p_now, q.request_id) > 0 then
-    select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
-  end if;
-  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
-    created_at)
-  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
-    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
-  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-  values (p_now, 'quarantined', q.decision_id, q.account_id, v_held, 'above_ceiling');
-  update governance.requests y set
-    status = 'quarantined', ended_at = p_now, settled_model = p_model, input_tokens = p_input_tokens,
-      output_tokens = p_output_tokens,
-    charged_tokens = 0, released_tokens = v_held, unpaid_tokens = 0,
-      currency = (select c.currency from governance.active_config c),
-    settle_fingerprint = p_fingerprint, settle_metadata = nullif(p_metadata, '{}'),
-    alerts = jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
-      v_message,
-      'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling))),
-    end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
-    end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
-      end_debt_tokens = v_account.debt_tokens
-  where y.decision_id = p_decision_id and y.created_at = p_created_at
-  returning * into strict q;
-  perform governance.ring('feed', p_now);
-  perform governance.ring('alerts', p_now);
-  return governance.end_answer(q);
-end
-$$;
-comment on function governance.quarantine_settlement(bigint, timestamptz, timestamptz, bigint, bigint, text, jsonb,
-  bigint, numeric, bigint) is
-  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called.';
-
-create function governance.settle_request(
-  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text, p_metadata jsonb,
-    p_above_ceiling boolean
-) returns jsonb
-  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
-    set jit = off as $$
-declare
-  k governance.request_keys;
-  a governance.accounts;
-  p governance.plans;
-  c governance.active_config;
-  q governance.requests;
-  v_price governance.prices;
-  v_now timestamptz;
-  v_rounds int;
-  v_fingerprint bigint;
-  v_model text;
-  v_held bigint;
-  v_reserved bigint;
-  v_total bigint;
-  v_charge numeric;
-  v_cost numeric;
-  v_charged bigint;
-  v_take bigint;
-  v_debt bigint;
-  v_lot_id bigint;
-  v_kind text;
-  v_spent governance.lot_spending;
-  v_cached bigint;
-  v_cache_write bigint;
-  v_reasoning bigint;
-  v_cost_micros bigint;
-  v_transaction_id bigint;
-  v_hash bytea;
-  v_alerts jsonb;
-begin
-  select * into k from governance.request_keys x where x.request_id = p_request_id;
-  if k.decision_id is null then
-    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
-  end if;
-  if p_metadata is not null and p_metadata <> '{}' then
-    v_cached := nullif(governance.token_part(p_metadata, 'cached_input_tokens'), 0);
-    v_cache_write := nullif(governance.token_part(p_metadata, 'cache_write_tokens'), 0);
-    v_reasoning := nullif(governance.token_part(p_metadata, 'reasoning_tokens'), 0);
-    if coalesce(v_cached, 0) + coalesce(v_cache_write, 0) > p_input_tokens or v_reasoning > p_output_tokens then
-      perform governance.fail('PT400', 'invalid_argument',
-        'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
-    end if;
-  end if;
-  perform pg_advisory_xact_lock(k.lock_key);
-  loop
-    select * into a from governance.accounts x where x.account_id = k.account_id;
-    select * into c from governance.active_config;
-    v_now := coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0'));
-    exit when (a.day_ends_at > v_now and a.month_ends_at > v_now
-      and (a.lots_check_at is null or a.lots_check_at > v_now)
-      and (a.holds_check_at is null or a.holds_check_at > v_now)) or v_rounds > 0;
-    perform governance.roll_account(k.account_id, v_now);
-    v_rounds := 1;
-  end loop;
-  select x.status, x.reserved_tokens, x.cost_factor, x.model, x.task_type, x.scope_id, x.message_hash,
-    x.settle_fingerprint
-  into strict q.status, q.reserved_tokens, q.cost_factor, q.model, q.task_type, q.scope_id, q.message_hash,
-    q.settle_fingerprint
-  from governance.requests x where x.decision_id = k.decision_id and x.created_at = k.created_at;
-  select x.daily_limit, x.monthly_limit, x.warn_at into p.daily_limit, p.monthly_limit, p.warn_at
-    from governance.plans x where x.plan_id = a.plan_id;
-  v_model := coalesce(p_model, q.model);
-  v_fingerprint := hashtextextended(row(p_input_tokens, p_output_tokens, p_model, p_metadata)::text, 0);
-  v_charge := case when q.cost_factor is null then p_input_tokens::numeric + p_output_tokens
-    else ceil((p_input_tokens::numeric + p_output_tokens) * q.cost_factor) end;
-  v_held := case when q.status = 'held' then q.reserved_tokens else 0 end;
-  v_reserved := a.reserved_tokens - v_held;
-  v_total := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens;
-
-  if q.status in ('held', 'expired') and v_charge <= c.settle_ceiling_tokens then
-    v_charged := v_charge;
-  elsif q.status in ('settled', 'quarantined') and not (q.status = 'quarantined' and p_above_ceiling) then
-    if q.settle_fingerprint <> v_fingerprint then
-      perform governance.fail('PT409', 'idempotency_conflict',
-        format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
-    end if;
-    select * into strict q from governance.requests x
-      where x.decision_id = k.decision_id and x.created_at = k.created_at;
-    return governance.end_answer(q);
-  elsif q.status = 'released' then
-    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
-  elsif q.status = 'blocked' then
-    perform governance.fail('PT409', 'not_authorized',
-      format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
-  elsif not p_above_ceiling then
-    return governance.quarantine_settlement(k.decision_id, k.created_at, v_now, p_input_tokens, p_output_tokens,
-      v_model, p_metadata, v_fingerprint, v_charge, c.settle_ceiling_tokens);
-  elsif v_charge > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
-  else
-    v_charged := v_charge;
-  end if;
-  -- The price is the one of the moment of the call.
-  select * into v_price from governance.prices x
-  where x.model = v_model and x.effective_from <= k.created_at and (x.retired_at is null or x.retired_at > k.created_at)
-  order by x.effective_from desc, x.created_at, x.provider collate "C" limit 1;
-  if v_price.price_id is not null and p_metadata = '{}' and greatest(p_input_tokens, p_output_tokens) < 1000000000
-    and greatest(v_price.input_micros_per_million, v_price.output_micros_per_million) < 1000000000 then
-    -- The formula below where nothing of it can leave bigint.
-    v_cost_micros := (p_input_tokens * v_price.input_micros_per_million + p_output_tokens *
-      v_price.output_micros_per_million + 500000) / 1000000;
-  elsif v_price.price_id is not null then
-    v_cost := div((p_input_tokens - coalesce(v_cached, 0) - coalesce(v_cache_write,
-      0))::numeric * v_price.input_micros_per_million
-      + coalesce(v_cached, 0)::numeric * coalesce(v_price.cached_input_micros_per_million,
-        v_price.input_micros_per_million)
-      + coalesce(v_cache_write, 0)::numeric * coalesce(v_price.cache_write_micros_per_million,
-        v_price.input_micros_per_million)
-      + (p_output_tokens - coalesce(v_reasoning, 0))::numeric * v_price.output_micros_per_million
-      + coalesce(v_reasoning, 0)::numeric * coalesce(v_price.reasoning_micros_per_million,
-        v_price.output_micros_per_million)
-      + 500000, 1000000);
-    if v_cost > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
-    end if;
-    v_cost_micros := v_cost;
-  elsif p_metadata ? 'stated_cost_micros' then
-    -- No price is known, but the caller's own bill is (record_token_usage).
-    v_cost_micros := governance.token_part(p_metadata, 'stated_cost_micros');
-  else
-    perform governance.raise_unknown_price(v_model, v_now);
-    v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-      format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model)));
-  end if;
-
-  -- What the hold kept, then what is free; the rest is debt.
-  v_take := least(v_charged, v_total - v_reserved);
-  if v_take > 0 then
-    update governance.lots l set remaining = l.remaining - v_take, spent = l.spent + v_take,
-      is_open = l.remaining - v_take + l.frozen > 0
-    where l.lot_id = (
-        select x.lot_id from governance.lots x where x.account_id = k.account_id and x.is_open and x.remaining > 0
-        order by x.expires_at nulls last, case x.kind when 'subscription' then 0 when 'promotional' then 1
-          else 2 end, x.created_at, x.lot_id limit 1)
-      and l.remaining >= v_take
-    returning l.lot_id, l.kind into v_lot_id, v_kind;
-    if v_lot_id is null then
-      v_spent := governance.spend_lots(k.account_id, v_take);
-    else
-      v_spent := row(v_take, case v_kind when 'subscription' then -v_take else 0 end, case v_kind
-        when 'purchased' then -v_take else 0 end,
-        case v_kind when 'promotional' then -v_take else 0 end, array[v_lot_id, -v_take]);
-    end if;
-  else
-    v_spent := row(0, 0, 0, 0, '{}');
-  end if;
-  v_debt := v_charged - v_take;
-  -- The transaction number before the event id: readers of the feed rely on it.
-  v_transaction_id := case when pg_current_xact_id() is not null then nextval('governance.event_ids') end;
-  insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount,
-    previous_balance, new_balance,
-    debt_after, lot_changes, reference, decision_id, previous_hash, hash)
-  values (v_transaction_id, k.account_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-    a.debt_tokens + v_debt, v_spent.lot_changes, p_request_id, k.decision_id, a.last_hash,
-    governance.entry_hash(a.last_hash,
-      governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take, v_total, v_total - v_take,
-      a.debt_tokens + v_debt, v_spent.lot_changes, k.decision_id, a.user_id, p_request_id, null, null)))
-  returning hash into v_hash;
-  insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
-  values (k.account_id, a.local_day, v_model, coalesce(q.task_type, ''), coalesce(q.scope_id, ''), 1,
-    (q.message_hash is not null)::int, p_input_tokens, p_output_tokens, v_charged, coalesce(v_cost_micros, 0),
-    v_now, v_now)
-  on conflict (account_id, day, model, task_type, scope_id) do update set
-    calls = d.calls + 1, messages = d.messages + excluded.messages,
-      input_tokens = d.input_tokens + excluded.input_tokens,
-    output_tokens = d.output_tokens + excluded.output_tokens,
-      charged_tokens = d.charged_tokens + excluded.charged_tokens,
-    cost_micros = d.cost_micros + excluded.cost_micros,
-    first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
-    last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at);
-  if v_debt > 0 or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
-    or (p.daily_limit > 0 and (a.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
-    or (p.monthly_limit > 0 and (a.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
-    v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(k.account_id, v_now, v_charged, v_debt,
-      v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens,
-      p.daily_limit, a.day_tokens, p.monthly_limit, a.month_tokens, p.warn_at, a.local_day,
-        jsonb_build_object('request_id', p_request_id, 'decision_id', k.decision_id));
-  end if;
-  update governance.accounts y set
-    last_activity_at = v_now, last_transaction_id = v_transaction_id, last_hash = v_hash,
-    day_tokens = a.day_tokens + v_charged, month_tokens = a.month_tokens + v_charged,
-    day_cost_micros = a.day_cost_micros + coalesce(v_cost_micros, 0),
-      month_cost_micros = a.month_cost_micros + coalesce(v_cost_micros, 0),
-    subscription_tokens = a.subscription_tokens + v_spent.subscription,
-      purchased_tokens = a.purchased_tokens + v_spent.purchased,
-    promotional_tokens = a.promotional_tokens + v_spent.promotional,
-    reserved_tokens = v_reserved, debt_tokens = a.debt_tokens + v_debt,
-    holds_from = case when v_reserved > 0 then a.holds_from end, holds_check_at = case
-      when v_reserved > 0 then a.holds_check_at end
-  where y.account_id = k.account_id;
-  update governance.requests y set
-    status = 'settled', ended_at = v_now, usage_day = a.local_day, settled_model = v_model, provider = v_price.provider,
-      input_tokens = p_input_tokens, output_tokens = p_output_tokens,
-    cached_input_tokens = v_cached, cache_write_tokens = v_cache_write, reasoning_tokens = v_reasoning,
-    charged_tokens = v_charged, released_tokens = greatest(v_held - v_charged, 0), unpaid_tokens = v_debt,
-      cost_micros = v_cost_micros,
-    currency = c.currency, settle_fingerprint = v_fingerprint, transaction_id = v_transaction_id,
-      alerts = nullif(v_alerts, '[]'),
-    settle_metadata = nullif(p_metadata, '{}'),
-    end_subscription_tokens = a.subscription_tokens + v_spent.subscription,
-      end_purchased_tokens = a.purchased_tokens + v_spent.purchased,
-    end_promotional_tokens = a.promotional_tokens + v_spent.promotional, end_reserved_tokens = v_reserved,
-      end_debt_tokens = a.debt_tokens + v_debt
-  where y.decision_id = k.decision_id and y.created_at = k.created_at;
-  if a.debt_tokens > 0 and v_total - v_take > v_reserved
-    and governance.recover_debt(k.account_id, v_now, p_request_id) > 0 then
-    -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
-    update governance.requests y set end_subscription_tokens = x.subscription_tokens,
-      end_purchased_tokens = x.purchased_tokens, end_promotional_tokens = x.promotional_tokens,
-      end_debt_tokens = x.debt_tokens
-    from governance.accounts x
-    where x.account_id = k.account_id and y.decision_id = k.decision_id and y.created_at = k.created_at
-    returning y.* into strict q;
-    return governance.end_answer(q);
-  end if;
-  if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
-    is distinct from current_setting('governance.beat', true) then
-    perform governance.ring_feed(v_now, c.signal_interval_ms);
-  end if;
-  return to_jsonb(row(p_request_id, k.decision_id, 'settled', v_charged, greatest(v_held - v_charged, 0), v_debt,
-    v_cost_micros, c.currency, v_model, v_transaction_id,
-    row(v_total - v_take - v_reserved, v_reserved, a.subscription_tokens + v_spent.subscription,
-      a.purchased_tokens + v_spent.purchased,
-      a.promotional_tokens + v_spent.promotional, a.debt_tokens + v_debt, v_total - v_take)::governance.balance,
-    coalesce(v_alerts, '[]'))::governance.settlement);
-end
-$$;
-comment on function governance.settle_request(text, bigint, bigint, text, jsonb, boolean) is
-  'settle_usage; with p_above_ceiling a person lets a quarantined settlement through.';
-
-create function public.settle_usage(
-  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
-    p_metadata jsonb default '{}'
-) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-begin
-  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
-  if p_request_id is null or length(p_request_id) not between 1 and 255 then
-    perform governance.check_id('p_request_id', p_request_id);
-  end if;
-  if p_input_tokens is null or p_output_tokens is null or p_input_tokens not between 0 and 9007199254740991
-    or p_output_tokens not between 0 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
-  end if;
-  if p_model is not null then
-    perform governance.check_id('p_model', p_model, 200);
-  end if;
-  if p_metadata <> '{}' then
-    perform governance.check_metadata('p_metadata', p_metadata);
-  end if;
-  return governance.settle_request(p_request_id, p_input_tokens, p_output_tokens, p_model, p_metadata, false);
-end
-$$;
-comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
-  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
-  'cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the '
-  'setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: '
-  'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
-revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
-grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
-
-create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_key governance.request_keys;
-  q governance.requests;
-  v_account governance.accounts;
-  v_now timestamptz;
-begin
-  perform governance.refuse_others('release_usage');
-  perform governance.check_id('p_request_id', p_request_id);
-  perform governance.check_optional('p_reason', p_reason, 1000);
-  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
-  if not found then
-    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
-  end if;
-  v_account := governance.lock_account_id(v_key.account_id);
-  v_now := governance.now();
-  select x.* into strict q from governance.requests x
-    where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
-  if q.status in ('settled', 'quarantined') then
-    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
-  elsif q.status = 'blocked' then
-    perform governance.fail('PT409', 'not_authorized',
-      format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
-  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
-    perform governance.fail('PT409', 'idempotency_conflict',
-      format('Request "%s" was released before with another reason', left(p_request_id, 64)));
-  end if;
-  if q.status = 'held' then
-    update governance.accounts a set
-      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
-      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
-      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
-    where a.account_id = q.account_id
-    returning * into v_account;
-    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
-    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
-      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
-    end if;
-  end if;
-  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
-    -- A hold that expired keeps its status and gives nothing more back.
-    update governance.requests x set
-      status = case when x.status = 'held' then 'released'
-        else x.status end, ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
-      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
-      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
-      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
-        end_debt_tokens = v_account.debt_tokens
-    where x.decision_id = q.decision_id and x.created_at = q.created_at
-    returning * into strict q;
-    perform governance.ring('feed', v_now);
-  end if;
-  return governance.end_answer(q);
-end
-$$;
-comment on function public.release_usage(text, text) is
-  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases '
-  'nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, '
-  'idempotency_conflict.';
-revoke all on function public.release_usage(text, text) from public, anon, authenticated;
-grant execute on function public.release_usage(text, text) to service_role;
-
-create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
-  p_model text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_request_id text := 'record-' || gen_random_uuid();
-  v_decision jsonb;
-  v_settled jsonb;
-  v_metadata jsonb := '{}';
-begin
-  perform governance.refuse_others('record_token_usage');
-  perform governance.check_id('p_user_id', p_user_id);
-  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
-  end if;
-  if p_cost_gbp is not null then
-    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
-    end if;
-    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
-    if (select c.currency from governance.active_config c) = 'gbp' then
-      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
-    end if;
-  end if;
-  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
-  if v_decision ->> 'decision' = 'block' then
-    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
-      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint,
-        (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
-        (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
-      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds',
-        v_decision -> 'retry_after_seconds',
-      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
-  end if;
-  v_settled := governance.settle_request(v_request_id, p_tokens_used, 0, p_model, v_metadata, false);
-  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
-    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person'
-      end,
-    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
-    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint,
-      (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
-      (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
-    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency',
-      v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
-    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
-end
-$$;
-comment on function public.record_token_usage(text, bigint, numeric, text) is
-  'Authorises and settles in one, for callers that know the tokens already: success, or error and reason. p_cost_gbp '
-  'counts only where the model has no price and the preset''s currency is gbp. Errors: invalid_argument, '
-    'not_configured.';
-revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
-grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
+comment on function governance.call_end(governance.requests) is 'How a call ended, from its row.';
 
 -- schemas/31_receipts.sql
 -- Why a call was decided as it was.
 
-create function governance.facts_json(q governance.requests, a governance.accounts) returns jsonb
+create function governance.facts_json(q governance.requests) returns jsonb
   language sql stable set search_path = '' as $$
-  select jsonb_build_object(
-    'tokens_today', q.seen_tokens_today, 'tokens_this_month', q.seen_tokens_month, 'messages_today',
-      q.seen_messages_today,
-    'identical_messages', q.seen_identical_messages, 'seconds_since_last_message', q.seen_seconds_since,
-      'rapid_messages', q.seen_rapid_messages,
-    'conversation_messages', q.seen_conversation_messages, 'message_words', q.message_words, 'message_characters',
-      q.message_characters,
-    'estimated_tokens', q.estimated_tokens, 'complexity', q.seen_complexity, 'hour_utc',
-      extract(hour from q.created_at at time zone 'UTC')::int,
-    'hour_local', extract(hour from q.created_at at time zone a.timezone)::int, 'weekday_local',
-      extract(isodow from q.created_at at time zone a.timezone)::int,
-    'plan', q.plan_id, 'model', q.requested_model, 'provider', governance.provider_of(q.requested_model, q.created_at),
-      'task_type', q.task_type, 'scope_id', q.scope_id,
-    'available_tokens', q.subscription_tokens + q.purchased_tokens
-      + q.promotional_tokens - q.total_reserved_tokens + q.reserved_tokens,
-    'usage_percent', q.seen_usage_percent, 'cost_today_micros', q.seen_cost_today_micros, 'cost_this_month_micros',
-      q.seen_cost_month_micros,
-    'account_age_days', floor(extract(epoch from q.created_at - a.created_at) / 86400)::int, 'is_flagged',
-      q.seen_flagged, 'topic', q.seen_topic)
+  select to_jsonb(q.facts) || jsonb_build_object('provider', governance.provider_of(q.requested_model, q.created_at))
 $$;
-comment on function governance.facts_json(governance.requests,
-  governance.accounts) is 'The facts of a decision as they were seen; the message itself is never kept.';
+comment on function governance.facts_json(governance.requests) is
+  'The facts of a decision as they were seen; the message itself is never kept.';
 
 create function governance.decision_json(r governance.requests) returns jsonb
   language sql stable set search_path = '' as $$
@@ -4830,7 +4000,7 @@ create function governance.decision_json(r governance.requests) returns jsonb
     'reason', r.reason, 'message', r.message, 'requested_model', r.requested_model, 'model',
       coalesce(r.settled_model, r.model),
     'task_type', r.task_type, 'scope_id', r.scope_id, 'conversation_id', r.conversation_id, 'estimated_tokens',
-      r.estimated_tokens,
+      (r.facts).estimated_tokens,
     'reserved_tokens', r.reserved_tokens, 'charged_tokens', r.charged_tokens, 'input_tokens', r.input_tokens,
       'output_tokens', r.output_tokens,
     'cost_micros', r.cost_micros, 'currency', r.currency, 'status', r.status, 'ended_at', r.ended_at, 'expires_at',
@@ -4901,6 +4071,7 @@ declare
   v_allowance bigint;
   v_upgrade text;
   v_row record;
+  v_answer jsonb;
 begin
   perform governance.refuse_others('explain_decision');
   if p_decision_id is null then
@@ -4913,9 +4084,10 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
+  v_answer := governance.decision_answer(r, r.facts, null, null);
   -- Only a hash and a count of the message are kept.
-  v_facts := governance.facts_json(r, a)
-    || jsonb_build_object('message', case when r.message_characters is not null then '(not kept)' end);
+  v_facts := governance.facts_json(r)
+    || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
 
   -- Rules were looked at unless a block was in force already; the one that blocked was the last.
   if r.reason is distinct from 'user_blocked'
@@ -4945,7 +4117,7 @@ begin
   end if;
 
   v_need := case when r.decision = 'block'
-    then least(ceil(r.estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
+    then least(ceil((r.facts).estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
     else r.reserved_tokens end;
   if r.reason = 'insufficient_tokens' and r.rule_version_id is null then
     v_have := (v_facts ->> 'available_tokens')::bigint;
@@ -4957,7 +4129,7 @@ begin
     and (case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end) is not null then
     v_limit := jsonb_build_object('window', case r.reason when 'daily_limit' then 'daily' else 'monthly' end,
       'limit', case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end,
-      'used', case r.reason when 'daily_limit' then r.seen_tokens_today else r.seen_tokens_month end);
+      'used', case r.reason when 'daily_limit' then (r.facts).tokens_today else (r.facts).tokens_this_month end);
     v_have := greatest((v_limit ->> 'limit')::bigint - (v_limit ->> 'used')::bigint, 0);
     if v_need > v_have then
       -- What this call lacks. By how much the limit is overrun already is not this call's: used and limit say it.
@@ -5016,9 +4188,9 @@ begin
     'decision', r.decision, 'reason', r.reason, 'message', r.message, 'http_status', r.http_status,
     'rule_name', v_rule.rule_name, 'rule_version', v_rule.version,
     'requested_model', r.requested_model, 'model', r.model, 'truncate_to_words', r.truncate_to_words,
-    'estimated_tokens', r.estimated_tokens, 'reserved_tokens', r.reserved_tokens, 'status', r.status,
+    'estimated_tokens', (r.facts).estimated_tokens, 'reserved_tokens', r.reserved_tokens, 'status', r.status,
     'shortfall', v_shortfall, 'limit', v_limit, 'clears_at', v_clears_at, 'timezone', a.timezone,
-    'balance', governance.decision_answer(r) -> 'balance', 'limits', governance.decision_answer(r) -> 'limits',
+    'balance', v_answer -> 'balance', 'limits', v_answer -> 'limits',
     'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'currency', (select c.currency from governance.active_config c),
     'facts', v_facts,
     'rules', v_trace,
@@ -5345,7 +4517,7 @@ begin
   from (
     select i.id,
       case when q.decision_id = i.id and t.transaction_id is null then
-        jsonb_build_object('facts', governance.facts_json(q, a),
+        jsonb_build_object('facts', governance.facts_json(q),
           'plan', (select jsonb_build_object('monthly_allowance', p.monthly_allowance, 'daily_limit', q.daily_limit,
             'monthly_limit', q.monthly_limit) from governance.plans p where p.plan_id = q.plan_id),
           'local_day', (q.created_at at time zone a.timezone)::date, 'matched',
@@ -5365,7 +4537,7 @@ begin
         'task_type', q.task_type, 'scope_id', q.scope_id, 'conversation_id', q.conversation_id,
         'tokens', case when t.transaction_id is not null then coalesce(q.charged_tokens, -t.amount)
           when h.event_id is not null then h.tokens
-          when q.decision = 'block' then q.estimated_tokens else q.reserved_tokens end,
+          when q.decision = 'block' then (q.facts).estimated_tokens else q.reserved_tokens end,
         'input_tokens', case when t.transaction_id is not null then q.input_tokens end,
         'output_tokens', case when t.transaction_id is not null then q.output_tokens end,
         'cost_micros', case when t.transaction_id is not null then q.cost_micros end,
@@ -5479,7 +4651,7 @@ begin
       with calls as (
         select r.decision_id as id, case r.decision when 'block' then 'blocked'
           else 'authorized' end as kind, r.created_at as at, r.decision_id,
-          case r.decision when 'block' then r.estimated_tokens
+          case r.decision when 'block' then (r.facts).estimated_tokens
             else r.reserved_tokens end as tokens, null::text as reason
         from governance.requests r where r.decision_id < $1 and r.created_at <= $2 and %1$s order by %2$s limit $3
       ), entries as (
@@ -5555,6 +4727,1200 @@ comment on function public.console_events_before(bigint, int, jsonb) is
   'more. Errors: invalid_argument.';
 revoke all on function public.console_events_before(bigint, int, jsonb) from public, anon, authenticated;
 grant execute on function public.console_events_before(bigint, int, jsonb) to service_role;
+
+-- schemas/33_authorize.sql
+-- The path of a call, first half: may this user make it, and its tokens are held. docs/RULES.md fixes what is decided.
+-- One function decides any number of calls in one batch; a single call is a batch of one.
+
+-- What a decision changes of its account: counted in memory from call to call, written once.
+create type governance.authorize_state as (account_id bigint, last_message_at timestamptz, rapid_messages int,
+  day_messages int, month_messages int, day_calls int, month_calls int, reserved_tokens bigint,
+  holds_from timestamptz, holds_check_at timestamptz,
+  -- Messages and conversations of this account's calls so far in this batch
+  hashes bigint[], conversations text[]);
+
+-- What is decided of a call that something stops, warns of or changes.
+create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text, http_status int, message text, warnings text[],
+  model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
+  reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
+  flag_reason text, flag_version_id bigint);
+
+create function governance.check_authorize(e governance.authorize_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  perform governance.check_id('p_user_id', e.user_id);
+  perform governance.check_id('p_model', e.model, 200);
+  perform governance.check_optional('p_conversation_id', e.conversation_id, 255);
+  perform governance.check_optional('p_task_type', e.task_type, 255);
+  perform governance.check_optional('p_scope_id', e.scope_id, 255);
+  if e.estimated_tokens not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
+  end if;
+  if octet_length(e.message) > 4194304 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
+  end if;
+  if e.complexity is not null and (e.complexity = 'NaN' or e.complexity not between 0 and 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
+  end if;
+end
+$$;
+comment on function governance.check_authorize(governance.authorize_arguments) is
+  'Refuses what authorize_usage cannot take.';
+
+create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
+  f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
+  language plpgsql stable set search_path = '' as $$
+declare
+  j governance.judgement;
+  v governance.verdict;
+  v_need bigint;
+  v_retry_at timestamptz;
+  v_percent int;
+begin
+  if not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now)
+    or coalesce(a.rule_blocked_until > p_now, false)) then
+    v := governance.evaluate_rules(f, p_message, p_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit,
+      p_now);
+  end if;
+  v_need := case when v.cost_factor is null then f.estimated_tokens
+    else least(ceil(f.estimated_tokens * v.cost_factor), 9007199254740991) end;
+  if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now) then
+    j.reason := 'user_blocked';
+    v_retry_at := a.blocked_until;
+  elsif a.rule_blocked_until > p_now then
+    j.reason := a.rule_block_reason;
+    j.message := a.rule_block_message;
+    j.version_id := a.rule_block_version_id;
+    v_retry_at := a.rule_blocked_until;
+  elsif v.blocked then
+    j.reason := v.reason;
+    j.message := v.message;
+    j.version_id := v.version_id;
+    j.rule_blocked_until := p_now + v.block_minutes * interval '1 minute';
+    v_retry_at := j.rule_blocked_until;
+  elsif f.tokens_today + v_need > p.daily_limit then
+    j.reason := 'daily_limit';
+    v_retry_at := a.day_ends_at;
+  elsif f.tokens_this_month + v_need > p.monthly_limit then
+    j.reason := 'monthly_limit';
+    v_retry_at := a.month_ends_at;
+  elsif v_need > f.available_tokens then
+    j.reason := 'insufficient_tokens';
+  else
+    if p.daily_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+      end if;
+    end if;
+    if p.monthly_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent);
+      end if;
+    end if;
+  end if;
+
+  if j.reason is not null then
+    j.http_status := governance.http_status(j.reason);
+    j.message := coalesce(j.message, governance.reason_message(j.reason));
+    if v_retry_at is null and j.http_status = 429 then
+      v_retry_at := case j.reason
+        when 'daily_limit' then a.day_ends_at
+        when 'monthly_limit' then a.month_ends_at
+        when 'token_hogging' then a.day_ends_at
+        when 'budget_exhausted' then a.month_ends_at
+        when 'spam_identical' then p_now + c.identical_window_minutes * interval '1 minute'
+        when 'bot_behavior' then p_now + interval '2 seconds'
+        else p_now + interval '1 minute' end;
+    end if;
+    if v_retry_at is not null then
+      j.retry_after_seconds := least(ceil(extract(epoch from v_retry_at - p_now)), 2147483647);
+    end if;
+    if j.reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
+      j.upgrade_plan := p.upgrade_to;
+      j.upgrade := governance.upgrade_json(p.upgrade_to);
+    end if;
+  end if;
+  j.decision := case when j.reason is not null then 'block' when v.warnings is not null then 'warn' else 'allow' end;
+  j.reserved_tokens := case when j.reason is null then v_need else 0 end;
+  j.warnings := v.warnings;
+  j.model := v.model;
+  j.truncate_to_words := v.truncate_to_words;
+  j.cost_factor := v.cost_factor;
+  j.matched_version_ids := v.matched_version_ids;
+  -- An account is flagged once.
+  j.flag_reason := case when a.flagged_at is null then v.flag_reason end;
+  j.flag_version_id := v.flag_version_id;
+  return j;
+end
+$$;
+comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
+  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, warns of or changes.';
+
+create function governance.upgrade_json(p_plan_id text) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) from governance.plans p where p.plan_id = p_plan_id
+$$;
+comment on function governance.upgrade_json(text) is 'The plan that an answer offers; null for none.';
+
+create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  if j.rule_blocked_until is not null then
+    update governance.accounts y set rule_blocked_until = j.rule_blocked_until, rule_block_reason = j.reason,
+      rule_block_message = j.message, rule_block_version_id = j.version_id
+    where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_block', j.account_id, x.rule_name, j.reason,
+      jsonb_build_object('until', j.rule_blocked_until, 'rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.version_id;
+  end if;
+  if j.flag_reason is not null then
+    update governance.accounts y set flagged_at = p_now, flag_reason = j.flag_reason, flagged_by = 'rule',
+      version = y.version + 1 where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_flag', j.account_id, x.rule_name, j.flag_reason,
+      jsonb_build_object('rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.flag_version_id;
+  end if;
+end
+$$;
+comment on function governance.punish_account(governance.judgement, timestamptz) is
+  'Blocks the account for a while or flags it, as a rule said of a call.';
+
+create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
+  p_fingerprint bigint) returns json
+  language plpgsql stable set search_path = '' as $$
+begin
+  if (q.account_id = p_account_id and q.fingerprint = p_fingerprint) is not true then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was made before with other parameters', left(p_request_id, 64)));
+  end if;
+  return governance.decision_answer(q, q.facts, governance.upgrade_json(q.upgrade_plan),
+    (select p.fail_mode from governance.plans p where p.plan_id = q.plan_id));
+end
+$$;
+comment on function governance.repeated_decision(governance.requests, bigint, text, bigint) is
+  'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
+
+create function governance.authorize_calls(p_calls governance.authorize_arguments[]) returns json[]
+  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
+  -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
+  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+declare
+  c governance.active_config;
+  -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
+  x record;
+  a governance.accounts;
+  p governance.plans;
+  s governance.authorize_state;
+  f governance.facts;
+  j governance.judgement;
+  q governance.requests;
+  v_call governance.authorize_arguments;
+  v_now timestamptz;
+  v_hold_ends_at timestamptz;
+  v_is_plain boolean;
+  v_folded text;
+  v_phrases text;
+  v_fingerprint bigint;
+  v_conversation int;
+  v_estimate bigint;
+  v_has_taken_ids boolean := false;
+  v_count bigint;
+  v_void text;
+  v_messages governance.judged_message[];
+  v_keys governance.request_keys[];
+  v_requests governance.requests[];
+  v_states governance.authorize_state[];
+  v_judgements governance.judgement[];
+  v_answers json[];
+begin
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or v_call.user_id is null or v_call.model is null
+      or least(btrim(v_call.request_id), btrim(v_call.user_id), btrim(v_call.model)) = ''
+      or greatest(length(v_call.request_id), length(v_call.user_id), length(v_call.model) + 55,
+        length(v_call.conversation_id), length(v_call.task_type), length(v_call.scope_id)) > 255
+      or v_call.estimated_tokens not between 1 and 9007199254740991 or octet_length(v_call.message) > 4194304
+      or v_call.complexity is not null then
+      perform governance.check_authorize(v_call);
+    end if;
+    -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
+    v_is_plain := octet_length(v_call.message) <= governance.judged_characters()
+      and char_length(v_call.message) = octet_length(v_call.message)
+      and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
+    v_folded := case when v_is_plain then lower(v_call.message collate "C") else governance.fold(v_call.message) end;
+    v_messages := array_append(v_messages, row(v_folded, hashtextextended(
+      case when v_is_plain then v_folded else governance.identity_text(v_call.message, v_folded) end,
+      hashtextextended(v_call.user_id, 7254)), char_length(v_call.message),
+      case when v_is_plain then char_length(v_folded) - char_length(replace(v_folded, ' ', ''))
+        + (v_folded <> '')::int else governance.count_words(v_call.message) end)::governance.judged_message);
+  end loop;
+  -- All accounts' locks, always in the same order: no two batches wait for each other.
+  if cardinality(p_calls) = 1 then
+    -- As an expression, at a fifth of what a statement costs.
+    v_void := pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
+  else
+    perform pg_advisory_xact_lock(l.key)
+      from (select distinct governance.lock_key(u.user_id) as key from unnest(p_calls) u order by 1) l;
+  end if;
+  select * into c from governance.active_config;
+  -- The transaction number before any event id: readers of the feed rely on it.
+  v_now := case when pg_current_xact_id() is not null then
+    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
+  v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
+
+  loop
+    for x in
+      select u.*, b as account, (select o from governance.plans o where o.plan_id = b.plan_id) as plan,
+        -- Facts that cost are worked out only where a rule reads them.
+        case when c.rules_read_identical and b.last_message_at is not null then (
+          select count(*) from (
+            select from governance.request_keys y
+            where y.account_id = b.account_id and y.message_hash = u.message_hash
+              and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', b.forgiven_at)
+            limit 999) n) end as identical_messages
+      from unnest(p_calls, v_messages) with ordinality u(request_id, user_id, model, estimated_tokens, message,
+        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, place)
+      left join governance.accounts b on b.user_id = u.user_id
+      order by u.user_id collate "C", u.place
+    loop
+      if x.user_id is distinct from a.user_id then
+        if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
+        a := x.account;
+        p := x.plan;
+        if a.account_id is null or governance.needs_roll(a, v_now) then
+          -- Twice, as a lot that was kept for a hold may end once a new allowance is there.
+          for v_count in 1..2 loop
+            if a.account_id is null then
+              perform governance.create_account(x.user_id, v_now);
+            else
+              perform governance.roll_account(a.account_id, v_now);
+            end if;
+            select * into strict a from governance.accounts y where y.user_id = x.user_id;
+            exit when not governance.needs_roll(a, v_now);
+          end loop;
+          select * into strict p from governance.plans y where y.plan_id = a.plan_id;
+        end if;
+        s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
+          a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
+      end if;
+      v_fingerprint := hashtextextended(row(x.user_id, x.model, x.estimated_tokens, x.message, x.conversation_id,
+        x.task_type, x.scope_id, round(x.complexity, 3))::text, 0);
+      if v_has_taken_ids then
+        select r.* into q from governance.request_keys k
+          join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at
+        where k.request_id = x.request_id;
+        if q.decision_id is null then
+          select * into q from unnest(v_requests) r where r.request_id = x.request_id;
+        end if;
+        if q.decision_id is not null then
+          v_answers[x.place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
+          continue;
+        end if;
+      end if;
+
+      if x.conversation_id <> '' then
+        select (y.facts).conversation_messages into v_conversation from governance.requests y
+        where y.account_id = a.account_id and y.conversation_id = x.conversation_id
+        order by y.created_at desc, y.decision_id desc limit 1;
+      end if;
+      if x.estimated_tokens is null then
+        select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
+        v_estimate := coalesce(v_estimate, (x.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+      end if;
+      if c.rules_read_words then v_phrases := governance.space_phrases(x.folded); end if;
+      f := row(
+        a.day_tokens + s.reserved_tokens,
+        a.month_tokens + s.reserved_tokens,
+        case when x.message is null then s.day_messages else s.day_messages + 1 end,
+        case when not c.rules_read_identical then null when x.message is null then 0
+          else least(coalesce(x.identical_messages, 0) + 1
+            + coalesce(cardinality(array_positions(s.hashes, x.message_hash)), 0), 1000) end,
+        case when x.message is not null then round(extract(epoch from v_now - s.last_message_at), 3) end,
+        case when x.message is null then 0
+          when s.last_message_at > v_now - interval '2 seconds'
+            and (a.forgiven_at is null or s.last_message_at > a.forgiven_at) then least(s.rapid_messages + 1, 1000000)
+          else 1 end,
+        case when x.conversation_id <> '' then coalesce(v_conversation, 0)
+          + coalesce(cardinality(array_positions(s.conversations, x.conversation_id)), 0)
+          + case when x.message is null then 0 else 1 end end,
+        x.words, x.characters, coalesce(x.estimated_tokens, v_estimate),
+        case when c.rules_read_words then
+          governance.rules_complexity(round(x.complexity, 3), v_phrases, x.characters) else round(x.complexity, 3) end,
+        date_part('hour', v_now at time zone 'UTC'), date_part('hour', v_now at time zone a.timezone),
+        date_part('isodow', v_now at time zone a.timezone),
+        a.plan_id, x.model, case when c.rules_read_provider then governance.provider_of(x.model, v_now) end,
+        nullif(x.task_type, ''), nullif(x.scope_id, ''),
+        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - s.reserved_tokens,
+        null, a.day_cost_micros, a.month_cost_micros, floor(date_part('epoch', v_now - a.created_at) / 86400),
+        a.flagged_at is not null, case when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
+      if p.daily_limit is not null or p.monthly_limit is not null then
+        f.usage_percent := greatest(
+          case when p.daily_limit = 0 then 100 else f.tokens_today * 100 / p.daily_limit end,
+          case when p.monthly_limit = 0 then 100 else f.tokens_this_month * 100 / p.monthly_limit end);
+      elsif p.monthly_allowance > 0 then
+        f.usage_percent := f.tokens_this_month * 100 / p.monthly_allowance;
+      end if;
+      -- Most calls are stopped by nothing: one expression asks all rules at once, and only then they are walked.
+      if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
+        or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
+        or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
+        or governance.rules_match(f, x.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
+        j := governance.judge_call(a, p, c, f, x.folded, v_phrases, v_now);
+      end if;
+      q := row(pg_current_xact_id(), nextval('governance.event_ids'), v_now, a.account_id, x.request_id, v_fingerprint,
+        -- What was asked
+        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), x.message_hash,
+        -- What was decided
+        coalesce(j.decision, 'allow'), j.reason, coalesce(j.http_status, 200), j.message, j.warnings,
+        coalesce(j.model, x.model), j.truncate_to_words, case when j.reason is null then v_hold_ends_at end,
+        j.retry_after_seconds, j.upgrade_plan, j.cost_factor, a.plan_id, c.rule_set_id, j.version_id,
+        j.matched_version_ids,
+        -- What the rules saw
+        f, coalesce(j.reserved_tokens, f.estimated_tokens),
+        -- Limits and balance as answered
+        p.daily_limit, a.day_ends_at, p.monthly_limit, a.month_ends_at, a.subscription_tokens, a.purchased_tokens,
+        a.promotional_tokens, s.reserved_tokens + coalesce(j.reserved_tokens, f.estimated_tokens), a.debt_tokens,
+        -- How it ended
+        case when j.reason is null then 'held' else 'blocked' end, null, null, null, null, null, null, null, null, null,
+        null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
+      v_requests := array_append(v_requests, q);
+      v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
+        hashtextextended(x.user_id, 7254), x.message_hash)::governance.request_keys);
+      v_answers[x.place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
+      s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
+        case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
+        case when x.message is null then s.month_messages else s.month_messages + 1 end, s.day_calls + 1,
+        s.month_calls + 1, q.total_reserved_tokens,
+        case when j.reason is null then least(s.holds_from, v_now) else s.holds_from end,
+        case when j.reason is null then least(s.holds_check_at, v_hold_ends_at) else s.holds_check_at end,
+        case when x.message is null then s.hashes else array_append(s.hashes, x.message_hash) end,
+        case when x.message is null or x.conversation_id is null then s.conversations
+          else array_append(s.conversations, x.conversation_id) end)::governance.authorize_state;
+      if j.decision is not null then
+        if j.rule_blocked_until is not null or j.flag_reason is not null then
+          -- The calls after this one see it at once; it is written with the rest.
+          j.account_id := a.account_id;
+          j.decision_id := q.decision_id;
+          v_judgements := array_append(v_judgements, j);
+          if j.rule_blocked_until is not null then
+            a.rule_blocked_until := j.rule_blocked_until;
+            a.rule_block_reason := j.reason;
+            a.rule_block_message := j.message;
+            a.rule_block_version_id := j.version_id;
+          end if;
+          if j.flag_reason is not null then a.flagged_at := v_now; end if;
+        end if;
+        j := null;
+      end if;
+    end loop;
+    exit when v_keys is null;
+
+    -- In one order, as the locks are.
+    insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
+    get diagnostics v_count = row_count;
+    exit when v_count = cardinality(v_keys);
+    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a look
+    -- at each id.
+    delete from governance.request_keys k using unnest(v_keys) n
+      where k.request_id = n.request_id and k.decision_id = n.decision_id;
+    v_has_taken_ids := true;
+    v_keys := null; v_requests := null; v_states := null; v_judgements := null; a := null; s := null;
+  end loop;
+
+  if v_requests is not null then
+    v_states := array_append(v_states, s);
+    insert into governance.requests select * from unnest(v_requests);
+    update governance.accounts y set
+      last_activity_at = v_now, last_message_at = n.last_message_at, rapid_messages = n.rapid_messages,
+      day_messages = n.day_messages, month_messages = n.month_messages, day_calls = n.day_calls,
+      month_calls = n.month_calls, reserved_tokens = n.reserved_tokens, holds_from = n.holds_from,
+      holds_check_at = n.holds_check_at
+    from unnest(v_states) n where y.account_id = n.account_id;
+    if v_judgements is not null then
+      foreach j in array v_judgements loop
+        perform governance.punish_account(j, v_now);
+      end loop;
+    end if;
+    -- Each connection wakes the readers once an interval at most.
+    if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+      is distinct from current_setting('governance.beat', true) then
+      perform governance.ring_feed(v_now, c.signal_interval_ms);
+    end if;
+  end if;
+  return v_answers;
+end
+$$;
+comment on function governance.authorize_calls(governance.authorize_arguments[]) is
+  'authorize_usage for any number of calls in one batch: answers in the order of the calls. Calls of one '
+  'account see each other in order. Raises where authorize_usage does, for the whole batch.';
+
+create function public.authorize_usage(
+  p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
+  p_conversation_id text default null, p_task_type text default null, p_scope_id text default null,
+  p_complexity numeric default null
+) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
+  return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1];
+end
+$$;
+comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
+  'Asks before a call: may this user make it, with which model, and holds its tokens. A refusal is an answer (decision '
+  'block). The same p_request_id and parameters answer the same. Errors: invalid_argument, idempotency_conflict, '
+  'not_configured.';
+revoke all on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric)
+  from public, anon, authenticated;
+grant execute on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric)
+  to service_role;
+
+-- schemas/34_settle.sql
+-- The path of a call, second half: what was used is charged, or the hold is given back. One function ends any number of
+-- calls in one batch; a single call is a batch of one.
+
+-- What a settlement changes of its account: counted in memory from call to call, written once.
+create type governance.settle_state as (account_id bigint, last_transaction_id bigint, last_hash bytea,
+  day_tokens bigint, month_tokens bigint, day_cost_micros bigint, month_cost_micros bigint,
+  subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint, reserved_tokens bigint,
+  debt_tokens bigint,
+  -- The lot that is spent next, what is left of it, and what this batch took out of it
+  lot_id bigint, lot_kind text, lot_left bigint, lot_taken bigint,
+  -- This account's calls that have ended in this batch
+  ended bigint[]);
+
+create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
+  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  v_number := (p_metadata ->> p_key)::numeric;
+  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.token_part(jsonb,
+  text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
+
+create function governance.check_settle(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
+    or e.output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if e.model is not null then
+    perform governance.check_id('p_model', e.model, 200);
+  end if;
+  perform governance.check_metadata('p_metadata', e.metadata);
+  if governance.token_part(e.metadata, 'cached_input_tokens')
+      + governance.token_part(e.metadata, 'cache_write_tokens') > e.input_tokens
+    or governance.token_part(e.metadata, 'reasoning_tokens') > e.output_tokens then
+    perform governance.fail('PT400', 'invalid_argument',
+      'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
+  end if;
+end
+$$;
+comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+
+create function governance.cost_micros(p_price_id bigint, p_input_tokens bigint, p_output_tokens bigint,
+  p_cached bigint, p_cache_write bigint, p_reasoning bigint) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  p governance.prices;
+  v_cost numeric;
+begin
+  select * into strict p from governance.prices x where x.price_id = p_price_id;
+  v_cost := div((p_input_tokens - coalesce(p_cached, 0) - coalesce(p_cache_write, 0))::numeric
+      * p.input_micros_per_million
+    + coalesce(p_cached, 0)::numeric * coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)
+    + coalesce(p_cache_write, 0)::numeric * coalesce(p.cache_write_micros_per_million, p.input_micros_per_million)
+    + (p_output_tokens - coalesce(p_reasoning, 0))::numeric * p.output_micros_per_million
+    + coalesce(p_reasoning, 0)::numeric * coalesce(p.reasoning_micros_per_million, p.output_micros_per_million)
+    + 500000, 1000000);
+  if v_cost > 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+  end if;
+  return v_cost;
+end
+$$;
+comment on function governance.cost_micros(bigint, bigint, bigint, bigint, bigint, bigint) is
+  'The cost of a call by a price, as docs/RULES.md says, where bigint might not hold what comes between.';
+
+create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
+  p_fingerprint bigint) returns json
+  language plpgsql stable set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  select * into strict q from governance.requests x
+    where x.decision_id = p_decision_id and x.created_at = p_created_at;
+  if q.status = 'released' then
+    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
+  elsif q.settle_fingerprint <> p_fingerprint then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
+  end if;
+  return governance.end_answer(governance.call_end(q));
+end
+$$;
+comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
+  'The answer of settle_usage for a call that has ended: its own from before, or why it cannot be settled.';
+
+create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
+  p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
+    p_ceiling);
+begin
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
+    created_at)
+  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
+    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
+  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+  values (p_now, 'quarantined', q.decision_id, q.account_id, q.released_tokens, 'above_ceiling');
+  perform governance.ring('feed', p_now);
+  perform governance.ring('alerts', p_now);
+  return jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
+    v_message, 'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling)));
+end
+$$;
+comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
+  'the alerts.';
+
+create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
+  p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
+  language plpgsql as $$
+begin
+  update governance.lots y set
+    remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
+    is_open = y.remaining - s.lot_taken + y.frozen > 0
+  from unnest(p_states) s where y.lot_id = s.lot_id and s.lot_taken > 0;
+  insert into governance.token_transactions select * from unnest(p_entries);
+  insert into governance.usage_daily as y (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
+    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
+  select e.account_id, e.day, e.model, coalesce(e.task_type, ''), coalesce(e.scope_id, ''), count(*), sum(e.messages),
+    sum(e.input_tokens), sum(e.output_tokens), sum(e.charged_tokens), sum(coalesce(e.cost_micros, 0)), p_now, p_now
+  from unnest(p_ends) e where e.status = 'settled'
+  group by e.account_id, e.day, e.model, e.task_type, e.scope_id
+  on conflict (account_id, day, model, task_type, scope_id) do update set
+    calls = y.calls + excluded.calls, messages = y.messages + excluded.messages,
+    input_tokens = y.input_tokens + excluded.input_tokens, output_tokens = y.output_tokens + excluded.output_tokens,
+    charged_tokens = y.charged_tokens + excluded.charged_tokens, cost_micros = y.cost_micros + excluded.cost_micros,
+    first_activity_at = least(y.first_activity_at, excluded.first_activity_at),
+    last_activity_at = greatest(y.last_activity_at, excluded.last_activity_at);
+  update governance.accounts y set
+    last_activity_at = p_now, last_transaction_id = s.last_transaction_id, last_hash = s.last_hash,
+    day_tokens = s.day_tokens, month_tokens = s.month_tokens,
+    day_cost_micros = s.day_cost_micros, month_cost_micros = s.month_cost_micros,
+    subscription_tokens = s.subscription_tokens, purchased_tokens = s.purchased_tokens,
+    promotional_tokens = s.promotional_tokens, reserved_tokens = s.reserved_tokens, debt_tokens = s.debt_tokens,
+    holds_from = case when s.reserved_tokens > 0 then y.holds_from end,
+    holds_check_at = case when s.reserved_tokens > 0 then y.holds_check_at end
+  from unnest(p_states) s where y.account_id = s.account_id;
+  update governance.requests y set
+    status = e.status, ended_at = p_now, usage_day = e.day, settled_model = e.model, provider = e.provider,
+    input_tokens = e.input_tokens, output_tokens = e.output_tokens, cached_input_tokens = e.cached_input_tokens,
+    cache_write_tokens = e.cache_write_tokens, reasoning_tokens = e.reasoning_tokens,
+    charged_tokens = e.charged_tokens, released_tokens = e.released_tokens, unpaid_tokens = e.unpaid_tokens,
+    cost_micros = e.cost_micros, currency = e.currency, settle_fingerprint = e.settle_fingerprint,
+    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata, '{}'),
+    end_subscription_tokens = e.subscription_tokens, end_purchased_tokens = e.purchased_tokens,
+    end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
+    end_debt_tokens = e.debt_tokens
+  from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
+    and y.created_at >= p_oldest and y.created_at <= p_newest;
+end
+$$;
+comment on function governance.write_ends(governance.token_transactions[], governance.call_end[],
+  governance.settle_state[], timestamptz, timestamptz, timestamptz) is 'Writes what governance.settle_calls charged.';
+
+create function governance.recover_at_end(e governance.call_end, p_now timestamptz) returns governance.call_end
+  language plpgsql set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  perform governance.recover_debt(e.account_id, p_now, e.request_id);
+  update governance.requests y set end_subscription_tokens = a.subscription_tokens,
+    end_purchased_tokens = a.purchased_tokens, end_promotional_tokens = a.promotional_tokens,
+    end_debt_tokens = a.debt_tokens
+  from governance.accounts a
+  where a.account_id = e.account_id and y.decision_id = e.decision_id and y.created_at = e.created_at
+  returning y.* into strict q;
+  return governance.call_end(q);
+end
+$$;
+comment on function governance.recover_at_end(governance.call_end, timestamptz) is
+  'Pays debt out of what a call that has ended left free, and tells the call what is left.';
+
+create function governance.settle_state(p_account_id bigint) returns governance.settle_state
+  language sql stable set search_path = '' as $$
+  select row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+    a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+    a.debt_tokens, l.lot_id, l.kind, l.remaining, 0, null)::governance.settle_state
+  from governance.accounts a left join lateral (
+    select y.lot_id, y.kind, y.remaining from governance.lots y
+    where y.account_id = a.account_id and y.is_open and y.remaining > 0
+    order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+      y.created_at, y.lot_id limit 1) l on true
+  where a.account_id = p_account_id
+$$;
+comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
+
+create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
+  returns json[]
+  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+declare
+  c governance.active_config;
+  v_call governance.settle_arguments;
+  -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
+  x record;
+  a governance.accounts;
+  p governance.plans;
+  s governance.settle_state;
+  v_spent governance.lot_spending;
+  v_end governance.call_end;
+  v_key governance.request_keys;
+  v_keys governance.request_keys[];
+  v_void text;
+  v_oldest timestamptz;
+  v_newest timestamptz;
+  v_now timestamptz;
+  v_is_first_reading boolean := true;
+  v_has_rolled boolean;
+  v_fingerprint bigint;
+  v_model text;
+  v_charge numeric;
+  v_charged bigint;
+  v_total bigint;
+  v_take bigint;
+  v_reserved bigint;
+  v_cost bigint;
+  v_transaction_id bigint;
+  v_hash bytea;
+  v_alerts jsonb;
+  v_ended bigint[];
+  v_entries governance.token_transactions[];
+  v_ends governance.call_end[];
+  v_states governance.settle_state[];
+  v_answers json[];
+begin
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
+      or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '{}' then
+      perform governance.check_settle(v_call);
+    end if;
+  end loop;
+  -- All accounts' locks, always in the same order: no two batches wait for each other.
+  if cardinality(p_calls) = 1 then
+    select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
+    -- As an expression, at a fifth of what a statement costs.
+    v_void := pg_advisory_xact_lock(v_key.lock_key);
+    v_keys := array[v_key];
+    v_oldest := v_key.created_at;
+    v_newest := v_key.created_at;
+  else
+    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at)
+    into v_keys, v_oldest, v_newest from (
+      select o.key, o.place, pg_advisory_xact_lock(o.lock_key) from (
+        select k as key, u.place, k.lock_key
+        from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
+        left join governance.request_keys k on k.request_id = u.request_id
+        order by k.lock_key offset 0) o) l;
+  end if;
+  select * into c from governance.active_config;
+  -- The transaction number before any event id: readers of the feed rely on it.
+  v_now := case when pg_current_xact_id() is not null then
+    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
+
+  loop
+    v_has_rolled := false;
+    for x in
+      select u.*, b as account, governance.needs_roll(b, v_now) and v_is_first_reading as is_due,
+        q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type, q.scope_id,
+        q.message_hash is not null as is_message,
+        (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
+        -- The price is the one of the moment of the call.
+        (select y from governance.prices y
+          where y.model = coalesce(u.model, q.model) and y.effective_from <= u.made_at
+            and (y.retired_at is null or y.retired_at > u.made_at)
+          order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1) as price,
+        (select y from governance.lots y where y.account_id = u.account_id and y.is_open and y.remaining > 0
+          order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+            y.created_at, y.lot_id limit 1) as lot
+      from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
+        key_id, made_at, decision_id, account_id, lock_key, hash, place)
+      -- The bounds leave partitions out before they are opened.
+      left join governance.requests q on q.decision_id = u.decision_id and q.created_at = u.made_at
+        and q.created_at >= v_oldest and q.created_at <= v_newest
+      left join governance.accounts b on b.account_id = u.account_id
+      order by is_due desc, u.account_id, u.place
+    loop
+      if x.decision_id is null then
+        perform governance.fail('PT404', 'unknown_request',
+          format('There is no request "%s"', left(x.request_id, 64)));
+      elsif x.is_due then
+        perform governance.roll_account(x.account_id, v_now);
+        v_has_rolled := true;
+        continue;
+      end if;
+      exit when v_has_rolled;
+      if s.account_id is distinct from x.account_id then
+        if s.ended is not null then v_states := array_append(v_states, s); end if;
+        a := x.account;
+        p := x.plan;
+        s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+          a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+          a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
+      end if;
+      v_model := coalesce(x.model, x.asked_model);
+      v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
+        coalesce(x.metadata, '{}'))::text, 0);
+      v_reserved := s.reserved_tokens - case x.status when 'held' then x.held_tokens else 0 end;
+      v_charge := case when x.cost_factor is null then x.input_tokens::numeric + x.output_tokens
+        else ceil((x.input_tokens::numeric + x.output_tokens) * x.cost_factor) end;
+
+      if (x.status in ('held', 'expired') or x.status = 'quarantined' and p_above_ceiling) is not true
+        or x.decision_id = any (s.ended) then
+        -- It has ended before, perhaps in this very batch.
+        if v_ends is not null then
+          perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+          v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
+        end if;
+        v_answers[x.place] := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
+        continue;
+      elsif v_charge > c.settle_ceiling_tokens and not p_above_ceiling then
+        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
+          x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
+          v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
+          v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
+        v_end.alerts := governance.quarantine_call(v_end, v_charge, c.settle_ceiling_tokens, v_now);
+        s.reserved_tokens := v_reserved;
+        s.ended := s.ended || x.decision_id;
+      else
+        if v_charge > 9007199254740991 then
+          perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+        end if;
+        v_charged := v_charge;
+        v_cost := case
+          -- No price is known, but the caller's own bill may be (record_token_usage).
+          when (x.price).price_id is null then
+            case when x.metadata ? 'stated_cost_micros' then governance.token_part(x.metadata, 'stated_cost_micros') end
+          -- The formula of governance.cost_micros where nothing of it can leave bigint.
+          when coalesce(x.metadata, '{}') = '{}' and greatest(x.input_tokens, x.output_tokens,
+            (x.price).input_micros_per_million, (x.price).output_micros_per_million) < 1000000000 then
+            (x.input_tokens * (x.price).input_micros_per_million
+              + x.output_tokens * (x.price).output_micros_per_million + 500000) / 1000000
+          else governance.cost_micros((x.price).price_id, x.input_tokens, x.output_tokens,
+            governance.token_part(x.metadata, 'cached_input_tokens'),
+            governance.token_part(x.metadata, 'cache_write_tokens'),
+            governance.token_part(x.metadata, 'reasoning_tokens')) end;
+        v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+        -- What the hold kept, then what is free; the rest is debt.
+        v_take := least(v_charged, v_total - v_reserved);
+        if v_take > coalesce(s.lot_left, 0) then
+          if s.lot_taken > 0 then
+            perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+            v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
+          end if;
+          v_spent := governance.spend_lots(x.account_id, v_take);
+          s.lot_id := null;
+        else
+          v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
+            case s.lot_kind when 'purchased' then -v_take else 0 end,
+            case s.lot_kind when 'promotional' then -v_take else 0 end,
+            case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+        end if;
+        v_transaction_id := nextval('governance.event_ids');
+        v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
+          v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.decision_id, a.user_id,
+          x.request_id, null, null));
+        v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
+          v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
+          null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+        v_alerts := case when (x.price).price_id is null and (x.metadata ? 'stated_cost_micros') is not true
+          then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+            format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model))) end;
+        if v_alerts is not null then perform governance.raise_unknown_price(v_model, v_now); end if;
+        if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
+          or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
+          or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
+          v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(x.account_id, v_now, v_charged,
+            v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, p.daily_limit,
+            s.day_tokens, p.monthly_limit, s.month_tokens, p.warn_at, a.local_day,
+            jsonb_build_object('request_id', x.request_id, 'decision_id', x.decision_id));
+        end if;
+        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'settled', v_model, (x.price).provider,
+          x.input_tokens, x.output_tokens,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0) end,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0) end,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0) end,
+          v_charged, greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
+          v_fingerprint, v_transaction_id, v_alerts, x.metadata,
+          s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
+          s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
+          a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
+        s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
+          s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
+          v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
+          s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
+          s.ended || x.decision_id)::governance.settle_state;
+        if s.lot_id is null then
+          select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
+            from governance.settle_state(x.account_id) n;
+        end if;
+      end if;
+      v_ends := array_append(v_ends, v_end);
+      if s.debt_tokens > 0
+        and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+        -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+        perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+        v_entries := null; v_ends := null; v_states := null;
+        v_end := governance.recover_at_end(v_end, v_now);
+        v_ended := s.ended;
+        s := governance.settle_state(x.account_id);
+        s.ended := v_ended;
+      end if;
+      v_answers[x.place] := governance.end_answer(v_end);
+    end loop;
+    exit when not v_has_rolled;
+    v_is_first_reading := false;
+  end loop;
+  if s.ended is not null then v_states := array_append(v_states, s); end if;
+  if v_states is not null then
+    v_void := governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
+    -- Each connection wakes the readers once an interval at most.
+    if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+      is distinct from current_setting('governance.beat', true) then
+      perform governance.ring_feed(v_now, c.signal_interval_ms);
+    end if;
+  end if;
+  return v_answers;
+end
+$$;
+comment on function governance.settle_calls(governance.settle_arguments[], boolean) is
+  'settle_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
+  'settle_usage does, for the whole batch. With p_above_ceiling a person lets quarantined settlements through.';
+
+create function public.settle_usage(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
+  p_metadata jsonb default '{}'
+) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
+  return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
+    p_metadata)::governance.settle_arguments]))[1];
+end
+$$;
+comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
+  'cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the '
+  'setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: '
+  'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
+
+create function governance.release_call(p_request_id text, p_reason text) returns json
+  language plpgsql set search_path = '' as $$
+declare
+  v_key governance.request_keys;
+  q governance.requests;
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  v_account := governance.lock_account_id(v_key.account_id);
+  v_now := governance.now();
+  select x.* into strict q from governance.requests x
+    where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
+  if q.status in ('settled', 'quarantined') then
+    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
+  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was released before with another reason', left(p_request_id, 64)));
+  end if;
+  if q.status = 'held' then
+    update governance.accounts a set
+      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
+      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
+      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
+    where a.account_id = q.account_id
+    returning * into v_account;
+    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
+      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+    end if;
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+  end if;
+  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
+    -- A hold that expired keeps its status and gives nothing more back.
+    update governance.requests x set
+      status = case when x.status = 'held' then 'released' else x.status end,
+      ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
+      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
+      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
+      end_debt_tokens = v_account.debt_tokens
+    where x.decision_id = q.decision_id and x.created_at = q.created_at
+    returning * into strict q;
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.end_answer(governance.call_end(q));
+end
+$$;
+comment on function governance.release_call(text, text) is 'release_usage for one call.';
+
+create function governance.release_calls(p_calls governance.release_arguments[]) returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  e governance.release_arguments;
+  v_answers json[];
+begin
+  foreach e in array p_calls loop
+    perform governance.check_id('p_request_id', e.request_id);
+    perform governance.check_optional('p_reason', e.reason, 1000);
+  end loop;
+  perform pg_advisory_xact_lock(l.lock_key) from (
+    select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+    order by 1) l;
+  foreach e in array p_calls loop
+    v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));
+  end loop;
+  return v_answers;
+end
+$$;
+comment on function governance.release_calls(governance.release_arguments[]) is
+  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
+  'release_usage does, for the whole batch.';
+
+create function public.release_usage(p_request_id text, p_reason text default null) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('release_usage');
+  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1];
+end
+$$;
+comment on function public.release_usage(text, text) is
+  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases '
+  'nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, '
+  'idempotency_conflict.';
+revoke all on function public.release_usage(text, text) from public, anon, authenticated;
+grant execute on function public.release_usage(text, text) to service_role;
+
+-- schemas/35_batches.sql
+-- Many calls in one batch. What a call means is defined with the single functions; here is only how a batch is read,
+-- and what becomes of it where one of its calls is refused.
+
+create function governance.check_batch(p_calls jsonb, p_keys text[]) returns void
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_call jsonb;
+  v_key text;
+begin
+  for v_call in select * from jsonb_array_elements(p_calls) loop
+    if jsonb_typeof(v_call) <> 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'Each call of p_calls is a JSON object');
+    elsif v_call - p_keys <> '{}' then
+      select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
+      perform governance.fail('PT400', 'invalid_argument',
+        format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
+    end if;
+  end loop;
+end
+$$;
+comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
+
+create function governance.run_batch(p_kind text, p_calls jsonb) returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  v_half int := jsonb_array_length(p_calls) / 2;
+  v_answers json[];
+  v_state text;
+  v_hint text;
+  v_message text;
+  v_detail text;
+begin
+  begin
+    case p_kind
+      when 'authorize' then
+        perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
+          'task_type,scope_id,complexity}');
+        v_answers := governance.authorize_calls(array(
+          select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e));
+      when 'settle' then
+        perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
+        v_answers := governance.settle_calls(array(
+          select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e));
+      else
+        perform governance.check_batch(p_calls, '{request_id,reason}');
+        v_answers := governance.release_calls(array(
+          select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e));
+    end case;
+    return v_answers;
+  exception when others then
+    get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
+      v_detail = pg_exception_detail;
+  end;
+  -- Deadlocks, full disks and the like refuse no call: nothing of the batch has happened, and it can be sent again.
+  if left(v_state, 2) in ('40', '53', '55', '57', '58', 'XX') then
+    raise exception using errcode = v_state, message = v_message, detail = v_detail, hint = v_hint;
+  end if;
+  if v_half = 0 then
+    return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
+      v_message, 'details', nullif(v_detail, '')))];
+  end if;
+  -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone. All
+  -- locks first: halves would not take them in one order.
+  perform pg_advisory_xact_lock(l.key) from (
+    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end as key
+    from jsonb_array_elements(p_calls) e(call)
+    left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
+    order by 1) l where l.key is not null;
+  return governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
+      jsonb_build_object('end', v_half - 1)))
+    || governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
+      jsonb_build_object('start', v_half)));
+end
+$$;
+comment on function governance.run_batch(text, jsonb) is
+  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls.';
+
+create function governance.answer_batch(p_kind text, p_calls jsonb) returns json
+  language plpgsql set search_path = '' as $$
+begin
+  if jsonb_typeof(p_calls) is distinct from 'array' or jsonb_array_length(p_calls) > 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_calls is a JSON array of at most 500 calls');
+  elsif p_calls = '[]' then
+    return '[]';
+  end if;
+  return array_to_json(governance.run_batch(p_kind, p_calls));
+end
+$$;
+comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
+
+create function public.authorize_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('authorize_usage_many');
+  return governance.answer_batch('authorize', p_calls);
+end
+$$;
+comment on function public.authorize_usage_many(jsonb) is
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.authorize_usage_many(jsonb) to service_role;
+
+create function public.settle_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('settle_usage_many');
+  return governance.answer_batch('settle', p_calls);
+end
+$$;
+comment on function public.settle_usage_many(jsonb) is
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage_many(jsonb) to service_role;
+
+create function public.release_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('release_usage_many');
+  return governance.answer_batch('release', p_calls);
+end
+$$;
+comment on function public.release_usage_many(jsonb) is
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.release_usage_many(jsonb) to service_role;
+
+create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
+  p_model text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_request_id text := 'record-' || gen_random_uuid();
+  v_decision jsonb;
+  v_settled jsonb;
+  v_metadata jsonb := '{}';
+begin
+  perform governance.refuse_others('record_token_usage');
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
+  end if;
+  if p_cost_gbp is not null then
+    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
+    end if;
+    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
+    if (select c.currency from governance.active_config c) = 'gbp' then
+      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
+    end if;
+  end if;
+  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
+  if v_decision ->> 'decision' = 'block' then
+    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
+      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint,
+        (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+        (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds',
+        v_decision -> 'retry_after_seconds',
+      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+  end if;
+  v_settled := public.settle_usage(v_request_id, p_tokens_used, 0, p_model, v_metadata);
+  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
+    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person'
+      end,
+    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
+    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint,
+      (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+      (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency',
+      v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
+    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+end
+$$;
+comment on function public.record_token_usage(text, bigint, numeric, text) is
+  'Authorises and settles in one, for callers that know the tokens already: success, or error and reason. p_cost_gbp '
+  'counts only where the model has no price and the preset''s currency is gbp. Errors: invalid_argument, '
+    'not_configured.';
+revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
+grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
 
 -- schemas/40_listings.sql
 -- Finding accounts: a copy of what the console searches, filters and sorts.
@@ -6347,9 +6713,9 @@ begin
 
   if p_action = 'settle' and q.status = 'quarantined' then
     -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
-    v_answer := governance.settle_request(q.request_id, coalesce(p_input_tokens, q.input_tokens),
-      coalesce(p_output_tokens, q.output_tokens),
-      q.settled_model, coalesce(q.settle_metadata, '{}'), true);
+    v_answer := (governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
+      coalesce(p_output_tokens, q.output_tokens), q.settled_model,
+      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1];
     update governance.requests x set settle_fingerprint = q.settle_fingerprint
       where x.decision_id = q.decision_id and x.created_at = q.created_at;
   elsif p_action = 'settle' then
@@ -6357,7 +6723,8 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'Say what the call used: p_input_tokens and p_output_tokens');
     end if;
-    v_answer := governance.settle_request(q.request_id, p_input_tokens, p_output_tokens, null, '{}', true);
+    v_answer := (governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
+      null)::governance.settle_arguments], true))[1];
   elsif q.status = 'held' then
     v_answer := public.release_usage(q.request_id, p_reason);
   elsif q.status = 'expired' then
@@ -6368,7 +6735,7 @@ begin
     values (p_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
     update governance.requests x set status = 'released', ended_at = p_now, end_reason = p_reason, released_tokens = 0
     where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
-    v_answer := governance.end_answer(q);
+    v_answer := governance.end_answer(governance.call_end(q));
     perform governance.ring('feed', p_now);
   end if;
   return v_answer;
@@ -6501,7 +6868,7 @@ create function governance.count_events(p_after bigint, p_upto bigint)
   language sql stable set search_path = '' as $$
   select date_trunc('minute', r.created_at), r.decision, case r.decision when 'block' then coalesce(r.reason, '')
     else '' end,
-    count(*), sum(case r.decision when 'block' then r.estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
+    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
   from governance.requests r
   where r.decision_id > p_after and r.decision_id <= p_upto
   group by 1, 2, 3
@@ -13563,7 +13930,7 @@ begin
     min(r.expires_at) filter (where r.status = 'held') as held_until,
     -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
     -- to nobody.
-    max(array[r.decision_id, r.seen_messages_today,
+    max(array[r.decision_id, (r.facts).messages_today,
       (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
         '4 days') as last_seen
   from governance.requests r join governance.accounts a using (account_id)

@@ -57,18 +57,46 @@ create type governance.verdict as (
 
 create type governance.compiled_condition as (expression text, leaves int, facts text[]);
 
+-- The facts that rules read, by their names in docs/RULES.md: one row, worked out by governance.authorize_calls and kept
+-- with the call. A new fact is a line here, one there and one in the core's table. The message itself is a fact too,
+-- but stands beside them: it is never kept.
+create type governance.facts as (
+  -- Settled in the account's local day and month, plus held now
+  tokens_today bigint,
+  tokens_this_month bigint,
+  -- Messages: this one included; null or 0 without one
+  messages_today int,
+  identical_messages int,
+  seconds_since_last_message numeric,
+  rapid_messages int,
+  conversation_messages int,
+  message_words int,
+  message_characters int,
+  estimated_tokens bigint,
+  complexity numeric,
+  hour_utc int,
+  hour_local int,
+  weekday_local int,
+  plan text,
+  model text,
+  provider text,
+  task_type text,
+  scope_id text,
+  available_tokens bigint,
+  usage_percent bigint,
+  cost_today_micros bigint,
+  cost_this_month_micros bigint,
+  account_age_days int,
+  is_flagged boolean,
+  topic text
+);
+
 create function governance.fact_type(p_fact text) returns text
-  language sql immutable set search_path = '' as $$
-  select case
-    when p_fact in ('message', 'plan', 'model', 'provider', 'task_type', 'scope_id', 'topic') then 'text'
-    when p_fact in ('is_flagged') then 'boolean'
-    when p_fact in ('tokens_today', 'tokens_this_month', 'messages_today', 'identical_messages',
-      'seconds_since_last_message',
-      'rapid_messages', 'conversation_messages', 'message_words', 'message_characters', 'estimated_tokens',
-        'complexity', 'hour_utc',
-      'hour_local', 'weekday_local', 'available_tokens', 'usage_percent', 'cost_today_micros', 'cost_this_month_micros',
-      'account_age_days') then 'number'
-  end
+  language sql stable set search_path = '' as $$
+  select case when p_fact = 'message' then 'text' else (
+    select case t.typcategory when 'N' then 'number' when 'S' then 'text' when 'B' then 'boolean' end
+    from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+    where a.attrelid = 'governance.facts'::regclass and a.attname = p_fact and not a.attisdropped) end
 $$;
 comment on function governance.fact_type(text) is 'text, number or boolean; null for an unknown fact.';
 
@@ -116,7 +144,7 @@ $$;
 comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
 
 create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_fact text := p_node ->> 'fact';
   v_op text := p_node ->> 'op';
@@ -155,12 +183,7 @@ begin
     perform governance.invalid_rule(p_path || '.op',
       format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
   end if;
-  v_column := case v_fact
-    when 'hour_utc' then 'extract(hour from f_at at time zone ''UTC'')'
-    when 'hour_local' then 'extract(hour from f_at at time zone f_timezone)'
-    when 'weekday_local' then 'extract(isodow from f_at at time zone f_timezone)'
-    when 'account_age_days' then 'floor(extract(epoch from f_at - f_account_created_at) / 86400)'
-    else 'f_' || v_fact end;
+  v_column := case v_fact when 'message' then 'p_message' else 'f.' || v_fact end;
 
   if jsonb_typeof(v_value) = 'object' then
     if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
@@ -169,7 +192,7 @@ begin
       perform governance.invalid_rule(p_path || '.value',
         'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
     end if;
-    v_expression := format('(%s %s f_plan_%s) is true', v_column, case v_op when '!=' then '<>'
+    v_expression := format('(%s %s p_%s) is true', v_column, case v_op when '!=' then '<>'
       else v_op end, v_value ->> 'plan');
   elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
     v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
@@ -223,7 +246,7 @@ begin
         perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
       end if;
       v_items := v_items || format('strpos(%s, %L) > 0',
-        case v_fact when 'message' then 'f_message_phrases'
+        case v_fact when 'message' then 'p_phrases'
           else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
       v_at := v_at + 1;
     end loop;
@@ -239,7 +262,7 @@ comment on function governance.compile_leaf(jsonb,
 
 create function governance.compile_condition(p_node jsonb, p_path text,
   p_depth int) returns governance.compiled_condition
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_key text;
   v_child jsonb;
@@ -292,7 +315,7 @@ begin
 end
 $$;
 comment on function governance.compile_condition(jsonb, text,
-  int) is 'A rule''s conditions as an SQL expression over the facts f_*; refuses what docs/RULES.md does not allow.';
+  int) is 'A rule''s conditions as an SQL expression over the facts f; refuses what docs/RULES.md does not allow.';
 
 create function governance.check_action(p_action jsonb) returns jsonb
   language plpgsql immutable set search_path = '' as $$
@@ -361,7 +384,7 @@ $$;
 comment on function governance.check_action(jsonb) is 'The action, if docs/RULES.md allows it.';
 
 create function governance.check_rule(p_rule jsonb) returns jsonb
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql stable set search_path = '' as $$
 declare
   v_applies jsonb := '{}';
   v_key text;
@@ -446,11 +469,11 @@ declare
   v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
 begin
   if p_rule -> 'applies_to' ? 'plans' then
-    v_condition := format('(f_plan = any (%L::text[])) is true and ',
+    v_condition := format('(f.plan = any (%L::text[])) is true and ',
       array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
   end if;
   if p_rule -> 'applies_to' ? 'scopes' then
-    v_condition := format('(f_scope_id = any (%L::text[])) is true and ',
+    v_condition := format('(f.scope_id = any (%L::text[])) is true and ',
       array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
   end if;
   return '(' || v_condition || ')';
@@ -477,8 +500,8 @@ begin
         (v_action -> 'truncate' ->> 'words')::numeric::int);
     end if;
     if v_action ? 'route' then
-      v_code := v_code || format(E'    v.model := %1$L; f_model := %1$L; f_provider := governance.provider_of(%1$L, '
-        'f_at);\n',
+      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, '
+        'p_at);\n',
         v_action -> 'route' ->> 'model');
     end if;
     if v_action ? 'flag' then
@@ -513,7 +536,7 @@ declare
   v_version_ids bigint[] := '{}';
   v_rule_set_id bigint;
   v_topic text := 'null::text';
-  v_complexity text := 'f_complexity';
+  v_complexity text := 'p_complexity';
 begin
   perform pg_advisory_xact_lock(7254012);
   for v_rule in
@@ -533,7 +556,7 @@ begin
       || ' end' into v_topic
     from (
       select e.place, e.topic ->> 'topic' as topic, (
-        select coalesce(string_agg(format('strpos(f_message_phrases, %L) > 0', p.phrase), ' or '), 'false')
+        select coalesce(string_agg(format('strpos(p_phrases, %L) > 0', p.phrase), ' or '), 'false')
         from (select governance.sought_phrase(w) as phrase
           from jsonb_array_elements_text(e.topic -> 'words') w) p
         where btrim(p.phrase) <> '') as is_about
@@ -542,10 +565,10 @@ begin
     v_topic := coalesce(v_topic, 'null::text');
   end if;
   if 'complexity' = any (v_facts) then
-    select format('case when f_complexity is null and f_message_phrases is not null then
-      round(least(1000, 200 * (%s) + least(400, f_message_characters * 2::bigint / 3)) / 1000.0,
-        3) else f_complexity end',
-      coalesce(string_agg(format('(strpos(f_message_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
+    select format('case when p_complexity is null and p_phrases is not null then
+      round(least(1000, 200 * (%s) + least(400, p_characters * 2::bigint / 3)) / 1000.0,
+        3) else p_complexity end',
+      coalesce(string_agg(format('(strpos(p_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
     from (select distinct governance.sought_phrase(w) as phrase
       from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
     where btrim(p.phrase) <> '';
@@ -684,29 +707,19 @@ comment on function governance.rule_names(bigint[],
 create function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
   language plpgsql set search_path = '' as $$
 declare
-  v_facts text := 'f_at timestamptz, f_timezone text, f_account_created_at timestamptz, f_message text,
-    f_message_phrases text,
-       f_tokens_today bigint, f_tokens_this_month bigint, f_messages_today int, f_identical_messages int,
-         f_seconds_since_last_message numeric,
-       f_rapid_messages int, f_conversation_messages int, f_message_words int, f_message_characters int,
-         f_estimated_tokens bigint,
-       f_complexity numeric, f_plan text, f_model text, f_provider text, f_task_type text, f_scope_id text,
-         f_available_tokens bigint,
-       f_usage_percent bigint, f_cost_today_micros bigint, f_cost_this_month_micros bigint, f_is_flagged boolean,
-         f_topic text,
-       f_plan_monthly_allowance bigint, f_plan_daily_limit bigint, f_plan_monthly_limit bigint';
+  v_facts text := 'f governance.facts, p_message text, p_phrases text, p_monthly_allowance bigint, p_daily_limit bigint,
+    p_monthly_limit bigint';
 begin
   -- No search path on the first: it is inlined.
   execute format('create or replace function governance.rules_match(%s) returns boolean language sql stable as %L',
     v_facts, 'select ' || p_match);
-  execute format('create or replace function governance.rules_topic(f_message_phrases text) returns text
+  execute format('create or replace function governance.rules_topic(p_phrases text) returns text
     language plpgsql immutable set search_path = %L as %L', '', 'begin return ' || p_topic || '; end');
-  execute format('create or replace function governance.rules_complexity(f_complexity numeric,
-    f_message_phrases text, f_message_characters int)
-    returns numeric language plpgsql immutable set search_path = %L as %L', '',
+  execute format('create or replace function governance.rules_complexity(p_complexity numeric, p_phrases text,
+    p_characters int) returns numeric language plpgsql immutable set search_path = %L as %L', '',
     'begin return ' || p_complexity || '; end');
-  execute format('create or replace function governance.evaluate_rules(%s) returns governance.verdict language plpgsql '
-    'stable set search_path = %L as %L',
+  execute format('create or replace function governance.evaluate_rules(%s, p_at timestamptz) returns governance.verdict
+    language plpgsql stable set search_path = %L as %L',
     v_facts, '', E'declare\n  v governance.verdict;\nbegin\n' || p_walk || E'  return v;\nend\n');
 end
 $$;

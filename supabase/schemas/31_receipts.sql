@@ -1,29 +1,11 @@
 -- Why a call was decided as it was.
 
-create function governance.facts_json(q governance.requests, a governance.accounts) returns jsonb
+create function governance.facts_json(q governance.requests) returns jsonb
   language sql stable set search_path = '' as $$
-  select jsonb_build_object(
-    'tokens_today', q.seen_tokens_today, 'tokens_this_month', q.seen_tokens_month, 'messages_today',
-      q.seen_messages_today,
-    'identical_messages', q.seen_identical_messages, 'seconds_since_last_message', q.seen_seconds_since,
-      'rapid_messages', q.seen_rapid_messages,
-    'conversation_messages', q.seen_conversation_messages, 'message_words', q.message_words, 'message_characters',
-      q.message_characters,
-    'estimated_tokens', q.estimated_tokens, 'complexity', q.seen_complexity, 'hour_utc',
-      extract(hour from q.created_at at time zone 'UTC')::int,
-    'hour_local', extract(hour from q.created_at at time zone a.timezone)::int, 'weekday_local',
-      extract(isodow from q.created_at at time zone a.timezone)::int,
-    'plan', q.plan_id, 'model', q.requested_model, 'provider', governance.provider_of(q.requested_model, q.created_at),
-      'task_type', q.task_type, 'scope_id', q.scope_id,
-    'available_tokens', q.subscription_tokens + q.purchased_tokens
-      + q.promotional_tokens - q.total_reserved_tokens + q.reserved_tokens,
-    'usage_percent', q.seen_usage_percent, 'cost_today_micros', q.seen_cost_today_micros, 'cost_this_month_micros',
-      q.seen_cost_month_micros,
-    'account_age_days', floor(extract(epoch from q.created_at - a.created_at) / 86400)::int, 'is_flagged',
-      q.seen_flagged, 'topic', q.seen_topic)
+  select to_jsonb(q.facts) || jsonb_build_object('provider', governance.provider_of(q.requested_model, q.created_at))
 $$;
-comment on function governance.facts_json(governance.requests,
-  governance.accounts) is 'The facts of a decision as they were seen; the message itself is never kept.';
+comment on function governance.facts_json(governance.requests) is
+  'The facts of a decision as they were seen; the message itself is never kept.';
 
 create function governance.decision_json(r governance.requests) returns jsonb
   language sql stable set search_path = '' as $$
@@ -32,7 +14,7 @@ create function governance.decision_json(r governance.requests) returns jsonb
     'reason', r.reason, 'message', r.message, 'requested_model', r.requested_model, 'model',
       coalesce(r.settled_model, r.model),
     'task_type', r.task_type, 'scope_id', r.scope_id, 'conversation_id', r.conversation_id, 'estimated_tokens',
-      r.estimated_tokens,
+      (r.facts).estimated_tokens,
     'reserved_tokens', r.reserved_tokens, 'charged_tokens', r.charged_tokens, 'input_tokens', r.input_tokens,
       'output_tokens', r.output_tokens,
     'cost_micros', r.cost_micros, 'currency', r.currency, 'status', r.status, 'ended_at', r.ended_at, 'expires_at',
@@ -103,6 +85,7 @@ declare
   v_allowance bigint;
   v_upgrade text;
   v_row record;
+  v_answer jsonb;
 begin
   perform governance.refuse_others('explain_decision');
   if p_decision_id is null then
@@ -115,9 +98,10 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
+  v_answer := governance.decision_answer(r, r.facts, null, null);
   -- Only a hash and a count of the message are kept.
-  v_facts := governance.facts_json(r, a)
-    || jsonb_build_object('message', case when r.message_characters is not null then '(not kept)' end);
+  v_facts := governance.facts_json(r)
+    || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
 
   -- Rules were looked at unless a block was in force already; the one that blocked was the last.
   if r.reason is distinct from 'user_blocked'
@@ -147,7 +131,7 @@ begin
   end if;
 
   v_need := case when r.decision = 'block'
-    then least(ceil(r.estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
+    then least(ceil((r.facts).estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
     else r.reserved_tokens end;
   if r.reason = 'insufficient_tokens' and r.rule_version_id is null then
     v_have := (v_facts ->> 'available_tokens')::bigint;
@@ -159,7 +143,7 @@ begin
     and (case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end) is not null then
     v_limit := jsonb_build_object('window', case r.reason when 'daily_limit' then 'daily' else 'monthly' end,
       'limit', case r.reason when 'daily_limit' then r.daily_limit else r.monthly_limit end,
-      'used', case r.reason when 'daily_limit' then r.seen_tokens_today else r.seen_tokens_month end);
+      'used', case r.reason when 'daily_limit' then (r.facts).tokens_today else (r.facts).tokens_this_month end);
     v_have := greatest((v_limit ->> 'limit')::bigint - (v_limit ->> 'used')::bigint, 0);
     if v_need > v_have then
       -- What this call lacks. By how much the limit is overrun already is not this call's: used and limit say it.
@@ -218,9 +202,9 @@ begin
     'decision', r.decision, 'reason', r.reason, 'message', r.message, 'http_status', r.http_status,
     'rule_name', v_rule.rule_name, 'rule_version', v_rule.version,
     'requested_model', r.requested_model, 'model', r.model, 'truncate_to_words', r.truncate_to_words,
-    'estimated_tokens', r.estimated_tokens, 'reserved_tokens', r.reserved_tokens, 'status', r.status,
+    'estimated_tokens', (r.facts).estimated_tokens, 'reserved_tokens', r.reserved_tokens, 'status', r.status,
     'shortfall', v_shortfall, 'limit', v_limit, 'clears_at', v_clears_at, 'timezone', a.timezone,
-    'balance', governance.decision_answer(r) -> 'balance', 'limits', governance.decision_answer(r) -> 'limits',
+    'balance', v_answer -> 'balance', 'limits', v_answer -> 'limits',
     'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'currency', (select c.currency from governance.active_config c),
     'facts', v_facts,
     'rules', v_trace,

@@ -275,7 +275,7 @@ begin
   from (
     select i.id,
       case when q.decision_id = i.id and t.transaction_id is null then
-        jsonb_build_object('facts', governance.facts_json(q, a),
+        jsonb_build_object('facts', governance.facts_json(q),
           'plan', (select jsonb_build_object('monthly_allowance', p.monthly_allowance, 'daily_limit', q.daily_limit,
             'monthly_limit', q.monthly_limit) from governance.plans p where p.plan_id = q.plan_id),
           'local_day', (q.created_at at time zone a.timezone)::date, 'matched',
@@ -295,7 +295,7 @@ begin
         'task_type', q.task_type, 'scope_id', q.scope_id, 'conversation_id', q.conversation_id,
         'tokens', case when t.transaction_id is not null then coalesce(q.charged_tokens, -t.amount)
           when h.event_id is not null then h.tokens
-          when q.decision = 'block' then q.estimated_tokens else q.reserved_tokens end,
+          when q.decision = 'block' then (q.facts).estimated_tokens else q.reserved_tokens end,
         'input_tokens', case when t.transaction_id is not null then q.input_tokens end,
         'output_tokens', case when t.transaction_id is not null then q.output_tokens end,
         'cost_micros', case when t.transaction_id is not null then q.cost_micros end,
@@ -409,7 +409,7 @@ begin
       with calls as (
         select r.decision_id as id, case r.decision when 'block' then 'blocked'
           else 'authorized' end as kind, r.created_at as at, r.decision_id,
-          case r.decision when 'block' then r.estimated_tokens
+          case r.decision when 'block' then (r.facts).estimated_tokens
             else r.reserved_tokens end as tokens, null::text as reason
         from governance.requests r where r.decision_id < $1 and r.created_at <= $2 and %1$s order by %2$s limit $3
       ), entries as (

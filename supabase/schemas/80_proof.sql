@@ -167,7 +167,7 @@ begin
     min(r.expires_at) filter (where r.status = 'held') as held_until,
     -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
     -- to nobody.
-    max(array[r.decision_id, r.seen_messages_today,
+    max(array[r.decision_id, (r.facts).messages_today,
       (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
         '4 days') as last_seen
   from governance.requests r join governance.accounts a using (account_id)

@@ -553,7 +553,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
   "whose call it is": ["request_mismatch", call("settled", `account_id = ${another}`)],
   "the messages that the last call saw": [
     "day_messages_mismatch",
-    `update governance.requests r set seen_messages_today = r.seen_messages_today + 2
+    `update governance.requests r set facts.messages_today = (r.facts).messages_today + 2
      where r.decision_id = (select max(x.decision_id) from governance.requests x where x.account_id = $1) and r.day_ends_at = (select a.day_ends_at from governance.accounts a where a.account_id = $1)`,
   ],
   "a settled call deleted": [

@@ -1,0 +1,551 @@
+-- The path of a call, second half: what was used is charged, or the hold is given back. One function ends any number of
+-- calls in one batch; a single call is a batch of one.
+
+-- What a settlement changes of its account: counted in memory from call to call, written once.
+create type governance.settle_state as (account_id bigint, last_transaction_id bigint, last_hash bytea,
+  day_tokens bigint, month_tokens bigint, day_cost_micros bigint, month_cost_micros bigint,
+  subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint, reserved_tokens bigint,
+  debt_tokens bigint,
+  -- The lot that is spent next, what is left of it, and what this batch took out of it
+  lot_id bigint, lot_kind text, lot_left bigint, lot_taken bigint,
+  -- This account's calls that have ended in this batch
+  ended bigint[]);
+
+create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
+  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  v_number := (p_metadata ->> p_key)::numeric;
+  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
+  end if;
+  return v_number::bigint;
+end
+$$;
+comment on function governance.token_part(jsonb,
+  text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
+
+create function governance.check_settle(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
+    or e.output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if e.model is not null then
+    perform governance.check_id('p_model', e.model, 200);
+  end if;
+  perform governance.check_metadata('p_metadata', e.metadata);
+  if governance.token_part(e.metadata, 'cached_input_tokens')
+      + governance.token_part(e.metadata, 'cache_write_tokens') > e.input_tokens
+    or governance.token_part(e.metadata, 'reasoning_tokens') > e.output_tokens then
+    perform governance.fail('PT400', 'invalid_argument',
+      'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
+  end if;
+end
+$$;
+comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+
+create function governance.cost_micros(p_price_id bigint, p_input_tokens bigint, p_output_tokens bigint,
+  p_cached bigint, p_cache_write bigint, p_reasoning bigint) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  p governance.prices;
+  v_cost numeric;
+begin
+  select * into strict p from governance.prices x where x.price_id = p_price_id;
+  v_cost := div((p_input_tokens - coalesce(p_cached, 0) - coalesce(p_cache_write, 0))::numeric
+      * p.input_micros_per_million
+    + coalesce(p_cached, 0)::numeric * coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)
+    + coalesce(p_cache_write, 0)::numeric * coalesce(p.cache_write_micros_per_million, p.input_micros_per_million)
+    + (p_output_tokens - coalesce(p_reasoning, 0))::numeric * p.output_micros_per_million
+    + coalesce(p_reasoning, 0)::numeric * coalesce(p.reasoning_micros_per_million, p.output_micros_per_million)
+    + 500000, 1000000);
+  if v_cost > 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+  end if;
+  return v_cost;
+end
+$$;
+comment on function governance.cost_micros(bigint, bigint, bigint, bigint, bigint, bigint) is
+  'The cost of a call by a price, as docs/RULES.md says, where bigint might not hold what comes between.';
+
+create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
+  p_fingerprint bigint) returns json
+  language plpgsql stable set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  select * into strict q from governance.requests x
+    where x.decision_id = p_decision_id and x.created_at = p_created_at;
+  if q.status = 'released' then
+    perform governance.fail('PT409', 'already_released', format('Request "%s" was released', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to settle', left(p_request_id, 64)));
+  elsif q.settle_fingerprint <> p_fingerprint then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
+  end if;
+  return governance.end_answer(governance.call_end(q));
+end
+$$;
+comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
+  'The answer of settle_usage for a call that has ended: its own from before, or why it cannot be settled.';
+
+create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
+  p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
+    p_ceiling);
+begin
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
+    created_at)
+  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
+    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
+  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+  values (p_now, 'quarantined', q.decision_id, q.account_id, q.released_tokens, 'above_ceiling');
+  perform governance.ring('feed', p_now);
+  perform governance.ring('alerts', p_now);
+  return jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
+    v_message, 'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling)));
+end
+$$;
+comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
+  'the alerts.';
+
+create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
+  p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
+  language plpgsql as $$
+begin
+  update governance.lots y set
+    remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
+    is_open = y.remaining - s.lot_taken + y.frozen > 0
+  from unnest(p_states) s where y.lot_id = s.lot_id and s.lot_taken > 0;
+  insert into governance.token_transactions select * from unnest(p_entries);
+  insert into governance.usage_daily as y (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
+    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
+  select e.account_id, e.day, e.model, coalesce(e.task_type, ''), coalesce(e.scope_id, ''), count(*), sum(e.messages),
+    sum(e.input_tokens), sum(e.output_tokens), sum(e.charged_tokens), sum(coalesce(e.cost_micros, 0)), p_now, p_now
+  from unnest(p_ends) e where e.status = 'settled'
+  group by e.account_id, e.day, e.model, e.task_type, e.scope_id
+  on conflict (account_id, day, model, task_type, scope_id) do update set
+    calls = y.calls + excluded.calls, messages = y.messages + excluded.messages,
+    input_tokens = y.input_tokens + excluded.input_tokens, output_tokens = y.output_tokens + excluded.output_tokens,
+    charged_tokens = y.charged_tokens + excluded.charged_tokens, cost_micros = y.cost_micros + excluded.cost_micros,
+    first_activity_at = least(y.first_activity_at, excluded.first_activity_at),
+    last_activity_at = greatest(y.last_activity_at, excluded.last_activity_at);
+  update governance.accounts y set
+    last_activity_at = p_now, last_transaction_id = s.last_transaction_id, last_hash = s.last_hash,
+    day_tokens = s.day_tokens, month_tokens = s.month_tokens,
+    day_cost_micros = s.day_cost_micros, month_cost_micros = s.month_cost_micros,
+    subscription_tokens = s.subscription_tokens, purchased_tokens = s.purchased_tokens,
+    promotional_tokens = s.promotional_tokens, reserved_tokens = s.reserved_tokens, debt_tokens = s.debt_tokens,
+    holds_from = case when s.reserved_tokens > 0 then y.holds_from end,
+    holds_check_at = case when s.reserved_tokens > 0 then y.holds_check_at end
+  from unnest(p_states) s where y.account_id = s.account_id;
+  update governance.requests y set
+    status = e.status, ended_at = p_now, usage_day = e.day, settled_model = e.model, provider = e.provider,
+    input_tokens = e.input_tokens, output_tokens = e.output_tokens, cached_input_tokens = e.cached_input_tokens,
+    cache_write_tokens = e.cache_write_tokens, reasoning_tokens = e.reasoning_tokens,
+    charged_tokens = e.charged_tokens, released_tokens = e.released_tokens, unpaid_tokens = e.unpaid_tokens,
+    cost_micros = e.cost_micros, currency = e.currency, settle_fingerprint = e.settle_fingerprint,
+    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata, '{}'),
+    end_subscription_tokens = e.subscription_tokens, end_purchased_tokens = e.purchased_tokens,
+    end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
+    end_debt_tokens = e.debt_tokens
+  from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
+    and y.created_at >= p_oldest and y.created_at <= p_newest;
+end
+$$;
+comment on function governance.write_ends(governance.token_transactions[], governance.call_end[],
+  governance.settle_state[], timestamptz, timestamptz, timestamptz) is 'Writes what governance.settle_calls charged.';
+
+create function governance.recover_at_end(e governance.call_end, p_now timestamptz) returns governance.call_end
+  language plpgsql set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  perform governance.recover_debt(e.account_id, p_now, e.request_id);
+  update governance.requests y set end_subscription_tokens = a.subscription_tokens,
+    end_purchased_tokens = a.purchased_tokens, end_promotional_tokens = a.promotional_tokens,
+    end_debt_tokens = a.debt_tokens
+  from governance.accounts a
+  where a.account_id = e.account_id and y.decision_id = e.decision_id and y.created_at = e.created_at
+  returning y.* into strict q;
+  return governance.call_end(q);
+end
+$$;
+comment on function governance.recover_at_end(governance.call_end, timestamptz) is
+  'Pays debt out of what a call that has ended left free, and tells the call what is left.';
+
+create function governance.settle_state(p_account_id bigint) returns governance.settle_state
+  language sql stable set search_path = '' as $$
+  select row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+    a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+    a.debt_tokens, l.lot_id, l.kind, l.remaining, 0, null)::governance.settle_state
+  from governance.accounts a left join lateral (
+    select y.lot_id, y.kind, y.remaining from governance.lots y
+    where y.account_id = a.account_id and y.is_open and y.remaining > 0
+    order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+      y.created_at, y.lot_id limit 1) l on true
+  where a.account_id = p_account_id
+$$;
+comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
+
+create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
+  returns json[]
+  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+declare
+  c governance.active_config;
+  v_call governance.settle_arguments;
+  -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
+  x record;
+  a governance.accounts;
+  p governance.plans;
+  s governance.settle_state;
+  v_spent governance.lot_spending;
+  v_end governance.call_end;
+  v_key governance.request_keys;
+  v_keys governance.request_keys[];
+  v_void text;
+  v_oldest timestamptz;
+  v_newest timestamptz;
+  v_now timestamptz;
+  v_is_first_reading boolean := true;
+  v_has_rolled boolean;
+  v_fingerprint bigint;
+  v_model text;
+  v_charge numeric;
+  v_charged bigint;
+  v_total bigint;
+  v_take bigint;
+  v_reserved bigint;
+  v_cost bigint;
+  v_transaction_id bigint;
+  v_hash bytea;
+  v_alerts jsonb;
+  v_ended bigint[];
+  v_entries governance.token_transactions[];
+  v_ends governance.call_end[];
+  v_states governance.settle_state[];
+  v_answers json[];
+begin
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
+      or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '{}' then
+      perform governance.check_settle(v_call);
+    end if;
+  end loop;
+  -- All accounts' locks, always in the same order: no two batches wait for each other.
+  if cardinality(p_calls) = 1 then
+    select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
+    -- As an expression, at a fifth of what a statement costs.
+    v_void := pg_advisory_xact_lock(v_key.lock_key);
+    v_keys := array[v_key];
+    v_oldest := v_key.created_at;
+    v_newest := v_key.created_at;
+  else
+    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at)
+    into v_keys, v_oldest, v_newest from (
+      select o.key, o.place, pg_advisory_xact_lock(o.lock_key) from (
+        select k as key, u.place, k.lock_key
+        from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
+        left join governance.request_keys k on k.request_id = u.request_id
+        order by k.lock_key offset 0) o) l;
+  end if;
+  select * into c from governance.active_config;
+  -- The transaction number before any event id: readers of the feed rely on it.
+  v_now := case when pg_current_xact_id() is not null then
+    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
+
+  loop
+    v_has_rolled := false;
+    for x in
+      select u.*, b as account, governance.needs_roll(b, v_now) and v_is_first_reading as is_due,
+        q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type, q.scope_id,
+        q.message_hash is not null as is_message,
+        (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
+        -- The price is the one of the moment of the call.
+        (select y from governance.prices y
+          where y.model = coalesce(u.model, q.model) and y.effective_from <= u.made_at
+            and (y.retired_at is null or y.retired_at > u.made_at)
+          order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1) as price,
+        (select y from governance.lots y where y.account_id = u.account_id and y.is_open and y.remaining > 0
+          order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+            y.created_at, y.lot_id limit 1) as lot
+      from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
+        key_id, made_at, decision_id, account_id, lock_key, hash, place)
+      -- The bounds leave partitions out before they are opened.
+      left join governance.requests q on q.decision_id = u.decision_id and q.created_at = u.made_at
+        and q.created_at >= v_oldest and q.created_at <= v_newest
+      left join governance.accounts b on b.account_id = u.account_id
+      order by is_due desc, u.account_id, u.place
+    loop
+      if x.decision_id is null then
+        perform governance.fail('PT404', 'unknown_request',
+          format('There is no request "%s"', left(x.request_id, 64)));
+      elsif x.is_due then
+        perform governance.roll_account(x.account_id, v_now);
+        v_has_rolled := true;
+        continue;
+      end if;
+      exit when v_has_rolled;
+      if s.account_id is distinct from x.account_id then
+        if s.ended is not null then v_states := array_append(v_states, s); end if;
+        a := x.account;
+        p := x.plan;
+        s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+          a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+          a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
+      end if;
+      v_model := coalesce(x.model, x.asked_model);
+      v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
+        coalesce(x.metadata, '{}'))::text, 0);
+      v_reserved := s.reserved_tokens - case x.status when 'held' then x.held_tokens else 0 end;
+      v_charge := case when x.cost_factor is null then x.input_tokens::numeric + x.output_tokens
+        else ceil((x.input_tokens::numeric + x.output_tokens) * x.cost_factor) end;
+
+      if (x.status in ('held', 'expired') or x.status = 'quarantined' and p_above_ceiling) is not true
+        or x.decision_id = any (s.ended) then
+        -- It has ended before, perhaps in this very batch.
+        if v_ends is not null then
+          perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+          v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
+        end if;
+        v_answers[x.place] := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
+        continue;
+      elsif v_charge > c.settle_ceiling_tokens and not p_above_ceiling then
+        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
+          x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
+          v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
+          v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
+        v_end.alerts := governance.quarantine_call(v_end, v_charge, c.settle_ceiling_tokens, v_now);
+        s.reserved_tokens := v_reserved;
+        s.ended := s.ended || x.decision_id;
+      else
+        if v_charge > 9007199254740991 then
+          perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+        end if;
+        v_charged := v_charge;
+        v_cost := case
+          -- No price is known, but the caller's own bill may be (record_token_usage).
+          when (x.price).price_id is null then
+            case when x.metadata ? 'stated_cost_micros' then governance.token_part(x.metadata, 'stated_cost_micros') end
+          -- The formula of governance.cost_micros where nothing of it can leave bigint.
+          when coalesce(x.metadata, '{}') = '{}' and greatest(x.input_tokens, x.output_tokens,
+            (x.price).input_micros_per_million, (x.price).output_micros_per_million) < 1000000000 then
+            (x.input_tokens * (x.price).input_micros_per_million
+              + x.output_tokens * (x.price).output_micros_per_million + 500000) / 1000000
+          else governance.cost_micros((x.price).price_id, x.input_tokens, x.output_tokens,
+            governance.token_part(x.metadata, 'cached_input_tokens'),
+            governance.token_part(x.metadata, 'cache_write_tokens'),
+            governance.token_part(x.metadata, 'reasoning_tokens')) end;
+        v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+        -- What the hold kept, then what is free; the rest is debt.
+        v_take := least(v_charged, v_total - v_reserved);
+        if v_take > coalesce(s.lot_left, 0) then
+          if s.lot_taken > 0 then
+            perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+            v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
+          end if;
+          v_spent := governance.spend_lots(x.account_id, v_take);
+          s.lot_id := null;
+        else
+          v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
+            case s.lot_kind when 'purchased' then -v_take else 0 end,
+            case s.lot_kind when 'promotional' then -v_take else 0 end,
+            case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+        end if;
+        v_transaction_id := nextval('governance.event_ids');
+        v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
+          v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.decision_id, a.user_id,
+          x.request_id, null, null));
+        v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
+          v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
+          null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+        v_alerts := case when (x.price).price_id is null and (x.metadata ? 'stated_cost_micros') is not true
+          then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+            format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model))) end;
+        if v_alerts is not null then perform governance.raise_unknown_price(v_model, v_now); end if;
+        if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
+          or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
+          or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
+          v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(x.account_id, v_now, v_charged,
+            v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, p.daily_limit,
+            s.day_tokens, p.monthly_limit, s.month_tokens, p.warn_at, a.local_day,
+            jsonb_build_object('request_id', x.request_id, 'decision_id', x.decision_id));
+        end if;
+        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'settled', v_model, (x.price).provider,
+          x.input_tokens, x.output_tokens,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0) end,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0) end,
+          case when x.metadata <> '{}' then nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0) end,
+          v_charged, greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
+          v_fingerprint, v_transaction_id, v_alerts, x.metadata,
+          s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
+          s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
+          a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
+        s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
+          s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
+          v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
+          s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
+          s.ended || x.decision_id)::governance.settle_state;
+        if s.lot_id is null then
+          select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
+            from governance.settle_state(x.account_id) n;
+        end if;
+      end if;
+      v_ends := array_append(v_ends, v_end);
+      if s.debt_tokens > 0
+        and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+        -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+        perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
+        v_entries := null; v_ends := null; v_states := null;
+        v_end := governance.recover_at_end(v_end, v_now);
+        v_ended := s.ended;
+        s := governance.settle_state(x.account_id);
+        s.ended := v_ended;
+      end if;
+      v_answers[x.place] := governance.end_answer(v_end);
+    end loop;
+    exit when not v_has_rolled;
+    v_is_first_reading := false;
+  end loop;
+  if s.ended is not null then v_states := array_append(v_states, s); end if;
+  if v_states is not null then
+    v_void := governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
+    -- Each connection wakes the readers once an interval at most.
+    if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+      is distinct from current_setting('governance.beat', true) then
+      perform governance.ring_feed(v_now, c.signal_interval_ms);
+    end if;
+  end if;
+  return v_answers;
+end
+$$;
+comment on function governance.settle_calls(governance.settle_arguments[], boolean) is
+  'settle_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
+  'settle_usage does, for the whole batch. With p_above_ceiling a person lets quarantined settlements through.';
+
+create function public.settle_usage(
+  p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
+  p_metadata jsonb default '{}'
+) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
+  return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
+    p_metadata)::governance.settle_arguments]))[1];
+end
+$$;
+comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
+  'cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the '
+  'setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: '
+  'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
+
+create function governance.release_call(p_request_id text, p_reason text) returns json
+  language plpgsql set search_path = '' as $$
+declare
+  v_key governance.request_keys;
+  q governance.requests;
+  v_account governance.accounts;
+  v_now timestamptz;
+begin
+  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
+  end if;
+  v_account := governance.lock_account_id(v_key.account_id);
+  v_now := governance.now();
+  select x.* into strict q from governance.requests x
+    where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
+  if q.status in ('settled', 'quarantined') then
+    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
+  elsif q.status = 'blocked' then
+    perform governance.fail('PT409', 'not_authorized',
+      format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
+  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
+    perform governance.fail('PT409', 'idempotency_conflict',
+      format('Request "%s" was released before with another reason', left(p_request_id, 64)));
+  end if;
+  if q.status = 'held' then
+    update governance.accounts a set
+      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
+      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
+      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
+    where a.account_id = q.account_id
+    returning * into v_account;
+    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
+      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
+    end if;
+    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
+  end if;
+  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
+    -- A hold that expired keeps its status and gives nothing more back.
+    update governance.requests x set
+      status = case when x.status = 'held' then 'released' else x.status end,
+      ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
+      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
+      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
+      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
+      end_debt_tokens = v_account.debt_tokens
+    where x.decision_id = q.decision_id and x.created_at = q.created_at
+    returning * into strict q;
+    perform governance.ring('feed', v_now);
+  end if;
+  return governance.end_answer(governance.call_end(q));
+end
+$$;
+comment on function governance.release_call(text, text) is 'release_usage for one call.';
+
+create function governance.release_calls(p_calls governance.release_arguments[]) returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  e governance.release_arguments;
+  v_answers json[];
+begin
+  foreach e in array p_calls loop
+    perform governance.check_id('p_request_id', e.request_id);
+    perform governance.check_optional('p_reason', e.reason, 1000);
+  end loop;
+  perform pg_advisory_xact_lock(l.lock_key) from (
+    select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+    order by 1) l;
+  foreach e in array p_calls loop
+    v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));
+  end loop;
+  return v_answers;
+end
+$$;
+comment on function governance.release_calls(governance.release_arguments[]) is
+  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
+  'release_usage does, for the whole batch.';
+
+create function public.release_usage(p_request_id text, p_reason text default null) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('release_usage');
+  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1];
+end
+$$;
+comment on function public.release_usage(text, text) is
+  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases '
+  'nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, '
+  'idempotency_conflict.';
+revoke all on function public.release_usage(text, text) from public, anon, authenticated;
+grant execute on function public.release_usage(text, text) to service_role;

@@ -1,0 +1,185 @@
+-- Many calls in one batch. What a call means is defined with the single functions; here is only how a batch is read,
+-- and what becomes of it where one of its calls is refused.
+
+create function governance.check_batch(p_calls jsonb, p_keys text[]) returns void
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_call jsonb;
+  v_key text;
+begin
+  for v_call in select * from jsonb_array_elements(p_calls) loop
+    if jsonb_typeof(v_call) <> 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'Each call of p_calls is a JSON object');
+    elsif v_call - p_keys <> '{}' then
+      select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
+      perform governance.fail('PT400', 'invalid_argument',
+        format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
+    end if;
+  end loop;
+end
+$$;
+comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
+
+create function governance.run_batch(p_kind text, p_calls jsonb) returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  v_half int := jsonb_array_length(p_calls) / 2;
+  v_answers json[];
+  v_state text;
+  v_hint text;
+  v_message text;
+  v_detail text;
+begin
+  begin
+    case p_kind
+      when 'authorize' then
+        perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
+          'task_type,scope_id,complexity}');
+        v_answers := governance.authorize_calls(array(
+          select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e));
+      when 'settle' then
+        perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
+        v_answers := governance.settle_calls(array(
+          select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e));
+      else
+        perform governance.check_batch(p_calls, '{request_id,reason}');
+        v_answers := governance.release_calls(array(
+          select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e));
+    end case;
+    return v_answers;
+  exception when others then
+    get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
+      v_detail = pg_exception_detail;
+  end;
+  -- Deadlocks, full disks and the like refuse no call: nothing of the batch has happened, and it can be sent again.
+  if left(v_state, 2) in ('40', '53', '55', '57', '58', 'XX') then
+    raise exception using errcode = v_state, message = v_message, detail = v_detail, hint = v_hint;
+  end if;
+  if v_half = 0 then
+    return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
+      v_message, 'details', nullif(v_detail, '')))];
+  end if;
+  -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone. All
+  -- locks first: halves would not take them in one order.
+  perform pg_advisory_xact_lock(l.key) from (
+    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end as key
+    from jsonb_array_elements(p_calls) e(call)
+    left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
+    order by 1) l where l.key is not null;
+  return governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
+      jsonb_build_object('end', v_half - 1)))
+    || governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
+      jsonb_build_object('start', v_half)));
+end
+$$;
+comment on function governance.run_batch(text, jsonb) is
+  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls.';
+
+create function governance.answer_batch(p_kind text, p_calls jsonb) returns json
+  language plpgsql set search_path = '' as $$
+begin
+  if jsonb_typeof(p_calls) is distinct from 'array' or jsonb_array_length(p_calls) > 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_calls is a JSON array of at most 500 calls');
+  elsif p_calls = '[]' then
+    return '[]';
+  end if;
+  return array_to_json(governance.run_batch(p_kind, p_calls));
+end
+$$;
+comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
+
+create function public.authorize_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('authorize_usage_many');
+  return governance.answer_batch('authorize', p_calls);
+end
+$$;
+comment on function public.authorize_usage_many(jsonb) is
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.authorize_usage_many(jsonb) to service_role;
+
+create function public.settle_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('settle_usage_many');
+  return governance.answer_batch('settle', p_calls);
+end
+$$;
+comment on function public.settle_usage_many(jsonb) is
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.settle_usage_many(jsonb) to service_role;
+
+create function public.release_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('release_usage_many');
+  return governance.answer_batch('release', p_calls);
+end
+$$;
+comment on function public.release_usage_many(jsonb) is
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'Errors of the whole: invalid_argument.';
+revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.release_usage_many(jsonb) to service_role;
+
+create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
+  p_model text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_request_id text := 'record-' || gen_random_uuid();
+  v_decision jsonb;
+  v_settled jsonb;
+  v_metadata jsonb := '{}';
+begin
+  perform governance.refuse_others('record_token_usage');
+  perform governance.check_id('p_user_id', p_user_id);
+  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
+  end if;
+  if p_cost_gbp is not null then
+    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
+    end if;
+    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
+    if (select c.currency from governance.active_config c) = 'gbp' then
+      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
+    end if;
+  end if;
+  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
+  if v_decision ->> 'decision' = 'block' then
+    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
+      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint,
+        (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+        (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds',
+        v_decision -> 'retry_after_seconds',
+      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+  end if;
+  v_settled := public.settle_usage(v_request_id, p_tokens_used, 0, p_model, v_metadata);
+  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
+    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person'
+      end,
+    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
+    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint,
+      (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
+      (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
+    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency',
+      v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
+    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+end
+$$;
+comment on function public.record_token_usage(text, bigint, numeric, text) is
+  'Authorises and settles in one, for callers that know the tokens already: success, or error and reason. p_cost_gbp '
+  'counts only where the model has no price and the preset''s currency is gbp. Errors: invalid_argument, '
+    'not_configured.';
+revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
+grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
