@@ -4911,7 +4911,8 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
 create function governance.authorize_calls(p_calls governance.authorize_arguments[]) returns json[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
-  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set jit = off as $$
 declare
   c governance.active_config;
   -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
@@ -5310,7 +5311,7 @@ comment on function governance.quarantine_call(governance.call_end, numeric, big
 
 create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
   p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
@@ -5389,7 +5390,8 @@ comment on function governance.settle_state(bigint) is 'What governance.settle_c
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
   returns json[]
-  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set jit = off as $$
 declare
   c governance.active_config;
   v_call governance.settle_arguments;

@@ -180,7 +180,8 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
 create function governance.authorize_calls(p_calls governance.authorize_arguments[]) returns json[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
-  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set jit = off as $$
 declare
   c governance.active_config;
   -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.

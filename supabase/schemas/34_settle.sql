@@ -125,7 +125,7 @@ comment on function governance.quarantine_call(governance.call_end, numeric, big
 
 create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
   p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = '' as $$
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
@@ -204,7 +204,8 @@ comment on function governance.settle_state(bigint) is 'What governance.settle_c
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
   returns json[]
-  language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set jit = off as $$
 declare
   c governance.active_config;
   v_call governance.settle_arguments;
