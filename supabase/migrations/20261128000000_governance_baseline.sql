@@ -5166,12 +5166,12 @@ create function public.authorize_usage(
   p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
   p_conversation_id text default null, p_task_type text default null, p_scope_id text default null,
   p_complexity numeric default null
-) returns json
+) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
   return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1];
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
@@ -5628,12 +5628,12 @@ comment on function governance.settle_calls(governance.settle_arguments[], boole
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
   p_metadata jsonb default '{}'
-) returns json
+) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
   return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
-    p_metadata)::governance.settle_arguments]))[1];
+    p_metadata)::governance.settle_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
@@ -5723,11 +5723,11 @@ comment on function governance.release_calls(governance.release_arguments[]) is
   'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
   'release_usage does, for the whole batch.';
 
-create function public.release_usage(p_request_id text, p_reason text default null) returns json
+create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage');
-  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1];
+  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.release_usage(text, text) is
@@ -5828,11 +5828,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns json
+create function public.authorize_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls);
+  return governance.answer_batch('authorize', p_calls)::jsonb;
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -5842,11 +5842,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns json
+create function public.settle_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls);
+  return governance.answer_batch('settle', p_calls)::jsonb;
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -5856,11 +5856,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns json
+create function public.release_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls);
+  return governance.answer_batch('release', p_calls)::jsonb;
 end
 $$;
 comment on function public.release_usage_many(jsonb) is

@@ -435,12 +435,12 @@ create function public.authorize_usage(
   p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
   p_conversation_id text default null, p_task_type text default null, p_scope_id text default null,
   p_complexity numeric default null
-) returns json
+) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
   return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1];
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is

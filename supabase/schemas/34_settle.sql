@@ -442,12 +442,12 @@ comment on function governance.settle_calls(governance.settle_arguments[], boole
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
   p_metadata jsonb default '{}'
-) returns json
+) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
   return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
-    p_metadata)::governance.settle_arguments]))[1];
+    p_metadata)::governance.settle_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
@@ -537,11 +537,11 @@ comment on function governance.release_calls(governance.release_arguments[]) is
   'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
   'release_usage does, for the whole batch.';
 
-create function public.release_usage(p_request_id text, p_reason text default null) returns json
+create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage');
-  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1];
+  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.release_usage(text, text) is

@@ -88,11 +88,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns json
+create function public.authorize_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls);
+  return governance.answer_batch('authorize', p_calls)::jsonb;
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -102,11 +102,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns json
+create function public.settle_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls);
+  return governance.answer_batch('settle', p_calls)::jsonb;
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -116,11 +116,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns json
+create function public.release_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls);
+  return governance.answer_batch('release', p_calls)::jsonb;
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
