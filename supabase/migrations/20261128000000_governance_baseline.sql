@@ -876,7 +876,8 @@ create type governance.verdict as (
 
 create type governance.compiled_condition as (expression text, leaves int, facts text[]);
 
--- The facts that rules read, by their names in docs/RULES.md: one row, worked out by governance.authorize_calls and kept
+-- The facts that rules read, by their names in docs/RULES.md: one row, worked out by governance.authorize_calls and
+-- kept
 -- with the call. A new fact is a line here, one there and one in the core's table. The message itself is a fact too,
 -- but stands beside them: it is never kept.
 create type governance.facts as (
@@ -3919,7 +3920,8 @@ create function governance.reason_message(p_reason text) returns text
 $$;
 comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that they
+-- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that
+-- they
 -- are inlined: they use built-in functions alone. A repeat is answered by the same expression as the first call.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
   p_fail_mode text) returns json
@@ -4740,7 +4742,8 @@ create type governance.authorize_state as (account_id bigint, last_message_at ti
   hashes bigint[], conversations text[]);
 
 -- What is decided of a call that something stops, warns of or changes.
-create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text, http_status int, message text, warnings text[],
+create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
+  http_status int, message text, warnings text[],
   model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
   reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
   flag_reason text, flag_version_id bigint);
@@ -4860,7 +4863,8 @@ begin
 end
 $$;
 comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
-  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, warns of or changes.';
+  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
+    'warns of or changes.';
 
 create function governance.upgrade_json(p_plan_id text) returns jsonb
   language sql stable set search_path = '' as $$
@@ -5060,7 +5064,8 @@ begin
         nullif(x.task_type, ''), nullif(x.scope_id, ''),
         a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - s.reserved_tokens,
         null, a.day_cost_micros, a.month_cost_micros, floor(date_part('epoch', v_now - a.created_at) / 86400),
-        a.flagged_at is not null, case when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
+        a.flagged_at is not null, case
+          when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
       if p.daily_limit is not null or p.monthly_limit is not null then
         f.usage_percent := greatest(
           case when p.daily_limit = 0 then 100 else f.tokens_today * 100 / p.daily_limit end,
@@ -5127,7 +5132,8 @@ begin
     insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
-    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a look
+    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a
+    -- look
     -- at each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
@@ -5345,7 +5351,8 @@ begin
     cache_write_tokens = e.cache_write_tokens, reasoning_tokens = e.reasoning_tokens,
     charged_tokens = e.charged_tokens, released_tokens = e.released_tokens, unpaid_tokens = e.unpaid_tokens,
     cost_micros = e.cost_micros, currency = e.currency, settle_fingerprint = e.settle_fingerprint,
-    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata, '{}'),
+    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata,
+      '{}'),
     end_subscription_tokens = e.subscription_tokens, end_purchased_tokens = e.purchased_tokens,
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
@@ -5430,7 +5437,8 @@ begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
       or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
-      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '{}' then
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '
+        ''{}' then
       perform governance.check_settle(v_call);
     end if;
   end loop;
@@ -5802,7 +5810,8 @@ begin
   -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone. All
   -- locks first: halves would not take them in one order.
   perform pg_advisory_xact_lock(l.key) from (
-    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end as key
+    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id')
+      else k.lock_key end as key
     from jsonb_array_elements(p_calls) e(call)
     left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
     order by 1) l where l.key is not null;
@@ -5836,7 +5845,8 @@ begin
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
-  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+    'the same '
   'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
@@ -5850,7 +5860,8 @@ begin
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
-  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+    'same '
   'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
@@ -5864,7 +5875,8 @@ begin
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
-  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+    'same '
   'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
@@ -6870,7 +6882,8 @@ create function governance.count_events(p_after bigint, p_upto bigint)
   language sql stable set search_path = '' as $$
   select date_trunc('minute', r.created_at), r.decision, case r.decision when 'block' then coalesce(r.reason, '')
     else '' end,
-    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
+    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint,
+      0::bigint
   from governance.requests r
   where r.decision_id > p_after and r.decision_id <= p_upto
   group by 1, 2, 3

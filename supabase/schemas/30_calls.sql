@@ -277,7 +277,8 @@ create function governance.reason_message(p_reason text) returns text
 $$;
 comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that they
+-- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that
+-- they
 -- are inlined: they use built-in functions alone. A repeat is answered by the same expression as the first call.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
   p_fail_mode text) returns json

@@ -9,7 +9,8 @@ create type governance.authorize_state as (account_id bigint, last_message_at ti
   hashes bigint[], conversations text[]);
 
 -- What is decided of a call that something stops, warns of or changes.
-create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text, http_status int, message text, warnings text[],
+create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
+  http_status int, message text, warnings text[],
   model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
   reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
   flag_reason text, flag_version_id bigint);
@@ -129,7 +130,8 @@ begin
 end
 $$;
 comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
-  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, warns of or changes.';
+  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
+    'warns of or changes.';
 
 create function governance.upgrade_json(p_plan_id text) returns jsonb
   language sql stable set search_path = '' as $$
@@ -329,7 +331,8 @@ begin
         nullif(x.task_type, ''), nullif(x.scope_id, ''),
         a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - s.reserved_tokens,
         null, a.day_cost_micros, a.month_cost_micros, floor(date_part('epoch', v_now - a.created_at) / 86400),
-        a.flagged_at is not null, case when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
+        a.flagged_at is not null, case
+          when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
       if p.daily_limit is not null or p.monthly_limit is not null then
         f.usage_percent := greatest(
           case when p.daily_limit = 0 then 100 else f.tokens_today * 100 / p.daily_limit end,
@@ -396,7 +399,8 @@ begin
     insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
-    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a look
+    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a
+    -- look
     -- at each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;

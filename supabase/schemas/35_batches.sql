@@ -62,7 +62,8 @@ begin
   -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone. All
   -- locks first: halves would not take them in one order.
   perform pg_advisory_xact_lock(l.key) from (
-    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end as key
+    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id')
+      else k.lock_key end as key
     from jsonb_array_elements(p_calls) e(call)
     left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
     order by 1) l where l.key is not null;
@@ -96,7 +97,8 @@ begin
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
-  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+    'the same '
   'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
@@ -110,7 +112,8 @@ begin
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
-  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+    'same '
   'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
@@ -124,7 +127,8 @@ begin
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
-  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the same '
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+    'same '
   'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;

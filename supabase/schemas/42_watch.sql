@@ -71,7 +71,8 @@ create function governance.count_events(p_after bigint, p_upto bigint)
   language sql stable set search_path = '' as $$
   select date_trunc('minute', r.created_at), r.decision, case r.decision when 'block' then coalesce(r.reason, '')
     else '' end,
-    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
+    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint,
+      0::bigint
   from governance.requests r
   where r.decision_id > p_after and r.decision_id <= p_upto
   group by 1, 2, 3
