@@ -4224,15 +4224,15 @@ begin
   select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
   -- Asked as a call asks, and taken back: no guess at what a call would be answered.
   begin
-    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, r.estimated_tokens,
+    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, (r.facts).estimated_tokens,
       null, r.conversation_id, r.task_type, r.scope_id);
     raise exception using errcode = 'PT0DR', message = 'preview';
   exception when sqlstate 'PT0DR' then null;
   end;
   return jsonb_build_object('decision', v_answer -> 'decision', 'reason', v_answer -> 'reason', 'message',
     v_answer -> 'message', 'balance', v_answer -> 'balance', 'limits', v_answer -> 'limits', 'retry_after_seconds',
-    v_answer -> 'retry_after_seconds', 'estimated_tokens', r.estimated_tokens,
-    'had_message', r.message_characters is not null);
+    v_answer -> 'retry_after_seconds', 'estimated_tokens', (r.facts).estimated_tokens,
+    'had_message', (r.facts).message_characters is not null);
 end
 $$;
 comment on function public.console_try_decision(bigint) is
@@ -5133,8 +5133,7 @@ begin
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
     -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a
-    -- look
-    -- at each id.
+    -- look at each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;
@@ -5351,8 +5350,8 @@ begin
     cache_write_tokens = e.cache_write_tokens, reasoning_tokens = e.reasoning_tokens,
     charged_tokens = e.charged_tokens, released_tokens = e.released_tokens, unpaid_tokens = e.unpaid_tokens,
     cost_micros = e.cost_micros, currency = e.currency, settle_fingerprint = e.settle_fingerprint,
-    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata,
-      '{}'),
+    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'),
+    settle_metadata = nullif(e.settle_metadata, '{}'),
     end_subscription_tokens = e.subscription_tokens, end_purchased_tokens = e.purchased_tokens,
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
@@ -5437,8 +5436,8 @@ begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
       or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
-      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '
-        ''{}' then
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null
+      or v_call.metadata <> '{}' then
       perform governance.check_settle(v_call);
     end if;
   end loop;
@@ -5846,8 +5845,7 @@ end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
   'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
-    'the same '
-  'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'the same order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
@@ -5861,8 +5859,7 @@ end
 $$;
 comment on function public.settle_usage_many(jsonb) is
   'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
-    'same '
-  'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'same order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
@@ -5876,8 +5873,7 @@ end
 $$;
 comment on function public.release_usage_many(jsonb) is
   'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
-    'same '
-  'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'same order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.release_usage_many(jsonb) to service_role;

@@ -236,15 +236,15 @@ begin
   select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
   -- Asked as a call asks, and taken back: no guess at what a call would be answered.
   begin
-    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, r.estimated_tokens,
+    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, (r.facts).estimated_tokens,
       null, r.conversation_id, r.task_type, r.scope_id);
     raise exception using errcode = 'PT0DR', message = 'preview';
   exception when sqlstate 'PT0DR' then null;
   end;
   return jsonb_build_object('decision', v_answer -> 'decision', 'reason', v_answer -> 'reason', 'message',
     v_answer -> 'message', 'balance', v_answer -> 'balance', 'limits', v_answer -> 'limits', 'retry_after_seconds',
-    v_answer -> 'retry_after_seconds', 'estimated_tokens', r.estimated_tokens,
-    'had_message', r.message_characters is not null);
+    v_answer -> 'retry_after_seconds', 'estimated_tokens', (r.facts).estimated_tokens,
+    'had_message', (r.facts).message_characters is not null);
 end
 $$;
 comment on function public.console_try_decision(bigint) is

@@ -400,8 +400,7 @@ begin
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
     -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a
-    -- look
-    -- at each id.
+    -- look at each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;

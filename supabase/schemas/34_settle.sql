@@ -159,8 +159,8 @@ begin
     cache_write_tokens = e.cache_write_tokens, reasoning_tokens = e.reasoning_tokens,
     charged_tokens = e.charged_tokens, released_tokens = e.released_tokens, unpaid_tokens = e.unpaid_tokens,
     cost_micros = e.cost_micros, currency = e.currency, settle_fingerprint = e.settle_fingerprint,
-    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'), settle_metadata = nullif(e.settle_metadata,
-      '{}'),
+    transaction_id = e.transaction_id, alerts = nullif(e.alerts, '[]'),
+    settle_metadata = nullif(e.settle_metadata, '{}'),
     end_subscription_tokens = e.subscription_tokens, end_purchased_tokens = e.purchased_tokens,
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
@@ -245,8 +245,8 @@ begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
       or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
-      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null or v_call.metadata <> '
-        ''{}' then
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null
+      or v_call.metadata <> '{}' then
       perform governance.check_settle(v_call);
     end if;
   end loop;

@@ -98,8 +98,7 @@ end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
   'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
-    'the same '
-  'order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'the same order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
@@ -113,8 +112,7 @@ end
 $$;
 comment on function public.settle_usage_many(jsonb) is
   'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
-    'same '
-  'order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'same order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
@@ -128,8 +126,7 @@ end
 $$;
 comment on function public.release_usage_many(jsonb) is
   'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
-    'same '
-  'order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
+  'same order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.release_usage_many(jsonb) to service_role;

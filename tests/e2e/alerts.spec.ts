@@ -33,7 +33,7 @@ test("an operator works through the open alerts by keyboard, sees who was notifi
   const rows = page.getByRole("grid", { name: /Alerts/ }).locator("[role=row][aria-rowindex]");
   const mine = rows.filter({ hasText: "Alma Alert" });
   const settlement = mine.filter({ hasText: "Settlement waits for a decision" });
-  const highUsage = mine.filter({ hasText: "Large call" });
+  const highUsage = mine.filter({ hasText: "High usage" });
   await expect(settlement).toContainText("not delivered");
   await expect(highUsage).toContainText("60,000");
   await expect(page.getByText(/message.? could not be delivered/)).toBeVisible();

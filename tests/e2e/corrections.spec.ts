@@ -130,7 +130,7 @@ test("a colleague's change is seen before anything is overwritten", async ({
   ).toBeVisible();
   // Seen, and still right: the form stands as it was.
   await form.getByRole("button", { name: "Give tokens" }).click();
-  await expect(page.getByText("Tokens given")).toBeVisible();
+  await expect(page.getByText("Tokens given", { exact: true })).toBeVisible();
 });
 
 test("more than one person may decide alone waits for a second", async ({ page, workshop: { project } }) => {

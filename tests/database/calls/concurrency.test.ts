@@ -76,7 +76,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     expect(ended["settled"]).toBeGreaterThan(0);
     // Upkeep gives back what no call has woken, and the books still hold.
     await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 day')");
-    await project.call("run_maintenance");
+    // A round does what fits into its time, and says whether there is more.
+    for (let rounds = 0; rounds < 20 && (await project.call("run_maintenance"))["more"] === true; rounds++);
     expect(
       await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
     ).toEqual({ held: 0 });

@@ -223,7 +223,8 @@ class History {
       const answer = await this.#call("process_stripe_event", JSON.stringify(sent));
       expect([sent.type, answer["reason"]]).not.toEqual([sent.type, "malformed"]);
     } else if (chance < 0.83) {
-      const name = `${user}_${this.#fresh()}`;
+      // The part before an underscore names the subscription: each story has its own.
+      const name = `${user}${this.#fresh()}`.replaceAll("_", "");
       const planId = this.#pick(["ends_lite", "ends_full", "lite"]);
       const start = Math.floor(this.#now / 1000);
       const period = {
@@ -699,6 +700,24 @@ async function tellToday(project: Project): Promise<string[]> {
   for (const user of users) {
     await project.call("upsert_account", user, "full");
     await project.call("update_user_token_balance", user, 500_000, "bonus");
+    // A disputed purchase, so that some lot is frozen whatever the histories came to.
+    const { created } = await project.one<{ created: number }>(
+      "select extract(epoch from governance.now())::int as created",
+    );
+    const bought: Purchase = {
+      name: user.replaceAll("-", ""),
+      userId: user,
+      packId: "top-up",
+      tokens: 320_000,
+      amountMinor: 200,
+      currency: "gbp",
+      created,
+    };
+    for (const [type, object] of [
+      ["checkout.session.completed", checkoutSession(bought)],
+      ["charge.dispute.created", dispute(bought, "needs_response")],
+    ] as const)
+      await project.call("process_stripe_event", JSON.stringify(event(type, object, { created })));
     const authorize = (name: string, message: string | null = null): Promise<unknown> =>
       project.call(
         "authorize_usage",

@@ -1,0 +1,239 @@
+/**
+ * Many calls in one batch mean what the same calls mean one by one: the same answers, and the same books. A refused
+ * call is refused in its slot, whatever stands beside it.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Dice } from "../../support/models/core-cases.ts";
+import { type Answer, installedVersions, openProject, type Project } from "../../support/project.ts";
+
+/** HISTORIES and BATCH_SEED give the proof another size and another start. */
+const histories = Number(process.env["HISTORIES"] ?? 12);
+const seed = Number(process.env["BATCH_SEED"] ?? 20261128);
+
+type Kind = "authorize_usage" | "settle_usage" | "release_usage";
+type Call = Readonly<Record<string, unknown>>;
+interface Batch {
+  readonly kind: Kind;
+  readonly calls: readonly Call[];
+}
+
+const users = ["ann", "bob", "cem", "dia"];
+const messages = [null, "hello", "the same again", "buy my crypto now", "a ".repeat(600)];
+
+/** Calls as a busy backend makes them, with repeats, conflicts and nonsense among them. */
+function history(dice: Dice): Batch[] {
+  const ids: string[] = [];
+  const make: Record<Kind, () => Call> = {
+    authorize_usage: () => {
+      const known = ids.length > 0 && dice.chance(0.1);
+      const id = known ? dice.pick(ids) : `r${ids.length}`;
+      if (!known) ids.push(id);
+      return {
+        request_id: dice.chance(0.02) ? "" : id,
+        user_id: dice.pick(users),
+        model: dice.pick(["gpt-4o", "gpt-4o-mini", "unheard-of"]),
+        ...(dice.chance(0.8) ? { estimated_tokens: dice.pick([1, 50, 900, 20_000, 10_000_000, -1]) } : {}),
+        ...(dice.chance(0.5) ? { message: dice.pick(messages) } : {}),
+        ...(dice.chance(0.3) ? { conversation_id: "c", task_type: "chat", scope_id: "brand" } : {}),
+      };
+    },
+    settle_usage: () => ({
+      request_id: ids.length > 0 && dice.chance(0.95) ? dice.pick(ids) : "unknown",
+      input_tokens: dice.pick([0, 10, 700, 60_000]),
+      output_tokens: dice.pick([0, 5, 300]),
+      ...(dice.chance(0.2) ? { metadata: { cached_input_tokens: dice.pick([0, 5, 9_000_000]) } } : {}),
+    }),
+    release_usage: () => ({
+      request_id: ids.length > 0 && dice.chance(0.95) ? dice.pick(ids) : "unknown",
+      ...(dice.chance(0.3) ? { reason: dice.pick(["failed", "left"]) } : {}),
+    }),
+  };
+  return Array.from({ length: 8 }, () => {
+    const kind = dice.pick<Kind>([
+      "authorize_usage",
+      "authorize_usage",
+      "settle_usage",
+      "settle_usage",
+      "release_usage",
+    ]);
+    return { kind, calls: Array.from({ length: dice.pick([1, 2, 5, 12, 30]) }, make[kind]) };
+  });
+}
+
+const order: Record<Kind, readonly string[]> = {
+  authorize_usage: [
+    "request_id",
+    "user_id",
+    "model",
+    "estimated_tokens",
+    "message",
+    "conversation_id",
+    "task_type",
+    "scope_id",
+  ],
+  settle_usage: ["request_id", "input_tokens", "output_tokens", "model", "metadata"],
+  release_usage: ["request_id", "reason"],
+};
+
+/** One call through its single function; what it refuses, as a batch's slot says it. */
+async function single(project: Project, kind: Kind, call: Call): Promise<unknown> {
+  const parameters = Object.fromEntries(
+    order[kind].filter((name) => name in call).map((name) => [`p_${name}`, call[name]]),
+  );
+  try {
+    return await project.rpc(kind, parameters);
+  } catch (error) {
+    const { code, hint, message, detail } = error as Record<string, string | undefined>;
+    return {
+      error: {
+        code,
+        hint: hint === "" ? null : (hint ?? null),
+        message,
+        details: detail === "" ? null : (detail ?? null),
+      },
+    };
+  }
+}
+
+const many = (project: Project, kind: Kind, calls: readonly unknown[]): Promise<Answer[]> =>
+  project.rpc(`${kind}_many`, { p_calls: JSON.stringify(calls) });
+
+/** Drawn from one sequence, in another order within a batch: everything else must be the same. */
+const drawn: ReadonlySet<string> = new Set(["decision_id", "transaction_id"]);
+const compared = (answer: unknown): unknown =>
+  JSON.parse(JSON.stringify(answer, (key, value: unknown) => (drawn.has(key) ? undefined : value)));
+
+const BOOKS = `select jsonb_build_object(
+  'accounts', (select jsonb_agg(to_jsonb(a) - array['last_hash', 'last_transaction_id', 'created_at'] order by a.user_id) from governance.accounts a),
+  'ledger', (select jsonb_agg(jsonb_build_array(a.user_id, t.transaction_type, t.amount, t.new_balance, t.debt_after) order by a.user_id, t.transaction_id)
+    from governance.token_transactions t join governance.accounts a using (account_id)),
+  'usage', (select jsonb_agg(to_jsonb(d) order by d.account_id, d.day, d.model, d.task_type, d.scope_id) from governance.usage_daily d),
+  'calls', (select jsonb_agg(jsonb_build_array(r.request_id, r.status, r.decision, r.reason, r.charged_tokens, r.reserved_tokens) order by r.request_id) from governance.requests r)
+) as books, verify_ledger() -> 'problems' as problems`;
+
+describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
+  it(`of random sizes over ${histories} random histories answer and book as the same calls one by one`, async () => {
+    for (let n = 0; n < histories; n++) {
+      const dice = new Dice(seed + n);
+      const batches = history(dice);
+      const [alone, together] = await Promise.all([openProject(version), openProject(version)]);
+      try {
+        for (const project of [alone, together]) {
+          await project.setClock("2027-03-10T10:00:00Z", true);
+          for (const user of users)
+            await project.rpc("upsert_account", { p_user_id: user, p_plan_id: "pro" });
+        }
+        for (const { kind, calls } of batches) {
+          const answers: unknown[] = [];
+          for (const call of calls) answers.push(await single(alone, kind, call));
+          expect(
+            compared(await many(together, kind, calls)),
+            `seed ${seed + n}, ${kind} ${JSON.stringify(calls)}`,
+          ).toEqual(compared(answers));
+        }
+        const [one, other] = await Promise.all([alone.one(BOOKS), together.one(BOOKS)]);
+        expect(other, `seed ${seed + n}`).toEqual(one);
+        expect(other).toMatchObject({ problems: [] });
+      } finally {
+        await Promise.all([alone.close(), together.close()]);
+      }
+    }
+  });
+
+  describe("with bad input", () => {
+    let project: Project;
+    beforeAll(async () => {
+      project = await openProject(version);
+      await project.rpc("upsert_account", { p_user_id: "ann", p_plan_id: "business" });
+    });
+    afterAll(() => project.close());
+
+    it.each([
+      ["nothing", null],
+      ["an object", {}],
+      ["a text", "text"],
+      ["a number", 7],
+      ["501 calls", Array.from({ length: 501 }, () => ({}))],
+    ])("%s is refused whole: a batch is an array of at most 500 calls", async (_what, calls) => {
+      expect(await project.refusal("authorize_usage_many", { p_calls: JSON.stringify(calls) })).toMatchObject(
+        {
+          code: "PT400",
+          hint: "invalid_argument",
+        },
+      );
+    });
+
+    it("an empty batch answers an empty array", async () => {
+      expect(await many(project, "authorize_usage", [])).toEqual([]);
+    });
+
+    it.each([0, 3, 7])("a poisoned call at place %i harms no other", async (place) => {
+      const poisons: unknown[] = [
+        null,
+        5,
+        [],
+        {},
+        { request_id: 1 },
+        { request_id: "p", user_id: "ann", model: "m", x: 1 },
+      ];
+      for (const [n, poison] of poisons.entries()) {
+        const calls: unknown[] = Array.from({ length: 8 }, (_, at) => ({
+          request_id: `p${place}-${n}-${at}`,
+          user_id: "ann",
+          model: "gpt-4o",
+          estimated_tokens: 10,
+        }));
+        calls[place] = poison;
+        const answers = await many(project, "authorize_usage", calls);
+        expect(answers.map((answer, at) => [at, "error" in answer])).toEqual(
+          calls.map((_, at) => [at, at === place]),
+        );
+        expect(answers[place]).toMatchObject({ error: { hint: "invalid_argument" } });
+      }
+    });
+
+    it("a batch that a timeout cuts off has not happened at all", async () => {
+      const calls = Array.from({ length: 400 }, (_, n) => ({
+        request_id: `cut-${n}`,
+        user_id: "ann",
+        model: "gpt-4o",
+      }));
+      const before = await project.one("select count(*)::int as n from governance.requests");
+      const client = await project.sql.connect();
+      try {
+        await client.query("set statement_timeout = '3ms'");
+        await expect(
+          client.query("select authorize_usage_many($1)", [JSON.stringify(calls)]),
+        ).rejects.toMatchObject({ code: "57014" });
+      } finally {
+        await client.query("reset statement_timeout");
+        client.release();
+      }
+      expect(await project.one("select count(*)::int as n from governance.requests")).toEqual(before);
+    });
+
+    it("500 calls of one account hold no more than is there", async () => {
+      await project.rpc("upsert_account", { p_user_id: "poor", p_plan_id: "starter" });
+      const { balance } = await project.one<{ balance: number }>(
+        "select get_user_token_balance('poor')::int as balance",
+      );
+      const calls = Array.from({ length: 500 }, (_, n) => ({
+        request_id: `poor-${n}`,
+        user_id: "poor",
+        model: "gpt-4o",
+        estimated_tokens: 400,
+      }));
+      const answers = await many(project, "authorize_usage", calls);
+      const held = answers.filter(({ decision }) => decision !== "block").length * 400;
+      expect(held).toBeLessThanOrEqual(balance);
+      expect(
+        await project.one(
+          "select reserved_tokens::int as held from governance.accounts where user_id = 'poor'",
+        ),
+      ).toEqual({
+        held,
+      });
+      expect((await project.one<{ v: unknown }>("select verify_ledger() -> 'problems' as v")).v).toEqual([]);
+    });
+  });
+});
