@@ -700,24 +700,28 @@ async function tellToday(project: Project): Promise<string[]> {
   for (const user of users) {
     await project.call("upsert_account", user, "full");
     await project.call("update_user_token_balance", user, 500_000, "bonus");
-    // A disputed purchase, so that some lot is frozen whatever the histories came to.
+    // Disputed purchases, so that some lots are frozen whatever the histories came to.
     const { created } = await project.one<{ created: number }>(
       "select extract(epoch from governance.now())::int as created",
     );
-    const bought: Purchase = {
-      name: user.replaceAll("-", ""),
-      userId: user,
-      packId: "top-up",
-      tokens: 320_000,
-      amountMinor: 200,
-      currency: "gbp",
-      created,
-    };
-    for (const [type, object] of [
-      ["checkout.session.completed", checkoutSession(bought)],
-      ["charge.dispute.created", dispute(bought, "needs_response")],
-    ] as const)
-      await project.call("process_stripe_event", JSON.stringify(event(type, object, { created })));
+    for (const name of [`${user}a`, `${user}b`].map((one) => one.replaceAll("-", ""))) {
+      const bought: Purchase = {
+        name,
+        userId: user,
+        packId: "top-up",
+        tokens: 320_000,
+        amountMinor: 200,
+        currency: "gbp",
+        created,
+      };
+      for (const [type, object] of [
+        ["checkout.session.completed", checkoutSession(bought)],
+        ["charge.dispute.created", dispute(bought, "needs_response")],
+      ] as const)
+        expect(
+          await project.call("process_stripe_event", JSON.stringify(event(type, object, { created }))),
+        ).toMatchObject({ status: "processed", effects: [{ user_id: user }] });
+    }
     const authorize = (name: string, message: string | null = null): Promise<unknown> =>
       project.call(
         "authorize_usage",
