@@ -640,6 +640,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
   "the last charge undone, in lot and account too": [
     "usage_entry_missing",
     `with e as (delete from governance.token_transactions t where t.transaction_type = 'usage' and t.decision_id is not null and cardinality(t.lot_changes) = 2
+      and exists (select from governance.requests q where q.decision_id = t.decision_id)
       and t.transaction_id = (select max(x.transaction_id) from governance.token_transactions x where x.account_id = $1) and t.account_id = $1 returning t.*),
     l as (update governance.lots l set remaining = l.remaining - e.amount, spent = l.spent + e.amount, is_open = true from e where l.lot_id = e.lot_changes[1] returning l.kind)
     update governance.accounts a set last_transaction_id = p.transaction_id, last_hash = p.hash, subscription_tokens = a.subscription_tokens - case l.kind when 'subscription' then e.amount else 0 end,
