@@ -3139,7 +3139,7 @@ comment on function governance.adds_up(governance.lots) is 'The check of lots: g
 
 -- No search_path on these two, so that they are inlined: they use built-in functions alone.
 create function governance.lot_seal(l governance.lots) returns text
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
     l.granted, l.frozen, l.expired, l.clawed_back)
 $$;
@@ -3920,9 +3920,8 @@ create function governance.reason_message(p_reason text) returns text
 $$;
 comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that
--- they
--- are inlined: they use built-in functions alone. A repeat is answered by the same expression as the first call.
+-- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
+-- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
   p_fail_mode text) returns json
   language sql stable as $$
@@ -3954,7 +3953,7 @@ $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
 create function governance.end_answer(e governance.call_end) returns json
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select case when e.status in ('settled', 'quarantined') then
     row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
       e.cost_micros, e.currency, e.model, e.transaction_id,
@@ -4938,7 +4937,6 @@ declare
   v_estimate bigint;
   v_has_taken_ids boolean := false;
   v_count bigint;
-  v_void text;
   v_messages governance.judged_message[];
   v_keys governance.request_keys[];
   v_requests governance.requests[];
@@ -4969,7 +4967,7 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     -- As an expression, at a fifth of what a statement costs.
-    v_void := pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
+    perform pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
   else
     perform pg_advisory_xact_lock(l.key)
       from (select distinct governance.lock_key(u.user_id) as key from unnest(p_calls) u order by 1) l;
@@ -5410,7 +5408,6 @@ declare
   v_end governance.call_end;
   v_key governance.request_keys;
   v_keys governance.request_keys[];
-  v_void text;
   v_oldest timestamptz;
   v_newest timestamptz;
   v_now timestamptz;
@@ -5445,7 +5442,7 @@ begin
   if cardinality(p_calls) = 1 then
     select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
     -- As an expression, at a fifth of what a statement costs.
-    v_void := pg_advisory_xact_lock(v_key.lock_key);
+    perform pg_advisory_xact_lock(v_key.lock_key);
     v_keys := array[v_key];
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
@@ -5618,7 +5615,7 @@ begin
   end loop;
   if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
-    v_void := governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
+    perform governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
     -- Each connection wakes the readers once an interval at most.
     if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
       is distinct from current_setting('governance.beat', true) then

@@ -287,7 +287,7 @@ comment on function governance.adds_up(governance.lots) is 'The check of lots: g
 
 -- No search_path on these two, so that they are inlined: they use built-in functions alone.
 create function governance.lot_seal(l governance.lots) returns text
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
     l.granted, l.frozen, l.expired, l.clawed_back)
 $$;

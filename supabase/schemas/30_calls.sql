@@ -277,9 +277,8 @@ create function governance.reason_message(p_reason text) returns text
 $$;
 comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. No search path, so that
--- they
--- are inlined: they use built-in functions alone. A repeat is answered by the same expression as the first call.
+-- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
+-- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
   p_fail_mode text) returns json
   language sql stable as $$
@@ -311,7 +310,7 @@ $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
 create function governance.end_answer(e governance.call_end) returns json
-  language sql stable as $$
+  language sql stable set search_path = '' as $$
   select case when e.status in ('settled', 'quarantined') then
     row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
       e.cost_micros, e.currency, e.model, e.transaction_id,

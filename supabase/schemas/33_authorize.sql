@@ -205,7 +205,6 @@ declare
   v_estimate bigint;
   v_has_taken_ids boolean := false;
   v_count bigint;
-  v_void text;
   v_messages governance.judged_message[];
   v_keys governance.request_keys[];
   v_requests governance.requests[];
@@ -236,7 +235,7 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     -- As an expression, at a fifth of what a statement costs.
-    v_void := pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
+    perform pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
   else
     perform pg_advisory_xact_lock(l.key)
       from (select distinct governance.lock_key(u.user_id) as key from unnest(p_calls) u order by 1) l;

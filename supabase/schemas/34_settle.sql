@@ -219,7 +219,6 @@ declare
   v_end governance.call_end;
   v_key governance.request_keys;
   v_keys governance.request_keys[];
-  v_void text;
   v_oldest timestamptz;
   v_newest timestamptz;
   v_now timestamptz;
@@ -254,7 +253,7 @@ begin
   if cardinality(p_calls) = 1 then
     select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
     -- As an expression, at a fifth of what a statement costs.
-    v_void := pg_advisory_xact_lock(v_key.lock_key);
+    perform pg_advisory_xact_lock(v_key.lock_key);
     v_keys := array[v_key];
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
@@ -427,7 +426,7 @@ begin
   end loop;
   if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
-    v_void := governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
+    perform governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
     -- Each connection wakes the readers once an interval at most.
     if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
       is distinct from current_setting('governance.beat', true) then
