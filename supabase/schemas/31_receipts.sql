@@ -236,7 +236,8 @@ begin
   select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
   -- Asked as a call asks, and taken back: no guess at what a call would be answered.
   begin
-    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model, (r.facts).estimated_tokens,
+    v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model,
+      (r.facts).estimated_tokens,
       null, r.conversation_id, r.task_type, r.scope_id);
     raise exception using errcode = 'PT0DR', message = 'preview';
   exception when sqlstate 'PT0DR' then null;

@@ -443,7 +443,9 @@ describe("the guard in front of a real project", () => {
     );
     expect(verified.rows[0]?.report.problems).toEqual([]);
 
-    expect(problems.filter((problem) => problem.kind !== "ran_unauthorized")).toEqual([]);
+    // A provider that failed may have worked all the same: the guard reports each.
+    const expected = ["ran_unauthorized", "released_unsure"];
+    expect(problems.filter((problem) => !expected.includes(problem.kind))).toEqual([]);
     for (const [kind, count] of Object.entries(tally)) expect(count, kind).toBeGreaterThan(0);
     console.info(
       `guard: ${JSON.stringify(tally)}, ${owed} settlements owed by the dead process, Σ used = Σ charged = ${sum(used.values())} tokens in ${charged.size} settlements`,
