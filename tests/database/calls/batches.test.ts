@@ -2,13 +2,13 @@
  * Many calls in one batch mean what the same calls mean one by one: the same answers, and the same books. A refused
  * call is refused in its slot, whatever stands beside it.
  */
+import { seeded, sized } from "../../support/size.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Dice } from "../../support/models/core-cases.ts";
 import { type Answer, installedVersions, openProject, type Project } from "../../support/project.ts";
 
-/** HISTORIES and BATCH_SEED give the proof another size and another start. */
-const histories = Number(process.env["HISTORIES"] ?? 12);
-const seed = Number(process.env["BATCH_SEED"] ?? 20261128);
+const histories = sized(8, 10_000);
+const seed = seeded(20261128);
 
 type Kind = "authorize_usage" | "settle_usage" | "release_usage";
 type Call = Readonly<Record<string, unknown>>;

@@ -3,6 +3,7 @@
  * that come late, replies that get lost, a process that dies with settlements owed, a database that goes away for a
  * while. In the end every token that was used is charged, once, and no hold is left.
  */
+import { seeded } from "../../support/size.ts";
 import { DatabaseSync } from "node:sqlite";
 import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
@@ -335,7 +336,7 @@ afterAll(async () => {
 
 describe("the guard in front of a real project", () => {
   it(`charges what was used, once, and leaves no hold, over ${callsWanted} calls in which everything goes wrong`, async () => {
-    const dice = new Dice(Number(process.env["GUARD_SEED"] ?? 7));
+    const dice = new Dice(seeded(7));
     const disk = new DatabaseSync(":memory:");
     const store = sqliteStore(disk);
     const problems: GuardProblem[] = [];

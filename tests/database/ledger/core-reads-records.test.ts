@@ -1,4 +1,5 @@
 /** What the database writes, the core reads: prices, receipts, statements and events, on a real PostgreSQL. */
+import { seeded } from "../../support/size.ts";
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -323,7 +324,7 @@ describe("a rule", () => {
   }
 
   it("is taken or refused by the core as by the database, whatever is wrong with it", async () => {
-    const dice = new Dice(Number(process.env["CORE_SEED"] ?? 20261122));
+    const dice = new Dice(seeded(20261122));
     const rules: unknown[] = [];
     while (rules.length < 4_000) {
       // The version is the database's own to give.

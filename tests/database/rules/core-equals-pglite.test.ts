@@ -8,9 +8,10 @@ import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import { it } from "vitest";
 import { migrate, type SqlConnection } from "../../../local-project/migrations.ts";
-import { casesWanted, expectEqual } from "../../support/models/core-comparison.ts";
+import { expectEqual } from "../../support/models/core-comparison.ts";
+import { sized } from "../../support/size.ts";
 
-const cases = casesWanted(2_000);
+const cases = sized(400, 10_000);
 
 it(`PGlite folds every character, and decides ${cases} generated histories, as the core does`, async () => {
   const db = await PGlite.create({ extensions: { pg_trgm, pgcrypto } });

@@ -1,15 +1,16 @@
-/** The core decides as a real PostgreSQL does (core-comparison.ts says how): 10,000 generated cases on 18, some on 15. */
+/** The core decides as a real PostgreSQL does (core-comparison.ts says how): generated cases, more on 18 than on 15. */
 import pg from "pg";
 import { describe, inject, it } from "vitest";
 import { pgConnection } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
-import { casesWanted, expectEqual } from "../../support/models/core-comparison.ts";
+import { expectEqual } from "../../support/models/core-comparison.ts";
+import { sized } from "../../support/size.ts";
 
 const urls = inject("postgresUrls");
 
 describe.for<[string, number, string | null]>([
-  ["PostgreSQL 18", casesWanted(10_000), urls[18]],
-  ["PostgreSQL 15", casesWanted(1_000), urls[15]],
+  ["PostgreSQL 18", sized(1_500, 10_000), urls[18]],
+  ["PostgreSQL 15", sized(400, 10_000), urls[15]],
 ])("on %s", ([name, cases, url]) => {
   it.runIf(url)(
     `folds every character, and decides ${cases} generated histories, as the core does`,

@@ -2,6 +2,7 @@
  * Deliveries as Stripe makes them: duplicated, shuffled, many at once, across restarts of server and clients. The books
  * depend on what happened, never on how it was told. `PURCHASES_SEED` gives other histories, `PURCHASES_ORDERS` more.
  */
+import { seeded, sized } from "../../support/size.ts";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import {
@@ -17,8 +18,8 @@ import {
 import { createProjectDatabase } from "../../support/database.ts";
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts";
 
-const seed = Number(process.env["PURCHASES_SEED"] ?? 20261122);
-const orders = Number(process.env["PURCHASES_ORDERS"] ?? 1_000);
+const seed = seeded(20261122);
+const orders = sized(300, 1_000);
 
 /** mulberry32: small, repeatable. */
 function dice(start: number): () => number {

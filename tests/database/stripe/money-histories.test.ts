@@ -3,14 +3,15 @@
  * order Stripe tells it, the tokens are those that were paid for and kept, and the money is what was paid for them.
  * `HISTORIES` gives another number of them, `HISTORIES_SEED` others.
  */
+import { seeded, sized } from "../../support/size.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { dice, shuffle } from "../../support/dice.ts";
 import { captureCase, invoiceCase, type MoneyCase } from "../../support/models/invoice-model.ts";
 import { subscriptionPreset } from "../../support/models/subscription-model.ts";
 import { expectSoundBooks, installedVersions, openProject, type Project } from "../../support/project.ts";
 
-const histories = Number(process.env["HISTORIES"] ?? 120);
-const seed = Number(process.env["HISTORIES_SEED"] ?? 20261128);
+const histories = sized(60, 10_000);
+const seed = seeded(20261128);
 const created = Date.parse("2027-01-04T09:59:00Z") / 1000;
 const pack = { packId: "half-million", tokens: 500_000, price: 1_000 };
 

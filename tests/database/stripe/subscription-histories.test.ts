@@ -2,6 +2,7 @@
  * Subscriptions against a plain model: whatever order Stripe delivers in, late or twice, a user has the plan and tokens
  * that were paid for, and the ledger the money. `HISTORIES` gives another number of them, `HISTORIES_SEED` others.
  */
+import { seeded, sized } from "../../support/size.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { dice, shuffle } from "../../support/dice.ts";
 import {
@@ -13,8 +14,8 @@ import {
 } from "../../support/models/subscription-model.ts";
 import { expectSoundBooks, installedVersions, openProject, type Project } from "../../support/project.ts";
 
-const histories = Number(process.env["HISTORIES"] ?? 60);
-const seed = Number(process.env["HISTORIES_SEED"] ?? 20261128);
+const histories = sized(30, 10_000);
+const seed = seeded(20261128);
 const start = Date.parse("2027-01-04T10:00:00Z") / 1000;
 const lastDay = 130;
 const lastDelivery = 140;

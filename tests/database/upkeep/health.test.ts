@@ -49,7 +49,7 @@ const troubles: readonly (readonly [check: string, sql: string])[] = [
   ],
   [
     "failed_deliveries",
-    "with e as (insert into governance.alert_events (kind, severity, message) values ('x', 'info', 'x') returning alert_event_id) insert into governance.notifications (alert_event_id, channel, audience, subject, body, status, due_at, created_at) select alert_event_id, 'email', 'operators', 'x', 'x', 'failed', now(), now() from e",
+    "with e as (insert into governance.alert_events (kind, severity, message) values ('usage_spike', 'info', 'x') returning alert_event_id) insert into governance.notifications (alert_event_id, channel, audience, subject, body, status, due_at, created_at) select alert_event_id, 'email', 'operators', 'x', 'x', 'failed', now(), now() from e",
   ],
   ["holds", "update governance.account_listings set holds_check_at = now() - interval '1 hour'"],
   ["settlements", "select public.settle_usage('held', 9000000000, 0)"],

@@ -2,6 +2,7 @@
  * Random histories of accounts whose time zones become known and change, with late settlements, imports and days that
  * are closed at any time: every total of usage is a plain recount. HISTORIES sets how many histories are run.
  */
+import { sized } from "../../support/size.ts";
 import pg from "pg";
 import { describe, expect, inject, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
@@ -9,8 +10,7 @@ import { installedVersions } from "../../support/project.ts";
 import { dice } from "../../support/dice.ts";
 import { dateIn, firstDay, sumBy, type Use, ZoneModel } from "../../support/models/zone-model.ts";
 
-const asked = process.env["HISTORIES"];
-const historiesOn = (version: 15 | 18): number => (asked ? Number(asked) : version === 18 ? 20 : 8);
+const historiesOn = (version: 15 | 18): number => sized(version === 18 ? 12 : 4, 10_000);
 
 const hour = 3_600_000;
 const dayMs = 24 * hour;

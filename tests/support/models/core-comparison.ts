@@ -3,6 +3,7 @@
  * `authorize_usage`, `settle_usage` and the rest on a server, and through the core's AccountModel; every answer is
  * compared. `CORE_SEED` gives other cases, `CORE_CASES` so many on every server.
  */
+import { seeded } from "../size.ts";
 import { expect } from "vitest";
 import type { SqlConnection } from "../../../local-project/migrations.ts";
 import { AccountModel, type Policy } from "./account-model.ts";
@@ -32,7 +33,7 @@ import {
   settings,
 } from "./core-cases.ts";
 
-const seed = Number(process.env["CORE_SEED"] ?? 20261122);
+const seed = seeded(20261122);
 const casesPerRuleSet = 25;
 
 /** Runs many histories in one statement, each step at its own moment of the test clock. */
@@ -413,9 +414,6 @@ async function compareText(connection: SqlConnection, messages: number): Promise
     expect(countWords(truncateToWords(message, most)), message).toBe(Math.min(most, words));
   }
 }
-
-/** How many cases a server gets: as asked, else so many. */
-export const casesWanted = (unlessAsked: number): number => Number(process.env["CORE_CASES"] ?? unlessAsked);
 
 /** Every character folded alike, and so many generated histories decided alike. Says what was compared. */
 export async function expectEqual(connection: SqlConnection, name: string, cases: number): Promise<void> {
