@@ -683,6 +683,8 @@ create table governance.prices (
   cached_input_micros_per_million bigint check (cached_input_micros_per_million between 0 and 1000000000000000),
   -- Null: as input.
   cache_write_micros_per_million bigint check (cache_write_micros_per_million between 0 and 1000000000000000),
+  -- Writes that are kept for an hour; null: twice the input.
+  cache_write_1h_micros_per_million bigint check (cache_write_1h_micros_per_million between 0 and 1000000000000000),
   -- Null: as output.
   reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
   currency text not null check (currency ~ '^[a-z]{3}$'),
@@ -1841,6 +1843,8 @@ begin
       v_path, 0, 1000000000000000);
     v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
       0, 1000000000000000);
+    v_price.cache_write_1h_micros_per_million := governance.preset_whole(v_item, 'cache_write_1h_micros_per_million',
+      v_path, 0, 1000000000000000);
     v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
       1000000000000000);
     v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
@@ -1868,17 +1872,20 @@ begin
     if v_old_price.price_id is null
       or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
         v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+        v_old_price.cache_write_1h_micros_per_million,
         v_old_price.reasoning_micros_per_million, v_old_price.currency)
         is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
           v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-          v_price.reasoning_micros_per_million, v_price.currency) then
+          v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
       update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
       insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
         cached_input_micros_per_million,
-        cache_write_micros_per_million, reasoning_micros_per_million, currency, effective_from, created_at)
+        cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
+        effective_from, created_at)
       values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
         v_price.cached_input_micros_per_million,
-        v_price.cache_write_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency,
+        v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
+        v_price.reasoning_micros_per_million, v_price.currency,
           v_price.effective_from, p_now);
       v_count := v_count + 1;
     end if;
@@ -5220,6 +5227,52 @@ $$;
 comment on function governance.token_part(jsonb,
   text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
 
+create function governance.check_token_parts(p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if governance.token_part(p_parts, 'cached_input_tokens')
+      + governance.token_part(p_parts, 'cache_write_tokens') > p_input_tokens
+    or governance.token_part(p_parts, 'cache_write_1h_tokens') > governance.token_part(p_parts, 'cache_write_tokens')
+    or governance.token_part(p_parts, 'reasoning_tokens') > p_output_tokens then
+    perform governance.fail('PT400', 'invalid_argument',
+      'cached_input_tokens and cache_write_tokens are part of p_input_tokens, cache_write_1h_tokens of '
+      'cache_write_tokens, reasoning_tokens of p_output_tokens');
+  end if;
+end
+$$;
+comment on function governance.check_token_parts(bigint, bigint, jsonb) is 'Refuses parts of tokens that are more than '
+  'the whole.';
+
+create function governance.check_other_models(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_part jsonb;
+  v_input numeric := 0;
+  v_output numeric := 0;
+begin
+  if jsonb_typeof(e.metadata -> 'by_other_models') <> 'array'
+    or jsonb_array_length(e.metadata -> 'by_other_models') > 20 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models is a list of at most 20 models');
+  end if;
+  for v_part in select * from jsonb_array_elements(e.metadata -> 'by_other_models') loop
+    if jsonb_typeof(v_part -> 'model') is distinct from 'string' or jsonb_typeof(v_part) <> 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models names a model in each place');
+    end if;
+    perform governance.check_id('p_metadata.by_other_models.model', v_part ->> 'model', 200);
+    perform governance.check_token_parts(governance.token_part(v_part, 'input_tokens'),
+      governance.token_part(v_part, 'output_tokens'), v_part);
+    v_input := v_input + governance.token_part(v_part, 'input_tokens');
+    v_output := v_output + governance.token_part(v_part, 'output_tokens');
+  end loop;
+  if v_input > e.input_tokens or v_output > e.output_tokens then
+    perform governance.fail('PT400', 'invalid_argument',
+      'What p_metadata.by_other_models used is part of p_input_tokens and p_output_tokens');
+  end if;
+end
+$$;
+comment on function governance.check_other_models(governance.settle_arguments) is 'Refuses tokens of other models that '
+  'are not part of the call''s own.';
+
 create function governance.check_settle(e governance.settle_arguments) returns void
   language plpgsql immutable set search_path = '' as $$
 begin
@@ -5233,39 +5286,75 @@ begin
     perform governance.check_id('p_model', e.model, 200);
   end if;
   perform governance.check_metadata('p_metadata', e.metadata);
-  if governance.token_part(e.metadata, 'cached_input_tokens')
-      + governance.token_part(e.metadata, 'cache_write_tokens') > e.input_tokens
-    or governance.token_part(e.metadata, 'reasoning_tokens') > e.output_tokens then
-    perform governance.fail('PT400', 'invalid_argument',
-      'cached_input_tokens and cache_write_tokens are part of p_input_tokens, reasoning_tokens of p_output_tokens');
-  end if;
+  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
+  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
 end
 $$;
 comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
-create function governance.cost_micros(p_price_id bigint, p_input_tokens bigint, p_output_tokens bigint,
-  p_cached bigint, p_cache_write bigint, p_reasoning bigint) returns bigint
+create function governance.price_at(p_model text, p_at timestamptz) returns governance.prices
+  language sql stable set search_path = '' as $$
+  select p from governance.prices p
+  where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
+  order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
+$$;
+comment on function governance.price_at(text, timestamptz) is 'The price of a model at a moment; null if none is known.';
+
+create function governance.cost_at(p governance.prices, p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb)
+  returns numeric
+  language sql immutable set search_path = '' as $$
+  select (p_input_tokens - n.cached - n.written)::numeric * p.input_micros_per_million
+    + n.cached::numeric * coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)
+    + (n.written - n.hourly)::numeric * coalesce(p.cache_write_micros_per_million, p.input_micros_per_million)
+    + n.hourly::numeric * coalesce(p.cache_write_1h_micros_per_million, 2 * p.input_micros_per_million)
+    + (p_output_tokens - n.reasoning)::numeric * p.output_micros_per_million
+    + n.reasoning::numeric * coalesce(p.reasoning_micros_per_million, p.output_micros_per_million)
+  from (select governance.token_part(p_parts, 'cached_input_tokens') as cached,
+    governance.token_part(p_parts, 'cache_write_tokens') as written,
+    governance.token_part(p_parts, 'cache_write_1h_tokens') as hourly,
+    governance.token_part(p_parts, 'reasoning_tokens') as reasoning) n
+$$;
+comment on function governance.cost_at(governance.prices, bigint, bigint, jsonb) is
+  'What tokens cost by a price, in millionths of a micro-unit, before rounding.';
+
+create function governance.cost_micros(p_price governance.prices, p_made_at timestamptz, p_input_tokens bigint,
+  p_output_tokens bigint, p_metadata jsonb) returns bigint
   language plpgsql stable set search_path = '' as $$
 declare
-  p governance.prices;
-  v_cost numeric;
+  v_cost numeric := governance.cost_at(p_price, p_input_tokens, p_output_tokens, p_metadata);
+  v_part jsonb;
+  v_price governance.prices;
+  v_input bigint;
+  v_output bigint;
 begin
-  select * into strict p from governance.prices x where x.price_id = p_price_id;
-  v_cost := div((p_input_tokens - coalesce(p_cached, 0) - coalesce(p_cache_write, 0))::numeric
-      * p.input_micros_per_million
-    + coalesce(p_cached, 0)::numeric * coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)
-    + coalesce(p_cache_write, 0)::numeric * coalesce(p.cache_write_micros_per_million, p.input_micros_per_million)
-    + (p_output_tokens - coalesce(p_reasoning, 0))::numeric * p.output_micros_per_million
-    + coalesce(p_reasoning, 0)::numeric * coalesce(p.reasoning_micros_per_million, p.output_micros_per_million)
-    + 500000, 1000000);
+  -- What another model worked for costs what that model costs.
+  if p_metadata ? 'by_other_models' then
+    for v_part in select * from jsonb_array_elements(p_metadata -> 'by_other_models') loop
+      v_price := governance.price_at(v_part ->> 'model', p_made_at);
+      if v_price.price_id is null then return null; end if;
+      v_input := governance.token_part(v_part, 'input_tokens');
+      v_output := governance.token_part(v_part, 'output_tokens');
+      v_cost := v_cost - governance.cost_at(p_price, v_input, v_output, v_part)
+        + governance.cost_at(v_price, v_input, v_output, v_part);
+    end loop;
+  end if;
+  v_cost := div(v_cost + 500000, 1000000);
   if v_cost > 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
   end if;
-  return v_cost;
+  return greatest(v_cost, 0);
 end
 $$;
-comment on function governance.cost_micros(bigint, bigint, bigint, bigint, bigint, bigint) is
-  'The cost of a call by a price, as docs/RULES.md says, where bigint might not hold what comes between.';
+comment on function governance.cost_micros(governance.prices, timestamptz, bigint, bigint, jsonb) is
+  'The cost of a call by its price, as docs/RULES.md says; null where another model that it used has no price.';
+
+create function governance.unpriced_part(p_metadata jsonb, p_made_at timestamptz) returns text
+  language sql stable set search_path = '' as $$
+  select x.part ->> 'model' from jsonb_array_elements(p_metadata -> 'by_other_models') x(part)
+  where (governance.price_at(x.part ->> 'model', p_made_at)).price_id is null limit 1
+$$;
+comment on function governance.unpriced_part(jsonb, timestamptz) is
+  'The first of the other models of a call that has no price.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
   p_fingerprint bigint) returns json
@@ -5416,6 +5505,7 @@ declare
   v_has_rolled boolean;
   v_fingerprint bigint;
   v_model text;
+  v_unpriced text;
   v_charge numeric;
   v_charged bigint;
   v_total bigint;
@@ -5539,10 +5629,7 @@ begin
             (x.price).input_micros_per_million, (x.price).output_micros_per_million) < 1000000000 then
             (x.input_tokens * (x.price).input_micros_per_million
               + x.output_tokens * (x.price).output_micros_per_million + 500000) / 1000000
-          else governance.cost_micros((x.price).price_id, x.input_tokens, x.output_tokens,
-            governance.token_part(x.metadata, 'cached_input_tokens'),
-            governance.token_part(x.metadata, 'cache_write_tokens'),
-            governance.token_part(x.metadata, 'reasoning_tokens')) end;
+          else governance.cost_micros(x.price, x.made_at, x.input_tokens, x.output_tokens, x.metadata) end;
         v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
         -- What the hold kept, then what is free; the rest is debt.
         v_take := least(v_charged, v_total - v_reserved);
@@ -5566,10 +5653,13 @@ begin
         v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
           v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
           null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_alerts := case when (x.price).price_id is null and (x.metadata ? 'stated_cost_micros') is not true
+        v_unpriced := case when v_cost is not null then null when (x.price).price_id is null then v_model
+          else governance.unpriced_part(x.metadata, x.made_at) end;
+        v_alerts := case when v_unpriced is not null
           then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_model), 'details', jsonb_build_object('model', v_model))) end;
-        if v_alerts is not null then perform governance.raise_unknown_price(v_model, v_now); end if;
+            format('No price is known for model %s', v_unpriced), 'details',
+            jsonb_build_object('model', v_unpriced))) end;
+        if v_alerts is not null then perform governance.raise_unknown_price(v_unpriced, v_now); end if;
         if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
           or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
           or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
@@ -5643,7 +5733,8 @@ end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
   'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
-  'cached_input_tokens, cache_write_tokens (parts of the input) and reasoning_tokens (part of the output). Above the '
+  'cached_input_tokens, cache_write_tokens (parts of the input), cache_write_1h_tokens (part of those) and '
+  'reasoning_tokens (part of the output), and by_other_models (parts that other models worked for). Above the '
   'setting settle_ceiling_tokens status is quarantined and nothing is charged. Safe to repeat. Errors: '
   'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
 revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;

@@ -50,6 +50,8 @@ create table governance.prices (
   cached_input_micros_per_million bigint check (cached_input_micros_per_million between 0 and 1000000000000000),
   -- Null: as input.
   cache_write_micros_per_million bigint check (cache_write_micros_per_million between 0 and 1000000000000000),
+  -- Writes that are kept for an hour; null: twice the input.
+  cache_write_1h_micros_per_million bigint check (cache_write_1h_micros_per_million between 0 and 1000000000000000),
   -- Null: as output.
   reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
   currency text not null check (currency ~ '^[a-z]{3}$'),

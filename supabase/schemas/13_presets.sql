@@ -157,6 +157,8 @@ begin
       v_path, 0, 1000000000000000);
     v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
       0, 1000000000000000);
+    v_price.cache_write_1h_micros_per_million := governance.preset_whole(v_item, 'cache_write_1h_micros_per_million',
+      v_path, 0, 1000000000000000);
     v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
       1000000000000000);
     v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
@@ -184,17 +186,20 @@ begin
     if v_old_price.price_id is null
       or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
         v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+        v_old_price.cache_write_1h_micros_per_million,
         v_old_price.reasoning_micros_per_million, v_old_price.currency)
         is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
           v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-          v_price.reasoning_micros_per_million, v_price.currency) then
+          v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
       update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
       insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
         cached_input_micros_per_million,
-        cache_write_micros_per_million, reasoning_micros_per_million, currency, effective_from, created_at)
+        cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
+        effective_from, created_at)
       values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
         v_price.cached_input_micros_per_million,
-        v_price.cache_write_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency,
+        v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
+        v_price.reasoning_micros_per_million, v_price.currency,
           v_price.effective_from, p_now);
       v_count := v_count + 1;
     end if;

@@ -48,6 +48,8 @@ export interface Price {
   readonly cached_input_micros_per_million?: number | null;
   /** null or absent: writing to a cache costs as input. */
   readonly cache_write_micros_per_million?: number | null;
+  /** Writes that are kept for an hour; null: twice the input. */
+  readonly cache_write_1h_micros_per_million?: number | null;
   /** null or absent: reasoning costs as output. */
   readonly reasoning_micros_per_million?: number | null;
   readonly currency: string;

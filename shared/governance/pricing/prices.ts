@@ -113,6 +113,7 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       output_micros_per_million: amount("output_micros_per_million", false) ?? 0,
       cached_input_micros_per_million: amount("cached_input_micros_per_million", true),
       cache_write_micros_per_million: amount("cache_write_micros_per_million", true),
+      cache_write_1h_micros_per_million: amount("cache_write_1h_micros_per_million", true),
       reasoning_micros_per_million: amount("reasoning_micros_per_million", true),
       currency: currency ?? "",
       effective_from: typeof from === "string" ? from : "",
@@ -154,43 +155,75 @@ export function providerOf(book: PriceBook, model: string, atMs: number): string
   return price.ok ? price.value.provider : null;
 }
 
-/**
- * Cost of a call at a price, in micro-units of the price's currency: exact, rounded half up once.
- * Source: docs/RULES.md, "Cost of a call". Fails (`too_large`) at 2^53 and beyond.
- */
-export function costOf(usage: UsageCounts, price: Price): Result<MicroUnits, PricingProblem> {
+/** What each kind of token of a call counts and costs, in micro-units per million. */
+function costParts(usage: UsageCounts, price: Price): readonly (readonly [count: number, price: number])[] {
   const input = price.input_micros_per_million;
   const output = price.output_micros_per_million;
   const writes1h = usage.cache_write_1h_tokens ?? 0;
-  const parts: readonly (readonly [count: number, price: number])[] = [
+  return [
     [usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens, input],
     [usage.cached_input_tokens, price.cached_input_micros_per_million ?? input],
     [usage.cache_write_tokens - writes1h, price.cache_write_micros_per_million ?? input],
-    [writes1h, 2 * input],
+    [writes1h, price.cache_write_1h_micros_per_million ?? 2 * input],
     [usage.output_tokens - usage.reasoning_tokens, output],
     [usage.reasoning_tokens, price.reasoning_micros_per_million ?? output],
   ];
-  let sum = 500_000;
-  for (const [count, each] of parts) sum += count * each;
-  // Every product and partial sum is below the whole sum, so a safe sum means that nothing was rounded.
-  if (Number.isSafeInteger(sum)) return ok(microUnits((sum - (sum % 1_000_000)) / 1_000_000));
-  let exact = 500_000n;
-  for (const [count, each] of parts) exact += BigInt(count) * BigInt(each);
-  const cost = exact / 1_000_000n;
+}
+
+/** Before rounding: in millionths of a micro-unit. */
+function exactCost(usage: UsageCounts, price: Price): bigint {
+  return costParts(usage, price).reduce((sum, [count, each]) => sum + BigInt(count) * BigInt(each), 0n);
+}
+
+function roundCost(exact: bigint): Result<MicroUnits, PricingProblem> {
+  const cost = (exact + 500_000n) / 1_000_000n;
   return cost > BigInt(Number.MAX_SAFE_INTEGER)
     ? fail({ code: "too_large", message: "The cost is beyond what can be counted exactly." })
     : ok(microUnits(Number(cost)));
 }
 
-/** What a call cost (or would cost, on another model or at another time: the what-if). */
+/**
+ * Cost of a call at a price, in micro-units of the price's currency: exact, rounded half up once.
+ * Source: docs/RULES.md, "Cost of a call". Fails (`too_large`) at 2^53 and beyond.
+ */
+export function costOf(usage: UsageCounts, price: Price): Result<MicroUnits, PricingProblem> {
+  let sum = 500_000;
+  for (const [count, each] of costParts(usage, price)) sum += count * each;
+  // Every product and partial sum is below the whole sum, so a safe sum means that nothing was rounded.
+  if (Number.isSafeInteger(sum)) return ok(microUnits((sum - (sum % 1_000_000)) / 1_000_000));
+  return roundCost(exactCost(usage, price));
+}
+
+/** Part of a call's tokens that another model worked for. */
+export interface OtherModelUsage {
+  readonly model: string;
+  readonly counts: UsageCounts;
+}
+
+/**
+ * What a call cost (or would cost, on another model or at another time: the what-if). `others` are parts of `usage`
+ * that other models worked for, each at its own price; without a price of one of them there is no cost.
+ */
 export function costOfCall(
   book: PriceBook,
   model: string,
   usage: UsageCounts,
   atMs: number,
+  others: readonly OtherModelUsage[] = [],
 ): Result<CallCost, PricingProblem> {
   const price = priceAt(book, model, atMs);
   if (!price.ok) return price;
-  const cost = costOf(usage, price.value);
-  return cost.ok ? ok({ cost_micros: cost.value, currency: price.value.currency, price: price.value }) : cost;
+  const { currency } = price.value;
+  if (others.length === 0) {
+    const cost = costOf(usage, price.value);
+    return cost.ok ? ok({ cost_micros: cost.value, currency, price: price.value }) : cost;
+  }
+  let exact = exactCost(usage, price.value);
+  for (const other of others) {
+    const otherPrice = priceAt(book, other.model, atMs);
+    if (!otherPrice.ok) return otherPrice;
+    exact += exactCost(other.counts, otherPrice.value) - exactCost(other.counts, price.value);
+  }
+  const cost = roundCost(exact < 0n ? 0n : exact);
+  return cost.ok ? ok({ cost_micros: cost.value, currency, price: price.value }) : cost;
 }

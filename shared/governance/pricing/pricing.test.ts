@@ -146,6 +146,35 @@ describe("a price list", () => {
   });
 });
 
+describe("a call that another model worked for", () => {
+  const counts = (input: number, output: number) => {
+    const made = makeCounts({ input, output });
+    if (!made.ok) throw new Error(made.error.message);
+    return made.value;
+  };
+  const book = parsePrices([gpt4oMini, { ...gpt4oMini, model: "dear", input_micros_per_million: 9_000_000 }]);
+  if (!book.ok) throw new Error("prices");
+  const { input_micros_per_million: plain, output_micros_per_million: output } = gpt4oMini;
+
+  it("costs each part at its own model's price", () => {
+    const cost = costOfCall(book.value, gpt4oMini.model, counts(1_000_000, 1_000_000), at("2026-01-01"), [
+      { model: "dear", counts: counts(400_000, 0) },
+    ]);
+    expect(cost).toMatchObject({
+      ok: true,
+      value: { cost_micros: 0.6 * plain + 0.4 * 9_000_000 + output },
+    });
+  });
+
+  it("has no cost where one of the models has no price", () => {
+    const others = [{ model: "unheard of", counts: counts(1, 0) }];
+    expect(costOfCall(book.value, gpt4oMini.model, counts(9, 0), at("2026-01-01"), others)).toMatchObject({
+      ok: false,
+      error: { code: "unknown_model" },
+    });
+  });
+});
+
 describe("units", () => {
   it("do not mix: tokens, micro-units and minor units are different types", () => {
     expectTypeOf<Tokens>().not.toEqualTypeOf<MicroUnits>();

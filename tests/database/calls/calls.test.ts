@@ -595,6 +595,12 @@ describe("presets", () => {
     );
     await desk.setClock("2026-11-20T12:01:00Z", true);
     expect((await authorize(desk, "gold_plus", { p_message: "hello" })).model).toBe("gpt-4o-mini");
+    await desk.setClock("2026-11-20T12:00:30Z", true);
+    // Below the threshold too: a plain message of Gold+ does not stay on the large model that was asked for.
+    for (const model of ["claude-3-5-sonnet-20241022", "gpt-4o"])
+      expect(
+        (await authorize(desk, "gold_plus", { p_model: model, p_complexity: 0.699, p_message: null })).model,
+      ).toBe("gpt-4o-mini");
     await desk.setClock("2026-11-20T12:01:01Z", true);
     expect(await authorize(desk, "gold_plus", { p_message: "hello again" })).toMatchObject({
       reason: "bot_behavior",

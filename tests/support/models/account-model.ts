@@ -1,5 +1,10 @@
 import type { DecisionSettings, Plan, TaskEstimate } from "../../../shared/governance/plans/plan.ts";
-import { costOfCall, type PriceBook, providerOf } from "../../../shared/governance/pricing/prices.ts";
+import {
+  costOfCall,
+  type OtherModelUsage,
+  type PriceBook,
+  providerOf,
+} from "../../../shared/governance/pricing/prices.ts";
 import { type Decision, decide, usagePercent } from "../../../shared/governance/rules/decide.ts";
 import { type CompiledRules, multiplyTokens } from "../../../shared/governance/rules/evaluate.ts";
 import { identityText, readMessage } from "../../../shared/governance/rules/text.ts";
@@ -296,6 +301,7 @@ export class AccountModel {
     requestId: string,
     usage: UsageCounts,
     atMs: number,
+    others: readonly OtherModelUsage[] = [],
   ): { charged: number; debt: number; cost_micros: number | null } {
     this.roll(atMs);
     const hold = this.#holds.get(requestId);
@@ -307,7 +313,7 @@ export class AccountModel {
     this.#spend(taken);
     this.debt += charged - taken;
     this.#payDebt();
-    const cost = costOfCall(this.policy.prices, hold.model, usage, hold.created_ms);
+    const cost = costOfCall(this.policy.prices, hold.model, usage, hold.created_ms, others);
     const cost_micros = cost.ok ? cost.value.cost_micros : null;
     this.day_tokens += charged;
     this.month_tokens += charged;

@@ -89,6 +89,7 @@ export const prices: readonly Price[] = [
   price("anthropic", "claude-3-5-sonnet", 3_000_000, 15_000_000, {
     cached_input_micros_per_million: 300_000,
     cache_write_micros_per_million: 3_750_000,
+    cache_write_1h_micros_per_million: 6_100_001,
   }),
   price("perplexity", "late", 1, 1, { effective_from: "2027-01-01" }),
   price("zeta", "shared", 7, 7),
@@ -349,7 +350,10 @@ export type Step =
       readonly output: number;
       readonly cached: number;
       readonly cache_write: number;
+      readonly cache_write_1h: number;
       readonly reasoning: number;
+      /** A model that worked for a part, with its input, output and writes for an hour; null for none. */
+      readonly other: { readonly model: string; readonly input: number; readonly output: number } | null;
     }
   | { readonly kind: "release"; readonly at: number; readonly request_id: string }
   | {
@@ -439,7 +443,8 @@ export function history(dice: Dice, id: string): Case {
       const input = dice.pick([0, 1, 10, 333, 2_000, 9_999]);
       const output = dice.pick([0, 1, 7, 500, 3_000]);
       if (dice.chance(0.2)) steps.push({ kind: "release", at, request_id });
-      else
+      else {
+        const cache_write = dice.chance(0.2) ? Math.floor(input / 3) : 0;
         steps.push({
           kind: "settle",
           at,
@@ -447,9 +452,18 @@ export function history(dice: Dice, id: string): Case {
           input,
           output,
           cached: dice.chance(0.3) ? Math.floor(input / 2) : 0,
-          cache_write: dice.chance(0.2) ? Math.floor(input / 3) : 0,
+          cache_write,
+          cache_write_1h: dice.chance(0.5) ? Math.floor(cache_write / 2) : 0,
           reasoning: dice.chance(0.2) ? Math.floor(output / 2) : 0,
+          other: dice.chance(0.2)
+            ? {
+                model: dice.pick(["gpt-4o", "claude-3-5-sonnet", "shared", "unpriced"]),
+                input: Math.floor(input / 4),
+                output: Math.floor(output / 3),
+              }
+            : null,
         });
+      }
     } else {
       const request_id = `${id}-${call}`;
       open.push(request_id);

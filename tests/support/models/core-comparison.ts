@@ -20,6 +20,7 @@ import {
   phraseText,
   soughtPhrase,
   truncateToWords,
+  type UsageCounts,
 } from "../../../shared/governance/index.ts";
 import {
   type Case,
@@ -65,7 +66,10 @@ begin
             join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at where k.request_id = s ->> 'request_id'));
         when 'settle' then
           a := settle_usage(s ->> 'request_id', (s ->> 'input')::bigint, (s ->> 'output')::bigint, null, jsonb_build_object(
-            'cached_input_tokens', s -> 'cached', 'cache_write_tokens', s -> 'cache_write', 'reasoning_tokens', s -> 'reasoning'));
+            'cached_input_tokens', s -> 'cached', 'cache_write_tokens', s -> 'cache_write', 'cache_write_1h_tokens', s -> 'cache_write_1h',
+            'reasoning_tokens', s -> 'reasoning') || case when s -> 'other' = 'null' then '{}' else jsonb_build_object('by_other_models',
+              jsonb_build_array(jsonb_build_object('model', s -> 'other' -> 'model', 'input_tokens', s -> 'other' -> 'input',
+                'output_tokens', s -> 'other' -> 'output'))) end);
         when 'release' then a := release_usage(s ->> 'request_id');
         when 'grant' then
           a := to_jsonb(update_user_token_balance(c ->> 'user_id', (s ->> 'tokens')::bigint, s ->> 'type', null, '{}', null,
@@ -158,6 +162,12 @@ function decisionOf(
   };
 }
 
+function plainCounts(used: { readonly input: number; readonly output: number }): UsageCounts {
+  const counts = makeCounts(used);
+  if (!counts.ok) throw new Error(counts.error.message);
+  return counts.value;
+}
+
 /** What the core answers to a step, with the keys that are compared. */
 function stepInCore(account: AccountModel, step: Step): unknown {
   switch (step.kind) {
@@ -177,11 +187,14 @@ function stepInCore(account: AccountModel, step: Step): unknown {
         output: step.output,
         cached: step.cached,
         cacheWrite: step.cache_write,
+        cacheWrite1h: step.cache_write_1h,
         reasoning: step.reasoning,
       });
       if (!counts.ok) throw new Error(counts.error.message);
+      const others =
+        step.other === null ? [] : [{ model: step.other.model, counts: plainCounts(step.other) }];
       try {
-        const settled = account.settle(step.request_id, counts.value, step.at);
+        const settled = account.settle(step.request_id, counts.value, step.at, others);
         return {
           charged_tokens: settled.charged,
           debt_tokens: settled.debt,

@@ -347,6 +347,8 @@ const documents: Readonly<Record<string, (random: Random) => Json>> = {
   p_metadata: () => ({
     cached_input_tokens: 1,
     cache_write_tokens: 1,
+    cache_write_1h_tokens: 1,
+    by_other_models: [{ model: "gpt-4o", input_tokens: 1, output_tokens: 1 }],
     reasoning_tokens: 1,
     stated_cost_micros: 5,
   }),
