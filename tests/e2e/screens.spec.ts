@@ -2,10 +2,14 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, type Page, test } from "@playwright/test";
+import { seriousFaults } from "./accessible.ts";
 import { enter, startConsole } from "./console.ts";
 import { faintTexts } from "./readable.ts";
 
-/** Every screen of the console on its sample data, in both themes and two sizes, to be looked at by a person. */
+/**
+ * Every screen of the console on its sample data, in both themes and two sizes: photographed to be looked at by a person,
+ * and, in the smaller size, read by axe.
+ */
 const PICTURES = "test-results/screens";
 const sizes = [
   { width: 1280, height: 800 },
@@ -49,6 +53,8 @@ const screens: readonly Screen[] = [
   { name: "user-decisions", address: "/users/sample-0007/decisions" },
   { name: "user-ledger", address: "/users/sample-0007/ledger" },
   { name: "user-lots", address: "/users/sample-0007/lots" },
+  { name: "user-payments", address: "/users/sample-0007/payments" },
+  { name: "user-acts", address: "/users/sample-0007/acts" },
   { name: "user-usage", address: "/users/sample-0007/usage" },
   { name: "user-audit", address: "/users/sample-0007/audit" },
   {
@@ -60,6 +66,27 @@ const screens: readonly Screen[] = [
       await expect(page.getByRole("textbox", { name: "Reason" })).toBeVisible();
     },
   },
+  {
+    name: "user-give",
+    address: "/users/sample-0001",
+    before: async (page) => {
+      await expect(page.getByRole("button", { name: "Give tokens" })).toBeEnabled({ timeout: 60_000 });
+      await page.keyboard.press("t");
+      await page.getByRole("textbox", { name: "Tokens" }).fill("5000");
+      await expect(page.getByRole("table", { name: "What changes" })).toBeVisible();
+    },
+  },
+  {
+    name: "notice",
+    address: "/users/sample-0003",
+    before: async (page) => {
+      await expect(page.getByRole("button", { name: "Note" })).toBeVisible({ timeout: 60_000 });
+      await page.keyboard.press("n");
+      await page.getByRole("textbox", { name: "Reason" }).fill("Called back");
+      await page.keyboard.press("Enter");
+      await expect(page.getByRole("button", { name: "Close this notice" }).first()).toBeVisible();
+    },
+  },
   { name: "user-unknown", address: "/users/nobody" },
   { name: "rules", address: "/rules" },
   { name: "rule", address: "/rules/offpeak_routing" },
@@ -67,6 +94,9 @@ const screens: readonly Screen[] = [
   { name: "finance-differences", address: "/finance/cases" },
   { name: "finance-events", address: "/finance/events" },
   { name: "finance-periods", address: "/finance/periods" },
+  { name: "audit", address: "/audit" },
+  { name: "audit-mine", address: "/audit/mine" },
+  { name: "audit-waiting", address: "/audit/waiting" },
   { name: "settings-connections", address: "/settings/connections" },
   {
     name: "settings-add",
@@ -186,6 +216,8 @@ for (const theme of ["light", "dark"] as const) {
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         if (wide > 0) problems.add(`${name}: ${wide} px wider than the window`);
         for (const faint of await faintTexts(page)) problems.add(`${name}: ${faint}`);
+        if (size === sizes[0])
+          for (const fault of await seriousFaults(page)) problems.add(`${name}: ${fault}`);
       }
       expect([...problems]).toEqual([]);
       expect(thrown).toEqual([]);

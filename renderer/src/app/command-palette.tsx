@@ -112,6 +112,7 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
       centered={false}
       yOffset="12vh"
       overlayProps={{ backgroundOpacity: 0.35, blur: 0 }}
+      attributes={{ content: { "aria-label": "Search everything" } }}
     >
       <Spotlight.Search
         placeholder="Name, e-mail, any id of a ticket, rule, or what to do"

@@ -134,7 +134,9 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
       >
         <Head {...props} shown={columns} />
         {rows.length === 0 ? (
-          <div className={css.empty}>{props.empty}</div>
+          <div className={css.empty} role="row">
+            <div role="gridcell">{props.empty}</div>
+          </div>
         ) : (
           <div
             className={css.body}

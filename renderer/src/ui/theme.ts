@@ -8,6 +8,7 @@ import {
   Input,
   Menu,
   Modal,
+  Notification,
   NumberInput,
   PasswordInput,
   Popover,
@@ -103,7 +104,11 @@ export const theme: MantineThemeOverride = createTheme({
         transitionProps: { duration: 100 },
         centered: true,
         overlayProps: { backgroundOpacity: 0.35 },
+        closeButtonProps: { "aria-label": "Close" },
       },
+    }),
+    Notification: Notification.extend({
+      defaultProps: { closeButtonProps: { "aria-label": "Close this notice" } },
     }),
   },
 });
