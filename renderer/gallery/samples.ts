@@ -1,6 +1,7 @@
 /** A console that answers from samples, for the gallery alone. */
 import type { Failure } from "../../shared/contract/basics.ts";
 import type { ConsoleClient } from "../../shared/contract/client.ts";
+import type { AccountAct, Effects } from "../../shared/contract/corrections.ts";
 import type { OperationName } from "../../shared/contract/operations.ts";
 import type { MinuteBucket, Receipt } from "../../shared/contract/watch.ts";
 
@@ -79,6 +80,70 @@ const passed: Receipt = {
   remedies: [],
 };
 
+const balance = {
+  available: 12_000,
+  reserved: 240,
+  subscription: 12_000,
+  purchased: 0,
+  promotional: 0,
+  debt: 0,
+  total: 12_240,
+};
+const limits = {
+  daily: { limit: 10_000, used: 4_000, remaining: 6_000, resets_at: "2026-11-23T00:00:00Z" },
+  monthly: { limit: null, used: 40_000, remaining: null, resets_at: "2026-12-01T00:00:00Z" },
+};
+const before = { plan_id: "pro", plan_name: "Pro", balance, limits };
+
+/** 1,000 promotional tokens more, and another plan. */
+export const changed: Effects = {
+  before,
+  after: {
+    ...before,
+    plan_id: "gold",
+    plan_name: "Gold",
+    balance: { ...balance, available: 13_000, promotional: 1_000, total: 13_240 },
+  },
+  entries: [],
+  lots: [],
+};
+export const unchanged: Effects = { ...changed, after: before };
+
+export const act: AccountAct = {
+  act_id: 1,
+  command_id: "00000000-0000-4000-8000-000000000001",
+  user_id: account.user_id,
+  display_name: account.display_name,
+  kind: "give_tokens",
+  fields: { tokens: 1_000, lot_kind: "promotional", expires_at: null },
+  reason: "Goodwill for the outage",
+  operator: "Ada Operator",
+  status: "done",
+  why: null,
+  effects: changed,
+  created_at: at,
+  done_at: at,
+  decided_by: null,
+  undoes: null,
+  undone_by: null,
+  can_undo: true,
+};
+export const proposed: AccountAct = {
+  ...act,
+  act_id: 2,
+  status: "proposed",
+  done_at: null,
+  why: "More than 100,000 tokens need a second person.",
+  operator: "Bob Operator",
+  can_undo: false,
+};
+const acts: readonly AccountAct[] = [
+  act,
+  proposed,
+  { ...act, act_id: 3, status: "undone", undone_by: 4, can_undo: false },
+  { ...proposed, act_id: 5, status: "rejected", decided_by: "Ada Operator" },
+];
+
 const never = (): Promise<never> => new Promise(() => undefined);
 /** By decision: 1 is blocked, 2 allowed, 3 unknown, 4 never answers. */
 const explained: Readonly<Record<number, () => unknown>> = {
@@ -90,6 +155,10 @@ const explained: Readonly<Record<number, () => unknown>> = {
 
 const answers: Partial<Record<OperationName, (input: never) => unknown>> = {
   "watch.explain": ({ decision_id: id }: { decision_id: number }) => explained[id]?.(),
+  "users.acts": ({ mine }: { mine: boolean }) => ({
+    ok: true,
+    value: { acts: mine ? [] : acts, next_before_id: null, operator: "Ada Operator" },
+  }),
   "users.search": () => ({
     ok: true,
     value: { accounts: [], next_cursor: null, total: 0, total_is_exact: true },

@@ -6,7 +6,9 @@ import { Chart } from "../src/charts/chart.tsx";
 import { tokensPerMinute } from "../src/charts/options.ts";
 import { CallError } from "../src/lib/console.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
+import { ActList } from "../src/ui/act-list.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
+import { CorrectionButton, DecideButtons, EffectsView, UndoButton } from "../src/ui/correction-form.tsx";
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
 import { DeskBar, Grow } from "../src/ui/desk.tsx";
 import * as icons from "../src/ui/icons.tsx";
@@ -39,7 +41,7 @@ import {
 } from "../src/ui/states.tsx";
 import type { Tone } from "../src/ui/theme.ts";
 import { UserPicker } from "../src/ui/user-picker.tsx";
-import { account, at, failure, minutes } from "./samples.ts";
+import { account, act, at, changed, failure, minutes, proposed, unchanged } from "./samples.ts";
 
 export interface Sample {
   /** The part, and its state. */
@@ -304,6 +306,14 @@ const actions: SampleSection = {
     ...actNames
       .filter((act) => "reason" in acts[act].fields)
       .map((act) => sample(`ActForm, ${act}`, <ActForm act={act} record={account} onDone={nothing} />)),
+    sample("CorrectionButton", <CorrectionButton kind="give_tokens" userId={account.user_id} plan="pro" />),
+    sample("UndoButton", <UndoButton act={act} />),
+    sample("DecideButtons, of a colleague's act", <DecideButtons act={proposed} isMine={false} />),
+    sample("DecideButtons, of my own act", <DecideButtons act={proposed} isMine />),
+    sample("EffectsView", <EffectsView effects={changed} />),
+    sample("EffectsView, nothing changes", <EffectsView effects={unchanged} />),
+    sample("ActList, in every state", <ActList mine={false} userId={null} status={null} />),
+    sample("ActList, empty", <ActList mine userId={null} status={null} />),
     sample(
       "RemoveButton",
       <RemoveButton label="Remove" name="Remove the project" onRemove={nothing}>
