@@ -5,6 +5,7 @@ import { actNames, acts } from "../../shared/contract/acts.ts";
 import { Chart } from "../src/charts/chart.tsx";
 import { tokensPerMinute } from "../src/charts/options.ts";
 import { CallError } from "../src/lib/console.tsx";
+import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
 import { ActList } from "../src/ui/act-list.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
@@ -320,6 +321,7 @@ const actions: SampleSection = {
         Remove the project from this console?
       </RemoveButton>,
     ),
+    sample("AmountChips", <AmountChips tokens={10_000} onPick={nothing} />),
     sample("UserPicker", <UserPicker userId={null} onChange={nothing} />),
     sample("UserPicker, chosen, in a form", <UserPicker userId="user-0001" onChange={nothing} isForm />),
   ],
@@ -329,7 +331,7 @@ const receipts: SampleSection = {
   title: "Receipts",
   wide: true,
   samples: [
-    sample("ReceiptView, blocked", <ReceiptView decisionId={1} />),
+    sample("ReceiptView, ReceiptCopies, blocked", <ReceiptView decisionId={1} />),
     sample("ReceiptView, allowed", <ReceiptView decisionId={2} />),
     sample("ReceiptView, not found", <ReceiptView decisionId={3} />),
     sample("ReceiptView, loading", <ReceiptView decisionId={4} />),

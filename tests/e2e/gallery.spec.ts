@@ -27,7 +27,9 @@ for (const theme of ["light", "dark"] as const)
     await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme, {
       timeout: 120_000,
     });
-    await expect(page.locator('[data-part="ReceiptView, blocked"]')).toContainText("Stopped by");
+    await expect(page.locator('[data-part="ReceiptView, ReceiptCopies, blocked"]')).toContainText(
+      "Stopped by",
+    );
     await page.screenshot({ path: `${PICTURES}/all-${theme}.png`, fullPage: true });
     for (const section of await page.locator("section[aria-label] > h2").all()) {
       const name = (await section.textContent()) ?? "";

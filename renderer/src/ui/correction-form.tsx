@@ -19,6 +19,7 @@ import { toFailure, useCall, useConsole } from "../lib/console.tsx";
 import { formatChange, formatInstant, formatTokens, viewerZone } from "../lib/format.ts";
 import { useIsLive, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
+import { AmountChips } from "./amount-chips.tsx";
 import { showDone, showFailure } from "./notices.tsx";
 import { Note } from "./parts.tsx";
 import { FailureLine } from "./states.tsx";
@@ -222,6 +223,10 @@ function Fields({
       return (
         <>
           {amount("tokens", "Tokens", true)}
+          <AmountChips
+            tokens={typeof fields["tokens"] === "number" ? fields["tokens"] : null}
+            onPick={(tokens) => set({ tokens })}
+          />
           {choices("lot_kind", "Kind", [
             ["promotional", "promotional"],
             ["purchased", "purchased"],

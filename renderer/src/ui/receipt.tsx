@@ -65,6 +65,44 @@ export function receiptForUser(receipt: Receipt, tried: Tried | null): string {
   return lines.join("\n");
 }
 
+/** What a stopped call would be answered now; nothing without a connection. */
+export function useTried(receipt: Receipt) {
+  const isLive = useIsLive();
+  return useCall(
+    "users.try_decision",
+    { decision_id: receipt.decision_id },
+    { enabled: receipt.decision === "block" && isLive, staleMs: 5000 },
+  );
+}
+
+/** The two texts of a receipt, one for the user and one for a colleague, and its link. */
+export function ReceiptCopies({ receipt }: { readonly receipt: Receipt }): ReactNode {
+  const now = useNow(1000);
+  const tried = useTried(receipt).data ?? null;
+  const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
+  return (
+    <>
+      {receipt.decision === "block" ? (
+        <TimedCopy
+          label="Copy for the user"
+          text={() => receiptForUser(receipt, tried)}
+          icon={<CopyIcon size={14} />}
+        />
+      ) : null}
+      <TimedCopy
+        label="Copy for ticket"
+        text={() =>
+          [receiptTicket(receipt, now), tried ? triedSentence(tried) : null, absoluteAddress(link)]
+            .filter(Boolean)
+            .join("\n")
+        }
+        icon={<CopyIcon size={14} />}
+      />
+      <TimedCopy label="Copy link" text={() => absoluteAddress(link)} icon={<LinkIcon size={14} />} />
+    </>
+  );
+}
+
 function TriedNow({ tried }: { readonly tried: Tried }): ReactNode {
   return (
     <p className={css.now} data-tone={tried.decision === "block" ? "red" : "green"}>
@@ -96,15 +134,9 @@ function ReceiptBody({
   readonly actions: ((receipt: Receipt) => ReactNode) | undefined;
 }): ReactNode {
   const now = useNow(1000);
-  const isLive = useIsLive();
-  const tried = useCall(
-    "users.try_decision",
-    { decision_id: receipt.decision_id },
-    { enabled: receipt.decision === "block" && isLive, staleMs: 5000 },
-  );
+  const tried = useTried(receipt);
   const sign = decisionSign(receipt.decision);
   const [said, ...rest] = splitEmphasis(describeReceipt(receipt, now));
-  const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
   const matched = receipt.rules.filter((rule) => rule.matched);
   const others = receipt.rules.filter((rule) => !rule.matched);
   return (
@@ -122,27 +154,7 @@ function ReceiptBody({
       </div>
       {tried.data ? <TriedNow tried={tried.data} /> : null}
       <div className={css.actions}>
-        {receipt.decision === "block" ? (
-          <TimedCopy
-            label="Copy for the user"
-            text={() => receiptForUser(receipt, tried.data ?? null)}
-            icon={<CopyIcon size={14} />}
-          />
-        ) : null}
-        <TimedCopy
-          label="Copy for ticket"
-          text={() =>
-            [
-              receiptTicket(receipt, now),
-              tried.data ? triedSentence(tried.data) : null,
-              absoluteAddress(link),
-            ]
-              .filter(Boolean)
-              .join("\n")
-          }
-          icon={<CopyIcon size={14} />}
-        />
-        <TimedCopy label="Copy link" text={() => absoluteAddress(link)} icon={<LinkIcon size={14} />} />
+        <ReceiptCopies receipt={receipt} />
         {actions?.(receipt)}
       </div>
       {receipt.remedies.length > 0 ? (

@@ -35,6 +35,7 @@ import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ActList } from "../../ui/act-list.tsx";
 import { CorrectionButton, DecideButtons, useActSentence } from "../../ui/correction-form.tsx";
+import { LastStop } from "./last-stop.tsx";
 import { Payments } from "./payments.tsx";
 import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";
@@ -182,6 +183,7 @@ export function UserPage({
             ))}
           </div>
           <Standing detail={query.data} />
+          {decision === null ? <LastStop userId={account.user_id} /> : null}
           <Summary detail={query.data} />
           <nav className={css.tabs} aria-label="About this user">
             {tabs.map((each) => (
