@@ -75,7 +75,19 @@ function scriptedDatabase() {
     allow,
     failWith: (next: typeof fault) => void (fault = next),
     client: {
-      rpc(name: string, args: Record<string, unknown>): Promise<RpcReply> {
+      async rpc(name: string, args: Record<string, unknown>): Promise<RpcReply> {
+        if (!name.endsWith("_many")) return this.one(name, args);
+        const slots: unknown[] = [];
+        for (const call of args["p_calls"] as Record<string, unknown>[]) {
+          const given = Object.fromEntries(Object.entries(call).map(([key, value]) => [`p_${key}`, value]));
+          const { data, error } = await this.one(name.slice(0, -"_many".length), given);
+          // Without a code it is not the database's: then the whole batch has no answer.
+          if (error && !error.code) return { data: null, error, status: 0 };
+          slots.push(error ? { error: { details: null, ...error } } : data);
+        }
+        return { data: slots, error: null, status: 200 };
+      },
+      one(name: string, args: Record<string, unknown>): Promise<RpcReply> {
         asked.push({ name, args });
         const failing = fault?.(name) ?? null;
         if (failing === "silent") return new Promise(() => undefined);
@@ -701,8 +713,8 @@ describe("a database that misbehaves", () => {
     const database = scriptedDatabase();
     const { guard, store } = makeGuard(database);
     let stuck: string | null = "all";
-    const answer = database.client.rpc.bind(database.client);
-    database.client.rpc = async (name, args) =>
+    const answer = database.client.one.bind(database.client);
+    database.client.one = async (name, args) =>
       name === "settle_usage" && (stuck === "all" || args["p_request_id"] === stuck)
         ? { data: null, error: { code: "57014", message: "statement timeout" }, status: 500 }
         : answer(name, args);

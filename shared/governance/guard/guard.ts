@@ -7,6 +7,7 @@ import { estimateCall } from "../usage/estimate.ts";
 import { type ReadUsage, readReport, readUsage } from "../usage/response.ts";
 import { lengthOfOutput } from "../usage/output.ts";
 import { readUsageStream } from "../usage/stream.ts";
+import { batchCalls } from "./batching.ts";
 import { ask, reasonOf, within } from "./rpc.ts";
 import { keepSettlements } from "./settlements.ts";
 import type {
@@ -122,7 +123,8 @@ export function createGuard(options: GuardOptions): Guard {
     }
   }
   const report = (problem: GuardProblem): void => safely(() => options.onProblem?.(problem));
-  const settlements = keepSettlements(options, report);
+  const batching = { ...options, client: batchCalls(options.client, options, options.batch) };
+  const settlements = keepSettlements(batching, report);
   const failModes = new Map<string, "closed" | "open">();
 
   function rememberFailMode(user: string, answer: AuthorizeAnswer): void {
@@ -259,7 +261,14 @@ export function createGuard(options: GuardOptions): Guard {
         : null;
     if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
     const admission = { args, is_learnt: Boolean(learnt), is_repeatable: isRepeatable };
-    const asked = await ask(options, "authorize_usage", args);
+    const asked = await ask(batching, "authorize_usage", args, options.rpcRetries, request.signal);
+    if (request.signal?.aborted) {
+      const holds = asked.ok
+        ? isAnswer(asked.value) && asked.value.decision !== "block"
+        : asked.error.kind === "unknown";
+      if (holds) void release(requestId, "the caller left", null);
+      return fail({ kind: "aborted", http_status: 499, reason: "The caller left before the call was made." });
+    }
     if (asked.ok && isAnswer(asked.value)) {
       const answer = asked.value;
       rememberFailMode(request.user, answer);
@@ -293,7 +302,8 @@ export function createGuard(options: GuardOptions): Guard {
       return ok({ ...admission, answer: null, expected_tokens: estimate.tokens });
     }
     // The question may have been heard, its answer lost: give back what it may hold.
-    void release(requestId, "no answer to authorize_usage", null);
+    if (asked.ok || asked.error.kind !== "unasked")
+      void release(requestId, "no answer to authorize_usage", null);
     return fail({ kind: "unavailable", http_status: 503, reason: why });
   }
 
@@ -301,10 +311,18 @@ export function createGuard(options: GuardOptions): Guard {
     requestId: string,
     request: GuardRequest,
     admission: Admission,
-  ): { context: CallContext; abort: () => void } {
+  ): { context: CallContext; abort: () => void; forgetSignal: () => void } {
     const handlers: (() => void)[] = [];
     let isAborted = false;
     const words = admission.answer?.truncate_to_words ?? null;
+    // A signal may outlive its call by far.
+    const forgetSignal = (): void => request.signal?.removeEventListener("abort", abort);
+    function abort(): void {
+      isAborted = true;
+      forgetSignal();
+      for (const handler of handlers.splice(0)) safely(handler);
+    }
+    request.signal?.addEventListener("abort", abort);
     return {
       context: {
         request_id: requestId,
@@ -319,10 +337,8 @@ export function createGuard(options: GuardOptions): Guard {
           else handlers.push(run);
         },
       },
-      abort() {
-        isAborted = true;
-        for (const handler of handlers.splice(0)) safely(handler);
-      },
+      abort,
+      forgetSignal,
     };
   }
 
@@ -420,8 +436,9 @@ export function createGuard(options: GuardOptions): Guard {
     const admitted = await admit(requestId, request);
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
-    const { context, abort } = contextOf(requestId, request, admission);
+    const { context, abort, forgetSignal } = contextOf(requestId, request, admission);
     const pending = (async () => call(context))();
+    pending.then(forgetSignal, forgetSignal);
     try {
       const value = await within(pending, options.callTimeoutMs ?? 300_000, options.timer, timedOut);
       if (value !== timedOut)
@@ -478,6 +495,7 @@ export function createGuard(options: GuardOptions): Guard {
       if (ended) return;
       ended = true;
       stopWaiting();
+      request.signal?.removeEventListener("abort", leaveEarly);
       if (broken === null) {
         const result = usage.result();
         if (result.ok) {
@@ -528,6 +546,11 @@ export function createGuard(options: GuardOptions): Guard {
         return iterator.return?.();
       });
     }
+    function leaveEarly(): void {
+      end("the caller left");
+      leave();
+    }
+    request.signal?.addEventListener("abort", leaveEarly);
     // Not a generator: one that is left before its first chunk, or while it waits for one, could not settle.
     const value: AsyncIterableIterator<C> = {
       [Symbol.asyncIterator]: () => value,
@@ -569,6 +592,7 @@ export function createGuard(options: GuardOptions): Guard {
     };
 
     waitForReader();
+    if (request.signal?.aborted) leaveEarly();
     return { value, request_id: requestId, answer: admission.answer, settlement };
   }
 
@@ -580,8 +604,9 @@ export function createGuard(options: GuardOptions): Guard {
     const admitted = await admit(requestId, request);
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
-    const { context, abort } = contextOf(requestId, request, admission);
+    const { context, abort, forgetSignal } = contextOf(requestId, request, admission);
     const pending = (async () => call(context))();
+    pending.then(forgetSignal, forgetSignal);
     try {
       const source = await within(pending, options.callTimeoutMs ?? 300_000, options.timer, timedOut);
       if (source !== timedOut) return ok(passOn(requestId, request, source, admission, abort));

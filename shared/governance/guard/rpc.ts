@@ -1,5 +1,8 @@
 import { fail, ok, type Result } from "../result.ts";
-import type { GuardOptions, RpcReply } from "./types.ts";
+import type { BatchingClient, GuardOptions, RpcReply, StopSignal } from "./types.ts";
+
+/** In `hint` of the error of a call that found the queue full: it was never sent. */
+export const tooManyWaiting = "too_many_waiting";
 
 /** Why a question has no answer. */
 export type RpcFailure =
@@ -12,6 +15,8 @@ export type RpcFailure =
     }
   /** The project is not set up for the question (wrong key, missing migration): a person mends that, not the caller. */
   | { readonly kind: "misconfigured"; readonly message: string }
+  /** It was never sent: too many wait, or it waited too long or until its caller had left. */
+  | { readonly kind: "unasked"; readonly message: string }
   /** Nobody knows whether it was done: ask again with the same key. */
   | { readonly kind: "unknown"; readonly message: string };
 
@@ -24,6 +29,7 @@ const aboutData = /^2[23]/;
 function judge(reply: RpcReply): Result<unknown, RpcFailure> {
   const { error, status = 0 } = reply;
   if (!error) return ok(reply.data);
+  if (error.hint === tooManyWaiting) return fail({ kind: "unasked", message: error.message });
   const code = error.code ?? "";
   const definite = status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429;
   // Whatever status a gateway made of it.
@@ -46,15 +52,29 @@ type Timing = Pick<GuardOptions, "timer" | "rpcTimeoutMs" | "rpcRetries" | "retr
 /** What setTimeout can count: more, Infinity too, it would take for nothing at all. */
 const longestMs = 2 ** 31 - 1;
 
-/** The promise, or `late` after so many ms. The timer never outlives the promise; what it rejects with is passed on. */
+/**
+ * The promise, or `late` after so many ms or when the signal says stop. Neither timer nor listener outlives the promise;
+ * what it rejects with is passed on.
+ */
 export function within<T, L>(
   promise: PromiseLike<T>,
   ms: number,
   timer: GuardOptions["timer"],
   late: L,
+  signal?: StopSignal,
 ): Promise<T | L> {
   return new Promise((resolve, reject) => {
-    const cancel = timer(() => resolve(late), Math.min(ms, longestMs));
+    const stop = (): void => {
+      cancel();
+      resolve(late);
+    };
+    const stopTimer = timer(stop, Math.min(ms, longestMs));
+    const cancel = (): void => {
+      stopTimer();
+      signal?.removeEventListener("abort", stop);
+    };
+    signal?.addEventListener("abort", stop);
+    if (signal?.aborted) stop();
     promise.then(
       (value) => {
         cancel();
@@ -81,27 +101,27 @@ export function pause(ms: number, timer: GuardOptions["timer"]): Promise<void> {
  * too late, server error) is asked again as it was.
  */
 export async function ask(
-  options: Pick<GuardOptions, "client"> & Timing,
+  options: { readonly client: BatchingClient } & Timing,
   name: string,
   args: Readonly<Record<string, unknown>>,
   retries = options.rpcRetries ?? 3,
+  signal?: StopSignal,
 ): Promise<Result<unknown, RpcFailure>> {
   let delayMs = options.retryDelayMs ?? 100;
   for (let attempt = 0; ; attempt++) {
     let answer: Result<unknown, RpcFailure>;
     try {
-      const reply = await within(
-        options.client.rpc(name, { ...args }),
-        options.rpcTimeoutMs ?? 5_000,
-        options.timer,
-        null,
-      );
-      answer =
-        reply === null ? fail({ kind: "unknown", message: `${name} did not answer in time.` }) : judge(reply);
+      const pending = options.client.rpc(name, { ...args });
+      const reply = await within(pending, options.rpcTimeoutMs ?? 5_000, options.timer, null, signal);
+      if (reply !== null) answer = judge(reply);
+      // Sent before, it may have been heard then.
+      else if (pending.cancel() && attempt === 0)
+        answer = fail({ kind: "unasked", message: `${name} waited too long behind other calls.` });
+      else answer = fail({ kind: "unknown", message: `${name} did not answer in time.` });
     } catch (error) {
       answer = fail({ kind: "unknown", message: reasonOf(error) });
     }
-    if (answer.ok || answer.error.kind !== "unknown" || attempt >= retries) return answer;
+    if (answer.ok || answer.error.kind !== "unknown" || attempt >= retries || signal?.aborted) return answer;
     await pause(delayMs, options.timer);
     delayMs *= 2;
   }

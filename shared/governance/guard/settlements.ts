@@ -2,6 +2,7 @@ import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { ask, pause, reasonOf, type RpcFailure, within } from "./rpc.ts";
 import type {
+  BatchingClient,
   GuardOptions,
   GuardProblem,
   QueuedSettlement,
@@ -37,10 +38,15 @@ export interface Settlements {
 const longestPauseMs = 60_000;
 /** One that cannot be sent must not keep the others waiting; many in a row are a database that is away. */
 const failuresInARow = 3;
+/** What is owed is sent so many at a time, once the first few have shown that the database is there. */
+const sentAtOnce = 256;
 const hung = Symbol("hung");
 
 /** Makes the keeper of a guard's settlements, over its store. Its `drain` rejects when the store cannot be read. */
-export function keepSettlements(options: GuardOptions, report: (problem: GuardProblem) => void): Settlements {
+export function keepSettlements(
+  options: GuardOptions & { readonly client: BatchingClient },
+  report: (problem: GuardProblem) => void,
+): Settlements {
   /** What waits, by id: the entry itself where the store does not have it. */
   const waiting = new Map<string, QueuedSettlement | null>();
   const running = new Set<Promise<unknown>>();
@@ -191,16 +197,19 @@ export function keepSettlements(options: GuardOptions, report: (problem: GuardPr
     let sent = 0;
     let newlyParked = 0;
     let failures = 0;
-    for (const entry of owed.values()) {
-      if (!unreadable && waiting.get(entry.id) && (await keep(entry))) waiting.set(entry.id, null);
-      const outcome = await send(entry, 0);
-      if (outcome.status === "queued") {
-        if (++failures === failuresInARow) break;
-        continue;
+    const entries = [...owed.values()];
+    while (entries.length > 0 && failures < failuresInARow) {
+      const outcomes = await Promise.all(
+        entries.splice(0, sent + newlyParked > 0 ? sentAtOnce : failuresInARow).map(async (entry) => {
+          if (!unreadable && waiting.get(entry.id) && (await keep(entry))) waiting.set(entry.id, null);
+          return send(entry, 0);
+        }),
+      );
+      for (const { status } of outcomes) {
+        failures = status === "queued" ? failures + 1 : 0;
+        if (status === "parked") newlyParked++;
+        else if (status !== "queued") sent++;
       }
-      failures = 0;
-      if (outcome.status === "parked") newlyParked++;
-      else sent++;
     }
     if (waiting.size > 0) retryLater();
     if (unreadable) throw unreadable.error;

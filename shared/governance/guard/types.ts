@@ -91,6 +91,11 @@ export interface GuardRequest {
   readonly complexity?: number;
   /** Tokens of the whole prompt, where known: what a stream that broke before its usage came is charged for input. */
   readonly input_tokens?: number;
+  /**
+   * The caller may leave: a call that waits is not made then, one that runs is aborted as by its time-out, and a stream
+   * ends as if its reader had left it.
+   */
+  readonly signal?: StopSignal;
 }
 
 /** What the call is given. */
@@ -119,6 +124,8 @@ export type GuardFailure =
     }
   /** No decision could be had and the plan's fail mode is closed. */
   | { readonly kind: "unavailable"; readonly http_status: 503; readonly reason: string }
+  /** The caller's `signal` said stop before the call was made. */
+  | { readonly kind: "aborted"; readonly http_status: 499; readonly reason: string }
   /** The database refused the question: a mistake of the caller's. */
   | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
   /** The provider's call threw; its tokens were given back, but for usage that what it threw tells. */
@@ -200,6 +207,40 @@ export interface GuardProblem {
   readonly message: string;
 }
 
+/** How calls travel together (`batchCalls`). */
+export interface BatchOptions {
+  /** Calls in one batch, at most 500. Default 128; 1 sends every call by itself. */
+  readonly mostCalls?: number;
+  /** Bytes in one batch; a larger call goes by itself. Default 1,000,000. */
+  readonly mostBytes?: number;
+  /** Batches under way at once, but for slow ones. Default 2. */
+  readonly mostBatches?: number;
+  /** Calls that may wait for a batch; a call more is refused at once. Default 10,000. */
+  readonly mostWaiting?: number;
+  /** Bytes that may wait. Default 64,000,000. */
+  readonly mostWaitingBytes?: number;
+}
+
+/** An answer under way. */
+export interface PendingReply extends Promise<RpcReply> {
+  /** Stops waiting for the answer; true where the call had not been sent, and never will be. */
+  cancel(): boolean;
+}
+
+/** A client whose calls travel in batches. */
+export interface BatchingClient extends RpcClient {
+  rpc(name: string, args: Record<string, unknown>): PendingReply;
+  /** Calls that wait for a batch. */
+  readonly waiting: number;
+}
+
+/** What the guard needs of an AbortSignal. */
+export interface StopSignal {
+  readonly aborted: boolean;
+  addEventListener(type: "abort", run: () => void): void;
+  removeEventListener(type: "abort", run: () => void): void;
+}
+
 /** What a guard is made of: the database, a store, and the runtime's clock, timer and ids. Times are ms. */
 export interface GuardOptions {
   readonly client: RpcClient;
@@ -216,6 +257,8 @@ export interface GuardOptions {
   readonly rpcRetries?: number;
   /** Pause before the first repeat; it doubles each time. Default 100. */
   readonly retryDelayMs?: number;
+  /** How calls that wait for the database travel together. */
+  readonly batch?: BatchOptions;
   /** How long a call may take. Default 300,000. */
   readonly callTimeoutMs?: number;
   /** How long a stream may be silent. Default 60,000. */

@@ -3,6 +3,7 @@
  * call is refused in its slot, whatever stands beside it.
  */
 import { seeded, sized } from "../../support/size.ts";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Dice } from "../../support/models/core-cases.ts";
 import { type Answer, installedVersions, openProject, type Project } from "../../support/project.ts";
@@ -211,6 +212,37 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
       }
       expect(await project.one("select count(*)::int as n from governance.requests")).toEqual(before);
     });
+
+    it.each(["authorize_usage", "settle_usage", "release_usage"] as const)(
+      "%s: an account that another transaction holds keeps its own calls waiting, and no others",
+      async (kind) => {
+        const call = (user: string): Call => ({
+          request_id: `held-${kind}-${user}`,
+          ...(kind === "authorize_usage" ? { user_id: user, model: "gpt-4o", estimated_tokens: 10 } : {}),
+          ...(kind === "settle_usage" ? { input_tokens: 3, output_tokens: 4 } : {}),
+        });
+        for (const user of users) {
+          await project.rpc("upsert_account", { p_user_id: user, p_plan_id: "pro" });
+          if (kind !== "authorize_usage")
+            await project.call("authorize_usage", `held-${kind}-${user}`, user, "gpt-4o", 10);
+        }
+        const other = new pg.Client({ connectionString: project.url });
+        await other.connect();
+        await other.query("begin");
+        await other.query("select governance.lock_account('bob')");
+        const answers = await many(project, kind, ["ann", "bob", "cem", "bob", "dia"].map(call));
+        await other.query("rollback");
+        await other.end();
+        const busy = { error: { code: "55P03", hint: "account_busy" } };
+        for (const place of [1, 3]) expect(answers[place]).toMatchObject(busy);
+        for (const place of [0, 2, 4])
+          expect(answers[place]).toMatchObject({
+            request_id: call(["ann", "", "cem", "", "dia"][place] ?? "")["request_id"],
+          });
+        // Nothing of it has happened: asked again, it does.
+        expect(await many(project, kind, [call("bob")])).toMatchObject([{ request_id: `held-${kind}-bob` }]);
+      },
+    );
 
     it("500 calls of one account hold no more than is there", async () => {
       await project.rpc("upsert_account", { p_user_id: "poor", p_plan_id: "starter" });
