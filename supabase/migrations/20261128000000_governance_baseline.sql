@@ -5856,6 +5856,36 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
+create function governance.lock_batch(p_kind text, p_calls jsonb) returns bigint[]
+  language plpgsql set search_path = '' set lock_timeout = '500ms' as $$
+declare
+  v_key bigint;
+  v_busy bigint[] := '{}';
+begin
+  for v_key in
+    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end
+    from jsonb_array_elements(p_calls) e(call)
+    left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
+    order by 1
+  loop
+    -- It may still be waited for, as every key before is smaller; but once in vain is long enough for one batch.
+    if v_key is null or pg_try_advisory_xact_lock(v_key) then continue; end if;
+    begin
+      if v_busy = '{}' then
+        perform pg_advisory_xact_lock(v_key);
+      else
+        v_busy := v_busy || v_key;
+      end if;
+    exception when lock_not_available then
+      v_busy := v_busy || v_key;
+    end;
+  end loop;
+  return v_busy;
+end
+$$;
+comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
+  'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
+
 create function governance.run_batch(p_kind text, p_calls jsonb) returns json[]
   language plpgsql set search_path = '' as $$
 declare
@@ -5895,14 +5925,7 @@ begin
     return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
       v_message, 'details', nullif(v_detail, '')))];
   end if;
-  -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone. All
-  -- locks first: halves would not take them in one order.
-  perform pg_advisory_xact_lock(l.key) from (
-    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id')
-      else k.lock_key end as key
-    from jsonb_array_elements(p_calls) e(call)
-    left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
-    order by 1) l where l.key is not null;
+  -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone.
   return governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
       jsonb_build_object('end', v_half - 1)))
     || governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
@@ -5910,16 +5933,53 @@ begin
 end
 $$;
 comment on function governance.run_batch(text, jsonb) is
-  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls.';
+  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls. Whoever '
+  'calls has taken the locks: halves would not take them in one order.';
+
+create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  v_is_busy boolean[];
+  v_free jsonb;
+  v_given json[];
+  v_answers json[];
+  v_next int := 1;
+begin
+  select array_agg(l.is_busy order by l.place), coalesce(jsonb_agg(l.call order by l.place)
+      filter (where not l.is_busy), '[]')
+  into v_is_busy, v_free from (
+    select e.call, e.place, coalesce(case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id')
+      else (select k.lock_key from governance.request_keys k where k.request_id = e.call ->> 'request_id') end
+      = any (p_busy), false) as is_busy
+    from jsonb_array_elements(p_calls) with ordinality e(call, place)) l;
+  if v_free <> '[]' then v_given := governance.run_batch(p_kind, v_free); end if;
+  for v_place in 1 .. cardinality(v_is_busy) loop
+    if v_is_busy[v_place] then
+      v_answers[v_place] := json_build_object('error', json_build_object('code', '55P03', 'hint', 'account_busy',
+        'message', 'Another transaction holds the account: ask again', 'details', null));
+    else
+      v_answers[v_place] := v_given[v_next];
+      v_next := v_next + 1;
+    end if;
+  end loop;
+  return v_answers;
+end
+$$;
+comment on function governance.run_free_calls(text, jsonb, bigint[]) is
+  'Runs a batch without the calls of accounts whose locks (p_busy) could not be had; those are refused in their slots.';
 
 create function governance.answer_batch(p_kind text, p_calls jsonb) returns json
   language plpgsql set search_path = '' as $$
+declare
+  v_busy bigint[];
 begin
   if jsonb_typeof(p_calls) is distinct from 'array' or jsonb_array_length(p_calls) > 500 then
     perform governance.fail('PT400', 'invalid_argument', 'p_calls is a JSON array of at most 500 calls');
   elsif p_calls = '[]' then
     return '[]';
   end if;
+  v_busy := governance.lock_batch(p_kind, p_calls);
+  if v_busy <> '{}' then return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy)); end if;
   return array_to_json(governance.run_batch(p_kind, p_calls));
 end
 $$;
