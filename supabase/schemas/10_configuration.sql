@@ -112,7 +112,9 @@ create table governance.active_config (
   -- Facts that cost, and that some rule in force reads.
   rules_read_identical boolean not null default false,
   rules_read_words boolean not null default false,
-  rules_read_provider boolean not null default false
+  rules_read_provider boolean not null default false,
+  -- When the first rule that was changed for a while goes back.
+  rules_due_at timestamptz
 );
 
 comment on table governance.active_config is 'The configuration in force, flattened to what a call needs.';

@@ -26,10 +26,25 @@ create table governance.rule_versions (
   rule jsonb not null,
   created_at timestamptz not null,
   created_by text,
+  reason text,
+  -- The rule was taken out of use; what it was stays readable.
+  is_retired boolean not null default false,
   unique (rule_name, version)
 );
 
-comment on table governance.rule_versions is 'Every version of every rule, as saved; append-only.';
+comment on table governance.rule_versions is 'Every version of every rule, as saved or retired, with who and why; '
+  'append-only.';
+
+create table governance.timed_rules (
+  rule_name text primary key,
+  -- When the rule goes back, and to which version; null: there was no rule before, and it is retired.
+  back_at timestamptz not null,
+  back_version_id bigint,
+  operator text
+);
+
+comment on table governance.timed_rules is 'Rules that were changed for a while. The first call after the moment, or '
+  'upkeep, puts them back (governance.end_timed_rules); any other change of the rule ends this.';
 
 create table governance.rule_sets (
   rule_set_id bigint generated always as identity primary key,
@@ -579,6 +594,7 @@ begin
   insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
   update governance.active_config set
     rule_set_id = v_rule_set_id, updated_at = clock_timestamp(),
+    rules_due_at = (select min(t.back_at) from governance.timed_rules t),
     rules_read_identical = 'identical_messages' = any (v_facts),
       rules_read_words = v_facts && array['message', 'topic', 'complexity'],
     rules_read_provider = 'provider' = any (v_facts);
@@ -597,20 +613,24 @@ create function governance.rule_json(r governance.rules) returns jsonb
     r.action,
     'priority', r.priority, 'mode', r.mode, 'is_active', r.is_active, 'applies_to', r.applies_to, 'version', r.version,
     'description', r.description, 'updated_at', r.updated_at, 'updated_by', r.updated_by)
+    || coalesce((select jsonb_build_object('back_at', t.back_at) from governance.timed_rules t
+      where t.rule_name = r.rule_name and r.retired_at is null), '{}')
 $$;
 comment on function governance.rule_json(governance.rules) is 'A rule as functions answer it.';
 
-create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz) returns governance.rules
+create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz,
+  p_reason text default null) returns governance.rules
   language plpgsql set search_path = '' as $$
 declare
   v_version int;
   v_version_id bigint;
   v_rule governance.rules;
 begin
+  delete from governance.timed_rules t where t.rule_name = p_rule ->> 'rule_name';
   select coalesce(max(v.version), 0) + 1 into v_version from governance.rule_versions v
     where v.rule_name = p_rule ->> 'rule_name';
-  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by)
-  values (p_rule ->> 'rule_name', v_version, p_rule, p_now, p_operator)
+  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by, reason)
+  values (p_rule ->> 'rule_name', v_version, p_rule, p_now, p_operator, p_reason)
   returning version_id into v_version_id;
   insert into governance.rules as r (rule_name, version, version_id, rule_type, priority, mode, is_active, conditions,
     action, applies_to, description, updated_at, updated_by)
@@ -629,15 +649,89 @@ begin
   return v_rule;
 end
 $$;
-comment on function governance.store_rule(jsonb, text,
-  timestamptz) is 'Writes a checked rule as its next version. Call governance.compile_rules afterwards.';
+comment on function governance.store_rule(jsonb, text, timestamptz, text) is
+  'Writes a checked rule as its next version. Call governance.compile_rules afterwards.';
+
+create function governance.store_retirement(p_rule_name text, p_operator text, p_now timestamptz,
+  p_reason text default null) returns governance.rules
+  language plpgsql set search_path = '' as $$
+declare
+  v_rule governance.rules;
+  v_version_id bigint;
+begin
+  delete from governance.timed_rules t where t.rule_name = p_rule_name;
+  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by, reason, is_retired)
+  select v.rule_name, v.version + 1, v.rule, p_now, p_operator, p_reason, true
+  from governance.rule_versions v where v.rule_name = p_rule_name
+  order by v.version desc limit 1
+  returning version_id into v_version_id;
+  update governance.rules r set version = r.version + 1, version_id = v_version_id, updated_at = p_now,
+    updated_by = p_operator, retired_at = p_now
+  where r.rule_name = p_rule_name returning * into strict v_rule;
+  return v_rule;
+end
+$$;
+comment on function governance.store_retirement(text, text, timestamptz, text) is
+  'Takes a rule out of use, as a version of its own. Call governance.compile_rules afterwards.';
+
+create function governance.end_timed_rules(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_timed governance.timed_rules;
+  v_rule governance.rules;
+  v_ended int := 0;
+begin
+  -- Whoever changes rules now leaves them compiled; the next call looks again.
+  if not pg_try_advisory_xact_lock(7254012) then return 0; end if;
+  for v_timed in select * from governance.timed_rules t where t.back_at <= p_now order by t.back_at, t.rule_name loop
+    if v_timed.back_version_id is null then
+      v_rule := governance.store_retirement(v_timed.rule_name, v_timed.operator, p_now, 'Its time was over');
+    else
+      v_rule := governance.store_rule((select v.rule from governance.rule_versions v
+        where v.version_id = v_timed.back_version_id), v_timed.operator, p_now, 'Its time was over: back by itself');
+    end if;
+    insert into governance.audit_log (created_at, operator, action, rule_name, reason, details)
+    values (p_now, v_timed.operator, 'timed_rule_ended', v_timed.rule_name, 'Its time was over',
+      jsonb_build_object('version', v_rule.version));
+    v_ended := v_ended + 1;
+  end loop;
+  if v_ended > 0 then
+    perform governance.compile_rules();
+    perform governance.ring('rules', p_now);
+  end if;
+  return v_ended;
+end
+$$;
+comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; answers how many.';
+
+create function governance.check_rule_version(p_rule_name text, p_current governance.rules, p_expected_version int)
+  returns void
+  language plpgsql stable set search_path = '' as $$
+begin
+  -- A retired rule is expected as the version that it was retired with, or as none.
+  if p_expected_version is null or p_expected_version = coalesce(p_current.version, 0)
+    or (p_expected_version = 0 and p_current.retired_at is not null) then
+    return;
+  end if;
+  perform governance.fail('PT409', 'version_conflict',
+    case when p_current.version is null or p_current.retired_at is not null
+      then format('There is no rule "%s" in force', left(p_rule_name, 64))
+      else format('Rule "%s" is at version %s, not %s', left(p_rule_name, 64), p_current.version,
+        p_expected_version) end,
+    case when p_current.version is null or p_current.retired_at is not null then 'null'
+      else governance.rule_json(p_current)::text end);
+end
+$$;
+comment on function governance.check_rule_version(text, governance.rules, int) is
+  'Refuses a change over somebody else''s: version_conflict, with the current rule in its details.';
 
 create function public.save_rule(p_command_id text, p_rule jsonb, p_expected_version int default null,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_reason text default null, p_until timestamptz default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_checked jsonb;
   v_current governance.rules;
+  v_back_version_id bigint;
   v_rule governance.rules;
   v_answer jsonb;
   v_now timestamptz;
@@ -645,42 +739,49 @@ begin
   perform governance.refuse_others('save_rule');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
+  perform governance.check_optional('p_reason', p_reason, 1000);
   if p_rule is null then
     perform governance.fail('PT400', 'invalid_argument', 'p_rule is needed');
   end if;
   v_checked := governance.check_rule(p_rule);
   -- One writer of rules at a time: each makes governance.evaluate_rules anew.
   perform pg_advisory_xact_lock(7254012);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('save_rule', p_rule, p_expected_version, p_operator)::text);
+  v_answer := governance.begin_command('operator', p_command_id, case when p_reason is null and p_until is null
+    then row('save_rule', p_rule, p_expected_version, p_operator)::text
+    else row('save_rule', p_rule, p_expected_version, p_operator, p_reason, p_until)::text end);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  select * into v_current from governance.rules r
-    where r.rule_name = v_checked ->> 'rule_name' and r.retired_at is null;
-  if p_expected_version is not null and coalesce(v_current.version, 0) <> p_expected_version then
-    perform governance.fail('PT409', 'version_conflict',
-      case when v_current.version is null
-        then format('There is no rule "%s" in force', left(v_checked ->> 'rule_name', 64))
-        else format('Rule "%s" is at version %s, not %s', left(v_checked ->> 'rule_name', 64), v_current.version,
-          p_expected_version) end,
-      case when v_current.version is null then 'null' else governance.rule_json(v_current)::text end);
+  if p_until <= v_now or p_until > v_now + interval '1 year' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_until is a moment within the next year');
   end if;
-  v_rule := governance.store_rule(v_checked, p_operator, v_now);
+  perform governance.end_timed_rules(v_now);
+  select * into v_current from governance.rules r where r.rule_name = v_checked ->> 'rule_name';
+  perform governance.check_rule_version(v_checked ->> 'rule_name', v_current, p_expected_version);
+  -- Who changes a timed change goes back to what was before the first one.
+  select t.back_version_id into v_back_version_id from governance.timed_rules t
+    where t.rule_name = v_checked ->> 'rule_name';
+  if not found and v_current.retired_at is null then v_back_version_id := v_current.version_id; end if;
+  v_rule := governance.store_rule(v_checked, p_operator, v_now, p_reason);
+  if p_until is not null then
+    insert into governance.timed_rules (rule_name, back_at, back_version_id, operator)
+    values (v_rule.rule_name, p_until, v_back_version_id, p_operator);
+  end if;
   perform governance.compile_rules();
-  insert into governance.audit_log (created_at, operator, action, rule_name, command_id, details)
-  values (v_now, p_operator, 'save_rule', v_rule.rule_name, p_command_id,
+  insert into governance.audit_log (created_at, operator, action, rule_name, reason, command_id, details)
+  values (v_now, p_operator, 'save_rule', v_rule.rule_name, p_reason, p_command_id,
     jsonb_build_object('version', v_rule.version, 'before', case
-      when v_current.version is not null then governance.rule_json(v_current) end));
+      when v_current.retired_at is null and v_current.version is not null then governance.rule_json(v_current) end)
+      || case when p_until is null then '{}' else jsonb_build_object('until', p_until) end);
   perform governance.ring('rules', v_now);
   return governance.end_command('operator', p_command_id, governance.rule_json(v_rule));
 end
 $$;
-comment on function public.save_rule(text, jsonb, int, text) is
+comment on function public.save_rule(text, jsonb, int, text, text, timestamptz) is
   'Saves a rule as its next version, in force at once. p_expected_version (0 for a new rule) refuses a save over '
-  'someone else''s. Errors: invalid_argument, invalid_rule (path in details), version_conflict (current rule in '
-    'details), idempotency_conflict.';
-revoke all on function public.save_rule(text, jsonb, int, text) from public, anon, authenticated;
-grant execute on function public.save_rule(text, jsonb, int, text) to service_role;
+  'someone else''s. With p_until the rule goes back by itself then to what it was before. Errors: invalid_argument, '
+  'invalid_rule (path in details), version_conflict (current rule in details), idempotency_conflict.';
+revoke all on function public.save_rule(text, jsonb, int, text, text, timestamptz) from public, anon, authenticated;
+grant execute on function public.save_rule(text, jsonb, int, text, text, timestamptz) to service_role;
 
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$

@@ -322,13 +322,14 @@ begin
     v_rule := governance.check_rule(v_item);
     select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
     if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
-      or (governance.rule_json(v_old_rule) - 'version' - 'updated_at' - 'updated_by') <> v_rule then
+      or (governance.rule_json(v_old_rule) - array['version', 'updated_at', 'updated_by', 'back_at']) <> v_rule then
       perform governance.store_rule(v_rule, 'preset ' || p_name, p_now);
       v_count := v_count + 1;
     end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('rules', v_count);
-  update governance.rules r set retired_at = p_now
+  perform governance.store_retirement(r.rule_name, 'preset ' || p_name, p_now)
+  from governance.rules r
   where r.retired_at is null
     and not exists (select from jsonb_array_elements(p_rules) x where x ->> 'rule_name' = r.rule_name);
   get diagnostics v_count = row_count;

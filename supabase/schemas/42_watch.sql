@@ -47,18 +47,24 @@ $$;
 comment on function governance.count_matches(bigint, bigint) is 'Matches of rules among the calls with ids after the '
   'first and up to the second.';
 
+create function governance.matches_by_slot() returns table (slot timestamptz, version_id bigint, matches bigint)
+  language sql stable set search_path = '' as $$
+  select x.slot, x.version_id, x.matches from governance.rule_matches x
+  union all
+  -- What is committed and not yet counted.
+  select c.slot, c.version_id, c.matches
+  from governance.maintenance_state s
+  cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
+    (s.value ->> 'consumed')::bigint + 50000) c
+  where s.key = 'followed_events'
+$$;
+comment on function governance.matches_by_slot() is 'Calls that each version of a rule matched in each five minutes of '
+  'the last two days; a slot may come in parts.';
+
 create function governance.matches_since(p_since timestamptz) returns table (rule_name text, matches bigint)
   language sql stable set search_path = '' as $$
   select v.rule_name, sum(m.matches)::bigint
-  from (
-    select x.slot, x.version_id, x.matches from governance.rule_matches x
-    union all
-    -- What is committed and not yet counted.
-    select c.slot, c.version_id, c.matches
-    from governance.maintenance_state s
-    cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
-      (s.value ->> 'consumed')::bigint + 50000) c
-    where s.key = 'followed_events') m
+  from governance.matches_by_slot() m
   join governance.rule_versions v using (version_id)
   where m.slot >= date_bin('5 minutes', p_since, '2000-01-01')
   group by 1

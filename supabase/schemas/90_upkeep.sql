@@ -186,6 +186,8 @@ declare
   v_answer jsonb := '{}';
 begin
   case p_step
+    when 'rules' then
+      v_answer := jsonb_build_object('rules_put_back', governance.end_timed_rules(p_now));
     when 'days' then
       v_count := governance.aggregate_days(v_days);
       v_answer := jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
@@ -226,7 +228,7 @@ comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts o
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  c_steps constant text[] := '{days,purge,rollups,anchor,doors,alerts,notifications}';
+  c_steps constant text[] := '{rules,days,purge,rollups,anchor,doors,alerts,notifications}';
   v_started timestamptz := clock_timestamp();
   v_now timestamptz := governance.now();
   v_is_first boolean := pg_current_xact_id_if_assigned() is null;
