@@ -6,6 +6,7 @@
  * another act is another entry.
  */
 import { z } from "zod";
+import { describeProblem, mergeDefinitions, parseRule } from "../governance/rules/index.ts";
 import { commandId, type Failure, instant, reason, ruleMode, userId, whole } from "./basics.ts";
 
 /** A record as it was seen: an account, a rule or an alert. */
@@ -37,7 +38,7 @@ interface Description<Operation extends string, Subject extends SubjectName, Fie
    */
   readonly conflict: "version" | "none";
   /** For `version`: the parameters that follow from the record, for the record as it is now. */
-  readonly rebase?: (parameters: Seen, theirs: Seen) => Seen;
+  readonly rebase?: (parameters: Seen, theirs: Seen, base: Seen | null) => Seen;
   /**
    * True where a change of fields that the act does not set is no conflict: it is sent again for the newer version.
    * False where the act writes the whole record.
@@ -100,6 +101,9 @@ const onAccount = {
   mergesOtherChanges: true,
   rebase: (_parameters: Seen, theirs: Seen) => ({ p_expected_version: theirs["version"] }),
 } as const;
+
+/** When a rule that is changed for a while goes back by itself; left out: for good. */
+const untilOfRule = instant.nullish();
 
 /** Every act. The key is the name the outbox keeps. */
 export const acts = {
@@ -239,10 +243,17 @@ export const acts = {
   set_rule_mode: act({
     operation: "rules.set_mode",
     subject: "rule",
-    fields: { mode: ruleMode },
+    fields: { mode: ruleMode, until: untilOfRule },
     rpc: "save_rule",
-    parameters: ({ mode }, seen) => ({ p_rule: ruleDefinition({ ...seen, mode }) }),
-    changes: { mode: ({ mode }) => mode, is_active: ({ mode }) => mode !== "off" },
+    parameters: ({ mode, until }, seen) => ({
+      p_rule: ruleDefinition({ ...seen, mode }),
+      ...(until ? { p_until: until } : {}),
+    }),
+    changes: {
+      mode: ({ mode }) => mode,
+      is_active: ({ mode }) => mode !== "off",
+      back_at: ({ until }) => until ?? undefined,
+    },
     conflict: "version",
     // The mode is set on the rule as somebody else left it.
     rebase: (parameters, theirs) => ({
@@ -253,11 +264,90 @@ export const acts = {
     words: {
       button: "Mode",
       title: "Set the mode",
-      summary: (rule, { mode }) => `Set ${rule} to ${mode}`,
-      done: (rule, { mode }) => `${rule} is now ${modeWords[mode]}`,
+      summary: (rule, { mode, until }) => `Set ${rule} to ${mode}${until ? ` until ${until}` : ""}`,
+      done: (rule, { mode, until }, when) =>
+        `${rule} is now ${modeWords[mode]}${until ? ` until ${when(until)}, then back by itself` : ""}`,
       failed: (rule) => `${rule} was not switched`,
     },
     undo: (before) => ({ act: "set_rule_mode", fields: { mode: before["mode"] } }),
+  }),
+  save_rule: act({
+    operation: "rules.save",
+    subject: "rule",
+    fields: { rule: z.looseObject({}), reason: reason.nullish(), until: untilOfRule },
+    rpc: "save_rule",
+    parameters: ({ rule, reason: why, until }) => ({
+      p_rule: ruleDefinition(rule),
+      ...(why ? { p_reason: why } : {}),
+      ...(until ? { p_until: until } : {}),
+    }),
+    changes: {
+      rule_type: ({ rule }) => rule["rule_type"],
+      conditions: ({ rule }) => rule["conditions"],
+      action: ({ rule }) => rule["action"],
+      priority: ({ rule }) => rule["priority"],
+      mode: ({ rule }) => rule["mode"],
+      is_active: ({ rule }) => rule["mode"] !== "off",
+      applies_to: ({ rule }) => rule["applies_to"],
+      description: ({ rule }) => rule["description"],
+    },
+    conflict: "version",
+    rebase: (parameters, theirs, base) => ({
+      p_rule: ruleDefinition(
+        mergeDefinitions(parameters["p_rule"] as Seen, base && ruleDefinition(base), ruleDefinition(theirs)),
+      ),
+      p_expected_version: theirs["version"],
+    }),
+    check: ({ rule }) => {
+      const parsed = parseRule(rule);
+      if (parsed.ok) return null;
+      return {
+        code: "invalid_rule",
+        message: parsed.error[0] ? describeProblem(parsed.error[0]) : "The rule does not hold.",
+        advice: "Mend it where it is marked.",
+        details: JSON.stringify(parsed.error),
+      };
+    },
+    isOffered: () => true,
+    words: {
+      button: "Save",
+      title: "Save the rule",
+      summary: (rule) => `Change ${rule}`,
+      done: (rule, { rule: { mode }, until }, when) =>
+        `${rule} is saved${mode === "shadow" ? ", in shadow" : mode === "off" ? ", off" : ""}${until ? `, until ${when(until)}` : ""}`,
+      failed: (rule) => `${rule} was not saved`,
+    },
+    undo: (before) =>
+      before["version"]
+        ? {
+            act: "save_rule",
+            fields: { rule: ruleDefinition(before), reason: "Undo of the change just made" },
+          }
+        : { act: "retire_rule", fields: { reason: "Undo of the rule just made" } },
+  }),
+  retire_rule: act({
+    operation: "rules.retire",
+    subject: "rule",
+    fields: { reason },
+    rpc: "console_retire_rule",
+    parameters: ({ reason: why }, seen) => ({ p_rule_name: seen?.["rule_name"], p_reason: why }),
+    changes: { is_retired: () => true },
+    conflict: "version",
+    rebase: (_parameters, theirs) => ({ p_expected_version: theirs["version"] }),
+    isOffered: () => true,
+    words: {
+      button: "Retire",
+      title: "Retire the rule",
+      summary: (rule) => `Retire ${rule}`,
+      done: (rule) => `${rule} is retired`,
+      failed: (rule) => `${rule} was not retired`,
+      hint: "It stays in the history, and can come back.",
+      isDangerous: true,
+    },
+    undo: (before) => ({
+      act: "save_rule",
+      fields: { rule: ruleDefinition(before), reason: "Undo of the retirement" },
+    }),
   }),
   acknowledge_alert: act({
     operation: "alerts.acknowledge",
@@ -321,15 +411,13 @@ const modeWords = { enforce: "enforced", shadow: "shadow", off: "off" } as const
 /** What `save_rule` takes of a rule as `list_rules` gives it. */
 export function ruleDefinition(rule: Seen): Seen {
   const { rule_name, rule_type, conditions, action, priority, mode, applies_to, description } = rule;
+  const given = { rule_type, priority, applies_to, description };
   return {
     rule_name,
-    rule_type,
     conditions,
     action,
-    priority,
-    mode,
+    mode: mode ?? "enforce",
     is_active: mode !== "off",
-    applies_to,
-    ...(description === undefined ? {} : { description }),
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
   };
 }

@@ -101,7 +101,7 @@ create function governance.price_at(p_model text, p_at timestamptz) returns gove
   where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
   order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
 $$;
-comment on function governance.price_at(text, timestamptz) is 'The price of a model at a moment; null if none is known.';
+comment on function governance.price_at(text, timestamptz) is 'A model''s price at a moment; null if none is known.';
 
 create function governance.cost_at(p governance.prices, p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb)
   returns numeric

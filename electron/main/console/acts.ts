@@ -39,8 +39,11 @@ const bySubject: Readonly<Record<SubjectName, Subject>> = {
     }),
   },
   rule: {
+    // Version 0 is a rule that is not there yet.
     seen: (context, profileId, input) =>
-      findRule(context, profileId, input["rule_name"] as string, input["expected_version"] as number),
+      input["expected_version"] === 0
+        ? ok(null)
+        : findRule(context, profileId, input["rule_name"] as string, input["expected_version"] as number),
     answered: (answer) => ({ rule: rule.safeParse(answer).data ?? null }),
   },
   alert: { seen: () => ok(null), answered: () => ({}) },

@@ -76,6 +76,12 @@ export function Help({
         [["e"], "Enforce"],
         [["s"], "Shadow"],
         [["o"], "Off"],
+        [["c"], "Change it"],
+        [["d"], "Duplicate"],
+        [["z"], "Take the last change back"],
+        [["K"], "Earlier in the order"],
+        [["J"], "Later in the order"],
+        [["n"], "New rule, on the list"],
       ],
     },
   ];

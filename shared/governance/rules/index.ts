@@ -1,5 +1,6 @@
 /** Rules: reading them, judging calls by them, and saying both in words. Semantics: docs/RULES.md. */
 export * from "./decide.ts";
+export * from "./difference.ts";
 export * from "./evaluate.ts";
 export * from "./facts.ts";
 export * from "./parse.ts";

@@ -682,9 +682,9 @@ describe("presets", () => {
     ).toEqual({ retired: 5 });
     expect(
       await desk.one(
-        "select count(*)::int as kept from governance.rule_versions where rule_name = 'off_topic'",
+        "select count(*)::int as versions, bool_or(is_retired) as is_retired from governance.rule_versions where rule_name = 'off_topic'",
       ),
-    ).toEqual({ kept: 1 });
+    ).toEqual({ versions: 2, is_retired: true });
     expect(
       await desk.refusal("apply_preset", {
         p_preset: { name: "x", plans: [{ plan_id: "a", monthly_allowance: -1 }] },

@@ -1,20 +1,174 @@
-/** The rules desk: what is set. */
+/** The rules desk: what is set, what it was, what it hit. The core reads and compares; the screen draws. */
 import { z } from "zod";
-import { type Failure, rule, type RuleRecord } from "../../../../shared/contract/index.ts";
+import {
+  type Failure,
+  rule,
+  type RuleChange,
+  ruleHits,
+  type RuleRecord,
+  rulesOperations,
+} from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
-import { type DeskContext, readThrough } from "../desk-context.ts";
+import { compareRules, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
+import { type Answer, type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
+import { checkDraft } from "./draft.ts";
+import { compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
 
 const ruleList = z.array(rule);
+const pageSize = 50;
 
-const readRules = (desk: DeskContext) => readThrough(desk, "rules", "list_rules", {}, ruleList);
+const readRules = (desk: DeskContext): Promise<Result<Answer<RuleRecord[]>, Failure>> =>
+  readThrough(desk, "rules", "list_rules", {}, ruleList);
 
-export function ruleHandlers(desk: DeskContext): Pick<Handlers, "rules.list"> {
+/** Names for sentences: the plans' own, and the project's currency. */
+export function ruleNames(desk: DeskContext): RuleNames {
+  const project = desk.connection.state().project;
+  return {
+    plans: Object.fromEntries((project?.plans ?? []).map((plan) => [plan.plan_id, plan.name])),
+    ...(project?.currency ? { currency: project.currency } : {}),
+  };
+}
+
+const version = z.looseObject({
+  version_id: z.number(),
+  rule_name: z.string(),
+  version: z.number(),
+  rule: z.looseObject({ rule_name: z.string() }),
+  at: z.string(),
+  by: z.string().nullable(),
+  reason: z.string().nullable(),
+  is_retired: z.boolean(),
+});
+const changesAnswer = z.looseObject({
+  changes: z.array(version.extend({ before: version.nullable() })),
+  latest_version_id: z.number().nullable(),
+});
+
+/** What a version changed, in words; null for a rule that was not there before. */
+function differenceOf(
+  { rule: after, before, is_retired }: z.output<typeof changesAnswer>["changes"][number],
+  names: RuleNames,
+): RuleChange["difference"] {
+  if (is_retired) return [];
+  if (before === null || before.is_retired) return null;
+  const [was, is] = [parseRule(before.rule), parseRule(after)];
+  if (!was.ok || !is.ok) return [];
+  const described = (parsed: typeof is.value, from: Readonly<Record<string, unknown>>) => ({
+    ...parsed,
+    description: typeof from["description"] === "string" ? from["description"] : null,
+  });
+  return compareRules(described(was.value, before.rule), described(is.value, after), names).map((each) => ({
+    part: each.part,
+    removed: [...each.removed],
+    added: [...each.added],
+  }));
+}
+
+type RuleHandlers = Pick<
+  Handlers,
+  Exclude<keyof typeof rulesOperations, "rules.set_mode" | "rules.save" | "rules.retire">
+>;
+
+export function ruleHandlers(desk: DeskContext): RuleHandlers {
+  const { connection } = desk;
   return {
     "rules.list": async () => {
       const answer = await readRules(desk);
       if (!answer.ok) return answer;
       return ok({ rules: answer.value.value, as_of: answer.value.as_of ?? desk.now().toISOString() });
+    },
+    "rules.check": ({ rule: draft }) => ok(checkDraft(draft, ruleNames(desk))),
+    "rules.changes": async ({ rule_name, before }) => {
+      const answer = await readThrough(
+        desk,
+        `rule-changes:${rule_name ?? ""}:${before ?? ""}`,
+        "console_rule_changes",
+        { p_rule_name: rule_name, p_before: before, p_limit: pageSize },
+        changesAnswer,
+      );
+      if (!answer.ok) return answer;
+      const { changes, latest_version_id } = answer.value.value;
+      const names = ruleNames(desk);
+      return ok({
+        changes: changes.map((change) => ({ ...change, difference: differenceOf(change, names) })),
+        has_more: changes.length === pageSize,
+        latest_version_id,
+        as_of: answer.value.as_of ?? desk.now().toISOString(),
+      });
+    },
+    "rules.as_of": async ({ version_id }) => {
+      const [then, now, latest] = await Promise.all([
+        connection.rpc("console_rules_as_of", { p_version_id: version_id }, z.array(z.unknown()), {
+          retries: 1,
+        }),
+        readRules(desk),
+        connection.rpc("console_rule_changes", { p_limit: 1 }, changesAnswer, { retries: 1 }),
+      ]);
+      if (!then.ok) return then;
+      if (!now.ok) return now;
+      if (!latest.ok) return latest;
+      const steps = compareWithRules(then.value, now.value.value, ruleNames(desk));
+      const names = new Set(steps.map((step) => step.rule_name));
+      const retired = now.value.value
+        .filter(({ rule_name }) => !names.has(rule_name))
+        .map(({ rule_name }) => ({
+          rule_name,
+          kind: "retired" as const,
+          rule: null,
+          sentence: null,
+          difference: [],
+          problems: [],
+        }));
+      return ok({ steps: [...steps, ...retired], latest_version_id: latest.value.latest_version_id ?? 0 });
+    },
+    "rules.restore": async ({ command_id, version_id, expected_version_id, reason }) => {
+      const answer = await connection.rpc(
+        "console_restore_rules",
+        {
+          p_command_id: command_id,
+          p_version_id: version_id,
+          p_expected_version_id: expected_version_id,
+          p_reason: reason,
+          p_operator: desk.operator(),
+        },
+        z.object({ changed: z.array(z.string()) }),
+        { retries: 3 },
+      );
+      if (answer.ok) connection.wake();
+      return answer;
+    },
+    "rules.read_file": async ({ text }) => {
+      const read = readRuleFile(text);
+      if (!read.ok) return read;
+      const now = await readRules(desk);
+      if (!now.ok) return now;
+      return ok(compareWithRules(read.value, now.value.value, ruleNames(desk)));
+    },
+    "rules.export": async ({ rule_name }) => {
+      const answer = await readRules(desk);
+      if (!answer.ok) return answer;
+      const rules = answer.value.value.filter((each) => rule_name === null || each.rule_name === rule_name);
+      return ok(exportRules(rules, desk.now()));
+    },
+    "rules.hits": async ({ rule_name }) => {
+      const answer = await readThrough(
+        desk,
+        `rule-hits:${rule_name}`,
+        "console_rule_hits",
+        { p_rule_name: rule_name },
+        ruleHits,
+      );
+      return answer.ok ? ok(answer.value.value) : answer;
+    },
+    "rules.calls": async ({ rule_name, from, to, before }) => {
+      const answer = await connection.rpc(
+        "console_rule_calls",
+        { p_rule_name: rule_name, p_from: from, p_to: to, p_before: before, p_limit: pageSize },
+        rulesOperations["rules.calls"].output.omit({ has_more: true }),
+        { retries: 1, timeoutMs: 30_000 },
+      );
+      return answer.ok ? ok({ ...answer.value, has_more: answer.value.calls.length === pageSize }) : answer;
     },
   };
 }

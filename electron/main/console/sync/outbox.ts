@@ -238,7 +238,10 @@ function rebased(entry: OutboxEntry, base: Seen | null): OutboxEntry {
   return {
     ...entry,
     base,
-    payload: rebase && base ? { ...entry.payload, ...rebase(entry.payload, base) } : entry.payload,
+    payload:
+      rebase && base
+        ? { ...entry.payload, ...rebase(entry.payload, base, entry.base as Seen | null) }
+        : entry.payload,
   };
 }
 

@@ -1,3 +1,4 @@
+import { NativeSelect } from "@mantine/core";
 import { type ReactNode, useCallback } from "react";
 import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
@@ -5,15 +6,15 @@ import { codeWords } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import css from "./rules.module.css";
 
-export type SetMode = (record: RuleRecord, mode: RuleMode) => Promise<void>;
+export type SetMode = (record: RuleRecord, mode: RuleMode, until?: string) => Promise<void>;
 
 /** Switches a rule at once, and offers to switch it back. */
 export function useSetMode(): SetMode {
   const runAct = useAct();
   return useCallback(
-    async (record, mode) => {
-      const fields = { mode };
-      if (record.mode !== mode) await runAct("set_rule_mode", record, fields);
+    async (record, mode, until) => {
+      const fields = { mode, ...(until === undefined ? {} : { until }) };
+      if (record.mode !== mode || until !== undefined) await runAct("set_rule_mode", record, fields);
     },
     [runAct],
   );
@@ -56,5 +57,36 @@ export function ModeSwitch({
       </span>
       {waits ? <span className={css.waiting}>waits</span> : null}
     </span>
+  );
+}
+
+const whiles = [
+  { value: "", label: "For a while…" },
+  ...[1, 2, 8, 24].map((hours) => ({ value: `off ${hours}`, label: `Off for ${hours} h` })),
+  { value: "shadow 2", label: "Shadow for 2 h" },
+  { value: "shadow 24", label: "Shadow for 24 h" },
+];
+
+/** Another mode for a while: the project puts the rule back by itself. */
+export function ForAWhile({
+  record,
+  setMode,
+}: {
+  readonly record: RuleRecord;
+  readonly setMode: SetMode;
+}): ReactNode {
+  return (
+    <NativeSelect
+      size="xs"
+      aria-label="Another mode for a while"
+      title="The project puts it back by itself"
+      data={whiles}
+      value=""
+      onChange={(event) => {
+        const [mode = "", hours = ""] = event.currentTarget.value.split(" ");
+        const until = new Date(Date.now() + Number(hours) * 3_600_000).toISOString();
+        if (mode === "off" || mode === "shadow") void setMode(record, mode, until);
+      }}
+    />
   );
 }

@@ -1,3 +1,4 @@
+import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import {
@@ -17,8 +18,15 @@ import { useKeys } from "../../lib/keys.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
-import { ModeSwitch, type SetMode } from "./mode-switch.tsx";
+import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { ActButton } from "../../ui/act-form.tsx";
+import { TrashIcon, UndoIcon } from "../../ui/icons.tsx";
+import tabs from "../../ui/tabs.module.css";
+import { ForAWhile, ModeSwitch, type SetMode } from "./mode-switch.tsx";
+import { RuleHistory } from "./rule-history.tsx";
+import { RuleHitsView } from "./rule-hits.tsx";
 import css from "./rules.module.css";
+import { useTakeBack } from "./take-back.ts";
 
 export type ReadRule =
   | { readonly ok: true; readonly rule: Rule }
@@ -36,26 +44,112 @@ export function ruleSentence(record: RuleRecord, names: RuleNames): string {
   return cleanText(describeRule({ ...read.rule, mode: "enforce", is_active: true }, names));
 }
 
+const pages = [
+  { id: "", name: "Rule" },
+  { id: "hits", name: "Matches" },
+  { id: "history", name: "History" },
+] as const;
+
 export function RulePage({
   record,
   names,
   setMode,
+  move,
   waits,
   onClose,
 }: {
   readonly record: RuleRecord;
   readonly names: RuleNames;
   readonly setMode: SetMode;
+  /** Moves the rule one place up (-1) or down (1) in the order. */
+  readonly move: (record: RuleRecord, by: -1 | 1) => void;
   readonly waits: boolean;
   readonly onClose: () => void;
 }): ReactNode {
-  const read = readRule(record);
-  const [showJson, setShowJson] = useState(false);
+  const place = usePlace();
+  const tab = place.query.get("tab") ?? "";
+  const takeBack = useTakeBack();
+  const [isRetiring, setRetiring] = useState(false);
+  const edit = (): void => navigate(placeAddress(["rules", record.rule_name], { do: "edit" }));
+  const copy = (): void => navigate(placeAddress(["rules"], { do: "new", from: record.rule_name }));
   useKeys({
     e: () => void setMode(record, "enforce"),
     s: () => void setMode(record, "shadow"),
     o: () => void setMode(record, "off"),
+    c: edit,
+    d: copy,
+    z: () => void takeBack(record),
+    K: () => move(record, -1),
+    J: () => move(record, 1),
   });
+  return (
+    <>
+      <DetailBar title={capitalise(codeWords(record.rule_name))} onClose={onClose}>
+        <ModeSwitch record={record} setMode={setMode} waits={waits} />
+      </DetailBar>
+      <DetailScroll>
+        <div className={css.page}>
+          <div className={css.acts}>
+            <Button onClick={edit} title="Change the rule (c)">
+              Change
+            </Button>
+            <Button onClick={copy} title="Begin a new rule from this one (d)">
+              Duplicate
+            </Button>
+            <Button
+              leftSection={<UndoIcon size={14} />}
+              title="Return to the version before (z)"
+              onClick={() => void takeBack(record)}
+            >
+              Take back
+            </Button>
+            <ForAWhile record={record} setMode={setMode} />
+            <ActButton
+              act="retire_rule"
+              record={record}
+              icon={<TrashIcon size={14} />}
+              opened={isRetiring}
+              onOpened={setRetiring}
+            />
+          </div>
+          {record.back_at ? (
+            <Note tone="amber" role="status">
+              Changed for a while: it goes back by itself <Time at={record.back_at} />.
+            </Note>
+          ) : null}
+          <nav className={tabs.tabs} aria-label="Pages of the rule">
+            {pages.map((page) => (
+              <a
+                key={page.id}
+                href={`#${placeAddress(["rules", record.rule_name], { tab: page.id || null })}`}
+                aria-current={tab === page.id ? "page" : undefined}
+              >
+                {page.name}
+              </a>
+            ))}
+          </nav>
+          {tab === "hits" ? (
+            <RuleHitsView ruleName={record.rule_name} />
+          ) : tab === "history" ? (
+            <RuleHistory ruleName={record.rule_name} record={record} />
+          ) : (
+            <WhatItDoes record={record} names={names} />
+          )}
+        </div>
+      </DetailScroll>
+    </>
+  );
+}
+
+function WhatItDoes({
+  record,
+  names,
+}: {
+  readonly record: RuleRecord;
+  readonly names: RuleNames;
+}): ReactNode {
+  const read = readRule(record);
+  const [showJson, setShowJson] = useState(false);
   const definition = JSON.stringify(
     {
       rule_name: record.rule_name,
@@ -72,60 +166,53 @@ export function RulePage({
   );
   return (
     <>
-      <DetailBar title={capitalise(codeWords(record.rule_name))} onClose={onClose}>
-        <ModeSwitch record={record} setMode={setMode} waits={waits} />
-      </DetailBar>
-      <DetailScroll>
-        <div className={css.page}>
-          <div className={css.sentence}>{ruleSentence(record, names)}.</div>
-          {record.mode === "shadow" ? (
-            <Note tone="violet">
-              In shadow: every match is recorded and shows in receipts, and no call is changed by it.
-            </Note>
-          ) : null}
-          {record.description ? <SafeText text={record.description} length={500} /> : null}
-          {read.ok ? (
-            <>
-              <Section title="When">
-                <ul className={css.tree}>
-                  <ConditionTree condition={read.rule.conditions} names={names} />
-                </ul>
-              </Section>
-              <Section title="Then">
-                <Effects action={read.rule.action} />
-              </Section>
-            </>
-          ) : (
-            <Note tone="red">
-              The rule cannot be read here:
-              <ul>
-                {read.problems.slice(0, 10).map((problem) => (
-                  <li key={describeProblem(problem)}>{clip(cleanText(describeProblem(problem)), 300)}</li>
-                ))}
-              </ul>
-            </Note>
-          )}
-          <AboutRule record={record} names={names} />
-          <Section
-            title={
-              <a
-                href="#definition"
-                role="button"
-                aria-expanded={showJson}
-                onClick={(event) => {
-                  event.preventDefault();
-                  setShowJson(!showJson);
-                }}
-              >
-                {showJson ? "Hide the definition" : "Show the definition"}
-              </a>
-            }
-            aside={<CopyButton text={definition} label="Copy the definition" />}
-          >
-            {showJson ? <pre className={css.json}>{definition}</pre> : null}
+      <div className={css.sentence}>{ruleSentence(record, names)}.</div>
+      {record.mode === "shadow" ? (
+        <Note tone="violet">
+          In shadow: every match is recorded and shows in receipts, and no call is changed by it.
+        </Note>
+      ) : null}
+      {record.description ? <SafeText text={record.description} length={500} /> : null}
+      {read.ok ? (
+        <>
+          <Section title="When">
+            <ul className={css.tree}>
+              <ConditionTree condition={read.rule.conditions} names={names} />
+            </ul>
           </Section>
-        </div>
-      </DetailScroll>
+          <Section title="Then">
+            <Effects action={read.rule.action} />
+          </Section>
+        </>
+      ) : (
+        <Note tone="red">
+          The rule cannot be read here:
+          <ul>
+            {read.problems.slice(0, 10).map((problem) => (
+              <li key={describeProblem(problem)}>{clip(cleanText(describeProblem(problem)), 300)}</li>
+            ))}
+          </ul>
+        </Note>
+      )}
+      <AboutRule record={record} names={names} />
+      <Section
+        title={
+          <a
+            href="#definition"
+            role="button"
+            aria-expanded={showJson}
+            onClick={(event) => {
+              event.preventDefault();
+              setShowJson(!showJson);
+            }}
+          >
+            {showJson ? "Hide the definition" : "Show the definition"}
+          </a>
+        }
+        aside={<CopyButton text={definition} label="Copy the definition" />}
+      >
+        {showJson ? <pre className={css.json}>{definition}</pre> : null}
+      </Section>
     </>
   );
 }

@@ -1,27 +1,39 @@
-import { TextInput } from "@mantine/core";
-import { type ReactNode, useMemo, useState } from "react";
+import { Button, TextInput } from "@mantine/core";
+import { type ReactNode, useCallback, useMemo, useState } from "react";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
-import { orderRules } from "../../../../shared/governance/rules/index.ts";
-import { useCall } from "../../lib/console.tsx";
+import { orderRules, placeRule } from "../../../../shared/governance/rules/index.ts";
+import { ruleDefinition } from "../../../../shared/contract/acts.ts";
+import { useCall, useConsole } from "../../lib/console.tsx";
+import { saveFile } from "../../lib/csv.ts";
+import { useKeys } from "../../lib/keys.ts";
 import { useIsLive, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { useAct } from "../../ui/acts.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { SearchIcon } from "../../ui/icons.tsx";
+import { PlusIcon, SearchIcon } from "../../ui/icons.tsx";
+import { showFailure } from "../../ui/notices.tsx";
 import { Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ModeSwitch, type SetMode, useSetMode } from "./mode-switch.tsx";
+import { RuleEditor } from "./rule-editor.tsx";
+import { RulesHistory, RetiredRule } from "./rule-history.tsx";
 import { RulePage, ruleSentence } from "./rule-page.tsx";
+import { RuleImport } from "./rule-steps.tsx";
 import css from "./rules.module.css";
+
+/** What is dragged is a rule's name. */
+const dragged = "application/x-governance-rule";
 
 function ruleColumns(
   names: RuleNames,
   setMode: SetMode,
   waiting: ReadonlySet<string>,
   isNarrow: boolean,
+  drop: (name: string, onto: RuleRecord) => void,
 ): readonly Column<RuleRecord>[] {
   const all: readonly Column<RuleRecord>[] = [
     {
@@ -31,7 +43,16 @@ function ruleColumns(
       align: "right",
       fixed: true,
       hint: "Lower runs first",
-      cell: (rule) => <span className={css.order}>{rule.priority}</span>,
+      cell: (rule) => (
+        <span
+          className={css.order}
+          draggable
+          title="Drag to another place; or K and J on the open rule"
+          onDragStart={(event) => event.dataTransfer.setData(dragged, rule.rule_name)}
+        >
+          {rule.priority}
+        </span>
+      ),
     },
     {
       id: "rule",
@@ -42,7 +63,17 @@ function ruleColumns(
       cell: (rule) => {
         const sentence = ruleSentence(rule, names);
         return (
-          <div className={css.rule} data-off={!rule.is_active || rule.mode === "off" || undefined}>
+          <div
+            className={css.rule}
+            data-off={!rule.is_active || rule.mode === "off" || undefined}
+            onDragOver={(event) => {
+              if (event.dataTransfer.types.includes(dragged)) event.preventDefault();
+            }}
+            onDrop={(event) => {
+              event.preventDefault();
+              drop(event.dataTransfer.getData(dragged), rule);
+            }}
+          >
             <span className={css.name}>{capitalise(codeWords(rule.rule_name))}</span>
             <span className={css.words} title={sentence}>
               {sentence}
@@ -88,16 +119,50 @@ function ruleColumns(
   return isNarrow ? all.slice(0, 3) : all;
 }
 
+interface Placing {
+  readonly after: (name: string, previous: string | null) => void;
+  readonly by: (record: RuleRecord, steps: -1 | 1) => void;
+}
+
+/** Puts a rule in another place of the order. */
+function usePlacing(rules: readonly RuleRecord[]): Placing {
+  const runAct = useAct();
+  const after = useCallback(
+    (name: string, previous: string | null): void => {
+      void (async () => {
+        for (const { rule_name, priority } of placeRule(rules, name, previous)) {
+          const record = rules.find((each) => each.rule_name === rule_name);
+          if (!record || record.priority === priority) continue;
+          const rule = { ...ruleDefinition(record), priority };
+          if (!(await runAct("save_rule", record, { rule, reason: "Another place in the order" }))) break;
+        }
+      })();
+    },
+    [rules, runAct],
+  );
+  const by = useCallback(
+    (record: RuleRecord, steps: -1 | 1): void => {
+      const at = rules.findIndex((each) => each.rule_name === record.rule_name);
+      const neighbour = rules[at + steps];
+      if (!neighbour) return;
+      after(record.rule_name, steps === 1 ? neighbour.rule_name : (rules[at - 2]?.rule_name ?? null));
+    },
+    [rules, after],
+  );
+  return { after, by };
+}
+
+const noRules: readonly RuleRecord[] = [];
+
 /** The rules in the order they run: what each does, whether it acts, and how often it did. */
 export function RulesDesk(): ReactNode {
   const place = usePlace();
+  const doing = place.query.get("do");
   const ruleName = place.parts[1] ?? null;
   const query = useCall("rules.list", {}, { refetchMs: 10_000 });
   const project = useLive((state) => state.connection?.project ?? null);
   const intents = useLive((state) => state.intents);
-  const isLive = useIsLive();
   const setMode = useSetMode();
-  const [text, setText] = useState("");
   const names: RuleNames = useMemo(
     () => ({
       plans: Object.fromEntries((project?.plans ?? []).map((plan) => [plan.plan_id, plan.name])),
@@ -109,101 +174,180 @@ export function RulesDesk(): ReactNode {
     () =>
       new Set(
         intents
-          .filter((intent) => intent.kind === "set_rule_mode" && intent.status === "pending")
+          .filter(
+            (intent) =>
+              (intent.kind === "set_rule_mode" || intent.kind === "save_rule") && intent.status === "pending",
+          )
           .map((intent) => intent.subject),
       ),
     [intents],
   );
   const isNarrow = ruleName !== null;
-  const columns = useMemo(
-    () => ruleColumns(names, setMode, waiting, isNarrow),
-    [names, setMode, waiting, isNarrow],
+  const ordered = useMemo(
+    () => orderRules((query.data?.rules ?? noRules).filter((rule) => !rule.is_retired)),
+    [query.data],
   );
-  const close = (): void => navigate("/rules");
-  const wanted = text.trim().toLowerCase();
+  const placing = usePlacing(ordered);
+  const drop = useCallback(
+    (name: string, onto: RuleRecord): void => {
+      const [from, to] = [name, onto.rule_name].map((each) =>
+        ordered.findIndex((rule) => rule.rule_name === each),
+      );
+      if (from === undefined || to === undefined || from < 0 || from === to) return;
+      placing.after(name, from < to ? onto.rule_name : (ordered[to - 1]?.rule_name ?? null));
+    },
+    [ordered, placing],
+  );
+  const columns = useMemo(
+    () => ruleColumns(names, setMode, waiting, isNarrow, drop),
+    [names, setMode, waiting, isNarrow, drop],
+  );
+  useKeys({ n: () => navigate("/rules?do=new") }, doing === null);
 
   return (
     <QueryView query={query} skeleton={<Skeleton lines={10} />}>
       {({ rules, as_of }) => {
-        const ordered = orderRules(rules);
-        const shown = wanted
-          ? ordered.filter((rule) =>
-              `${codeWords(rule.rule_name)} ${ruleSentence(rule, names)}`.toLowerCase().includes(wanted),
-            )
-          : ordered;
-        const open = ordered.find((rule) => rule.rule_name === ruleName);
-        const inForce = rules.filter((rule) => rule.is_active && rule.mode === "enforce").length;
-        const inShadow = rules.filter((rule) => rule.is_active && rule.mode === "shadow").length;
-        return (
-          <SideDetail
-            id="rules"
-            initialWidth={460}
-            minListWidth={420}
-            detailLabel="Rule"
-            onClose={close}
-            list={
-              <>
-                <DeskBar title="Rules">
-                  <RuleSearch text={text} setText={setText} />
-                  <Grow />
-                  <span className={css.words}>
-                    {inForce} enforced, {inShadow} in shadow, {rules.length - inForce - inShadow} off
-                  </span>
-                </DeskBar>
-                {isLive ? null : <StaleLine asOf={as_of}>The rules as they were</StaleLine>}
-                <DataTable
-                  id={isNarrow ? "rules-narrow" : "rules"}
-                  label="Rules in the order they run"
-                  columns={columns}
-                  rows={shown}
-                  rowKey={(rule) => rule.rule_name}
-                  rowHeight={46}
-                  keys
-                  openKey={ruleName}
-                  onOpen={(rule) =>
-                    navigate(placeAddress(["rules", rule.rule_name]), { replace: ruleName !== null })
-                  }
-                  empty={
-                    wanted ? (
-                      <EmptyView title="No rule fits" />
-                    ) : (
-                      <EmptyView title="No rules">
-                        Calls are limited by plans and balances alone. A preset brings a set of rules.
-                      </EmptyView>
-                    )
-                  }
-                  footer={
-                    <span>
-                      {counted(shown.length, "rule")}. Before them an operator’s block is looked at; after
-                      them the plan’s limits, then the balance. The first rule that blocks wins.
-                    </span>
-                  }
-                />
-              </>
-            }
-            detail={
-              ruleName === null ? null : open ? (
-                <RulePage
-                  key={open.rule_name}
-                  record={open}
-                  names={names}
-                  setMode={setMode}
-                  waits={waiting.has(open.rule_name)}
-                  onClose={close}
-                />
-              ) : (
-                <>
-                  <DetailBar title={codeWords(ruleName)} onClose={close} />
-                  <EmptyView title="There is no such rule">
-                    It may have been retired by a newer preset.
-                  </EmptyView>
-                </>
-              )
-            }
-          />
-        );
+        if (doing === "history") return <RulesHistory />;
+        if (doing === "import") return <RuleImport rules={ordered} />;
+        const named = (name: string | null): RuleRecord | null =>
+          ordered.find((rule) => rule.rule_name === name) ?? null;
+        if (doing === "new")
+          return (
+            <RuleEditor key="new" record={null} template={named(place.query.get("from"))} rules={ordered} />
+          );
+        if (doing === "edit" && named(ruleName))
+          return <RuleEditor key={ruleName} record={named(ruleName)} template={null} rules={ordered} />;
+        return <RulesView {...{ rules, ordered, as_of, names, columns, placing, setMode, waiting }} />;
       }}
     </QueryView>
+  );
+}
+
+/** The list, with the open rule beside it. */
+function RulesView({
+  rules,
+  ordered,
+  as_of,
+  names,
+  columns,
+  placing,
+  setMode,
+  waiting,
+}: {
+  readonly rules: readonly RuleRecord[];
+  readonly ordered: readonly RuleRecord[];
+  readonly as_of: string;
+  readonly names: RuleNames;
+  readonly columns: readonly Column<RuleRecord>[];
+  readonly placing: Placing;
+  readonly setMode: SetMode;
+  readonly waiting: ReadonlySet<string>;
+}): ReactNode {
+  const ruleName = usePlace().parts[1] ?? null;
+  const isNarrow = ruleName !== null;
+  const isLive = useIsLive();
+  const [text, setText] = useState("");
+  const wanted = text.trim().toLowerCase();
+  const close = (): void => navigate("/rules");
+  const shown = wanted
+    ? ordered.filter((rule) =>
+        `${codeWords(rule.rule_name)} ${ruleSentence(rule, names)}`.toLowerCase().includes(wanted),
+      )
+    : ordered;
+  const open = ordered.find((rule) => rule.rule_name === ruleName);
+  const inForce = rules.filter((rule) => rule.is_active && rule.mode === "enforce").length;
+  const inShadow = rules.filter((rule) => rule.is_active && rule.mode === "shadow").length;
+  return (
+    <SideDetail
+      id="rules"
+      initialWidth={460}
+      minListWidth={420}
+      detailLabel="Rule"
+      onClose={close}
+      list={
+        <>
+          <DeskBar title="Rules">
+            <RuleSearch text={text} setText={setText} />
+            <Grow />
+            <span className={css.words}>
+              {inForce} enforced, {inShadow} in shadow, {rules.length - inForce - inShadow} off
+            </span>
+            {isNarrow ? null : <DeskButtons />}
+            <Button
+              variant="filled"
+              leftSection={<PlusIcon size={14} />}
+              title="New rule (n)"
+              onClick={() => navigate("/rules?do=new")}
+            >
+              New rule
+            </Button>
+          </DeskBar>
+          {isLive ? null : <StaleLine asOf={as_of}>The rules as they were</StaleLine>}
+          <DataTable
+            id={isNarrow ? "rules-narrow" : "rules"}
+            label="Rules in the order they run"
+            columns={columns}
+            rows={shown}
+            rowKey={(rule) => rule.rule_name}
+            rowHeight={46}
+            keys
+            openKey={ruleName}
+            onOpen={(rule) =>
+              navigate(placeAddress(["rules", rule.rule_name]), { replace: ruleName !== null })
+            }
+            empty={
+              wanted ? (
+                <EmptyView title="No rule fits" />
+              ) : (
+                <EmptyView title="No rules">
+                  Calls are limited by plans and balances alone. A preset brings a set of rules.
+                </EmptyView>
+              )
+            }
+            footer={
+              <span>
+                {counted(shown.length, "rule")}. Before them an operator’s block is looked at; after them the
+                plan’s limits, then the balance. The first rule that blocks wins.
+              </span>
+            }
+          />
+        </>
+      }
+      detail={
+        ruleName === null ? null : open ? (
+          <RulePage
+            key={open.rule_name}
+            record={open}
+            names={names}
+            setMode={setMode}
+            move={placing.by}
+            waits={waiting.has(open.rule_name)}
+            onClose={close}
+          />
+        ) : (
+          <>
+            <DetailBar title={codeWords(ruleName)} onClose={close} />
+            <RetiredRule ruleName={ruleName} />
+          </>
+        )
+      }
+    />
+  );
+}
+
+function DeskButtons(): ReactNode {
+  const client = useConsole();
+  const download = async (): Promise<void> => {
+    const result = await client.call("rules.export", { rule_name: null });
+    if (result.ok) saveFile(result.value.file_name, "application/yaml", result.value.text);
+    else showFailure("Not exported", result.error);
+  };
+  return (
+    <>
+      <Button onClick={() => navigate("/rules?do=history")}>History</Button>
+      <Button onClick={() => navigate("/rules?do=import")}>Import</Button>
+      <Button onClick={() => void download()}>Export</Button>
+    </>
   );
 }
 

@@ -1,0 +1,33 @@
+import type { ReactNode } from "react";
+import type { RuleDifferenceRecord } from "../../../../shared/contract/rules.ts";
+import { capitalise, cleanText, clip } from "../../lib/text.ts";
+import css from "./editor.module.css";
+
+/** What changed of a rule, part by part: what went with a minus, what came with a plus. */
+export function DifferenceView({
+  difference,
+}: {
+  readonly difference: readonly RuleDifferenceRecord[];
+}): ReactNode {
+  return (
+    <dl className={css.difference}>
+      {difference.map((each) => (
+        <div key={each.part} style={{ display: "contents" }}>
+          <dt>{capitalise(each.part)}</dt>
+          <dd>
+            {each.removed.map((line) => (
+              <div key={`-${line}`} className={css.removed}>
+                {clip(cleanText(line), 600)}
+              </div>
+            ))}
+            {each.added.map((line) => (
+              <div key={`+${line}`} className={css.added}>
+                {clip(cleanText(line), 600)}
+              </div>
+            ))}
+          </dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
