@@ -745,7 +745,9 @@ create table governance.active_config (
   -- Facts that cost, and that some rule in force reads.
   rules_read_identical boolean not null default false,
   rules_read_words boolean not null default false,
-  rules_read_provider boolean not null default false
+  rules_read_provider boolean not null default false,
+  -- When the first rule that was changed for a while goes back.
+  rules_due_at timestamptz
 );
 
 comment on table governance.active_config is 'The configuration in force, flattened to what a call needs.';
@@ -847,10 +849,25 @@ create table governance.rule_versions (
   rule jsonb not null,
   created_at timestamptz not null,
   created_by text,
+  reason text,
+  -- The rule was taken out of use; what it was stays readable.
+  is_retired boolean not null default false,
   unique (rule_name, version)
 );
 
-comment on table governance.rule_versions is 'Every version of every rule, as saved; append-only.';
+comment on table governance.rule_versions is 'Every version of every rule, as saved or retired, with who and why; '
+  'append-only.';
+
+create table governance.timed_rules (
+  rule_name text primary key,
+  -- When the rule goes back, and to which version; null: there was no rule before, and it is retired.
+  back_at timestamptz not null,
+  back_version_id bigint,
+  operator text
+);
+
+comment on table governance.timed_rules is 'Rules that were changed for a while. The first call after the moment, or '
+  'upkeep, puts them back (governance.end_timed_rules); any other change of the rule ends this.';
 
 create table governance.rule_sets (
   rule_set_id bigint generated always as identity primary key,
@@ -1400,6 +1417,7 @@ begin
   insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
   update governance.active_config set
     rule_set_id = v_rule_set_id, updated_at = clock_timestamp(),
+    rules_due_at = (select min(t.back_at) from governance.timed_rules t),
     rules_read_identical = 'identical_messages' = any (v_facts),
       rules_read_words = v_facts && array['message', 'topic', 'complexity'],
     rules_read_provider = 'provider' = any (v_facts);
@@ -1418,20 +1436,24 @@ create function governance.rule_json(r governance.rules) returns jsonb
     r.action,
     'priority', r.priority, 'mode', r.mode, 'is_active', r.is_active, 'applies_to', r.applies_to, 'version', r.version,
     'description', r.description, 'updated_at', r.updated_at, 'updated_by', r.updated_by)
+    || coalesce((select jsonb_build_object('back_at', t.back_at) from governance.timed_rules t
+      where t.rule_name = r.rule_name and r.retired_at is null), '{}')
 $$;
 comment on function governance.rule_json(governance.rules) is 'A rule as functions answer it.';
 
-create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz) returns governance.rules
+create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz,
+  p_reason text default null) returns governance.rules
   language plpgsql set search_path = '' as $$
 declare
   v_version int;
   v_version_id bigint;
   v_rule governance.rules;
 begin
+  delete from governance.timed_rules t where t.rule_name = p_rule ->> 'rule_name';
   select coalesce(max(v.version), 0) + 1 into v_version from governance.rule_versions v
     where v.rule_name = p_rule ->> 'rule_name';
-  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by)
-  values (p_rule ->> 'rule_name', v_version, p_rule, p_now, p_operator)
+  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by, reason)
+  values (p_rule ->> 'rule_name', v_version, p_rule, p_now, p_operator, p_reason)
   returning version_id into v_version_id;
   insert into governance.rules as r (rule_name, version, version_id, rule_type, priority, mode, is_active, conditions,
     action, applies_to, description, updated_at, updated_by)
@@ -1450,15 +1472,89 @@ begin
   return v_rule;
 end
 $$;
-comment on function governance.store_rule(jsonb, text,
-  timestamptz) is 'Writes a checked rule as its next version. Call governance.compile_rules afterwards.';
+comment on function governance.store_rule(jsonb, text, timestamptz, text) is
+  'Writes a checked rule as its next version. Call governance.compile_rules afterwards.';
+
+create function governance.store_retirement(p_rule_name text, p_operator text, p_now timestamptz,
+  p_reason text default null) returns governance.rules
+  language plpgsql set search_path = '' as $$
+declare
+  v_rule governance.rules;
+  v_version_id bigint;
+begin
+  delete from governance.timed_rules t where t.rule_name = p_rule_name;
+  insert into governance.rule_versions (rule_name, version, rule, created_at, created_by, reason, is_retired)
+  select v.rule_name, v.version + 1, v.rule, p_now, p_operator, p_reason, true
+  from governance.rule_versions v where v.rule_name = p_rule_name
+  order by v.version desc limit 1
+  returning version_id into v_version_id;
+  update governance.rules r set version = r.version + 1, version_id = v_version_id, updated_at = p_now,
+    updated_by = p_operator, retired_at = p_now
+  where r.rule_name = p_rule_name returning * into strict v_rule;
+  return v_rule;
+end
+$$;
+comment on function governance.store_retirement(text, text, timestamptz, text) is
+  'Takes a rule out of use, as a version of its own. Call governance.compile_rules afterwards.';
+
+create function governance.end_timed_rules(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_timed governance.timed_rules;
+  v_rule governance.rules;
+  v_ended int := 0;
+begin
+  -- Whoever changes rules now leaves them compiled; the next call looks again.
+  if not pg_try_advisory_xact_lock(7254012) then return 0; end if;
+  for v_timed in select * from governance.timed_rules t where t.back_at <= p_now order by t.back_at, t.rule_name loop
+    if v_timed.back_version_id is null then
+      v_rule := governance.store_retirement(v_timed.rule_name, v_timed.operator, p_now, 'Its time was over');
+    else
+      v_rule := governance.store_rule((select v.rule from governance.rule_versions v
+        where v.version_id = v_timed.back_version_id), v_timed.operator, p_now, 'Its time was over: back by itself');
+    end if;
+    insert into governance.audit_log (created_at, operator, action, rule_name, reason, details)
+    values (p_now, v_timed.operator, 'timed_rule_ended', v_timed.rule_name, 'Its time was over',
+      jsonb_build_object('version', v_rule.version));
+    v_ended := v_ended + 1;
+  end loop;
+  if v_ended > 0 then
+    perform governance.compile_rules();
+    perform governance.ring('rules', p_now);
+  end if;
+  return v_ended;
+end
+$$;
+comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; answers how many.';
+
+create function governance.check_rule_version(p_rule_name text, p_current governance.rules, p_expected_version int)
+  returns void
+  language plpgsql stable set search_path = '' as $$
+begin
+  -- A retired rule is expected as the version that it was retired with, or as none.
+  if p_expected_version is null or p_expected_version = coalesce(p_current.version, 0)
+    or (p_expected_version = 0 and p_current.retired_at is not null) then
+    return;
+  end if;
+  perform governance.fail('PT409', 'version_conflict',
+    case when p_current.version is null or p_current.retired_at is not null
+      then format('There is no rule "%s" in force', left(p_rule_name, 64))
+      else format('Rule "%s" is at version %s, not %s', left(p_rule_name, 64), p_current.version,
+        p_expected_version) end,
+    case when p_current.version is null or p_current.retired_at is not null then 'null'
+      else governance.rule_json(p_current)::text end);
+end
+$$;
+comment on function governance.check_rule_version(text, governance.rules, int) is
+  'Refuses a change over somebody else''s: version_conflict, with the current rule in its details.';
 
 create function public.save_rule(p_command_id text, p_rule jsonb, p_expected_version int default null,
-  p_operator text default null) returns jsonb
+  p_operator text default null, p_reason text default null, p_until timestamptz default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_checked jsonb;
   v_current governance.rules;
+  v_back_version_id bigint;
   v_rule governance.rules;
   v_answer jsonb;
   v_now timestamptz;
@@ -1466,42 +1562,49 @@ begin
   perform governance.refuse_others('save_rule');
   perform governance.check_id('p_command_id', p_command_id);
   perform governance.check_optional('p_operator', p_operator, 255);
+  perform governance.check_optional('p_reason', p_reason, 1000);
   if p_rule is null then
     perform governance.fail('PT400', 'invalid_argument', 'p_rule is needed');
   end if;
   v_checked := governance.check_rule(p_rule);
   -- One writer of rules at a time: each makes governance.evaluate_rules anew.
   perform pg_advisory_xact_lock(7254012);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('save_rule', p_rule, p_expected_version, p_operator)::text);
+  v_answer := governance.begin_command('operator', p_command_id, case when p_reason is null and p_until is null
+    then row('save_rule', p_rule, p_expected_version, p_operator)::text
+    else row('save_rule', p_rule, p_expected_version, p_operator, p_reason, p_until)::text end);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  select * into v_current from governance.rules r
-    where r.rule_name = v_checked ->> 'rule_name' and r.retired_at is null;
-  if p_expected_version is not null and coalesce(v_current.version, 0) <> p_expected_version then
-    perform governance.fail('PT409', 'version_conflict',
-      case when v_current.version is null
-        then format('There is no rule "%s" in force', left(v_checked ->> 'rule_name', 64))
-        else format('Rule "%s" is at version %s, not %s', left(v_checked ->> 'rule_name', 64), v_current.version,
-          p_expected_version) end,
-      case when v_current.version is null then 'null' else governance.rule_json(v_current)::text end);
+  if p_until <= v_now or p_until > v_now + interval '1 year' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_until is a moment within the next year');
   end if;
-  v_rule := governance.store_rule(v_checked, p_operator, v_now);
+  perform governance.end_timed_rules(v_now);
+  select * into v_current from governance.rules r where r.rule_name = v_checked ->> 'rule_name';
+  perform governance.check_rule_version(v_checked ->> 'rule_name', v_current, p_expected_version);
+  -- Who changes a timed change goes back to what was before the first one.
+  select t.back_version_id into v_back_version_id from governance.timed_rules t
+    where t.rule_name = v_checked ->> 'rule_name';
+  if not found and v_current.retired_at is null then v_back_version_id := v_current.version_id; end if;
+  v_rule := governance.store_rule(v_checked, p_operator, v_now, p_reason);
+  if p_until is not null then
+    insert into governance.timed_rules (rule_name, back_at, back_version_id, operator)
+    values (v_rule.rule_name, p_until, v_back_version_id, p_operator);
+  end if;
   perform governance.compile_rules();
-  insert into governance.audit_log (created_at, operator, action, rule_name, command_id, details)
-  values (v_now, p_operator, 'save_rule', v_rule.rule_name, p_command_id,
+  insert into governance.audit_log (created_at, operator, action, rule_name, reason, command_id, details)
+  values (v_now, p_operator, 'save_rule', v_rule.rule_name, p_reason, p_command_id,
     jsonb_build_object('version', v_rule.version, 'before', case
-      when v_current.version is not null then governance.rule_json(v_current) end));
+      when v_current.retired_at is null and v_current.version is not null then governance.rule_json(v_current) end)
+      || case when p_until is null then '{}' else jsonb_build_object('until', p_until) end);
   perform governance.ring('rules', v_now);
   return governance.end_command('operator', p_command_id, governance.rule_json(v_rule));
 end
 $$;
-comment on function public.save_rule(text, jsonb, int, text) is
+comment on function public.save_rule(text, jsonb, int, text, text, timestamptz) is
   'Saves a rule as its next version, in force at once. p_expected_version (0 for a new rule) refuses a save over '
-  'someone else''s. Errors: invalid_argument, invalid_rule (path in details), version_conflict (current rule in '
-    'details), idempotency_conflict.';
-revoke all on function public.save_rule(text, jsonb, int, text) from public, anon, authenticated;
-grant execute on function public.save_rule(text, jsonb, int, text) to service_role;
+  'someone else''s. With p_until the rule goes back by itself then to what it was before. Errors: invalid_argument, '
+  'invalid_rule (path in details), version_conflict (current rule in details), idempotency_conflict.';
+revoke all on function public.save_rule(text, jsonb, int, text, text, timestamptz) from public, anon, authenticated;
+grant execute on function public.save_rule(text, jsonb, int, text, text, timestamptz) to service_role;
 
 create function public.list_rules() returns jsonb
   language sql stable security definer set search_path = '' as $$
@@ -2008,13 +2111,14 @@ begin
     v_rule := governance.check_rule(v_item);
     select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
     if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
-      or (governance.rule_json(v_old_rule) - 'version' - 'updated_at' - 'updated_by') <> v_rule then
+      or (governance.rule_json(v_old_rule) - array['version', 'updated_at', 'updated_by', 'back_at']) <> v_rule then
       perform governance.store_rule(v_rule, 'preset ' || p_name, p_now);
       v_count := v_count + 1;
     end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('rules', v_count);
-  update governance.rules r set retired_at = p_now
+  perform governance.store_retirement(r.rule_name, 'preset ' || p_name, p_now)
+  from governance.rules r
   where r.retired_at is null
     and not exists (select from jsonb_array_elements(p_rules) x where x ->> 'rule_name' = r.rule_name);
   get diagnostics v_count = row_count;
@@ -4985,6 +5089,9 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
   v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
+  if c.rules_due_at <= v_now and governance.end_timed_rules(v_now) > 0 then
+    select * into c from governance.active_config;
+  end if;
 
   loop
     for x in
@@ -5298,7 +5405,7 @@ create function governance.price_at(p_model text, p_at timestamptz) returns gove
   where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
   order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
 $$;
-comment on function governance.price_at(text, timestamptz) is 'The price of a model at a moment; null if none is known.';
+comment on function governance.price_at(text, timestamptz) is 'A model''s price at a moment; null if none is known.';
 
 create function governance.cost_at(p governance.prices, p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb)
   returns numeric
@@ -7003,18 +7110,24 @@ $$;
 comment on function governance.count_matches(bigint, bigint) is 'Matches of rules among the calls with ids after the '
   'first and up to the second.';
 
+create function governance.matches_by_slot() returns table (slot timestamptz, version_id bigint, matches bigint)
+  language sql stable set search_path = '' as $$
+  select x.slot, x.version_id, x.matches from governance.rule_matches x
+  union all
+  -- What is committed and not yet counted.
+  select c.slot, c.version_id, c.matches
+  from governance.maintenance_state s
+  cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
+    (s.value ->> 'consumed')::bigint + 50000) c
+  where s.key = 'followed_events'
+$$;
+comment on function governance.matches_by_slot() is 'Calls that each version of a rule matched in each five minutes of '
+  'the last two days; a slot may come in parts.';
+
 create function governance.matches_since(p_since timestamptz) returns table (rule_name text, matches bigint)
   language sql stable set search_path = '' as $$
   select v.rule_name, sum(m.matches)::bigint
-  from (
-    select x.slot, x.version_id, x.matches from governance.rule_matches x
-    union all
-    -- What is committed and not yet counted.
-    select c.slot, c.version_id, c.matches
-    from governance.maintenance_state s
-    cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
-      (s.value ->> 'consumed')::bigint + 50000) c
-    where s.key = 'followed_events') m
+  from governance.matches_by_slot() m
   join governance.rule_versions v using (version_id)
   where m.slot >= date_bin('5 minutes', p_since, '2000-01-01')
   group by 1
@@ -8785,6 +8898,236 @@ comment on function public.console_list_acts(jsonb, bigint, int) is
   'unknown_user.';
 revoke all on function public.console_list_acts(jsonb, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;
+
+-- schemas/46_rule_desk.sql
+-- What the rules desk asks: history and return, what a rule hit, and the calls behind it.
+
+create function public.console_retire_rule(p_command_id text, p_rule_name text, p_reason text,
+  p_expected_version int default null, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_current governance.rules;
+  v_rule governance.rules;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_retire_rule');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_rule_name', p_rule_name, 100);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_retire_rule', p_rule_name, p_reason, p_expected_version, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  perform governance.end_timed_rules(v_now);
+  select * into v_current from governance.rules r where r.rule_name = p_rule_name and r.retired_at is null;
+  if v_current.rule_name is null then
+    perform governance.fail('PT404', 'not_found', format('There is no rule "%s" in force', left(p_rule_name, 64)));
+  end if;
+  perform governance.check_rule_version(p_rule_name, v_current, p_expected_version);
+  v_rule := governance.store_retirement(p_rule_name, p_operator, v_now, p_reason);
+  perform governance.compile_rules();
+  insert into governance.audit_log (created_at, operator, action, rule_name, reason, command_id, details)
+  values (v_now, p_operator, 'retire_rule', p_rule_name, p_reason, p_command_id,
+    jsonb_build_object('version', v_rule.version, 'before', governance.rule_json(v_current)));
+  perform governance.ring('rules', v_now);
+  return governance.end_command('operator', p_command_id,
+    governance.rule_json(v_rule) || '{"is_retired": true}');
+end
+$$;
+comment on function public.console_retire_rule(text, text, text, int, text) is
+  'Takes a rule out of use; its history stays, and save_rule brings it back. Errors: invalid_argument, not_found, '
+  'version_conflict (current rule in details), idempotency_conflict.';
+revoke all on function public.console_retire_rule(text, text, text, int, text) from public, anon, authenticated;
+grant execute on function public.console_retire_rule(text, text, text, int, text) to service_role;
+
+create function governance.version_json(v governance.rule_versions) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select jsonb_build_object('version_id', v.version_id, 'rule_name', v.rule_name, 'version', v.version, 'rule', v.rule,
+    'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
+$$;
+comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions answer it.';
+
+create function public.console_rule_changes(p_rule_name text default null, p_before bigint default null,
+  p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_changes jsonb;
+begin
+  perform governance.refuse_others('console_rule_changes');
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  select coalesce(jsonb_agg(governance.version_json(v) || jsonb_build_object('before', (
+    select governance.version_json(b) from governance.rule_versions b
+    where b.rule_name = v.rule_name and b.version < v.version order by b.version desc limit 1))
+    order by v.version_id desc), '[]') into v_changes
+  from (select x.* from governance.rule_versions x
+    where (p_rule_name is null or x.rule_name = p_rule_name) and (p_before is null or x.version_id < p_before)
+    order by x.version_id desc limit p_limit) v;
+  return jsonb_build_object('changes', v_changes, 'latest_version_id',
+    (select max(x.version_id) from governance.rule_versions x));
+end
+$$;
+comment on function public.console_rule_changes(text, bigint, int) is
+  'Changes of rules, newest first, of one rule or all, each with the version before it. p_before: the version_id to go '
+  'on from.';
+revoke all on function public.console_rule_changes(text, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_rule_changes(text, bigint, int) to service_role;
+
+create function governance.rules_as_of(p_version_id bigint) returns setof governance.rule_versions
+  language sql stable set search_path = '' as $$
+  select x.* from (
+    select distinct on (v.rule_name) v.* from governance.rule_versions v
+    where v.version_id <= p_version_id order by v.rule_name, v.version_id desc) x
+  where not x.is_retired
+$$;
+comment on function governance.rules_as_of(bigint) is 'The rule set as it stood right after a change.';
+
+create function public.console_rules_as_of(p_version_id bigint) returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_rules_as_of');
+  select coalesce(jsonb_agg(v.rule || jsonb_build_object('version', v.version)
+    order by (v.rule ->> 'priority')::int, v.rule_name collate "C"), '[]')
+  from governance.rules_as_of(p_version_id) v
+$$;
+comment on function public.console_rules_as_of(bigint) is 'The rules as they stood right after a change, in order.';
+revoke all on function public.console_rules_as_of(bigint) from public, anon, authenticated;
+grant execute on function public.console_rules_as_of(bigint) to service_role;
+
+create function public.console_restore_rules(p_command_id text, p_version_id bigint, p_expected_version_id bigint,
+  p_reason text, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_now timestamptz;
+  v_latest bigint;
+  v_then governance.rule_versions;
+  v_name text;
+  v_changed text[] := '{}';
+begin
+  perform governance.refuse_others('console_restore_rules');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_restore_rules', p_version_id, p_expected_version_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  perform governance.end_timed_rules(v_now);
+  select max(v.version_id) into v_latest from governance.rule_versions v;
+  if not exists (select from governance.rule_versions v where v.version_id = p_version_id) then
+    perform governance.fail('PT404', 'not_found', 'There is no such change of the rules');
+  end if;
+  if p_expected_version_id is distinct from v_latest then
+    perform governance.fail('PT409', 'version_conflict', 'Somebody changed a rule in the meantime', 'null');
+  end if;
+  for v_then in select * from governance.rules_as_of(p_version_id) loop
+    continue when exists (select from governance.rules r join governance.rule_versions n using (version_id)
+      where r.rule_name = v_then.rule_name and r.retired_at is null and n.rule = v_then.rule);
+    perform governance.store_rule(governance.check_rule(v_then.rule), p_operator, v_now, p_reason);
+    v_changed := v_changed || v_then.rule_name;
+  end loop;
+  for v_name in select r.rule_name from governance.rules r
+    where r.retired_at is null
+      and not exists (select from governance.rules_as_of(p_version_id) t where t.rule_name = r.rule_name)
+    order by r.rule_name
+  loop
+    perform governance.store_retirement(v_name, p_operator, v_now, p_reason);
+    v_changed := v_changed || v_name;
+  end loop;
+  if cardinality(v_changed) > 0 then
+    perform governance.compile_rules();
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (v_now, p_operator, 'restore_rules', p_reason, p_command_id,
+      jsonb_build_object('version_id', p_version_id, 'changed', to_jsonb(v_changed)));
+    perform governance.ring('rules', v_now);
+  end if;
+  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', to_jsonb(v_changed)));
+end
+$$;
+comment on function public.console_restore_rules(text, bigint, bigint, text, text) is
+  'Returns the whole rule set to what it was right after a change: rules made since are retired. p_expected_version_id '
+  'is the latest change that the operator saw. Errors: invalid_argument, not_found, version_conflict, '
+  'idempotency_conflict.';
+revoke all on function public.console_restore_rules(text, bigint, bigint, text, text)
+  from public, anon, authenticated;
+grant execute on function public.console_restore_rules(text, bigint, bigint, text, text) to service_role;
+
+create function public.console_rule_hits(p_rule_name text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_hours jsonb;
+  v_unblocked jsonb;
+begin
+  perform governance.refuse_others('console_rule_hits');
+  select coalesce(jsonb_agg(jsonb_build_object('hour', h.hour, 'enforced', h.enforced, 'shadow', h.shadow)
+    order by h.hour), '[]') into v_hours
+  from (
+    select date_trunc('hour', m.slot, 'UTC') as hour,
+      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'enforce'), 0) as enforced,
+      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'shadow'), 0) as shadow
+    from governance.matches_by_slot() m join governance.rule_versions v using (version_id)
+    where v.rule_name = p_rule_name and m.slot >= date_trunc('hour', v_now - interval '47 hours', 'UTC')
+    group by 1) h;
+  -- Blocks of this rule that an operator lifted: people who asked, and were right.
+  select jsonb_agg(jsonb_build_object('at', u.created_at, 'user_id', a.user_id, 'by', u.operator, 'reason', u.reason)
+    order by u.audit_id desc) into v_unblocked
+  from (
+    select g.* from governance.audit_log g
+    where g.created_at >= v_now - interval '7 days' and g.action = 'unblock_user'
+      and exists (select from governance.audit_log b
+        where b.account_id = g.account_id and b.action = 'rule_block' and b.rule_name = p_rule_name
+          and b.audit_id < g.audit_id and b.created_at >= g.created_at - interval '7 days')
+    order by g.audit_id desc limit 50) u
+  join governance.accounts a using (account_id);
+  return jsonb_build_object('now', v_now, 'hours', v_hours, 'unblocked', coalesce(v_unblocked, '[]'));
+end
+$$;
+comment on function public.console_rule_hits(text) is
+  'Calls that a rule matched in each hour of the last two days, enforced and in shadow, and the users whom an operator '
+  'unblocked after it within seven days (at most 50).';
+revoke all on function public.console_rule_hits(text) from public, anon, authenticated;
+grant execute on function public.console_rule_hits(text) to service_role;
+
+create function public.console_rule_calls(p_rule_name text, p_from timestamptz, p_to timestamptz,
+  p_before bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_versions bigint[];
+  v_calls jsonb;
+begin
+  perform governance.refuse_others('console_rule_calls');
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  if p_from is null or p_to is null or p_to <= p_from or p_to - p_from > interval '49 hours' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are at most two days apart');
+  end if;
+  select array_agg(v.version_id) into v_versions from governance.rule_versions v where v.rule_name = p_rule_name;
+  select coalesce(jsonb_agg(jsonb_build_object('decision_id', r.decision_id, 'request_id', r.request_id,
+    'at', r.created_at, 'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id,
+    'decision', r.decision, 'reason', r.reason, 'model', r.model, 'tokens', (r.facts).estimated_tokens,
+    'mode', (select v.rule ->> 'mode' from governance.rule_versions v
+      where v.rule_name = p_rule_name and v.version_id = any (r.matched_version_ids) limit 1))
+    order by r.decision_id desc), '[]') into v_calls
+  from (select q.* from governance.requests q
+    where q.created_at >= p_from and q.created_at < p_to and q.matched_version_ids && v_versions
+      and (p_before is null or q.decision_id < p_before)
+    order by q.decision_id desc limit p_limit) r
+  join governance.accounts a using (account_id);
+  return jsonb_build_object('calls', v_calls);
+end
+$$;
+comment on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) is
+  'The calls that a rule matched within at most two days, newest first. p_before: the decision_id to go on from.';
+revoke all on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int)
+  from public, anon, authenticated;
+grant execute on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) to service_role;
 
 -- schemas/50_alerts.sql
 -- Alerts: what can be watched, what is watched, and what was raised.
@@ -14663,6 +15006,8 @@ declare
   v_answer jsonb := '{}';
 begin
   case p_step
+    when 'rules' then
+      v_answer := jsonb_build_object('rules_put_back', governance.end_timed_rules(p_now));
     when 'days' then
       v_count := governance.aggregate_days(v_days);
       v_answer := jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
@@ -14703,7 +15048,7 @@ comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts o
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  c_steps constant text[] := '{days,purge,rollups,anchor,doors,alerts,notifications}';
+  c_steps constant text[] := '{rules,days,purge,rollups,anchor,doors,alerts,notifications}';
   v_started timestamptz := clock_timestamp();
   v_now timestamptz := governance.now();
   v_is_first boolean := pg_current_xact_id_if_assigned() is null;
