@@ -33,7 +33,14 @@ export async function serveRenderer(say: (sentence: string) => void): Promise<Re
       cors: false,
       fs: { allow: [repositoryDir, realpathSync(join(repositoryDir, "node_modules"))] },
     },
-    customLogger: { ...logger, info: () => undefined, warn: say, warnOnce: say, error: say },
+    customLogger: {
+      ...logger,
+      info: () => undefined,
+      warn: say,
+      // Vite's own reading of CSS modules names no file, and PostCSS warns of it at each of them.
+      warnOnce: (message) => (message.includes("did not pass the `from` option") ? undefined : say(message)),
+      error: say,
+    },
   });
   await server.listen();
   return { port, close: () => server.close() };

@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { expectSoundBooks, installedVersions, projectAt } from "../../support/project.ts";
+import { sized } from "../../support/size.ts";
 
 const clientsAtOnce = 6;
 const connectionsEach = 3;
@@ -69,7 +70,7 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship dies often; the other one enough to notice where it differs.
-  const serverKills = version === 18 ? 10 : 3;
+  const serverKills = sized(version === 18 ? 3 : 1, 10);
   const clientKills = 2 * serverKills;
   it(`${serverKills} kills of the server and ${clientKills} of client processes under load lose no acknowledged effect and double none`, async () => {
     const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });

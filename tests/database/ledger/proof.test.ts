@@ -1,6 +1,6 @@
 /**
  * The proof: books of random histories of everything that writes to them are sound, and no tampering with them goes
- * unseen or unnamed. HISTORIES sets how many histories are run.
+ * unseen or unnamed. `TESTS` sets how many (tests/support/size.ts).
  */
 import { sized } from "../../support/size.ts";
 import type pg from "pg";
@@ -19,7 +19,7 @@ import {
 import { dice } from "../../support/dice.ts";
 import { installedVersions, openProject, type Project } from "../../support/project.ts";
 
-const histories = sized(3, 100);
+const histories = sized(6, 100);
 const steps = 400;
 
 const problemsOf = async (project: Project, user: string | null = null): Promise<unknown[]> =>
