@@ -11,6 +11,7 @@ export * from "./corrections.ts";
 export * from "./finance.ts";
 export * from "./finance-runs.ts";
 export * from "./frame.ts";
+export * from "./history.ts";
 export * from "./names.ts";
 export * from "./operations.ts";
 export * from "./rules.ts";

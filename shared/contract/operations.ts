@@ -13,6 +13,7 @@ import { correctionsOperations } from "./corrections.ts";
 import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
+import { historyOperations } from "./history.ts";
 import { rulesOperations } from "./rules.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
@@ -23,6 +24,7 @@ export const operations = {
   ...connectionOperations,
   ...watchOperations,
   ...usersOperations,
+  ...historyOperations,
   ...correctionsOperations,
   ...rulesOperations,
   ...alertsOperations,

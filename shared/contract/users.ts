@@ -228,18 +228,6 @@ export const accountDetail = z.looseObject({
 });
 export type AccountDetail = z.infer<typeof accountDetail>;
 
-export const ledgerEntry = z.looseObject({
-  transaction_id: whole,
-  transaction_type: z.string(),
-  amount: tokens,
-  previous_balance: tokens,
-  new_balance: tokens,
-  description: z.string().nullable(),
-  metadata: z.record(z.string(), z.unknown()),
-  created_at: instant,
-});
-export type LedgerEntry = z.infer<typeof ledgerEntry>;
-
 export const decisionRow = z.looseObject({
   decision_id: whole,
   request_id: z.string(),
@@ -317,16 +305,6 @@ export const usersOperations = {
   "users.usage": operation(
     z.object({ user_id: userId, from: z.iso.date(), to: z.iso.date() }).strict(),
     accountUsage,
-  ),
-  "users.ledger": operation(
-    z
-      .object({
-        user_id: userId,
-        before_id: whole.nullable(),
-        limit: z.number().int().min(1).max(200),
-      })
-      .strict(),
-    z.object({ entries: z.array(ledgerEntry), next_before_id: whole.nullable() }),
   ),
   "users.decisions": operation(
     z

@@ -50,8 +50,16 @@ const screens: readonly Screen[] = [
   { name: "users", address: "/users" },
   { name: "users-flagged", address: "/users?filter=flagged" },
   { name: "user", address: "/users/sample-0007" },
+  { name: "user-history", address: "/users/sample-0007/history" },
   { name: "user-decisions", address: "/users/sample-0007/decisions" },
-  { name: "user-ledger", address: "/users/sample-0007/ledger" },
+  {
+    name: "user-ledger",
+    address: "/users/sample-0007/ledger",
+    before: async (page) => {
+      await page.getByRole("button", { name: "Verify this account" }).click();
+      await expect(page.getByText(/entries, hash by hash/)).toBeVisible({ timeout: 60_000 });
+    },
+  },
   { name: "user-lots", address: "/users/sample-0007/lots" },
   { name: "user-payments", address: "/users/sample-0007/payments" },
   { name: "user-acts", address: "/users/sample-0007/acts" },

@@ -277,7 +277,12 @@ test("every desk's reading answers records of the contract", async () => {
   expect(await value(console_, "watch.explain", { decision_id: decisionId })).toMatchObject({
     user_id: user,
   });
-  const { entries } = await value(console_, "users.ledger", { user_id: user, before_id: null, limit: 10 });
+  const { entries } = await value(console_, "users.ledger", {
+    user_id: user,
+    filter: { type: null, text: null, from: null, to: null },
+    before_id: null,
+    limit: 10,
+  });
   expect(entries[0]).toMatchObject({ transaction_type: "bonus", amount: 100_000 });
   await value(console_, "users.usage", { user_id: user, from: "2026-01-01", to: "2026-12-31" });
   expect((await value(console_, "rules.list", {})).rules.length).toBeGreaterThan(3);

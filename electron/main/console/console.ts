@@ -12,6 +12,7 @@ import { redact } from "../backend/redact.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
 import { openStore } from "../store/store.ts";
 import { createCorrections } from "./users/corrections.ts";
+import { historyHandlers } from "./users/history.ts";
 import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { auditHandlers } from "./audit/audit.ts";
@@ -171,6 +172,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...alertHandlers(desk),
     ...auditHandlers(desk),
     ...userHandlers(desk),
+    ...historyHandlers(desk),
     ...actHandlers(desk),
     ...corrections.handlers,
     ...ruleHandlers(desk),

@@ -67,6 +67,13 @@ export function navigate(address: string, options: { readonly replace?: boolean 
   read();
 }
 
+/** Changes some values of the address and leaves the others as they are; an empty value is taken out. */
+export function changeQuery(changes: Readonly<Record<string, string | null>>): void {
+  navigate(placeAddress(current.parts, { ...Object.fromEntries(current.query), ...changes }), {
+    replace: true,
+  });
+}
+
 export function currentPlace(): Place {
   return current;
 }

@@ -41,7 +41,7 @@ const shown: Readonly<Record<SubjectName, Shown>> = {
         ["users.get", { user_id: account["user_id"] }],
         (now) => (now ? { ...now, account: { ...now.account, ...account } } : now),
       ),
-    queries: ["users.get", "users.search", "users.decisions", "users.try_decision"],
+    queries: ["users.get", "users.search", "users.decisions", "users.history", "users.try_decision"],
   },
   rule: {
     id: (rule) => rule["rule_name"] as string,

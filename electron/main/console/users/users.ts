@@ -8,17 +8,13 @@ import {
   accountPage,
   accountUsage,
   decisionRow,
-  ledgerEntry,
 } from "../../../../shared/contract/index.ts";
 import { fail, ok } from "../../../../shared/governance/result.ts";
 import { notConnected } from "../connection/connection.ts";
 import { type DeskContext, mayBeOld, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
-export type UserHandlers = Pick<
-  Handlers,
-  "users.search" | "users.get" | "users.usage" | "users.ledger" | "users.decisions"
->;
+export type UserHandlers = Pick<Handlers, "users.search" | "users.get" | "users.usage" | "users.decisions">;
 
 type Search = Parameters<Handlers["users.search"]>[0];
 
@@ -76,22 +72,6 @@ export function userHandlers(desk: DeskContext): UserHandlers {
         accountUsage,
       );
       return answer.ok ? ok(answer.value.value) : answer;
-    },
-
-    "users.ledger": async ({ user_id: userId, before_id: beforeId, limit }) => {
-      const answer = await readThrough(
-        desk,
-        `ledger:${userId}:${beforeId}:${limit}`,
-        "get_user_transaction_history",
-        { p_user_id: userId, p_limit: limit, p_before_id: beforeId },
-        z.array(ledgerEntry),
-      );
-      if (!answer.ok) return answer;
-      const entries = answer.value.value;
-      return ok({
-        entries,
-        next_before_id: entries.length < limit ? null : (entries.at(-1)?.transaction_id ?? null),
-      });
     },
 
     "users.decisions": async ({ user_id: userId, before_id: beforeId, limit }) => {

@@ -10,7 +10,7 @@ import { PlainTable } from "../../ui/plain-table.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import css from "./users.module.css";
 
-const money = (minor: number, currency: string): string =>
+export const money = (minor: number, currency: string): string =>
   formatMinorMoney(minor, currency, currencyExponent(currency));
 
 /** The words of how a payment stands, the gravest first; empty where it was simply paid. */
@@ -37,7 +37,9 @@ export function paymentSigns(payment: Payment): readonly { readonly tone: Tone; 
 }
 
 /** The payment's page at Stripe. */
-export function stripeLink(payment: Payment): string | null {
+export function stripeLink(
+  payment: Pick<Payment, "payment_intent_id" | "charge_id" | "invoice_id" | "livemode">,
+): string | null {
   const id = payment.payment_intent_id ?? payment.charge_id;
   const test = payment.livemode === false ? "test/" : "";
   if (id) return `https://dashboard.stripe.com/${test}payments/${encodeURIComponent(id)}`;

@@ -7,7 +7,7 @@ import {
   accountSort,
 } from "../../../../shared/contract/users.ts";
 import { isOneOf, isText, useRemembered } from "../../lib/remember.ts";
-import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { changeQuery, usePlace } from "../../lib/router.ts";
 
 export const isFilter = isOneOf(...accountFilter.options);
 export const isSort = isOneOf(...accountSort.options);
@@ -73,18 +73,18 @@ export function useCriteria(): readonly [Criteria, (change: Partial<Criteria>) =
   const named = readCriteria(place.query);
   const criteria = named ?? remembered;
   const key = JSON.stringify(criteria);
-  const path = JSON.stringify(place.parts);
+  const { address } = place;
   useEffect(() => {
     const current = JSON.parse(key) as Criteria;
     remember(current);
-    navigate(placeAddress(JSON.parse(path) as string[], criteriaQuery(current)), { replace: true });
-  }, [key, path, remember]);
+    if (address.startsWith("/users")) changeQuery(criteriaQuery(current));
+  }, [key, address, remember]);
   return [
     criteria,
     (change) => {
       const next = { ...criteria, ...change };
       remember(next);
-      navigate(placeAddress(place.parts, criteriaQuery(next)), { replace: true });
+      changeQuery(criteriaQuery(next));
     },
   ];
 }

@@ -1,17 +1,9 @@
 /** The lists of a user's page: decisions, ledger, lots, holds, audit. */
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import type {
-  AccountDetail,
-  AuditEntry,
-  DecisionRow,
-  Hold,
-  LedgerEntry,
-  Lot,
-} from "../../../../shared/contract/users.ts";
+import type { AccountDetail, AuditEntry, DecisionRow, Hold, Lot } from "../../../../shared/contract/users.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
-import { formatChange } from "../../lib/format.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { statusSign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
@@ -145,87 +137,6 @@ export function DecisionList({
           onMore={() => void query.fetchNextPage()}
         />
       )}
-    </div>
-  );
-}
-
-function ledgerColumns(zone: string): readonly Column<LedgerEntry>[] {
-  return [
-    {
-      id: "id",
-      header: "Entry",
-      width: 60,
-      cell: (row) => <Id value={String(row.transaction_id)} copy={false} />,
-    },
-    {
-      id: "at",
-      header: "When",
-      width: 96,
-      cell: (row) => <Time at={row.created_at} form="short" zone={zone} />,
-    },
-    { id: "type", header: "Type", width: 90, cell: (row) => capitalise(codeWords(row.transaction_type)) },
-    {
-      id: "what",
-      header: "Description",
-      width: 140,
-      grow: 1,
-      cell: (row) => (row.description ? <SafeText text={row.description} length={160} /> : null),
-    },
-    {
-      id: "amount",
-      header: "Change",
-      width: 80,
-      align: "right",
-      cell: (row) => (
-        <span className={css.amount} data-sign={row.amount > 0 ? "plus" : "minus"}>
-          {formatChange(row.amount)}
-        </span>
-      ),
-    },
-    {
-      id: "after",
-      header: "Balance after",
-      width: 90,
-      align: "right",
-      cell: (row) => <Tokens value={row.new_balance} />,
-    },
-  ];
-}
-
-export function Ledger({ userId, zone }: { readonly userId: string; readonly zone: string }): ReactNode {
-  const client = useConsole();
-  const query = useInfiniteQuery({
-    queryKey: ["users.ledger", { user_id: userId }],
-    queryFn: ({ pageParam }) =>
-      callOrThrow(client, "users.ledger", { user_id: userId, before_id: pageParam, limit: PAGE }),
-    initialPageParam: null as number | null,
-    getNextPageParam: (page) => page.next_before_id,
-  });
-  if (!query.data)
-    return query.error ? (
-      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-    ) : (
-      <Skeleton lines={8} />
-    );
-  const rows = query.data.pages.flatMap((page) => page.entries);
-  return (
-    <div>
-      {query.error ? (
-        <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-      ) : null}
-      <PlainTable
-        label="Ledger, newest first"
-        columns={ledgerColumns(zone)}
-        rows={rows}
-        rowKey={(row) => String(row.transaction_id)}
-        empty="The ledger is empty: nothing was granted or used yet."
-      />
-      <MoreRows
-        shown={rows.length}
-        hasMore={query.hasNextPage}
-        isLoading={query.isFetchingNextPage}
-        onMore={() => void query.fetchNextPage()}
-      />
     </div>
   );
 }

@@ -35,9 +35,11 @@ import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ActList } from "../../ui/act-list.tsx";
 import { CorrectionButton, DecideButtons, useActSentence } from "../../ui/correction-form.tsx";
+import { History } from "./history.tsx";
 import { LastStop } from "./last-stop.tsx";
 import { Payments } from "./payments.tsx";
-import { Audit, DecisionList, Ledger, LotsAndHolds } from "./user-lists.tsx";
+import { Ledger } from "./ledger.tsx";
+import { Audit, DecisionList, LotsAndHolds } from "./user-lists.tsx";
 import { UserUsage } from "./user-usage.tsx";
 import css from "./users.module.css";
 
@@ -55,6 +57,7 @@ const userCorrections = ["give_tokens", "take_tokens", "change_plan"] as const;
 
 const tabs = [
   { id: "overview", name: "Overview" },
+  { id: "history", name: "History" },
   { id: "decisions", name: "Decisions" },
   { id: "ledger", name: "Ledger" },
   { id: "lots", name: "Lots and holds" },
@@ -228,6 +231,8 @@ function TabBody({ tab, detail }: { readonly tab: string; readonly detail: Accou
   switch (tab) {
     case "decisions":
       return <DecisionList userId={account.user_id} currency={currency} zone={zone} />;
+    case "history":
+      return <History userId={account.user_id} zone={zone} />;
     case "ledger":
       return <Ledger userId={account.user_id} zone={zone} />;
     case "lots":
