@@ -21,7 +21,9 @@ create table governance.account_acts (
   decided_by text,
   -- Numbers of acts.
   undoes bigint,
-  undone_by bigint
+  undone_by bigint,
+  -- Of which bulk act it is a part.
+  bulk_id bigint
 );
 
 create index account_acts_account on governance.account_acts (account_id, act_id desc);
@@ -378,8 +380,8 @@ create function governance.act_json(x governance.account_acts) returns jsonb
   select jsonb_build_object('act_id', x.act_id, 'command_id', x.command_id, 'user_id', a.user_id, 'display_name',
     a.display_name, 'kind', x.kind, 'fields', x.fields - 'kind', 'reason', x.reason, 'operator', x.operator, 'status',
     x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
-    x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by,
-    'can_undo', x.status = 'done' and x.undoes is null
+    x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
+    x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
       and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan'))
   from governance.accounts a where a.account_id = x.account_id
 $$;
@@ -620,6 +622,8 @@ begin
       from governance.account_acts x
       where x.act_id < coalesce(p_before_id, 9223372036854775807)
         and (v_account_id is null or x.account_id = v_account_id)
+        -- Thousands of a bulk act would hide all others: that is listed as one.
+        and (v_account_id is not null or x.bulk_id is null)
         and (p_filter ->> 'operator' is null or x.operator = p_filter ->> 'operator')
         and (p_filter ->> 'status' is null or x.status = p_filter ->> 'status')
       order by x.act_id desc limit p_limit + 1)
@@ -630,7 +634,7 @@ begin
 end
 $$;
 comment on function public.console_list_acts(jsonb, bigint, int) is
-  'Corrections of accounts, newest first; p_filter may name operator, user_id, status. Errors: invalid_argument, '
-  'unknown_user.';
+  'Corrections of accounts, newest first; p_filter may name operator, user_id, status. Those of bulk acts are listed '
+  'by user alone. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_list_acts(jsonb, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;

@@ -138,16 +138,19 @@ create table governance.lone_decisions (
   lone_decision_id bigint generated always as identity primary key,
   difference_id text references governance.reconciliation_cases (difference_id),
   act_id bigint references governance.account_acts (act_id),
+  bulk_id bigint references governance.bulk_acts (bulk_id),
   what text not null check (what in ('posted', 'written_off', 'act')),
   decided_at timestamptz not null,
   decided_by text not null,
   tokens bigint not null,
   amount_minor bigint not null,
   currency text,
-  check (num_nonnulls(difference_id, act_id) = 1)
+  check (num_nonnulls(difference_id, act_id, bulk_id) = 1)
 );
 
 create index lone_decisions_act on governance.lone_decisions (act_id) where act_id is not null;
+
+create index lone_decisions_bulk on governance.lone_decisions (bulk_id) where bulk_id is not null;
 
 create index lone_decisions_time on governance.lone_decisions (decided_at);
 
