@@ -46,9 +46,9 @@ export const PAYMENT_STATUS = vocabulary(
 );
 
 export const DISPUTE_STATUS = vocabulary(
-  // An appeal is heard after a dispute was lost: its money is gone, and it is not decided.
-  [OPEN, "needs_response under_review appeal_needs_response appeal_under_review"],
-  [LOST, "lost"],
+  [OPEN, "needs_response under_review"],
+  // An appeal is heard after a dispute was lost: until it is won, the money is gone.
+  [LOST, "lost appeal_needs_response appeal_under_review"],
   [WON, "won charge_refunded"],
   [INQUIRY, "prevented warning_needs_response warning_under_review warning_closed inquiry"],
 );

@@ -128,6 +128,7 @@ describe("the payments list", () => {
       return [line?.disputes_minor, line?.reversals_minor, line?.net_minor, report.tied_out];
     };
     expect(await netOf("lost", "dispute_clawback")).toEqual([-1000, 0, -59, true]);
+    expect(await netOf("appeal_under_review", "dispute_clawback")).toEqual([-1000, 0, -59, true]);
     expect(await netOf("needs_response", "dispute_hold")).toEqual([-1000, 0, -59, true]);
     expect(await netOf("won", "dispute_release")).toEqual([-1000, 1000, 941, true]);
     expect(await netOf("warning_needs_response", null)).toEqual([0, 0, 941, true]);

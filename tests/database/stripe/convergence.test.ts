@@ -94,8 +94,18 @@ function story(p: Purchase, random: () => number): StripeEvent[] {
     if (end < 0.35) {
       events.push(at(20, "charge.dispute.closed", dispute(p, "won", { ...shape, amount })));
       events.push(at(20, "charge.dispute.funds_reinstated", dispute(p, "won", { ...shape, amount })));
-    } else if (end < 0.7)
+    } else if (end < 0.7) {
       events.push(at(20, "charge.dispute.closed", dispute(p, "lost", { ...shape, amount })));
+      // Some are appealed, and some appeals are won.
+      if (end < 0.55)
+        events.push(
+          at(25, "charge.dispute.updated", dispute(p, "appeal_under_review", { ...shape, amount })),
+        );
+      if (end < 0.45) {
+        events.push(at(30, "charge.dispute.closed", dispute(p, "won", { ...shape, amount })));
+        events.push(at(30, "charge.dispute.funds_reinstated", dispute(p, "won", { ...shape, amount })));
+      }
+    }
   }
   return events;
 }

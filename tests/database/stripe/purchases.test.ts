@@ -474,6 +474,23 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect(await balance(p.userId)).toMatchObject({ purchased: 0, frozen: 0, debt: 20_000 });
     });
 
+    it("that was lost stays lost while an appeal is heard, and gives all back when the appeal is won", async () => {
+      const p = await topUp();
+      await send(paid(p));
+      await sendAll([
+        event("charge.dispute.created", dispute(p, "needs_response")),
+        event("charge.dispute.closed", dispute(p, "lost")),
+        event("charge.dispute.updated", dispute(p, "appeal_under_review")),
+      ]);
+      expect(await balance(p.userId)).toMatchObject({ purchased: 0, frozen: 0, debt: 0 });
+      const created = p.created + 30 * 86_400;
+      await sendAll([
+        event("charge.dispute.closed", dispute(p, "won"), { created }),
+        event("charge.dispute.funds_reinstated", dispute(p, "won"), { created }),
+      ]);
+      expect(await balance(p.userId)).toMatchObject({ purchased: 320_000, frozen: 0, debt: 0 });
+    });
+
     it("that is only an inquiry takes nothing", async () => {
       const p = await topUp();
       await send(paid(p));
