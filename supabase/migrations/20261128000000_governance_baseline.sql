@@ -11014,7 +11014,8 @@ declare
 begin
   if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
   v_stage := case
-    when v_status in ('won', 'lost', 'charge_refunded') then 3
+    -- An appeal is heard after a dispute was lost: until it is won, the money is gone.
+    when v_status in ('won', 'lost', 'charge_refunded', 'appeal_needs_response', 'appeal_under_review') then 3
     when v_status like 'warning%' or v_status = 'prevented' then 1
     when v_status in ('needs_response', 'under_review') then 2
   end;
@@ -11023,7 +11024,7 @@ begin
   insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, currency, status, stage, is_lost,
     is_reinstated, told_at)
   values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
-    v_status = 'lost',
+    v_status = 'lost' or v_status like 'appeal%',
     p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
