@@ -19,6 +19,8 @@ const configuration: Configuration = {
     "package.json",
     "!**/*.map",
     "!**/*.{ts,tsx,md,tsbuildinfo}",
+    // Workspaces, for other backends: the program has the sources in it.
+    "!node_modules/@token-governance/**",
     // Large, and for other ways of running than this one.
     "!node_modules/@electric-sql/pglite/dist/**/*.cjs",
     "!node_modules/@electric-sql/pglite/src/**",

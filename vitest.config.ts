@@ -25,7 +25,7 @@ export default defineConfig({
           environment: "node",
           include: [
             "{shared,electron,local-project,cli,bench}/**/*.test.ts",
-            "tests/{boundaries,support}/**/*.test.ts",
+            "tests/{boundaries,packages,support}/**/*.test.ts",
           ],
           testTimeout: 120_000,
           hookTimeout: 120_000,

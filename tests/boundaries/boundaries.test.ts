@@ -18,6 +18,7 @@ beforeAll(() => {
     "electron",
     "renderer",
     "local-project",
+    "packages",
     "cli",
     "bench",
     "tsconfig.json",
@@ -71,6 +72,16 @@ describe("a forbidden import fails the lint", () => {
       "React in the contract",
       "shared/contract/plant.ts",
       'import { useState } from "react";\nexport const plant = useState;\n',
+    ],
+    [
+      "an npm package in the guard's package",
+      "packages/guard/src/plant.ts",
+      'import { z } from "zod";\nexport const plant = z;\n',
+    ],
+    [
+      "Node in the guard's package, outside the store that is a file",
+      "packages/guard/src/plant.ts",
+      'import { readFileSync } from "node:fs";\nexport const plant = readFileSync;\n',
     ],
     [
       "electron in the console",

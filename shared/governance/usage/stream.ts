@@ -65,19 +65,20 @@ function keepMost(kept: Report, report: object, depth = 0): void {
   }
 }
 
-/** The output counts of all shapes, read without knowing which it is. */
-const outputKeys: readonly string[] = [
-  ...new Set(
-    usageShapes.flatMap((shape) =>
-      shape.output.flatMap((paths) => paths.split("|").filter((path) => !path.includes("."))),
-    ),
-  ),
-];
+/** Where the output counts of all shapes lie, read without knowing which it is. */
+const outputPaths: readonly (readonly string[])[] = [
+  ...new Set(usageShapes.flatMap((shape) => shape.output.flatMap((paths) => paths.split("|")))),
+]
+  // Cohere keeps its counts in usage.tokens.
+  .concat("tokens.output_tokens")
+  .map((path) => path.split("."));
 
 function outputIn(report: Report): number {
   let output = 0;
-  for (const key of outputKeys) {
-    const value = report[key];
+  for (const [key = "", part] of outputPaths) {
+    let value = report[key];
+    if (part !== undefined)
+      value = typeof value === "object" && value !== null ? (value as Report)[part] : undefined;
     if (typeof value === "number" && value > output) output = value;
   }
   return output;
@@ -151,9 +152,14 @@ export function readUsageStream(): UsageStream {
         report("usage", chunk.response?.usage);
         break;
       default:
-        // Sound comes as text as well, of which a thousand signs may be one token.
-        if (type.endsWith(".delta")) length += type.endsWith("audio.delta") ? 0 : textLength(chunk.delta);
-        else report("usage", chunk.usage);
+        // Sound comes as text as well, of which a thousand signs may be one token. The AI SDK and Cohere say "…-delta".
+        if (/[.-]delta$/.test(type))
+          length += type.endsWith("audio.delta")
+            ? 0
+            : typeof chunk.delta === "string"
+              ? chunk.delta.length
+              : lengthOfPart(chunk.delta);
+        else report("usage", chunk.usage ?? (chunk.delta as { usage?: unknown } | null | undefined)?.usage);
     }
   }
 

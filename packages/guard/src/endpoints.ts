@@ -1,0 +1,120 @@
+/** The calls of a provider's HTTP interface: which requests they are, and what the guard reads and changes of them. */
+
+type Fields = Record<string, unknown>;
+const isRecord = (value: unknown): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** One request for a model's work. */
+export interface ProviderCall {
+  readonly model: string;
+  /** The last thing the user said; undefined where nobody spoke. */
+  readonly message: string | undefined;
+  /** Tokens that the prompt is about, by its length. */
+  readonly input_tokens: number;
+  readonly isStream: boolean;
+  /** The usage in the stream was not asked for by the caller, who does not expect its chunk. */
+  readonly asksForUsage: boolean;
+  /** The request for the model and the message that the guard decided on. */
+  rewritten(model: string, message: string | undefined): { readonly url: string; readonly body: string };
+}
+
+/**
+ * Paths of calls that use tokens: OpenAI's and its followers' (Azure, Mistral, OpenRouter, xAI, DeepSeek, Groq …),
+ * Anthropic's, Cohere's, Google's (Gemini and Vertex).
+ */
+const calls =
+  /\/(chat\/completions|completions|responses|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed)$|:(generateContent|streamGenerateContent|embedContent|rawPredict|streamRawPredict)$/;
+/** Where the path names the model: Google's, and Azure's deployments. */
+const modelInPath = /(\/(?:models|deployments)\/)([^/:]+)/;
+
+/** The place of a text, so that it can be read and put back. */
+interface Text {
+  readonly text: string;
+  replace(text: string): void;
+}
+
+/** The last text in a list of parts: `{text}` of OpenAI, Anthropic, Google, Cohere and the AI SDK. */
+function textIn(holder: Fields, key: string): Text | null {
+  const content = holder[key];
+  if (typeof content === "string")
+    return {
+      text: content,
+      replace: (text) => {
+        holder[key] = text;
+      },
+    };
+  if (!Array.isArray(content)) return null;
+  const part: unknown = content.findLast((each) => isRecord(each) && typeof each["text"] === "string");
+  return isRecord(part) ? textIn(part, "text") : null;
+}
+
+/** The last message, where the user wrote it: an answer of a tool is no message of the user's. */
+export function lastMessage(messages: unknown): Text | null {
+  if (!Array.isArray(messages)) return null;
+  const last: unknown = messages.at(-1);
+  if (!isRecord(last) || (last["role"] !== undefined && last["role"] !== "user")) return null;
+  return textIn(last, Array.isArray(last["parts"]) ? "parts" : "content");
+}
+
+function messageOf(body: Fields): Text | null {
+  for (const key of ["messages", "contents"]) if (key in body) return lastMessage(body[key]);
+  if (typeof body["input"] === "string") return textIn(body, "input");
+  if (Array.isArray(body["input"])) return lastMessage(body["input"]);
+  return typeof body["prompt"] === "string" ? textIn(body, "prompt") : null;
+}
+
+const spoken: ReadonlySet<string> = new Set(["text", "content", "input", "prompt", "system", "instructions"]);
+
+/** UTF-16 units of what a prompt says, whatever its shape: pictures and sounds are not counted. */
+export function lengthOfPrompt(value: unknown, depth = 0): number {
+  if (depth > 10 || typeof value !== "object" || value === null) return 0;
+  let length = 0;
+  for (const [key, each] of Object.entries(value)) {
+    if (typeof each === "string") length += spoken.has(key) ? each.length : 0;
+    else length += lengthOfPrompt(each, depth + 1);
+  }
+  return length;
+}
+
+/** Reads a request; null for what is no call of a model, which then goes on as it is. */
+export function readCall(url: string, text: string): ProviderCall | null {
+  const address = new URL(url);
+  if (!calls.test(address.pathname)) return null;
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!isRecord(body)) return null;
+  const inPath = modelInPath.exec(address.pathname)?.[2];
+  const model = inPath === undefined ? body["model"] : decodeURIComponent(inPath);
+  if (typeof model !== "string") return null;
+  const message = /embed/.test(address.pathname) ? null : messageOf(body);
+  const isStream = body["stream"] === true || /:stream/.test(address.pathname);
+  const isChat = address.pathname.endsWith("/chat/completions");
+  const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
+  // Mistral counts without being asked, and refuses what it does not know.
+  const asksForUsage =
+    isChat && isStream && options["include_usage"] === undefined && !address.hostname.endsWith("mistral.ai");
+  return {
+    model,
+    message: message?.text,
+    input_tokens: Math.ceil(lengthOfPrompt(body) / 4),
+    isStream,
+    asksForUsage,
+    rewritten(toModel, toMessage) {
+      if (toMessage !== undefined && toMessage !== message?.text) message?.replace(toMessage);
+      if (asksForUsage) body["stream_options"] = { ...options, include_usage: true };
+      if (inPath === undefined) body["model"] = toModel;
+      else if (toModel !== model) {
+        address.pathname = address.pathname.replace(
+          modelInPath,
+          (_, before: string) => before + encodeURIComponent(toModel),
+        );
+        if (typeof body["model"] === "string") body["model"] = toModel;
+      }
+      return { url: address.href, body: JSON.stringify(body) };
+    },
+  };
+}

@@ -1,0 +1,25 @@
+/** The guard for backends: what stands between an app and its AI provider, and the one line that puts it there. */
+export * from "../../../shared/governance/guard/index.ts";
+export { fail, ok, type Result } from "../../../shared/governance/result.ts";
+export {
+  learnEstimates,
+  lengthOfOutput,
+  type ReadUsage,
+  readServerSentEvents,
+  readUsage,
+  readUsageStream,
+  type UsageCounts,
+  type UsageProblem,
+  type UsageShape,
+} from "../../../shared/governance/usage/index.ts";
+export * from "./ai-sdk.ts";
+export * from "./caller.ts";
+export * from "./client.ts";
+export * from "./connect.ts";
+export { createGuard, type GuardSettings } from "./create.ts";
+export * from "./fetch.ts";
+export * from "./langchain.ts";
+export * from "./refusal.ts";
+export * from "./servers.ts";
+export * from "./stores/postgres.ts";
+export * from "./stores/redis.ts";

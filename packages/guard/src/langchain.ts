@@ -1,0 +1,135 @@
+import type { Guard } from "../../../shared/governance/guard/index.ts";
+import type { Caller } from "./caller.ts";
+import { lengthOfPrompt } from "./endpoints.ts";
+import { GuardRefusal } from "./refusal.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+const isRecord = (value: unknown): value is Fields => typeof value === "object" && value !== null;
+
+/** One run of a model between its start and its end. */
+interface Run {
+  end(response: unknown): void;
+  fail(cause: unknown): void;
+}
+
+/** Callbacks of LangChain.js: given to a model or a chain as `callbacks: [guardCallbacks(guard, { user })]`. */
+export interface GuardCallbacks {
+  readonly name: string;
+  readonly awaitHandlers: true;
+  readonly raiseError: true;
+  handleChatModelStart(
+    model: unknown,
+    messages: readonly (readonly unknown[])[],
+    runId: string,
+    parentRunId?: string,
+    extraParams?: Record<string, unknown>,
+    tags?: string[],
+    metadata?: Record<string, unknown>,
+  ): Promise<void>;
+  handleLLMStart(
+    model: unknown,
+    prompts: string[],
+    runId: string,
+    parentRunId?: string,
+    extraParams?: Record<string, unknown>,
+    tags?: string[],
+    metadata?: Record<string, unknown>,
+  ): Promise<void>;
+  handleLLMEnd(output: unknown, runId: string): Promise<void>;
+  handleLLMError(error: unknown, runId: string): Promise<void>;
+}
+
+function modelIn(extra: Fields | undefined, metadata: Fields | undefined): string {
+  const invocation = extra?.["invocation_params"];
+  const parameters = isRecord(invocation) ? invocation : {};
+  const name = parameters["model"] ?? parameters["model_name"] ?? metadata?.["ls_model_name"];
+  return typeof name === "string" ? name : "unknown";
+}
+
+/** The text of the last message where a person wrote it. */
+function humanText(messages: readonly unknown[]): string | undefined {
+  const last = messages.at(-1);
+  if (!isRecord(last)) return undefined;
+  const type: unknown = typeof last["getType"] === "function" ? last["getType"]() : last["type"];
+  if (type !== "human") return undefined;
+  const { content } = last;
+  if (typeof content === "string") return content;
+  const part: unknown = Array.isArray(content)
+    ? content.findLast((each: unknown) => isRecord(each) && typeof each["text"] === "string")
+    : null;
+  return isRecord(part) ? String(part["text"]) : undefined;
+}
+
+/** What a run reports of its tokens: the message's own usage, or the provider's as LangChain keeps it. */
+function responseIn(output: unknown): unknown {
+  const { generations, llmOutput } = output as { generations?: unknown; llmOutput?: unknown };
+  const first: unknown = Array.isArray(generations) ? generations.flat()[0] : null;
+  const message = isRecord(first) ? first["message"] : null;
+  if (isRecord(message) && isRecord(message["usage_metadata"])) {
+    const metadata = message["response_metadata"];
+    const model = isRecord(metadata) ? (metadata["model_name"] ?? metadata["model"]) : undefined;
+    return { usage_metadata: message["usage_metadata"], model, content: message["content"] };
+  }
+  return { ...(isRecord(llmOutput) ? llmOutput : {}), text: isRecord(first) ? first["text"] : "" };
+}
+
+/**
+ * Guards each run of a model in LangChain.js. A refused run throws a GuardRefusal before its provider is asked. Callbacks
+ * cannot change a call: one that a rule sends to another model, or shortens, is refused too, for it would not be what was decided; where you
+ * have such rules, give the model `guardFetch` in its `configuration` instead.
+ */
+export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
+  const runs = new Map<string, Run>();
+
+  async function start(runId: string, model: string, message: string | undefined, length: number) {
+    await new Promise<void>((resolve, reject) => {
+      const request = {
+        input_tokens: Math.ceil(length / 4),
+        ...caller,
+        model,
+        ...(message === undefined ? {} : { message }),
+      };
+      void guard
+        .run(
+          request,
+          (context) =>
+            new Promise<unknown>((end, fail) => {
+              if (context.model !== model || context.message !== message) {
+                const what =
+                  context.model === model ? "shortens its message" : `sends it to ${context.model}`;
+                // Nothing was sent: a 4xx says so.
+                fail(Object.assign(new Error(`A rule ${what}, which callbacks cannot do.`), { status: 400 }));
+                return;
+              }
+              runs.set(runId, { end, fail });
+              resolve();
+            }),
+        )
+        .then((result) => {
+          runs.delete(runId);
+          if (!result.ok)
+            reject(result.error.kind === "call_failed" ? result.error.cause : new GuardRefusal(result.error));
+        });
+    });
+  }
+
+  return {
+    name: "token-governance",
+    awaitHandlers: true,
+    raiseError: true,
+    handleChatModelStart(_model, messages, runId, _parent, extra, _tags, metadata) {
+      const prompt = messages[0] ?? [];
+      return start(runId, modelIn(extra, metadata), humanText(prompt), lengthOfPrompt(prompt));
+    },
+    handleLLMStart(_model, prompts, runId, _parent, extra, _tags, metadata) {
+      const prompt = prompts[0] ?? "";
+      return start(runId, modelIn(extra, metadata), prompt, prompt.length);
+    },
+    async handleLLMEnd(output, runId) {
+      runs.get(runId)?.end(responseIn(output));
+    },
+    async handleLLMError(error, runId) {
+      runs.get(runId)?.fail(error);
+    },
+  };
+}

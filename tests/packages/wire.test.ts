@@ -1,0 +1,544 @@
+/**
+ * The guard's one line in the SDKs that people use, against these SDKs themselves: each talks over HTTP to a provider
+ * that answers in its documented shapes. The database answers by script, and what it was asked is what counts.
+ */
+import Anthropic from "@anthropic-ai/sdk";
+import { createOpenAI as createOpenAI7 } from "@ai-sdk/openai";
+import { HumanMessage } from "@langchain/core/messages";
+import { ChatOpenAI } from "@langchain/openai";
+import { generateText, stepCountIs, streamText, tool, wrapLanguageModel } from "ai";
+import * as ai5 from "ai-5";
+import * as ai6 from "ai-6";
+import { createOpenAI as createOpenAI5 } from "ai-sdk-openai-2";
+import { createOpenAI as createOpenAI6 } from "ai-sdk-openai-3";
+import express from "express";
+import { Hono } from "hono";
+import type { AddressInfo } from "node:net";
+import OpenAI from "openai";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { z } from "zod";
+import {
+  createGuard,
+  expressRefusals,
+  type Guard,
+  guardCallbacks,
+  guardClient,
+  guardFetch,
+  guardMiddleware,
+  GuardRefusal,
+  honoRefusals,
+  refusalOf,
+  withRefusals,
+} from "../../packages/guard/src/index.ts";
+import { type Provider, startProvider, words } from "../support/provider.ts";
+
+const text = words.join("");
+const user = "ada";
+let provider: Provider;
+let guard: Guard;
+/** What the database was asked, in order. */
+let books: { readonly name: string; readonly args: Record<string, unknown> }[];
+/** What the database decides beside allowing. */
+let decides: Record<string, unknown>;
+const problems: string[] = [];
+
+beforeAll(async () => {
+  provider = await startProvider();
+});
+afterAll(() => provider.close());
+beforeEach(() => {
+  books = [];
+  decides = {};
+  problems.length = 0;
+  provider.asked.length = 0;
+  provider.status = null;
+  provider.breaksAfter = Number.POSITIVE_INFINITY;
+  guard = createGuard({
+    client: {
+      async rpc(name, args) {
+        books.push({ name, args });
+        const isQuestion = name === "authorize_usage";
+        const data = isQuestion
+          ? {
+              request_id: args["p_request_id"],
+              decision: "allow",
+              reason: null,
+              http_status: 200,
+              message: null,
+              model: args["p_model"],
+              truncate_to_words: null,
+              reserved_tokens: 400,
+              balance: null,
+              upgrade: null,
+              retry_after_seconds: null,
+              warnings: [],
+              ...decides,
+            }
+          : { status: name === "settle_usage" ? "settled" : "released" };
+        return { data, error: null, status: 200 };
+      },
+    },
+    onProblem: ({ kind }) => problems.push(kind),
+  });
+});
+
+const blocked = {
+  decision: "block",
+  reason: "daily_limit",
+  http_status: 429,
+  message: "That is enough for today.",
+  retry_after_seconds: 60,
+};
+const asksOf = (name: string) => books.filter((each) => each.name === name).map(({ args }) => args);
+/** Every call was asked for and settled with what the provider counted. */
+async function expectSettled(times = 1, counts: Record<string, unknown> = {}): Promise<void> {
+  await guard.idle();
+  expect(books.map(({ name }) => name).toSorted()).toEqual([
+    ...Array.from({ length: times }, () => "authorize_usage"),
+    ...Array.from({ length: times }, () => "settle_usage"),
+  ]);
+  for (const args of asksOf("authorize_usage")) expect(args["p_user_id"]).toBe(user);
+  for (const args of asksOf("settle_usage"))
+    expect(args).toMatchObject({ p_input_tokens: 21, p_output_tokens: 9, ...counts });
+  expect(problems).toEqual([]);
+}
+
+describe("OpenAI's client", () => {
+  const client = (): OpenAI =>
+    guardClient(new OpenAI({ baseURL: `${provider.url}/v1`, apiKey: "k" }), guard, { user, task: "chat" });
+  const question = [{ role: "user" as const, content: "How are tokens counted?" }];
+
+  it("settles a chat with what it used", async () => {
+    const answer = await client().chat.completions.create({ model: "gpt-4o", messages: question });
+    expect(answer.choices[0]?.message.content).toBe(text);
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({
+      p_model: "gpt-4o",
+      p_message: "How are tokens counted?",
+      p_task_type: "chat",
+    });
+    expect(asksOf("settle_usage")[0]?.["p_metadata"]).toMatchObject({
+      cached_input_tokens: 5,
+      reasoning_tokens: 2,
+      usage_shape: "openai_chat",
+      provider_model: "gpt-4o-2026-01-01",
+    });
+  });
+
+  it("asks for the usage of a stream, and keeps the chunk from a caller who did not", async () => {
+    const chunks = [];
+    const stream = await client().chat.completions.create({
+      model: "gpt-4o",
+      messages: question,
+      stream: true,
+    });
+    for await (const chunk of stream) chunks.push(chunk);
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(text);
+    expect(chunks.every((chunk) => chunk.choices.length === 1)).toBe(true);
+    expect(provider.asked[0]?.body["stream_options"]).toEqual({ include_usage: true });
+    await expectSettled();
+  });
+
+  it("leaves the chunk to a caller who asked for it", async () => {
+    const chunks = [];
+    const stream = await client().chat.completions.create({
+      model: "gpt-4o",
+      messages: question,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    for await (const chunk of stream) chunks.push(chunk);
+    expect(chunks.at(-1)?.usage?.total_tokens).toBe(30);
+    await expectSettled();
+  });
+
+  it("guards its helpers too: stream(), and the Responses API", async () => {
+    const helper = client().chat.completions.stream({ model: "gpt-4o", messages: question });
+    expect((await helper.finalChatCompletion()).choices[0]?.message.content).toBe(text);
+    await expectSettled();
+    books.length = 0;
+    expect((await client().responses.create({ model: "gpt-4o", input: "How?" })).output_text).toBe(text);
+    await expectSettled();
+    books.length = 0;
+    let said = "";
+    for await (const event of await client().responses.create({
+      model: "gpt-4o",
+      input: "How?",
+      stream: true,
+    }))
+      if (event.type === "response.output_text.delta") said += event.delta;
+    expect(said).toBe(text);
+    await expectSettled();
+  });
+
+  it("throws its own error for a refused call, once, and the provider is not asked", async () => {
+    decides = blocked;
+    const error: unknown = await client()
+      .chat.completions.create({ model: "gpt-4o", messages: question })
+      .catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(OpenAI.RateLimitError);
+    expect(error).toMatchObject({ status: 429, code: "daily_limit", type: "token_governance" });
+    expect(refusalOf(error)).toMatchObject({
+      status: 429,
+      headers: { "retry-after": "60" },
+      body: { error: "daily_limit", message: "That is enough for today.", retry_after_seconds: 60 },
+    });
+    expect([provider.asked.length, books.length]).toEqual([0, 1]);
+  });
+
+  it("sends the call where a rule sends it, with the message that a rule leaves", async () => {
+    decides = { decision: "warn", model: "gpt-4o-mini", truncate_to_words: 2 };
+    await client().chat.completions.create({ model: "gpt-4o", messages: question });
+    expect(provider.asked[0]?.body).toMatchObject({
+      model: "gpt-4o-mini",
+      messages: [{ role: "user", content: "How are" }],
+    });
+    await expectSettled();
+  });
+
+  it("gives back what a provider refused, and throws the provider's own error", async () => {
+    provider.status = 400;
+    const error: unknown = await client()
+      .chat.completions.create({ model: "gpt-4o", messages: question })
+      .catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(OpenAI.BadRequestError);
+    expect(refusalOf(error)).toBeNull();
+    await guard.idle();
+    expect(books.map(({ name }) => name)).toEqual(["authorize_usage", "release_usage"]);
+    expect(problems).toEqual([]);
+  });
+
+  it("charges a broken and an abandoned stream for what came", async () => {
+    const read = async (leavesAfter: number): Promise<void> => {
+      const stream = await client().chat.completions.create({
+        model: "gpt-4o",
+        messages: question,
+        stream: true,
+      });
+      let count = 0;
+      for await (const _ of stream) if (++count === leavesAfter) break;
+    };
+    provider.breaksAfter = 3;
+    await expect(read(99)).rejects.toThrow();
+    provider.breaksAfter = Number.POSITIVE_INFINITY;
+    await read(3);
+    await expect.poll(() => asksOf("settle_usage").length).toBe(2);
+    for (const args of asksOf("settle_usage")) {
+      expect(args["p_metadata"]).toMatchObject({ estimated: true });
+      expect(args["p_input_tokens"]).toBe(6);
+      expect(args["p_output_tokens"]).toBeGreaterThan(1);
+    }
+  });
+
+  it("lets what is no call of a model pass", async () => {
+    provider.status = 404;
+    await client()
+      .models.list()
+      .catch(() => undefined);
+    expect(provider.asked.map(({ path }) => path)).toEqual(["/v1/models"]);
+    expect(books).toEqual([]);
+  });
+});
+
+describe("Anthropic's client", () => {
+  const ask = {
+    model: "claude-sonnet-4",
+    max_tokens: 100,
+    messages: [{ role: "user" as const, content: "How?" }],
+  };
+  const client = (): Anthropic =>
+    guardClient(new Anthropic({ baseURL: provider.url, apiKey: "k" }), guard, { user });
+
+  it("settles messages and streams, cached tokens included", async () => {
+    const answer = await client().messages.create(ask);
+    expect(answer.content[0]).toMatchObject({ text });
+    await expectSettled(1, { p_metadata: expect.objectContaining({ cached_input_tokens: 5 }) });
+    books.length = 0;
+    const final = await client().messages.stream(ask).finalMessage();
+    expect(final.content[0]).toMatchObject({ text });
+    await expectSettled();
+  });
+
+  it("throws its own error for a refused call", async () => {
+    decides = { ...blocked, http_status: 402, reason: "insufficient_tokens" };
+    const error: unknown = await client()
+      .messages.create(ask)
+      .catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(Anthropic.APIError);
+    expect(refusalOf(error)).toMatchObject({ status: 402, body: { error: "insufficient_tokens" } });
+    expect(provider.asked).toEqual([]);
+  });
+});
+
+describe("a guarded fetch", () => {
+  const calls: readonly [name: string, path: string, body: Record<string, unknown>, model: string][] = [
+    [
+      "Azure",
+      "/openai/deployments/gpt-4o/chat/completions",
+      { messages: [{ role: "user", content: "Hi" }] },
+      "gpt-4o",
+    ],
+    [
+      "Gemini",
+      "/v1beta/models/gemini-2.5-flash:generateContent",
+      { contents: [{ role: "user", parts: [{ text: "Hi" }] }] },
+      "gemini-2.5-flash",
+    ],
+    [
+      "Gemini, streamed",
+      "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+      { contents: [{ role: "user", parts: [{ text: "Hi" }] }] },
+      "gemini-2.5-flash",
+    ],
+    [
+      "Vertex",
+      "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:generateContent",
+      { contents: [{ role: "user", parts: [{ text: "Hi" }] }] },
+      "gemini-2.5-flash",
+    ],
+    ["Cohere", "/v2/chat", { model: "command-a", messages: [{ role: "user", content: "Hi" }] }, "command-a"],
+    [
+      "Cohere, streamed",
+      "/v2/chat",
+      { model: "command-a", stream: true, messages: [{ role: "user", content: "Hi" }] },
+      "command-a",
+    ],
+    [
+      "OpenRouter",
+      "/api/v1/chat/completions",
+      { model: "openai/gpt-4o", stream: true, messages: [{ role: "user", content: "Hi" }] },
+      "openai/gpt-4o",
+    ],
+  ];
+  it.each(calls)("settles %s", async (_name, path, body, model) => {
+    const ask = guardFetch(guard, { user });
+    const response = await ask(provider.url + path, { method: "POST", body: JSON.stringify(body) });
+    expect(response.status).toBe(200);
+    expect(await response.text()).toContain("counted ");
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: model, p_message: "Hi" });
+  });
+
+  it("takes a Request, and puts the model of a path where a rule sends it", async () => {
+    decides = { model: "gemini-2.5-flash-lite" };
+    const request = new Request(`${provider.url}/v1beta/models/gemini-2.5-pro:generateContent`, {
+      method: "POST",
+      body: JSON.stringify({ contents: [{ parts: [{ text: "Hi" }] }] }),
+    });
+    expect((await guardFetch(guard, { user })(request)).status).toBe(200);
+    expect(provider.asked[0]?.path).toBe("/v1beta/models/gemini-2.5-flash-lite:generateContent");
+    await expectSettled();
+  });
+});
+
+describe("Vercel's AI SDK", () => {
+  const openai7 = () => {
+    const api = createOpenAI7({ baseURL: `${provider.url}/v1`, apiKey: "k" });
+    return (id: string) => api.chat(id);
+  };
+  const openai6 = () => {
+    const api = createOpenAI6({ baseURL: `${provider.url}/v1`, apiKey: "k" });
+    return (id: string) => api.chat(id);
+  };
+  const openai5 = () => {
+    const api = createOpenAI5({ baseURL: `${provider.url}/v1`, apiKey: "k" });
+    return (id: string) => api.chat(id);
+  };
+  const prompt = "How are tokens counted?";
+
+  it("settles generateText and streamText of version 7", async () => {
+    const openai = openai7();
+    const model = wrapLanguageModel({
+      model: openai("gpt-4o"),
+      middleware: guardMiddleware(guard, { user }, openai),
+    });
+    expect((await generateText({ model, prompt })).text).toBe(text);
+    await expectSettled();
+    books.length = 0;
+    let said = "";
+    for await (const piece of streamText({ model, prompt }).textStream) said += piece;
+    expect(said).toBe(text);
+    await expectSettled();
+  });
+
+  it("settles generateText and streamText of version 6", async () => {
+    const openai = openai6();
+    const model = ai6.wrapLanguageModel({
+      model: openai("gpt-4o"),
+      middleware: guardMiddleware(guard, { user }, openai),
+    });
+    expect((await ai6.generateText({ model, prompt })).text).toBe(text);
+    await expectSettled();
+    books.length = 0;
+    let said = "";
+    for await (const piece of ai6.streamText({ model, prompt }).textStream) said += piece;
+    expect(said).toBe(text);
+    await expectSettled();
+  });
+
+  it("settles generateText and streamText of version 5", async () => {
+    const openai = openai5();
+    const model = ai5.wrapLanguageModel({
+      model: openai("gpt-4o"),
+      middleware: guardMiddleware(guard, { user }, openai),
+    });
+    expect((await ai5.generateText({ model, prompt })).text).toBe(text);
+    await expectSettled();
+    books.length = 0;
+    let said = "";
+    for await (const piece of ai5.streamText({ model, prompt }).textStream) said += piece;
+    expect(said).toBe(text);
+    await expectSettled();
+  });
+
+  const tools = {
+    weather: tool({
+      description: "Weather of a city",
+      inputSchema: z.object({ city: z.string() }),
+      execute: async () => "sunny",
+    }),
+  };
+
+  it("guards each step of a chain of tools", async () => {
+    const openai = openai7();
+    const model = wrapLanguageModel({
+      model: openai("gpt-4o"),
+      middleware: guardMiddleware(guard, { user }, openai),
+    });
+    const answer = await generateText({ model, prompt, tools, stopWhen: stepCountIs(3) });
+    expect([answer.text, answer.steps.length]).toEqual([text, 2]);
+    await expectSettled(2);
+    // The second step is the answer to a tool: no message of the user's.
+    expect(asksOf("authorize_usage").map((args) => args["p_message"])).toEqual([prompt, undefined]);
+  });
+
+  it("asks the model to which a rule sent the call, and refuses what is refused", async () => {
+    const openai = openai7();
+    const model = wrapLanguageModel({
+      model: openai("gpt-4o"),
+      middleware: guardMiddleware(guard, { user }, openai),
+    });
+    decides = { model: "gpt-4o-mini", truncate_to_words: 1 };
+    await generateText({ model, prompt });
+    expect(provider.asked[0]?.body).toMatchObject({ model: "gpt-4o-mini" });
+    expect(JSON.stringify(provider.asked[0]?.body["messages"])).not.toContain("counted");
+    await expectSettled();
+    decides = blocked;
+    const error: unknown = await generateText({ model, prompt }).catch((thrown: unknown) => thrown);
+    expect(refusalOf(error)).toMatchObject({ status: 429, body: { error: "daily_limit" } });
+    expect(provider.asked.length).toBe(1);
+  });
+});
+
+describe("LangChain's callbacks", () => {
+  const model = () =>
+    new ChatOpenAI({
+      model: "gpt-4o",
+      apiKey: "k",
+      maxRetries: 0,
+      configuration: { baseURL: `${provider.url}/v1` },
+      callbacks: [guardCallbacks(guard, { user })],
+    });
+
+  it("settle a run and a stream", async () => {
+    expect((await model().invoke([new HumanMessage("How?")])).content).toBe(text);
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: "gpt-4o", p_message: "How?" });
+    books.length = 0;
+    let said = "";
+    for await (const chunk of await model().stream([new HumanMessage("How?")])) said += chunk.text;
+    expect(said).toBe(text);
+    await expectSettled();
+  });
+
+  it("refuse before the provider is asked, and give back what it refused", async () => {
+    decides = blocked;
+    const error: unknown = await model()
+      .invoke([new HumanMessage("How?")])
+      .catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(GuardRefusal);
+    expect(provider.asked).toEqual([]);
+    decides = { model: "gpt-4o-mini" };
+    await expect(model().invoke([new HumanMessage("How?")])).rejects.toThrow("sends it to gpt-4o-mini");
+    expect(provider.asked).toEqual([]);
+    await guard.idle();
+    decides = {};
+    books.length = 0;
+    provider.status = 400;
+    await expect(model().invoke([new HumanMessage("How?")])).rejects.toThrow();
+    await guard.idle();
+    expect(books.map(({ name }) => name)).toEqual(["authorize_usage", "release_usage"]);
+  });
+});
+
+describe("a server", () => {
+  const refused = { error: "daily_limit", message: "That is enough for today.", retry_after_seconds: 60 };
+  const chat = async (): Promise<string> => {
+    const ai = guardClient(new OpenAI({ baseURL: `${provider.url}/v1`, apiKey: "k" }), guard, { user });
+    const answer = await ai.chat.completions.create({
+      model: "gpt-4o",
+      messages: [{ role: "user", content: "How?" }],
+    });
+    return answer.choices[0]?.message.content ?? "";
+  };
+  beforeEach(() => {
+    decides = blocked;
+  });
+
+  it("of Express answers a refusal", async () => {
+    const app = express();
+    app.post("/chat", async (_request: unknown, response: { json(body: unknown): void }) =>
+      response.json(await chat()),
+    );
+    app.post("/broken", () => {
+      throw new Error("mine");
+    });
+    app.use(expressRefusals());
+    app.use(
+      (
+        error: Error,
+        _request: unknown,
+        response: { status(code: number): { end(text: string): void } },
+        _next: unknown,
+      ) => response.status(500).end(error.message),
+    );
+    const server = app.listen(0);
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const answer = await fetch(`${url}/chat`, { method: "POST" });
+    expect([answer.status, answer.headers.get("retry-after"), await answer.json()]).toEqual([
+      429,
+      "60",
+      refused,
+    ]);
+    expect(await (await fetch(`${url}/broken`, { method: "POST" })).text()).toBe("mine");
+    server.close();
+  });
+
+  it("of Hono answers a refusal", async () => {
+    const app = new Hono();
+    app.post("/chat", async (c) => c.text(await chat()));
+    app.onError(honoRefusals);
+    const answer = await app.request("/chat", { method: "POST" });
+    expect([answer.status, answer.headers.get("retry-after"), await answer.json()]).toEqual([
+      429,
+      "60",
+      refused,
+    ]);
+  });
+
+  it("of web requests (Next.js, Edge Functions) answers a refusal, and throws other errors on", async () => {
+    const POST = withRefusals(async (_request: Request, _context: { params: Promise<{ id: string }> }) =>
+      Response.json(await chat()),
+    );
+    const context = { params: Promise.resolve({ id: "1" }) };
+    const answer = await POST(new Request("http://app/chat", { method: "POST" }), context);
+    expect([answer.status, await answer.json()]).toEqual([429, refused]);
+    decides = {};
+    expect(await (await POST(new Request("http://app/chat", { method: "POST" }), context)).json()).toBe(text);
+    await expect(
+      withRefusals(() => {
+        throw new Error("mine");
+      })(),
+    ).rejects.toThrow("mine");
+  });
+});
