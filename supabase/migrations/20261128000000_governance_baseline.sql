@@ -1376,8 +1376,19 @@ declare
   v_rule_set_id bigint;
   v_topic text := 'null::text';
   v_complexity text := 'p_complexity';
+  v_characters bigint;
 begin
   perform pg_advisory_xact_lock(7254012);
+  -- Every connection keeps the compiled rules in memory, some sixty times their size.
+  select coalesce((select sum(length(r.conditions::text) + length(r.applies_to::text)) from governance.rules r
+      where r.is_active and r.mode <> 'off' and r.retired_at is null), 0)
+    + coalesce((select sum(length(s.value::text)) from governance.settings s
+      where s.key in ('topics', 'complexity_words')), 0) into v_characters;
+  if v_characters > 500000 then
+    perform governance.invalid_rule('conditions', format('the rules that are on, topics and complexity words have at '
+      'most 500,000 characters in all, and would have %s: turn a rule off, or shorten lists',
+      to_char(v_characters, 'FM999,999,999,999')));
+  end if;
   for v_rule in
     select r.version_id, jsonb_build_object('conditions', r.conditions, 'action', r.action, 'applies_to', r.applies_to,
       'mode', r.mode) as rule
