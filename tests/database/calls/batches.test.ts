@@ -168,7 +168,7 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
       expect(await many(project, "authorize_usage", [])).toEqual([]);
     });
 
-    it.each([0, 3, 7])("a poisoned call at place %i harms no other", async (place) => {
+    it.each([0, 1, 2, 3, 4, 5, 6, 7])("a poisoned call at place %i harms no other", async (place) => {
       const poisons: unknown[] = [
         null,
         5,

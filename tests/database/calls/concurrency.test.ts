@@ -1,5 +1,6 @@
 /** Many callers at once on few accounts: exact, without deadlocks, and safe to repeat. */
 import { afterEach, describe, expect, it } from "vitest";
+import { sized } from "../../support/size.ts";
 import { dice } from "../../support/dice.ts";
 import {
   type Answer,
@@ -11,6 +12,21 @@ import {
 import { sized } from "../../support/size.ts";
 
 let project: Project;
+/** A batch on one of the project's connections. An account may be busy for long with 64 at it: then it is asked again. */
+async function many(name: string, calls: readonly unknown[]): Promise<readonly Answer[]> {
+  const answers = [...((await project.call(name, JSON.stringify(calls))) as unknown as Answer[])];
+  const busy = [...answers.entries()].filter(
+    ([, { error }]) => (error as Answer | undefined)?.["hint"] === "account_busy",
+  );
+  if (busy.length > 0) {
+    const again = await many(
+      name,
+      busy.map(([place]) => calls[place]),
+    );
+    for (const [at, [place]] of busy.entries()) answers[place] = again[at] as Answer;
+  }
+  return answers;
+}
 afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
@@ -83,6 +99,124 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     expect(
       await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
     ).toEqual({ held: 0 });
+    await expectSoundBooks(project);
+  });
+
+  const rounds = sized(version === 18 ? 8 : 3, 200);
+  it(`64 connections × ${rounds} batches and single calls, mixed with upkeep, on 8 accounts keep the books`, async () => {
+    project = await openProject(version, { connections: 66 });
+    for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
+    const done = { calls: 0, refused: 0, settled: 0, released: 0 };
+    const known: string[] = [];
+    let isOver = false;
+    const upkeep = (async () => {
+      while (!isOver) {
+        await project.call("run_maintenance");
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    })();
+    await Promise.all(
+      Array.from({ length: 64 }, async (_, worker) => {
+        const random = dice(worker + 500);
+        const some = <T>(make: (at: number) => T): T[] =>
+          Array.from({ length: 1 + Math.floor(random() ** 2 * 20) }, (__, at) => make(at));
+        for (let n = 0; n < rounds; n += 1) {
+          const chance = random();
+          const user = () => `user-${Math.floor(random() * 8)}`;
+          let answers: readonly Answer[];
+          if (chance < 0.4 || known.length === 0) {
+            const calls = some((at) => ({
+              request_id: random() < 0.1 && known.length > 0 ? pick(known, random) : `b-${worker}-${n}-${at}`,
+              user_id: random() < 0.03 ? "" : user(),
+              model: "gpt-4o-mini",
+              estimated_tokens: 1 + Math.floor(random() * 400),
+            }));
+            answers = await many("authorize_usage_many", calls);
+            known.push(...calls.map(({ request_id: id }) => id));
+          } else if (chance < 0.7)
+            answers = await many(
+              "settle_usage_many",
+              some(() => ({
+                request_id: pick(known, random),
+                input_tokens: Math.floor(random() * 200),
+                output_tokens: Math.floor(random() * 200),
+              })),
+            );
+          else if (chance < 0.8)
+            answers = await many(
+              "release_usage_many",
+              some(() => ({ request_id: pick(known, random) })),
+            );
+          else if (chance < 0.87) answers = [await project.call("settle_usage", pick(known, random), 20, 10)];
+          else if (chance < 0.94) {
+            const id = `single-${worker}-${n}`;
+            answers = [await project.call("authorize_usage", id, user(), "gpt-4o-mini", 50)];
+            known.push(id);
+          } else if (chance < 0.99)
+            answers = [await project.call("update_user_token_balance", user(), 2_000, "adjustment")];
+          else {
+            await project.sql.query(
+              "select governance.set_test_clock(governance.now() + interval '20 minutes') where (select test_clock_offset is null or test_clock_offset < interval '2 hours' from governance.active_config)",
+            );
+            answers = [];
+          }
+          for (const answer of answers) {
+            done.calls += 1;
+            if ("error" in answer || "refused" in answer) done.refused += 1;
+            if (answer["status"] === "settled") done.settled += 1;
+            if (answer["status"] === "released") done.released += 1;
+          }
+        }
+      }),
+    );
+    isOver = true;
+    await upkeep;
+    expect(done.calls).toBeGreaterThan(64 * rounds);
+    for (const count of [done.refused, done.settled, done.released]) expect(count).toBeGreaterThan(0);
+    await expectSoundBooks(project);
+  });
+
+  const batchKeys = sized(version === 18 ? 20 : 10, 200);
+  it(`${batchKeys} keys × 50 in batches at once: ${batchKeys} effects, identical answers`, async () => {
+    project = await openProject(version, { connections: 50 });
+    const keys = Array.from({ length: batchKeys }, (_, n) => `key-${n}`);
+    for (const [name, call] of [
+      [
+        "authorize_usage_many",
+        (key: string) => ({
+          request_id: key,
+          user_id: `of-${key.at(-1)}`,
+          model: "gpt-4o-mini",
+          estimated_tokens: 10,
+        }),
+      ],
+      ["settle_usage_many", (key: string) => ({ request_id: key, input_tokens: 3, output_tokens: 4 })],
+    ] as const) {
+      const answers = new Map(keys.map((key) => [key, new Set<string>()]));
+      await Promise.all(
+        Array.from({ length: 50 }, async (_, caller) => {
+          const random = dice(caller);
+          const order = keys.map((key) => ({ key, at: random() })).sort((a, b) => a.at - b.at);
+          for (let from = 0; from < order.length; from += 20) {
+            const asked = order.slice(from, from + 20).map(({ key }) => key);
+            for (const [place, answer] of (
+              await many(
+                name,
+                asked.map((key) => call(key)),
+              )
+            ).entries())
+              answers.get(asked[place] ?? "")?.add(JSON.stringify(answer));
+          }
+        }),
+      );
+      expect([...answers.values()].map((given) => given.size)).toEqual(keys.map(() => 1));
+    }
+    expect(
+      await project.one(
+        `select (select count(*)::int from governance.requests) as calls,
+          (select count(*)::int from governance.token_transactions where transaction_type = 'usage') as usages`,
+      ),
+    ).toEqual({ calls: batchKeys, usages: batchKeys });
     await expectSoundBooks(project);
   });
 

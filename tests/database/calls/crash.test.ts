@@ -5,8 +5,8 @@ import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { startPostgres } from "../../support/postgres.ts";
-import { expectSoundBooks, installedVersions, projectAt } from "../../support/project.ts";
 import { sized } from "../../support/size.ts";
+import { expectSoundBooks, installedVersions, projectAt } from "../../support/project.ts";
 
 const clientsAtOnce = 6;
 const connectionsEach = 3;
@@ -19,7 +19,10 @@ interface Acknowledged {
 }
 
 /** Client processes, each replaced when it is killed. */
-function startClients(url: string): {
+function startClients(
+  url: string,
+  batch: number,
+): {
   acknowledged: Acknowledged;
   killOne(): void;
   stop(): Promise<void>;
@@ -37,6 +40,7 @@ function startClients(url: string): {
         url,
         `crash-${names}`,
         String(connectionsEach),
+        String(batch),
       ],
       { stdio: ["ignore", "pipe", "inherit"] },
     );
@@ -71,74 +75,97 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship dies often; the other one enough to notice where it differs.
   const serverKills = sized(version === 18 ? 3 : 1, 10);
-  const clientKills = 2 * serverKills;
-  it(`${serverKills} kills of the server and ${clientKills} of client processes under load lose no acknowledged effect and double none`, async () => {
-    const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });
-    const { url } = await createProjectDatabase(server.url(), { preset: "default" });
-    const owner = projectAt(url, { connections: 2 });
-    for (let user = 0; user < 8; user += 1) {
-      await owner.call("upsert_account", `user-${user}`);
-      await owner.call("update_user_token_balance", `user-${user}`, 5_000_000, "purchase");
-    }
-    await owner.close();
+  // 14 and 28 are the 40 kills and more.
+  const batchKills = sized(version === 18 ? 3 : 1, 14);
+  it.each([
+    ["one by one", 1, serverKills],
+    ["in batches", 12, batchKills],
+  ])(
+    "calls %s: kills of the server and twice as many of client processes under load lose no acknowledged effect and double none",
+    async (_way, batch, serverKills) => {
+      const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });
+      const { url } = await createProjectDatabase(server.url(), { preset: "default" });
+      const owner = projectAt(url, { connections: 2 });
+      for (const change of [
+        "upsert_account('user-' || n)",
+        "update_user_token_balance('user-' || n, 5000000, 'purchase')",
+      ])
+        await owner.sql.query(`select ${change} from generate_series(0, $1::int) n`, [batch === 1 ? 7 : 399]);
+      await owner.close();
 
-    const clients = startClients(url);
-    const { tried, held, settled } = clients.acknowledged;
-    for (let kill = 0; kill < serverKills; kill += 1) {
-      // Under load: each life of the server has seen calls settled before anything is killed.
-      const before = settled.size;
-      while (settled.size < before + 20) await pause(20);
-      for (let n = 0; n < clientKills / serverKills; n += 1) {
-        clients.killOne();
-        await pause(150 + 37 * kill);
+      const clients = startClients(url, batch);
+      const { tried, held, settled } = clients.acknowledged;
+      for (let kill = 0; kill < serverKills; kill += 1) {
+        // Under load: each life of the server has seen calls settled before anything is killed.
+        const before = settled.size;
+        while (settled.size < before + 20) await pause(20);
+        for (let n = 0; n < 2; n += 1) {
+          clients.killOne();
+          await pause(150 + 37 * kill);
+        }
+        await server.kill();
+        await server.restart();
       }
-      await server.kill();
-      await server.restart();
-    }
-    await clients.stop();
+      await clients.stop();
 
-    const project = projectAt(url, { connections: 8 });
-    const { rows } = await project.sql.query<{ request_id: string; status: string }>(
-      "select request_id, status from governance.requests",
-    );
-    const status = new Map(rows.map((row) => [row.request_id, row.status]));
-    expect([...held].filter((id) => !status.has(id))).toEqual([]);
-    expect([...settled].filter((id) => status.get(id) !== "settled")).toEqual([]);
-    await expectSoundBooks(project);
+      const project = projectAt(url, { connections: 8 });
+      const { rows } = await project.sql.query<{ request_id: string; status: string }>(
+        "select request_id, status from governance.requests",
+      );
+      const status = new Map(rows.map((row) => [row.request_id, row.status]));
+      expect([...held].filter((id) => !status.has(id))).toEqual([]);
+      expect([...settled].filter((id) => status.get(id) !== "settled")).toEqual([]);
+      await expectSoundBooks(project);
+      // A batch happened whole or not at all: all its calls are there or none, and all that it was to settle or none.
+      const batches = new Map<string, { calls: number; settled: number }>();
+      for (const [id, state] of status) {
+        if (batch === 1) break;
+        const found = batches.get(id.replace(/\/.*/, "")) ?? { calls: 0, settled: 0 };
+        batches.set(id.replace(/\/.*/, ""), {
+          calls: found.calls + 1,
+          settled: found.settled + (state === "settled" ? 1 : 0),
+        });
+      }
+      expect(batches.size > 0).toBe(batch > 1);
+      for (const [name, { calls, settled: ended }] of batches) {
+        expect(calls, name).toBe(batch);
+        expect([0, batch - (Number(name.split("-").at(-1)) % 5)], name).toContain(ended);
+      }
 
-    // What is not known is asked again with the same key: one effect, whatever had become of it.
-    const unknown = [...tried].filter(([id]) => !settled.has(id));
-    expect(unknown.length).toBeGreaterThan(serverKills);
-    for (const [id, user] of unknown) {
-      expect(await project.call("authorize_usage", id, user, "gpt-4o-mini", 100)).toMatchObject({
-        decision: "allow",
+      // What is not known is asked again with the same key: one effect, whatever had become of it.
+      const unknown = [...tried].filter(([id]) => !settled.has(id));
+      expect(unknown.length).toBeGreaterThan(serverKills);
+      for (const [id, user] of unknown) {
+        expect(await project.call("authorize_usage", id, user, "gpt-4o-mini", 100)).toMatchObject({
+          decision: "allow",
+        });
+        expect(await project.call("settle_usage", id, 30, 20)).toMatchObject({
+          status: "settled",
+          charged_tokens: 50,
+        });
+      }
+      expect(
+        await project.one(
+          "select count(*)::int as calls, count(*) filter (where status = 'settled')::int as settled from governance.requests",
+        ),
+      ).toEqual({ calls: tried.size, settled: tried.size });
+      await expectSoundBooks(project);
+
+      // Fresh holds are untouched by upkeep; stale ones are given back by it.
+      await project.call("authorize_usage", "fresh", "user-0", "gpt-4o-mini", 100);
+      await project.call("run_maintenance");
+      expect(await project.one("select status from governance.requests where request_id = 'fresh'")).toEqual({
+        status: "held",
       });
-      expect(await project.call("settle_usage", id, 30, 20)).toMatchObject({
-        status: "settled",
-        charged_tokens: 50,
-      });
-    }
-    expect(
-      await project.one(
-        "select count(*)::int as calls, count(*) filter (where status = 'settled')::int as settled from governance.requests",
-      ),
-    ).toEqual({ calls: tried.size, settled: tried.size });
-    await expectSoundBooks(project);
-
-    // Fresh holds are untouched by upkeep; stale ones are given back by it.
-    await project.call("authorize_usage", "fresh", "user-0", "gpt-4o-mini", 100);
-    await project.call("run_maintenance");
-    expect(await project.one("select status from governance.requests where request_id = 'fresh'")).toEqual({
-      status: "held",
-    });
-    await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 hour')");
-    await project.call("run_maintenance");
-    expect(
-      await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
-    ).toEqual({ held: 0 });
-    await expectSoundBooks(project);
-    await project.close();
-    await server.stop();
-    rmSync(server.dataDir, { recursive: true, force: true });
-  });
+      await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 hour')");
+      await project.call("run_maintenance");
+      expect(
+        await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
+      ).toEqual({ held: 0 });
+      await expectSoundBooks(project);
+      await project.close();
+      await server.stop();
+      rmSync(server.dataDir, { recursive: true, force: true });
+    },
+  );
 });

@@ -40,6 +40,28 @@ const casesPerRuleSet = 25;
 /** Runs many histories in one statement, each step at its own moment of the test clock. */
 const replaySql = `
 create schema core_test;
+-- The call in a batch between others: of another account, or refused.
+create function core_test.in_batch(p_kind text, p_call jsonb, p_n int) returns jsonb language plpgsql as $$
+declare
+  v_decoy jsonb := '{"request_id": "decoy", "user_id": "decoy", "model": "gpt-4o", "estimated_tokens": 1}';
+  a jsonb;
+begin
+  case p_kind
+  when 'authorize' then
+    a := authorize_usage_many(jsonb_build_array(v_decoy || jsonb_build_object('request_id', 'decoy-' || p_n), p_call,
+      v_decoy || '{"estimated_tokens": -1}')) -> 1;
+  when 'settle' then
+    a := settle_usage_many(jsonb_build_array('{"request_id": "unheard of"}', p_call, jsonb_build_object('request_id',
+      'decoy-' || p_n - 1, 'input_tokens', 1, 'output_tokens', 1))) -> 1;
+  else
+    a := release_usage_many(jsonb_build_array('{"request_id": "unheard of"}', p_call)) -> 1;
+  end case;
+  if a ? 'error' then
+    raise exception using errcode = a -> 'error' ->> 'code', message = a -> 'error' ->> 'message';
+  end if;
+  return a;
+end
+$$;
 create function core_test.replay(p_cases jsonb) returns jsonb language plpgsql as $$
 declare
   c jsonb;
@@ -48,9 +70,15 @@ declare
   v_answers jsonb[];
   v_all jsonb[] := '{}';
   n int := 0;
+  v_cases int := 0;
+  v_is_batched boolean;
+  v_metadata jsonb;
 begin
   for c in select * from jsonb_array_elements(p_cases) loop
     v_answers := '{}';
+    -- Every third history goes through batches.
+    v_is_batched := v_cases % 3 = 0;
+    v_cases := v_cases + 1;
     perform governance.set_test_clock(to_timestamp((c ->> 'created_at')::numeric / 1000), true);
     -- Not upsert_account: it reads the whole time zone database to check a name.
     perform governance.create_account(c ->> 'user_id', governance.now(), c ->> 'plan_id', c ->> 'timezone');
@@ -60,17 +88,29 @@ begin
       begin
         case s ->> 'kind'
         when 'authorize' then
-          a := authorize_usage(s ->> 'request_id', c ->> 'user_id', s ->> 'model', (s ->> 'estimated_tokens')::bigint, s ->> 'message',
-            s ->> 'conversation_id', s ->> 'task_type', s ->> 'scope_id', (s ->> 'complexity')::numeric);
+          if v_is_batched then
+            a := core_test.in_batch('authorize', s - array['kind', 'at'] || jsonb_build_object('user_id', c -> 'user_id'), n);
+          else
+            a := authorize_usage(s ->> 'request_id', c ->> 'user_id', s ->> 'model', (s ->> 'estimated_tokens')::bigint, s ->> 'message',
+              s ->> 'conversation_id', s ->> 'task_type', s ->> 'scope_id', (s ->> 'complexity')::numeric);
+          end if;
           a := a || jsonb_build_object('matched', (select to_jsonb(governance.rule_names(r.matched_version_ids)) from governance.request_keys k
             join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at where k.request_id = s ->> 'request_id'));
         when 'settle' then
-          a := settle_usage(s ->> 'request_id', (s ->> 'input')::bigint, (s ->> 'output')::bigint, null, jsonb_build_object(
+          v_metadata := jsonb_build_object(
             'cached_input_tokens', s -> 'cached', 'cache_write_tokens', s -> 'cache_write', 'cache_write_1h_tokens', s -> 'cache_write_1h',
             'reasoning_tokens', s -> 'reasoning') || case when s -> 'other' = 'null' then '{}' else jsonb_build_object('by_other_models',
               jsonb_build_array(jsonb_build_object('model', s -> 'other' -> 'model', 'input_tokens', s -> 'other' -> 'input',
-                'output_tokens', s -> 'other' -> 'output'))) end);
-        when 'release' then a := release_usage(s ->> 'request_id');
+                'output_tokens', s -> 'other' -> 'output'))) end;
+          if v_is_batched then
+            a := core_test.in_batch('settle', jsonb_build_object('request_id', s -> 'request_id', 'input_tokens', s -> 'input',
+              'output_tokens', s -> 'output', 'metadata', v_metadata), n);
+          else
+            a := settle_usage(s ->> 'request_id', (s ->> 'input')::bigint, (s ->> 'output')::bigint, null, v_metadata);
+          end if;
+        when 'release' then
+          a := case when v_is_batched then core_test.in_batch('release', jsonb_build_object('request_id', s -> 'request_id'), n)
+            else release_usage(s ->> 'request_id') end;
         when 'grant' then
           a := to_jsonb(update_user_token_balance(c ->> 'user_id', (s ->> 'tokens')::bigint, s ->> 'type', null, '{}', null,
             to_timestamp((s ->> 'expires')::numeric / 1000)));
