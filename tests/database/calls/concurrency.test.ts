@@ -1,6 +1,5 @@
 /** Many callers at once on few accounts: exact, without deadlocks, and safe to repeat. */
 import { afterEach, describe, expect, it } from "vitest";
-import { sized } from "../../support/size.ts";
 import { dice } from "../../support/dice.ts";
 import {
   type Answer,
