@@ -1,12 +1,13 @@
 /**
  * Streams of every provider in any split, cut anywhere, with placeholders, repeats and reports without counts, against
- * a plain model that adds up what was really used. `HISTORIES` gives so many (10,000 in a few seconds).
+ * a plain model that adds up what was really used. `TESTS` gives another number (10,000 in a few seconds).
  */
 import { expect, it } from "vitest";
 import { readServerSentEvents, readUsageStream } from "../index.ts";
 
 // oxlint-disable-next-line no-restricted-globals -- a test's size is chosen from outside
-const histories = Number(process.env["HISTORIES"] ?? 1_000);
+const asked = process.env["TESTS"];
+const histories = asked === "whole" ? 10_000 : Number(asked ?? 1_000);
 
 /** mulberry32: the same histories in every run. */
 function randomFrom(seed: number): (below: number) => number {

@@ -1,6 +1,6 @@
 /**
  * Whatever is handed to any function of ours: an answer, or a refusal that ERROR_CODES.md states; never a crash, and
- * nothing half done. HOSTILE_INPUTS sets how many inputs each function gets, on every server.
+ * nothing half done. `TESTS` sets how many (tests/support/size.ts).
  */
 import { sized } from "../../support/size.ts";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * Random histories of several accounts, step by step against a small model of what the books must say. HISTORIES sets
- * how many histories are run.
+ * Random histories of several accounts, step by step against a small model of what the books must say. `TESTS`
+ * sets how many (tests/support/size.ts).
  */
 import { sized } from "../../support/size.ts";
 import { describe, expect, it } from "vitest";

@@ -1,6 +1,6 @@
 /**
  * Deliveries as Stripe makes them: duplicated, shuffled, many at once, across restarts of server and clients. The books
- * depend on what happened, never on how it was told. `PURCHASES_SEED` gives other histories, `PURCHASES_ORDERS` more.
+ * depend on what happened, never on how it was told. `SEED` and `TESTS` give others and more.
  */
 import { seeded, sized } from "../../support/size.ts";
 import pg from "pg";

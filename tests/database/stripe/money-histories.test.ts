@@ -1,7 +1,7 @@
 /**
  * Invoices and payments against plain arithmetic: whatever an invoice is made of, however it was paid, and in whatever
  * order Stripe tells it, the tokens are those that were paid for and kept, and the money is what was paid for them.
- * `HISTORIES` gives another number of them, `HISTORIES_SEED` others.
+ * `TESTS` and `SEED` give others (tests/support/size.ts).
  */
 import { seeded, sized } from "../../support/size.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

@@ -1,6 +1,6 @@
 /**
  * Subscriptions against a plain model: whatever order Stripe delivers in, late or twice, a user has the plan and tokens
- * that were paid for, and the ledger the money. `HISTORIES` gives another number of them, `HISTORIES_SEED` others.
+ * that were paid for, and the ledger the money. `TESTS` and `SEED` give others (tests/support/size.ts).
  */
 import { seeded, sized } from "../../support/size.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -12,6 +12,7 @@ import {
   subscriptionHistory,
   subscriptionPreset,
 } from "../../support/models/subscription-model.ts";
+import { event, invoiceSinceBasil, type StripeEvent, subscription } from "../../support/stripe/events.ts";
 import { expectSoundBooks, installedVersions, openProject, type Project } from "../../support/project.ts";
 
 const histories = sized(30, 10_000);
@@ -66,6 +67,80 @@ describe.each(installedVersions())("subscriptions on PostgreSQL %i", (version) =
     await expectSoundBooks(project);
     expect((await project.call("verify_purchases"))["problems"]).toEqual([]);
   }, 3_600_000);
+
+  it("the end of an older or never paid subscription leaves the newer, paid one its plan and tokens", async () => {
+    const userId = "changed-card";
+    await clock(0);
+    await project.call("upsert_account", userId);
+    await send(
+      event("customer.subscription.created", subscription("older", { metadata: of(userId) })),
+      event("invoice.paid", invoice("older_1", userId, 0)),
+    );
+    await clock(31);
+    await send(
+      event("customer.subscription.created", subscription("newer", { metadata: of(userId) })),
+      event("invoice.paid", invoice("newer_1", userId, 31)),
+      event(
+        "customer.subscription.created",
+        subscription("unpaid", { metadata: of(userId), status: "incomplete" }),
+      ),
+    );
+    const paid = (await accounts([userId])).get(userId);
+    expect(paid).toMatchObject({ plan: "basic" });
+    for (const gone of ["older", "unpaid"]) {
+      await send(
+        event(
+          "customer.subscription.deleted",
+          subscription(gone, { metadata: of(userId), status: "canceled", ended_at: start + 31 * 86_400 }),
+        ),
+      );
+      expect((await accounts([userId])).get(userId)).toMatchObject({ plan: "basic", subscription: 100_000 });
+    }
+  });
+
+  it("a subscription whose renewals fail gives nothing more, month after month, and goes on when it is paid again", async () => {
+    const userId = "empty-card";
+    await clock(0);
+    await project.call("upsert_account", userId);
+    await send(
+      event("customer.subscription.created", subscription("failing", { metadata: of(userId) })),
+      event("invoice.paid", invoice("failing_1", userId, 0)),
+    );
+    expect((await accounts([userId])).get(userId)).toMatchObject({ subscription: 100_000 });
+    for (const month of [1, 2, 3]) {
+      await clock(month * 31 + 5);
+      await send(
+        event(
+          "customer.subscription.updated",
+          subscription("failing", { metadata: of(userId), status: month === 1 ? "past_due" : "unpaid" }),
+          { created: start + (month * 31 + 5) * 86_400 },
+        ),
+      );
+      await project.call("run_maintenance");
+      expect(await project.call("get_user_token_balance", userId)).toBe(0);
+    }
+    await clock(130);
+    await send(event("invoice.paid", invoice("failing_2", userId, 130)));
+    expect(await project.call("get_user_token_balance", userId)).toBe(100_000);
+  });
+
+  const of = (userId: string): object => ({ user_id: userId, plan_id: "basic" });
+  const invoice = (name: string, userId: string, day: number): object =>
+    invoiceSinceBasil({
+      name,
+      userId,
+      planId: "basic",
+      amountMinor: 2_000,
+      currency: "usd",
+      start: start + day * 86_400,
+      end: start + (day + 30) * 86_400,
+    });
+  async function send(...events: readonly StripeEvent[]): Promise<void> {
+    for (const one of events)
+      expect(await project.call("process_stripe_event", JSON.stringify(one))).toMatchObject({
+        status: expect.stringMatching(/^(processed|ignored)$/),
+      });
+  }
 
   const clock = (day: number): Promise<void> =>
     project.setClock(new Date((start + day * 86_400) * 1000).toISOString(), true);

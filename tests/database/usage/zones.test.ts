@@ -1,6 +1,6 @@
 /**
  * Random histories of accounts whose time zones become known and change, with late settlements, imports and days that
- * are closed at any time: every total of usage is a plain recount. HISTORIES sets how many histories are run.
+ * are closed at any time: every total of usage is a plain recount. `TESTS` sets how many (tests/support/size.ts).
  */
 import { sized } from "../../support/size.ts";
 import pg from "pg";

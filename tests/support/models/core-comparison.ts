@@ -1,7 +1,7 @@
 /**
  * The comparison of the core with a database: generated rule sets, accounts and histories run through
  * `authorize_usage`, `settle_usage` and the rest on a server, and through the core's AccountModel; every answer is
- * compared. `CORE_SEED` gives other cases, `CORE_CASES` so many on every server.
+ * compared. `SEED` gives other cases, `TESTS` another number.
  */
 import { seeded } from "../size.ts";
 import { expect } from "vitest";
