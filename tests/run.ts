@@ -7,6 +7,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { runtimeInWords } from "./electron/launch.ts";
 import { repository, runStaticChecks, runTool, type Tally } from "./stages.ts";
 
 const stages = ["check", "vitest", "build", "e2e"] as const;
@@ -136,5 +137,6 @@ for (const { seconds, file, name } of slowest)
   console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}: ${name}`);
 console.log("\nTime by stage:");
 for (const [stage, seconds] of stageSeconds) console.log(`${seconds.toFixed(1).padStart(7)} s  ${stage}`);
+if (chosen.has("e2e")) console.log(`\nThe desktop window: ${runtimeInWords}.`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 ? 0 : 1;

@@ -1,68 +1,70 @@
 /**
- * The real window, wherever Electron's runtime is installed and a display is there; elsewhere it says why not. What
- * can be checked without it is in electron/main/shell/shell.test.ts and electron/packaging.test.ts.
+ * The built main, preload and renderer in their window: on Electron where its runtime is and can show one, elsewhere on
+ * the stand-in (tests/electron). docs/DESKTOP.md says how the two differ.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { _electron, type ElectronApplication, expect, type Page, test } from "@playwright/test";
-import { ensureBuilt, repositoryDir } from "../../cli/build.ts";
-import { installedRuntime, windowObstacle } from "../../cli/electron-runtime.ts";
+import { expect, test } from "@playwright/test";
+import { checks } from "../electron/checks.ts";
+import { type Desktop, isStandIn, launchDesktop, pageOrigin, runtimeInWords } from "../electron/launch.ts";
+import { grouped, plantedApp, plants } from "../electron/plants.ts";
+import { sized } from "../support/size.ts";
 
-const runtime = installedRuntime();
-const obstacle = runtime === null ? "Electron's runtime is not installed here" : windowObstacle();
-if (obstacle !== null) console.warn(`The Electron window is NOT tested: ${obstacle}.`);
-test.skip(obstacle !== null, `${obstacle}`);
-test.describe.configure({ mode: "serial" });
-
-let app: ElectronApplication;
-let page: Page;
-const dataDir = mkdtempSync(join(tmpdir(), "electron-e2e-"));
+let desktop: Desktop;
+const folder = mkdtempSync(join(tmpdir(), "electron-e2e-"));
+const dataDir = join(folder, "data");
 
 test.beforeAll(async () => {
   test.setTimeout(180_000);
-  await ensureBuilt(() => {});
-  app = await _electron.launch({
-    executablePath: runtime ?? "",
-    args: [repositoryDir, `--data-dir=${dataDir}`, "--no-sample-data"],
-  });
-  page = await app.firstWindow();
+  console.log(`  ${runtimeInWords}.`);
+  desktop = await launchDesktop({ dataDir, args: ["--no-sample-data"] });
 });
 test.afterAll(async () => {
-  await app?.close();
-  rmSync(dataDir, { recursive: true, force: true });
+  await desktop?.close();
+  rmSync(folder, { recursive: true, force: true });
 });
 
-test("the window shows the console on its own protocol, and the local project comes up behind it", async () => {
-  await expect(page.getByRole("navigation", { name: "Desks" })).toBeVisible();
-  expect(new URL(page.url()).origin).toBe("app://console");
-  const state = async (): Promise<string> =>
-    page.evaluate(async () => {
-      const { consoleBridge } = globalThis as unknown as {
-        consoleBridge: {
-          operations: Record<string, (input: unknown) => Promise<{ value: { status: string } }>>;
-        };
-      };
-      return (await consoleBridge.operations["connection.state"]?.({}))?.value.status ?? "";
-    });
-  await expect.poll(state, { timeout: 60_000 }).toBe("live");
-});
-
-test("the page has neither Node nor Electron", async () => {
-  const globals = await page.evaluate(() =>
-    ["require", "process", "module", "Buffer", "electron"].filter((name) => name in globalThis),
-  );
-  expect(globals).toEqual([]);
-});
-
-test("the page can go nowhere and open nothing", async () => {
-  const before = page.url();
-  await page.evaluate(() => {
-    location.href = "https://example.com/";
+for (const [name, check] of Object.entries(checks)) {
+  test(`in the window, ${name}`, async () => {
+    await check(desktop);
   });
-  await page.waitForTimeout(500);
-  expect(page.url()).toBe(before);
-  expect(await page.evaluate(() => window.open("https://example.com/"))).toBeNull();
-  expect(app.windows()).toHaveLength(1);
-  await expect(page.evaluate(() => fetch("https://example.com/"))).rejects.toThrow();
+}
+
+test("the window is the application's own page, and the local project comes up behind it", async () => {
+  expect(desktop.page.url().startsWith(`${pageOrigin}/`)).toBe(true);
+  expect(
+    await desktop.app.evaluate(({ BrowserWindow }) => BrowserWindow.getAllWindows()[0]?.webContents.getURL()),
+  ).toMatch(/^app:\/\/console\//);
+  await expect(desktop.page.getByRole("button", { name: "Live" })).toBeVisible({ timeout: 60_000 });
+});
+
+test.describe("made worse in one place,", () => {
+  // The checks are what is tested here: once for the runtime that is always there is enough.
+  test.skip(!isStandIn, "the plants are for the stand-in");
+  const isWhole = sized(0, 1) === 1;
+  for (const group of isWhole ? plants.map((plant) => [plant]) : grouped(plants)) {
+    test(`${group.map(({ what }) => what).join(", ")}: each is noticed`, async () => {
+      const appDir = plantedApp(mkdtempSync(join(folder, "planted-")), group);
+      const worse = await launchDesktop({
+        dataDir: join(folder, "other"),
+        args: ["--no-sample-data"],
+        appDir,
+      });
+      try {
+        for (const { what, noticedBy } of group) {
+          const check: (desktop: Desktop) => Promise<void> = checks[noticedBy];
+          const seen = await check(worse).then(
+            () => "nothing",
+            () => "that it is worse",
+          );
+          expect(`${noticedBy}, after ${what}: ${seen}`).toBe(
+            `${noticedBy}, after ${what}: that it is worse`,
+          );
+        }
+      } finally {
+        await worse.close();
+      }
+    });
+  }
 });
