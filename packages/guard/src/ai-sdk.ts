@@ -1,5 +1,5 @@
 import type { CallContext, Guard, GuardRequest } from "../../../shared/governance/guard/index.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { lastMessage, lengthOfPrompt } from "./endpoints.ts";
 import { unwrap } from "./refusal.ts";
 
@@ -36,14 +36,13 @@ interface Params {
   readonly abortSignal?: AbortSignal | undefined;
 }
 
-function requestFor(caller: Caller, model: AiSdkModel, { prompt }: Params): GuardRequest {
-  const message = lastMessage(prompt)?.text;
-  return {
-    input_tokens: Math.ceil(lengthOfPrompt(prompt) / 4),
-    ...caller,
+function requestFor(caller: Caller, model: AiSdkModel, { prompt, abortSignal }: Params): GuardRequest {
+  const request = requestOf(caller, {
     model: model.modelId,
-    ...(message === undefined ? {} : { message }),
-  };
+    message: lastMessage(prompt)?.text,
+    input_tokens: Math.ceil(lengthOfPrompt(prompt) / 4),
+  });
+  return { ...request, ...(abortSignal ? { signal: abortSignal } : {}) };
 }
 
 /** The parameters as the guard decided: the message shortened, the call stopped when the guard says. */
@@ -114,6 +113,7 @@ export function guardMiddleware<M extends AiSdkModel>(
         async (context): Promise<unknown> =>
           decided(model, context.model).doGenerate(paramsFor(params as Params, context)),
       );
+      tellAnswer(caller, result);
       return unwrap(result) as Awaited<ReturnType<M["doGenerate"]>>;
     },
     async wrapStream({ params, model }): Promise<Awaited<ReturnType<M["doStream"]>>> {
@@ -125,6 +125,7 @@ export function guardMiddleware<M extends AiSdkModel>(
         begun = answer;
         return { [Symbol.asyncIterator]: () => partsOf(answer.stream) };
       });
+      tellAnswer(caller, result);
       const stream = streamOf(unwrap(result));
       return { ...(begun as object | null), stream } as Awaited<ReturnType<M["doStream"]>>;
     },

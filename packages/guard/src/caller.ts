@@ -1,4 +1,27 @@
-import type { GuardRequest } from "../../../shared/governance/guard/index.ts";
+import type {
+  AuthorizeAnswer,
+  Guarded,
+  GuardRequest,
+  GuardResult,
+} from "../../../shared/governance/guard/index.ts";
 
 /** For whom a call is made. The rest of a call (model, message, length) the integrations read from the call itself. */
-export type Caller = Omit<GuardRequest, "model" | "message" | "request_id">;
+export type Caller = Omit<GuardRequest, "model" | "message" | "request_id" | "signal"> & {
+  /** Told what was decided of each call that was made: its `warnings` are for the user, its `balance` for the page. */
+  readonly onAnswer?: (answer: AuthorizeAnswer) => void;
+};
+
+/** The request of a call for this caller. */
+export function requestOf(
+  { onAnswer: _, ...caller }: Caller,
+  call: { readonly model: string; readonly message: string | undefined; readonly input_tokens: number },
+): GuardRequest {
+  const { model, message, input_tokens } = call;
+  return { input_tokens, ...caller, model, ...(message === undefined ? {} : { message }) };
+}
+
+/** Tells the caller what was decided of a call that was made. */
+export function tellAnswer<T>(caller: Caller, result: GuardResult<T>): void {
+  const made: Guarded<T> | null = result.ok ? result.value : null;
+  if (made?.answer) caller.onAnswer?.(made.answer);
+}

@@ -1,6 +1,11 @@
-import type { CallContext, Guard, GuardFailure } from "../../../shared/governance/guard/index.ts";
+import type {
+  CallContext,
+  Guard,
+  GuardFailure,
+  GuardRequest,
+} from "../../../shared/governance/guard/index.ts";
 import { readUsage } from "../../../shared/governance/usage/index.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { type ProviderCall, readCall } from "./endpoints.ts";
 import { refusalResponse } from "./refusal.ts";
 
@@ -113,12 +118,7 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
     const signals: AbortSignal[] = [];
     const signal = init?.signal ?? (isRequest ? input.signal : null);
     if (signal) signals.push(signal);
-    const request = {
-      input_tokens: call.input_tokens,
-      ...caller,
-      model: call.model,
-      ...(call.message === undefined ? {} : { message: call.message }),
-    };
+    const request = { ...requestOf(caller, call), ...(signal ? { signal } : {}) };
     async function sendCall(context: CallContext): Promise<Response> {
       const ended = new AbortController();
       context.onAbort(() => ended.abort());
@@ -135,15 +135,16 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
       if (!response.ok) throw new ProviderAnswer(response);
       return response;
     }
-    return call.isStream ? streamed(guard, request, call, sendCall) : whole(guard, request, sendCall);
+    return call.isStream
+      ? streamed(guard, caller, request, call, sendCall)
+      : whole(guard, caller, request, sendCall);
   };
 }
 
-type Request_ = Parameters<Guard["run"]>[0];
 type Send = (context: CallContext) => Promise<Response>;
 
 /** An answer in one piece. */
-async function whole(guard: Guard, request: Request_, send: Send): Promise<Response> {
+async function whole(guard: Guard, caller: Caller, request: GuardRequest, send: Send): Promise<Response> {
   let response: Response | null = null;
   let text = "";
   const result = await guard.run(
@@ -159,13 +160,20 @@ async function whole(guard: Guard, request: Request_, send: Send): Promise<Respo
     },
     { readUsage },
   );
+  tellAnswer(caller, result);
   if (!result.ok) return answerTo(result.error);
   const { status, statusText } = response as unknown as Response;
   return new Response(text, { status, statusText, headers: headersFor(response as unknown as Response) });
 }
 
 /** A stream of events, passed on as they come. */
-async function streamed(guard: Guard, request: Request_, call: ProviderCall, send: Send): Promise<Response> {
+async function streamed(
+  guard: Guard,
+  caller: Caller,
+  request: GuardRequest,
+  call: ProviderCall,
+  send: Send,
+): Promise<Response> {
   let response: Response | null = null;
   /** What came and is not passed on yet, beside what the guard reads of it. */
   const raws: string[] = [];
@@ -183,6 +191,7 @@ async function streamed(guard: Guard, request: Request_, call: ProviderCall, sen
       },
     };
   });
+  tellAnswer(caller, result);
   if (!result.ok) return answerTo(result.error);
   const events = result.value.value[Symbol.asyncIterator]();
   const encoder = new TextEncoder();

@@ -13,7 +13,7 @@ export {
   type UsageShape,
 } from "../../../shared/governance/usage/index.ts";
 export * from "./ai-sdk.ts";
-export * from "./caller.ts";
+export type { Caller } from "./caller.ts";
 export * from "./client.ts";
 export * from "./connect.ts";
 export { createGuard, type GuardSettings } from "./create.ts";

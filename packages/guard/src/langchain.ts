@@ -1,5 +1,5 @@
 import type { Guard } from "../../../shared/governance/guard/index.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { lengthOfPrompt } from "./endpoints.ts";
 import { GuardRefusal } from "./refusal.ts";
 
@@ -83,12 +83,7 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
 
   async function start(runId: string, model: string, message: string | undefined, length: number) {
     await new Promise<void>((resolve, reject) => {
-      const request = {
-        input_tokens: Math.ceil(length / 4),
-        ...caller,
-        model,
-        ...(message === undefined ? {} : { message }),
-      };
+      const request = requestOf(caller, { model, message, input_tokens: Math.ceil(length / 4) });
       void guard
         .run(
           request,
@@ -107,6 +102,7 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
         )
         .then((result) => {
           runs.delete(runId);
+          tellAnswer(caller, result);
           if (!result.ok)
             reject(result.error.kind === "call_failed" ? result.error.cause : new GuardRefusal(result.error));
         });

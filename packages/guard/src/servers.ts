@@ -43,13 +43,15 @@ export function honoRefusals(error: Error): Response {
 export function withRefusals<A extends readonly unknown[]>(
   handler: (...args: A) => Response | Promise<Response>,
 ): (...args: A) => Promise<Response> {
-  return async (...args) => {
+  const answered = async (...args: A): Promise<Response> => {
     try {
       return await handler(...args);
     } catch (error) {
       return answer(error);
     }
   };
+  // Deno gives a handler only the arguments that it names.
+  return Object.defineProperty(answered, "length", { value: handler.length });
 }
 
 /** A project as its signed-in users reach it. */

@@ -18,7 +18,7 @@ import { createProjectDatabase } from "../../support/database.ts";
 
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
-const core = new URL("../../../shared/governance/index.ts", import.meta.url).href;
+const sourceOf = (part: string): string => join(repository, `packages/guard/src/${part}.ts`);
 const guide = readFileSync(join(repository, "docs/guides/guard.md"), "utf8");
 const page = readFileSync(join(repository, "docs/guides/integrate.md"), "utf8");
 
@@ -30,48 +30,30 @@ function programsUnder(heading: string): string[] {
   const section = guide.split(/^## /m).find((part) => part.startsWith(heading)) ?? "";
   const blocks = programsOn(section);
   if (blocks.length === 0) throw new Error(`The guide has no program under "${heading}".`);
-  return blocks.map((block) => block.replaceAll(/"[^"]*\/governance\/index\.ts"/g, JSON.stringify(core)));
+  // The packages' sources; that they are the same when they are installed is for packages.test.ts.
+  return blocks.map((block) =>
+    block.replaceAll(/"(?:npm:)?@token-governance\/guard(?:\/(\w+))?"/g, (_, part = "index") =>
+      JSON.stringify(sourceOf(part)),
+    ),
+  );
 }
 
-const [once = "", store = ""] = programsUnder("Once");
-const nodePrelude = `
-const userOf = (given) => given.get?.("x-user") ?? given.req.header("x-user");
-async function* eventsOf(response) {
-  let rest = "";
-  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + piece).split("\\n\\n");
-    rest = lines.pop();
-    for (const line of lines) if (line !== "data: [DONE]") yield JSON.parse(line.slice(6));
-  }
-}
-const openai = { chat: { completions: { async create(body, options) {
-  const response = await fetch(process.env.PROVIDER_URL + "/chat", { method: "POST", body: JSON.stringify(body), ...options });
-  if (!response.ok) throw new Error("provider: " + response.status);
-  return body.stream ? eventsOf(response) : response.json();
-} } } };
+const [once = ""] = programsUnder("Once");
+const nodePrelude = `const userOf = (given) => given.get?.("x-user") ?? given.req?.header("x-user") ?? given.headers.get("x-user");
 `;
-const denoPrelude = `
-const userOf = async (request) => request.headers.get("x-user");
-const EdgeRuntime = { waitUntil: (promise) => void promise };
-const realFetch = globalThis.fetch;
-globalThis.fetch = (input, init) =>
-  realFetch(typeof input === "string" ? input.replace("https://api.anthropic.com", Deno.env.get("PROVIDER_URL")) : input, init);
+const denoPrelude = `const userOf = async (request) => request.headers.get("x-user");
+`;
+/** What Next.js does with a route. */
+const nextServer = `
+import { serve as serveRoute } from "@hono/node-server";
+serveRoute({ fetch: (request) => (request.method === "POST" ? POST(request) : new Response()), port: Number(process.env.PORT) });
 `;
 
 /** What the compiler is told of the reader's own, and of Express, which has no types of its own. */
 const nodeTypes = `
 declare const userOf: (given: unknown) => string;
-interface ChatUsage { prompt_tokens: number; completion_tokens: number; total_tokens: number }
-interface ChatBody { model: string; messages: { role: "user"; content: string }[]; stream_options?: { include_usage?: boolean } }
-interface ChatOptions { signal?: AbortSignal | null }
-interface Chat { choices: { message: { content: string | null } }[]; usage?: ChatUsage }
-interface ChatChunk { choices: { delta: { content?: string | null } }[]; usage?: ChatUsage | null }
 declare const callModel: (model: string, text: string) => Promise<{ usage: { input_tokens: number; output_tokens: number } }>;
 declare const settleLater: (settlement: Record<string, unknown>) => Promise<void>;
-declare const openai: { chat: { completions: {
-  create(body: ChatBody & { stream?: false }, options?: ChatOptions): Promise<Chat>;
-  create(body: ChatBody & { stream: true }, options?: ChatOptions): Promise<AsyncIterable<ChatChunk>>;
-} } };
 declare module "express" {
   interface Request { body: any; get(name: string): string | undefined }
   interface Response { status(code: number): this; set(headers: Record<string, string>): this; json(body: unknown): this }
@@ -90,15 +72,20 @@ interface Backend {
   readonly command: (file: string) => readonly [string, ...string[]];
 }
 const node = (file: string): [string, ...string[]] => [process.execPath, "--no-warnings", file];
-const backends: Readonly<Record<"Express" | "Hono" | "Edge Function", Backend>> = {
+const backends: Readonly<Record<"Express" | "Hono" | "Next.js" | "Edge Function", Backend>> = {
   Express: {
-    program: [nodePrelude, store, once, ...programsUnder("Express")].join("\n"),
+    program: [nodePrelude, once, ...programsUnder("Express")].join("\n"),
     file: "express.ts",
     command: node,
   },
   Hono: {
-    program: [nodePrelude, store, once, ...programsUnder("Hono")].join("\n"),
+    program: [nodePrelude, once, ...programsUnder("Hono")].join("\n"),
     file: "hono.ts",
+    command: node,
+  },
+  "Next.js": {
+    program: [nodePrelude, once, ...programsUnder("Next.js"), nextServer].join("\n"),
+    file: "next.ts",
     command: node,
   },
   "Edge Function": {
@@ -147,19 +134,31 @@ const output = 7;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function provide(body: string, _request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { messages, stream } = JSON.parse(body) as { messages: { content: string }[]; stream?: boolean };
+  const { messages, stream } = JSON.parse(body || "{}") as {
+    messages: { content: string }[];
+    stream?: boolean;
+  };
   const text = messages[0]?.content ?? "";
-  if (text === "fail") return void response.writeHead(500).end();
+  if (text === "fail") return void response.writeHead(500, { "x-should-retry": "false" }).end();
   if (text === "slow") await pause(1_000);
   const usage = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
   if (stream !== true) {
     const answer = {
       type: "message",
-      choices: [{ message: { content: `You said ${text}.` } }],
-      usage: _request.url === "/chat" ? usage : { input_tokens: input, output_tokens: output },
+      id: "1",
+      created: 1_790_000_000,
+      model: "one",
+      choices: [
+        { index: 0, finish_reason: "stop", message: { role: "assistant", content: `You said ${text}.` } },
+      ],
+      content: [{ type: "text", text: `You said ${text}.` }],
+      usage: _request.url?.endsWith("/chat/completions")
+        ? usage
+        : { input_tokens: input, output_tokens: output },
     };
-    return void response.end(JSON.stringify(answer));
+    return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
   }
+  response.writeHead(200, { "content-type": "text/event-stream" });
   const send = (chunk: unknown): unknown => response.write(`data: ${JSON.stringify(chunk)}\n\n`);
   for (let word = 0; word < (text === "long" ? 400 : output); word++) {
     if (text === "break" && word === 3) return void response.destroy();
@@ -176,7 +175,10 @@ beforeAll(async () => {
   symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
   writeFileSync(
     join(folder, "package.json"),
-    JSON.stringify({ type: "module", dependencies: { "@supabase/supabase-js": "2" } }),
+    JSON.stringify({
+      type: "module",
+      dependencies: { "@supabase/supabase-js": "2", "@anthropic-ai/sdk": "1" },
+    }),
   );
   const { ownerUrl, url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
@@ -230,7 +232,10 @@ async function start({ program, file, command }: Backend): Promise<Started> {
       SUPABASE_URL: projectUrl,
       SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
       SETTLEMENTS_DB: join(folder, `${file}.db`),
-      PROVIDER_URL: providerUrl,
+      OPENAI_BASE_URL: `${providerUrl}/v1`,
+      OPENAI_API_KEY: "k",
+      ANTHROPIC_BASE_URL: providerUrl,
+      ANTHROPIC_API_KEY: "k",
       REDIS_URL: redisUrl,
       NO_COLOR: "1",
     },
@@ -348,10 +353,9 @@ describe("the guide's programs", () => {
   it("compile in Node under strict", async () => {
     writeFileSync(join(folder, "types.d.ts"), nodeTypes);
     writeFileSync(join(folder, "page.ts"), programsOn(page)[0] ?? "");
-    for (const name of ["Express", "Hono"]) {
-      const program = [store, once, ...programsUnder(name)].join("\n");
-      // The compiler knows paths, no addresses.
-      writeFileSync(join(folder, `${name}.ts`), program.replaceAll(core, fileURLToPath(core)));
+    for (const name of ["Express", "Hono", "Next.js"]) {
+      const program = [once, ...programsUnder(name)].join("\n");
+      writeFileSync(join(folder, `${name}.ts`), program);
     }
     writeFileSync(
       join(folder, "tsconfig.json"),
@@ -365,7 +369,7 @@ describe("the guide's programs", () => {
           skipLibCheck: true,
           allowImportingTsExtensions: true,
         },
-        files: ["types.d.ts", "page.ts", "Express.ts", "Hono.ts"],
+        files: ["types.d.ts", "page.ts", "Express.ts", "Hono.ts", "Next.js.ts"],
       }),
     );
     expect(await compile(join(repository, "node_modules/typescript/bin/tsc"), "-p", ".")).toBe("");
@@ -404,7 +408,7 @@ describe.each(Object.keys(backends) as (keyof typeof backends)[])("the guide's %
     ]);
 
     // The provider fails: nothing is charged, nothing stays held.
-    expect((await server.chat(user, "fail")).status).toBe(502);
+    expect((await server.chat(user, "fail")).status).toBe(500);
     await settles(user, { charged: input + output, calls: 3 });
 
     // The database is away when it comes to settling, and the process dies: the next one settles, once.
