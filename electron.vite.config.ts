@@ -28,6 +28,7 @@ export default defineConfig({
           index: "electron/main/index.ts",
           "local-project-worker": "local-project/worker.ts",
           "reconciliation-worker": "electron/main/console/finance/worker.ts",
+          "replay-worker": "electron/main/console/rules/replay-worker.ts",
         },
         output: { format: "es", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
       },

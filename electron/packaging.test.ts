@@ -80,6 +80,7 @@ test("the package has the built processes and their workers", () => {
     main,
     "out/main/local-project-worker.js",
     "out/main/reconciliation-worker.js",
+    "out/main/replay-worker.js",
     "out/preload/index.cjs",
     "out/renderer/index.html",
   ]) {

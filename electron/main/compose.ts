@@ -22,7 +22,7 @@ export interface ComposeOptions {
   /** What the program came with: `supabase/`, `local-project/` (its SQL) and package.json. */
   readonly resourcesDir: string;
   /** The workers' entries where the program is bundled. */
-  readonly workerUrls?: { readonly localProject: URL; readonly reconciliation: URL };
+  readonly workerUrls?: { readonly localProject: URL; readonly reconciliation: URL; readonly replay: URL };
   readonly log: Log;
 }
 
@@ -38,7 +38,12 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     version,
     log,
     migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
-    ...(options.workerUrls ? { reconciliationWorkerUrl: options.workerUrls.reconciliation } : {}),
+    ...(options.workerUrls
+      ? {
+          reconciliationWorkerUrl: options.workerUrls.reconciliation,
+          replayWorkerUrl: options.workerUrls.replay,
+        }
+      : {}),
     startLocalProject: () => startLocal(options, supabaseDir),
     ...stripeEndpointOf(process.env),
   });

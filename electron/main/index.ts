@@ -35,6 +35,7 @@ runShell({
       workerUrls: {
         localProject: new URL("./local-project-worker.js", import.meta.url),
         reconciliation: new URL("./reconciliation-worker.js", import.meta.url),
+        replay: new URL("./replay-worker.js", import.meta.url),
       },
       log,
     }),

@@ -14,7 +14,7 @@ import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
-import { rulesOperations } from "./rules.ts";
+import { rulesOperations, rulesStreams } from "./rules.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
 import { usersOperations } from "./users.ts";
@@ -40,6 +40,7 @@ export const streams = {
   ...connectionStreams,
   ...watchStreams,
   ...runStreams,
+  ...rulesStreams,
   ...syncStreams,
   ...frameStreams,
 } as const;

@@ -1,7 +1,8 @@
 /** Rules: what is set, and which mode each is in. */
 import { z } from "zod";
+import type { BacktestReport } from "../governance/simulation/index.ts";
 import { actOperations } from "./acts.ts";
-import { commandId, instant, nothing, operation, reason, ruleMode, whole } from "./basics.ts";
+import { commandId, failure, instant, nothing, operation, reason, ruleMode, whole } from "./basics.ts";
 import { intent } from "./sync.ts";
 
 export const rule = z.looseObject({
@@ -99,6 +100,49 @@ export const ruleHits = z.looseObject({
 });
 export type RuleHits = z.infer<typeof ruleHits>;
 
+const replayThreshold = z.object({
+  path: z.string(),
+  fact: z.string(),
+  op: z.string(),
+  value: z.number(),
+});
+const thresholdCurve = replayThreshold.extend({
+  points: z
+    .array(
+      z.object({
+        value: z.number(),
+        calls: whole,
+        newly: whole,
+        users: whole,
+        paying_users: whole,
+        tokens: whole,
+        cost_micros: whole,
+      }),
+    )
+    .readonly(),
+});
+export type ThresholdCurveRecord = z.infer<typeof thresholdCurve>;
+
+/** A draft replayed over past calls; followed by the stream `replay` while it runs. */
+export const replayRun = z.object({
+  run_id: z.string(),
+  rule_name: z.string(),
+  since: instant,
+  until: instant,
+  status: z.enum(["running", "finished", "failed", "cancelled"]),
+  /** Events judged so far. */
+  events: whole,
+  /** 0–1 of the time that is replayed. */
+  progress: z.number().min(0).max(1).nullable(),
+  /** The numbers of the draft that can be dragged. */
+  thresholds: z.array(replayThreshold),
+  /** The report of shared/governance/simulation; null until it is finished. */
+  report: z.custom<BacktestReport>().nullable(),
+  curve: thresholdCurve.nullable(),
+  failure: failure.nullable(),
+});
+export type ReplayRun = z.infer<typeof replayRun>;
+
 const ruleName = z.string().min(1).max(200);
 
 export const rulesOperations = {
@@ -136,9 +180,28 @@ export const rulesOperations = {
     z.object({ rule_name: ruleName.nullable() }).strict(),
     z.object({ file_name: z.string(), text: z.string() }),
   ),
+  /** Replays a draft, laid over the rules in force, over the calls of a time; one at a time. Needs a connection. */
+  "rules.replay_start": operation(
+    z
+      .object({
+        rule: z.unknown(),
+        since: z.iso.datetime(),
+        until: z.iso.datetime(),
+        paying_plans: z.array(z.string().max(255)).max(500),
+        /** The number to drag; null: the first. */
+        path: z.string().max(500).nullable(),
+      })
+      .strict(),
+    replayRun,
+  ),
+  "rules.replay_cancel": operation(z.object({ run_id: z.string() }).strict(), replayRun),
   "rules.hits": operation(z.object({ rule_name: ruleName }).strict(), ruleHits),
   "rules.calls": operation(
     z.object({ rule_name: ruleName, from: instant, to: instant, before: whole.nullable() }).strict(),
     z.object({ calls: z.array(ruleCall), has_more: z.boolean() }),
   ),
+} as const;
+
+export const rulesStreams = {
+  replay: { input: z.object({ run_id: z.string() }).strict(), item: replayRun },
 } as const;

@@ -7443,6 +7443,7 @@ begin
       'sample_data', c.is_sample_data,
       'accounts', v_accounts,
       'accounts_is_exact', v_is_exact,
+      'default_plan', c.default_plan,
       'plans', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'retired',
         p.retired_at is not null)
         order by p.retired_at is not null, p.monthly_allowance, p.plan_id), '[]') from governance.plans p),

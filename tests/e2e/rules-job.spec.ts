@@ -79,6 +79,56 @@ test("an admin writes a rule from nothing by keyboard, shadows it, enforces it, 
   await expect(page.getByText("This rule is not in force")).toBeVisible();
 });
 
+test("a draft is replayed over the past, its number dragged at once, and the number taken over", async ({
+  page,
+  workshop: { project },
+}) => {
+  const stamp = Date.now();
+  for (const [user, calls] of [
+    [`calm-${stamp}`, 2],
+    [`keen-${stamp}`, 6],
+  ] as const) {
+    await makeUser(project, user, user);
+    for (let at = 0; at < calls; at += 1) await authorize(project, user, `m ${at}`);
+  }
+  await page.goto(page.url().replace(/#.*/, "#/rules?do=new&from=token_hogging"));
+  await page.getByRole("textbox", { name: "Name" }).fill(`replayed ${stamp}`);
+  await page.getByRole("textbox", { name: "Value of condition 1" }).fill("5");
+  await page.getByRole("button", { name: "Replay" }).click();
+  const at = page.getByRole("status", { name: "At this number" });
+  await expect(at).toContainText("messages today more than 5");
+  await expect(page.getByRole("table", { name: "Replay by plan" }).getByRole("row").nth(1)).toBeVisible();
+  await expect(page.getByRole("table", { name: "Changed decisions" })).toContainText(/Would be stopped/);
+
+  // Dragging asks nobody: each step of the slider is drawn at once.
+  const slider = page.getByRole("slider");
+  await slider.focus();
+  const calls = async (): Promise<number> =>
+    Number(/([\d,]+) more call/.exec((await at.textContent()) ?? "")?.[1]?.replaceAll(",", ""));
+  const before = await calls();
+  await page.keyboard.press("ArrowLeft");
+  await expect.poll(calls).toBeGreaterThan(before);
+  const perSecond = await slider.evaluate(async (input: HTMLInputElement) => {
+    const value = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value");
+    const status = document.querySelector('[aria-label="At this number"]');
+    const startedAt = performance.now();
+    let drawn = 0;
+    for (let step = 0; step < 60; step += 1) {
+      const text = status?.textContent;
+      value?.set?.call(input, String(step % 2));
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+      await new Promise(requestAnimationFrame);
+      if (status?.textContent !== text) drawn += 1;
+    }
+    return (drawn * 1000) / (performance.now() - startedAt);
+  });
+  expect(perSecond).toBeGreaterThan(20);
+  await page.getByRole("button", { name: /^Use / }).click();
+  await expect(page.getByRole("status", { name: "The rule in words" })).not.toContainText(
+    "more than 5 messages",
+  );
+});
+
 test("a file of rules is compared before it is taken over, and what does not hold says where", async ({
   page,
 }) => {

@@ -23,6 +23,7 @@ import { financeHandlers } from "./finance/finance.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
 import { actHandlers } from "./acts.ts";
+import { createReplay } from "./rules/replay.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { readSettings, writeSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -39,6 +40,8 @@ export interface ConsoleOptions {
   readonly migrations: readonly string[];
   /** The reconciliation worker's entry where the program is bundled. */
   readonly reconciliationWorkerUrl?: URL;
+  /** The same of the replay's. */
+  readonly replayWorkerUrl?: URL;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;
   readonly log: Log;
@@ -147,6 +150,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     onChange: () => rail.refreshLocal(),
     notices,
   });
+  const replay = createReplay({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
   const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
@@ -176,6 +180,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...actHandlers(desk),
     ...corrections.handlers,
     ...ruleHandlers(desk),
+    ...replay.handlers,
     ...reconciliation.handlers,
     ...financeHandlers(desk, () => rail.refreshSoon()),
     "sync.intents": () => ok(currentIntents()),
@@ -208,6 +213,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
+    replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
     notices: (_input, emit) => {
       if (note) emit({ level: "warning", title: "The local store was made anew", body: note });
       return notices.follow(emit);
@@ -222,6 +228,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (isClosed) return;
       isClosed = true;
       rail.close();
+      replay.close();
       await reconciliation.close();
       await connection.close();
       store.close();

@@ -101,6 +101,15 @@ export interface BacktestReport {
     readonly newly_stopped: number;
     readonly tokens_saved: number;
   }[];
+  /** By plan, those with most newly stopped calls first. */
+  readonly plans: readonly {
+    readonly plan_id: string | null;
+    readonly calls: number;
+    readonly newly_stopped: number;
+    readonly users_newly_stopped: number;
+    readonly tokens_saved: number;
+    readonly cost_saved_micros: number;
+  }[];
   readonly changed: readonly ChangedDecision[];
   /** More decisions changed than are listed. */
   readonly changed_total: number;
@@ -132,6 +141,7 @@ interface Drift {
 interface Open {
   readonly drift: Drift;
   readonly day: DayRow;
+  readonly planRow: PlanRow;
   readonly localDay: string;
   readonly impact: Impact | null;
   readonly stopped: boolean;
@@ -150,6 +160,15 @@ interface Impact {
   tokensSaved: number;
   costSaved: number;
   readonly overlap: Map<string, number>;
+}
+
+interface PlanRow {
+  readonly plan_id: string | null;
+  calls: number;
+  newlyStopped: number;
+  readonly usersStopped: Set<string>;
+  tokensSaved: number;
+  costSaved: number;
 }
 
 interface DayRow {
@@ -177,6 +196,7 @@ export function startBacktest(options: BacktestOptions): Backtest {
   const drifts = new Map<string, Drift>();
   const open = new Map<string, Open>();
   const days = new Map<string, DayRow>();
+  const plans = new Map<string | null, PlanRow>();
   /** Who is stopped or let through matters most: other changes are listed after, where there is room. */
   const stopsChanged: ChangedDecision[] = [];
   const othersChanged: ChangedDecision[] = [];
@@ -295,6 +315,22 @@ export function startBacktest(options: BacktestOptions): Backtest {
     return dayRow;
   }
 
+  function planRowOf(planId: string | null): PlanRow {
+    let row = plans.get(planId);
+    if (!row) {
+      row = {
+        plan_id: planId,
+        calls: 0,
+        newlyStopped: 0,
+        usersStopped: new Set(),
+        tokensSaved: 0,
+        costSaved: 0,
+      };
+      plans.set(planId, row);
+    }
+    return row;
+  }
+
   function note(event: ReplayEvent, decision: Decision, words: string): void {
     changedTotal++;
     const changed =
@@ -372,6 +408,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
     was[wasStopped ? "block" : wasWarned ? "warn" : "allow"]++;
     wouldBe[decision.decision]++;
     day.calls++;
+    const planRow = planRowOf(event.plan_id);
+    planRow.calls++;
     countMatches(event, decision);
     if (decision.block_until_ms !== null && decision.reason !== null)
       drift.ruleBlock = {
@@ -394,6 +432,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
       if (!wasStopped) {
         newlyStopped++;
         day.newlyStopped++;
+        planRow.newlyStopped++;
+        planRow.usersStopped.add(event.user_id);
         if (impact) impact.newlyStopped++;
         if (!drift.newlyStopped) usersNewlyStopped++;
         drift.newlyStopped = true;
@@ -405,7 +445,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
         newlyAllowed++;
         newlyExpected += facts.estimated_tokens ?? event.tokens;
         // Nobody knows what it would have used: its estimate stands in, so that later limits are not too generous.
-        save(drift, localDay, -(facts.estimated_tokens ?? 0), 0);
+        const factors = decision.outcome?.factors_thousandths ?? [];
+        save(drift, localDay, -multiplyTokens(facts.estimated_tokens ?? 0, factors), 0);
         note(
           event,
           decision,
@@ -426,6 +467,7 @@ export function startBacktest(options: BacktestOptions): Backtest {
     open.set(event.request_id, {
       drift,
       day,
+      planRow,
       localDay,
       // What a reroute saves is its rule's doing: the last one that routed.
       impact: stops
@@ -465,6 +507,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
     tokensSaved += tokens;
     costSaved += saved;
     call.day.tokensSaved += tokens;
+    call.planRow.tokensSaved += tokens;
+    call.planRow.costSaved += saved;
     if (call.impact) {
       call.impact.tokensSaved += tokens;
       call.impact.costSaved += saved;
@@ -555,6 +599,16 @@ export function startBacktest(options: BacktestOptions): Backtest {
         newly_stopped: row.newlyStopped,
         tokens_saved: row.tokensSaved,
       })),
+      plans: [...plans.values()]
+        .map((row) => ({
+          plan_id: row.plan_id,
+          calls: row.calls,
+          newly_stopped: row.newlyStopped,
+          users_newly_stopped: row.usersStopped.size,
+          tokens_saved: row.tokensSaved,
+          cost_saved_micros: row.costSaved,
+        }))
+        .toSorted((a, b) => b.newly_stopped - a.newly_stopped),
       changed: [...stopsChanged, ...othersChanged].slice(0, maximalExamples),
       changed_total: changedTotal,
     }),

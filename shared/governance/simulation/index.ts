@@ -2,3 +2,4 @@
 export * from "./backtest.ts";
 export * from "./events.ts";
 export * from "./plans.ts";
+export * from "./threshold.ts";

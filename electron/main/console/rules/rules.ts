@@ -67,7 +67,10 @@ function differenceOf(
 
 type RuleHandlers = Pick<
   Handlers,
-  Exclude<keyof typeof rulesOperations, "rules.set_mode" | "rules.save" | "rules.retire">
+  Exclude<
+    keyof typeof rulesOperations,
+    "rules.set_mode" | "rules.save" | "rules.retire" | "rules.replay_start" | "rules.replay_cancel"
+  >
 >;
 
 export function ruleHandlers(desk: DeskContext): RuleHandlers {

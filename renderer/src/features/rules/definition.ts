@@ -52,6 +52,13 @@ export function pathText(path: Path): string {
     .join("");
 }
 
+/** The place from the parser's text of it. */
+export function pathFrom(text: string): Path {
+  return [...text.matchAll(/\[(\d+)\]|[^.[\]]+/g)].map(([part, index]) =>
+    index === undefined ? part : Number(index),
+  );
+}
+
 const isMoney = (fact: string): boolean =>
   factType(fact) === "number" && "money" in (facts[fact as FactName].words as object);
 export const isWeekday = (fact: string): boolean =>

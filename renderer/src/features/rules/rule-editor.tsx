@@ -2,6 +2,7 @@ import { Button, Checkbox, NativeSelect, Textarea, TextInput } from "@mantine/co
 import { type ReactNode, useMemo, useState } from "react";
 import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import type { RuleProblem, RuleRecord } from "../../../../shared/contract/rules.ts";
+import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
@@ -12,9 +13,19 @@ import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Kbd, Note, Section } from "../../ui/parts.tsx";
 import { ActionEditor } from "./action-editor.tsx";
 import { ConditionEditor, problemAt } from "./condition-editor.tsx";
-import { type Definition, insertAt, isObject, nameFrom, type Path, setAt, textOf } from "./definition.ts";
+import {
+  type Definition,
+  insertAt,
+  isObject,
+  nameFrom,
+  type Path,
+  pathFrom,
+  setAt,
+  textOf,
+} from "./definition.ts";
 import css from "./editor.module.css";
 import type { Suggestions } from "./leaf-editor.tsx";
+import { ReplayPanel } from "./replay-panel.tsx";
 
 /** Drafts that were left without being saved, by rule: they are there when one comes back. */
 const drafts = new Map<string, { readonly base: number; readonly draft: Definition }>();
@@ -95,12 +106,14 @@ export function RuleEditor({
   record,
   template,
   rules,
+  names,
 }: {
   /** Null for a new rule. */
   readonly record: RuleRecord | null;
   /** A rule to begin a new one from. */
   readonly template: RuleRecord | null;
   readonly rules: readonly RuleRecord[];
+  readonly names: RuleNames;
 }): ReactNode {
   const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
   const check = useCall("rules.check", { rule: draft }, { keepPrevious: true, staleMs: 60_000 });
@@ -155,6 +168,14 @@ export function RuleEditor({
             </div>
           </Section>
           <ProblemList problems={problems} />
+          {check.data !== undefined && problems.length === 0 ? (
+            <ReplayPanel
+              definition={draft}
+              names={names}
+              shadow={null}
+              onThreshold={(place, value) => set([...pathFrom(place), "value"], value)}
+            />
+          ) : null}
           <DefinitionPane draft={draft} onChange={change} />
         </div>
       </div>

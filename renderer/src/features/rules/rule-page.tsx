@@ -1,5 +1,6 @@
 import { Button } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import {
   type Action,
@@ -24,6 +25,7 @@ import { TrashIcon, UndoIcon } from "../../ui/icons.tsx";
 import tabs from "../../ui/tabs.module.css";
 import { ForAWhile, ModeSwitch, type SetMode } from "./mode-switch.tsx";
 import { RuleHistory } from "./rule-history.tsx";
+import { ReplayPanel } from "./replay-panel.tsx";
 import { RuleHitsView } from "./rule-hits.tsx";
 import css from "./rules.module.css";
 import { useTakeBack } from "./take-back.ts";
@@ -47,6 +49,7 @@ export function ruleSentence(record: RuleRecord, names: RuleNames): string {
 const pages = [
   { id: "", name: "Rule" },
   { id: "hits", name: "Matches" },
+  { id: "replay", name: "Replay" },
   { id: "history", name: "History" },
 ] as const;
 
@@ -130,6 +133,13 @@ export function RulePage({
           </nav>
           {tab === "hits" ? (
             <RuleHitsView ruleName={record.rule_name} />
+          ) : tab === "replay" ? (
+            <ReplayPanel
+              definition={ruleDefinition(record)}
+              names={names}
+              shadow={record.mode === "shadow" ? record : null}
+              onThreshold={null}
+            />
           ) : tab === "history" ? (
             <RuleHistory ruleName={record.rule_name} record={record} />
           ) : (

@@ -213,10 +213,24 @@ export function RulesDesk(): ReactNode {
           ordered.find((rule) => rule.rule_name === name) ?? null;
         if (doing === "new")
           return (
-            <RuleEditor key="new" record={null} template={named(place.query.get("from"))} rules={ordered} />
+            <RuleEditor
+              key="new"
+              record={null}
+              template={named(place.query.get("from"))}
+              rules={ordered}
+              names={names}
+            />
           );
         if (doing === "edit" && named(ruleName))
-          return <RuleEditor key={ruleName} record={named(ruleName)} template={null} rules={ordered} />;
+          return (
+            <RuleEditor
+              key={ruleName}
+              record={named(ruleName)}
+              template={null}
+              rules={ordered}
+              names={names}
+            />
+          );
         return <RulesView {...{ rules, ordered, as_of, names, columns, placing, setMode, waiting }} />;
       }}
     </QueryView>
