@@ -7,6 +7,7 @@ export * from "./client-bridge.ts";
 export * from "./client-websocket.ts";
 export * from "./connect.ts";
 export * from "./connection.ts";
+export * from "./bulk.ts";
 export * from "./corrections.ts";
 export * from "./finance.ts";
 export * from "./finance-runs.ts";

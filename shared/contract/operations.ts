@@ -8,6 +8,7 @@
 import type { z } from "zod";
 import { alertsOperations } from "./alerts.ts";
 import { auditOperations } from "./audit.ts";
+import { bulkOperations } from "./bulk.ts";
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
 import { financeOperations } from "./finance.ts";
@@ -26,6 +27,7 @@ export const operations = {
   ...usersOperations,
   ...historyOperations,
   ...correctionsOperations,
+  ...bulkOperations,
   ...rulesOperations,
   ...alertsOperations,
   ...auditOperations,

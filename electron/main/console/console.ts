@@ -11,6 +11,7 @@ import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { redact } from "../backend/redact.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
 import { openStore } from "../store/store.ts";
+import { createBulk } from "./users/bulk.ts";
 import { createCorrections } from "./users/corrections.ts";
 import { historyHandlers } from "./users/history.ts";
 import { userHandlers } from "./users/users.ts";
@@ -109,6 +110,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     sendPending: async (backend, profileId) => {
       await outbox.sendPending(profileId, backend);
       await corrections.settleDoubts(profileId, backend);
+      await bulk.resume(profileId, backend);
     },
     onSignal: () => rail.refreshSoon(),
     onProfile: (profileId) => {
@@ -140,6 +142,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const intents = createTopic<Intent[]>(currentIntents);
   const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };
   const corrections = createCorrections(desk, (notice) => notices.publish(notice));
+  const bulk = createBulk(desk, corrections, (notice) => notices.publish(notice));
   const reconciliation = createReconciliation({
     desk,
     dataDir: options.dataDir,
@@ -179,6 +182,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...historyHandlers(desk),
     ...actHandlers(desk),
     ...corrections.handlers,
+    ...bulk.handlers,
     ...ruleHandlers(desk),
     ...replay.handlers,
     ...reconciliation.handlers,

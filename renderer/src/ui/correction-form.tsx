@@ -158,7 +158,7 @@ function CorrectionForm({
         })
       }
     >
-      <Fields kind={kind} fields={fields} set={set} plan={plan} given={given} />
+      <CorrectionFields kind={kind} fields={fields} set={set} plan={plan} given={given} />
     </DecisionForm>
   );
 }
@@ -169,7 +169,8 @@ function title(kind: CorrectionKind, fields: Readonly<Record<string, unknown>>):
   return fields["action"] === "settle" ? "Settle this call" : "Release this hold";
 }
 
-function Fields({
+/** What a kind of correction asks for. */
+export function CorrectionFields({
   kind,
   fields,
   set,
@@ -634,7 +635,7 @@ export function EffectsView({ effects }: { readonly effects: Effects }): ReactNo
 }
 
 /** An act in a line: "Give 1,000 promotional tokens until 1 Mar 2027". */
-export function useActSentence(): (act: AccountAct) => string {
+export function useActSentence(): (act: Pick<AccountAct, "kind" | "fields" | "undoes">) => string {
   const zone = useZone(null);
   return (act) => {
     const { fields } = act;

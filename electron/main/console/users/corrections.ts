@@ -19,6 +19,8 @@ import type { Handlers } from "../dispatch.ts";
 
 export type CorrectionHandlers = Pick<Handlers, keyof typeof correctionsOperations>;
 
+export type Corrections = ReturnType<typeof createCorrections>;
+
 /** A command that was sent and whose answer did not come. */
 const doubt = z.object({ command_id: z.string(), what: z.string() });
 type Doubt = z.infer<typeof doubt>;
@@ -52,11 +54,12 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
     backend.rpc("console_command_outcome", { p_command_id: commandId }, lookedUp);
 
   /** Sends a command that moves something, once. */
-  async function send(
+  async function send<S extends z.ZodType>(
     rpcName: string,
     parameters: Readonly<Record<string, unknown>> & { readonly p_command_id: string },
     what: string,
-  ): Promise<Result<z.output<typeof outcome>, Failure>> {
+    schema: S,
+  ): Promise<Result<z.output<S>, Failure>> {
     const profileId = connection.profileId();
     if (profileId === null || connection.state().status !== "live") return fail(needsConnection);
     const commandId = parameters.p_command_id;
@@ -64,25 +67,26 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
     remember(profileId, { command_id: commandId, what });
     underWay.add(commandId);
     try {
-      return await sendRemembered(profileId, rpcName, parameters);
+      return await sendRemembered(profileId, rpcName, parameters, schema);
     } finally {
       underWay.delete(commandId);
     }
   }
 
-  async function sendRemembered(
+  async function sendRemembered<S extends z.ZodType>(
     profileId: string,
     rpcName: string,
     parameters: Readonly<Record<string, unknown>> & { readonly p_command_id: string },
-  ): Promise<Result<z.output<typeof outcome>, Failure>> {
+    schema: S,
+  ): Promise<Result<z.output<S>, Failure>> {
     const commandId = parameters.p_command_id;
-    let answer = await connection.rpc(rpcName, parameters, outcome);
+    let answer = await connection.rpc(rpcName, parameters, schema);
     for (const delayMs of patienceMs) {
       if (answer.ok || !isUnreachable(answer.error)) break;
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       const found = await lookUp(connection, commandId);
       if (!found.ok) continue;
-      const parsed = outcome.safeParse(found.value.answer);
+      const parsed = schema.safeParse(found.value.answer);
       answer = found.value.is_done && parsed.success ? ok(parsed.data) : fail(notArrived);
     }
     if (!answer.ok && isUnreachable(answer.error)) return fail(inDoubt);
@@ -117,6 +121,7 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
           p_expected_version: input.expected_version,
         },
         `${correctionWords[input.correction.kind].title}: ${input.user_id}`,
+        outcome,
       ),
     "users.preview_undo": ({ act_id: actId }) =>
       connection.rpc(
@@ -140,6 +145,7 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
           p_operator: operator(),
         },
         `Undo of act ${input.act_id}`,
+        outcome,
       ),
     "users.preview_approval": ({ act_id: actId }) =>
       connection.rpc(
@@ -165,6 +171,7 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
           p_operator: operator(),
         },
         `${input.decision === "approve" ? "Approval" : "Rejection"} of act ${input.act_id}`,
+        outcome,
       ),
     "users.try_decision": ({ decision_id: decisionId }) =>
       connection.rpc("console_try_decision", { p_decision_id: decisionId }, tried),
@@ -184,6 +191,7 @@ export function createCorrections(desk: DeskContext, notify: (notice: Notice) =>
 
   return {
     handlers,
+    send,
 
     /** Finds out what came of commands whose answer was lost, and tells the person. */
     async settleDoubts(profileId: string, backend: Backend): Promise<void> {

@@ -17,6 +17,7 @@ import { DownloadIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { SafeText, Time, UserName } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { ManyAct, ManyActs } from "./many.tsx";
 import css from "./audit.module.css";
 
 const PAGE = 100;
@@ -24,11 +25,13 @@ const tabs = [
   { id: "log", name: "Log" },
   { id: "mine", name: "My acts" },
   { id: "waiting", name: "Waiting for approval" },
+  { id: "many", name: "Many at once" },
 ] as const;
 
 export function AuditDesk(): ReactNode {
   const place = usePlace();
   const tab = tabs.find(({ id }) => id === place.parts[1])?.id ?? "log";
+  const bulkId = /^\d{1,15}$/.exec(place.parts[2] ?? "")?.[0];
   return (
     <>
       <DeskBar title="Audit">
@@ -47,6 +50,10 @@ export function AuditDesk(): ReactNode {
       </DeskBar>
       {tab === "log" ? (
         <Log query={place.query} />
+      ) : tab === "many" ? (
+        <div className={css.body}>
+          {bulkId ? <ManyAct key={bulkId} bulkId={Number(bulkId)} /> : <ManyActs />}
+        </div>
       ) : (
         <div className={css.body}>
           <ActList mine={tab === "mine"} userId={null} status={tab === "waiting" ? "proposed" : null} />

@@ -1,7 +1,8 @@
-import { ActionIcon, SegmentedControl, Select, TextInput } from "@mantine/core";
-import type { ReactNode } from "react";
+import { ActionIcon, Checkbox, SegmentedControl, Select, TextInput } from "@mantine/core";
+import { type ReactNode, useMemo, useState } from "react";
 import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
-import { useLive } from "../../lib/live.ts";
+import { useKeys } from "../../lib/keys.ts";
+import { useIsLive, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
@@ -11,6 +12,7 @@ import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, RefreshIcon, SearchIcon }
 import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { CorrectMany } from "./bulk-dialog.tsx";
 import { UserPage } from "./user-page.tsx";
 import { isFilter } from "./user-criteria.ts";
 import { type UserSearch, useUserSearch } from "./user-search.ts";
@@ -149,12 +151,47 @@ const narrowColumns: readonly Column<AccountRow>[] = [
   { ...usedColumn, width: 100 },
 ];
 
+function pickColumn(picked: Picked): Column<AccountRow> {
+  return {
+    id: "pick",
+    header: "",
+    width: 30,
+    fixed: true,
+    cell: (row) => (
+      <span className={css.pick} onClick={(event) => event.stopPropagation()}>
+        <Checkbox
+          aria-label={`Choose ${clip(cleanText(row.display_name ?? "") || row.user_id, 60)}`}
+          tabIndex={-1}
+          checked={picked.ids.has(row.user_id)}
+          onChange={() => picked.toggle(row)}
+        />
+      </span>
+    ),
+  };
+}
+
+interface Picked {
+  readonly ids: ReadonlySet<string>;
+  readonly toggle: (row: AccountRow) => void;
+}
+
 /** Find a user among a million; the page of one beside the list. */
 export function UsersDesk(): ReactNode {
   const place = usePlace();
   const userId = place.parts[1] ?? null;
   const isOpen = userId !== null;
   const search = useUserSearch(isOpen);
+  const [ids, setIds] = useState<ReadonlySet<string>>(new Set());
+  const picked: Picked = {
+    ids,
+    toggle: ({ user_id: id }) =>
+      setIds((before) => {
+        const next = new Set(before);
+        if (!next.delete(id)) next.add(id);
+        return next;
+      }),
+  };
+  useKeys({ Escape: () => (ids.size === 0 ? false : setIds(new Set())) }, !isOpen);
   const close = (): void => navigate("/users");
   const open = (row: AccountRow): void => {
     const tab = place.parts[2];
@@ -165,8 +202,8 @@ export function UsersDesk(): ReactNode {
       id="users"
       list={
         <>
-          <SearchBar search={search} isOpen={isOpen} />
-          <UserTable search={search} openId={userId} onOpen={open} />
+          <SearchBar search={search} isOpen={isOpen} picked={picked} />
+          <UserTable search={search} openId={userId} onOpen={open} picked={picked} />
         </>
       }
       minListWidth={300}
@@ -189,7 +226,16 @@ export function UsersDesk(): ReactNode {
   );
 }
 
-function SearchBar({ search, isOpen }: { readonly search: UserSearch; readonly isOpen: boolean }): ReactNode {
+function SearchBar({
+  search,
+  isOpen,
+  picked,
+}: {
+  readonly search: UserSearch;
+  readonly isOpen: boolean;
+  readonly picked: Picked;
+}): ReactNode {
+  const isLive = useIsLive();
   const { filter, setFilter, planId, setPlanId } = search;
   const plans = useLive((state) => state.connection?.project?.plans) ?? [];
   return (
@@ -220,6 +266,7 @@ function SearchBar({ search, isOpen }: { readonly search: UserSearch; readonly i
             onChange={(value) => setPlanId(value ?? "")}
           />
           <Grow />
+          <CorrectMany search={search} picked={picked.ids} isLive={isLive} />
         </>
       )}
     </DeskBar>
@@ -270,11 +317,14 @@ function UserTable({
   search,
   openId,
   onOpen,
+  picked,
 }: {
   readonly search: UserSearch;
   readonly openId: string | null;
   readonly onOpen: (row: AccountRow) => void;
+  readonly picked: Picked;
 }): ReactNode {
+  const wide = useMemo(() => [pickColumn(picked), ...columns], [picked]);
   const { found, sort, descending, setOrder, setHeld } = search;
   const isOpen = openId !== null;
   return (
@@ -287,7 +337,8 @@ function UserTable({
           <DataTable
             id={isOpen ? "users-narrow" : "users"}
             label="Users"
-            columns={isOpen ? narrowColumns : columns}
+            columns={isOpen ? narrowColumns : wide}
+            {...(isOpen ? {} : { onPick: picked.toggle })}
             rows={page.accounts}
             rowKey={(row) => row.user_id}
             rowHeight={30}

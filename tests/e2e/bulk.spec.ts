@@ -1,0 +1,97 @@
+/** One correction of many users: whom it hits before it starts, its progress, its stop, its result and its undo. */
+import { expect, makeUser, type Project, test } from "./console.ts";
+
+const total = async (project: Project, users: readonly string[]): Promise<number> => {
+  let sum = 0;
+  for (const user of users)
+    sum += (await project.client.rpc("get_user_token_balance", { p_user_id: user })).data as number;
+  return sum;
+};
+
+test("many get tokens at once: looked at, stopped, gone on with, and undone as a whole", async ({
+  page,
+  workshop: { project },
+}) => {
+  const stamp = `crowd${Date.now()}`;
+  const users = Array.from({ length: 120 }, (_, number) => `${stamp}-${number}`);
+  await Promise.all(users.map((user) => makeUser(project, user, `Crowd ${user}`, 1_000)));
+  const sample = users.slice(0, 5);
+  const before = await total(project, sample);
+  await page.goto(page.url().replace(/#.*/, `#/users?q=${stamp}`));
+  await expect(page.getByText("of 120", { exact: false }).first()).toBeVisible();
+  await page.getByRole("button", { name: "Correct many…" }).click();
+  const form = page.getByRole("form", { name: "Correct many users" });
+  await form.getByRole("textbox", { name: "Tokens" }).fill("1500");
+  await expect(form.getByText("180,000")).toBeVisible();
+  await form.getByText("The first 100 of them").click();
+  await expect(form.getByRole("table", { name: "Whom it hits" })).toContainText(`Crowd ${stamp}-0`);
+  const startButton = form.getByRole("button", { name: "Give tokens: 120 users" });
+  await startButton.click();
+  await expect(form.getByText("Give a reason of at least 3 characters.")).toBeVisible();
+  await form.getByRole("button", { name: "Goodwill after an outage" }).click();
+  await startButton.click();
+
+  const act = page.getByRole("region", { name: "Act on many users" });
+  await expect(act.getByRole("heading")).toContainText("Give 1,500 promotional tokens: 120 users");
+  // It may be over before the hand is there.
+  const stop = act.getByRole("button", { name: "Stop" });
+  if (await stop.isVisible()) {
+    await stop.click().catch(() => undefined);
+    const goOn = act.getByRole("button", { name: "Go on", exact: true });
+    await expect(goOn.or(act.getByText("120 of 120 done"))).toBeVisible();
+    if (await goOn.isVisible()) {
+      await expect(act.getByText("stopped", { exact: true })).toBeVisible();
+      await goOn.click();
+    }
+  }
+  await expect(act.getByText("120 of 120 done")).toBeVisible();
+  await expect(act.getByText("done", { exact: true })).toBeVisible();
+  expect(await total(project, sample)).toBe(before + 5 * 1_500);
+  await expect(page.getByRole("table", { name: "Result by user" })).toContainText("+1,500");
+
+  await act.getByRole("button", { name: "Undo the whole…" }).click();
+  const undo = page.getByRole("form", { name: "Undo the whole…" });
+  await expect(undo).toContainText("120 users: 180,000 tokens are taken back");
+  await undo.getByRole("button", { name: "Wrong amount" }).click();
+  await undo.getByRole("button", { name: "Undo the whole" }).click();
+  await expect(act.getByText("120 of 120 taken back")).toBeVisible();
+  expect(await total(project, sample)).toBe(before);
+  await page.getByRole("link", { name: "Many at once" }).click();
+  await expect(page.getByRole("table", { name: "Acts on many users, newest first" })).toContainText("undone");
+});
+
+test("rows that were chosen get it; above what one may decide alone, it waits for a second person", async ({
+  page,
+  workshop: { project },
+}) => {
+  const stamp = `pair${Date.now()}`;
+  const users = [0, 1, 2].map((number) => `${stamp}-${number}`);
+  for (const user of users) await makeUser(project, user, `Pair ${user}`, 1_000);
+  const before = await total(project, users);
+  await page.goto(page.url().replace(/#.*/, `#/users?q=${stamp}`));
+  await page.getByRole("checkbox", { name: `Choose Pair ${stamp}-0` }).check();
+  await page.getByRole("checkbox", { name: `Choose Pair ${stamp}-2` }).check();
+  await page.getByRole("button", { name: "Correct 2 users…" }).click();
+  const form = page.getByRole("form", { name: "Correct many users" });
+  await form.getByRole("textbox", { name: "Tokens" }).fill("900000");
+  await expect(form.getByText(/second person/)).toBeVisible();
+  await form.getByRole("button", { name: "Goodwill", exact: true }).click();
+  await form.getByRole("button", { name: "Propose for 2 users" }).click();
+  const act = page.getByRole("region", { name: "Act on many users" });
+  await expect(act.getByText("waits for approval")).toBeVisible();
+  await expect(act.getByRole("button", { name: "Approve" })).toHaveCount(0);
+  const id = Number(new URL(page.url()).hash.split("/").at(-1));
+  expect(await total(project, users)).toBe(before);
+  const approved = await project.client.rpc("console_change_bulk_act", {
+    p_command_id: `approve-${stamp}`,
+    p_bulk_id: id,
+    p_action: "approve",
+    p_reason: "checked",
+    p_operator: "second person",
+  });
+  expect(approved.error).toBeNull();
+  // Nobody sends its steps yet: the page says so after a while, and goes on with them.
+  await act.getByRole("button", { name: "Go on from here" }).click();
+  await expect(act.getByText("2 of 2 done")).toBeVisible();
+  expect(await total(project, users)).toBe(before + 1_800_000);
+});
