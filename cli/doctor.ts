@@ -1,8 +1,10 @@
 /** `npm run doctor`: whether a project is well, one line a check, with what to do. */
 import { parseArgs } from "node:util";
+import { compareClocks, compareMigrations } from "../electron/main/console/health/checks.ts";
 import { createBackend } from "../electron/main/backend/backend.ts";
 import { readMigrations } from "../local-project/migrations.ts";
 import { z } from "zod";
+import { health, type HealthCheck } from "../shared/contract/health.ts";
 
 const HELP = `npm run doctor -- --url URL [--json] [--fix]
 
@@ -17,24 +19,12 @@ Whether a project is well: one line a check, with what to do where it is not.
 Exit code: 0 well, 1 not well or not reached, 2 bad input.
 `;
 
-const health = z.looseObject({
-  checks: z.array(
-    z.looseObject({ check: z.string(), ok: z.boolean(), found: z.string(), advice: z.string().nullable() }),
-  ),
-  server_time: z.string(),
-  sizes: z.record(z.string(), z.number()).nullable(),
-});
-type Check = Pick<z.infer<typeof health>["checks"][number], "check" | "ok" | "found" | "advice">;
-
 const projectInfo = z.looseObject({ migrations: z.array(z.string()) });
 const repaired = z.looseObject({
   closed: z.array(z.string()),
   still_open: z.array(z.string()),
   published: z.boolean(),
 });
-
-/** The database's clock and this one's differ by more than this: receipts and alerts would be dated wrongly. */
-const clockToleranceMs = 60_000;
 
 function refuse(sentence: string): never {
   process.stderr.write(`${sentence}\n`);
@@ -75,48 +65,9 @@ function readArguments(): Arguments {
   return { url: values.url, key, json: values.json ?? false, fix: values.fix ?? false };
 }
 
-/** What of our migrations the project lacks, or has beyond them. */
-function compareMigrations(applied: readonly string[]): Check {
-  const ours = readMigrations().map(({ version, name }) => `${version}_${name}`);
-  const missing = ours.filter((name) => !applied.includes(name));
-  const unknown = applied.filter((name) => !ours.includes(name));
-  const found =
-    missing.length > 0
-      ? `The project lacks: ${missing.join(", ")}`
-      : unknown.length > 0
-        ? `The project has migrations that this version does not know: ${unknown.join(", ")}`
-        : `All ${ours.length === 1 ? "of the one migration is" : `${ours.length} migrations are`} applied`;
-  return {
-    check: "migrations",
-    ok: missing.length + unknown.length === 0,
-    found,
-    advice:
-      missing.length > 0
-        ? "npm run migrate -- --database-url URL"
-        : unknown.length > 0
-          ? "Use the version of this program that made them"
-          : null,
-  };
-}
-
-function compareClocks(serverTime: string, askedAt: number, answeredAt: number): Check {
-  const server = Date.parse(serverTime);
-  // The server read its clock between the two.
-  const apartMs = Math.max(askedAt - server, server - answeredAt, 0);
-  return {
-    check: "clock_here",
-    ok: apartMs <= clockToleranceMs,
-    found:
-      apartMs <= clockToleranceMs
-        ? "The server's clock and this machine's agree"
-        : `The server's clock and this machine's are ${Math.round(apartMs / 1000)} seconds apart`,
-    advice: apartMs <= clockToleranceMs ? null : "Set the clock of whichever is wrong; servers use NTP",
-  };
-}
-
 const { url, key, json, fix } = readArguments();
 const backend = createBackend({ url, key });
-const checks: Check[] = [];
+const checks: HealthCheck[] = [];
 const notes: string[] = [];
 let sizes: Readonly<Record<string, number>> | null = null;
 
@@ -136,7 +87,10 @@ if (answer.ok) {
   checks.push(
     { check: "reached", ok: true, found: `The project answers at ${new URL(url).host}`, advice: null },
     info.ok
-      ? compareMigrations(info.value.migrations)
+      ? compareMigrations(
+          readMigrations().map(({ version, name }) => `${version}_${name}`),
+          info.value.migrations,
+        )
       : { check: "migrations", ok: false, found: info.error.message, advice: info.error.advice },
     compareClocks(answer.value.server_time, askedAt, Date.now()),
     ...answer.value.checks.map(({ check, ok, found, advice }) => ({ check, ok, found, advice })),

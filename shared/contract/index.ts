@@ -13,6 +13,7 @@ export * from "./finance.ts";
 export * from "./finance-runs.ts";
 export * from "./frame.ts";
 export * from "./history.ts";
+export * from "./health.ts";
 export * from "./names.ts";
 export * from "./operations.ts";
 export * from "./rules.ts";

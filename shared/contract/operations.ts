@@ -16,6 +16,8 @@ import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
+import { healthOperations } from "./health.ts";
+import { rulesOperations } from "./rules.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
 import { usersOperations } from "./users.ts";
@@ -31,6 +33,7 @@ export const operations = {
   ...rulesOperations,
   ...alertsOperations,
   ...auditOperations,
+  ...healthOperations,
   ...runOperations,
   ...financeOperations,
   ...settingsOperations,

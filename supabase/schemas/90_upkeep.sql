@@ -8,6 +8,16 @@ create table governance.maintenance_state (
 
 comment on table governance.maintenance_state is 'Where upkeep left off.';
 
+create table governance.maintenance_runs (
+  run_id bigint generated always as identity primary key,
+  started_at timestamptz not null,
+  milliseconds int not null,
+  -- What it did, by the names of run_maintenance's answer; what it did not do is left out.
+  counts jsonb not null
+);
+
+comment on table governance.maintenance_runs is 'The last thousand rounds of upkeep and what each did.';
+
 create function governance.months_ahead() returns int
   language sql immutable set search_path = '' as $$ select 6 $$;
 comment on function governance.months_ahead() is 'How many months of calls are made ahead: so long may upkeep be away '
@@ -152,16 +162,26 @@ end
 $$;
 comment on function governance.purge(timestamptz, int) is 'Clears what has outlived its use, some at a time.';
 
-create function governance.maintenance_answer(p_counts jsonb) returns jsonb
-  language sql immutable set search_path = '' as $$
-  select '{"expired_reservations": 0, "expired_grants": 0, "allowances_reset": 0, "days_aggregated": 0,
+create function governance.end_round(p_started timestamptz, p_counts jsonb) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_run_id bigint;
+begin
+  insert into governance.maintenance_runs (started_at, milliseconds, counts)
+  values (p_started, least(extract(epoch from clock_timestamp() - p_started) * 1000, 2147483647)::int,
+    coalesce((select jsonb_object_agg(c.key, c.value) from jsonb_each(p_counts) c
+      where c.value not in ('0', 'false', 'null')), '{}'))
+  returning run_id into v_run_id;
+  delete from governance.maintenance_runs m where m.run_id <= v_run_id - 1000;
+  return '{"expired_reservations": 0, "expired_grants": 0, "allowances_reset": 0, "days_aggregated": 0,
     "webhook_events_purged": 0, "alerts_triggered": 0,
     "notifications_queued": 0, "partitions_created": 0, "partitions_dropped": 0, "rows_purged": 0,
       "rollup_problems": 0, "accounts_failed": 0,
-    "events_followed": 0, "more": false}'::jsonb || p_counts
+    "events_followed": 0, "more": false}'::jsonb || p_counts;
+end
 $$;
-comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where '
-  'nothing was done.';
+comment on function governance.end_round(timestamptz, jsonb) is 'Keeps what a round of upkeep did, and answers what '
+  'run_maintenance answers: every count, zero where nothing was done.';
 
 create function governance.note_late_upkeep(p_now timestamptz) returns int
   language sql set search_path = '' as $$
@@ -279,7 +299,7 @@ begin
           || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
         update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
           where s.key = 'rounds' and v_state is not null;
-        return governance.maintenance_answer(v_counts || '{"more": true}');
+        return governance.end_round(v_started, v_counts || '{"more": true}');
       when lock_not_available or deadlock_detected then
         v_counts := v_counts || '{"more": true}';
       when others then
@@ -295,7 +315,7 @@ begin
     -- A long step: keep what it did before the statement timeout comes.
     update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
       where s.key = 'rounds' and v_state is not null;
-    return governance.maintenance_answer(v_counts || '{"more": true}');
+    return governance.end_round(v_started, v_counts || '{"more": true}');
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
@@ -362,7 +382,7 @@ begin
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
     where s.key = 'rounds' and v_state is not null;
-  return governance.maintenance_answer(v_counts);
+  return governance.end_round(v_started, v_counts);
 end
 $$;
 comment on function public.run_maintenance() is

@@ -16,6 +16,7 @@ import { createCorrections } from "./users/corrections.ts";
 import { historyHandlers } from "./users/history.ts";
 import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
+import { healthHandlers } from "./health/health.ts";
 import { auditHandlers } from "./audit/audit.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
 import type { DeskContext } from "./desk-context.ts";
@@ -178,6 +179,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...watchHandlers(desk),
     ...alertHandlers(desk),
     ...auditHandlers(desk),
+    ...healthHandlers(desk, options.migrations),
     ...userHandlers(desk),
     ...historyHandlers(desk),
     ...actHandlers(desk),

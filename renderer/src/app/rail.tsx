@@ -5,6 +5,7 @@ import { counted } from "../lib/text.ts";
 import {
   FileIcon,
   FinanceIcon,
+  HealthIcon,
   RulesIcon,
   SettingsIcon,
   UsersIcon,
@@ -14,7 +15,7 @@ import {
 import css from "./shell.module.css";
 
 export interface Desk {
-  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "audit" | "settings";
+  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "health" | "audit" | "settings";
   readonly name: string;
   /** The letter after g. */
   readonly key: string;
@@ -27,6 +28,7 @@ export const desks: readonly Desk[] = [
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
   { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
   { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
+  { id: "health", name: "Health", key: "h", icon: HealthIcon },
   { id: "audit", name: "Audit", key: "l", icon: FileIcon },
   { id: "settings", name: "Settings", key: "s", icon: SettingsIcon },
 ];

@@ -30,6 +30,9 @@ const RulesDesk = lazy(async () => ({
 const FinanceDesk = lazy(async () => ({
   default: (await import("../features/finance/finance-desk.tsx")).FinanceDesk,
 }));
+const HealthDesk = lazy(async () => ({
+  default: (await import("../features/health/health-desk.tsx")).HealthDesk,
+}));
 const AuditDesk = lazy(async () => ({
   default: (await import("../features/audit/audit-desk.tsx")).AuditDesk,
 }));
@@ -98,6 +101,12 @@ export function Shell(): ReactNode {
             label: "Show users in debt",
             words: "owe",
             run: () => navigate("/users?filter=in_debt"),
+          },
+          {
+            id: "health",
+            label: "See whether all is well",
+            words: "health doctor upkeep verify ledger checks",
+            run: () => navigate("/health"),
           },
           {
             id: "stripe",
@@ -248,6 +257,8 @@ function CurrentDesk(): ReactNode {
           <RulesDesk key={project} />
         ) : desk === "finance" ? (
           <FinanceDesk key={project} />
+        ) : desk === "health" ? (
+          <HealthDesk key={project} />
         ) : desk === "audit" ? (
           <AuditDesk key={project} />
         ) : desk === "settings" ? (

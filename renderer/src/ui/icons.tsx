@@ -37,6 +37,9 @@ export const RulesIcon = icon(<path d="M4 6h9M17 6h3M4 12h3M11 12h9M4 18h9M17 18
 export const FinanceIcon = icon(
   <path d="M12 3.500v17M7 20.500h10M5 6.500h14M5 6.500l-2.800 7a3 3 0 0 0 5.600 0zM19 6.500l-2.800 7a3 3 0 0 0 5.600 0z" />,
 );
+export const HealthIcon = icon(
+  <path d="M12 20S4 15 4 9.500A4 4 0 0 1 12 8a4 4 0 0 1 8 1.500C20 15 12 20 12 20zM8 12h2l1.500-2.500 2 4L15 12h1.500" />,
+);
 export const SettingsIcon = icon(
   <>
     <circle cx="12" cy="12" r="3" />

@@ -165,3 +165,47 @@ it("npm run doctor says it in lines and in JSON, mends what it can, and ends wit
     await project.close();
   }
 }, 120_000);
+
+it("the desk shows what upkeep did, holds by age, and who verified the ledger with what was found", async () => {
+  const project = await ready(18);
+  interface Details {
+    readonly runs: readonly { readonly counts: Record<string, unknown> }[];
+    readonly holds: readonly {
+      readonly from_seconds: number;
+      readonly holds: number;
+      readonly tokens: number;
+    }[];
+    readonly verified: { readonly operator: string; readonly problem_count: number } | null;
+    readonly partitions: readonly unknown[];
+    readonly slow_functions: readonly unknown[] | null;
+    readonly slow_functions_reason: string | null;
+  }
+  const details = async (): Promise<Details> => await project.rpc<Details>("console_health_details");
+  const before = await details();
+  expect(before.runs[0]?.counts).toMatchObject({ events_followed: expect.any(Number) });
+  expect(before.holds[0]).toMatchObject({ from_seconds: 0, holds: 1, tokens: 10 });
+  expect(before.verified).toBeNull();
+  expect(before.partitions.length).toBeGreaterThan(6);
+  // Where they are not measured, the desk says why.
+  expect(before.slow_functions === null).toBe(before.slow_functions_reason !== null);
+
+  const verify = async (id: string): Promise<{ problem_count: number }> =>
+    await project.rpc("console_verify_ledger", { p_command_id: id, p_operator: "dana" });
+  expect(await verify("first")).toMatchObject({ problem_count: 0, accounts_checked: 1 });
+  await project.sql.query("update governance.accounts set purchased_tokens = purchased_tokens + 1");
+  expect((await verify("second")).problem_count).toBeGreaterThan(0);
+  // A repeat answers what its first one found.
+  expect((await verify("first")).problem_count).toBe(0);
+  expect((await details()).verified).toMatchObject({ operator: "dana", problem_count: expect.any(Number) });
+  expect((await details()).verified?.problem_count).toBeGreaterThan(0);
+
+  // Rounds do not pile up.
+  await project.sql.query(
+    "insert into governance.maintenance_runs (started_at, milliseconds, counts) select now(), 1, '{}' from generate_series(1, 1500)",
+  );
+  await project.rpc("run_maintenance");
+  const { rows } = await project.sql.query<{ n: number }>(
+    "select count(*)::int as n from governance.maintenance_runs",
+  );
+  expect(rows[0]?.n).toBe(1000);
+});
