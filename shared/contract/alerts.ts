@@ -43,6 +43,14 @@ export const alert = z.looseObject({
   acknowledged_by: z.string().nullable(),
   /** When upkeep queued its messages; null: not yet. */
   considered_at: instant.nullable(),
+  /** What became of it, in the words of who resolved it. */
+  resolution: z.string().nullish(),
+  /** Who sees to it. */
+  owner: z.string().nullish(),
+  /** Off the list until then. */
+  snoozed_until: instant.nullish(),
+  /** False: a user's own limit. */
+  needs_operator: z.boolean().optional(),
   notifications: z.array(notification),
 });
 export type Alert = z.infer<typeof alert>;
@@ -83,7 +91,72 @@ export const costAlert = z.looseObject({
 });
 export type CostAlert = z.infer<typeof costAlert>;
 
+/** Open alerts that are alike: one line, however many they are. */
+export const alertGroup = z.looseObject({
+  group_id: z.string(),
+  kind: z.string(),
+  alert_name: z.string().nullable(),
+  /** The highest of them. */
+  severity: z.enum(["info", "warning", "critical"]),
+  /** It waits for an operator; false: users' own limits. */
+  needs_operator: z.boolean(),
+  count: whole,
+  /** How many users they are about. */
+  users: whole,
+  first_at: instant,
+  last_at: instant,
+  snoozed_until: instant.nullable(),
+  owners: z.array(z.string()),
+  /** Newest first, at most 2,000. */
+  alert_event_ids: z.array(whole),
+  newest_id: whole,
+  /** Of the newest. */
+  message: z.string(),
+  /** The first ten users. */
+  who: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable() })),
+});
+export type AlertGroup = z.infer<typeof alertGroup>;
+
+export const alertGroups = z.looseObject({
+  groups: z.array(alertGroup),
+  /** Alerts that wait for an operator, snoozed ones left out. */
+  open: whole,
+  /** Alerts about users' own limits. */
+  users_own: whole,
+});
+
+/** An absent key means all. */
+export const alertFilter = z
+  .object({
+    kind: z.string().max(100).optional(),
+    severity: z.enum(["info", "warning", "critical"]).optional(),
+    needs_operator: z.boolean().optional(),
+  })
+  .strict();
+export type AlertFilter = z.infer<typeof alertFilter>;
+
+export const alertAction = z.enum(["acknowledge", "resolve", "snooze", "take", "give_up"]);
+export type AlertAction = z.infer<typeof alertAction>;
+
 export const alertsOperations = {
+  /** What is open, alike alerts as one line: what waits for an operator first, then users' own limits. */
+  "alerts.groups": operation(
+    z.object({ filter: alertFilter }).strict(),
+    alertGroups.extend({ as_of: instant.nullable() }),
+  ),
+  /** Many at once. Resolving needs a reason, snoozing a moment within 30 days. */
+  "alerts.decide": operation(
+    z
+      .object({
+        command_id: commandId,
+        alert_event_ids: z.array(whole).min(1).max(2000),
+        action: alertAction,
+        reason: z.string().trim().min(3).max(1000).nullable(),
+        until: instant.nullable(),
+      })
+      .strict(),
+    z.looseObject({ changed: whole }),
+  ),
   /** A page of alerts that were raised, newest first. */
   "alerts.list": operation(
     z
@@ -92,6 +165,7 @@ export const alertsOperations = {
         show: z.enum(["open", "all", "undelivered"]),
         before_id: whole.nullable(),
         limit: z.number().int().min(1).max(200),
+        filter: alertFilter.optional(),
       })
       .strict(),
     alertPage.extend({ as_of: instant.nullable() }),
@@ -101,4 +175,9 @@ export const alertsOperations = {
   ...actOperations("alert", z.object({ intent })),
   /** Has a message that was given up sent again. */
   "alerts.send_again": operation(z.object({ command_id: commandId, notification_id: whole }).strict(), done),
+} as const;
+
+export const alertsStreams = {
+  /** Something about alerts changed: read them again. The first item comes at once. */
+  alerts: { input: nothing, item: z.object({ at: instant }) },
 } as const;

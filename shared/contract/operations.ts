@@ -6,7 +6,7 @@
  * Expected failures are values: every operation answers a {@link Reply}.
  */
 import type { z } from "zod";
-import { alertsOperations } from "./alerts.ts";
+import { alertsOperations, alertsStreams } from "./alerts.ts";
 import { auditOperations } from "./audit.ts";
 import { bulkOperations } from "./bulk.ts";
 import { connectionOperations, connectionStreams } from "./connection.ts";
@@ -44,6 +44,7 @@ export const operations = {
 export const streams = {
   ...connectionStreams,
   ...watchStreams,
+  ...alertsStreams,
   ...runStreams,
   ...rulesStreams,
   ...syncStreams,

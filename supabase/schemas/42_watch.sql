@@ -278,7 +278,7 @@ begin
     'flagged_users', (select count(*) from governance.account_listings l where l.is_flagged),
     'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > v_now),
     'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
-    'open_alerts', governance.count_open_alerts(),
+    'open_alerts', governance.count_operator_alerts(),
     'minutes', (select jsonb_agg(to_jsonb(m) order by m.minute) from minutes m),
     'reasons', (select coalesce(jsonb_agg(jsonb_build_object('reason', r.reason, 'calls', r.calls)
       order by r.calls desc, r.reason), '[]') from (
@@ -311,14 +311,14 @@ begin
   perform governance.refuse_others('console_rail_counts');
   perform governance.follow_events(500);
   return jsonb_build_object(
-    'open_alerts', governance.count_open_alerts(),
+    'open_alerts', governance.count_operator_alerts(),
     'flagged', (select count(*) from governance.account_listings l where l.is_flagged),
     'blocked', (select count(*) from governance.account_listings l where l.blocked_until > governance.now()),
     'in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
     'stuck_holds', governance.count_stuck_holds());
 end
 $$;
-comment on function public.console_rail_counts() is 'The counts beside the desks: alerts open, accounts flagged, '
+comment on function public.console_rail_counts() is 'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
   'blocked and in debt, holds stuck.';
 revoke all on function public.console_rail_counts() from public, anon, authenticated;
 grant execute on function public.console_rail_counts() to service_role;

@@ -1,38 +1,42 @@
 -- Alerts: what can be watched, what is watched, and what was raised.
 
 create function governance.alert_kinds()
-  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean, title text,
-    user_sentence text)
+  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
+    needs_operator boolean, title text, user_sentence text)
   language sql immutable set search_path = '' as $$
   -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
-  -- operator must miss them; users never see them. user_sentence: governance.alert_user_sentence fills it
-  -- in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
+  -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
+  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
   values
-    ('budget', null, 'percent', null, false, 'Budget', null),
-    ('user_budget', null, 'amount', 'warning', false, 'Budget of a user', 'You have used {value} in {period}.'),
-    ('usage_spike', 'spike', 'tokens', 'info', false, 'Sudden use',
+    ('budget', null, 'percent', null, false, true, 'Budget', null),
+    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use',
       'You used {value} tokens within an hour; {usual} is usual for you.'),
-    ('low_balance', 'balance', 'tokens', 'warning', false, 'Balance is low', 'You have {value} tokens left.'),
-    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'High usage',
+    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low', 'You have {value} tokens left.'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage',
       'One of your requests used {value} tokens.'),
-    ('negative_balance', 'debt', 'tokens', 'critical', false, 'Used beyond the balance',
+    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance',
       'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
-    ('daily_limit', null, 'percent', null, false, 'Daily limit', 'You have used {threshold} % of today''s tokens.'),
-    ('monthly_limit', null, 'percent', null, false, 'Monthly limit',
+    ('daily_limit', null, 'percent', null, false, false, 'Daily limit',
+      'You have used {threshold} % of today''s tokens.'),
+    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit',
       'You have used {threshold} % of this month''s tokens.'),
-    ('allowance', null, 'percent', null, false, 'Allowance', 'You have used {threshold} % of this month''s tokens.'),
-    ('unknown_price', null, 'none', 'warning', true, 'Model without a price', null),
-    ('unknown_zone', null, 'none', 'warning', true, 'Time zone not known', null),
-    ('settlement_quarantined', null, 'tokens', 'critical', true, 'Settlement waits for a decision', null),
-    ('rollup_mismatch', null, 'none', 'critical', true, 'Counters and roll-up differ', null),
-    ('maintenance_failed', null, 'none', 'critical', true, 'Upkeep of one user failed', null),
-    ('upkeep_failed', null, 'none', null, true, 'A step of upkeep failed', null),
-    ('upkeep_late', null, 'none', 'critical', true, 'Upkeep was not run', null),
-    ('doors_open', null, 'none', 'critical', true, 'Rights are open that should not be', null),
-    ('webhook_quarantined', null, 'none', 'critical', true, 'Stripe event waits for a decision', null),
-    ('event_quarantined', null, 'none', 'critical', true, 'Event waits for a decision', null),
-    ('stripe_dispute', null, 'none', 'warning', true, 'Payment disputed', null)
+    ('allowance', null, 'percent', null, false, false, 'Allowance',
+      'You have used {threshold} % of this month''s tokens.'),
+    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls', null),
+    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price', null),
+    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known', null),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision', null),
+    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ', null),
+    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed', null),
+    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed', null),
+    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run', null),
+    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be', null),
+    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision', null),
+    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision', null),
+    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed', null)
 $$;
 comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
   '(shared/governance/alerts/kinds.ts), and a test compares them.';
@@ -64,6 +68,14 @@ create function governance.is_alert_kind(p_kind text) returns boolean
   select exists (select from governance.alert_kinds() k where k.kind = governance.alert_kind(p_kind))
 $$;
 comment on function governance.is_alert_kind(text) is 'The check of alert events.';
+
+create function governance.needs_operator(p_kind text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce((select k.needs_operator from governance.alert_kinds() k
+    where k.kind = governance.alert_kind(p_kind)), true)
+$$;
+comment on function governance.needs_operator(text) is 'Whether alerts of a kind are on the operators'' list; the '
+  'others are users'' own limits.';
 
 create table governance.cost_alerts (
   alert_id bigint generated always as identity primary key,
@@ -104,8 +116,15 @@ create table governance.alert_events (
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
   acknowledged_by text,
+  -- What became of it, in the words of who resolved it.
+  resolution text,
+  -- Who sees to it.
+  owner text,
+  -- Off the list until then.
+  snoozed_until timestamptz,
   -- When it was considered for notifications; null until then.
-  considered_at timestamptz
+  considered_at timestamptz,
+  needs_operator boolean not null generated always as (governance.needs_operator(kind)) stored
 );
 
 create unique index alert_events_once on governance.alert_events
@@ -122,6 +141,9 @@ create index alert_events_new on governance.alert_events (alert_event_id) where 
 
 create index alert_events_open on governance.alert_events (alert_event_id) include (created_at)
   where acknowledged_at is null;
+
+create index alert_events_operators on governance.alert_events (alert_event_id)
+  where acknowledged_at is null and needs_operator;
 
 create function governance.alert_user_sentence(e governance.alert_events) returns text
   language sql immutable set search_path = '' as $$
@@ -207,6 +229,15 @@ $$;
 comment on function governance.count_open_alerts() is 'Alerts that are still shown (24 hours, or the setting '
   'alert_retention_hours) and that nobody has acknowledged.';
 
+create function governance.count_operator_alerts() returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from (select from governance.alert_events e
+    where e.acknowledged_at is null and e.needs_operator
+      and coalesce(e.snoozed_until <= governance.now(), true) limit 10000) x
+$$;
+comment on function governance.count_operator_alerts() is 'Alerts that wait for an operator: neither acknowledged nor '
+  'snoozed, however old.';
+
 create function governance.alert_retention() returns interval
   language sql stable set search_path = '' as $$
   select coalesce((select case
@@ -252,6 +283,7 @@ begin
   on conflict do nothing;
   if not found then return 0; end if;
   update governance.cost_alerts a set last_triggered_at = p_now where a.alert_id = p_alert_id;
+  perform governance.ring('alerts', p_now);
   return 1;
 end
 $$;
@@ -393,9 +425,25 @@ $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
 
+create function governance.check_alert_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
+    where not case f.key when 'kind' then jsonb_typeof(f.value) = 'string' and length(f.value #>> '{}') <= 100
+      when 'severity' then f.value in ('"info"', '"warning"', '"critical"')
+      when 'needs_operator' then jsonb_typeof(f.value) = 'boolean'
+      when 'after_id' then jsonb_typeof(f.value) = 'number' and f.value #>> '{}' ~ '^\d{1,18}$'
+      else false end) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object of kind, severity (info, warning, critical), needs_operator and after_id');
+  end if;
+end
+$$;
+comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
+
 create function public.console_alerts(
   p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
-    p_undelivered_only boolean default false
+    p_undelivered_only boolean default false, p_filter jsonb default '{}'
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -404,12 +452,18 @@ declare
 begin
   perform governance.refuse_others('console_alerts');
   perform governance.check_limit(p_limit, 500);
+  perform governance.check_alert_filter(p_filter);
   return (
     with page as (
       select e.*, row_number() over (order by e.alert_event_id desc) as n from (
         select * from governance.alert_events x
         where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
-          and (p_open_only is not true or (x.acknowledged_at is null and x.created_at > v_since))
+          and (p_open_only is not true or (x.acknowledged_at is null
+            and (x.created_at > v_since or x.needs_operator)))
+          and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
+          and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
+          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+          and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
           and (p_undelivered_only is not true
             or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
         order by x.alert_event_id desc limit p_limit + 1) e)
@@ -420,6 +474,8 @@ begin
           p.value, 'period', p.period_key,
         'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
           p.acknowledged_by,
+        'resolution', p.resolution, 'owner', p.owner, 'snoozed_until', p.snoozed_until,
+        'needs_operator', p.needs_operator,
         'considered_at', p.considered_at, 'decision_id', case
           when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
         'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
@@ -445,8 +501,8 @@ begin
     left join governance.accounts a on a.account_id = p.account_id);
 end
 $$;
-comment on function public.console_alerts(bigint, int, boolean, boolean) is
+comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
   'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
-  'up, alone. Errors: invalid_argument.';
-revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
-grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
+  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
+revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
+grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;

@@ -57,6 +57,9 @@ begin
   from jsonb_array_elements(v_alerts) x
   where x ->> 'type' <> 'high_usage'
   on conflict do nothing;
+  if v_alerts <> '[]' then
+    perform governance.ring('alerts', p_now);
+  end if;
   perform governance.raise_large_call(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
     p_details, p_now)
   from jsonb_array_elements(v_alerts) x where x ->> 'type' = 'high_usage';
@@ -262,6 +265,41 @@ $$;
 comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
   'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
 
+create function governance.evaluate_abuse_burst(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  -- What tokens and operators stop is no abuse, however much of it there is.
+  c_ordinary constant text[] := '{insufficient_tokens,daily_limit,monthly_limit,budget_exhausted,user_blocked,
+    unknown_user,plan_required}';
+  v_now bigint;
+  v_usual numeric;
+  v_reason text;
+  v_least bigint := coalesce((select (s.value #>> '{}')::numeric::bigint from governance.settings s
+    where s.key = 'abuse_burst_calls' and jsonb_typeof(s.value) = 'number'), 100);
+  v_users bigint;
+begin
+  select coalesce(sum(m.calls) filter (where m.minute > p_now - interval '10 minutes'), 0),
+    coalesce(sum(m.calls) filter (where m.minute <= p_now - interval '10 minutes'), 0) / 144.0
+  into v_now, v_usual from governance.minute_totals m
+  where m.minute > p_now - interval '1 day' and m.outcome = 'block' and m.reason <> all (c_ordinary);
+  if v_now < v_least or v_now < 5 * v_usual then return 0; end if;
+  select m.reason into v_reason from governance.minute_totals m
+  where m.minute > p_now - interval '10 minutes' and m.outcome = 'block' and m.reason <> all (c_ordinary)
+  group by 1 order by sum(m.calls) desc, 1 limit 1;
+  select count(distinct x.account_id) into v_users from (select r.account_id from governance.requests r
+    where r.decision = 'block' and r.created_at > p_now - interval '10 minutes'
+      and r.reason <> all (c_ordinary) limit 10000) x;
+  return governance.raise_alert(null, null, 'abuse_burst', 'critical',
+    format('Rules stopped %s calls of %s users within ten minutes, mostly for %s; %s is usual', v_now, v_users,
+      replace(v_reason, '_', ' '), round(v_usual)), v_least, v_now,
+    to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
+    jsonb_build_object('reason', v_reason, 'users', v_users, 'usual_calls', round(v_usual)), p_now);
+end
+$$;
+comment on function governance.evaluate_abuse_burst(timestamptz) is
+  'Raises abuse_burst, once an hour, when rules stop at least so many calls within ten minutes (the setting '
+  'abuse_burst_calls, 100 by default) and five times the usual of the day before.';
+
 create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -288,6 +326,7 @@ begin
     v_is_all := v_is_all and v_found < p_limit;
     v_raised := v_raised + v_found;
   end loop;
+  v_raised := v_raised + governance.evaluate_abuse_burst(p_now);
   v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
   v_raised := v_raised + v_found;

@@ -144,6 +144,8 @@ begin
   delete from governance.alert_events e where e.alert_event_id in (
     select o.alert_event_id from governance.alert_events o
     where o.created_at < p_now - governance.alert_retention()
+      -- What waits for an operator is not cleared away unseen.
+      and (o.acknowledged_at is not null or not o.needs_operator or o.created_at < p_now - interval '400 days')
       and (o.period_key = '' or o.created_at < p_now - interval '400 days'
       or (length(o.period_key) > 8 and o.created_at < p_now - interval '40 days')) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;

@@ -61,6 +61,9 @@ export interface Console {
   close(): Promise<void>;
 }
 
+/** Wake-ups come at most every few hundred milliseconds. */
+const afterSignalMs = 700;
+
 /** Opens the data folder. Nothing is started before `start`. */
 export function createConsole(options: ConsoleOptions): Result<Console, Failure> {
   const { log, now = () => new Date() } = options;
@@ -83,6 +86,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   };
 
   const notices = createTopic<Notice>();
+  const alertsChanged = createTopic<{ at: string }>(() => ({ at: now().toISOString() }));
   const feed = createFeed(store);
   const outbox = createOutbox({
     store,
@@ -113,7 +117,13 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       await corrections.settleDoubts(profileId, backend);
       await bulk.resume(profileId, backend);
     },
-    onSignal: () => rail.refreshSoon(),
+    onSignal: (topic) => {
+      rail.refreshSoon(topic === "alerts");
+      if (topic !== "alerts") return;
+      alertsChanged.publish({ at: now().toISOString() });
+      // What is raised right after a wake-up has none of its own.
+      setTimeout(() => alertsChanged.publish({ at: now().toISOString() }), afterSignalMs).unref();
+    },
     onProfile: (profileId) => {
       feed.show(profileId);
       intents.publish(profileId === null ? [] : outbox.list(profileId));
@@ -216,6 +226,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
     rail: (_input, emit) => rails.follow(emit),
+    alerts: (_input, emit) => alertsChanged.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),

@@ -53,10 +53,13 @@ export function startLive(
       const settled = (list: readonly Intent[]): string =>
         list.map((each) => `${each.command_id}${each.status}`).join();
       if (settled(intents) !== settled(useLive.getState().intents)) {
-        for (const key of ["users.get", "users.search", "rules.list", "alerts.list"])
+        for (const key of ["users.get", "users.search", "rules.list", "alerts.list", "alerts.groups"])
           void queries.invalidateQueries({ queryKey: [key] });
       }
       useLive.setState({ intents });
+    }),
+    client.follow("alerts", {}, () => {
+      for (const key of ["alerts.groups", "alerts.list"]) void queries.invalidateQueries({ queryKey: [key] });
     }),
     client.follow("notices", {}, onNotice),
   ];

@@ -15,6 +15,8 @@ export interface AlertKind {
   readonly severity: "info" | "warning" | "critical" | null;
   /** Nobody asks for it and no operator must miss it; users never see it. */
   readonly is_for_operators: boolean;
+  /** It is on the operators' list; the others are each user's own limits. */
+  readonly needs_operator: boolean;
   /** In few words, for operators. */
   readonly title: string;
   /** What the user it is about reads, with {value}, {threshold}, {usual} and {period}; null: nothing. */
@@ -27,8 +29,9 @@ function kind(
   severity: AlertKind["severity"],
   user_sentence: string | null = null,
   metric: string | null = null,
+  needs_operator = false,
 ): AlertKind {
-  return { metric, unit, severity, is_for_operators: false, title, user_sentence };
+  return { metric, unit, severity, is_for_operators: false, needs_operator, title, user_sentence };
 }
 
 function forOperators(
@@ -36,20 +39,36 @@ function forOperators(
   severity: AlertKind["severity"] = "critical",
   unit: AlertUnit = "none",
 ): AlertKind {
-  return { metric: null, unit, severity, is_for_operators: true, title, user_sentence: null };
+  return {
+    metric: null,
+    unit,
+    severity,
+    is_for_operators: true,
+    needs_operator: true,
+    title,
+    user_sentence: null,
+  };
 }
 
 const monthUsed = "You have used {threshold} % of this month's tokens.";
 
 export const alertKinds: Readonly<Record<string, AlertKind>> = {
-  budget: kind("Budget", "percent", null),
-  user_budget: kind("Budget of a user", "amount", "warning", "You have used {value} in {period}."),
+  budget: kind("Budget", "percent", null, null, null, true),
+  user_budget: kind(
+    "Budget of a user",
+    "amount",
+    "warning",
+    "You have used {value} in {period}.",
+    null,
+    true,
+  ),
   usage_spike: kind(
     "Sudden use",
     "tokens",
     "info",
     "You used {value} tokens within an hour; {usual} is usual for you.",
     "spike",
+    true,
   ),
   low_balance: kind("Balance is low", "tokens", "warning", "You have {value} tokens left.", "balance"),
   high_usage: kind(
@@ -69,6 +88,7 @@ export const alertKinds: Readonly<Record<string, AlertKind>> = {
   daily_limit: kind("Daily limit", "percent", null, "You have used {threshold} % of today's tokens."),
   monthly_limit: kind("Monthly limit", "percent", null, monthUsed),
   allowance: kind("Allowance", "percent", null, monthUsed),
+  abuse_burst: forOperators("Burst of stopped calls"),
   unknown_price: forOperators("Model without a price", "warning"),
   unknown_zone: forOperators("Time zone not known", "warning"),
   settlement_quarantined: forOperators("Settlement waits for a decision", "critical", "tokens"),

@@ -90,8 +90,12 @@ test("open alerts are listed newest first, page by page, with the call that rais
   ]);
   const [row] = await project.run("select decision_id from governance.requests where request_id = 'big-3'");
   expect(large[0]?.decision_id).toBe(Number(row?.[0]));
+  // Users' own limits are one line each kind, and none of them is counted beside the desk.
+  const { groups, open, users_own: own } = await value("alerts.groups", { filter: {} });
+  expect(own).toBe(alerts.filter(({ needs_operator: needs }) => !needs).length);
+  expect(groups.find(({ kind }) => kind === "high_usage")).toMatchObject({ count: 2, users: 2 });
   const rail = await project.run("select public.console_rail_counts() ->> 'open_alerts'");
-  expect(alerts).toHaveLength(Number(rail[0]?.[0]));
+  expect(open).toBe(Number(rail[0]?.[0]));
 
   const seen: number[] = [];
   let next: number | null = null;

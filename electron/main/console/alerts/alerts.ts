@@ -1,30 +1,60 @@
 /** Alerts: those that were raised, whether people heard of them, and those that are set. */
 import { z } from "zod";
-import { alertPage, costAlert } from "../../../../shared/contract/index.ts";
+import { alertGroups, alertPage, alertsOperations, costAlert } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
-export type AlertHandlers = Pick<Handlers, "alerts.list" | "alerts.set" | "alerts.send_again">;
+export type AlertHandlers = Pick<
+  Handlers,
+  "alerts.list" | "alerts.groups" | "alerts.decide" | "alerts.set" | "alerts.send_again"
+>;
 
 export function alertHandlers(desk: DeskContext): AlertHandlers {
   const { connection } = desk;
   return {
-    "alerts.list": async ({ show, before_id: beforeId, limit }) => {
+    "alerts.list": async ({ show, before_id: beforeId, limit, filter = {} }) => {
       const answer = await readThrough(
         desk,
-        `alerts:${show}:${beforeId}:${limit}`,
+        `alerts:${show}:${beforeId}:${limit}:${JSON.stringify(filter)}`,
         "console_alerts",
         {
           p_before_id: beforeId,
           p_limit: limit,
           p_open_only: show === "open",
           p_undelivered_only: show === "undelivered",
+          p_filter: filter,
         },
         alertPage,
       );
       return answer.ok ? ok({ ...answer.value.value, as_of: answer.value.as_of }) : answer;
     },
+
+    "alerts.groups": async ({ filter }) => {
+      const answer = await readThrough(
+        desk,
+        `alert_groups:${JSON.stringify(filter)}`,
+        "console_alert_groups",
+        { p_filter: filter },
+        alertGroups,
+      );
+      return answer.ok ? ok({ ...answer.value.value, as_of: answer.value.as_of }) : answer;
+    },
+
+    "alerts.decide": ({ command_id: commandId, alert_event_ids: ids, action, reason, until }) =>
+      connection.rpc(
+        "console_decide_alerts",
+        {
+          p_command_id: commandId,
+          p_alert_event_ids: ids,
+          p_action: action,
+          p_reason: reason,
+          p_until: until,
+          p_operator: desk.operator(),
+        },
+        alertsOperations["alerts.decide"].output,
+        { retries: 2 },
+      ),
 
     "alerts.set": async () => {
       const answer = await readThrough(desk, "cost_alerts", "console_cost_alerts", {}, z.array(costAlert));

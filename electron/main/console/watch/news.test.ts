@@ -10,41 +10,50 @@ function listen() {
   return { told, news: createNews({ tell: (notice) => told.push(notice), now: () => new Date() }) };
 }
 
-test("the first news after a quiet time goes out at once", () => {
+const dispute = (name: string) => ({
+  title: `Payment disputed: ${name}`,
+  body: "As raised",
+  isCritical: false,
+});
+const failed = { title: "A step of upkeep failed", body: "Upkeep failed at purge", isCritical: true };
+
+test("an alert after a quiet time is told at once in words of its own, and so is one right after it", () => {
   const { told, news } = listen();
-  news.add({ alerts: 1, flagged: 0 });
-  expect(told).toEqual([{ level: "warning", title: "1 new alert", body: "See Watch, Open alerts." }]);
+  news.add({ alerts: [dispute("Ann")], flagged: 0 });
+  news.add({ alerts: [failed], flagged: 0 });
+  expect(told).toEqual([
+    { level: "warning", title: "Payment disputed: Ann", body: "As raised" },
+    { level: "error", title: "A step of upkeep failed", body: "Upkeep failed at purge" },
+  ]);
 });
 
 test("a burst becomes one notice, a minute after the one before it", () => {
   const { told, news } = listen();
   for (let second = 0; second < 50; second += 2) {
-    news.add({ alerts: 2, flagged: second === 10 ? 1 : 0 });
+    news.add({ alerts: [dispute("Ann"), dispute("Bob")], flagged: second === 10 ? 1 : 0 });
     vi.advanceTimersByTime(2_000);
   }
-  expect(told).toHaveLength(1);
+  expect(told).toHaveLength(2);
   vi.advanceTimersByTime(10_000);
-  expect(told).toHaveLength(2);
-  expect(told[1]).toEqual({
-    level: "warning",
-    title: "48 new alerts, 1 user flagged",
-    body: "See Watch, Open alerts, and Users, filter Flagged.",
-  });
+  expect(told.slice(2)).toEqual([
+    { level: "warning", title: "48 new alerts", body: "48 Payment disputed" },
+    { level: "info", title: "1 user flagged", body: "See Users, filter Flagged." },
+  ]);
   vi.advanceTimersByTime(600_000);
-  expect(told).toHaveLength(2);
+  expect(told).toHaveLength(4);
 });
 
 test("flagged users alone are no warning, and nothing new is no notice", () => {
   const { told, news } = listen();
-  news.add({ alerts: 0, flagged: 0 });
-  news.add({ alerts: 0, flagged: 3 });
+  news.add({ alerts: [], flagged: 0 });
+  news.add({ alerts: [], flagged: 3 });
   expect(told).toEqual([{ level: "info", title: "3 users flagged", body: "See Users, filter Flagged." }]);
 });
 
 test("news of one project never goes out in another", () => {
   const { told, news } = listen();
-  news.add({ alerts: 1, flagged: 0 });
-  news.add({ alerts: 5, flagged: 0 });
+  news.add({ alerts: [failed], flagged: 0 });
+  news.add({ alerts: [failed, failed, failed, failed, failed], flagged: 0 });
   news.clear();
   vi.advanceTimersByTime(120_000);
   expect(told).toHaveLength(1);

@@ -1,8 +1,8 @@
-/** What is new, told in one notice a minute at most: a burst of alerts is one matter to the person at the desk. */
+/** What is new: a few alerts each in words of their own, a burst together with what else comes within a minute. */
 import type { Notice } from "../../../../shared/contract/index.ts";
 
 export interface News {
-  readonly alerts: number;
+  readonly alerts: readonly { readonly title: string; readonly body: string; readonly isCritical: boolean }[];
   readonly flagged: number;
 }
 
@@ -11,29 +11,50 @@ export interface NewsOptions {
   readonly now: () => Date;
 }
 
-const nothing: News = { alerts: 0, flagged: 0 };
+const nothing: News = { alerts: [], flagged: 0 };
 const pauseMs = 60_000;
+/** So many alerts within a minute are told one by one. */
+const fewAlerts = 3;
 
 export function createNews({ tell, now }: NewsOptions) {
   let untold = nothing;
   /** Milliseconds since 1970. */
   let toldAt = Number.NEGATIVE_INFINITY;
+  let alertsTold = 0;
   let timer: NodeJS.Timeout | null = null;
 
   function tellNow(): void {
     timer = null;
     toldAt = now().getTime();
-    const notice = noticeOf(untold);
+    alertsTold = 0;
+    const { alerts, flagged } = untold;
     untold = nothing;
-    tell(notice);
+    if (alerts.length <= fewAlerts) tellEach(alerts);
+    else tell(together(alerts));
+    if (flagged > 0)
+      tell({
+        level: "info",
+        title: flagged === 1 ? "1 user flagged" : `${flagged} users flagged`,
+        body: "See Users, filter Flagged.",
+      });
+  }
+
+  function tellEach(alerts: News["alerts"]): void {
+    for (const { title, body, isCritical } of alerts)
+      tell({ level: isCritical ? "error" : "warning", title, body });
+    alertsTold += alerts.length;
   }
 
   return {
-    /** Tells it at once after a quiet minute; else with whatever else comes, when the minute is over. */
+    /** Tells it at once after a quiet minute, and the first few alerts always; else when the minute is over. */
     add({ alerts, flagged }: News): void {
-      if (alerts + flagged === 0) return;
-      untold = { alerts: untold.alerts + alerts, flagged: untold.flagged + flagged };
+      if (alerts.length + flagged === 0) return;
       const waitMs = toldAt + pauseMs - now().getTime();
+      if (waitMs > 0 && untold.alerts.length === 0 && alertsTold + alerts.length <= fewAlerts) {
+        tellEach(alerts);
+        if (flagged === 0) return;
+        untold = { alerts: [], flagged: untold.flagged + flagged };
+      } else untold = { alerts: [...untold.alerts, ...alerts], flagged: untold.flagged + flagged };
       if (waitMs <= 0) {
         if (timer) clearTimeout(timer);
         tellNow();
@@ -48,18 +69,20 @@ export function createNews({ tell, now }: NewsOptions) {
   };
 }
 
-function noticeOf({ alerts, flagged }: News): Notice {
-  const parts = [
-    ...(alerts > 0 ? [alerts === 1 ? "1 new alert" : `${alerts} new alerts`] : []),
-    ...(flagged > 0 ? [flagged === 1 ? "1 user flagged" : `${flagged} users flagged`] : []),
-  ];
-  const places = [
-    ...(alerts > 0 ? ["Watch, Open alerts"] : []),
-    ...(flagged > 0 ? ["Users, filter Flagged"] : []),
-  ];
+/** "48 new alerts": "40 Payment disputed, 8 Budget". */
+function together(alerts: News["alerts"]): Notice {
+  const counts = new Map<string, number>();
+  for (const { title } of alerts) {
+    const matter = title.split(":")[0] ?? title;
+    counts.set(matter, (counts.get(matter) ?? 0) + 1);
+  }
   return {
-    level: alerts > 0 ? "warning" : "info",
-    title: parts.join(", "),
-    body: `See ${places.join(", and ")}.`,
+    level: alerts.some(({ isCritical }) => isCritical) ? "error" : "warning",
+    title: `${alerts.length} new alerts`,
+    body: [...counts]
+      .toSorted(([, a], [, b]) => b - a)
+      .slice(0, 5)
+      .map(([matter, count]) => `${count} ${matter}`)
+      .join(", "),
   };
 }

@@ -12,7 +12,7 @@ const page = (change: object) => ({
 afterEach(() => navigate("/watch"));
 
 it("says that nothing is open, and asks for open alerts alone", async () => {
-  navigate("/alerts");
+  navigate("/alerts?show=each");
   const client = answering({ "alerts.list": () => page({}) });
   show(client, <AlertsDesk />);
   expect(await screen.findByText("No open alerts")).toBeTruthy();
@@ -23,7 +23,7 @@ it("says that nothing is open, and asks for open alerts alone", async () => {
 });
 
 it("says that nobody delivers, and what could not be delivered, with the way there", async () => {
-  navigate("/alerts");
+  navigate("/alerts?show=each");
   const overdue = { queued: 12, overdue_since: "2026-11-25T09:12:00Z", failed: 1, upkeep_at: null };
   show(answering({ "alerts.list": () => page({ delivery: overdue }) }), <AlertsDesk />);
   expect(await screen.findByText(/12 messages wait/)).toBeTruthy();
@@ -35,13 +35,13 @@ it("says that nobody delivers, and what could not be delivered, with the way the
 });
 
 it("shows what was last seen, with its age, while the project is away", async () => {
-  navigate("/alerts");
+  navigate("/alerts?show=each");
   show(answering({ "alerts.list": () => page({ as_of: "2026-11-25T09:12:00Z" }) }), <AlertsDesk />);
   expect(await screen.findByText(/From this machine's store/)).toBeTruthy();
 });
 
 it("says what went wrong, and tries again", async () => {
-  navigate("/alerts");
+  navigate("/alerts?show=each");
   let works = false;
   const error = { code: "busy", message: "The project is busy.", advice: "Wait a moment.", details: null };
   const client = answering({ "alerts.list": () => (works ? page({}) : { ok: false, error }) });

@@ -1,34 +1,35 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import type { Alert, AlertPage, Notification } from "../../../../shared/contract/alerts.ts";
-import { useNow } from "../../lib/clock.ts";
+import type { Alert, Notification } from "../../../../shared/contract/alerts.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { counted } from "../../lib/text.ts";
+import { codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { useAct } from "../../ui/acts.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Note, SafeText, Tag, Time, UserName } from "../../ui/parts.tsx";
+import { SafeText, Tag, Time, UserName } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { alertAmount, alertThreshold, alertTitle, deliverySign, severitySign } from "./alert-words.ts";
+import { AlertGroups } from "./alert-groups.tsx";
 import { AlertDetail } from "./alert-detail.tsx";
 import css from "./alerts.module.css";
+import { DeliveryLine } from "./delivery-line.tsx";
 import { SetAlerts } from "./set-alerts.tsx";
 
 const PAGE = 100;
-/** Upkeep runs every minute. */
-const UPKEEP_LATE_MS = 10 * 60_000;
-const shows = ["open", "all", "undelivered", "set"] as const;
+/** open: alike ones together. each: the open ones one by one. */
+const shows = ["open", "each", "all", "undelivered", "set"] as const;
 type Show = (typeof shows)[number];
 
-const alertsAddress = (show: Show, id?: number): string =>
+const alertsAddress = (show: Show, id?: number, kind: string | null = null): string =>
   placeAddress(["alerts", ...(id === undefined ? [] : [String(id)])], {
     show: show === "open" ? null : show,
+    kind,
   });
 
 /** The list behind the count of open alerts, with what was told to whom; and the alerts that are set. */
@@ -44,6 +45,7 @@ export function AlertsDesk(): ReactNode {
         onChange={(value) => navigate(alertsAddress(value as Show))}
         data={[
           { value: "open", label: "Open" },
+          { value: "each", label: "One by one" },
           { value: "all", label: "All" },
           { value: "undelivered", label: "Not delivered" },
           { value: "set", label: "Set alerts" },
@@ -59,7 +61,17 @@ export function AlertsDesk(): ReactNode {
         <SetAlerts />
       </>
     );
-  return <AlertList key={show} show={show} tabs={tabs} openId={Number(place.parts[1] ?? Number.NaN)} />;
+  if (show === "open") return <AlertGroups tabs={tabs} />;
+  const kind = place.query.get("kind");
+  return (
+    <AlertList
+      key={`${show} ${kind}`}
+      show={show}
+      kind={kind}
+      tabs={tabs}
+      openId={Number(place.parts[1] ?? Number.NaN)}
+    />
+  );
 }
 
 function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show): readonly Column<Alert>[] {
@@ -124,7 +136,7 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
       },
     },
     // Of the open ones only those that are on their way have something to say here.
-    ...(show === "open" && waiting.size === 0 ? [] : [acknowledgedColumn(waiting)]),
+    ...(show === "each" && waiting.size === 0 ? [] : [acknowledgedColumn(waiting)]),
   ];
 }
 
@@ -146,7 +158,7 @@ function acknowledgedColumn(waiting: ReadonlySet<string>): Column<Alert> {
 }
 
 /** The alerts as they are read page by page, the one that is open, and what can be done with them. */
-function useAlertList(show: Exclude<Show, "set">, openId: number) {
+function useAlertList(show: Exclude<Show, "set" | "open">, kind: string | null, openId: number) {
   const client = useConsole();
   const queries = useQueryClient();
   const runAct = useAct();
@@ -157,12 +169,18 @@ function useAlertList(show: Exclude<Show, "set">, openId: number) {
       .map((each) => each.subject),
   );
   const query = useInfiniteQuery({
-    queryKey: ["alerts.list", { show }],
+    queryKey: ["alerts.list", { show, kind }],
     queryFn: ({ pageParam }) =>
-      callOrThrow(client, "alerts.list", { show, before_id: pageParam, limit: PAGE }),
+      callOrThrow(client, "alerts.list", {
+        show: show === "each" ? "open" : show,
+        before_id: pageParam,
+        limit: PAGE,
+        ...(kind ? { filter: { kind } } : {}),
+      }),
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_before_id,
-    refetchInterval: 5000,
+    // Alerts come by themselves; this is for when no wake-up does.
+    refetchInterval: 30_000,
   });
   // One that was just acknowledged, or has left the list, stays beside it while it is looked at.
   const [kept, setKept] = useState<Alert | null>(null);
@@ -175,7 +193,7 @@ function useAlertList(show: Exclude<Show, "set">, openId: number) {
     for (const key of ["alerts.list", "watch.overview"]) void queries.invalidateQueries({ queryKey: [key] });
   };
   const openAlert = (alert: Alert): void =>
-    navigate(alertsAddress(show, alert.alert_event_id), { replace: !Number.isNaN(openId) });
+    navigate(alertsAddress(show, alert.alert_event_id, kind), { replace: !Number.isNaN(openId) });
 
   async function acknowledge(alert: Alert): Promise<void> {
     if (alert.acknowledged_at || waiting.has(String(alert.alert_event_id))) return;
@@ -184,7 +202,7 @@ function useAlertList(show: Exclude<Show, "set">, openId: number) {
     if (!(await runAct("acknowledge_alert", alert, {}, { isQuiet: true }))) return;
     // On to the next one: a list of open alerts is worked through.
     const next = rows[place + 1] ?? rows[place - 1];
-    if (show === "open" && next) openAlert(next);
+    if (show === "each" && next) openAlert(next);
   }
 
   async function sendAgain(notification: Notification): Promise<void> {
@@ -204,22 +222,36 @@ function useAlertList(show: Exclude<Show, "set">, openId: number) {
 
 function AlertList({
   show,
+  kind,
   tabs,
   openId,
 }: {
-  readonly show: Exclude<Show, "set">;
+  readonly show: Exclude<Show, "set" | "open">;
+  /** Only these. */
+  readonly kind: string | null;
   readonly tabs: ReactNode;
   /** NaN: no detail is open. */
   readonly openId: number;
 }): ReactNode {
   const currency = useProjectCurrency();
   const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
-  const { query, rows, waiting, opened, openAlert, acknowledge, sendAgain } = useAlertList(show, openId);
+  const { query, rows, waiting, opened, openAlert, acknowledge, sendAgain } = useAlertList(
+    show,
+    kind,
+    openId,
+  );
   const first = query.data?.pages[0];
   const failure = query.error ? toFailure(query.error) : null;
   const list = (
     <>
       {tabs}
+      {kind ? (
+        <div className={css.filters}>
+          <Button variant="subtle" onClick={() => navigate(alertsAddress(show))}>
+            Only: {codeWords(kind)} ×
+          </Button>
+        </div>
+      ) : null}
       {first?.as_of ? <StaleLine asOf={first.as_of} /> : null}
       {failure && query.data ? <FailureLine failure={failure} onRetry={() => void query.refetch()} /> : null}
       {first ? <DeliveryLine delivery={first.delivery} isSample={isSample} show={show} /> : null}
@@ -256,7 +288,7 @@ function AlertList({
       )}
     </>
   );
-  const close = (): void => navigate(alertsAddress(show));
+  const close = (): void => navigate(alertsAddress(show, undefined, kind));
   return (
     <SideDetail
       id="alerts"
@@ -293,7 +325,7 @@ function AlertList({
 }
 
 function NoAlerts({ show, queued }: { readonly show: Show; readonly queued: number }): ReactNode {
-  if (show === "open")
+  if (show === "each")
     return (
       <EmptyView title="No open alerts">
         Every alert is acknowledged. New alerts appear here by themselves.
@@ -323,54 +355,4 @@ function NoAlerts({ show, queued }: { readonly show: Show; readonly queued: numb
       Alerts are raised by budgets, limits nearly used, sudden use, and what needs a person.
     </EmptyView>
   );
-}
-
-/** What stands in the way of alerts being raised and heard of, if anything does. */
-function DeliveryLine({
-  delivery,
-  isSample,
-  show,
-}: {
-  readonly delivery: AlertPage["delivery"];
-  readonly isSample: boolean;
-  readonly show: Show;
-}): ReactNode {
-  const now = useNow(60_000);
-  const parts: ReactNode[] = [];
-  if (!delivery.upkeep_at || Date.parse(delivery.upkeep_at) < now - UPKEEP_LATE_MS)
-    parts.push(
-      <Note key="upkeep" tone="amber" role="status">
-        {delivery.upkeep_at ? (
-          <>
-            Upkeep last ran <Time at={delivery.upkeep_at} />
-          </>
-        ) : (
-          "Upkeep has never run"
-        )}
-        : budgets, sudden use and expired holds are not looked at. Have run_maintenance called every minute.
-      </Note>,
-    );
-  if (delivery.overdue_since && !isSample)
-    parts.push(
-      <Note key="overdue" tone="amber" role="status">
-        {counted(delivery.queued, "message")} {delivery.queued === 1 ? "waits" : "wait"}, the first since{" "}
-        <Time at={delivery.overdue_since} />: nobody delivers them. Run <code>npm run deliver</code>, or
-        schedule the Edge Function deliver-notifications.
-      </Note>,
-    );
-  if (delivery.overdue_since && isSample)
-    parts.push(
-      <Note key="sample" tone="grey">
-        {counted(delivery.queued, "message")} queued. Sample data is not sent to anybody unless you start{" "}
-        <code>npm run deliver</code>.
-      </Note>,
-    );
-  if (delivery.failed > 0 && show !== "undelivered")
-    parts.push(
-      <Note key="failed" tone="red" role="status">
-        {counted(delivery.failed, "message")} could not be delivered.{" "}
-        <a href={`#${alertsAddress("undelivered")}`}>See which</a>
-      </Note>,
-    );
-  return parts.length === 0 ? null : <div className={css.notes}>{parts}</div>;
 }

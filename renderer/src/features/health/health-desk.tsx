@@ -414,10 +414,9 @@ function SlowFunctions({ details }: { readonly details: HealthDetails }): ReactN
   );
 }
 
-type Size = readonly [name: string, bytes: number, note: string];
+type Size = readonly [name: string, bytes: number];
 const sizeColumns: readonly Column<Size>[] = [
   { id: "table", header: "Table", width: 150, grow: 1, cell: ([name]) => <code>{name}</code> },
-  { id: "note", header: "", width: 80, cell: ([, , note]) => <span className={css.quiet}>{note}</span> },
   { id: "bytes", header: "Size", width: 80, align: "right", cell: ([, bytes]) => formatBytes(bytes) },
 ];
 
@@ -429,11 +428,7 @@ function Sizes({
   readonly details: HealthDetails;
 }): ReactNode {
   const months = details.partitions.filter((each) => !each.is_default);
-  const rows: Size[] = [
-    ...Object.entries(sizes ?? {})
-      .toSorted(([, a], [, b]) => b - a)
-      .map(([name, bytes]): Size => [name, bytes, ""]),
-  ];
+  const rows = Object.entries(sizes ?? {}).toSorted(([, a], [, b]) => b - a);
   return (
     <Section
       title="Sizes"
