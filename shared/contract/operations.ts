@@ -17,7 +17,6 @@ import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
 import { healthOperations } from "./health.ts";
-import { rulesOperations } from "./rules.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
 import { usersOperations } from "./users.ts";

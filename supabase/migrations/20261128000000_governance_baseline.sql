@@ -7352,7 +7352,7 @@ begin
     'flagged_users', (select count(*) from governance.account_listings l where l.is_flagged),
     'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > v_now),
     'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
-    'open_alerts', governance.count_open_alerts(),
+    'open_alerts', governance.count_operator_alerts(),
     'minutes', (select jsonb_agg(to_jsonb(m) order by m.minute) from minutes m),
     'reasons', (select coalesce(jsonb_agg(jsonb_build_object('reason', r.reason, 'calls', r.calls)
       order by r.calls desc, r.reason), '[]') from (
@@ -7385,14 +7385,14 @@ begin
   perform governance.refuse_others('console_rail_counts');
   perform governance.follow_events(500);
   return jsonb_build_object(
-    'open_alerts', governance.count_open_alerts(),
+    'open_alerts', governance.count_operator_alerts(),
     'flagged', (select count(*) from governance.account_listings l where l.is_flagged),
     'blocked', (select count(*) from governance.account_listings l where l.blocked_until > governance.now()),
     'in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
     'stuck_holds', governance.count_stuck_holds());
 end
 $$;
-comment on function public.console_rail_counts() is 'The counts beside the desks: alerts open, accounts flagged, '
+comment on function public.console_rail_counts() is 'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
   'blocked and in debt, holds stuck.';
 revoke all on function public.console_rail_counts() from public, anon, authenticated;
 grant execute on function public.console_rail_counts() to service_role;
@@ -9643,38 +9643,42 @@ grant execute on function public.console_rule_calls(text, timestamptz, timestamp
 -- Alerts: what can be watched, what is watched, and what was raised.
 
 create function governance.alert_kinds()
-  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean, title text,
-    user_sentence text)
+  returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
+    needs_operator boolean, title text, user_sentence text)
   language sql immutable set search_path = '' as $$
   -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
-  -- operator must miss them; users never see them. user_sentence: governance.alert_user_sentence fills it
-  -- in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
+  -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
+  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
   values
-    ('budget', null, 'percent', null, false, 'Budget', null),
-    ('user_budget', null, 'amount', 'warning', false, 'Budget of a user', 'You have used {value} in {period}.'),
-    ('usage_spike', 'spike', 'tokens', 'info', false, 'Sudden use',
+    ('budget', null, 'percent', null, false, true, 'Budget', null),
+    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use',
       'You used {value} tokens within an hour; {usual} is usual for you.'),
-    ('low_balance', 'balance', 'tokens', 'warning', false, 'Balance is low', 'You have {value} tokens left.'),
-    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, 'High usage',
+    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low', 'You have {value} tokens left.'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage',
       'One of your requests used {value} tokens.'),
-    ('negative_balance', 'debt', 'tokens', 'critical', false, 'Used beyond the balance',
+    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance',
       'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
-    ('daily_limit', null, 'percent', null, false, 'Daily limit', 'You have used {threshold} % of today''s tokens.'),
-    ('monthly_limit', null, 'percent', null, false, 'Monthly limit',
+    ('daily_limit', null, 'percent', null, false, false, 'Daily limit',
+      'You have used {threshold} % of today''s tokens.'),
+    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit',
       'You have used {threshold} % of this month''s tokens.'),
-    ('allowance', null, 'percent', null, false, 'Allowance', 'You have used {threshold} % of this month''s tokens.'),
-    ('unknown_price', null, 'none', 'warning', true, 'Model without a price', null),
-    ('unknown_zone', null, 'none', 'warning', true, 'Time zone not known', null),
-    ('settlement_quarantined', null, 'tokens', 'critical', true, 'Settlement waits for a decision', null),
-    ('rollup_mismatch', null, 'none', 'critical', true, 'Counters and roll-up differ', null),
-    ('maintenance_failed', null, 'none', 'critical', true, 'Upkeep of one user failed', null),
-    ('upkeep_failed', null, 'none', null, true, 'A step of upkeep failed', null),
-    ('upkeep_late', null, 'none', 'critical', true, 'Upkeep was not run', null),
-    ('doors_open', null, 'none', 'critical', true, 'Rights are open that should not be', null),
-    ('webhook_quarantined', null, 'none', 'critical', true, 'Stripe event waits for a decision', null),
-    ('event_quarantined', null, 'none', 'critical', true, 'Event waits for a decision', null),
-    ('stripe_dispute', null, 'none', 'warning', true, 'Payment disputed', null)
+    ('allowance', null, 'percent', null, false, false, 'Allowance',
+      'You have used {threshold} % of this month''s tokens.'),
+    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls', null),
+    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price', null),
+    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known', null),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision', null),
+    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ', null),
+    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed', null),
+    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed', null),
+    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run', null),
+    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be', null),
+    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision', null),
+    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision', null),
+    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed', null)
 $$;
 comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
   '(shared/governance/alerts/kinds.ts), and a test compares them.';
@@ -9706,6 +9710,14 @@ create function governance.is_alert_kind(p_kind text) returns boolean
   select exists (select from governance.alert_kinds() k where k.kind = governance.alert_kind(p_kind))
 $$;
 comment on function governance.is_alert_kind(text) is 'The check of alert events.';
+
+create function governance.needs_operator(p_kind text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce((select k.needs_operator from governance.alert_kinds() k
+    where k.kind = governance.alert_kind(p_kind)), true)
+$$;
+comment on function governance.needs_operator(text) is 'Whether alerts of a kind are on the operators'' list; the '
+  'others are users'' own limits.';
 
 create table governance.cost_alerts (
   alert_id bigint generated always as identity primary key,
@@ -9746,8 +9758,15 @@ create table governance.alert_events (
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
   acknowledged_by text,
+  -- What became of it, in the words of who resolved it.
+  resolution text,
+  -- Who sees to it.
+  owner text,
+  -- Off the list until then.
+  snoozed_until timestamptz,
   -- When it was considered for notifications; null until then.
-  considered_at timestamptz
+  considered_at timestamptz,
+  needs_operator boolean not null generated always as (governance.needs_operator(kind)) stored
 );
 
 create unique index alert_events_once on governance.alert_events
@@ -9764,6 +9783,9 @@ create index alert_events_new on governance.alert_events (alert_event_id) where 
 
 create index alert_events_open on governance.alert_events (alert_event_id) include (created_at)
   where acknowledged_at is null;
+
+create index alert_events_operators on governance.alert_events (alert_event_id)
+  where acknowledged_at is null and needs_operator;
 
 create function governance.alert_user_sentence(e governance.alert_events) returns text
   language sql immutable set search_path = '' as $$
@@ -9849,6 +9871,15 @@ $$;
 comment on function governance.count_open_alerts() is 'Alerts that are still shown (24 hours, or the setting '
   'alert_retention_hours) and that nobody has acknowledged.';
 
+create function governance.count_operator_alerts() returns bigint
+  language sql stable set search_path = '' as $$
+  select count(*) from (select from governance.alert_events e
+    where e.acknowledged_at is null and e.needs_operator
+      and coalesce(e.snoozed_until <= governance.now(), true) limit 10000) x
+$$;
+comment on function governance.count_operator_alerts() is 'Alerts that wait for an operator: neither acknowledged nor '
+  'snoozed, however old.';
+
 create function governance.alert_retention() returns interval
   language sql stable set search_path = '' as $$
   select coalesce((select case
@@ -9894,6 +9925,7 @@ begin
   on conflict do nothing;
   if not found then return 0; end if;
   update governance.cost_alerts a set last_triggered_at = p_now where a.alert_id = p_alert_id;
+  perform governance.ring('alerts', p_now);
   return 1;
 end
 $$;
@@ -10035,9 +10067,25 @@ $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
 
+create function governance.check_alert_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
+    where not case f.key when 'kind' then jsonb_typeof(f.value) = 'string' and length(f.value #>> '{}') <= 100
+      when 'severity' then f.value in ('"info"', '"warning"', '"critical"')
+      when 'needs_operator' then jsonb_typeof(f.value) = 'boolean'
+      when 'after_id' then jsonb_typeof(f.value) = 'number' and f.value #>> '{}' ~ '^\d{1,18}$'
+      else false end) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object of kind, severity (info, warning, critical), needs_operator and after_id');
+  end if;
+end
+$$;
+comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
+
 create function public.console_alerts(
   p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
-    p_undelivered_only boolean default false
+    p_undelivered_only boolean default false, p_filter jsonb default '{}'
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -10046,12 +10094,18 @@ declare
 begin
   perform governance.refuse_others('console_alerts');
   perform governance.check_limit(p_limit, 500);
+  perform governance.check_alert_filter(p_filter);
   return (
     with page as (
       select e.*, row_number() over (order by e.alert_event_id desc) as n from (
         select * from governance.alert_events x
         where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
-          and (p_open_only is not true or (x.acknowledged_at is null and x.created_at > v_since))
+          and (p_open_only is not true or (x.acknowledged_at is null
+            and (x.created_at > v_since or x.needs_operator)))
+          and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
+          and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
+          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+          and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
           and (p_undelivered_only is not true
             or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
         order by x.alert_event_id desc limit p_limit + 1) e)
@@ -10062,6 +10116,8 @@ begin
           p.value, 'period', p.period_key,
         'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
           p.acknowledged_by,
+        'resolution', p.resolution, 'owner', p.owner, 'snoozed_until', p.snoozed_until,
+        'needs_operator', p.needs_operator,
         'considered_at', p.considered_at, 'decision_id', case
           when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
         'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
@@ -10087,11 +10143,11 @@ begin
     left join governance.accounts a on a.account_id = p.account_id);
 end
 $$;
-comment on function public.console_alerts(bigint, int, boolean, boolean) is
+comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
   'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
-  'up, alone. Errors: invalid_argument.';
-revoke all on function public.console_alerts(bigint, int, boolean, boolean) from public, anon, authenticated;
-grant execute on function public.console_alerts(bigint, int, boolean, boolean) to service_role;
+  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
+revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
+grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;
 
 -- schemas/51_notifications.sql
 -- Messages to people about alerts.
@@ -10416,6 +10472,9 @@ begin
   from jsonb_array_elements(v_alerts) x
   where x ->> 'type' <> 'high_usage'
   on conflict do nothing;
+  if v_alerts <> '[]' then
+    perform governance.ring('alerts', p_now);
+  end if;
   perform governance.raise_large_call(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
     p_details, p_now)
   from jsonb_array_elements(v_alerts) x where x ->> 'type' = 'high_usage';
@@ -10621,6 +10680,41 @@ $$;
 comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
   'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
 
+create function governance.evaluate_abuse_burst(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  -- What tokens and operators stop is no abuse, however much of it there is.
+  c_ordinary constant text[] := '{insufficient_tokens,daily_limit,monthly_limit,budget_exhausted,user_blocked,
+    unknown_user,plan_required}';
+  v_now bigint;
+  v_usual numeric;
+  v_reason text;
+  v_least bigint := coalesce((select (s.value #>> '{}')::numeric::bigint from governance.settings s
+    where s.key = 'abuse_burst_calls' and jsonb_typeof(s.value) = 'number'), 100);
+  v_users bigint;
+begin
+  select coalesce(sum(m.calls) filter (where m.minute > p_now - interval '10 minutes'), 0),
+    coalesce(sum(m.calls) filter (where m.minute <= p_now - interval '10 minutes'), 0) / 144.0
+  into v_now, v_usual from governance.minute_totals m
+  where m.minute > p_now - interval '1 day' and m.outcome = 'block' and m.reason <> all (c_ordinary);
+  if v_now < v_least or v_now < 5 * v_usual then return 0; end if;
+  select m.reason into v_reason from governance.minute_totals m
+  where m.minute > p_now - interval '10 minutes' and m.outcome = 'block' and m.reason <> all (c_ordinary)
+  group by 1 order by sum(m.calls) desc, 1 limit 1;
+  select count(distinct x.account_id) into v_users from (select r.account_id from governance.requests r
+    where r.decision = 'block' and r.created_at > p_now - interval '10 minutes'
+      and r.reason <> all (c_ordinary) limit 10000) x;
+  return governance.raise_alert(null, null, 'abuse_burst', 'critical',
+    format('Rules stopped %s calls of %s users within ten minutes, mostly for %s; %s is usual', v_now, v_users,
+      replace(v_reason, '_', ' '), round(v_usual)), v_least, v_now,
+    to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
+    jsonb_build_object('reason', v_reason, 'users', v_users, 'usual_calls', round(v_usual)), p_now);
+end
+$$;
+comment on function governance.evaluate_abuse_burst(timestamptz) is
+  'Raises abuse_burst, once an hour, when rules stop at least so many calls within ten minutes (the setting '
+  'abuse_burst_calls, 100 by default) and five times the usual of the day before.';
+
 create function governance.evaluate_alerts(p_now timestamptz, p_limit int default 5000) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -10647,6 +10741,7 @@ begin
     v_is_all := v_is_all and v_found < p_limit;
     v_raised := v_raised + v_found;
   end loop;
+  v_raised := v_raised + governance.evaluate_abuse_burst(p_now);
   v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
   v_raised := v_raised + v_found;
@@ -10661,6 +10756,128 @@ $$;
 comment on function governance.evaluate_alerts(timestamptz, int) is
   'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
   'rest in the next. Answers how many.';
+
+-- schemas/53_alert_desk.sql
+-- The alerts desk: alike alerts as one line, and what operators do with them.
+
+create function public.console_alert_groups(p_filter jsonb default '{}') returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_now timestamptz := governance.now();
+  v_since timestamptz := v_now - governance.alert_retention();
+begin
+  perform governance.refuse_others('console_alert_groups');
+  perform governance.check_alert_filter(p_filter);
+  return (
+    with open as materialized (
+      select e.*, governance.alert_kind(e.kind) as alike, coalesce(e.snoozed_until > v_now, false) as is_snoozed
+      from governance.alert_events e
+      where e.acknowledged_at is null and (e.needs_operator or e.created_at > v_since)
+        and (p_filter ->> 'severity' is null or e.severity = p_filter ->> 'severity')
+        and (p_filter ->> 'needs_operator' is null or e.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+        and (p_filter ->> 'after_id' is null or e.alert_event_id > (p_filter ->> 'after_id')::bigint)
+    ), wanted as (
+      select o.*, row_number() over (partition by o.alike, o.alert_id, o.is_snoozed order by o.alert_event_id desc) as n
+      from open o where p_filter ->> 'kind' is null or o.alike = p_filter ->> 'kind'
+    ), groups as (
+      select w.alike, w.alert_id, w.is_snoozed, bool_or(w.needs_operator) as needs_operator,
+        case when bool_or(w.severity = 'critical') then 'critical' when bool_or(w.severity = 'warning') then 'warning'
+          else 'info' end as severity,
+        count(*) as count, count(distinct w.account_id) as users, min(w.created_at) as first_at,
+        max(w.created_at) as last_at, max(w.alert_event_id) as newest_id, min(w.snoozed_until) as snoozed_until,
+        array_agg(w.alert_event_id order by w.alert_event_id desc) filter (where w.n <= 2000) as ids,
+        array_agg(distinct w.owner) filter (where w.owner is not null) as owners,
+        array_agg(w.account_id order by w.alert_event_id desc)
+          filter (where w.n <= 50 and w.account_id is not null) as account_ids
+      from wanted w group by 1, 2, 3
+    )
+    select jsonb_build_object('groups', coalesce(jsonb_agg(jsonb_build_object(
+        'group_id', g.alike || coalesce(':' || k.alert_name, '') || case when g.is_snoozed then ':snoozed' else '' end,
+        'kind', g.alike, 'alert_name', k.alert_name, 'severity', g.severity, 'needs_operator', g.needs_operator,
+        'count', g.count, 'users', g.users, 'first_at', g.first_at, 'last_at', g.last_at,
+        'snoozed_until', case when g.is_snoozed then g.snoozed_until end, 'owners', coalesce(to_jsonb(g.owners), '[]'),
+        'alert_event_ids', to_jsonb(g.ids), 'message', e.message, 'newest_id', g.newest_id,
+        'who', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name)),
+            '[]')
+          from (select x.account_id, min(x.n) as n from unnest(g.account_ids) with ordinality x(account_id, n)
+            group by 1 order by 2 limit 10) u join governance.accounts a using (account_id)))
+      order by g.is_snoozed, g.needs_operator desc,
+        case g.severity when 'critical' then 0 when 'warning' then 1 else 2 end, g.last_at desc), '[]'),
+      'open', (select count(*) from open o where o.needs_operator and not o.is_snoozed),
+      'users_own', (select count(*) from open o where not o.needs_operator))
+    from groups g join governance.alert_events e on e.alert_event_id = g.newest_id
+    left join governance.cost_alerts k on k.alert_id = g.alert_id);
+end
+$$;
+comment on function public.console_alert_groups(jsonb) is
+  'Open alerts, alike ones as one line with how many and who: what waits for an operator first, by severity; then '
+  'users'' own limits; what is snoozed last. p_filter as in console_alerts. Errors: invalid_argument.';
+revoke all on function public.console_alert_groups(jsonb) from public, anon, authenticated;
+grant execute on function public.console_alert_groups(jsonb) to service_role;
+
+create function public.console_decide_alerts(p_command_id text, p_alert_event_ids bigint[], p_action text,
+  p_reason text default null, p_until timestamptz default null, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_answer jsonb;
+  v_changed bigint[];
+begin
+  perform governance.refuse_others('console_decide_alerts');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform governance.check_optional('p_reason', p_reason, 1000);
+  if p_action is null or p_action not in ('acknowledge', 'resolve', 'snooze', 'take', 'give_up') then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_action is acknowledge, resolve, snooze, take or give_up');
+  end if;
+  if p_alert_event_ids is null or cardinality(p_alert_event_ids) not between 1 and 2000
+    or array_position(p_alert_event_ids, null) is not null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_alert_event_ids names 1 to 2000 alerts');
+  end if;
+  if p_action = 'resolve' and length(trim(coalesce(p_reason, ''))) < 3 then
+    perform governance.fail('PT400', 'invalid_argument', 'Resolving needs a reason of at least 3 characters');
+  end if;
+  if p_action = 'snooze' and coalesce(not isfinite(p_until) or p_until <= v_now or p_until > v_now + interval '30 days',
+    true) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_until is a moment within the next 30 days');
+  end if;
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('decide_alerts', p_alert_event_ids, p_action, p_reason, p_until, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  with changed as (
+    update governance.alert_events e set
+      acknowledged_at = case when p_action in ('acknowledge', 'resolve') then v_now else e.acknowledged_at end,
+      acknowledged_by = case when p_action in ('acknowledge', 'resolve') then p_operator else e.acknowledged_by end,
+      resolution = case when p_action = 'resolve' then trim(p_reason) else e.resolution end,
+      snoozed_until = case when p_action = 'snooze' then p_until else e.snoozed_until end,
+      owner = case p_action when 'take' then p_operator when 'give_up' then null else e.owner end
+    where e.alert_event_id in (
+      -- In one order, so that two operators do not wait for each other.
+      select x.alert_event_id from governance.alert_events x
+      where x.alert_event_id = any (p_alert_event_ids) and x.acknowledged_at is null
+      order by x.alert_event_id for update)
+    returning e.alert_event_id)
+  select array_agg(c.alert_event_id order by c.alert_event_id) into v_changed from changed c;
+  if v_changed is not null then
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (v_now, p_operator, p_action || '_alerts', p_reason, p_command_id,
+      jsonb_build_object('alerts', cardinality(v_changed), 'alert_event_ids', to_jsonb(v_changed[1:100]),
+        'kinds', (select jsonb_agg(distinct e.kind) from governance.alert_events e
+          where e.alert_event_id = any (v_changed)), 'until', p_until));
+    perform governance.ring('alerts', v_now);
+  end if;
+  return governance.end_command('operator', p_command_id,
+    jsonb_build_object('changed', coalesce(cardinality(v_changed), 0)));
+end
+$$;
+comment on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) is
+  'What an operator does with open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
+  'within 30 days; take, to see to them; give_up. Those that are closed already stay as they are. Answers how many '
+  'changed. Errors: invalid_argument, idempotency_conflict.';
+revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)
+  from public, anon, authenticated;
+grant execute on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) to service_role;
 
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.
@@ -15616,6 +15833,16 @@ create table governance.maintenance_state (
 
 comment on table governance.maintenance_state is 'Where upkeep left off.';
 
+create table governance.maintenance_runs (
+  run_id bigint generated always as identity primary key,
+  started_at timestamptz not null,
+  milliseconds int not null,
+  -- What it did, by the names of run_maintenance's answer; what it did not do is left out.
+  counts jsonb not null
+);
+
+comment on table governance.maintenance_runs is 'The last thousand rounds of upkeep and what each did.';
+
 create function governance.months_ahead() returns int
   language sql immutable set search_path = '' as $$ select 6 $$;
 comment on function governance.months_ahead() is 'How many months of calls are made ahead: so long may upkeep be away '
@@ -15742,6 +15969,8 @@ begin
   delete from governance.alert_events e where e.alert_event_id in (
     select o.alert_event_id from governance.alert_events o
     where o.created_at < p_now - governance.alert_retention()
+      -- What waits for an operator is not cleared away unseen.
+      and (o.acknowledged_at is not null or not o.needs_operator or o.created_at < p_now - interval '400 days')
       and (o.period_key = '' or o.created_at < p_now - interval '400 days'
       or (length(o.period_key) > 8 and o.created_at < p_now - interval '40 days')) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
@@ -15760,16 +15989,26 @@ end
 $$;
 comment on function governance.purge(timestamptz, int) is 'Clears what has outlived its use, some at a time.';
 
-create function governance.maintenance_answer(p_counts jsonb) returns jsonb
-  language sql immutable set search_path = '' as $$
-  select '{"expired_reservations": 0, "expired_grants": 0, "allowances_reset": 0, "days_aggregated": 0,
+create function governance.end_round(p_started timestamptz, p_counts jsonb) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_run_id bigint;
+begin
+  insert into governance.maintenance_runs (started_at, milliseconds, counts)
+  values (p_started, least(extract(epoch from clock_timestamp() - p_started) * 1000, 2147483647)::int,
+    coalesce((select jsonb_object_agg(c.key, c.value) from jsonb_each(p_counts) c
+      where c.value not in ('0', 'false', 'null')), '{}'))
+  returning run_id into v_run_id;
+  delete from governance.maintenance_runs m where m.run_id <= v_run_id - 1000;
+  return '{"expired_reservations": 0, "expired_grants": 0, "allowances_reset": 0, "days_aggregated": 0,
     "webhook_events_purged": 0, "alerts_triggered": 0,
     "notifications_queued": 0, "partitions_created": 0, "partitions_dropped": 0, "rows_purged": 0,
       "rollup_problems": 0, "accounts_failed": 0,
-    "events_followed": 0, "more": false}'::jsonb || p_counts
+    "events_followed": 0, "more": false}'::jsonb || p_counts;
+end
 $$;
-comment on function governance.maintenance_answer(jsonb) is 'What run_maintenance answers: every count, zero where '
-  'nothing was done.';
+comment on function governance.end_round(timestamptz, jsonb) is 'Keeps what a round of upkeep did, and answers what '
+  'run_maintenance answers: every count, zero where nothing was done.';
 
 create function governance.note_late_upkeep(p_now timestamptz) returns int
   language sql set search_path = '' as $$
@@ -15887,7 +16126,7 @@ begin
           || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
         update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
           where s.key = 'rounds' and v_state is not null;
-        return governance.maintenance_answer(v_counts || '{"more": true}');
+        return governance.end_round(v_started, v_counts || '{"more": true}');
       when lock_not_available or deadlock_detected then
         v_counts := v_counts || '{"more": true}';
       when others then
@@ -15903,7 +16142,7 @@ begin
     -- A long step: keep what it did before the statement timeout comes.
     update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
       where s.key = 'rounds' and v_state is not null;
-    return governance.maintenance_answer(v_counts || '{"more": true}');
+    return governance.end_round(v_started, v_counts || '{"more": true}');
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
@@ -15970,7 +16209,7 @@ begin
   end if;
   update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
     where s.key = 'rounds' and v_state is not null;
-  return governance.maintenance_answer(v_counts);
+  return governance.end_round(v_started, v_counts);
 end
 $$;
 comment on function public.run_maintenance() is
@@ -16211,6 +16450,148 @@ create function governance.health(p_check text, p_trouble text, p_sound text, p_
 $$;
 comment on function governance.health(text, text, text, text) is 'One check of console_health; a trouble that is null '
   'is none.';
+
+-- schemas/92_health_desk.sql
+-- The health desk: what stands behind the checks of console_health, and proving the ledger on request.
+
+create function governance.statements_schema(out schema_name text, out reason text)
+  language plpgsql stable set search_path = '' as $$
+begin
+  select n.nspname into schema_name from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements';
+  if schema_name is null then
+    reason := 'The extension pg_stat_statements is not installed: create extension pg_stat_statements';
+  end if;
+end
+$$;
+comment on function governance.statements_schema() is
+  'Where pg_stat_statements is, or why there is none.';
+
+create function governance.slow_functions(out functions jsonb, out reason text)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_schema text;
+begin
+  select s.schema_name, s.reason into v_schema, reason from governance.statements_schema() s;
+  if v_schema is null then return; end if;
+  execute format($sql$
+    select coalesce(jsonb_agg(to_jsonb(x) order by x.mean_ms desc, x.function), '[]') from (
+      select f.proname as function, sum(s.calls)::bigint as calls,
+        round((sum(s.total_exec_time) / greatest(sum(s.calls), 1))::numeric, 2) as mean_ms,
+        round(max(s.max_exec_time)::numeric, 2) as max_ms
+      from %I.pg_stat_statements s
+      join pg_catalog.pg_proc f on f.pronamespace = 'public'::regnamespace
+        and f.prosrc like '%%governance.refuse_others(%%'
+        and s.query ~ ('\m' || f.proname || '\M')
+      where s.dbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+        and s.query !~* '^\s*(create|comment|grant|revoke|alter|drop)\M'
+      group by 1 order by 3 desc limit 10) x$sql$, v_schema) into functions;
+exception when others then
+  -- Not preloaded, or its figures are not for this role: the desk says why.
+  functions := null;
+  reason := left(sqlerrm, 300);
+end
+$$;
+comment on function governance.slow_functions() is
+  'The ten service functions with the longest mean time by pg_stat_statements: function, calls, mean_ms, max_ms; or '
+  'null with the reason.';
+
+create function governance.hold_ages(p_now timestamptz) returns jsonb
+  language sql stable set search_path = '' as $$
+  with holds as (
+    select p_now - r.created_at as age, r.reserved_tokens, r.expires_at < p_now as is_over
+    from governance.account_listings l
+    join governance.accounts a using (account_id)
+    join governance.requests r on r.account_id = a.account_id and r.created_at >= a.holds_from and r.status = 'held'
+    where l.reserved > 0
+  )
+  select jsonb_agg(jsonb_build_object('from_seconds', b.low, 'to_seconds', b.high, 'holds', x.holds,
+    'tokens', x.tokens, 'expired', x.expired) order by b.low)
+  from (values (0, 60), (60, 600), (600, 3600), (3600, 86400), (86400, null)) b(low, high)
+  cross join lateral (select count(*) as holds, coalesce(sum(h.reserved_tokens), 0) as tokens,
+      count(*) filter (where h.is_over) as expired
+    from holds h where extract(epoch from h.age) >= b.low
+      and (b.high is null or extract(epoch from h.age) < b.high)) x
+$$;
+comment on function governance.hold_ages(timestamptz) is
+  'Open holds by age: how many, how many tokens they hold, and how many are past their end.';
+
+create function public.console_health_details() returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_now timestamptz := governance.now();
+  v_slow record;
+begin
+  perform governance.refuse_others('console_health_details');
+  v_slow := governance.slow_functions();
+  return jsonb_build_object(
+    'runs', (select coalesce(jsonb_agg(jsonb_build_object('run_id', r.run_id, 'started_at', r.started_at,
+        'milliseconds', r.milliseconds, 'counts', r.counts) order by r.run_id desc), '[]')
+      from (select * from governance.maintenance_runs m order by m.run_id desc limit 30) r),
+    'deliveries', (select jsonb_build_object(
+        'queued', count(*) filter (where n.status = 'queued'),
+        'due', count(*) filter (where n.status = 'queued' and n.due_at <= v_now),
+        'oldest_due_at', min(n.due_at) filter (where n.status = 'queued' and n.due_at <= v_now),
+        'failed', count(*) filter (where n.status = 'failed'),
+        'sent_today', count(*) filter (where n.status = 'sent' and n.sent_at > v_now - interval '1 day'),
+        'last_sent_at', max(n.sent_at))
+      from governance.notifications n),
+    'holds', governance.hold_ages(v_now),
+    'waiting', public.console_stuck_holds(50),
+    'partitions', (select coalesce(jsonb_agg(jsonb_build_object('name', c.relname,
+        'bytes', pg_catalog.pg_total_relation_size(c.oid), 'is_default',
+          pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT') order by c.relname), '[]')
+      from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+      where i.inhparent = 'governance.requests'::regclass),
+    'rules', (select jsonb_build_object('in_force', count(*) filter (where r.mode = 'enforce'),
+        'in_shadow', count(*) filter (where r.mode = 'shadow'),
+        'compiled_at', (select s.created_at from governance.rule_sets s
+          where s.rule_set_id = (select c.rule_set_id from governance.active_config c)))
+      from governance.rules r where r.is_active and r.mode <> 'off' and r.retired_at is null),
+    'verified', (select jsonb_build_object('at', a.created_at, 'operator', a.operator,
+        'accounts_checked', a.details -> 'accounts_checked', 'entries_checked', a.details -> 'entries_checked',
+        'problem_count', a.details -> 'problem_count', 'problems', a.details -> 'problems')
+      from governance.audit_log a where a.action = 'verify_ledger' and a.created_at > v_now - interval '400 days'
+      order by a.created_at desc limit 1),
+    'anchored_at', (select max(a.created_at) from governance.audit_log a where a.action = 'ledger_anchor'
+      and a.created_at > v_now - interval '400 days'),
+    'database_bytes', pg_catalog.pg_database_size(current_database()),
+    'slow_functions', v_slow.functions, 'slow_functions_reason', v_slow.reason);
+end
+$$;
+comment on function public.console_health_details() is
+  'What stands behind console_health: upkeep''s last rounds and what they did, deliveries, open holds by age, holds '
+  'and settlements that wait, partitions, rules compiled, who verified the ledger when, sizes in bytes, slow '
+  'functions in milliseconds. Reads only.';
+revoke all on function public.console_health_details() from public, anon, authenticated;
+grant execute on function public.console_health_details() to service_role;
+
+create function public.console_verify_ledger(p_command_id text, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_answer jsonb;
+  v_found jsonb;
+begin
+  perform governance.refuse_others('console_verify_ledger');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id, row('verify_ledger', p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_found := public.verify_ledger();
+  v_answer := jsonb_build_object('accounts_checked', v_found -> 'accounts_checked',
+    'entries_checked', v_found -> 'entries_checked', 'problem_count', jsonb_array_length(v_found -> 'problems'),
+    'problems', (select coalesce(jsonb_agg(x), '[]') from (select x from jsonb_array_elements(v_found -> 'problems')
+      with ordinality p(x, n) order by n limit 20) p));
+  insert into governance.audit_log (created_at, operator, action, command_id, details)
+  values (governance.now(), p_operator, 'verify_ledger', p_command_id, v_answer);
+  return governance.end_command('operator', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_verify_ledger(text, text) is
+  'Verifies the whole ledger now and keeps in the audit who did and what was found: accounts_checked, '
+  'entries_checked, problem_count, the first 20 problems. Errors: invalid_argument, idempotency_conflict.';
+revoke all on function public.console_verify_ledger(text, text) from public, anon, authenticated;
+grant execute on function public.console_verify_ledger(text, text) to service_role;
 
 -- schemas/99_install.sql
 -- What runs once, when the schema is complete: partitions, the first compilation of rules, row level security, rights,
