@@ -230,6 +230,18 @@ describe("OpenAI's client", () => {
     }
   });
 
+  it("throws its own error for a call that its caller stopped before it was made", async () => {
+    const stop = new AbortController();
+    stop.abort();
+    const asking = guardFetch(guard, { user })(`${provider.url}/v1/chat/completions`, {
+      method: "POST",
+      body: JSON.stringify({ model: "gpt-4o", messages: question }),
+      signal: stop.signal,
+    });
+    await expect(asking).rejects.toMatchObject({ name: "AbortError" });
+    expect(provider.asked).toEqual([]);
+  });
+
   it("lets what is no call of a model pass", async () => {
     provider.status = 404;
     await client()

@@ -13,11 +13,12 @@ export type Caller = Omit<GuardRequest, "model" | "message" | "request_id" | "si
 
 /** The request of a call for this caller. */
 export function requestOf(
-  { onAnswer: _, ...caller }: Caller,
+  caller: Caller,
   call: { readonly model: string; readonly message: string | undefined; readonly input_tokens: number },
 ): GuardRequest {
+  const { onAnswer: _, ...request } = caller;
   const { model, message, input_tokens } = call;
-  return { input_tokens, ...caller, model, ...(message === undefined ? {} : { message }) };
+  return { input_tokens, ...request, model, ...(message === undefined ? {} : { message }) };
 }
 
 /** Tells the caller what was decided of a call that was made. */

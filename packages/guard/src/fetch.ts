@@ -7,7 +7,7 @@ import type {
 import { readUsage } from "../../../shared/governance/usage/index.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { type ProviderCall, readCall } from "./endpoints.ts";
-import { refusalResponse } from "./refusal.ts";
+import { refusalResponse, thrownFor } from "./refusal.ts";
 
 /** How `guardFetch` reaches the provider. */
 export interface GuardFetchOptions {
@@ -96,9 +96,10 @@ function headersFor(response: Response): Headers {
 }
 
 function answerTo(failure: GuardFailure): Response {
-  if (failure.kind !== "call_failed") return refusalResponse(failure);
-  if (failure.cause instanceof ProviderAnswer) return failure.cause.response;
-  throw failure.cause;
+  if (failure.kind === "call_failed" && failure.cause instanceof ProviderAnswer)
+    return failure.cause.response;
+  if (failure.kind === "call_failed" || failure.kind === "aborted") throw thrownFor(failure);
+  return refusalResponse(failure);
 }
 
 /**

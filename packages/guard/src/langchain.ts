@@ -1,7 +1,7 @@
 import type { Guard } from "../../../shared/governance/guard/index.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { lengthOfPrompt } from "./endpoints.ts";
-import { GuardRefusal } from "./refusal.ts";
+import { thrownFor } from "./refusal.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 const isRecord = (value: unknown): value is Fields => typeof value === "object" && value !== null;
@@ -103,8 +103,7 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
         .then((result) => {
           runs.delete(runId);
           tellAnswer(caller, result);
-          if (!result.ok)
-            reject(result.error.kind === "call_failed" ? result.error.cause : new GuardRefusal(result.error));
+          if (!result.ok) reject(thrownFor(result.error));
         });
     });
   }

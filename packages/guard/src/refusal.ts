@@ -25,7 +25,15 @@ export class GuardRefusal extends Error {
  */
 export function unwrap<T>(result: GuardResult<T>): T {
   if (result.ok) return result.value.value;
-  throw result.error.kind === "call_failed" ? result.error.cause : new GuardRefusal(result.error);
+  throw thrownFor(result.error);
+}
+
+/** What to throw for a call that was not made or failed: its caller's own leaving looks as it does without a guard. */
+export function thrownFor(failure: GuardFailure): unknown {
+  if (failure.kind === "call_failed") return failure.cause;
+  return failure.kind === "aborted"
+    ? new DOMException("This operation was aborted", "AbortError")
+    : new GuardRefusal(failure);
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -316,11 +316,6 @@ describe("a guarded call", () => {
     ["nobody was reached", Object.assign(new Error("fetch failed"), { cause: { code: "ECONNREFUSED" } }), []],
     ["its connection breaks", new Error("socket hang up"), ["released_unsure"]],
     ["its provider fails", Object.assign(new Error("500"), { status: 500 }), ["released_unsure"]],
-    [
-      "it times out at the provider",
-      Object.assign(new Error("408"), { statusCode: 408 }),
-      ["released_unsure"],
-    ],
   ])("is given back when %s, and said where the provider may have worked", async (_when, thrown, said) => {
     const database = scriptedDatabase();
     const { guard, problems } = makeGuard(database);
@@ -874,18 +869,19 @@ describe("a guarded stream", () => {
     );
     if (!result.ok) throw new Error(result.error.kind);
     await expect(collect(result.value.value)).rejects.toThrow("silent");
-    expect(await result.value.settlement).toMatchObject({ status: "released" });
-    expect(database.held.get("s")).toBe("released");
+    // Nothing came, and its provider may have worked.
+    expect(await result.value.settlement).toMatchObject({ status: "settled" });
+    expect(database.held.get("s")).toBe("settled 500");
   });
 
-  it("that is left before its first chunk gives its tokens back", async () => {
+  it("that is left before its first chunk is charged what was expected of it", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     const result = await guard.stream({ ...request, request_id: "s" }, async () => chunksOf([delta("four")]));
     if (!result.ok) throw new Error(result.error.kind);
     await result.value.value[Symbol.asyncIterator]().return?.();
     await result.value.settlement;
-    expect(database.held.get("s")).toBe("released");
+    expect(database.held.get("s")).toBe("settled 500");
   });
 
   it("that ends without usage is charged by its text, and reported", async () => {
@@ -1027,13 +1023,13 @@ describe("a guarded stream", () => {
     expect(cancelled).toBe(true);
   });
 
-  it("that does not start gives its tokens back", async () => {
+  it("that does not start is charged what was expected of it", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     expect(
       await guard.stream({ ...request, request_id: "s" }, async () => new Promise<never>(() => undefined)),
     ).toMatchObject({ ok: false, error: { kind: "call_timed_out" } });
     await guard.idle();
-    expect(database.held.get("s")).toBe("released");
+    expect(database.held.get("s")).toBe("settled 500");
   });
 });

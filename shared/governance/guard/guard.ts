@@ -47,6 +47,27 @@ function wasRefused(cause: unknown): boolean {
   return false;
 }
 
+const cutOffNames: ReadonlySet<unknown> = new Set([
+  "AbortError",
+  "TimeoutError",
+  "APIUserAbortError",
+  "APIConnectionError",
+  "APIConnectionTimeoutError",
+]);
+/** Codes of connections that ended after something was sent; undici's own begin all alike. */
+const cutOffCodes = /^(ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|UND_ERR_\w+)$/;
+
+/** Whether a call was stopped, timed out, or lost its connection: its provider may have worked, and bills it then. */
+function wasCutOff(cause: unknown): boolean {
+  for (let error = cause, depth = 0; isRecord(error) && depth < 5; error = error["cause"], depth++) {
+    const status = Number(error["status"] ?? error["statusCode"]);
+    if (status === 408 || status === 499 || status === 504 || status === 524) return true;
+    if (cutOffNames.has(error["name"]) || cutOffCodes.test(String(error["code"]))) return true;
+    if (error instanceof Error && cutOffNames.has(error.constructor.name)) return true;
+  }
+  return false;
+}
+
 /** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {
   /**
@@ -412,13 +433,60 @@ export function createGuard(options: GuardOptions): Guard {
       void settle(requestId, told.value.counts, { call_failed: storable(reasonOf(cause), 200) }, admission);
       return;
     }
-    if (!wasRefused(cause))
+    const isRefused = wasRefused(cause);
+    if (!isRefused && wasCutOff(cause)) {
+      void endUnsure(requestId, what, cause, admission);
+      return;
+    }
+    if (!isRefused)
       report({
         kind: "released_unsure",
         request_id: requestId,
         message: `${what}, and its tokens were given back: the provider may have worked. ${reasonOf(cause)}`,
       });
     void release(requestId, `${what}: ${reasonOf(cause)}`, admission);
+  }
+
+  /** Ends a call that was cut off by the setting, and says so: it stays held until that is known. */
+  function endUnsure(
+    requestId: string,
+    what: string,
+    cause: unknown,
+    admission: Admission,
+  ): Promise<SettlementOutcome> {
+    const reason = cause === undefined ? what : `${what}: ${reasonOf(cause)}`;
+    const setting = options.unsure ?? "estimate";
+    const giveBack = (why: string): Promise<SettlementOutcome> => {
+      report({ kind: "released_unsure", request_id: requestId, message: `${reason}. ${why}` });
+      return release(requestId, reason, admission);
+    };
+    const charge = (): Promise<SettlementOutcome> => {
+      const message = `${reason}. Its provider may have worked: what was expected of it is charged.`;
+      report({ kind: "settled_unsure", request_id: requestId, message });
+      return settleUnknown(requestId, reason, admission);
+    };
+    if (setting === "release") return giveBack("Its tokens were given back: the provider may have worked.");
+    if (setting === "estimate") return charge();
+    const call = {
+      request_id: requestId,
+      user: String(admission.args["p_user_id"]),
+      model: admission.answer?.model ?? String(admission.args["p_model"]),
+      reason,
+      cause,
+    };
+    const looking = (async () => setting(call))();
+    const found = within(looking, options.callTimeoutMs ?? 300_000, options.timer, undefined).then(
+      (record) => {
+        if (record === null) return giveBack("Its provider has no record of it: its tokens were given back.");
+        const told = countsOf(record, readUsage);
+        if (!told.ok) return charge();
+        const metadata = { ...described(told.value), by_record: true, call_failed: storable(reason, 200) };
+        return settle(requestId, told.value.counts, metadata, admission);
+      },
+      charge,
+    );
+    safely(() => options.waitUntil?.(found));
+    return found;
   }
 
   /** Charges what was expected of a call whose usage nobody can tell. */
@@ -452,9 +520,12 @@ export function createGuard(options: GuardOptions): Guard {
       endFailed(requestId, cause, "call failed", admission);
       return fail({ kind: "call_failed", http_status: 502, reason: reasonOf(cause), cause });
     }
-    // What a late answer used is charged when it comes. One that never comes leaves its hold to expire.
-    const late = pending.then(
-      (value) => settleValue(requestId, request, value, admission, callOptions),
+    // What a late answer used is charged when it comes. One that does not come in as long again ends as unsure.
+    const late = within(pending, options.callTimeoutMs ?? 300_000, options.timer, timedOut).then(
+      (value) =>
+        value === timedOut
+          ? endUnsure(requestId, "the call never ended", undefined, admission)
+          : settleValue(requestId, request, value, admission, callOptions),
       (cause: unknown) => endFailed(requestId, cause, "call failed after its time-out", admission),
     );
     safely(() => options.waitUntil?.(late));
@@ -508,7 +579,16 @@ export function createGuard(options: GuardOptions): Guard {
       const spoken = Math.ceil(partial.text_since_report / 4);
       const reported = partial.reported?.counts ?? null;
       if (partial.chunks === 0) {
-        settled(release(requestId, broken ?? "the stream was empty", admission));
+        settled(
+          broken === null
+            ? release(requestId, "the stream was empty", admission)
+            : endUnsure(
+                requestId,
+                `the stream broke before its first chunk: ${broken}`,
+                undefined,
+                admission,
+              ),
+        );
         return;
       }
       if (broken === null && reported === null && spoken === 0) {
@@ -617,7 +697,7 @@ export function createGuard(options: GuardOptions): Guard {
     abort();
     // A stream that starts after all is left at once.
     void pending.then((late) => late[Symbol.asyncIterator]().return?.()).catch(() => undefined);
-    void release(requestId, "the stream did not start in time", admission);
+    void endUnsure(requestId, "the stream did not start in time", undefined, admission);
     return fail({
       kind: "call_timed_out",
       http_status: 504,

@@ -110,7 +110,7 @@ export interface CallContext {
    * Runs when the call takes too long or nobody reads its stream any more: stop the provider there. Given later than
    * that, it runs at once.
    */
-  onAbort(run: () => void): void;
+  readonly onAbort: (run: () => void) => void;
 }
 
 /** Why a call was not made or did not end well. */
@@ -198,6 +198,8 @@ export interface GuardProblem {
     | "usage_unknown"
     /** A call threw without usage after its provider may have worked; its tokens were given back. */
     | "released_unsure"
+    /** A call was cut off and nobody can tell what it used; what was expected of it is charged. */
+    | "settled_unsure"
     | "settlement_parked"
     | "settlement_quarantined"
     | "store_failed"
@@ -206,6 +208,25 @@ export interface GuardProblem {
   readonly request_id: string;
   readonly message: string;
 }
+
+/** A call that was cut off: its provider may have worked, and nothing told what it used. */
+export interface UnsureCall {
+  readonly request_id: string;
+  readonly user: string;
+  /** The model that was to be asked. */
+  readonly model: string;
+  /** How it ended, in words. */
+  readonly reason: string;
+  /** What was thrown; undefined where the call never ended. */
+  readonly cause: unknown;
+}
+
+/**
+ * What becomes of a call that was cut off without usage: its estimate is charged, its tokens are given back, or the
+ * provider's own record decides. Of a record (the provider's response, or anything with its usage) the counts are read
+ * and charged; null says that the provider did no work; where it rejects or tells no counts, the estimate is charged.
+ */
+export type UnsureSetting = "estimate" | "release" | ((call: UnsureCall) => Promise<unknown>);
 
 /** How calls travel together (`batchCalls`). */
 export interface BatchOptions {
@@ -261,6 +282,8 @@ export interface GuardOptions {
   readonly batch?: BatchOptions;
   /** How long a call may take. Default 300,000. */
   readonly callTimeoutMs?: number;
+  /** What becomes of a call that timed out, was stopped, or lost its connection. Default "estimate". */
+  readonly unsure?: UnsureSetting;
   /** How long a stream may be silent. Default 60,000. */
   readonly chunkTimeoutMs?: number;
   /** What to do for a user when no decision can be had; by default what the user's plan said last, else closed. */
