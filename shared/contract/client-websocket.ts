@@ -18,15 +18,16 @@ import {
 } from "./wire.ts";
 
 export interface WebSocketClientOptions {
-  /** The page's own address unless said. */
+  /** By default the page's own address. */
   readonly origin?: string;
-  /** A session already known; read from storage or the address's one-time token unless said. */
+  /** By default it is read from storage, or traded for the one-time token in the address. */
   readonly session?: string;
   /** How long a call waits for the console, e.g. while it is being restarted. */
   readonly connectTimeoutMs?: number;
 }
 
 const storageKey = "console-session";
+const firstRetryMs = 200;
 const longestRetryMs = 5_000;
 
 const unreachable: Failure = {
@@ -61,147 +62,170 @@ interface Followed {
   lastEventId: number | null;
 }
 
-export function createWebSocketClient(options: WebSocketClientOptions = {}): ConsoleClient {
-  const origin = options.origin ?? location.origin;
-  const connectTimeoutMs = options.connectTimeoutMs ?? 10_000;
-  const listeners = new Set<(status: TransportStatus) => void>();
-  const answers = new Map<number, (result: Reply<unknown>) => void>();
-  const followed = new Map<number, Followed>();
+interface Client {
+  readonly origin: string;
+  readonly connectTimeoutMs: number;
+  readonly listeners: Set<(status: TransportStatus) => void>;
+  readonly answers: Map<number, (result: Reply<unknown>) => void>;
+  readonly followed: Map<number, Followed>;
   /** Calls that wait for the socket. */
-  const waiting = new Set<() => void>();
-  let status: TransportStatus = "connecting";
-  let socket: WebSocket | null = null;
-  let session: string | null = null;
-  let retryMs = 200;
-  let lastId = 0;
+  readonly waiting: Set<() => void>;
+  status: TransportStatus;
+  socket: WebSocket | null;
+  session: string | null;
+  retryMs: number;
+  lastId: number;
+}
 
-  function become(next: TransportStatus): void {
-    if (next === status) return;
-    status = next;
-    for (const listener of listeners) listener(status);
-    if (status === "open" || status === "unauthorized") {
-      for (const go of waiting) go();
-    }
-  }
-
-  function send(frame: ClientFrame): boolean {
-    if (socket?.readyState !== WebSocket.OPEN) return false;
-    socket.send(JSON.stringify(frame));
-    return true;
-  }
-
-  function sendFollow(id: number, { name, input, lastEventId }: Followed): void {
-    const resumed =
-      lastEventId === null ? input : { ...(input as Record<string, unknown>), after_event_id: lastEventId };
-    send({ type: "follow", id, name, input: resumed });
-  }
-
-  function receiveItem(stream: Followed, item: unknown): void {
-    if (stream.name === "feed") {
-      stream.lastEventId = (item as StreamItem<"feed">).events.at(-1)?.event_id ?? stream.lastEventId;
-    }
-    stream.onItem(item);
-  }
-
-  function receive(text: string): void {
-    const frame = JSON.parse(text) as ServerFrame;
-    if (frame.type === "ready") {
-      retryMs = 200;
-      become("open");
-      for (const [id, stream] of followed) sendFollow(id, stream);
-    } else if (frame.type === "result") {
-      answers.get(frame.id)?.(frame.result);
-      answers.delete(frame.id);
-    } else if (frame.type === "item") {
-      const stream = followed.get(frame.id);
-      if (stream) receiveItem(stream, frame.item);
-    } else {
-      followed.delete(frame.id);
-      console.error(`The console refused to follow a stream: ${frame.error.message}`, frame.error.details);
-    }
-  }
-
-  function dropPending(): void {
-    for (const answer of answers.values()) answer({ ok: false, error: connectionLost });
-    answers.clear();
-  }
-
-  function open(): void {
-    if (session === null) return become("unauthorized");
-    const next = new WebSocket(`${origin.replace(/^http/, "ws")}/console`, [
-      subprotocol,
-      sessionProtocolPrefix + session,
-    ]);
-    socket = next;
-    next.onmessage = ({ data }) => receive(String(data));
-    next.onclose = ({ code }) => {
-      if (socket !== next) return;
-      socket = null;
-      dropPending();
-      if (code === closeCodes.unauthorized) {
-        forgetSession();
-        return become("unauthorized");
-      }
-      become("lost");
-      setTimeout(open, retryMs);
-      retryMs = Math.min(retryMs * 2, longestRetryMs);
-    };
-  }
-
-  function whenOpen(): Promise<boolean> {
-    if (status === "open") return Promise.resolve(true);
-    if (status === "unauthorized") return Promise.resolve(false);
-    return new Promise((resolve) => {
-      const finish = (): void => {
-        waiting.delete(finish);
-        clearTimeout(timer);
-        resolve(status === "open");
-      };
-      const timer = setTimeout(finish, connectTimeoutMs);
-      waiting.add(finish);
-    });
-  }
-
-  async function start(): Promise<void> {
-    session = options.session ?? (await findSession(origin));
-    open();
-  }
-  void start();
+export function createWebSocketClient(options: WebSocketClientOptions = {}): ConsoleClient {
+  const client: Client = {
+    origin: options.origin ?? location.origin,
+    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+    listeners: new Set(),
+    answers: new Map(),
+    followed: new Map(),
+    waiting: new Set(),
+    status: "connecting",
+    socket: null,
+    session: null,
+    retryMs: firstRetryMs,
+    lastId: 0,
+  };
+  void start(client, options.session);
 
   return {
-    async call(name, input) {
-      const id = ++lastId;
-      const frame: ClientFrame = { type: "call", id, name, input };
-      // Every character is at least one byte and at most three.
-      if (JSON.stringify(frame).length * 3 > maxMessageBytes && byteLength(frame) > maxMessageBytes) {
-        return { ok: false, error: tooLarge };
-      }
-      if (!(await whenOpen())) {
-        return { ok: false, error: status === "unauthorized" ? unauthorized : unreachable };
-      }
-      return new Promise<Reply<never>>((resolve) => {
-        answers.set(id, resolve as (result: Reply<unknown>) => void);
-        if (!send(frame)) {
-          answers.delete(id);
-          resolve({ ok: false, error: unreachable });
-        }
-      });
-    },
+    call: (name, input) => call(client, name, input) as Promise<Reply<never>>,
     follow(name, input, onItem) {
-      const id = ++lastId;
+      const id = ++client.lastId;
       const stream: Followed = { name, input, onItem: onItem as (item: unknown) => void, lastEventId: null };
-      followed.set(id, stream);
-      if (status === "open") sendFollow(id, stream);
+      client.followed.set(id, stream);
+      if (client.status === "open") sendFollow(client, id, stream);
       return () => {
-        if (followed.delete(id)) send({ type: "unfollow", id });
+        if (client.followed.delete(id)) send(client, { type: "unfollow", id });
       };
     },
     onStatus(listener) {
-      listeners.add(listener);
-      listener(status);
-      return () => void listeners.delete(listener);
+      client.listeners.add(listener);
+      listener(client.status);
+      return () => void client.listeners.delete(listener);
     },
   };
+}
+
+async function start(client: Client, session: string | undefined): Promise<void> {
+  client.session = session ?? (await findSession(client.origin));
+  open(client);
+}
+
+function open(client: Client): void {
+  if (client.session === null) return become(client, "unauthorized");
+  const next = new WebSocket(`${client.origin.replace(/^http/, "ws")}/console`, [
+    subprotocol,
+    sessionProtocolPrefix + client.session,
+  ]);
+  client.socket = next;
+  next.onmessage = ({ data }) => receive(client, String(data));
+  next.onclose = ({ code }) => {
+    if (client.socket === next) onClose(client, code);
+  };
+}
+
+function onClose(client: Client, code: number): void {
+  client.socket = null;
+  for (const answer of client.answers.values()) answer({ ok: false, error: connectionLost });
+  client.answers.clear();
+  if (code === closeCodes.unauthorized) {
+    forgetSession();
+    return become(client, "unauthorized");
+  }
+  become(client, "lost");
+  setTimeout(() => open(client), client.retryMs);
+  client.retryMs = Math.min(client.retryMs * 2, longestRetryMs);
+}
+
+function become(client: Client, next: TransportStatus): void {
+  if (next === client.status) return;
+  client.status = next;
+  for (const listener of client.listeners) listener(next);
+  if (next === "open" || next === "unauthorized") {
+    for (const go of client.waiting) go();
+  }
+}
+
+function receive(client: Client, text: string): void {
+  const frame = JSON.parse(text) as ServerFrame;
+  switch (frame.type) {
+    case "ready":
+      client.retryMs = firstRetryMs;
+      become(client, "open");
+      for (const [id, stream] of client.followed) sendFollow(client, id, stream);
+      return;
+    case "result":
+      client.answers.get(frame.id)?.(frame.result);
+      client.answers.delete(frame.id);
+      return;
+    case "item": {
+      const stream = client.followed.get(frame.id);
+      if (stream) receiveItem(stream, frame.item);
+      return;
+    }
+    default:
+      client.followed.delete(frame.id);
+      console.error(`The console refused to follow a stream: ${frame.error.message}`, frame.error.details);
+  }
+}
+
+function receiveItem(stream: Followed, item: unknown): void {
+  if (stream.name === "feed") {
+    stream.lastEventId = (item as StreamItem<"feed">).events.at(-1)?.event_id ?? stream.lastEventId;
+  }
+  stream.onItem(item);
+}
+
+function send({ socket }: Client, frame: ClientFrame): boolean {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  socket.send(JSON.stringify(frame));
+  return true;
+}
+
+function sendFollow(client: Client, id: number, { name, input, lastEventId }: Followed): void {
+  const resumed =
+    lastEventId === null ? input : { ...(input as Record<string, unknown>), after_event_id: lastEventId };
+  send(client, { type: "follow", id, name, input: resumed });
+}
+
+async function call(client: Client, name: string, input: unknown): Promise<Reply<unknown>> {
+  const id = ++client.lastId;
+  const frame: ClientFrame = { type: "call", id, name, input };
+  // Every character is at least one byte and at most three.
+  if (JSON.stringify(frame).length * 3 > maxMessageBytes && byteLength(frame) > maxMessageBytes) {
+    return { ok: false, error: tooLarge };
+  }
+  if (!(await isOpened(client))) {
+    return { ok: false, error: client.status === "unauthorized" ? unauthorized : unreachable };
+  }
+  return new Promise((resolve) => {
+    client.answers.set(id, resolve);
+    if (!send(client, frame)) {
+      client.answers.delete(id);
+      resolve({ ok: false, error: unreachable });
+    }
+  });
+}
+
+/** Waits for the socket as long as a call may wait for it; false where it did not open. */
+function isOpened(client: Client): Promise<boolean> {
+  if (client.status === "open") return Promise.resolve(true);
+  if (client.status === "unauthorized") return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      client.waiting.delete(finish);
+      clearTimeout(timer);
+      resolve(client.status === "open");
+    };
+    const timer = setTimeout(finish, client.connectTimeoutMs);
+    client.waiting.add(finish);
+  });
 }
 
 function byteLength(frame: ClientFrame): number {

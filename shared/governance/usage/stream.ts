@@ -6,11 +6,11 @@ import { leavesOutOutput, type ReadUsage, readReport } from "./response.ts";
 
 /** What is known of a stream that broke off. Lengths are UTF-16 units; chunks are counted. */
 export interface PartialUsage {
-  /** The most that the provider has said of each count (cumulative), null if it had not said anything. */
+  /** The highest value the provider reported of each count (cumulative); null where it reported none. */
   readonly reported: ReadUsage | null;
   /** UTF-16 units of text that came, for an estimate of what the provider had not counted yet. */
   readonly text_length: number;
-  /** The part of it that came after the provider's last word. */
+  /** The part of it that came after the provider's last report. */
   readonly text_since_report: number;
   readonly chunks: number;
 }
@@ -19,7 +19,7 @@ export interface PartialUsage {
 export interface UsageStream {
   /**
    * Takes one chunk: the provider's parsed JSON, in order. A string is text that a library has taken out of its chunks:
-   * it tells no usage, but how much there was. Unknown chunks are let pass.
+   * it carries no usage, only how much text there was. Unknown chunks are passed over.
    */
   push(chunk: unknown): void;
   /** The counts, once the stream has ended by itself. */
@@ -47,7 +47,7 @@ type Report = Record<string, unknown>;
 
 const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
 
-/** Keeps the most that was said of each count: reports are cumulative, and placeholders of zero come late, too. */
+/** Keeps the highest value of each count: reports are cumulative, and a placeholder of zero may come late. */
 function keepMost(kept: Report, report: object, depth = 0): void {
   for (const key in report) {
     const value = (report as Report)[key];
@@ -84,6 +84,19 @@ function outputIn(report: Report): number {
   return output;
 }
 
+/** What a stream has shown so far. */
+interface Seen {
+  /** What was reported, as a whole response would have it. */
+  readonly report: { type?: string; model?: unknown; usage?: Report; usageMetadata?: Report };
+  isAnthropic: boolean;
+  hasEnded: boolean;
+  /** The most output that was reported; a report that counts none says nothing of the text before it. */
+  mostOutput: number;
+  textLength: number;
+  textLengthAtReport: number;
+  chunks: number;
+}
+
 /**
  * A reader for the streams of the providers in `usageShapes`. All report cumulative counts, so nothing is added up
  * twice, and a count that falls is one that a later report leaves out.
@@ -92,144 +105,144 @@ function outputIn(report: Report): number {
  * ai.google.dev/api/generate-content#method:-models.streamgeneratecontent; docs.perplexity.ai/guides/streaming.
  */
 export function readUsageStream(): UsageStream {
-  /** What was reported, as a whole response would have it. */
-  const said: { type?: string; model?: unknown; usage?: Report; usageMetadata?: Report } = {};
-  let isAnthropic = false;
-  let hasEnded = false;
-  /** The most output that was reported; a report that counts none says nothing of the text before it. */
-  let most = 0;
-  let length = 0;
-  let lengthAtReport = 0;
-  let chunks = 0;
-
-  function report(place: "usage" | "usageMetadata", usage: unknown): void {
-    if (typeof usage !== "object" || usage === null || Array.isArray(usage)) return;
-    let isEmpty = true;
-    for (const _ in usage) {
-      isEmpty = false;
-      break;
-    }
-    if (isEmpty) return;
-    keepMost((said[place] ??= {}), usage);
-    const output = outputIn(usage as Report);
-    if (output === 0 || output < most) return;
-    most = output;
-    lengthAtReport = length;
-  }
-
-  function pushTyped(type: string, chunk: Chunk): void {
-    switch (type) {
-      case "message_start":
-        isAnthropic = true;
-        said.type = "message";
-        said.model = chunk.message?.model;
-        report("usage", chunk.message?.usage);
-        break;
-      case "message_delta":
-        isAnthropic = true;
-        said.type = "message";
-        report("usage", chunk.usage);
-        hasEnded ||= (chunk.delta as { stop_reason?: unknown } | undefined)?.stop_reason != null;
-        break;
-      case "message_stop":
-        hasEnded = true;
-        break;
-      case "content_block_start":
-        length += lengthOfPart(chunk.content_block);
-        break;
-      case "content_block_delta": {
-        const delta = chunk.delta as
-          | { text?: unknown; thinking?: unknown; partial_json?: unknown }
-          | undefined;
-        length += textLength(delta?.text) + textLength(delta?.thinking) + textLength(delta?.partial_json);
-        break;
-      }
-      case "response.completed":
-      case "response.incomplete":
-      case "response.failed":
-      case "response.done":
-        said.model = chunk.response?.model ?? said.model;
-        report("usage", chunk.response?.usage);
-        break;
-      default:
-        // Sound comes as text as well, of which a thousand signs may be one token. The AI SDK and Cohere say "…-delta".
-        if (/[.-]delta$/.test(type))
-          length += type.endsWith("audio.delta")
-            ? 0
-            : typeof chunk.delta === "string"
-              ? chunk.delta.length
-              : lengthOfPart(chunk.delta);
-        else report("usage", chunk.usage ?? (chunk.delta as { usage?: unknown } | null | undefined)?.usage);
-    }
-  }
-
-  const isReported = (): boolean => said.usage !== undefined || said.usageMetadata !== undefined;
-
+  const seen: Seen = {
+    report: {},
+    isAnthropic: false,
+    hasEnded: false,
+    mostOutput: 0,
+    textLength: 0,
+    textLengthAtReport: 0,
+    chunks: 0,
+  };
   return {
-    push(given) {
-      if (given === undefined || given === null) return;
-      chunks++;
-      if (typeof given !== "object") {
-        length += textLength(given);
-        return;
-      }
-      const chunk = given as Chunk;
-      const type = chunk.type;
-      if (typeof type === "string") {
-        pushTyped(type, chunk);
-        return;
-      }
-      const model = chunk.model ?? chunk.modelVersion;
-      if (typeof model === "string") said.model = model;
-      const choices = chunk.choices;
-      if (Array.isArray(choices))
-        for (const choice of choices) {
-          length += lengthOfPart(choice?.delta);
-          report("usage", choice?.usage);
-        }
-      const candidates = chunk.candidates;
-      if (Array.isArray(candidates))
-        for (const candidate of candidates) length += lengthOfPart(candidate?.content);
-      report("usageMetadata", chunk.usageMetadata);
-      report("usage", chunk.usage);
-      report("usage", chunk.x_groq?.usage);
+    push(chunk) {
+      if (chunk === undefined || chunk === null) return;
+      seen.chunks++;
+      if (typeof chunk !== "object") seen.textLength += textLength(chunk);
+      else if (typeof (chunk as Chunk).type === "string")
+        takeTyped(seen, (chunk as Chunk).type as string, chunk as Chunk);
+      else takeUntyped(seen, chunk as Chunk);
     },
-    result() {
-      if (!isReported())
-        return fail({
-          code: "no_usage",
-          path: "",
-          message:
-            chunks === 0
-              ? "The stream was empty."
-              : "The stream ended without usage: ask for it (OpenAI chat: stream_options {include_usage: true}).",
-        });
-      // What message_start says of the output is only its beginning; a placeholder before the text is less than that.
-      if ((isAnthropic && !hasEnded) || length > lengthAtReport)
-        return fail({
-          code: "no_usage",
-          path: "",
-          message: "The stream was cut off before its last count, or counts no output beside its text.",
-        });
-      const read = readReport(said);
-      return read.ok && leavesOutOutput(read.value, length)
-        ? fail({
-            code: "no_usage",
-            path: "usage",
-            message: "The stream has output, but its usage counts none.",
-          })
-        : read;
-    },
+    result: () => resultOf(seen),
     partial() {
-      const reported = isReported() ? readReport(said) : null;
+      const reported = isReported(seen) ? readReport(seen.report) : null;
       return {
         reported: reported?.ok ? reported.value : null,
-        text_length: length,
-        text_since_report: length - lengthAtReport,
-        chunks,
+        text_length: seen.textLength,
+        text_since_report: seen.textLength - seen.textLengthAtReport,
+        chunks: seen.chunks,
       };
     },
   };
+}
+
+/** Chunks that name their type: Anthropic's messages, OpenAI's responses and realtime. */
+function takeTyped(seen: Seen, type: string, chunk: Chunk): void {
+  switch (type) {
+    case "message_start":
+      seen.isAnthropic = true;
+      seen.report.type = "message";
+      seen.report.model = chunk.message?.model;
+      takeUsage(seen, "usage", chunk.message?.usage);
+      break;
+    case "message_delta":
+      seen.isAnthropic = true;
+      seen.report.type = "message";
+      takeUsage(seen, "usage", chunk.usage);
+      seen.hasEnded ||= (chunk.delta as { stop_reason?: unknown } | undefined)?.stop_reason != null;
+      break;
+    case "message_stop":
+      seen.hasEnded = true;
+      break;
+    case "content_block_start":
+      seen.textLength += lengthOfPart(chunk.content_block);
+      break;
+    case "content_block_delta": {
+      const delta = chunk.delta as { text?: unknown; thinking?: unknown; partial_json?: unknown } | undefined;
+      seen.textLength +=
+        textLength(delta?.text) + textLength(delta?.thinking) + textLength(delta?.partial_json);
+      break;
+    }
+    case "response.completed":
+    case "response.incomplete":
+    case "response.failed":
+    case "response.done":
+      seen.report.model = chunk.response?.model ?? seen.report.model;
+      takeUsage(seen, "usage", chunk.response?.usage);
+      break;
+    default:
+      // The AI SDK and Cohere write "…-delta".
+      if (/[.-]delta$/.test(type)) seen.textLength += lengthOfDelta(type, chunk.delta);
+      else
+        takeUsage(
+          seen,
+          "usage",
+          chunk.usage ?? (chunk.delta as { usage?: unknown } | null | undefined)?.usage,
+        );
+  }
+}
+
+/** Audio comes as text as well; a thousand characters of it may be one token. */
+function lengthOfDelta(type: string, delta: unknown): number {
+  if (type.endsWith("audio.delta")) return 0;
+  return typeof delta === "string" ? delta.length : lengthOfPart(delta);
+}
+
+/** Chunks without a type: OpenAI's chat and what speaks like it, and Gemini. */
+function takeUntyped(seen: Seen, chunk: Chunk): void {
+  const model = chunk.model ?? chunk.modelVersion;
+  if (typeof model === "string") seen.report.model = model;
+  const choices = chunk.choices;
+  if (Array.isArray(choices))
+    for (const choice of choices) {
+      seen.textLength += lengthOfPart(choice?.delta);
+      takeUsage(seen, "usage", choice?.usage);
+    }
+  const candidates = chunk.candidates;
+  if (Array.isArray(candidates))
+    for (const candidate of candidates) seen.textLength += lengthOfPart(candidate?.content);
+  takeUsage(seen, "usageMetadata", chunk.usageMetadata);
+  takeUsage(seen, "usage", chunk.usage);
+  takeUsage(seen, "usage", chunk.x_groq?.usage);
+}
+
+function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown): void {
+  if (typeof usage !== "object" || usage === null || Array.isArray(usage) || isEmpty(usage)) return;
+  keepMost((seen.report[place] ??= {}), usage);
+  const output = outputIn(usage as Report);
+  if (output === 0 || output < seen.mostOutput) return;
+  seen.mostOutput = output;
+  seen.textLengthAtReport = seen.textLength;
+}
+
+function isEmpty(object: object): boolean {
+  for (const _ in object) return false;
+  return true;
+}
+
+function isReported({ report }: Seen): boolean {
+  return report.usage !== undefined || report.usageMetadata !== undefined;
+}
+
+function resultOf(seen: Seen): Result<ReadUsage, UsageProblem> {
+  if (!isReported(seen))
+    return noUsage(
+      "",
+      seen.chunks === 0
+        ? "The stream was empty."
+        : "The stream ended without usage: ask for it (OpenAI chat: stream_options {include_usage: true}).",
+    );
+  // What message_start says of the output is only its beginning; a placeholder before the text is less than that.
+  if ((seen.isAnthropic && !seen.hasEnded) || seen.textLength > seen.textLengthAtReport)
+    return noUsage("", "The stream was cut off before its last count, or counts no output beside its text.");
+  const read = readReport(seen.report);
+  return read.ok && leavesOutOutput(read.value, seen.textLength)
+    ? noUsage("usage", "The stream has output, but its usage counts none.")
+    : read;
+}
+
+function noUsage(path: string, message: string): Result<never, UsageProblem> {
+  return fail({ code: "no_usage", path, message });
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
- * From a finished run to a closed period: keeps runs in the project, and brings people's decisions about their
- * differences there. Who may do what alone is the project's to say; nothing here waits in the outbox, because a
- * correction of the ledger must be seen to be made.
+ * From a finished run to a closed period: keeps runs in the project, and sends people's decisions about their
+ * differences. The project decides who may do what alone. Nothing here waits in the outbox: whoever corrects the
+ * ledger must see that it was done.
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
@@ -41,54 +41,29 @@ const patient = { timeoutMs: 60_000 } as const;
 /** What is keyed by a command or a difference is safe to send again. */
 const repeatable = { retries: 2, timeoutMs: 60_000 } as const;
 
-export function financeHandlers(desk: DeskContext, onChange: () => void): FinanceHandlers {
-  const { connection, store } = desk;
+interface FinanceDesk extends DeskContext {
+  readonly onChange: () => void;
+}
 
-  /** For a change that needs the project: refuses it offline, and nothing is queued. */
-  async function change<S extends z.ZodType>(
-    name: string,
-    parameters: Readonly<Record<string, unknown>>,
-    schema: S,
-  ): Promise<Result<z.output<S>, Failure>> {
-    const answer = await connection.rpc(name, parameters, schema, repeatable);
-    if (answer.ok) onChange();
-    return answer.ok || !isUnreachable(answer.error) ? answer : fail(needsConnection(answer.error));
-  }
+export function financeHandlers(context: DeskContext, onChange: () => void): FinanceHandlers {
+  const desk: FinanceDesk = { ...context, onChange };
+  return {
+    ...keptRunHandlers(desk),
+    ...caseHandlers(desk),
+    ...closingHandlers(desk),
+    ...stripeEventHandlers(desk),
+  };
+}
 
-  async function keepRun(runId: string) {
-    const stored = store.getRun(runId);
-    if (!stored || stored.run.status !== "finished" || stored.report === null) return fail(notHere);
-    const report = { ...(stored.report as object), ledger_read_at: stored.run.ledger_read_at ?? null };
-    const total = store.pageDifferences(runId, null, 0, 1).total;
-    const send = (differences: readonly unknown[], isLast: boolean) =>
-      change(
-        "console_keep_reconciliation",
-        {
-          p_run_id: runId,
-          p_operator: desk.operator(),
-          p_report: report,
-          p_differences: differences,
-          p_is_last: isLast,
-        },
-        keepOutcome,
-      );
-    // An empty page answers how many the project has: a broken-off keeping goes on there.
-    let kept = await send([], total === 0);
-    for (let page = 0; page < keepPagesAtOnce && kept.ok && !kept.value.is_complete; page++) {
-      const from: number = kept.value.kept;
-      const { differences } = store.pageDifferences(runId, null, from, keepPageSize);
-      kept = await send(differences, from + differences.length >= total);
-    }
-    return kept.ok ? ok({ ...kept.value, total }) : kept;
-  }
-
+/** Runs that the project keeps. */
+function keptRunHandlers(desk: FinanceDesk) {
   return {
     "finance.counts": async () => {
       const answer = await readThrough(desk, "finance:counts", "console_finance_counts", {}, financeCounts);
       return answer.ok ? ok(answer.value.value) : answer;
     },
 
-    "finance.keep_run": ({ run_id: runId }) => keepRun(runId),
+    "finance.keep_run": ({ run_id: runId }) => keepRun(desk, runId),
 
     "finance.kept_runs": async () => {
       const answer = await readThrough(
@@ -115,13 +90,18 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
     },
 
     "finance.compare_runs": ({ run_id: runId, other_run_id: otherRunId }) =>
-      connection.rpc(
+      desk.connection.rpc(
         "console_compare_reconciliations",
         { p_run_id: runId, p_other_run_id: otherRunId, p_limit: 1_000 },
         runComparison,
         patient,
       ),
+  } satisfies Partial<FinanceHandlers>;
+}
 
+/** People's decisions about differences. */
+function caseHandlers(desk: FinanceDesk) {
+  return {
     "finance.cases": async ({ filter, after, limit }) => {
       const answer = await readThrough(
         desk,
@@ -159,6 +139,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
 
     "finance.act": (input) =>
       change(
+        desk,
         "console_case_action",
         {
           p_command_id: input.command_id,
@@ -176,7 +157,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
       ),
 
     "finance.preview_act": ({ difference_ids: ids, action }) =>
-      connection.rpc(
+      desk.connection.rpc(
         "console_preview_cases",
         { p_difference_ids: ids, p_action: action, p_operator: desk.operator() },
         bulkPreview,
@@ -184,7 +165,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
       ),
 
     "finance.preview_post": ({ difference_id: id }) =>
-      connection.rpc(
+      desk.connection.rpc(
         "console_post_correction",
         { p_difference_id: id, p_operator: desk.operator(), p_dry_run: true },
         postPreview,
@@ -196,6 +177,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
       const refused: { difference_id: string; failure: Failure }[] = [];
       for (const [index, id] of ids.entries()) {
         const answer = await change(
+          desk,
           "console_post_correction",
           {
             p_difference_id: id,
@@ -207,18 +189,24 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
         );
         if (answer.ok) done.push(answer.value);
         else refused.push({ difference_id: id, failure: answer.error });
-        // Nobody there: the others are not tried, and may be sent again without fear.
+        // Without a connection the rest is not tried; it can safely be sent again.
         if (!answer.ok && (isUnreachable(answer.error) || answer.error.code === needsConnectionCode))
           return ok({ posted: done, refused, unsent: ids.length - index - 1 });
       }
       return ok({ posted: done, refused, unsent: 0 });
     },
+  } satisfies Partial<FinanceHandlers>;
+}
 
+/** Periods, from what is left to do to the sealed statement. */
+function closingHandlers(desk: FinanceDesk) {
+  return {
     "finance.closing": ({ run_id: runId }) =>
-      connection.rpc("console_closing", { p_run_id: runId }, closing, { retries: 1, ...patient }),
+      desk.connection.rpc("console_closing", { p_run_id: runId }, closing, { retries: 1, ...patient }),
 
     "finance.close_period": ({ command_id: commandId, run_id: runId, sign_off: signOff }) =>
       change(
+        desk,
         "console_close_period",
         {
           p_command_id: commandId,
@@ -241,7 +229,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
     },
 
     "finance.sealed_period": async ({ run_id: runId }) => {
-      const answer = await connection.rpc(
+      const answer = await desk.connection.rpc(
         "console_sealed_period",
         { p_run_id: runId },
         z.looseObject({ sealed: z.string(), seal: z.string() }),
@@ -262,7 +250,12 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
         is_right: createHash("sha256").update(sealed, "utf8").digest("hex") === seal,
       });
     },
+  } satisfies Partial<FinanceHandlers>;
+}
 
+/** Stripe events that wait for a person. */
+function stripeEventHandlers(desk: FinanceDesk) {
+  return {
     "finance.stripe_events": async () => {
       const [events, packs] = await Promise.all([
         readThrough(
@@ -286,6 +279,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
 
     "finance.release_event": (input) =>
       change(
+        desk,
         "console_release_stripe_event",
         {
           p_command_id: input.command_id,
@@ -301,6 +295,7 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
 
     "finance.dismiss_event": (input) =>
       change(
+        desk,
         "console_dismiss_stripe_event",
         {
           p_command_id: input.command_id,
@@ -310,14 +305,55 @@ export function financeHandlers(desk: DeskContext, onChange: () => void): Financ
         },
         z.looseObject({}),
       ),
-  };
+  } satisfies Partial<FinanceHandlers>;
+}
+
+/** Sends a change. Without a connection it is refused, not queued. */
+async function change<S extends z.ZodType>(
+  desk: FinanceDesk,
+  name: string,
+  parameters: Readonly<Record<string, unknown>>,
+  schema: S,
+): Promise<Result<z.output<S>, Failure>> {
+  const answer = await desk.connection.rpc(name, parameters, schema, repeatable);
+  if (answer.ok) desk.onChange();
+  return answer.ok || !isUnreachable(answer.error) ? answer : fail(needsConnection(answer.error));
+}
+
+async function keepRun(desk: FinanceDesk, runId: string) {
+  const { store } = desk;
+  const stored = store.getRun(runId);
+  if (!stored || stored.run.status !== "finished" || stored.report === null) return fail(notHere);
+  const report = { ...(stored.report as object), ledger_read_at: stored.run.ledger_read_at ?? null };
+  const total = store.pageDifferences(runId, null, 0, 1).total;
+  const send = (differences: readonly unknown[], isLast: boolean) =>
+    change(
+      desk,
+      "console_keep_reconciliation",
+      {
+        p_run_id: runId,
+        p_operator: desk.operator(),
+        p_report: report,
+        p_differences: differences,
+        p_is_last: isLast,
+      },
+      keepOutcome,
+    );
+  // An empty page answers how many the project has: a broken-off keeping goes on there.
+  let kept = await send([], total === 0);
+  for (let page = 0; page < keepPagesAtOnce && kept.ok && !kept.value.is_complete; page++) {
+    const from: number = kept.value.kept;
+    const { differences } = store.pageDifferences(runId, null, from, keepPageSize);
+    kept = await send(differences, from + differences.length >= total);
+  }
+  return kept.ok ? ok({ ...kept.value, total }) : kept;
 }
 
 const needsConnectionCode = "needs_connection";
 const needsConnection = (failure: Failure): Failure => ({
   code: needsConnectionCode,
-  message: "This needs the project, which cannot be reached; it does not wait to be sent.",
-  advice: "Do it again when the connection is back: it is done once, also if it did arrive.",
+  message: "This needs the project, which cannot be reached. Nothing was queued.",
+  advice: "Do it again when the connection is back. Even if it did arrive, it is done only once.",
   details: [failure.message, failure.details].filter(Boolean).join("\n") || null,
 });
 const notHere: Failure = {

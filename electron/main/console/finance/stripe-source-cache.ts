@@ -47,6 +47,26 @@ const schema = `
   insert into followed values (0);
 `;
 
+const putObject = `insert into objects values (:resource, :id, :created, :now, :created * 1000 + 999, :is_final, :about, :record)
+   on conflict (resource, id) do update set read_at = :now, is_final = :is_final, about = :about, record = :record,
+     changed_at = case when record = :record then changed_at else :now end`;
+
+const objectsSince = `with moved as (select about as id from objects where resource = 'balance_transactions' and created >= :since),
+     returned as (select about as id from objects where resource in ('refunds', 'disputes')
+       and (created >= :since or id in (select id from moved)))
+   select record from objects where resource = :resource and (created >= :since or :resource = 'invoices'
+     or (:resource in ('refunds', 'disputes', 'charges') and id in (select id from moved))
+     or (:resource = 'charges' and id in (select id from returned)))
+   order by created, id`;
+
+function objectsSpokenOf(speakers: readonly StripeResource[], idForms: readonly string[]): string {
+  const form = idForms.map((glob) => `s.about glob '${glob}'`).join(" or ");
+  return `select distinct s.about as id from objects s left join objects o on o.resource = :resource and o.id = s.about
+   where s.resource in (${speakers.map((name) => `'${name}'`).join(", ")}) and s.about is not null
+     and s.read_at > (select through from followed) and (${form}) and (o.id is null or o.read_at <= s.changed_at)
+   order by 1`;
+}
+
 /** From and through, both included, in seconds since 1970. */
 export interface Span {
   readonly from: number;
@@ -62,37 +82,11 @@ export type StripeCache = ReturnType<typeof openStripeCache>;
 
 /** Opens the account's file, made if missing. */
 export function openStripeCache(path: string) {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  let database = open(path);
-  const kept = Number(database.prepare("pragma user_version").get()?.["user_version"]);
-  if (kept !== version) {
-    if (kept !== 0) {
-      database.close();
-      forgetStripeCache(path);
-      database = open(path);
-    }
-    database.exec(`begin; ${schema} pragma user_version = ${version}; commit`);
-    chmodSync(path, 0o600);
-  }
-  const put = database.prepare(
-    `insert into objects values (:resource, :id, :created, :now, :created * 1000 + 999, :is_final, :about, :record)
-     on conflict (resource, id) do update set read_at = :now, is_final = :is_final, about = :about, record = :record,
-       changed_at = case when record = :record then changed_at else :now end`,
-  );
+  const database = openCurrent(path);
+  const put = database.prepare(putObject);
   const setReading = database.prepare("insert or replace into readings values (?, ?, ?, ?, ?, ?)");
   const getRecord = database.prepare("select record from objects where resource = ? and id = ?");
   const getReading = database.prepare("select * from readings where resource = ?");
-
-  function inTransaction(work: () => void): void {
-    database.exec("begin immediate");
-    try {
-      work();
-      database.exec("commit");
-    } catch (error) {
-      database.exec("rollback");
-      throw error;
-    }
-  }
 
   return {
     reading(resource: StripeResource): Reading {
@@ -113,7 +107,7 @@ export function openStripeCache(path: string) {
       now: number,
       reading?: Reading,
     ): void {
-      inTransaction(() => {
+      inTransaction(database, () => {
         for (const record of records)
           put.run({
             resource,
@@ -152,14 +146,8 @@ export function openStripeCache(path: string) {
       speakers: readonly StripeResource[],
       idForms: readonly string[],
     ): string[] {
-      const form = idForms.map((glob) => `s.about glob '${glob}'`).join(" or ");
       return database
-        .prepare(
-          `select distinct s.about as id from objects s left join objects o on o.resource = :resource and o.id = s.about
-           where s.resource in (${speakers.map((name) => `'${name}'`).join(", ")}) and s.about is not null
-             and s.read_at > (select through from followed) and (${form}) and (o.id is null or o.read_at <= s.changed_at)
-           order by 1`,
-        )
+        .prepare(objectsSpokenOf(speakers, idForms))
         .all({ resource })
         .map((row) => String(row["id"]));
     },
@@ -178,17 +166,7 @@ export function openStripeCache(path: string) {
      * money, and the charges that they belong to. In order of `created`, then id.
      */
     *records<R extends StripeResource>(resource: R, since: number): Generator<StripeRecords[R]> {
-      const rows = database
-        .prepare(
-          `with moved as (select about as id from objects where resource = 'balance_transactions' and created >= :since),
-             returned as (select about as id from objects where resource in ('refunds', 'disputes')
-               and (created >= :since or id in (select id from moved)))
-           select record from objects where resource = :resource and (created >= :since or :resource = 'invoices'
-             or (:resource in ('refunds', 'disputes', 'charges') and id in (select id from moved))
-             or (:resource = 'charges' and id in (select id from returned)))
-           order by created, id`,
-        )
-        .iterate({ resource, since });
+      const rows = database.prepare(objectsSince).iterate({ resource, since });
       for (const row of rows) yield JSON.parse(String(row["record"])) as StripeRecords[R];
     },
 
@@ -211,6 +189,33 @@ function aboutOf(resource: StripeResource, record: StripeRecords[StripeResource]
   return resource === "refunds" || resource === "disputes"
     ? (record as StripeRecords["refunds"]).charge
     : null;
+}
+
+function inTransaction(database: DatabaseSync, work: () => void): void {
+  database.exec("begin immediate");
+  try {
+    work();
+    database.exec("commit");
+  } catch (error) {
+    database.exec("rollback");
+    throw error;
+  }
+}
+
+/** The file with this version's tables: one of another version is forgotten, as all can be read again. */
+function openCurrent(path: string): DatabaseSync {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  let database = open(path);
+  const kept = Number(database.prepare("pragma user_version").get()?.["user_version"]);
+  if (kept === version) return database;
+  if (kept !== 0) {
+    database.close();
+    forgetStripeCache(path);
+    database = open(path);
+  }
+  database.exec(`begin; ${schema} pragma user_version = ${version}; commit`);
+  chmodSync(path, 0o600);
+  return database;
 }
 
 function open(path: string): DatabaseSync {

@@ -51,6 +51,7 @@ export interface StripeInput {
   readonly since: number;
 }
 
+type StripeRead = Result<{ readonly input: StripeInput; readonly reading: StripeReading }, Failure>;
 type StripeHandlers = Pick<Handlers, Extract<keyof typeof runOperations, `finance.stripe${string}`>>;
 
 const needed = [...new Map(Object.values(stripePermissions).map((one) => [one.name, one])).values()];
@@ -61,130 +62,161 @@ const createKeyUrl = `https://dashboard.stripe.com/apikeys/create?${new URLSearc
   ...needed.map(({ name }): [string, string] => ["permissions[]", name]),
 ]).toString()}`;
 
-export function createStripeDesk(options: StripeDeskOptions) {
-  const { store, dataDir, now } = options;
-  const client = options.endpoint ? { endpoint: options.endpoint } : {};
+export type StripeDesk = ReturnType<typeof createStripeDesk>;
+
+interface DeskState extends StripeDeskOptions {
   /** Keys that no keychain keeps: gone with this process. */
-  const sessionKeys = new Map<string, string>();
+  readonly sessionKeys: Map<string, string>;
+}
 
-  const settingOf = (profileId: string): string => `stripe:${profileId}`;
-  const connected = (profileId: string): Connected | null =>
-    store.getSetting(settingOf(profileId)) as Connected | null;
+export function createStripeDesk(options: StripeDeskOptions) {
+  const desk: DeskState = { ...options, sessionKeys: new Map() };
+  return {
+    handlers: stripeHandlers(desk),
+    connection: (profileId: string): Connected | null => connected(desk, profileId),
+    forget: (profileId: string, isDataForgotten: boolean): Promise<void> =>
+      forget(desk, profileId, isDataForgotten),
+    /** Brings what is kept up to now, for a period that begins on a day. */
+    read: (
+      profileId: string,
+      firstDay: string,
+      signal: AbortSignal,
+      onProgress: (progress: StripeProgress) => void,
+    ): Promise<StripeRead> => read(desk, profileId, firstDay, signal, onProgress),
+  };
+}
 
-  async function keyOf(profileId: string): Promise<string | null> {
-    return sessionKeys.get(profileId) ?? (await (await options.keychain()).get(settingOf(profileId)));
-  }
+const settingOf = (profileId: string): string => `stripe:${profileId}`;
 
-  function describe(profileId: string, connection: Connected): StripeConnection {
-    const path = stripeCachePath(dataDir, profileId, connection);
-    let through: number | null = null;
-    let objects = 0;
-    if (existsSync(path)) {
-      const cache = openStripeCache(path);
-      objects = Object.values(cache.counts()).reduce((sum, count) => sum + count, 0);
-      const ends = STRIPE_RESOURCES.map((resource) => cache.reading(resource).covered?.through ?? null);
-      if (!ends.includes(null)) through = Math.min(...ends.map(Number));
-      cache.close();
-    }
-    return {
-      ...connection,
-      key_storage:
-        connection.key_storage === "session" && !sessionKeys.has(profileId)
-          ? "missing"
-          : connection.key_storage,
-      data_through: through === null ? null : new Date(through * 1000).toISOString(),
-      objects,
-    };
-  }
+function connected({ store }: DeskState, profileId: string): Connected | null {
+  return store.getSetting(settingOf(profileId)) as Connected | null;
+}
 
-  async function forget(profileId: string, isDataForgotten: boolean): Promise<void> {
+async function keyOf({ sessionKeys, keychain }: DeskState, profileId: string): Promise<string | null> {
+  return sessionKeys.get(profileId) ?? (await (await keychain()).get(settingOf(profileId)));
+}
+
+/** Puts the key into the keychain, or keeps it for this session where there is none. */
+async function keepKey(
+  { sessionKeys, keychain }: DeskState,
+  profileId: string,
+  key: string,
+): Promise<Connected["key_storage"]> {
+  if (await (await keychain()).set(settingOf(profileId), key)) {
     sessionKeys.delete(profileId);
-    const former = connected(profileId);
-    if (former) await (await options.keychain()).remove(settingOf(profileId));
-    store.removeSetting(settingOf(profileId));
-    if (isDataForgotten) rmSync(join(dataDir, "stripe", profileId), { recursive: true, force: true });
+    return "keychain";
   }
+  sessionKeys.set(profileId, key);
+  return "session";
+}
 
-  const handlers: StripeHandlers = {
+function describe(desk: DeskState, profileId: string, connection: Connected): StripeConnection {
+  const { through, objects } = whatIsKept(stripeCachePath(desk.dataDir, profileId, connection));
+  const isKeyMissing = connection.key_storage === "session" && !desk.sessionKeys.has(profileId);
+  return {
+    ...connection,
+    key_storage: isKeyMissing ? "missing" : connection.key_storage,
+    data_through: through === null ? null : new Date(through * 1000).toISOString(),
+    objects,
+  };
+}
+
+/** How many objects were read, and until when (seconds since 1970) all kinds of them; null where a kind is missing. */
+function whatIsKept(path: string): { readonly through: number | null; readonly objects: number } {
+  if (!existsSync(path)) return { through: null, objects: 0 };
+  const cache = openStripeCache(path);
+  try {
+    const ends = STRIPE_RESOURCES.map((resource) => cache.reading(resource).covered?.through ?? null);
+    return {
+      through: ends.includes(null) ? null : Math.min(...ends.map(Number)),
+      objects: Object.values(cache.counts()).reduce((sum, count) => sum + count, 0),
+    };
+  } finally {
+    cache.close();
+  }
+}
+
+async function forget(desk: DeskState, profileId: string, isDataForgotten: boolean): Promise<void> {
+  desk.sessionKeys.delete(profileId);
+  if (connected(desk, profileId)) await (await desk.keychain()).remove(settingOf(profileId));
+  desk.store.removeSetting(settingOf(profileId));
+  if (isDataForgotten) rmSync(join(desk.dataDir, "stripe", profileId), { recursive: true, force: true });
+}
+
+const clientOf = ({ endpoint }: DeskState): { readonly endpoint?: StripeEndpoint } =>
+  endpoint ? { endpoint } : {};
+
+function stripeHandlers(desk: DeskState): StripeHandlers {
+  return {
     "finance.stripe": () => {
-      const profileId = options.profileId();
-      const connection = profileId === null ? null : connected(profileId);
+      const profileId = desk.profileId();
+      const connection = profileId === null ? null : connected(desk, profileId);
       return ok({
-        connection: profileId !== null && connection ? describe(profileId, connection) : null,
+        connection: profileId !== null && connection ? describe(desk, profileId, connection) : null,
         api_version: stripeApiVersion,
         permissions: needed.map(({ row, name }) => ({ row, name })),
         create_key_url: createKeyUrl,
       });
     },
-    "finance.stripe_check": async ({ key }) => writable(await checkStripeKey({ ...client, key: key.trim() })),
-    "finance.stripe_connect": async ({ key: given }) => {
-      const profileId = options.profileId();
-      if (profileId === null) return fail(notConnected);
-      const key = given.trim();
-      const checked = await checkStripeKey({ ...client, key });
-      if (!checked.ok) return checked;
-      const missing = checked.value.permissions.filter((one) => !one.is_granted).map(({ row }) => `"${row}"`);
-      if (missing.length > 0) return fail(lacks(missing));
-      const isKept = await (await options.keychain()).set(settingOf(profileId), key);
-      if (isKept) sessionKeys.delete(profileId);
-      else sessionKeys.set(profileId, key);
-      const { account_id, account_name, mode } = checked.value;
-      const connection: Connected = {
-        account_id,
-        account_name,
-        mode,
-        key_storage: isKept ? "keychain" : "session",
-        connected_at: now().toISOString(),
-      };
-      store.setSetting(settingOf(profileId), connection);
-      return ok(describe(profileId, connection));
+    "finance.stripe_check": async ({ key }) =>
+      writable(await checkStripeKey({ ...clientOf(desk), key: key.trim() })),
+    "finance.stripe_connect": async ({ key }) => {
+      const profileId = desk.profileId();
+      return profileId === null ? fail(notConnected) : connect(desk, profileId, key.trim());
     },
     "finance.stripe_disconnect": async ({ forget_data: isDataForgotten }) => {
-      const profileId = options.profileId();
+      const profileId = desk.profileId();
       if (profileId === null) return fail(notConnected);
-      await forget(profileId, isDataForgotten);
+      await forget(desk, profileId, isDataForgotten);
       return ok({});
     },
   };
+}
 
-  return {
-    handlers,
-    connection: connected,
-    forget,
-
-    /** Brings what is kept up to now, for a period that begins on a day. */
-    async read(
-      profileId: string,
-      firstDay: string,
-      signal: AbortSignal,
-      onProgress: (progress: StripeProgress) => void,
-    ): Promise<Result<{ readonly input: StripeInput; readonly reading: StripeReading }, Failure>> {
-      const connection = connected(profileId);
-      if (!connection) return fail(noStripe);
-      const key = await keyOf(profileId);
-      if (key === null) return fail(noKey);
-      const since = Date.parse(`${firstDay}T00:00:00Z`) / 1000 - lookBackSeconds;
-      const path = stripeCachePath(dataDir, profileId, connection);
-      const cache = openStripeCache(path);
-      try {
-        const read = await readStripe({
-          ...client,
-          key,
-          cache,
-          account_id: connection.account_id,
-          from: since,
-          now,
-          signal,
-          onProgress,
-        });
-        if (!read.ok) return read;
-        const { account_id, mode } = connection;
-        return ok({ input: { path, account_id, mode, since }, reading: read.value });
-      } finally {
-        cache.close();
-      }
-    },
+async function connect(
+  desk: DeskState,
+  profileId: string,
+  key: string,
+): Promise<Result<StripeConnection, Failure>> {
+  const checked = await checkStripeKey({ ...clientOf(desk), key });
+  if (!checked.ok) return checked;
+  const missing = checked.value.permissions.filter((one) => !one.is_granted).map(({ row }) => `"${row}"`);
+  if (missing.length > 0) return fail(lacks(missing));
+  const { account_id, account_name, mode } = checked.value;
+  const connection: Connected = {
+    account_id,
+    account_name,
+    mode,
+    key_storage: await keepKey(desk, profileId, key),
+    connected_at: desk.now().toISOString(),
   };
+  desk.store.setSetting(settingOf(profileId), connection);
+  return ok(describe(desk, profileId, connection));
+}
+
+async function read(
+  desk: DeskState,
+  profileId: string,
+  firstDay: string,
+  signal: AbortSignal,
+  onProgress: (progress: StripeProgress) => void,
+): Promise<StripeRead> {
+  const connection = connected(desk, profileId);
+  if (!connection) return fail(noStripe);
+  const key = await keyOf(desk, profileId);
+  if (key === null) return fail(noKey);
+  const { account_id, mode } = connection;
+  const since = Date.parse(`${firstDay}T00:00:00Z`) / 1000 - lookBackSeconds;
+  const path = stripeCachePath(desk.dataDir, profileId, connection);
+  const cache = openStripeCache(path);
+  try {
+    const { now } = desk;
+    const options = { ...clientOf(desk), key, cache, account_id, from: since, now, signal, onProgress };
+    const reading = await readStripe(options);
+    return reading.ok ? ok({ input: { path, account_id, mode, since }, reading: reading.value }) : reading;
+  } finally {
+    cache.close();
+  }
 }
 
 function writable(checked: Awaited<ReturnType<typeof checkStripeKey>>): Result<StripeKeyCheck, Failure> {

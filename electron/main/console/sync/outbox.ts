@@ -1,6 +1,6 @@
 /**
  * The outbox. An operator's act is written here first, then sent once under its command id. Without a connection it
- * waits, over restarts too; what somebody else changed in the meantime becomes a conflict for a person to decide.
+ * waits, also over restarts. If somebody else changed the same thing in the meantime, a person decides.
  */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
@@ -43,7 +43,7 @@ export interface OutboxOptions {
   readonly onConflict: (intent: Intent) => void;
 }
 
-/** How long an act still says what the operator means. */
+/** An act older than this is not sent: the operator may not want it any more. */
 const lifetimeMs = 24 * 3_600_000;
 const maxPending = 1_000;
 const maxAttempts = 5;
@@ -60,162 +60,197 @@ const connectionCodes: ReadonlySet<string> = new Set([
 
 export type Outbox = ReturnType<typeof createOutbox>;
 
-export function createOutbox({ store, now, onChange, onConflict }: OutboxOptions) {
+interface OutboxState extends OutboxOptions {
   /** One sender at a time: order is kept, nothing goes out twice. */
-  let sending: Promise<unknown> = Promise.resolve();
+  sending: Promise<unknown>;
   /** Answers of intents that were acknowledged while someone waits for them. */
-  const answers = new Map<string, unknown>();
+  readonly answers: Map<string, unknown>;
+}
 
-  function list(profileId: string): Intent[] {
-    return store.listIntents(profileId).map(toIntent).reverse();
-  }
-
-  function keep(entry: OutboxEntry): OutboxEntry {
-    store.putIntent(entry);
-    onChange(list(entry.profile_id));
-    return entry;
-  }
-
-  function serially<T>(work: () => Promise<T>): Promise<T> {
-    const next = sending.then(work, work);
-    sending = next.catch(() => {});
-    return next;
-  }
-
-  /** Sends one entry, if it is still to be sent, and keeps what came of it. */
-  async function send(backend: Backend, commandId: string): Promise<void> {
-    const entry = store.getIntent(commandId);
-    if (entry?.status !== "pending") return;
-    if (now().toISOString() > entry.expires_at) {
-      keep({ ...entry, status: "expired", failure: expired });
-      return;
-    }
-    // Counted before it goes: after a crash it is known that it may have arrived.
-    const tried = { ...entry, attempts: entry.attempts + 1 };
-    store.putIntent(tried);
-    const result = await backend.rpc(
-      actNamed(entry.kind).rpc,
-      { p_command_id: entry.command_id, ...entry.payload },
-      z.unknown(),
-    );
-    if (result.ok) {
-      answers.set(commandId, result.value);
-      keep({ ...tried, status: "acknowledged", failure: null, theirs: result.value ?? null });
-      rebaseFollowing(tried, result.value);
-    } else if (result.error.code === "version_conflict") {
-      const theirs = readRecord(tried, result.error.details);
-      const merged = theirs === null || tried.attempts >= maxAttempts ? null : merge(tried, theirs);
-      if (merged === null) {
-        conflict(tried, theirs);
-      } else {
-        store.putIntent(merged);
-        await send(backend, commandId);
-      }
-    } else if (isUnreachable(result.error) || connectionCodes.has(result.error.code)) {
-      keep({ ...tried, failure: result.error });
-    } else if (result.error.code === "project_error" && tried.attempts < maxAttempts) {
-      keep({ ...tried, failure: result.error });
-    } else {
-      keep({ ...tried, status: "failed", failure: result.error });
-    }
-  }
-
-  /** What waits behind an act on the same record was made on top of it: what the act set is no conflict for it. */
-  function rebaseFollowing(sent: OutboxEntry, answer: unknown): void {
-    const { subject, changes } = actNamed(sent.kind);
-    const left = readRecord(sent, JSON.stringify(answer ?? null));
-    if (left === null) return;
-    for (const entry of store.listPendingIntents(sent.profile_id)) {
-      const base = entry.base as Seen | null;
-      if (base === null || entry.subject !== sent.subject || actNamed(entry.kind).subject !== subject)
-        continue;
-      const isNext = left["version"] === (base["version"] as number) + 1;
-      // With others' changes in between only what the act set is known to be ours.
-      const ours = Object.fromEntries(Object.keys(changes).map((field) => [field, left[field] ?? null]));
-      store.putIntent(isNext ? rebased(entry, left) : { ...entry, base: { ...base, ...ours } });
-    }
-  }
-
-  function conflict(entry: OutboxEntry, theirs: unknown): void {
-    const kept = keep({ ...entry, status: "conflict", theirs, failure: conflicted });
-    onConflict(toIntent(kept));
-  }
-
+export function createOutbox(options: OutboxOptions) {
+  const outbox: OutboxState = { ...options, sending: Promise.resolve(), answers: new Map() };
   return {
-    list,
+    list: (profileId: string): Intent[] => list(outbox, profileId),
 
     /** Writes the intent, then tries to send it. The same command again answers what came of the first. */
-    async submit(
+    submit: (
       profileId: string,
       backend: Backend | null,
       wanted: NewIntent,
-    ): Promise<Result<Acted, Failure>> {
-      const existing = store.getIntent(wanted.command_id);
-      if (existing) {
-        const isSame =
-          existing.kind === wanted.kind &&
-          existing.subject === wanted.subject &&
-          existing.profile_id === profileId &&
-          JSON.stringify(existing.payload) === JSON.stringify(wanted.payload);
-        return isSame ? ok({ intent: toIntent(existing), answer: existing.theirs }) : fail(reused);
-      }
-      if (store.listPendingIntents(profileId).length >= maxPending) {
-        return fail(tooMany);
-      }
-      const at = now();
-      keep({
-        ...wanted,
-        profile_id: profileId,
-        status: "pending",
-        created_at: at.toISOString(),
-        expires_at: new Date(at.getTime() + lifetimeMs).toISOString(),
-        attempts: 0,
-        failure: null,
-        theirs: null,
-      });
-      if (backend) await serially(() => send(backend, wanted.command_id));
-      const entry = store.getIntent(wanted.command_id);
-      if (!entry) return fail(gone);
-      const answer = answers.get(wanted.command_id) ?? null;
-      answers.delete(wanted.command_id);
-      return ok({ intent: toIntent(entry), answer });
-    },
+    ): Promise<Result<Acted, Failure>> => submit(outbox, profileId, backend, wanted),
 
     /** Sends what waits, oldest first, and stops at the first that cannot be sent now. */
-    sendPending(profileId: string, backend: Backend): Promise<void> {
-      return serially(async () => {
-        for (const { command_id: id } of store.listPendingIntents(profileId)) {
-          await send(backend, id);
-          answers.delete(id);
-          if (store.getIntent(id)?.status === "pending") break;
-        }
-      });
-    },
+    sendPending: (profileId: string, backend: Backend): Promise<void> =>
+      serially(outbox, () => sendPending(outbox, profileId, backend)),
 
     /** A person's decision on a conflict or failure. */
-    resolve(
+    resolve: (
       profileId: string,
       backend: Backend | null,
       commandId: string,
       choice: "mine" | "theirs",
-    ): Promise<Result<Intent[], Failure>> {
-      return serially(async () => {
-        const entry = store.getIntent(commandId);
-        if (!entry || entry.profile_id !== profileId) return fail(gone);
-        if (entry.status === "acknowledged") return fail(done);
-        store.removeIntent(commandId);
-        if (choice === "mine") {
-          const renewed = entry.status === "pending" ? entry : renew(entry, now());
-          store.putIntent(renewed);
-          if (backend) await send(backend, renewed.command_id);
-          answers.delete(renewed.command_id);
-        }
-        const intents = list(profileId);
-        onChange(intents);
-        return ok(intents);
-      });
-    },
+    ): Promise<Result<Intent[], Failure>> =>
+      serially(outbox, () => resolve(outbox, profileId, backend, commandId, choice)),
   };
+}
+
+function list({ store }: OutboxState, profileId: string): Intent[] {
+  return store.listIntents(profileId).map(toIntent).reverse();
+}
+
+function keep(outbox: OutboxState, entry: OutboxEntry): OutboxEntry {
+  outbox.store.putIntent(entry);
+  outbox.onChange(list(outbox, entry.profile_id));
+  return entry;
+}
+
+function serially<T>(outbox: OutboxState, work: () => Promise<T>): Promise<T> {
+  const next = outbox.sending.then(work, work);
+  outbox.sending = next.catch(() => {});
+  return next;
+}
+
+async function submit(
+  outbox: OutboxState,
+  profileId: string,
+  backend: Backend | null,
+  wanted: NewIntent,
+): Promise<Result<Acted, Failure>> {
+  const { store, answers } = outbox;
+  const existing = store.getIntent(wanted.command_id);
+  if (existing) {
+    return isSameAct(existing, profileId, wanted)
+      ? ok({ intent: toIntent(existing), answer: existing.theirs })
+      : fail(reused);
+  }
+  if (store.listPendingIntents(profileId).length >= maxPending) return fail(tooMany);
+  keep(outbox, { ...wanted, profile_id: profileId, ...unsent(outbox.now()) });
+  if (backend) await serially(outbox, () => send(outbox, backend, wanted.command_id));
+  const entry = store.getIntent(wanted.command_id);
+  if (!entry) return fail(gone);
+  const answer = answers.get(wanted.command_id) ?? null;
+  answers.delete(wanted.command_id);
+  return ok({ intent: toIntent(entry), answer });
+}
+
+function isSameAct(existing: OutboxEntry, profileId: string, wanted: NewIntent): boolean {
+  return (
+    existing.kind === wanted.kind &&
+    existing.subject === wanted.subject &&
+    existing.profile_id === profileId &&
+    JSON.stringify(existing.payload) === JSON.stringify(wanted.payload)
+  );
+}
+
+async function sendPending(outbox: OutboxState, profileId: string, backend: Backend): Promise<void> {
+  for (const { command_id: id } of outbox.store.listPendingIntents(profileId)) {
+    await send(outbox, backend, id);
+    outbox.answers.delete(id);
+    if (outbox.store.getIntent(id)?.status === "pending") break;
+  }
+}
+
+async function resolve(
+  outbox: OutboxState,
+  profileId: string,
+  backend: Backend | null,
+  commandId: string,
+  choice: "mine" | "theirs",
+): Promise<Result<Intent[], Failure>> {
+  const { store } = outbox;
+  const entry = store.getIntent(commandId);
+  if (!entry || entry.profile_id !== profileId) return fail(gone);
+  if (entry.status === "acknowledged") return fail(done);
+  store.removeIntent(commandId);
+  if (choice === "mine") {
+    const renewed = entry.status === "pending" ? entry : renew(entry, outbox.now());
+    store.putIntent(renewed);
+    if (backend) await send(outbox, backend, renewed.command_id);
+    outbox.answers.delete(renewed.command_id);
+  }
+  const intents = list(outbox, profileId);
+  outbox.onChange(intents);
+  return ok(intents);
+}
+
+/** Sends one entry, if it is still to be sent, and keeps what came of it. */
+async function send(outbox: OutboxState, backend: Backend, commandId: string): Promise<void> {
+  const entry = outbox.store.getIntent(commandId);
+  if (entry?.status !== "pending") return;
+  if (outbox.now().toISOString() > entry.expires_at) {
+    keep(outbox, { ...entry, status: "expired", failure: expired });
+    return;
+  }
+  // Counted before it goes: after a crash it is known that it may have arrived.
+  const tried = { ...entry, attempts: entry.attempts + 1 };
+  outbox.store.putIntent(tried);
+  const result = await backend.rpc(
+    actNamed(entry.kind).rpc,
+    { p_command_id: entry.command_id, ...entry.payload },
+    z.unknown(),
+  );
+  if (result.ok) {
+    outbox.answers.set(commandId, result.value);
+    keep(outbox, { ...tried, status: "acknowledged", failure: null, theirs: result.value ?? null });
+    rebaseFollowing(outbox, tried, result.value);
+  } else if (result.error.code === "version_conflict") {
+    await mergeOrAsk(outbox, backend, tried, result.error);
+  } else if (isSentLater(tried, result.error)) {
+    keep(outbox, { ...tried, failure: result.error });
+  } else {
+    keep(outbox, { ...tried, status: "failed", failure: result.error });
+  }
+}
+
+function isSentLater({ attempts }: OutboxEntry, failure: Failure): boolean {
+  return (
+    isUnreachable(failure) ||
+    connectionCodes.has(failure.code) ||
+    (failure.code === "project_error" && attempts < maxAttempts)
+  );
+}
+
+/** After a conflict of versions: sends the act on the newer record, or leaves it to a person. */
+async function mergeOrAsk(
+  outbox: OutboxState,
+  backend: Backend,
+  tried: OutboxEntry,
+  failure: Failure,
+): Promise<void> {
+  const theirs = readRecord(tried, failure.details);
+  const merged = theirs === null || tried.attempts >= maxAttempts ? null : merge(tried, theirs);
+  if (merged !== null) {
+    outbox.store.putIntent(merged);
+    return send(outbox, backend, tried.command_id);
+  }
+  outbox.onConflict(toIntent(keep(outbox, { ...tried, status: "conflict", theirs, failure: conflicted })));
+}
+
+/** What waits behind an act on the same record was made on top of it: what the act set is no conflict for it. */
+function rebaseFollowing({ store }: OutboxState, sent: OutboxEntry, answer: unknown): void {
+  const { subject, changes } = actNamed(sent.kind);
+  const left = readRecord(sent, JSON.stringify(answer ?? null));
+  if (left === null) return;
+  for (const entry of store.listPendingIntents(sent.profile_id)) {
+    const base = entry.base as Seen | null;
+    if (base === null || entry.subject !== sent.subject || actNamed(entry.kind).subject !== subject) continue;
+    const isNext = left["version"] === (base["version"] as number) + 1;
+    // With others' changes in between only what the act set is known to be ours.
+    const ours = Object.fromEntries(Object.keys(changes).map((field) => [field, left[field] ?? null]));
+    store.putIntent(isNext ? rebased(entry, left) : { ...entry, base: { ...base, ...ours } });
+  }
+}
+
+/** The state of an entry that nobody has tried to send. */
+function unsent(at: Date) {
+  return {
+    status: "pending",
+    created_at: at.toISOString(),
+    expires_at: new Date(at.getTime() + lifetimeMs).toISOString(),
+    attempts: 0,
+    failure: null,
+    theirs: null,
+  } as const;
 }
 
 /** The same act under a new command, on top of what the project has now. */
@@ -223,12 +258,7 @@ function renew(entry: OutboxEntry, at: Date): OutboxEntry {
   return {
     ...rebased(entry, (entry.theirs ?? entry.base) as Seen | null),
     command_id: randomUUID(),
-    status: "pending",
-    attempts: 0,
-    failure: null,
-    theirs: null,
-    created_at: at.toISOString(),
-    expires_at: new Date(at.getTime() + lifetimeMs).toISOString(),
+    ...unsent(at),
   };
 }
 
@@ -278,7 +308,7 @@ function toIntent({ profile_id: _profile, payload: _payload, ...intent }: Outbox
 const expired: Failure = {
   code: "expired",
   message: "This waited so long for a connection that it was not sent.",
-  advice: "Look at how things stand now, and do it again if it is still right.",
+  advice: "Look at the current state, and do it again if it is still right.",
   details: null,
 };
 const conflicted: Failure = {
