@@ -3,13 +3,13 @@
  * accounts and lots and the daily roll-up are made by the database itself.
  */
 import { quoteLiteral } from "../database.ts";
-import type { Call, Entry, History, Snapshot } from "./history.ts";
+import type { Call, Entry, History, Lot, Snapshot } from "./history.ts";
 
 /** Places in the feed: one order of ids over all accounts, in order of time. */
 export interface Ids {
   readonly decision: ReadonlyMap<Call, number>;
   readonly entry: ReadonlyMap<Entry, number>;
-  /** Of the ends that the ledger does not tell: released and expired holds. */
+  /** Of the ends that are not in the ledger: released and expired holds. */
   readonly end: ReadonlyMap<Call, number>;
 }
 
@@ -41,131 +41,148 @@ const iso = (at: number | null): string | null => (at === null ? null : new Date
 
 /** The account as the loading statement reads it; names are those of the tables. */
 export function accountToLoad(history: History, ids: Ids): Record<string, unknown> {
-  const { person, plan, day, month, balance } = history;
-  const isIssued = (id: number | undefined): number => {
-    if (id === undefined) throw new Error("An event of the sample has no id.");
-    return id;
-  };
-  const entryOf = new Map<Call, number>();
-  for (const entry of history.entries)
-    if (entry.call) entryOf.set(entry.call, isIssued(ids.entry.get(entry)));
+  const entryIds = new Map<Call, number>();
+  for (const entry of history.entries) if (entry.call) entryIds.set(entry.call, issued(ids.entry.get(entry)));
   return {
-    account: {
-      user_id: person.user_id,
-      plan_id: plan.plan_id,
-      timezone: person.timezone,
-      email: person.email,
-      display_name: person.display_name,
-      metadata: { sample_data: true, habit: person.habit },
-      created_at: iso(history.joined_at),
-      flagged_at: iso(history.flag?.at ?? null),
-      flag_reason: history.flag?.reason ?? null,
-      blocked_at: iso(history.block?.at ?? null),
-      block_reason: history.block?.reason ?? null,
-      local_day: day.date,
-      day_ends_at: iso(day.ends_at),
-      local_month: month.date,
-      month_ends_at: iso(month.ends_at),
-      month_allowance: plan.monthly_allowance,
-      last_message_at: iso(history.last_message_at),
-      last_activity_at: iso(history.last_activity_at),
-      rapid_messages: history.rapid_messages,
-      day_messages: day.messages,
-      month_messages: month.messages,
-      day_calls: day.calls,
-      month_calls: month.calls,
-      day_tokens: day.tokens,
-      month_tokens: month.tokens,
-      day_cost_micros: day.cost_micros,
-      month_cost_micros: month.cost_micros,
-      subscription_tokens: balance.subscription,
-      purchased_tokens: balance.purchased,
-      promotional_tokens: balance.promotional,
-      debt_tokens: balance.debt,
-    },
-    lots: history.lots.map((lot) => ({
-      kind: lot.kind,
-      expires_at: iso(lot.expires_at),
-      created_at: iso(lot.at),
-      description: lot.description,
-      pack_id: lot.payment?.pack_id ?? null,
-      stripe_charge_id: lot.payment?.charge_id ?? null,
-      stripe_payment_intent_id: lot.payment?.payment_intent_id ?? null,
-      stripe_checkout_session_id: lot.payment?.checkout_session_id ?? null,
-      amount_minor: lot.payment?.amount_minor ?? null,
-      currency: lot.payment?.currency ?? null,
-      metadata: lot.payment
-        ? {
-            sample_data: true,
-            balance_transaction_id: lot.payment.balance_transaction_id,
-            customer_id: lot.payment.customer_id,
-            ...(lot.payment.invoice_id ? { invoice_id: lot.payment.invoice_id } : {}),
-            ...(lot.payment.plant ? { plant: lot.payment.plant } : {}),
-          }
-        : { sample_data: true },
-      granted: lot.granted,
-      remaining: lot.remaining,
-      frozen: lot.frozen,
-      spent: lot.spent,
-      expired: lot.expired,
-      clawed_back: lot.clawed_back,
-    })),
-    entries: history.entries.map((entry) => ({
-      transaction_id: isIssued(ids.entry.get(entry)),
-      created_at: iso(entry.at),
-      transaction_type: entry.type,
-      amount: entry.amount,
-      new_balance: entry.new_balance,
-      debt_after: entry.debt_after,
-      // Pairs of the lot's place in `lots`, from 1, and tokens.
-      lots: entry.lots.flat(),
-      reference: entry.reference,
-      decision_id: entry.call ? isIssued(ids.decision.get(entry.call)) : null,
-      description: entry.description,
-    })),
-    calls: history.calls.map((call) => ({
-      decision_id: isIssued(ids.decision.get(call)),
-      created_at: iso(call.at),
-      request_id: call.request_id,
-      requested_model: call.price.model,
-      provider: call.price.provider,
-      task_type: call.task_type,
-      conversation_id: call.conversation_id,
-      message_hash: call.message,
-      reason: call.reason,
-      warning: call.warning,
+    account: accountRow(history),
+    lots: history.lots.map(lotRow),
+    entries: history.entries.map((entry) => entryRow(entry, ids)),
+    calls: history.calls.map((call) => callRow(call, ids, entryIds.get(call) ?? null)),
+    scope_id: history.person.scope_id,
+    daily_limit: history.plan.daily_limit,
+    monthly_limit: history.plan.monthly_limit,
+  };
+}
+
+function issued(id: number | undefined): number {
+  if (id === undefined) throw new Error("An event of the sample has no id.");
+  return id;
+}
+
+function accountRow(history: History) {
+  const { person, plan, day, month, balance } = history;
+  return {
+    user_id: person.user_id,
+    plan_id: plan.plan_id,
+    timezone: person.timezone,
+    email: person.email,
+    display_name: person.display_name,
+    metadata: { sample_data: true, habit: person.habit },
+    created_at: iso(history.joined_at),
+    flagged_at: iso(history.flag?.at ?? null),
+    flag_reason: history.flag?.reason ?? null,
+    blocked_at: iso(history.block?.at ?? null),
+    block_reason: history.block?.reason ?? null,
+    local_day: day.date,
+    day_ends_at: iso(day.ends_at),
+    local_month: month.date,
+    month_ends_at: iso(month.ends_at),
+    month_allowance: plan.monthly_allowance,
+    last_message_at: iso(history.last_message_at),
+    last_activity_at: iso(history.last_activity_at),
+    rapid_messages: history.rapid_messages,
+    day_messages: day.messages,
+    month_messages: month.messages,
+    day_calls: day.calls,
+    month_calls: month.calls,
+    day_tokens: day.tokens,
+    month_tokens: month.tokens,
+    day_cost_micros: day.cost_micros,
+    month_cost_micros: month.cost_micros,
+    subscription_tokens: balance.subscription,
+    purchased_tokens: balance.purchased,
+    promotional_tokens: balance.promotional,
+    debt_tokens: balance.debt,
+  };
+}
+
+function lotRow(lot: Lot) {
+  return {
+    kind: lot.kind,
+    expires_at: iso(lot.expires_at),
+    created_at: iso(lot.at),
+    description: lot.description,
+    pack_id: lot.payment?.pack_id ?? null,
+    stripe_charge_id: lot.payment?.charge_id ?? null,
+    stripe_payment_intent_id: lot.payment?.payment_intent_id ?? null,
+    stripe_checkout_session_id: lot.payment?.checkout_session_id ?? null,
+    amount_minor: lot.payment?.amount_minor ?? null,
+    currency: lot.payment?.currency ?? null,
+    metadata: lot.payment
+      ? {
+          sample_data: true,
+          balance_transaction_id: lot.payment.balance_transaction_id,
+          customer_id: lot.payment.customer_id,
+          ...(lot.payment.invoice_id ? { invoice_id: lot.payment.invoice_id } : {}),
+          ...(lot.payment.plant ? { plant: lot.payment.plant } : {}),
+        }
+      : { sample_data: true },
+    granted: lot.granted,
+    remaining: lot.remaining,
+    frozen: lot.frozen,
+    spent: lot.spent,
+    expired: lot.expired,
+    clawed_back: lot.clawed_back,
+  };
+}
+
+function entryRow(entry: Entry, ids: Ids) {
+  return {
+    transaction_id: issued(ids.entry.get(entry)),
+    created_at: iso(entry.at),
+    transaction_type: entry.type,
+    amount: entry.amount,
+    new_balance: entry.new_balance,
+    debt_after: entry.debt_after,
+    // Pairs of the lot's place in `lots`, from 1, and tokens.
+    lots: entry.lots.flat(),
+    reference: entry.reference,
+    decision_id: entry.call ? issued(ids.decision.get(entry.call)) : null,
+    description: entry.description,
+  };
+}
+
+/** `entryId` is the ledger entry that settled the call. */
+function callRow(call: Call, ids: Ids, entryId: number | null) {
+  return {
+    decision_id: issued(ids.decision.get(call)),
+    created_at: iso(call.at),
+    request_id: call.request_id,
+    requested_model: call.price.model,
+    provider: call.price.provider,
+    task_type: call.task_type,
+    conversation_id: call.conversation_id,
+    message_hash: call.message,
+    reason: call.reason,
+    warning: call.warning,
+    estimated_tokens: call.estimated_tokens,
+    facts: {
+      tokens_today: call.seen.tokens_today,
+      tokens_this_month: call.seen.tokens_month,
+      cost_today_micros: call.seen.cost_today,
+      cost_this_month_micros: call.seen.cost_month,
+      messages_today: call.seen.messages_today,
+      rapid_messages: call.seen.rapid_messages,
+      identical_messages: call.seen.identical_messages,
+      conversation_messages: call.seen.conversation_messages,
+      seconds_since_last_message: call.seen.seconds_since,
+      usage_percent: call.seen.usage_percent,
+      message_words: call.message_words,
+      message_characters: call.message_words * 6,
       estimated_tokens: call.estimated_tokens,
-      facts: {
-        tokens_today: call.seen.tokens_today,
-        tokens_this_month: call.seen.tokens_month,
-        cost_today_micros: call.seen.cost_today,
-        cost_this_month_micros: call.seen.cost_month,
-        messages_today: call.seen.messages_today,
-        rapid_messages: call.seen.rapid_messages,
-        identical_messages: call.seen.identical_messages,
-        conversation_messages: call.seen.conversation_messages,
-        seconds_since_last_message: call.seen.seconds_since,
-        usage_percent: call.seen.usage_percent,
-        message_words: call.message_words,
-        message_characters: call.message_words * 6,
-        estimated_tokens: call.estimated_tokens,
-        is_flagged: false,
-      },
-      day_ends_at: iso(call.day_ends_at),
-      month_ends_at: iso(call.month_ends_at),
-      ...balanceColumns("", call.answer),
-      status: call.status,
-      ended_at: iso(call.ended_at),
-      input_tokens: call.status === "settled" ? call.input_tokens : null,
-      output_tokens: call.status === "settled" ? call.output_tokens : null,
-      cost_micros: call.status === "settled" ? call.cost_micros : null,
-      transaction_id: entryOf.get(call) ?? null,
-      end_id: ids.end.get(call) ?? null,
-      ...(call.end ? balanceColumns("end_", call.end) : {}),
-    })),
-    scope_id: person.scope_id,
-    daily_limit: plan.daily_limit,
-    monthly_limit: plan.monthly_limit,
+      is_flagged: false,
+    },
+    day_ends_at: iso(call.day_ends_at),
+    month_ends_at: iso(call.month_ends_at),
+    ...balanceColumns("", call.answer),
+    status: call.status,
+    ended_at: iso(call.ended_at),
+    input_tokens: call.status === "settled" ? call.input_tokens : null,
+    output_tokens: call.status === "settled" ? call.output_tokens : null,
+    cost_micros: call.status === "settled" ? call.cost_micros : null,
+    transaction_id: entryId,
+    end_id: ids.end.get(call) ?? null,
+    ...(call.end ? balanceColumns("end_", call.end) : {}),
   };
 }
 

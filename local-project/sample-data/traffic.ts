@@ -5,10 +5,18 @@
 // oxlint-disable-next-line no-restricted-imports -- the sample plays a product's backend, which calls by supabase-js.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { localTime } from "../../shared/governance/time/index.ts";
-import { type Catalogue, MINUTE_MS, pickModel, planOf } from "./history.ts";
-import { advertisement, essay, followUp, question } from "./messages.ts";
+import { type Catalogue, MINUTE_MS, pickModel } from "./history.ts";
 import type { Habit, Person } from "./people.ts";
 import { type Random, seedRandom } from "./random.ts";
+import {
+  type Actor,
+  type Answer,
+  conversation,
+  type Scene,
+  type Script,
+  scripts,
+  type Turn,
+} from "./traffic-scripts.ts";
 
 export interface TrafficOptions {
   readonly url: string;
@@ -32,304 +40,222 @@ export interface Traffic {
   readonly calls: number;
 }
 
-/** What `authorize_usage` answers, as far as a caller needs it. */
-interface Answer {
-  readonly decision: "allow" | "warn" | "block";
-  readonly reason: string | null;
-  readonly model: string;
-  readonly truncate_to_words: number | null;
-  readonly balance: { readonly available: number };
-  readonly limits: {
-    readonly daily: { readonly limit: number | null; readonly remaining: number | null };
-    readonly monthly: { readonly limit: number | null; readonly remaining: number | null };
-  };
-}
-
-interface Actor {
-  readonly person: Person;
-  busy: boolean;
-  /** Milliseconds since 1970. */
-  restsUntil: number;
-  /** Part of the tightest limit or balance that is left, from the last answer. */
-  headroom: number;
-}
-
-interface Turn {
-  readonly message: string | null;
-  readonly model?: string;
-  readonly task_type?: string;
-  readonly estimate?: number;
-  readonly complexity?: number;
-  readonly input: number;
-  readonly output: number;
-}
-
-type Script = (actor: Actor, say: (turn: Turn, pauseMs: number) => Promise<Answer | null>) => Promise<void>;
-
 const TICK_MS = 200;
 const RETRY_MS = 2_000;
 const IDLE_AFTER_BLOCK_MS = 25_000;
 
+interface Simulation {
+  readonly client: SupabaseClient;
+  readonly scene: Scene;
+  readonly callsPerSecond: number;
+  /** Tells the requests of this run from those of others. */
+  readonly run: string;
+  readonly actors: Actor[];
+  readonly inFlight: Set<Promise<unknown>>;
+  readonly sleepers: Set<() => void>;
+  isRunning: boolean;
+  isStopped: boolean;
+  calls: number;
+  conversations: number;
+  /** Ordinary conversations under way. */
+  conversing: number;
+  ticker: NodeJS.Timeout | null;
+}
+
 export function startTraffic(options: TrafficOptions): Traffic {
-  const { callsPerSecond, catalogue } = options;
-  const client: SupabaseClient = createClient(options.url, options.serviceRoleKey, {
-    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-  });
+  const { catalogue, offTopicPhrases, callsPerSecond } = options;
   const random = seedRandom(options.seed, "traffic", Date.now());
-  const run = random.id().slice(0, 8);
-  const actors: Actor[] = [];
-  const inFlight = new Set<Promise<unknown>>();
-  const sleepers = new Set<() => void>();
-  let isRunning = true;
-  let isStopped = false;
-  let calls = 0;
-  let conversations = 0;
-  let conversing = 0;
-  let ticker: NodeJS.Timeout | null = null;
-
-  /** Waits, but not beyond a stop: then what was waited for happens at once. */
-  function sleep(milliseconds: number): Promise<void> {
-    if (isStopped) return Promise.resolve();
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        sleepers.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, milliseconds);
-      sleepers.add(wake);
-    });
-  }
-
-  /** Null where the project refused the call or could not be reached: the product's user sees an error. */
-  async function rpc<Result>(name: string, parameters: Record<string, unknown>): Promise<Result | null> {
-    for (let attempt = 0; attempt < 3 && !(isStopped && attempt > 0); attempt++) {
-      const { data, error, status } = await client.rpc(name, parameters);
-      if (!error) return data as Result;
-      // Anything but an unreachable project would be answered the same again. The key makes a repeat safe.
-      if (status !== 0 && status < 500) return null;
-      await sleep(RETRY_MS * 2 ** attempt);
-    }
-    return null;
-  }
-
-  async function callOnce(actor: Actor, conversation_id: string | null, turn: Turn): Promise<Answer | null> {
-    calls++;
-    const { person } = actor;
-    const request_id = `sample-${run}-${calls}`;
-    const answer = await rpc<Answer>("authorize_usage", {
-      p_request_id: request_id,
-      p_user_id: person.user_id,
-      p_model: turn.model ?? pickModel(random, catalogue.prices, person.plan_rank).model,
-      p_estimated_tokens: turn.estimate ?? null,
-      p_message: turn.message,
-      p_conversation_id: conversation_id,
-      p_task_type: turn.task_type ?? "chat",
-      p_scope_id: person.scope_id,
-      p_complexity: turn.complexity ?? null,
-    });
-    if (!answer) return null;
-    actor.headroom = headroomOf(answer);
-    if (answer.decision === "block") return answer;
-
-    await sleep(random.lognormal(900, 0.5) + Math.min(4_000, turn.output * 3));
-    const fate = random.next();
-    if (fate < 0.02) await rpc("release_usage", { p_request_id: request_id, p_reason: "provider_error" });
-    // Now and then a backend dies between the two: its hold heals itself.
-    else if (fate > 0.004 + 0.02) {
-      const kept = answer.truncate_to_words === null ? 1 : 0.5;
-      await rpc("settle_usage", {
-        p_request_id: request_id,
-        p_input_tokens: Math.round(turn.input * kept),
-        p_output_tokens: turn.output,
-        p_model: answer.model,
-        p_metadata: random.chance(0.25)
-          ? { sample_data: true, cached_input_tokens: Math.floor(turn.input * kept * 0.4) }
-          : { sample_data: true },
-      });
-    }
-    return answer;
-  }
-
-  async function play(actor: Actor, script: Script): Promise<void> {
-    actor.busy = true;
-    const conversation_id = `sample-${run}-c${++conversations}`;
-    await script(actor, async (turn, pauseMs) => {
-      while (!isRunning && !isStopped) await sleep(500);
-      if (isStopped) return null;
-      const answer = callOnce(actor, conversation_id, turn);
-      // A machine does not wait for its answer; everybody else does.
-      if (pauseMs >= 0) await answer;
-      else track(answer);
-      await sleep(Math.abs(pauseMs));
-      return pauseMs >= 0 ? await answer : null;
-    });
-    actor.busy = false;
-    actor.restsUntil = Date.now() + restMsOf(actor.person.habit, random);
-  }
-
-  function track(work: Promise<unknown>): void {
-    // Whatever goes wrong in one episode ends that episode alone.
-    const done = work.catch(() => {}).finally(() => inFlight.delete(done));
-    inFlight.add(done);
-  }
-
-  function tick(): void {
-    if (isRunning) {
-      const now = Date.now();
-      const free = actors.filter((actor) => !actor.busy && actor.restsUntil <= now);
-      for (const actor of free) {
-        const script = scripts[actor.person.habit];
-        if (script) track(play(actor, script));
-      }
-      // An ordinary person in a conversation makes a call about every ten seconds.
-      if (conversing < callsPerSecond * 10 && random.chance(callsPerSecond / 10)) {
-        const actor = chooseOrdinary(random, free, now);
-        if (actor) {
-          conversing++;
-          track(play(actor, conversation).finally(() => conversing--));
-        }
-      }
-    }
-    if (!isStopped) ticker = setTimeout(tick, TICK_MS);
-  }
-
-  // ---- how each kind of person behaves ----
-
-  const conversation: Script = async ({ person }, say) => {
-    const scale = Math.min(2, 0.6 + 0.4 * person.plan_rank);
-    const task_type = random.weighted([
-      ["chat", 8],
-      ["summarise", 1],
-      ["code", 1],
-    ]);
-    const messages = 1 + random.poisson(3);
-    for (let place = 1; place <= messages; place++) {
-      const isLong = random.chance(0.015);
-      const message = isLong ? essay(random) : place === 1 ? question(random) : followUp(random, place);
-      const complexity = random.chance(0.2) ? random.whole(300, 950) / 1000 : undefined;
-      const answer = await say(
-        {
-          message,
-          task_type,
-          ...(complexity === undefined ? {} : { complexity }),
-          input: random.lognormal(320 * scale, 0.5) + (isLong ? 1_200 : 0),
-          output: random.lognormal(230 * scale, 0.5),
-        },
-        random.whole(4_000, 12_000),
-      );
-      // Who is refused gives up for now.
-      if (!answer || answer.decision === "block") return;
-    }
+  const simulation: Simulation = {
+    client: createClient(options.url, options.serviceRoleKey, {
+      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+    }),
+    scene: { random, catalogue, offTopicPhrases },
+    callsPerSecond,
+    run: random.id().slice(0, 8),
+    actors: [],
+    inFlight: new Set(),
+    sleepers: new Set(),
+    isRunning: true,
+    isStopped: false,
+    calls: 0,
+    conversations: 0,
+    conversing: 0,
+    ticker: null,
   };
-
-  const spam: Script = async (_actor, say) => {
-    const model = pickModel(random, catalogue.prices, 0).model;
-    for (let count = 0; count < 18; count++) {
-      await say({ message: advertisement, model, input: 40, output: 60 }, -random.whole(2_100, 2_700));
-    }
-  };
-
-  const rattle: Script = async (_actor, say) => {
-    const model = pickModel(random, catalogue.prices, 0).model;
-    for (let count = 0; count < 26; count++) {
-      await say(
-        { message: `page ${random.whole(1, 1e6)}`, model, input: 30, output: 50 },
-        -random.whole(450, 900),
-      );
-    }
-  };
-
-  const devour: Script = async (_actor, say) => {
-    for (let count = 0; count < 3; count++) {
-      const input = random.whole(14_000, 48_000);
-      const answer = await say(
-        {
-          message: question(random),
-          task_type: "summarise",
-          estimate: input + 6_000,
-          input,
-          output: random.whole(2_000, 6_000),
-        },
-        random.whole(9_000, 20_000),
-      );
-      if (!answer) return;
-    }
-  };
-
-  const stray: Script = async (_actor, say) => {
-    const phrase =
-      options.offTopicPhrases.length > 0 ? random.pick(options.offTopicPhrases) : "the lottery numbers";
-    const message = `Tell me about ${phrase} (${random.whole(1, 9_999)})`;
-    await say({ message, input: 60, output: 120 }, random.whole(6_000, 12_000));
-    await say({ message: question(random), input: 120, output: 140 }, 1_000);
-  };
-
-  const scrape: Script = async (_actor, say) => {
-    // Asks for more than there is, then makes do with little.
-    const input = random.whole(500, 1_500);
-    const much = { message: question(random), estimate: input + 600, input, output: 600 };
-    await say(much, random.whole(4_000, 9_000));
-    await say({ message: followUp(random, 2), estimate: 25, input: 12, output: 10 }, 1_000);
-  };
-
-  const press: Script = async (actor, say) => {
-    const limit = planOf(actor.person, catalogue.plans)?.daily_limit ?? 20_000;
-    const total = Math.min(9_000, Math.max(60, Math.round(limit * 0.02)));
-    for (let count = 0; count < 2; count++) {
-      const turn = {
-        message: followUp(random, count),
-        estimate: total,
-        input: Math.round(total * 0.6),
-        output: Math.round(total * 0.4),
-      };
-      const answer = await say(turn, random.whole(6_000, 14_000));
-      if (!answer || answer.decision === "block") return;
-    }
-  };
-
-  const scripts: Partial<Record<Habit, Script>> = {
-    spammer: spam,
-    bot: rattle,
-    token_hog: devour,
-    off_topic: stray,
-    short_of_tokens: scrape,
-    near_limit: press,
-  };
-
-  tick();
+  tick(simulation);
   return {
-    admit(people) {
-      const now = Date.now();
-      for (const person of people) {
-        // The first of each kind of the cast comes on within seconds, the others within minutes.
-        const isFirst = !actors.some((actor) => actor.person.habit === person.habit);
-        const restsUntil = scripts[person.habit]
-          ? now + (isFirst ? random.whole(500, 8_000) : random.whole(15_000, 180_000))
-          : 0;
-        actors.push({ person, busy: false, restsUntil, headroom: 1 });
-      }
-    },
+    admit: (people) => admit(simulation, people),
     pause() {
-      isRunning = false;
+      simulation.isRunning = false;
     },
     resume() {
-      isRunning = !isStopped;
+      simulation.isRunning = !simulation.isStopped;
     },
-    async stop() {
-      isStopped = true;
-      isRunning = false;
-      if (ticker) clearTimeout(ticker);
-      for (const wake of Array.from(sleepers)) wake();
-      await Promise.allSettled(inFlight);
-    },
+    stop: () => stop(simulation),
     get isRunning() {
-      return isRunning;
+      return simulation.isRunning;
     },
     get calls() {
-      return calls;
+      return simulation.calls;
     },
   };
+}
+
+function admit({ actors, scene }: Simulation, people: readonly Person[]): void {
+  const { random } = scene;
+  const now = Date.now();
+  for (const person of people) {
+    // The first of each kind of the cast comes on within seconds, the others within minutes.
+    const isFirst = !actors.some((actor) => actor.person.habit === person.habit);
+    const restsUntil = scripts[person.habit]
+      ? now + (isFirst ? random.whole(500, 8_000) : random.whole(15_000, 180_000))
+      : 0;
+    actors.push({ person, busy: false, restsUntil, headroom: 1 });
+  }
+}
+
+async function stop(simulation: Simulation): Promise<void> {
+  simulation.isStopped = true;
+  simulation.isRunning = false;
+  if (simulation.ticker) clearTimeout(simulation.ticker);
+  for (const wake of Array.from(simulation.sleepers)) wake();
+  await Promise.allSettled(simulation.inFlight);
+}
+
+/** Starts what is due, again and again. */
+function tick(simulation: Simulation): void {
+  if (simulation.isRunning) startEpisodes(simulation);
+  if (!simulation.isStopped) simulation.ticker = setTimeout(() => tick(simulation), TICK_MS);
+}
+
+function startEpisodes(simulation: Simulation): void {
+  const { actors, callsPerSecond, scene } = simulation;
+  const now = Date.now();
+  const free = actors.filter((actor) => !actor.busy && actor.restsUntil <= now);
+  for (const actor of free) {
+    const script = scripts[actor.person.habit];
+    if (script) track(simulation, play(simulation, actor, script));
+  }
+  // An ordinary person in a conversation makes a call about every ten seconds.
+  if (simulation.conversing >= callsPerSecond * 10 || !scene.random.chance(callsPerSecond / 10)) return;
+  const actor = chooseOrdinary(scene.random, free, now);
+  if (!actor) return;
+  simulation.conversing++;
+  track(
+    simulation,
+    play(simulation, actor, conversation).finally(() => simulation.conversing--),
+  );
+}
+
+function track({ inFlight }: Simulation, work: Promise<unknown>): void {
+  // Whatever goes wrong in one episode ends that episode alone.
+  const done = work.catch(() => {}).finally(() => inFlight.delete(done));
+  inFlight.add(done);
+}
+
+async function play(simulation: Simulation, actor: Actor, script: Script): Promise<void> {
+  actor.busy = true;
+  const conversationId = `sample-${simulation.run}-c${++simulation.conversations}`;
+  await script(simulation.scene, actor, (turn, pauseMs) =>
+    takeTurn(simulation, actor, conversationId, turn, pauseMs),
+  );
+  actor.busy = false;
+  actor.restsUntil = Date.now() + restMsOf(actor.person.habit, simulation.scene.random);
+}
+
+async function takeTurn(
+  simulation: Simulation,
+  actor: Actor,
+  conversationId: string,
+  turn: Turn,
+  pauseMs: number,
+): Promise<Answer | null> {
+  while (!simulation.isRunning && !simulation.isStopped) await sleep(simulation, 500);
+  if (simulation.isStopped) return null;
+  const answer = callOnce(simulation, actor, conversationId, turn);
+  // A machine does not wait for its answer; everybody else does.
+  if (pauseMs >= 0) await answer;
+  else track(simulation, answer);
+  await sleep(simulation, Math.abs(pauseMs));
+  return pauseMs >= 0 ? await answer : null;
+}
+
+async function callOnce(
+  simulation: Simulation,
+  actor: Actor,
+  conversationId: string,
+  turn: Turn,
+): Promise<Answer | null> {
+  const { random, catalogue } = simulation.scene;
+  const { person } = actor;
+  const requestId = `sample-${simulation.run}-${++simulation.calls}`;
+  const answer = await rpc<Answer>(simulation, "authorize_usage", {
+    p_request_id: requestId,
+    p_user_id: person.user_id,
+    p_model: turn.model ?? pickModel(random, catalogue.prices, person.plan_rank).model,
+    p_estimated_tokens: turn.estimate ?? null,
+    p_message: turn.message,
+    p_conversation_id: conversationId,
+    p_task_type: turn.task_type ?? "chat",
+    p_scope_id: person.scope_id,
+    p_complexity: turn.complexity ?? null,
+  });
+  if (!answer) return null;
+  actor.headroom = headroomOf(answer);
+  if (answer.decision === "block") return answer;
+  await sleep(simulation, random.lognormal(900, 0.5) + Math.min(4_000, turn.output * 3));
+  await endCall(simulation, requestId, answer, turn);
+  return answer;
+}
+
+/** Settles the call; a few are released, and of a few the caller dies, so that the hold expires. */
+async function endCall(simulation: Simulation, requestId: string, answer: Answer, turn: Turn): Promise<void> {
+  const { random } = simulation.scene;
+  const fate = random.next();
+  if (fate < 0.02) {
+    await rpc(simulation, "release_usage", { p_request_id: requestId, p_reason: "provider_error" });
+  } else if (fate > 0.004 + 0.02) {
+    const kept = answer.truncate_to_words === null ? 1 : 0.5;
+    await rpc(simulation, "settle_usage", {
+      p_request_id: requestId,
+      p_input_tokens: Math.round(turn.input * kept),
+      p_output_tokens: turn.output,
+      p_model: answer.model,
+      p_metadata: random.chance(0.25)
+        ? { sample_data: true, cached_input_tokens: Math.floor(turn.input * kept * 0.4) }
+        : { sample_data: true },
+    });
+  }
+}
+
+/** Null where the project refused the call or could not be reached: the product's user sees an error. */
+async function rpc<Result>(
+  simulation: Simulation,
+  name: string,
+  parameters: Record<string, unknown>,
+): Promise<Result | null> {
+  for (let attempt = 0; attempt < 3 && !(simulation.isStopped && attempt > 0); attempt++) {
+    const { data, error, status } = await simulation.client.rpc(name, parameters);
+    if (!error) return data as Result;
+    // Anything but an unreachable project would be answered the same again. The key makes a repeat safe.
+    if (status !== 0 && status < 500) return null;
+    await sleep(simulation, RETRY_MS * 2 ** attempt);
+  }
+  return null;
+}
+
+/** Waits, but not beyond a stop: then what was waited for happens at once. */
+function sleep({ sleepers, isStopped }: Simulation, milliseconds: number): Promise<void> {
+  if (isStopped) return Promise.resolve();
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      clearTimeout(timer);
+      sleepers.delete(wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, milliseconds);
+    sleepers.add(wake);
+  });
 }
 
 /** Who is awake, likes to talk, has not just talked, and still has tokens. */
