@@ -64,7 +64,12 @@ export function findPostgres(version: 15 | 18): string | null {
   return existsSync(join(folder, "postgres")) ? folder : null;
 }
 
-function serverUser(): { uid: number; gid: number } | undefined {
+interface ServerUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+function serverUser(): ServerUser | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const users = readFileSync("/etc/passwd", "utf8")
     .split("\n")
@@ -89,7 +94,7 @@ async function freePort(): Promise<number> {
 }
 
 /** As root, the checkout may lie where the server's user cannot read: give it a copy it can. */
-function readableBinaries(bin: string, home: string, user: { uid: number; gid: number } | undefined): string {
+function readableBinaries(bin: string, home: string, user: ServerUser | undefined): string {
   if (!user || bin.startsWith("/usr/")) return bin;
   const native = dirname(realpathSync(bin));
   const copy = join(home, "native");
@@ -98,30 +103,28 @@ function readableBinaries(bin: string, home: string, user: { uid: number; gid: n
   return join(copy, "bin");
 }
 
-export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
-  const version = options.version ?? 18;
-  const found = findPostgres(version);
-  if (!found) throw new Error(`PostgreSQL ${version} is not installed here.`);
-  const user = serverUser();
-  const home = mkdtempSync(join(tmpdir(), `pg${version}-`));
-  chmodSync(home, 0o755);
-  const bin = readableBinaries(found, home, user);
-  const dataDir = join(home, "data");
-  mkdirSync(dataDir);
-  if (user) {
-    chownSync(dataDir, user.uid, user.gid);
-    chownSync(home, user.uid, user.gid);
-  }
-  const as = user ? { uid: user.uid, gid: user.gid } : {};
-  await run(
-    join(bin, "initdb"),
-    ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
-    {
-      ...as,
-      cwd: home,
-    },
-  );
+/** What is the same for every process of a server and its replicas. */
+interface Installation {
+  readonly version: 15 | 18;
+  /** The binaries, where the server's user can read them. */
+  readonly bin: string;
+  readonly home: string;
+  readonly user: ServerUser | undefined;
+  readonly env: Readonly<Record<string, string>> | undefined;
+}
 
+interface Running {
+  readonly installation: Installation;
+  readonly dataDir: string;
+  readonly port: number;
+  readonly settings: Readonly<Record<string, string>>;
+  child: ChildProcess;
+}
+
+export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  const installation = install(options);
+  const { version, home } = installation;
+  const dataDir = await initialise(installation);
   const port = await freePort();
   const settings = {
     listen_addresses: "127.0.0.1",
@@ -130,50 +133,11 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     fsync: "off",
     ...options.settings,
   };
-  let child: ChildProcess | null = null;
-
-  async function boot(): Promise<void> {
-    child = await bootAt(dataDir, port, settings);
-  }
-
-  /** A server process over a data folder, once it takes connections. */
-  async function bootAt(
-    folder: string,
-    listenPort: number,
-    chosen: Readonly<Record<string, string>>,
-  ): Promise<ChildProcess> {
-    const args = ["-D", folder, "-p", String(listenPort)];
-    for (const [name, value] of Object.entries(chosen)) args.push("-c", `${name}=${value}`);
-    const server = spawn(join(bin, "postgres"), args, {
-      ...as,
-      cwd: home,
-      env: { ...process.env, ...options.env },
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    let log = "";
-    await new Promise<void>((resolve, reject) => {
-      server.stderr?.on("data", (chunk: Buffer) => {
-        log = (log + chunk.toString()).slice(-20_000);
-        if (/ready to accept (read-only )?connections/.test(log)) resolve();
-      });
-      server.once("exit", (code) => reject(new Error(`PostgreSQL ${version} ended with ${code}:\n${log}`)));
-    });
-    return server;
-  }
-
-  async function ended(signal: NodeJS.Signals, server = child): Promise<void> {
-    if (!server || server.exitCode !== null || server.signalCode !== null) return;
-    await new Promise<void>((resolve) => {
-      server.once("exit", () => resolve());
-      server.kill(signal);
-    });
-  }
-
-  const stopAtExit = (): void => void child?.kill("SIGKILL");
+  const child = await boot(installation, dataDir, port, settings);
+  const server: Running = { installation, dataDir, port, settings, child };
+  const stopAtExit = (): void => void server.child.kill("SIGKILL");
   process.once("exit", stopAtExit);
-  await boot();
-
-  const url = (database = "postgres"): string => `postgres://postgres@127.0.0.1:${port}/${database}`;
+  const url = urlAt(port);
   return {
     port,
     version,
@@ -183,67 +147,141 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       name = `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`,
       template = "template1",
     } = {}) {
-      const client = new pg.Client({ connectionString: url() });
-      await client.connect();
-      try {
-        await client.query(
+      await asSuperuser(url(), (client) =>
+        client.query(
           `create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`,
-        );
-      } finally {
-        await client.end();
-      }
+        ),
+      );
       return url(name);
     },
     async kill() {
       // The postmaster's children notice its death by themselves, as after a real crash.
-      await ended("SIGKILL");
+      await end(server.child, "SIGKILL");
       await new Promise((resolve) => setTimeout(resolve, 200));
     },
-    restart: boot,
-    async startReplica() {
-      const replicaDir = join(home, `replica-${randomUUID()}`);
-      const client = new pg.Client({ connectionString: url() });
-      await client.connect();
-      try {
-        // A base backup by hand: npm's PostgreSQL comes without pg_basebackup.
-        await client.query("select pg_backup_start('replica', true)");
-        cpSync(dataDir, replicaDir, {
-          recursive: true,
-          filter: (path) => !path.endsWith("postmaster.pid") && !path.endsWith("postmaster.opts"),
-        });
-        const { rows } = await client.query<{ labelfile: string }>(
-          "select labelfile from pg_backup_stop(false)",
-        );
-        writeFileSync(join(replicaDir, "backup_label"), rows[0]?.labelfile ?? "");
-      } finally {
-        await client.end();
-      }
-      writeFileSync(join(replicaDir, "standby.signal"), "");
-      if (user) await run("chown", ["-R", `${user.uid}:${user.gid}`, replicaDir]);
-      chmodSync(replicaDir, 0o700);
-      const replicaPort = await freePort();
-      const replica = await bootAt(replicaDir, replicaPort, {
-        ...settings,
-        primary_conninfo: `host=127.0.0.1 port=${port} user=postgres`,
-      });
-      const kill = (): void => void replica.kill("SIGKILL");
-      process.once("exit", kill);
-      return {
-        port: replicaPort,
-        url: (database = "postgres") => `postgres://postgres@127.0.0.1:${replicaPort}/${database}`,
-        async stop() {
-          await ended("SIGINT", replica);
-          process.off("exit", kill);
-          rmSync(replicaDir, { recursive: true, force: true });
-        },
-      };
+    async restart() {
+      server.child = await boot(installation, dataDir, port, settings);
     },
+    startReplica: () => startReplica(server),
     async stop() {
-      await ended("SIGINT");
+      await end(server.child, "SIGINT");
       process.off("exit", stopAtExit);
       rmSync(home, { recursive: true, force: true });
     },
   };
+}
+
+function install(options: PostgresOptions): Installation {
+  const version = options.version ?? 18;
+  const found = findPostgres(version);
+  if (!found) throw new Error(`PostgreSQL ${version} is not installed here.`);
+  const user = serverUser();
+  const home = mkdtempSync(join(tmpdir(), `pg${version}-`));
+  chmodSync(home, 0o755);
+  return { version, bin: readableBinaries(found, home, user), home, user, env: options.env };
+}
+
+/** A new data folder. */
+async function initialise({ bin, home, user }: Installation): Promise<string> {
+  const dataDir = join(home, "data");
+  mkdirSync(dataDir);
+  if (user) {
+    chownSync(dataDir, user.uid, user.gid);
+    chownSync(home, user.uid, user.gid);
+  }
+  await run(
+    join(bin, "initdb"),
+    ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
+    { ...user, cwd: home },
+  );
+  return dataDir;
+}
+
+/** A server process over a data folder, once it takes connections. */
+async function boot(
+  { version, bin, home, user, env }: Installation,
+  dataDir: string,
+  port: number,
+  settings: Readonly<Record<string, string>>,
+): Promise<ChildProcess> {
+  const args = ["-D", dataDir, "-p", String(port)];
+  for (const [name, value] of Object.entries(settings)) args.push("-c", `${name}=${value}`);
+  const server = spawn(join(bin, "postgres"), args, {
+    ...user,
+    cwd: home,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let log = "";
+  await new Promise<void>((resolve, reject) => {
+    server.stderr?.on("data", (chunk: Buffer) => {
+      log = (log + chunk.toString()).slice(-20_000);
+      if (/ready to accept (read-only )?connections/.test(log)) resolve();
+    });
+    server.once("exit", (code) => reject(new Error(`PostgreSQL ${version} ended with ${code}:\n${log}`)));
+  });
+  return server;
+}
+
+async function end(server: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  await new Promise<void>((resolve) => {
+    server.once("exit", () => resolve());
+    server.kill(signal);
+  });
+}
+
+const urlAt =
+  (port: number) =>
+  (database = "postgres"): string =>
+    `postgres://postgres@127.0.0.1:${port}/${database}`;
+
+async function asSuperuser<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function startReplica({ installation, dataDir, port, settings }: Running) {
+  const { home, user } = installation;
+  const replicaDir = join(home, `replica-${randomUUID()}`);
+  await copyOnline(urlAt(port)(), dataDir, replicaDir);
+  writeFileSync(join(replicaDir, "standby.signal"), "");
+  if (user) await run("chown", ["-R", `${user.uid}:${user.gid}`, replicaDir]);
+  chmodSync(replicaDir, 0o700);
+  const replicaPort = await freePort();
+  const replica = await boot(installation, replicaDir, replicaPort, {
+    ...settings,
+    primary_conninfo: `host=127.0.0.1 port=${port} user=postgres`,
+  });
+  const killAtExit = (): void => void replica.kill("SIGKILL");
+  process.once("exit", killAtExit);
+  return {
+    port: replicaPort,
+    url: urlAt(replicaPort),
+    async stop() {
+      await end(replica, "SIGINT");
+      process.off("exit", killAtExit);
+      rmSync(replicaDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A base backup by hand: npm's PostgreSQL comes without pg_basebackup. */
+async function copyOnline(url: string, dataDir: string, replicaDir: string): Promise<void> {
+  await asSuperuser(url, async (client) => {
+    await client.query("select pg_backup_start('replica', true)");
+    cpSync(dataDir, replicaDir, {
+      recursive: true,
+      filter: (path) => !path.endsWith("postmaster.pid") && !path.endsWith("postmaster.opts"),
+    });
+    const { rows } = await client.query<{ labelfile: string }>("select labelfile from pg_backup_stop(false)");
+    writeFileSync(join(replicaDir, "backup_label"), rows[0]?.labelfile ?? "");
+  });
 }
 
 /**
@@ -254,7 +292,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 export async function makeSupabaseLike(superuserUrl: string): Promise<string> {
   const server = new URL(superuserUrl);
   server.pathname = "/postgres";
-  // Roles are the server's, and locks a database's: who makes them at the same time waits in the one database of all.
+  // Roles belong to the server, locks to a database: all who make roles wait for a lock in the same database.
   const queue = new pg.Client({ connectionString: server.toString() });
   const client = new pg.Client({ connectionString: superuserUrl });
   await queue.connect();
