@@ -71,7 +71,7 @@ export async function enter(page: Page, link: string): Promise<void> {
 
 /** Connects and opens a project by its URL and key, as a person does. */
 export async function connectProject(page: Page, project: Project, name: string): Promise<void> {
-  await page.goto(`${new URL(page.url()).origin}/#/settings/connections`);
+  await page.goto(page.url().replace(/(#.*)?$/, "#/settings/connections"));
   await page.getByRole("button", { name: "Connect a Supabase project" }).click();
   await page.getByLabel("Project URL").fill(project.url);
   await page.getByLabel("Service-role key").fill(project.serviceRoleKey);

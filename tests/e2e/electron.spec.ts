@@ -5,11 +5,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "@playwright/test";
 import { checks } from "../electron/checks.ts";
 import { type Desktop, isStandIn, launchDesktop, pageOrigin, runtimeInWords } from "../electron/launch.ts";
 import { grouped, plantedApp, plants } from "../electron/plants.ts";
 import { sized } from "../support/size.ts";
+import { connectProject, expect, test } from "./console.ts";
+import { dropAnExport, stopARepeater, tryARuleInShadow } from "./jobs.ts";
 
 let desktop: Desktop;
 const folder = mkdtempSync(join(tmpdir(), "electron-e2e-"));
@@ -37,6 +38,15 @@ test("the window is the application's own page, and the local project comes up b
     await desktop.app.evaluate(({ BrowserWindow }) => BrowserWindow.getAllWindows()[0]?.webContents.getURL()),
   ).toMatch(/^app:\/\/console\//);
   await expect(desktop.page.getByRole("button", { name: "Live" })).toBeVisible({ timeout: 60_000 });
+});
+
+test("in the window, support, an admin and finance each do their main job", async ({
+  workshop: { project },
+}) => {
+  await connectProject(desktop.page, project, "Test bench");
+  await stopARepeater(desktop.page, project);
+  await tryARuleInShadow(desktop.page, project);
+  await dropAnExport(desktop.page, project);
 });
 
 test.describe("made worse in one place,", () => {

@@ -61,6 +61,7 @@ export async function launchDesktop({
     executablePath: isStandIn ? standInCommand(folder) : (installed ?? ""),
     args: [appDir, `--data-dir=${dataDir}`, ...args],
     env: { ...(process.env as Record<string, string>), ...env },
+    acceptDownloads: true,
     timeout: 60_000,
   });
   let said = "";
