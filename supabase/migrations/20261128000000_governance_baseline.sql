@@ -3755,9 +3755,11 @@ comment on function governance.roll_account(bigint, timestamptz) is
   'backwards, and nothing twice. The caller holds the account''s lock.';
 
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
-  language sql stable set search_path = '' as $$
-  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false)
+  language plpgsql stable set search_path = '' as $$
+begin
+  return a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
+    or coalesce(a.holds_check_at <= p_now, false);
+end
 $$;
 comment on function governance.needs_roll(governance.accounts,
   timestamptz) is 'Whether governance.roll_account has anything to do.';
@@ -4075,15 +4077,17 @@ $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
 create function governance.end_answer(e governance.call_end) returns json
-  language sql stable set search_path = '' as $$
-  select case when e.status in ('settled', 'quarantined') then
+  language plpgsql stable set search_path = '' as $$
+begin
+  return case when e.status in ('settled', 'quarantined') then
     row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
       e.cost_micros, e.currency, e.model, e.transaction_id,
       row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
         e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
         e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
       coalesce(e.alerts, '[]'))::governance.settlement)
-    else governance.release_answer(e) end
+    else governance.release_answer(e) end;
+end
 $$;
 comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 
@@ -5100,7 +5104,9 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
   v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
-  if c.rules_due_at <= v_now and governance.end_timed_rules(v_now) > 0 then
+  -- Not "and": null and a call is a call.
+  if c.rules_due_at <= v_now then
+    perform governance.end_timed_rules(v_now);
     select * into c from governance.active_config;
   end if;
 
@@ -5523,18 +5529,31 @@ comment on function governance.quarantine_call(governance.call_end, numeric, big
 create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
   p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
   language plpgsql set search_path = '' as $$
+declare
+  v_usage governance.usage_daily[];
+  v_end governance.call_end := p_ends[1];
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
     is_open = y.remaining - s.lot_taken + y.frozen > 0
   from unnest(p_states) s where y.lot_id = s.lot_id and s.lot_taken > 0;
   insert into governance.token_transactions select * from unnest(p_entries);
-  insert into governance.usage_daily as y (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
-  select e.account_id, e.day, e.model, coalesce(e.task_type, ''), coalesce(e.scope_id, ''), count(*), sum(e.messages),
-    sum(e.input_tokens), sum(e.output_tokens), sum(e.charged_tokens), sum(coalesce(e.cost_micros, 0)), p_now, p_now
-  from unnest(p_ends) e where e.status = 'settled'
-  group by e.account_id, e.day, e.model, e.task_type, e.scope_id
+  -- One call needs no sums.
+  if cardinality(p_ends) = 1 then
+    if v_end.status = 'settled' then
+      v_usage := array[row(v_end.account_id, v_end.day, v_end.model, coalesce(v_end.task_type, ''),
+        coalesce(v_end.scope_id, ''), 1, v_end.messages, v_end.input_tokens, v_end.output_tokens, v_end.charged_tokens,
+        coalesce(v_end.cost_micros, 0), p_now, p_now)::governance.usage_daily];
+    end if;
+  else
+    select array_agg(n.usage) into v_usage from (
+      select row(u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, ''), count(*),
+        sum(u.messages), sum(u.input_tokens), sum(u.output_tokens), sum(u.charged_tokens),
+        sum(coalesce(u.cost_micros, 0)), p_now, p_now)::governance.usage_daily as usage
+      from unnest(p_ends) u where u.status = 'settled'
+      group by u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, '')) n;
+  end if;
+  insert into governance.usage_daily as y select * from unnest(v_usage)
   on conflict (account_id, day, model, task_type, scope_id) do update set
     calls = y.calls + excluded.calls, messages = y.messages + excluded.messages,
     input_tokens = y.input_tokens + excluded.input_tokens, output_tokens = y.output_tokens + excluded.output_tokens,

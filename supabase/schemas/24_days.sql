@@ -203,9 +203,11 @@ comment on function governance.roll_account(bigint, timestamptz) is
   'backwards, and nothing twice. The caller holds the account''s lock.';
 
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
-  language sql stable set search_path = '' as $$
-  select a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false)
+  language plpgsql stable set search_path = '' as $$
+begin
+  return a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
+    or coalesce(a.holds_check_at <= p_now, false);
+end
 $$;
 comment on function governance.needs_roll(governance.accounts,
   timestamptz) is 'Whether governance.roll_account has anything to do.';

@@ -310,15 +310,17 @@ $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
 create function governance.end_answer(e governance.call_end) returns json
-  language sql stable set search_path = '' as $$
-  select case when e.status in ('settled', 'quarantined') then
+  language plpgsql stable set search_path = '' as $$
+begin
+  return case when e.status in ('settled', 'quarantined') then
     row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
       e.cost_micros, e.currency, e.model, e.transaction_id,
       row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
         e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
         e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
       coalesce(e.alerts, '[]'))::governance.settlement)
-    else governance.release_answer(e) end
+    else governance.release_answer(e) end;
+end
 $$;
 comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 

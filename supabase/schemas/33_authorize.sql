@@ -245,7 +245,9 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
   v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
-  if c.rules_due_at <= v_now and governance.end_timed_rules(v_now) > 0 then
+  -- Not "and": null and a call is a call.
+  if c.rules_due_at <= v_now then
+    perform governance.end_timed_rules(v_now);
     select * into c from governance.active_config;
   end if;
 

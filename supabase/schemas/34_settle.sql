@@ -208,18 +208,31 @@ comment on function governance.quarantine_call(governance.call_end, numeric, big
 create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
   p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz) returns void
   language plpgsql set search_path = '' as $$
+declare
+  v_usage governance.usage_daily[];
+  v_end governance.call_end := p_ends[1];
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
     is_open = y.remaining - s.lot_taken + y.frozen > 0
   from unnest(p_states) s where y.lot_id = s.lot_id and s.lot_taken > 0;
   insert into governance.token_transactions select * from unnest(p_entries);
-  insert into governance.usage_daily as y (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
-  select e.account_id, e.day, e.model, coalesce(e.task_type, ''), coalesce(e.scope_id, ''), count(*), sum(e.messages),
-    sum(e.input_tokens), sum(e.output_tokens), sum(e.charged_tokens), sum(coalesce(e.cost_micros, 0)), p_now, p_now
-  from unnest(p_ends) e where e.status = 'settled'
-  group by e.account_id, e.day, e.model, e.task_type, e.scope_id
+  -- One call needs no sums.
+  if cardinality(p_ends) = 1 then
+    if v_end.status = 'settled' then
+      v_usage := array[row(v_end.account_id, v_end.day, v_end.model, coalesce(v_end.task_type, ''),
+        coalesce(v_end.scope_id, ''), 1, v_end.messages, v_end.input_tokens, v_end.output_tokens, v_end.charged_tokens,
+        coalesce(v_end.cost_micros, 0), p_now, p_now)::governance.usage_daily];
+    end if;
+  else
+    select array_agg(n.usage) into v_usage from (
+      select row(u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, ''), count(*),
+        sum(u.messages), sum(u.input_tokens), sum(u.output_tokens), sum(u.charged_tokens),
+        sum(coalesce(u.cost_micros, 0)), p_now, p_now)::governance.usage_daily as usage
+      from unnest(p_ends) u where u.status = 'settled'
+      group by u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, '')) n;
+  end if;
+  insert into governance.usage_daily as y select * from unnest(v_usage)
   on conflict (account_id, day, model, task_type, scope_id) do update set
     calls = y.calls + excluded.calls, messages = y.messages + excluded.messages,
     input_tokens = y.input_tokens + excluded.input_tokens, output_tokens = y.output_tokens + excluded.output_tokens,

@@ -35,7 +35,6 @@ const ours = "(select n.nspowner from pg_namespace n where n.nspname = 'governan
 const withoutSearchPath: Readonly<Record<string, string>> = {
   rules_match: "written into the expression of every call, which a setting would forbid",
   decision_answer: "written into the expression that answers every call; built-in functions alone",
-  end_answer: "written into the expression that answers every settlement; built-in functions alone",
   entry_payload: "inlined where each ledger entry is written and checked; built-in functions alone",
   entry_hash: "inlined where each ledger entry is written and checked; built-in functions alone",
   lot_seal: "inlined where each lot is checked; built-in functions alone",
@@ -51,7 +50,7 @@ const lints: Readonly<Record<string, string>> = {
   "a function with its owner's rights and a search path of its caller's": `
     select p.oid::regprocedure::text from pg_proc p where p.pronamespace in ('governance'::regnamespace, 'public'::regnamespace) and p.proowner = ${ours}
       and p.prosecdef and not coalesce(p.proconfig, '{}') @> array['search_path=""']`,
-  "a function without a search path that is not one of the eight": `
+  "a function without a search path that is not one of the seven": `
     select p.oid::regprocedure::text from pg_proc p
     where p.pronamespace in ('governance'::regnamespace, 'public'::regnamespace) and p.proowner = ${ours} and not coalesce(p.proconfig, '{}') @> array['search_path=""']
       and p.proname not in (${Object.keys(withoutSearchPath)
