@@ -15,6 +15,7 @@ const configuration: Configuration = {
     "out/renderer/**",
     "supabase/migrations/**",
     "supabase/presets/**",
+    "supabase/prices/**",
     "local-project/*.sql",
     "package.json",
     "!**/*.map",

@@ -38,6 +38,7 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     version,
     log,
     migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
+    priceCatalogue: readFileSync(join(supabaseDir, "prices", "catalogue.yaml"), "utf8"),
     ...(options.workerUrls
       ? {
           reconciliationWorkerUrl: options.workerUrls.reconciliation,

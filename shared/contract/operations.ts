@@ -15,6 +15,7 @@ import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
+import { pricesOperations } from "./prices.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
 import { healthOperations } from "./health.ts";
 import { settingsOperations } from "./settings.ts";
@@ -30,6 +31,7 @@ export const operations = {
   ...correctionsOperations,
   ...bulkOperations,
   ...rulesOperations,
+  ...pricesOperations,
   ...alertsOperations,
   ...auditOperations,
   ...healthOperations,

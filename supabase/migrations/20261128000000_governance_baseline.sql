@@ -1933,6 +1933,69 @@ $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
   'The packs of a preset; answers how many changed and were retired.';
 
+create function governance.store_price(p_item jsonb, p_path text, p_currency text, p_now timestamptz) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_price governance.prices;
+  v_old_price governance.prices;
+begin
+  v_price.provider := governance.preset_text(p_item, 'provider', p_path);
+  v_price.model := governance.preset_text(p_item, 'model', p_path, null, 200);
+  v_price.input_micros_per_million := governance.preset_whole(p_item, 'input_micros_per_million', p_path, 0,
+    1000000000000000, null, true);
+  v_price.output_micros_per_million := governance.preset_whole(p_item, 'output_micros_per_million', p_path, 0,
+    1000000000000000, null, true);
+  v_price.cached_input_micros_per_million := governance.preset_whole(p_item, 'cached_input_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.cache_write_micros_per_million := governance.preset_whole(p_item, 'cache_write_micros_per_million', p_path,
+    0, 1000000000000000);
+  v_price.cache_write_1h_micros_per_million := governance.preset_whole(p_item, 'cache_write_1h_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.reasoning_micros_per_million := governance.preset_whole(p_item, 'reasoning_micros_per_million', p_path, 0,
+    1000000000000000);
+  v_price.currency := lower(governance.preset_text(p_item, 'currency', p_path, p_currency, 3));
+  if v_price.currency <> p_currency then
+    perform governance.invalid_preset(p_path || '.currency',
+      format('prices are in the preset''s currency, %s', p_currency));
+  end if;
+  begin
+    v_price.effective_from := case
+      when governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
+      then (p_item ->> 'effective_from')::timestamp at time zone 'UTC'
+        else coalesce(p_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
+  exception when data_exception then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
+  end;
+  if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+  select * into v_old_price from governance.prices p
+  where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
+    and p.retired_at is null;
+  if v_old_price.price_id is null
+    or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
+      v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+      v_old_price.cache_write_1h_micros_per_million,
+      v_old_price.reasoning_micros_per_million, v_old_price.currency)
+      is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
+        v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
+        v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
+    update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
+    insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
+      cached_input_micros_per_million,
+      cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
+      effective_from, created_at)
+    values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
+      v_price.cached_input_micros_per_million,
+      v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
+      v_price.reasoning_micros_per_million, v_price.currency,
+        v_price.effective_from, p_now);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function governance.store_price(jsonb, text, text, timestamptz) is
+  'Sets the price of a model of a provider from a moment; false where it is so already.';
+
 create function governance.store_prices(p_prices jsonb, p_currency text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -1940,69 +2003,17 @@ declare
   v_path text;
   v_at int := 0;
   v_count int := 0;
-  v_price governance.prices;
-  v_old_price governance.prices;
   v_changed jsonb := '{}';
 begin
   for v_item in select * from jsonb_array_elements(p_prices) loop
     v_path := format('prices[%s]', v_at); v_at := v_at + 1;
-    v_price := null;
-    v_price.provider := governance.preset_text(v_item, 'provider', v_path);
-    v_price.model := governance.preset_text(v_item, 'model', v_path, null, 200);
-    v_price.input_micros_per_million := governance.preset_whole(v_item, 'input_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.output_micros_per_million := governance.preset_whole(v_item, 'output_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.cached_input_micros_per_million := governance.preset_whole(v_item, 'cached_input_micros_per_million',
-      v_path, 0, 1000000000000000);
-    v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
-      0, 1000000000000000);
-    v_price.cache_write_1h_micros_per_million := governance.preset_whole(v_item, 'cache_write_1h_micros_per_million',
-      v_path, 0, 1000000000000000);
-    v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
-      1000000000000000);
-    v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
-    if v_price.currency <> p_currency then
-      perform governance.invalid_preset(v_path || '.currency',
-        format('prices are in the preset''s currency, %s', p_currency));
-    end if;
-    begin
-      v_price.effective_from := case
-        when governance.preset_text(v_item, 'effective_from', v_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
-        then (v_item ->> 'effective_from')::timestamp at time zone 'UTC'
-          else coalesce(v_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
-    exception when data_exception then
-      perform governance.invalid_preset(v_path || '.effective_from', 'a date or a moment is needed');
-    end;
-    if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
     if exists (select from jsonb_array_elements(p_prices) with ordinality x(price, n)
-      where n < v_at and x.price ->> 'model' = v_price.model and x.price ->> 'provider' = v_price.provider
+      where n < v_at and x.price ->> 'model' = v_item ->> 'model'
+        and x.price ->> 'provider' = v_item ->> 'provider'
         and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
       perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
     end if;
-    select * into v_old_price from governance.prices p
-    where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
-      and p.retired_at is null;
-    if v_old_price.price_id is null
-      or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
-        v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
-        v_old_price.cache_write_1h_micros_per_million,
-        v_old_price.reasoning_micros_per_million, v_old_price.currency)
-        is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
-          v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-          v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
-      update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
-      insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
-        cached_input_micros_per_million,
-        cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
-        effective_from, created_at)
-      values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
-        v_price.cached_input_micros_per_million,
-        v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
-        v_price.reasoning_micros_per_million, v_price.currency,
-          v_price.effective_from, p_now);
-      v_count := v_count + 1;
-    end if;
+    if governance.store_price(v_item, v_path, p_currency, p_now) then v_count := v_count + 1; end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('prices', v_count);
   update governance.prices p set retired_at = p_now
@@ -9657,6 +9668,83 @@ comment on function public.console_rule_calls(text, timestamptz, timestamptz, bi
 revoke all on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int)
   from public, anon, authenticated;
 grant execute on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) to service_role;
+
+-- schemas/47_price_desk.sql
+-- Prices on the screen: what is set, which models have none, and single prices taken over.
+
+create function public.console_prices() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_prices');
+  select jsonb_build_object(
+    'currency', (select c.currency from governance.active_config c),
+    'prices', (select coalesce(jsonb_agg(jsonb_build_object('provider', p.provider, 'model', p.model,
+      'input_micros_per_million', p.input_micros_per_million, 'output_micros_per_million', p.output_micros_per_million,
+      'cached_input_micros_per_million', p.cached_input_micros_per_million,
+      'cache_write_micros_per_million', p.cache_write_micros_per_million,
+      'cache_write_1h_micros_per_million', p.cache_write_1h_micros_per_million,
+      'reasoning_micros_per_million', p.reasoning_micros_per_million, 'currency', p.currency,
+      'effective_from', p.effective_from) order by p.provider collate "C", p.model collate "C", p.effective_from), '[]')
+      from governance.prices p where p.retired_at is null),
+    -- Models that calls used while they had no price, and have none now.
+    'unpriced', (select coalesce(jsonb_agg(jsonb_build_object('model', u.model, 'first_seen_at', u.first_seen_at,
+      'calls', coalesce((select sum(t.calls) from governance.usage_totals t
+        where t.model = u.model and t.day >= (u.first_seen_at at time zone 'UTC')::date - 1), 0))
+      order by u.model collate "C"), '[]')
+      from (select e.subject as model, min(e.created_at) as first_seen_at from governance.alert_events e
+        where e.kind = 'unknown_price' and e.created_at > governance.now() - interval '62 days'
+        group by e.subject) u
+      where governance.provider_of(u.model, governance.now()) is null))
+$$;
+comment on function public.console_prices() is
+  'Prices that are not retired, past and to come too, and models that calls used without one (calls: of closed days).';
+revoke all on function public.console_prices() from public, anon, authenticated;
+grant execute on function public.console_prices() to service_role;
+
+create function public.console_save_prices(p_command_id text, p_prices jsonb, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_now timestamptz;
+  v_currency text;
+  v_changed jsonb := '[]';
+  v_item jsonb;
+  v_place bigint;
+begin
+  perform governance.refuse_others('console_save_prices');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  if jsonb_typeof(p_prices) is distinct from 'array' or jsonb_array_length(p_prices) not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_prices is a list of 1 to 500 prices');
+  end if;
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_save_prices', p_prices, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  select c.currency into v_currency from governance.active_config c;
+  for v_item, v_place in select * from jsonb_array_elements(p_prices) with ordinality loop
+    if jsonb_typeof(v_item) <> 'object' then
+      perform governance.invalid_preset(format('prices[%s]', v_place - 1), 'an object is needed');
+    end if;
+    if governance.store_price(v_item, format('prices[%s]', v_place - 1), v_currency, v_now) then
+      v_changed := v_changed || jsonb_build_array(v_item ->> 'model');
+    end if;
+  end loop;
+  if v_changed <> '[]' then
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (v_now, p_operator, 'save_prices', p_reason, p_command_id, jsonb_build_object('prices', p_prices));
+    perform governance.ring('rules', v_now);
+  end if;
+  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', v_changed));
+end
+$$;
+comment on function public.console_save_prices(text, jsonb, text, text) is
+  'Sets prices by provider, model and effective_from; others stay. Calls that were settled keep their cost. Errors: '
+  'invalid_argument, invalid_preset (path in details), idempotency_conflict.';
+revoke all on function public.console_save_prices(text, jsonb, text, text) from public, anon, authenticated;
+grant execute on function public.console_save_prices(text, jsonb, text, text) to service_role;
 
 -- schemas/50_alerts.sql
 -- Alerts: what can be watched, what is watched, and what was raised.

@@ -133,6 +133,69 @@ $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
   'The packs of a preset; answers how many changed and were retired.';
 
+create function governance.store_price(p_item jsonb, p_path text, p_currency text, p_now timestamptz) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_price governance.prices;
+  v_old_price governance.prices;
+begin
+  v_price.provider := governance.preset_text(p_item, 'provider', p_path);
+  v_price.model := governance.preset_text(p_item, 'model', p_path, null, 200);
+  v_price.input_micros_per_million := governance.preset_whole(p_item, 'input_micros_per_million', p_path, 0,
+    1000000000000000, null, true);
+  v_price.output_micros_per_million := governance.preset_whole(p_item, 'output_micros_per_million', p_path, 0,
+    1000000000000000, null, true);
+  v_price.cached_input_micros_per_million := governance.preset_whole(p_item, 'cached_input_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.cache_write_micros_per_million := governance.preset_whole(p_item, 'cache_write_micros_per_million', p_path,
+    0, 1000000000000000);
+  v_price.cache_write_1h_micros_per_million := governance.preset_whole(p_item, 'cache_write_1h_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.reasoning_micros_per_million := governance.preset_whole(p_item, 'reasoning_micros_per_million', p_path, 0,
+    1000000000000000);
+  v_price.currency := lower(governance.preset_text(p_item, 'currency', p_path, p_currency, 3));
+  if v_price.currency <> p_currency then
+    perform governance.invalid_preset(p_path || '.currency',
+      format('prices are in the preset''s currency, %s', p_currency));
+  end if;
+  begin
+    v_price.effective_from := case
+      when governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
+      then (p_item ->> 'effective_from')::timestamp at time zone 'UTC'
+        else coalesce(p_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
+  exception when data_exception then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
+  end;
+  if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+  select * into v_old_price from governance.prices p
+  where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
+    and p.retired_at is null;
+  if v_old_price.price_id is null
+    or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
+      v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
+      v_old_price.cache_write_1h_micros_per_million,
+      v_old_price.reasoning_micros_per_million, v_old_price.currency)
+      is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
+        v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
+        v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
+    update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
+    insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
+      cached_input_micros_per_million,
+      cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
+      effective_from, created_at)
+    values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
+      v_price.cached_input_micros_per_million,
+      v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
+      v_price.reasoning_micros_per_million, v_price.currency,
+        v_price.effective_from, p_now);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function governance.store_price(jsonb, text, text, timestamptz) is
+  'Sets the price of a model of a provider from a moment; false where it is so already.';
+
 create function governance.store_prices(p_prices jsonb, p_currency text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -140,69 +203,17 @@ declare
   v_path text;
   v_at int := 0;
   v_count int := 0;
-  v_price governance.prices;
-  v_old_price governance.prices;
   v_changed jsonb := '{}';
 begin
   for v_item in select * from jsonb_array_elements(p_prices) loop
     v_path := format('prices[%s]', v_at); v_at := v_at + 1;
-    v_price := null;
-    v_price.provider := governance.preset_text(v_item, 'provider', v_path);
-    v_price.model := governance.preset_text(v_item, 'model', v_path, null, 200);
-    v_price.input_micros_per_million := governance.preset_whole(v_item, 'input_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.output_micros_per_million := governance.preset_whole(v_item, 'output_micros_per_million', v_path, 0,
-      1000000000000000, null, true);
-    v_price.cached_input_micros_per_million := governance.preset_whole(v_item, 'cached_input_micros_per_million',
-      v_path, 0, 1000000000000000);
-    v_price.cache_write_micros_per_million := governance.preset_whole(v_item, 'cache_write_micros_per_million', v_path,
-      0, 1000000000000000);
-    v_price.cache_write_1h_micros_per_million := governance.preset_whole(v_item, 'cache_write_1h_micros_per_million',
-      v_path, 0, 1000000000000000);
-    v_price.reasoning_micros_per_million := governance.preset_whole(v_item, 'reasoning_micros_per_million', v_path, 0,
-      1000000000000000);
-    v_price.currency := lower(governance.preset_text(v_item, 'currency', v_path, p_currency, 3));
-    if v_price.currency <> p_currency then
-      perform governance.invalid_preset(v_path || '.currency',
-        format('prices are in the preset''s currency, %s', p_currency));
-    end if;
-    begin
-      v_price.effective_from := case
-        when governance.preset_text(v_item, 'effective_from', v_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
-        then (v_item ->> 'effective_from')::timestamp at time zone 'UTC'
-          else coalesce(v_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
-    exception when data_exception then
-      perform governance.invalid_preset(v_path || '.effective_from', 'a date or a moment is needed');
-    end;
-    if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
     if exists (select from jsonb_array_elements(p_prices) with ordinality x(price, n)
-      where n < v_at and x.price ->> 'model' = v_price.model and x.price ->> 'provider' = v_price.provider
+      where n < v_at and x.price ->> 'model' = v_item ->> 'model'
+        and x.price ->> 'provider' = v_item ->> 'provider'
         and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
       perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
     end if;
-    select * into v_old_price from governance.prices p
-    where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
-      and p.retired_at is null;
-    if v_old_price.price_id is null
-      or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
-        v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
-        v_old_price.cache_write_1h_micros_per_million,
-        v_old_price.reasoning_micros_per_million, v_old_price.currency)
-        is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
-          v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-          v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
-      update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
-      insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
-        cached_input_micros_per_million,
-        cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
-        effective_from, created_at)
-      values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
-        v_price.cached_input_micros_per_million,
-        v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
-        v_price.reasoning_micros_per_million, v_price.currency,
-          v_price.effective_from, p_now);
-      v_count := v_count + 1;
-    end if;
+    if governance.store_price(v_item, v_path, p_currency, p_now) then v_count := v_count + 1; end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('prices', v_count);
   update governance.prices p set retired_at = p_now

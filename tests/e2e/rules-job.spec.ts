@@ -157,3 +157,16 @@ test("a file of rules is compared before it is taken over, and what does not hol
     page.getByRole("complementary", { name: "Rule" }).getByRole("button", { name: "Enforce", pressed: true }),
   ).toBeVisible();
 });
+
+test("listed prices are reviewed as differences, and three are taken over", async ({ page }) => {
+  await page.goto(page.url().replace(/#.*/, "#/rules?do=prices"));
+  const table = page.getByRole("table", { name: "Prices beside the list" });
+  const nano = table.getByRole("row").filter({ hasText: "gpt-5-nano" });
+  await expect(nano).toContainText("not set");
+  for (const model of ["gpt-5-mini", "gpt-5-nano", "gemini-2.5-flash"])
+    await page.getByRole("checkbox", { name: `Take over ${model}`, exact: true }).check();
+  await page.getByRole("textbox", { name: "Why" }).fill("As the providers list them");
+  await page.getByRole("button", { name: "Take over 3 prices" }).click();
+  await expect(page.getByText("3 prices taken over")).toBeVisible();
+  await expect(nano).toHaveCount(0);
+});

@@ -25,6 +25,7 @@ import { financeHandlers } from "./finance/finance.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
 import { actHandlers } from "./acts.ts";
+import { priceHandlers, readCatalogue } from "./rules/prices.ts";
 import { createReplay } from "./rules/replay.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { readSettings, writeSettings } from "./settings/settings.ts";
@@ -44,6 +45,8 @@ export interface ConsoleOptions {
   readonly reconciliationWorkerUrl?: URL;
   /** The same of the replay's. */
   readonly replayWorkerUrl?: URL;
+  /** The catalogue of public list prices, as YAML; left out: none. */
+  readonly priceCatalogue?: string;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;
   readonly log: Log;
@@ -197,6 +200,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...bulk.handlers,
     ...ruleHandlers(desk),
     ...replay.handlers,
+    ...priceHandlers(desk, readCatalogue(options.priceCatalogue ?? "prices: []")),
     ...reconciliation.handlers,
     ...financeHandlers(desk, () => rail.refreshSoon()),
     "sync.intents": () => ok(currentIntents()),

@@ -221,4 +221,59 @@ describe.each(installedVersions())("the rules desk on PostgreSQL %i", (version) 
       ["kim", "block", "enforce"],
     ]);
   });
+
+  it("names a model that is used without a price, and charges by a price from when it is set", async () => {
+    const settle = async (id: string): Promise<number | null> => {
+      await project.rpc("authorize_usage", {
+        p_request_id: id,
+        p_user_id: "buyer",
+        p_model: "brand-new",
+        p_estimated_tokens: 10,
+      });
+      const settled = await project.rpc<{ cost_micros: number | null }>("settle_usage", {
+        p_request_id: id,
+        p_input_tokens: 1_000_000,
+        p_output_tokens: 0,
+      });
+      return settled.cost_micros;
+    };
+    await project.setClock("2027-05-01T10:00:00Z", true);
+    await project.rpc("upsert_account", { p_user_id: "buyer" });
+    await project.rpc("update_user_token_balance", {
+      p_user_id: "buyer",
+      p_amount: 5_000_000,
+      p_transaction_type: "bonus",
+    });
+    expect(await settle("unpriced")).toBeNull();
+    const prices = () =>
+      project.rpc<{ prices: { model: string }[]; unpriced: { model: string }[] }>("console_prices");
+    expect((await prices()).unpriced).toMatchObject([{ model: "brand-new" }]);
+    const wanted = {
+      p_command_id: "prices-1",
+      p_reason: "As the provider lists it",
+      p_prices: [
+        {
+          provider: "openai",
+          model: "brand-new",
+          input_micros_per_million: 1_250_000,
+          output_micros_per_million: 10_000_000,
+          effective_from: "2027-05-01",
+        },
+      ],
+    };
+    expect(
+      await project.refusal("console_save_prices", {
+        ...wanted,
+        p_prices: [...wanted.p_prices, { ...wanted.p_prices[0], input_micros_per_million: -1 }],
+      }),
+    ).toMatchObject({ hint: "invalid_preset", message: expect.stringContaining("prices[1]") });
+    const before = (await prices()).prices.length;
+    const saved = await project.rpc("console_save_prices", wanted);
+    expect(saved).toEqual({ changed: ["brand-new"] });
+    expect(await project.rpc("console_save_prices", wanted)).toEqual(saved);
+    const after = await prices();
+    expect([after.prices.length, after.unpriced]).toEqual([before + 1, []]);
+    await project.setClock("2027-05-01T11:00:00Z", true);
+    expect(await settle("priced")).toBe(1_250_000);
+  });
 });

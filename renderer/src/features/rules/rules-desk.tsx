@@ -19,6 +19,7 @@ import { Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ModeSwitch, type SetMode, useSetMode } from "./mode-switch.tsx";
+import { PricesPage } from "./prices-page.tsx";
 import { RuleEditor } from "./rule-editor.tsx";
 import { RulesHistory, RetiredRule } from "./rule-history.tsx";
 import { RulePage, ruleSentence } from "./rule-page.tsx";
@@ -208,6 +209,7 @@ export function RulesDesk(): ReactNode {
     <QueryView query={query} skeleton={<Skeleton lines={10} />}>
       {({ rules, as_of }) => {
         if (doing === "history") return <RulesHistory />;
+        if (doing === "prices") return <PricesPage />;
         if (doing === "import") return <RuleImport rules={ordered} />;
         const named = (name: string | null): RuleRecord | null =>
           ordered.find((rule) => rule.rule_name === name) ?? null;
@@ -358,6 +360,7 @@ function DeskButtons(): ReactNode {
   };
   return (
     <>
+      <Button onClick={() => navigate("/rules?do=prices")}>Prices</Button>
       <Button onClick={() => navigate("/rules?do=history")}>History</Button>
       <Button onClick={() => navigate("/rules?do=import")}>Import</Button>
       <Button onClick={() => void download()}>Export</Button>

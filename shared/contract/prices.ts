@@ -1,0 +1,58 @@
+/** Prices: what is set, where it differs from the catalogue of public list prices, and what is taken over. */
+import { z } from "zod";
+import { commandId, instant, nothing, operation, reason, whole } from "./basics.ts";
+
+const perMillion = z.number().int().min(0).max(1_000_000_000_000_000);
+
+/** Micro-units of a currency per million tokens; null: as docs/RULES.md, "Cost of a call", says. */
+export const price = z.object({
+  provider: z.string().min(1).max(200),
+  model: z.string().min(1).max(200),
+  input_micros_per_million: perMillion,
+  output_micros_per_million: perMillion,
+  cached_input_micros_per_million: perMillion.nullable(),
+  cache_write_micros_per_million: perMillion.nullable(),
+  cache_write_1h_micros_per_million: perMillion.nullable(),
+  reasoning_micros_per_million: perMillion.nullable(),
+  currency: z.string(),
+  /** A day or an instant. */
+  effective_from: z.string(),
+});
+export type PriceRecord = z.infer<typeof price>;
+
+/** A line of the catalogue beside what the project has. */
+export const priceReview = z.object({
+  /** missing: no price; different: another one; same; unknown: used and not in the catalogue. */
+  kind: z.enum(["missing", "different", "same", "unknown"]),
+  provider: z.string().nullable(),
+  /** The name that the project uses: the model's own, or an alias. */
+  model: z.string(),
+  current: price.nullable(),
+  /** In the project's currency; null where the catalogue has none. */
+  proposed: price.nullable(),
+  /** Tiers that the provider charges otherwise, in words. */
+  tiers: z.array(z.string()),
+  source: z.string().nullable(),
+  as_of: z.string().nullable(),
+  /** Where calls used the model without a price. */
+  unpriced: z.object({ first_seen_at: instant, calls: whole }).nullable(),
+});
+export type PriceReview = z.infer<typeof priceReview>;
+
+export const pricesOperations = {
+  /** Everything that is set. */
+  "prices.list": operation(
+    nothing,
+    z.object({ currency: z.string(), prices: z.array(price), as_of: instant }),
+  ),
+  /** The catalogue beside the project; `rate`: units of the project's currency for one US dollar. */
+  "prices.review": operation(
+    z.object({ rate: z.number().positive().max(1_000_000) }).strict(),
+    z.object({ currency: z.string(), reviews: z.array(priceReview) }),
+  ),
+  /** Sets prices; others stay. Needs a connection. */
+  "prices.save": operation(
+    z.object({ command_id: commandId, prices: z.array(price).min(1).max(500), reason }).strict(),
+    z.object({ changed: z.array(z.string()) }),
+  ),
+} as const;
