@@ -37,7 +37,21 @@ export const correction = z.discriminatedUnion("kind", [
     })
     .strict(),
   z
-    .object({ kind: z.literal("change_plan"), plan_id: z.string().min(1, "Choose a plan.").max(255) })
+    .object({
+      kind: z.literal("change_plan"),
+      plan_id: z.string().min(1, "Choose a plan.").max(255),
+      /** `next_period`: when the user's next month begins. */
+      when: z.enum(["now", "next_period"]).optional(),
+    })
+    .strict(),
+  z
+    .object({
+      kind: z.literal("raise_limit"),
+      daily_limit: positive.nullable(),
+      monthly_limit: positive.nullable(),
+      /** The limits are the plan's again by themselves then. */
+      until: instant,
+    })
     .strict(),
 ]);
 export type Correction = z.infer<typeof correction>;
@@ -87,6 +101,13 @@ export const correctionWords: Readonly<Record<CorrectionKind, Words>> = {
     failed: "Plan not changed",
     reasons: ["Asked by the user", "Agreed with sales", "Put right after a failed payment"],
   },
+  raise_limit: {
+    title: "Raise a limit",
+    key: "m",
+    done: "Limit raised",
+    failed: "Limit not raised",
+    reasons: ["A deadline of theirs", "Goodwill", "Until they have upgraded"],
+  },
 };
 
 const snapshot = z.looseObject({
@@ -94,7 +115,12 @@ const snapshot = z.looseObject({
   plan_name: z.string(),
   balance,
   limits,
+  is_blocked: z.boolean().nullish(),
+  is_flagged: z.boolean().nullish(),
+  raised: z.looseObject({ until: instant }).nullish(),
+  next_plan: z.looseObject({ plan_id: z.string(), name: z.string() }).nullish(),
 });
+export type Snapshot = z.infer<typeof snapshot>;
 
 /** What an act does, exactly: the account before and after, ledger entries, and the lots that change. */
 export const effects = z.looseObject({

@@ -49,6 +49,12 @@ export const accountState = z.looseObject({
   block_rule: z.string().nullable(),
   rule_blocked_until: instant.nullable(),
   rule_block_reason: z.string().nullable(),
+  /** Limits that an operator raised, and until when; null: as the plan has them. */
+  raised: z
+    .looseObject({ daily_limit: tokens.nullable(), monthly_limit: tokens.nullable(), until: instant })
+    .nullish(),
+  /** The plan that it moves to when its next month begins. */
+  next_plan: z.looseObject({ plan_id: z.string(), name: z.string(), at: instant }).nullish(),
   created_at: instant,
   /** Goes up with each operator's change; an intent carries the one it was based on. */
   version: whole,

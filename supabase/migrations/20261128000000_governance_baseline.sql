@@ -2290,6 +2290,12 @@ create table governance.accounts (
   rule_block_reason text,
   rule_block_message text,
   rule_block_version_id bigint,
+  -- Limits that an operator raised until a moment; after it they count for nothing. Null: as the plan has it.
+  raised_daily_limit bigint,
+  raised_monthly_limit bigint,
+  raised_until timestamptz,
+  -- The plan that it moves to when its next month begins.
+  next_plan_id text,
   -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
   forgiven_at timestamptz,
   -- The day that a settlement is stamped with, and its month (CONVENTIONS, Time): they never go back.
@@ -2367,6 +2373,14 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
+create function governance.raised_limit(p_limit bigint, p_raised bigint, p_until timestamptz, p_now timestamptz)
+  returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when p_until > p_now and p_raised > p_limit then p_raised else p_limit end
+$$;
+comment on function governance.raised_limit(bigint, bigint, timestamptz, timestamptz) is
+  'A plan''s limit, or what it was raised to until a moment that has not come; null where the plan has none.';
+
 create function governance.blocked_until(a governance.accounts) returns timestamptz
   language sql stable set search_path = '' as $$
   select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
@@ -2414,10 +2428,17 @@ create function governance.account_json(a governance.accounts) returns jsonb
     'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
     'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
       a.reserved_tokens, a.debt_tokens),
-    'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
-      a.month_tokens + a.reserved_tokens, a.month_ends_at))
-    || governance.block_json(a, governance.now())
-  from governance.plans p where p.plan_id = a.plan_id
+    'limits', governance.limits_json(
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.now),
+      a.day_tokens + a.reserved_tokens, a.day_ends_at,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.now),
+      a.month_tokens + a.reserved_tokens, a.month_ends_at),
+    'raised', case when a.raised_until > t.now then jsonb_build_object('daily_limit', a.raised_daily_limit,
+      'monthly_limit', a.raised_monthly_limit, 'until', a.raised_until) end,
+    'next_plan', (select jsonb_build_object('plan_id', n.plan_id, 'name', n.name, 'at', a.month_ends_at)
+      from governance.plans n where n.plan_id = a.next_plan_id))
+    || governance.block_json(a, t.now)
+  from governance.plans p, (select governance.now() as now) t where p.plan_id = a.plan_id
 $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
 
@@ -2537,7 +2558,7 @@ begin
     if p_plan_id is not null and p_plan_id <> v_account.plan_id then
       v_more := v_plan.monthly_allowance - v_account.month_allowance;
       update governance.accounts a set
-        plan_id = p_plan_id, version = a.version + 1,
+        plan_id = p_plan_id, version = a.version + 1, next_plan_id = null,
           month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
       where a.account_id = v_account.account_id;
       -- A better plan gives the difference now, and the month's allowance never twice.
@@ -2591,7 +2612,8 @@ begin
   perform governance.refuse_others('get_or_create_token_record');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id, true);
-  select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
+  select governance.raised_limit(p.daily_limit, v_account.raised_daily_limit, v_account.raised_until, governance.now())
+    into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
   return jsonb_build_object(
     'tokens_used', v_account.day_tokens + v_account.reserved_tokens,
     'tokens_limit', v_limit,
@@ -2644,6 +2666,10 @@ begin
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
   v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
     v_account.reserved_tokens;
+  v_plan.daily_limit := governance.raised_limit(v_plan.daily_limit, v_account.raised_daily_limit,
+    v_account.raised_until, governance.now());
+  v_plan.monthly_limit := governance.raised_limit(v_plan.monthly_limit, v_account.raised_monthly_limit,
+    v_account.raised_until, governance.now());
   v_percent := governance.percent_used(v_account.day_tokens + v_account.reserved_tokens,
     v_account.month_tokens + v_account.reserved_tokens,
     v_plan.daily_limit, v_plan.monthly_limit, v_plan.monthly_allowance);
@@ -3631,6 +3657,26 @@ $$;
 comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
   'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
 
+create function governance.move_to_next_plan(a governance.accounts, p_now timestamptz) returns text
+  language plpgsql set search_path = '' as $$
+declare
+  v_moves boolean;
+begin
+  if a.next_plan_id is null then return a.plan_id; end if;
+  v_moves := exists (select from governance.plans p where p.plan_id = a.next_plan_id and p.retired_at is null);
+  update governance.accounts x set next_plan_id = null, version = x.version + 1,
+    plan_id = case when v_moves then a.next_plan_id else x.plan_id end
+  where x.account_id = a.account_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, details)
+  values (p_now, null, case when v_moves then 'scheduled_plan_begun' else 'scheduled_plan_gone' end, a.account_id,
+    jsonb_build_object('plan_id', a.next_plan_id, 'before', a.plan_id));
+  return case when v_moves then a.next_plan_id else a.plan_id end;
+end
+$$;
+comment on function governance.move_to_next_plan(governance.accounts, timestamptz) is
+  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; answers the '
+  'plan it is on. The caller holds the account''s lock.';
+
 create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -3660,6 +3706,7 @@ begin
     where x.account_id = a.account_id;
   end if;
   if v_month > a.local_month then
+    a.plan_id := governance.move_to_next_plan(a, p_now);
     select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
     update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
       month_allowance = v_plan.monthly_allowance
@@ -5153,6 +5200,10 @@ begin
           end loop;
           select * into strict p from governance.plans y where y.plan_id = a.plan_id;
         end if;
+        if a.raised_until > v_now then
+          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
+          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
+        end if;
         s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
           a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
       end if;
@@ -5735,6 +5786,10 @@ begin
         if s.ended is not null then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
+        if a.raised_until > v_now then
+          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
+          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
+        end if;
         s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
           a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
           a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
@@ -6388,7 +6443,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
       case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
       a.reserved_tokens as reserved, a.debt_tokens as debt,
-      governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance) as usage_percent,
       coalesce(a.last_activity_at, '-infinity') as last_activity_at,
       case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
@@ -6399,7 +6454,9 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     cross join (select governance.now() as at) t
     cross join lateral (select
       case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
     where a.account_id = any (p_account_ids)
   ) n
   where l.account_id = n.account_id
@@ -6474,9 +6531,9 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'tokens_this_month', c.tokens_this_month,
       'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
       'currency', t.currency,
-      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance),
-      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance)
     ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
@@ -6485,7 +6542,9 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
   cross join lateral (select
     case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
 $$;
 comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
 
@@ -8357,13 +8416,25 @@ end
 $$;
 comment on function governance.act_whole(jsonb, text, bigint) is 'A whole number of tokens in an act.';
 
+create function governance.act_moment(p_act jsonb, p_key text) returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_at timestamptz;
+begin
+  v_at := (p_act ->> p_key)::timestamptz;
+  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function governance.act_moment(jsonb, text) is 'A moment in the future in an act; null for anything else.';
+
 create function governance.check_act(p_act jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
 declare
   v_kind text;
   v_known text[];
   v_unknown text;
-  v_expires_at timestamptz;
 begin
   if p_act is null or jsonb_typeof(p_act) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_act is an object with a kind');
@@ -8375,11 +8446,12 @@ begin
     when 'take_tokens' then '{kind,tokens}'
     when 'refund_call' then '{kind,request_id}'
     when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
-    when 'change_plan' then '{kind,plan_id}'
+    when 'change_plan' then '{kind,plan_id,when}'
+    when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
     when 'note' then '{kind}' end;
   if v_known is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, note');
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
@@ -8394,16 +8466,9 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'p_act.lot_kind is promotional, purchased or subscription');
     end if;
-    if p_act ? 'expires_at' then
-      begin
-        v_expires_at := (p_act ->> 'expires_at')::timestamptz;
-      exception when data_exception then
-        v_expires_at := null;
-      end;
-      if v_expires_at is null or not isfinite(v_expires_at) or v_expires_at <= governance.now() then
-        perform governance.fail('PT400', 'invalid_argument',
-          'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
-      end if;
+    if p_act ? 'expires_at' and governance.act_moment(p_act, 'expires_at') is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
     end if;
   elsif v_kind in ('refund_call', 'end_hold') then
     perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
@@ -8416,6 +8481,18 @@ begin
     if p_act ? 'output_tokens' then perform governance.act_whole(p_act, 'output_tokens', 0); end if;
   elsif v_kind = 'change_plan' then
     perform governance.check_id('p_act.plan_id', p_act ->> 'plan_id');
+    if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
+    end if;
+  elsif v_kind = 'raise_limit' then
+    if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
+    if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
+    if not p_act ?| '{daily_limit,monthly_limit}' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
+    elsif governance.act_moment(p_act, 'until') is null
+      or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.until is a moment in the future, within a year');
+    end if;
   end if;
   return p_act;
 end
@@ -8423,7 +8500,8 @@ $$;
 comment on function governance.check_act(jsonb) is
   'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
   'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
-  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id}, note {}.';
+  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
+  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
 
 create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
   p_reference text, p_description text, p_metadata jsonb) returns void
@@ -8544,12 +8622,33 @@ begin
   when 'change_plan' then
     if p_act ->> 'plan_id' = a.plan_id then
       perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    elsif p_act ->> 'when' = 'next_period' then
+      if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
+        perform governance.fail('PT404', 'unknown_plan',
+          format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
+      elsif p_act ->> 'plan_id' = a.next_plan_id then
+        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
+      end if;
+      update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
+      return jsonb_build_object('next_plan_id', a.next_plan_id);
     end if;
     perform public.upsert_account(a.user_id, p_act ->> 'plan_id');
     return jsonb_build_object('plan_id', a.plan_id, 'month_allowance', a.month_allowance, 'lot_id', (
       select max(l.lot_id) from governance.lots l
       where l.account_id = a.account_id and l.kind = 'subscription'
         and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
+  when 'raise_limit' then
+    if exists (select from governance.plans p where p.plan_id = a.plan_id
+      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
+        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
+      perform governance.fail('PT409', 'nothing_to_change',
+        'A limit is raised above what the plan has; a plan without this limit needs no raising');
+    end if;
+    update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
+      raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
+    where y.account_id = a.account_id;
+    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
+      a.raised_monthly_limit, 'until', a.raised_until));
   else
     return '{}';
   end case;
@@ -8573,6 +8672,24 @@ declare
   v_spent governance.lot_spending;
   l governance.lots;
 begin
+  if v_undo ? 'next_plan_id' then
+    if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
+      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
+    end if;
+    update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
+    return;
+  elsif v_undo ? 'raised' then
+    if a.raised_until is distinct from (x.fields ->> 'until')::timestamptz
+      or a.raised_daily_limit is distinct from (x.fields ->> 'daily_limit')::bigint
+      or a.raised_monthly_limit is distinct from (x.fields ->> 'monthly_limit')::bigint then
+      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
+    end if;
+    update governance.accounts y set raised_daily_limit = (v_undo #>> '{raised,daily_limit}')::bigint,
+      raised_monthly_limit = (v_undo #>> '{raised,monthly_limit}')::bigint,
+      raised_until = (v_undo #>> '{raised,until}')::timestamptz
+    where y.account_id = a.account_id;
+    return;
+  end if;
   if v_undo ? 'plan_id' and x.kind = 'change_plan' then
     if a.plan_id is distinct from x.fields ->> 'plan_id' then
       perform governance.fail('PT409', 'changed_since', format('The user has moved on to the plan %s since',
@@ -8614,7 +8731,7 @@ create function governance.run_act(a governance.accounts, p_act jsonb, x governa
   p_reason text, p_operator text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
-  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged}';
+  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged,raised,next_plan}';
   v_before jsonb := governance.account_json(a);
   v_books_before jsonb := governance.account_books(array[a.user_id]) -> a.user_id;
   v_after jsonb;
@@ -8688,7 +8805,7 @@ create function governance.act_json(x governance.account_acts) returns jsonb
     x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
     x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
     x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
-      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan'))
+      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
   from governance.accounts a where a.account_id = x.account_id
 $$;
 comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';
@@ -9015,13 +9132,16 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
   cross join lateral (select
     case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
       when 'take_tokens' then -(p_act ->> 'tokens')::bigint
-      when 'change_plan' then greatest(p.monthly_allowance - a.month_allowance, 0) else 0 end as tokens,
+      when 'change_plan' then case when p_act ->> 'when' = 'next_period' then 0
+        else greatest(p.monthly_allowance - a.month_allowance, 0) end else 0 end as tokens,
     case p_act ->> 'kind'
       when 'give_tokens' then case when b.total + (p_act ->> 'tokens')::numeric > 9007199254740991
         then 'invalid_argument' end
       when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
         then 'insufficient_tokens' end
-      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end end as hint) x
+      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id'
+        or p_act ->> 'when' = 'next_period' and a.next_plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end
+      end as hint) x
   where a.account_id = any (p_account_ids)
 $$;
 comment on function governance.bulk_lines(jsonb, bigint[]) is

@@ -25,6 +25,12 @@ create table governance.accounts (
   rule_block_reason text,
   rule_block_message text,
   rule_block_version_id bigint,
+  -- Limits that an operator raised until a moment; after it they count for nothing. Null: as the plan has it.
+  raised_daily_limit bigint,
+  raised_monthly_limit bigint,
+  raised_until timestamptz,
+  -- The plan that it moves to when its next month begins.
+  next_plan_id text,
   -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
   forgiven_at timestamptz,
   -- The day that a settlement is stamped with, and its month (CONVENTIONS, Time): they never go back.
@@ -102,6 +108,14 @@ $$;
 comment on function governance.limits_json(bigint, bigint, timestamptz, bigint, bigint,
   timestamptz) is 'The limits of CONTRACT, in tokens; null for none.';
 
+create function governance.raised_limit(p_limit bigint, p_raised bigint, p_until timestamptz, p_now timestamptz)
+  returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when p_until > p_now and p_raised > p_limit then p_raised else p_limit end
+$$;
+comment on function governance.raised_limit(bigint, bigint, timestamptz, timestamptz) is
+  'A plan''s limit, or what it was raised to until a moment that has not come; null where the plan has none.';
+
 create function governance.blocked_until(a governance.accounts) returns timestamptz
   language sql stable set search_path = '' as $$
   select greatest(case when a.blocked_at is not null then coalesce(a.blocked_until, 'infinity') end,
@@ -149,10 +163,17 @@ create function governance.account_json(a governance.accounts) returns jsonb
     'last_activity', a.last_activity_at, 'fail_mode', p.fail_mode, 'allows_top_up', p.allows_top_up,
     'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
       a.reserved_tokens, a.debt_tokens),
-    'limits', governance.limits_json(p.daily_limit, a.day_tokens + a.reserved_tokens, a.day_ends_at, p.monthly_limit,
-      a.month_tokens + a.reserved_tokens, a.month_ends_at))
-    || governance.block_json(a, governance.now())
-  from governance.plans p where p.plan_id = a.plan_id
+    'limits', governance.limits_json(
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.now),
+      a.day_tokens + a.reserved_tokens, a.day_ends_at,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.now),
+      a.month_tokens + a.reserved_tokens, a.month_ends_at),
+    'raised', case when a.raised_until > t.now then jsonb_build_object('daily_limit', a.raised_daily_limit,
+      'monthly_limit', a.raised_monthly_limit, 'until', a.raised_until) end,
+    'next_plan', (select jsonb_build_object('plan_id', n.plan_id, 'name', n.name, 'at', a.month_ends_at)
+      from governance.plans n where n.plan_id = a.next_plan_id))
+    || governance.block_json(a, t.now)
+  from governance.plans p, (select governance.now() as now) t where p.plan_id = a.plan_id
 $$;
 comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
 
@@ -272,7 +293,7 @@ begin
     if p_plan_id is not null and p_plan_id <> v_account.plan_id then
       v_more := v_plan.monthly_allowance - v_account.month_allowance;
       update governance.accounts a set
-        plan_id = p_plan_id, version = a.version + 1,
+        plan_id = p_plan_id, version = a.version + 1, next_plan_id = null,
           month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
       where a.account_id = v_account.account_id;
       -- A better plan gives the difference now, and the month's allowance never twice.
@@ -326,7 +347,8 @@ begin
   perform governance.refuse_others('get_or_create_token_record');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id, true);
-  select p.daily_limit into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
+  select governance.raised_limit(p.daily_limit, v_account.raised_daily_limit, v_account.raised_until, governance.now())
+    into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
   return jsonb_build_object(
     'tokens_used', v_account.day_tokens + v_account.reserved_tokens,
     'tokens_limit', v_limit,
@@ -379,6 +401,10 @@ begin
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
   v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
     v_account.reserved_tokens;
+  v_plan.daily_limit := governance.raised_limit(v_plan.daily_limit, v_account.raised_daily_limit,
+    v_account.raised_until, governance.now());
+  v_plan.monthly_limit := governance.raised_limit(v_plan.monthly_limit, v_account.raised_monthly_limit,
+    v_account.raised_until, governance.now());
   v_percent := governance.percent_used(v_account.day_tokens + v_account.reserved_tokens,
     v_account.month_tokens + v_account.reserved_tokens,
     v_plan.daily_limit, v_plan.monthly_limit, v_plan.monthly_allowance);

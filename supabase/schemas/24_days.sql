@@ -68,6 +68,26 @@ $$;
 comment on function governance.move_allowances(governance.accounts, text, timestamptz) is
   'Gives open allowances the end of their month in another zone, so that no hours are without one and none has two.';
 
+create function governance.move_to_next_plan(a governance.accounts, p_now timestamptz) returns text
+  language plpgsql set search_path = '' as $$
+declare
+  v_moves boolean;
+begin
+  if a.next_plan_id is null then return a.plan_id; end if;
+  v_moves := exists (select from governance.plans p where p.plan_id = a.next_plan_id and p.retired_at is null);
+  update governance.accounts x set next_plan_id = null, version = x.version + 1,
+    plan_id = case when v_moves then a.next_plan_id else x.plan_id end
+  where x.account_id = a.account_id;
+  insert into governance.audit_log (created_at, operator, action, account_id, details)
+  values (p_now, null, case when v_moves then 'scheduled_plan_begun' else 'scheduled_plan_gone' end, a.account_id,
+    jsonb_build_object('plan_id', a.next_plan_id, 'before', a.plan_id));
+  return case when v_moves then a.next_plan_id else a.plan_id end;
+end
+$$;
+comment on function governance.move_to_next_plan(governance.accounts, timestamptz) is
+  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; answers the '
+  'plan it is on. The caller holds the account''s lock.';
+
 create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -97,6 +117,7 @@ begin
     where x.account_id = a.account_id;
   end if;
   if v_month > a.local_month then
+    a.plan_id := governance.move_to_next_plan(a, p_now);
     select * into strict v_plan from governance.plans p where p.plan_id = a.plan_id;
     update governance.accounts x set month_messages = 0, month_calls = 0, month_tokens = 0, month_cost_micros = 0,
       month_allowance = v_plan.monthly_allowance

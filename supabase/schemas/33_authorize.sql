@@ -283,6 +283,10 @@ begin
           end loop;
           select * into strict p from governance.plans y where y.plan_id = a.plan_id;
         end if;
+        if a.raised_until > v_now then
+          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
+          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
+        end if;
         s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
           a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
       end if;

@@ -156,7 +156,7 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
       case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
       a.reserved_tokens as reserved, a.debt_tokens as debt,
-      governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance) as usage_percent,
       coalesce(a.last_activity_at, '-infinity') as last_activity_at,
       case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
@@ -167,7 +167,9 @@ create function governance.copy_to_listings(p_account_ids bigint[]) returns void
     cross join (select governance.now() as at) t
     cross join lateral (select
       case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
     where a.account_id = any (p_account_ids)
   ) n
   where l.account_id = n.account_id
@@ -242,9 +244,9 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'tokens_this_month', c.tokens_this_month,
       'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
       'currency', t.currency,
-      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance),
-      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, p.daily_limit, p.monthly_limit,
+      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance)
     ) || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
@@ -253,7 +255,9 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
   cross join lateral (select
     case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month) c
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
 $$;
 comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
 

@@ -51,13 +51,25 @@ end
 $$;
 comment on function governance.act_whole(jsonb, text, bigint) is 'A whole number of tokens in an act.';
 
+create function governance.act_moment(p_act jsonb, p_key text) returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_at timestamptz;
+begin
+  v_at := (p_act ->> p_key)::timestamptz;
+  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function governance.act_moment(jsonb, text) is 'A moment in the future in an act; null for anything else.';
+
 create function governance.check_act(p_act jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
 declare
   v_kind text;
   v_known text[];
   v_unknown text;
-  v_expires_at timestamptz;
 begin
   if p_act is null or jsonb_typeof(p_act) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_act is an object with a kind');
@@ -69,11 +81,12 @@ begin
     when 'take_tokens' then '{kind,tokens}'
     when 'refund_call' then '{kind,request_id}'
     when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
-    when 'change_plan' then '{kind,plan_id}'
+    when 'change_plan' then '{kind,plan_id,when}'
+    when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
     when 'note' then '{kind}' end;
   if v_known is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, note');
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
@@ -88,16 +101,9 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'p_act.lot_kind is promotional, purchased or subscription');
     end if;
-    if p_act ? 'expires_at' then
-      begin
-        v_expires_at := (p_act ->> 'expires_at')::timestamptz;
-      exception when data_exception then
-        v_expires_at := null;
-      end;
-      if v_expires_at is null or not isfinite(v_expires_at) or v_expires_at <= governance.now() then
-        perform governance.fail('PT400', 'invalid_argument',
-          'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
-      end if;
+    if p_act ? 'expires_at' and governance.act_moment(p_act, 'expires_at') is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
     end if;
   elsif v_kind in ('refund_call', 'end_hold') then
     perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
@@ -110,6 +116,18 @@ begin
     if p_act ? 'output_tokens' then perform governance.act_whole(p_act, 'output_tokens', 0); end if;
   elsif v_kind = 'change_plan' then
     perform governance.check_id('p_act.plan_id', p_act ->> 'plan_id');
+    if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
+    end if;
+  elsif v_kind = 'raise_limit' then
+    if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
+    if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
+    if not p_act ?| '{daily_limit,monthly_limit}' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
+    elsif governance.act_moment(p_act, 'until') is null
+      or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.until is a moment in the future, within a year');
+    end if;
   end if;
   return p_act;
 end
@@ -117,7 +135,8 @@ $$;
 comment on function governance.check_act(jsonb) is
   'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
   'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
-  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id}, note {}.';
+  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
+  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
 
 create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
   p_reference text, p_description text, p_metadata jsonb) returns void
@@ -238,12 +257,33 @@ begin
   when 'change_plan' then
     if p_act ->> 'plan_id' = a.plan_id then
       perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    elsif p_act ->> 'when' = 'next_period' then
+      if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
+        perform governance.fail('PT404', 'unknown_plan',
+          format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
+      elsif p_act ->> 'plan_id' = a.next_plan_id then
+        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
+      end if;
+      update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
+      return jsonb_build_object('next_plan_id', a.next_plan_id);
     end if;
     perform public.upsert_account(a.user_id, p_act ->> 'plan_id');
     return jsonb_build_object('plan_id', a.plan_id, 'month_allowance', a.month_allowance, 'lot_id', (
       select max(l.lot_id) from governance.lots l
       where l.account_id = a.account_id and l.kind = 'subscription'
         and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
+  when 'raise_limit' then
+    if exists (select from governance.plans p where p.plan_id = a.plan_id
+      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
+        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
+      perform governance.fail('PT409', 'nothing_to_change',
+        'A limit is raised above what the plan has; a plan without this limit needs no raising');
+    end if;
+    update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
+      raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
+    where y.account_id = a.account_id;
+    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
+      a.raised_monthly_limit, 'until', a.raised_until));
   else
     return '{}';
   end case;
@@ -267,6 +307,24 @@ declare
   v_spent governance.lot_spending;
   l governance.lots;
 begin
+  if v_undo ? 'next_plan_id' then
+    if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
+      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
+    end if;
+    update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
+    return;
+  elsif v_undo ? 'raised' then
+    if a.raised_until is distinct from (x.fields ->> 'until')::timestamptz
+      or a.raised_daily_limit is distinct from (x.fields ->> 'daily_limit')::bigint
+      or a.raised_monthly_limit is distinct from (x.fields ->> 'monthly_limit')::bigint then
+      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
+    end if;
+    update governance.accounts y set raised_daily_limit = (v_undo #>> '{raised,daily_limit}')::bigint,
+      raised_monthly_limit = (v_undo #>> '{raised,monthly_limit}')::bigint,
+      raised_until = (v_undo #>> '{raised,until}')::timestamptz
+    where y.account_id = a.account_id;
+    return;
+  end if;
   if v_undo ? 'plan_id' and x.kind = 'change_plan' then
     if a.plan_id is distinct from x.fields ->> 'plan_id' then
       perform governance.fail('PT409', 'changed_since', format('The user has moved on to the plan %s since',
@@ -308,7 +366,7 @@ create function governance.run_act(a governance.accounts, p_act jsonb, x governa
   p_reason text, p_operator text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
-  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged}';
+  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged,raised,next_plan}';
   v_before jsonb := governance.account_json(a);
   v_books_before jsonb := governance.account_books(array[a.user_id]) -> a.user_id;
   v_after jsonb;
@@ -382,7 +440,7 @@ create function governance.act_json(x governance.account_acts) returns jsonb
     x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
     x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
     x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
-      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan'))
+      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
   from governance.accounts a where a.account_id = x.account_id
 $$;
 comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';

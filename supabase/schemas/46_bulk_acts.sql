@@ -67,13 +67,16 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
   cross join lateral (select
     case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
       when 'take_tokens' then -(p_act ->> 'tokens')::bigint
-      when 'change_plan' then greatest(p.monthly_allowance - a.month_allowance, 0) else 0 end as tokens,
+      when 'change_plan' then case when p_act ->> 'when' = 'next_period' then 0
+        else greatest(p.monthly_allowance - a.month_allowance, 0) end else 0 end as tokens,
     case p_act ->> 'kind'
       when 'give_tokens' then case when b.total + (p_act ->> 'tokens')::numeric > 9007199254740991
         then 'invalid_argument' end
       when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
         then 'insufficient_tokens' end
-      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end end as hint) x
+      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id'
+        or p_act ->> 'when' = 'next_period' and a.next_plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end
+      end as hint) x
   where a.account_id = any (p_account_ids)
 $$;
 comment on function governance.bulk_lines(jsonb, bigint[]) is

@@ -128,9 +128,48 @@ test("a colleague's change is seen before anything is overwritten", async ({
   await expect(
     page.getByRole("complementary", { name: "User" }).getByText("Blocked by colleague"),
   ).toBeVisible();
-  // Seen, and still right: the form stands as it was.
+  // What they changed is said; seen, and still right: the form stands as it was.
+  await expect(form.getByText("Changed since you looked: Blocked no → yes.")).toBeVisible();
   await form.getByRole("button", { name: "Give tokens" }).click();
   await expect(page.getByText("Tokens given", { exact: true })).toBeVisible();
+});
+
+test("a limit is raised for a day, and a plan changes when the next month begins; both can be taken back", async ({
+  page,
+  workshop: { project },
+}) => {
+  const userId = `raised-${Date.now()}`;
+  await makeUser(project, userId, "Rae Raised");
+  await project.client.rpc("upsert_account", { p_user_id: userId, p_plan_id: "pro" });
+  await openUser(page, userId);
+  const detail = page.getByRole("complementary", { name: "User" });
+  await page.keyboard.press("m");
+  const form = page.getByRole("form", { name: "Raise a limit" });
+  await form.getByRole("textbox", { name: "Daily limit" }).fill("9000000000");
+  await expect(form.getByRole("table", { name: "What changes" })).toContainText("9,000,000,000");
+  await form.getByRole("button", { name: "in 3 days" }).click();
+  await form.getByRole("button", { name: "A deadline of theirs" }).click();
+  await form.getByRole("button", { name: "Raise a limit" }).click();
+  await expect(page.getByText("Limit raised", { exact: true })).toBeVisible();
+  await expect(detail.getByText(/Raised by an operator until/)).toBeVisible();
+
+  await page.keyboard.press("p");
+  const move = page.getByRole("form", { name: "Move to plan" });
+  await move.getByRole("combobox", { name: "Plan" }).click();
+  await page.getByRole("option", { name: "Business" }).click();
+  await move.getByRole("button", { name: "when their next month begins" }).click();
+  await expect(move.getByRole("row").filter({ hasText: "Plan, next month" })).toContainText("Business");
+  await move.getByRole("button", { name: "Asked by the user" }).click();
+  await move.getByRole("button", { name: "Move to plan" }).click();
+  await expect(detail.getByText(/Moves to Business on/)).toBeVisible();
+
+  await detail.getByRole("link", { name: "Acts" }).click();
+  const acts = detail.getByRole("table", { name: "Acts, newest first" });
+  await acts.getByRole("button", { name: "Undo" }).first().click();
+  const undo = page.getByRole("form", { name: /Undo/ });
+  await undo.getByRole("button", { name: "Not needed after all" }).click();
+  await undo.getByRole("button", { name: "Undo", exact: true }).click();
+  await expect(detail.getByText(/Moves to Business on/)).toHaveCount(0);
 });
 
 test("more than one person may decide alone waits for a second", async ({ page, workshop: { project } }) => {

@@ -11,6 +11,7 @@ import {
   correctionWords,
   type Effects,
   type Preview,
+  type Snapshot,
 } from "../../../shared/contract/corrections.ts";
 import type { Failure } from "../../../shared/contract/basics.ts";
 import type { Balance } from "../../../shared/contract/users.ts";
@@ -119,6 +120,8 @@ function CorrectionForm({
   const [fields, setFields] = useState<Readonly<Record<string, unknown>>>({
     kind,
     ...(kind === "give_tokens" ? { lot_kind: "promotional", expires_at: null } : {}),
+    ...(kind === "change_plan" ? { when: "now" } : {}),
+    ...(kind === "raise_limit" ? { daily_limit: null, monthly_limit: null, until: inDays(1) } : {}),
     ...(kind === "end_hold" ? { action: "release", input_tokens: null, output_tokens: null } : {}),
     ...given,
   });
@@ -162,6 +165,8 @@ function CorrectionForm({
     </DecisionForm>
   );
 }
+
+const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString();
 
 /** "Give tokens", "Release the hold": what the form does, for what was chosen. */
 function title(kind: CorrectionKind, fields: Readonly<Record<string, unknown>>): string {
@@ -302,22 +307,64 @@ export function CorrectionFields({
           ) : null}
         </>
       );
+    case "raise_limit":
+      return (
+        <>
+          <div className={css.pair}>
+            {amount("daily_limit", "Daily limit", true)}
+            {amount("monthly_limit", "Monthly limit")}
+          </div>
+          <div className={css.field}>
+            <span id="choose-until">It is the plan’s again, by itself</span>
+            <div className={css.presets} role="group" aria-labelledby="choose-until">
+              {([1, 3, 7, 30] as const).map((days) => (
+                <button
+                  key={days}
+                  type="button"
+                  className={css.preset}
+                  aria-pressed={
+                    Math.abs(Date.parse(String(fields["until"])) - Date.now() - days * 86_400_000) < 3_600_000
+                  }
+                  onClick={() => set({ until: inDays(days) })}
+                >
+                  {days === 1 ? "in a day" : `in ${days} days`}
+                </button>
+              ))}
+            </div>
+          </div>
+          <TextInput
+            type="datetime-local"
+            label="Or at"
+            description={`Your time, ${viewerZone()}`}
+            onChange={(event) => {
+              const at = new Date(event.currentTarget.value);
+              if (!Number.isNaN(at.getTime())) set({ until: at.toISOString() });
+            }}
+          />
+        </>
+      );
     case "change_plan":
       return (
-        <Select
-          label="Plan"
-          data-autofocus
-          searchable
-          comboboxProps={{ withinPortal: false }}
-          data={plans
-            .filter(({ plan_id: id }) => id !== plan)
-            .map((each) => ({
-              value: each.plan_id,
-              label: clip(cleanText(each.name || each.plan_id), 60),
-            }))}
-          value={typeof fields["plan_id"] === "string" ? fields["plan_id"] : null}
-          onChange={(value) => set({ plan_id: value })}
-        />
+        <>
+          <Select
+            label="Plan"
+            data-autofocus
+            searchable
+            comboboxProps={{ withinPortal: false }}
+            data={plans
+              .filter(({ plan_id: id }) => id !== plan)
+              .map((each) => ({
+                value: each.plan_id,
+                label: clip(cleanText(each.name || each.plan_id), 60),
+              }))}
+            value={typeof fields["plan_id"] === "string" ? fields["plan_id"] : null}
+            onChange={(value) => set({ plan_id: value })}
+          />
+          {choices("when", "When", [
+            ["now", "now"],
+            ["next_period", "when their next month begins"],
+          ])}
+        </>
       );
   }
 }
@@ -477,6 +524,10 @@ function DecisionForm({
   const [reason, setReason] = useState("");
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
+  // The account as it was when the person first saw what the act does.
+  const [seen, setSeen] = useState<Snapshot | null>(null);
+  if (seen === null && preview !== null) setSeen(preview.effects.before);
+  const [isStale, setStale] = useState(false);
   const submit = async (): Promise<void> => {
     if (busy || !isReady) return;
     if (reason.trim().length < 3) {
@@ -495,6 +546,7 @@ function DecisionForm({
       // Not known yet: the same command may only be looked up, never sent as another.
       if (result.error.code === "in_doubt") onDone();
       else setCommandId(crypto.randomUUID());
+      if (result.error.code === "version_conflict") setStale(true);
       showFailure(failed, result.error);
       return;
     }
@@ -513,6 +565,7 @@ function DecisionForm({
       <h2>{heading}</h2>
       {children}
       {failure ? <FailureLine failure={failure} /> : null}
+      {isStale && seen && preview ? <ChangedSince before={seen} after={preview.effects.before} /> : null}
       {preview ? <EffectsView effects={preview.effects} /> : null}
       {preview?.why ? (
         <Note tone="amber">{preview.why}. You propose it; nothing moves until then.</Note>
@@ -569,6 +622,19 @@ function DecisionForm({
   );
 }
 
+/** What somebody else changed while the form was open. */
+function ChangedSince({ before, after }: { readonly before: Snapshot; readonly after: Snapshot }): ReactNode {
+  const lines = effectLines({ before, after });
+  return (
+    <Note tone="amber" role="alert">
+      {lines.length === 0
+        ? "Somebody changed this user since you looked; balance, plan, limits and blocks are the same."
+        : `Changed since you looked: ${lines.map(([name, was, is]) => `${name} ${was} → ${is}`).join("; ")}.`}{" "}
+      What you see now is what will happen.
+    </Note>
+  );
+}
+
 const balanceNames: readonly (readonly [key: keyof Balance, name: string])[] = [
   ["available", "Free"],
   ["reserved", "Held"],
@@ -579,11 +645,26 @@ const balanceNames: readonly (readonly [key: keyof Balance, name: string])[] = [
 ];
 
 /** What changes, line by line: before, after, and by how much. */
-export function effectLines(effects: Effects): readonly (readonly [string, string, string, string])[] {
+export function effectLines(
+  effects: Pick<Effects, "before" | "after">,
+): readonly (readonly [string, string, string, string])[] {
   const { before, after } = effects;
   const lines: [string, string, string, string][] = [];
   if (before.plan_id !== after.plan_id)
     lines.push(["Plan", cleanText(before.plan_name), cleanText(after.plan_name), ""]);
+  if (before.next_plan?.plan_id !== after.next_plan?.plan_id)
+    lines.push([
+      "Plan, next month",
+      cleanText(before.next_plan?.name ?? "stays"),
+      cleanText(after.next_plan?.name ?? "stays"),
+      "",
+    ]);
+  for (const [key, name] of [
+    ["is_blocked", "Blocked"],
+    ["is_flagged", "Flagged"],
+  ] as const)
+    if ((before[key] ?? false) !== (after[key] ?? false))
+      lines.push([name, before[key] ? "yes" : "no", after[key] ? "yes" : "no", ""]);
   for (const [key, name] of balanceNames) {
     const [was, is] = [before.balance[key] as number, after.balance[key] as number];
     if (was !== is) lines.push([name, formatTokens(was), formatTokens(is), formatChange(is - was)]);
@@ -651,7 +732,17 @@ export function useActSentence(): (act: Pick<AccountAct, "kind" | "fields" | "un
       take_tokens: () => `take ${count}tokens`,
       refund_call: () => `refund the call ${text("request_id")}`,
       end_hold: () => `${text("action")} the hold of ${text("request_id")}`,
-      change_plan: () => `move to the plan ${text("plan_id")}`,
+      change_plan: () =>
+        `move to the plan ${text("plan_id")}` +
+        (fields["when"] === "next_period" ? " when their next month begins" : ""),
+      raise_limit: () =>
+        `raise ${(["daily_limit", "monthly_limit"] as const)
+          .filter((key) => typeof fields[key] === "number")
+          .map(
+            (key) =>
+              `the ${key === "daily_limit" ? "daily" : "monthly"} limit to ${formatTokens(fields[key] as number)}`,
+          )
+          .join(" and ")} until ${formatInstant(text("until"), zone)}`,
       note: () => "note",
     };
     const said = words[act.kind]?.() ?? codeWords(act.kind);

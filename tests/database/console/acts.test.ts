@@ -357,6 +357,68 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     });
   });
 
+  it("a limit that was raised lets calls pass until its moment, and is the plan's again by itself", async () => {
+    const user = await makeUser();
+    const plan = await project.one<{ monthly_limit: number | null }>(
+      "update governance.plans set daily_limit = 1000 where plan_id = 'starter' returning monthly_limit",
+    );
+    expect(plan).toBeDefined();
+    const tries = async (): Promise<string | null> =>
+      (
+        await project.rpc<{ reason: string | null }>("authorize_usage", {
+          p_request_id: fresh("limit"),
+          p_user_id: user,
+          p_model: "m",
+          p_estimated_tokens: 3_000,
+        })
+      ).reason;
+    const daily = async () =>
+      (
+        await project.rpc<{ limits: { daily: { limit: number } } }>("console_get_account", {
+          p_user_id: user,
+        })
+      ).limits.daily.limit;
+    expect(await tries()).toBe("daily_limit");
+    const until = new Date(Date.now() + 3_600_000).toISOString();
+    const done = await act(user, { kind: "raise_limit", daily_limit: 10_000, until });
+    expect(done).toMatchObject({ status: "done", can_undo: true });
+    expect(await daily()).toBe(10_000);
+    expect(await tries()).toBeNull();
+    await project.setClock(new Date(Date.now() + 3_700_000).toISOString());
+    expect(await daily()).toBe(1_000);
+    expect(await tries()).toBe("daily_limit");
+    await project.setClock(null);
+    expect(await daily()).toBe(10_000);
+    await undo(done);
+    expect(await daily()).toBe(1_000);
+    await project.sql.query("update governance.plans set daily_limit = null where plan_id = 'starter'");
+  });
+
+  it("a move at the next period waits until the month turns, can be taken back, and gives the new allowance", async () => {
+    const user = await makeUser();
+    const state = async () => {
+      const { account } = await project.rpc<{
+        account: { plan_id: string; next_plan: { plan_id: string } | null };
+      }>("console_get_account", { p_user_id: user });
+      return [account.plan_id, account.next_plan?.plan_id ?? null];
+    };
+    const move = { kind: "change_plan", plan_id: "pro", when: "next_period" };
+    const first = await act(user, move);
+    expect(await state()).toEqual(["starter", "pro"]);
+    expect((await balance(user)).total).toBe(50_000);
+    expect(await project.refusal("console_act", command(user, move))).toMatchObject({
+      hint: "nothing_to_change",
+    });
+    await undo(first);
+    expect(await state()).toEqual(["starter", null]);
+    await act(user, move);
+    await project.setClock(new Date(Date.now() + 32 * 86_400_000).toISOString());
+    await project.rpc("get_or_create_token_record", { p_user_id: user });
+    expect(await state()).toEqual(["pro", null]);
+    expect((await balance(user)).subscription).toBe(500_000);
+    await project.setClock(null);
+  });
+
   it("above what finance lets one person decide, a second person approves, and it is done then", async () => {
     const user = await makeUser();
     const before = await balance(user);
@@ -456,6 +518,14 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     [{ kind: "end_hold", request_id: "x", action: "burn" }],
     [{ kind: "refund_call", request_id: "" }],
     [{ kind: "change_plan", plan_id: "nosuch" }],
+    [{ kind: "change_plan", plan_id: "nosuch", when: "next_period" }],
+    [{ kind: "change_plan", plan_id: "pro", when: "some day" }],
+    [{ kind: "raise_limit", until: "2199-01-01T00:00:00Z", daily_limit: 5 }],
+    [{ kind: "raise_limit", until: "infinity", daily_limit: 5 }],
+    [{ kind: "raise_limit", until: "2001-01-01T00:00:00Z", daily_limit: 5 }],
+    [{ kind: "raise_limit", until: new Date(Date.now() + 86_400_000).toISOString() }],
+    [{ kind: "raise_limit", until: new Date(Date.now() + 86_400_000).toISOString(), daily_limit: -5 }],
+    [{ kind: "raise_limit", until: new Date(Date.now() + 86_400_000).toISOString(), daily_limit: 5 }],
     [{ kind: "change_plan", plan_id: "starter" }],
   ])("refuses %j with what to do, and changes nothing", async (wanted) => {
     const user = await makeUser();

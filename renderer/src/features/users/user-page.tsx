@@ -53,7 +53,7 @@ const icons: Partial<Record<ActName, ReactNode>> = {
 };
 
 /** Corrections that concern the user as a whole; those of a call or a hold stand beside it. */
-const userCorrections = ["give_tokens", "take_tokens", "change_plan"] as const;
+const userCorrections = ["give_tokens", "take_tokens", "change_plan", "raise_limit"] as const;
 
 const tabs = [
   { id: "overview", name: "Overview" },
@@ -573,6 +573,18 @@ function Summary({ detail }: { readonly detail: AccountDetail }): ReactNode {
         <h2>Limits</h2>
         <LimitLine name="Today" window={detail.limits.daily} zone={zone} />
         <LimitLine name="This month" window={detail.limits.monthly} zone={zone} />
+        {detail.account.raised ? (
+          <span className={css.quiet}>
+            Raised by an operator until {formatInstant(detail.account.raised.until, zone)}; then the plan’s
+            again.
+          </span>
+        ) : null}
+        {detail.account.next_plan ? (
+          <span className={css.quiet}>
+            Moves to {clip(cleanText(detail.account.next_plan.name), 40)} on{" "}
+            {formatInstant(detail.account.next_plan.at, zone)}. To cancel: Acts, Undo.
+          </span>
+        ) : null}
       </div>
       <div>
         <h2>Use</h2>
