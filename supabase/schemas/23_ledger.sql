@@ -263,5 +263,31 @@ comment on function public.get_user_transaction_history(text, int, bigint) is
 revoke all on function public.get_user_transaction_history(text, int, bigint) from public, anon, authenticated;
 grant execute on function public.get_user_transaction_history(text, int, bigint) to service_role;
 
+create function public.my_token_history(p_limit int default 50, p_before_id bigint default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_account governance.accounts;
+  v_entries jsonb;
+begin
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  v_account := governance.my_account();
+  -- Descriptions and metadata are the operators' own: not for the user.
+  select coalesce(jsonb_agg(to_jsonb(e) order by e.transaction_id desc), '[]') into v_entries from (
+    select t.transaction_id, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.created_at
+    from governance.token_transactions t
+    where t.account_id = v_account.account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
+    order by t.transaction_id desc limit p_limit) e;
+  return jsonb_build_object('entries', v_entries, 'next_before_id',
+    case when jsonb_array_length(v_entries) = p_limit then v_entries -> -1 -> 'transaction_id' end);
+end
+$$;
+comment on function public.my_token_history(int, bigint) is
+  'The signed-in user''s ledger entries, newest first, at most p_limit (1 to 200); next_before_id, where there may be '
+  'more, is p_before_id of the next page. Errors: not_signed_in, invalid_argument, not_configured.';
+revoke all on function public.my_token_history(int, bigint) from public, anon, authenticated;
+grant execute on function public.my_token_history(int, bigint) to authenticated;
+
 create trigger token_transactions_append_only before update or delete or truncate on governance.token_transactions
   for each statement execute function governance.refuse_change();

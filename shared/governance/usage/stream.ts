@@ -41,6 +41,9 @@ interface Chunk {
   readonly model?: unknown;
   readonly modelVersion?: unknown;
   readonly content_block?: unknown;
+  readonly metadata?: { readonly usage?: unknown } | null;
+  readonly contentBlockDelta?: { readonly delta?: unknown } | null;
+  readonly serverContent?: { readonly modelTurn?: unknown } | null;
 }
 
 type Report = Record<string, unknown>;
@@ -102,7 +105,9 @@ interface Seen {
  * twice, and a count that falls is one that a later report leaves out.
  * Sources: platform.openai.com/docs/api-reference/chat-streaming (ask for usage: `stream_options: {include_usage: true}`),
  * …/responses-streaming, …/realtime-server-events; docs.anthropic.com/en/docs/build-with-claude/streaming;
- * ai.google.dev/api/generate-content#method:-models.streamgeneratecontent; docs.perplexity.ai/guides/streaming.
+ * ai.google.dev/api/generate-content#method:-models.streamgeneratecontent; docs.perplexity.ai/guides/streaming;
+ * docs.cohere.com/v2/docs/streaming; docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html;
+ * ai.google.dev/api/live. A sample of each, with its source, is in samples.json.
  */
 export function readUsageStream(): UsageStream {
   const seen: Seen = {
@@ -201,8 +206,11 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   const candidates = chunk.candidates;
   if (Array.isArray(candidates))
     for (const candidate of candidates) seen.textLength += lengthOfPart(candidate?.content);
+  // Bedrock's ConverseStream, and Google's Live API.
+  if (chunk.contentBlockDelta) seen.textLength += lengthOfPart(chunk.contentBlockDelta.delta);
+  if (chunk.serverContent) seen.textLength += lengthOfPart(chunk.serverContent.modelTurn);
   takeUsage(seen, "usageMetadata", chunk.usageMetadata);
-  takeUsage(seen, "usage", chunk.usage);
+  takeUsage(seen, "usage", chunk.usage ?? chunk.metadata?.usage);
   takeUsage(seen, "usage", chunk.x_groq?.usage);
 }
 

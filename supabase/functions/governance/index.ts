@@ -7,6 +7,14 @@
  *   GET  /tokens/usage?days=7       GET /admin/alerts?before=&limit=
  *   GET  /tokens/alerts             GET /admin/cost/dashboard?days=30
  *   GET  /cost/summary?days=30      GET /admin/tokens/stats
+ *   GET  /tokens/history?limit=50&before=
+ *   POST /tokens/checkout {pack_id}: a Stripe Checkout session for a pack, answered as {url}
+ *
+ * The paths of the source systems (/api/governance/…, /api/admin/governance/…, /api/tokens/…) are answered too.
+ *
+ * A token may ask GOVERNANCE_REQUESTS_PER_MINUTE times a minute (60), counted by each instance of the function.
+ * Checkout takes STRIPE_SECRET_KEY (a restricted key that writes Checkout Sessions), and GOVERNANCE_RETURN_URL, the page
+ * to which Stripe sends the buyer back.
  *
  * An admin is the service role's key, or a user whose app_metadata.governance_role is "admin" (only the service can set it).
  * Set GOVERNANCE_ALLOWED_ORIGIN to let one web app's pages call this; without it no page may.
@@ -27,11 +35,19 @@ class HttpError extends Error {
   readonly status: number;
   readonly code: string;
   readonly details: unknown;
-  constructor(status: number, code: string, message: string, details: unknown = null) {
+  readonly retryAfterSeconds: number | null;
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    details: unknown = null,
+    retryAfterSeconds: number | null = null,
+  ) {
     super(message);
     this.status = status;
     this.code = code;
     this.details = details;
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 
@@ -94,23 +110,59 @@ function bearerOf(request: Request): string {
   return bearer;
 }
 
+/** Requests of this minute by token: a token that somebody made up must not use up the user's own. */
+const asked = new Map<string, number>();
+let minute = 0;
+const rememberedTokens = 10_000;
+
+function limit(bearer: string): void {
+  const now = Date.now();
+  if (Math.floor(now / 60_000) !== minute || asked.size >= rememberedTokens) asked.clear();
+  minute = Math.floor(now / 60_000);
+  const count = (asked.get(bearer) ?? 0) + 1;
+  asked.set(bearer, count);
+  if (count > Number(Deno.env.get("GOVERNANCE_REQUESTS_PER_MINUTE") ?? 60))
+    throw new HttpError(
+      429,
+      "rate_limited",
+      "Too many requests. Try again in a moment.",
+      null,
+      60 - Math.floor((now % 60_000) / 1_000),
+    );
+}
+
 function user(request: Request): Caller {
-  return { bearer: bearerOf(request), key: setting("SUPABASE_ANON_KEY"), operator: null };
+  const bearer = bearerOf(request);
+  limit(bearer);
+  return { bearer, key: setting("SUPABASE_ANON_KEY"), operator: null };
+}
+
+interface Account {
+  readonly id: string;
+  readonly email?: string;
+  readonly app_metadata?: Record<string, unknown>;
+}
+
+/** Whose token it is, by the auth server. */
+async function accountOf(bearer: string): Promise<Account> {
+  // The auth server says who it is, by its own records: a claim inside the token may be out of date.
+  const { status, body } = await ask(`${setting("SUPABASE_URL")}/auth/v1/user`, {
+    headers: { apikey: setting("SUPABASE_ANON_KEY"), authorization: `Bearer ${bearer}` },
+  });
+  const account = (body ?? {}) as Partial<Account>;
+  if (status >= 500)
+    throw new HttpError(503, "unavailable", "The project's sign-in did not answer. Try again in a moment.");
+  if (status !== 200 || typeof account.id !== "string")
+    throw new HttpError(401, "not_signed_in", "The token is not valid, or no longer.");
+  return { ...account, id: account.id };
 }
 
 async function admin(request: Request): Promise<Caller> {
   const bearer = bearerOf(request);
   const key = setting("SUPABASE_SERVICE_ROLE_KEY");
   if (sameText(bearer, key)) return { bearer: key, key, operator: "service" };
-  // The auth server says who it is, by its own records: a claim inside the token may be out of date.
-  const { status, body } = await ask(`${setting("SUPABASE_URL")}/auth/v1/user`, {
-    headers: { apikey: setting("SUPABASE_ANON_KEY"), authorization: `Bearer ${bearer}` },
-  });
-  const account = (body ?? {}) as { id?: string; email?: string; app_metadata?: Record<string, unknown> };
-  if (status >= 500)
-    throw new HttpError(503, "unavailable", "The project's sign-in did not answer. Try again in a moment.");
-  if (status !== 200 || typeof account.id !== "string")
-    throw new HttpError(401, "not_signed_in", "The token is not valid, or no longer.");
+  limit(bearer);
+  const account = await accountOf(bearer);
   if (account.app_metadata?.["governance_role"] !== "admin") {
     throw new HttpError(403, "not_allowed", "This is for admins of governance alone.");
   }
@@ -165,12 +217,91 @@ async function costSummary(request: Request, url: URL): Promise<unknown> {
   return { days, currency, cost_micros, cost_today_micros, cost_this_month_micros, by_model, by_day };
 }
 
+interface Checkout {
+  readonly allowed: boolean;
+  readonly reason: string | null;
+  readonly retry_after_seconds: number | null;
+  readonly pack: {
+    readonly pack_id: string;
+    readonly tokens: number;
+    readonly price_minor: number;
+    readonly currency: string;
+  };
+}
+
+/** Why a purchase may not begin, for the buyer. */
+const checkoutRefusals: Readonly<Record<string, readonly [status: number, message: string]>> = {
+  plan_not_allowed: [403, "Your plan does not include buying this pack."],
+  user_blocked: [403, "Your account is blocked. Please contact support."],
+  cooldown: [429, "You have just begun a purchase. Please wait a moment."],
+  too_many_open_checkouts: [429, "You have several purchases open. Finish one of them, or try again later."],
+};
+
+/** A Stripe Checkout session for a pack, for exactly its price; `process_stripe_event` credits it when it is paid. */
+async function checkout(request: Request): Promise<unknown> {
+  const { bearer } = user(request);
+  const stripeKey = setting("STRIPE_SECRET_KEY");
+  const returnUrl = setting("GOVERNANCE_RETURN_URL");
+  const packId = (await bodyOf(request))["pack_id"];
+  if (typeof packId !== "string")
+    throw new HttpError(400, "invalid_argument", "The body names the pack: {pack_id}.");
+  const { id } = await accountOf(bearer);
+  const key = setting("SUPABASE_SERVICE_ROLE_KEY");
+  const begun = (await call({ bearer: key, key, operator: null }, "begin_checkout", {
+    p_user_id: id,
+    p_pack_id: packId,
+  })) as Checkout;
+  if (!begun.allowed) {
+    const reason = begun.reason ?? "refused";
+    const [status, message] = checkoutRefusals[reason] ?? [403, "This purchase is not possible now."];
+    throw new HttpError(status, reason, message, null, begun.retry_after_seconds);
+  }
+  const { pack } = begun;
+  const metadata = { user_id: id, pack_id: pack.pack_id, tokens: String(pack.tokens) };
+  const form = new URLSearchParams({
+    mode: "payment",
+    client_reference_id: id,
+    success_url: returnUrl,
+    cancel_url: returnUrl,
+    "line_items[0][quantity]": "1",
+    "line_items[0][price_data][currency]": pack.currency,
+    "line_items[0][price_data][unit_amount]": String(pack.price_minor),
+    "line_items[0][price_data][product_data][name]": `${pack.tokens.toLocaleString("en-US")} tokens`,
+  });
+  for (const [name, value] of Object.entries(metadata)) {
+    form.set(`metadata[${name}]`, value);
+    form.set(`payment_intent_data[metadata][${name}]`, value);
+  }
+  const stripe = Deno.env.get("STRIPE_API_URL") ?? "https://api.stripe.com";
+  const { status, body } = await ask(`${stripe}/v1/checkout/sessions`, {
+    method: "POST",
+    headers: {
+      authorization: `Bearer ${stripeKey}`,
+      "content-type": "application/x-www-form-urlencoded",
+      "idempotency-key": crypto.randomUUID(),
+    },
+    body: form,
+  });
+  const url = ((body ?? {}) as { url?: unknown }).url;
+  if (status !== 200 || typeof url !== "string") {
+    console.error("Stripe made no Checkout session:", status);
+    throw new HttpError(503, "unavailable", "The payment page could not be opened. Try again in a moment.");
+  }
+  return { url, pack };
+}
+
 type Route = (request: Request, url: URL) => Promise<unknown>;
 const routes: Readonly<Record<string, Route>> = {
   "GET tokens/balance": (request) => call(user(request), "my_token_balance"),
   "GET tokens/usage": (request, url) =>
     call(user(request), "my_token_usage", { p_days: numberOf(url, "days", 7) }),
   "GET tokens/alerts": (request) => call(user(request), "my_token_alerts"),
+  "GET tokens/history": (request, url) =>
+    call(user(request), "my_token_history", {
+      p_limit: numberOf(url, "limit", 50),
+      p_before_id: numberOf(url, "before", null),
+    }),
+  "POST tokens/checkout": checkout,
   "GET cost/summary": costSummary,
   "GET admin/rules": async (request) => call(await admin(request), "list_rules"),
   "PUT admin/rules": saveRule,
@@ -202,7 +333,7 @@ function corsHeaders(): Record<string, string> {
   return {
     "access-control-allow-origin": origin,
     "access-control-allow-headers": "authorization, apikey, content-type, x-client-info, idempotency-key",
-    "access-control-allow-methods": "GET, PUT, OPTIONS",
+    "access-control-allow-methods": "GET, POST, PUT, OPTIONS",
     vary: "origin",
   };
 }
@@ -219,7 +350,9 @@ async function handle(request: Request): Promise<Response> {
     // The platform keeps the function's own name in the path, and /functions/v1 before it on some hosts.
     const path = url.pathname
       .replace(/^(\/functions\/v1)?\/governance(?=\/|$)/, "")
-      .replace(/^\/+|\/+$/g, "");
+      .replace(/^\/+|\/+$/g, "")
+      // As the source systems name them.
+      .replace(/^api\/(?:(admin)\/)?(?:governance\/)?/, (_, isAdmin?: string) => (isAdmin ? "admin/" : ""));
     const route = Object.hasOwn(routes, `${request.method} ${path}`)
       ? routes[`${request.method} ${path}`]
       : undefined;
@@ -235,9 +368,13 @@ async function handle(request: Request): Promise<Response> {
       error instanceof HttpError ? error : new HttpError(500, "internal", "Something went wrong here.");
     if (known.status >= 500)
       console.error(known.code, known.message, error instanceof HttpError ? "" : error);
+    const retryAfter = known.retryAfterSeconds;
     return new Response(
       JSON.stringify({ error: known.code, message: known.message, details: known.details }),
-      { status: known.status, headers },
+      {
+        status: known.status,
+        headers: { ...headers, ...(retryAfter === null ? {} : { "retry-after": String(retryAfter) }) },
+      },
     );
   }
 }

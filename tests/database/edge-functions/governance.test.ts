@@ -91,6 +91,21 @@ async function send(
   return { status: response.status, body: text === "" ? null : JSON.parse(text), headers: response.headers };
 }
 
+/** Stripe's Checkout Sessions, as far as the function asks: what it was sent is kept. */
+const sessions: { readonly authorization: string; readonly form: Record<string, string> }[] = [];
+let isStripeDown = false;
+const stripe = createServer(async (request, response) => {
+  let body = "";
+  for await (const chunk of request) body += String(chunk);
+  if (isStripeDown) return void response.writeHead(500).end('{"error":{"message":"secret of Stripe"}}');
+  sessions.push({
+    authorization: request.headers.authorization ?? "",
+    form: Object.fromEntries(new URLSearchParams(body)),
+  });
+  response.writeHead(200, { "content-type": "application/json" });
+  response.end('{"id":"cs_1","object":"checkout.session","url":"https://checkout.stripe.com/c/pay/cs_1"}');
+});
+
 async function rpc(name: string, parameters: Record<string, unknown>): Promise<void> {
   const response = await fetch(`${project.url}/rest/v1/rpc/${name}`, {
     method: "POST",
@@ -110,6 +125,7 @@ beforeAll(async () => {
   project = await startLocalProject({ dataDir, databaseUrl: ownerUrl, port: 0, log: () => {} });
   gateway = createGateway();
   await new Promise<void>((resolve) => gateway.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => stripe.listen(0, "127.0.0.1", resolve));
   const port = await freePort();
   address = `http://127.0.0.1:${port}/functions/v1/governance`;
   deno = spawn(
@@ -131,6 +147,9 @@ beforeAll(async () => {
         SUPABASE_ANON_KEY: project.anonKey,
         SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
         GOVERNANCE_ALLOWED_ORIGIN: "https://app.example",
+        STRIPE_SECRET_KEY: "rk_test_1",
+        STRIPE_API_URL: `http://127.0.0.1:${(stripe.address() as AddressInfo).port}`,
+        GOVERNANCE_RETURN_URL: "https://app.example/tokens",
       },
       stdio: ["ignore", "inherit", "inherit"],
       // The npm package wraps the program: both are ended as one group.
@@ -151,6 +170,8 @@ afterAll(async () => {
   if (deno?.pid) process.kill(-deno.pid);
   gateway?.closeAllConnections();
   gateway?.close();
+  stripe.closeAllConnections();
+  stripe.close();
   await project?.stop();
   rmSync(dataDir, { recursive: true, force: true });
 });
@@ -223,6 +244,140 @@ describe("users about themselves", () => {
       });
     },
   );
+});
+
+describe("a user's history", () => {
+  it("is theirs, newest first, page by page, without what operators wrote", async () => {
+    await rpc("upsert_account", { p_user_id: "cy" });
+    for (const amount of [10, 20, 30])
+      await rpc("update_user_token_balance", {
+        p_user_id: "cy",
+        p_amount: amount,
+        p_transaction_type: "bonus",
+        p_description: "internal note",
+      });
+    const token = await sign({ sub: "cy" });
+    const first = await send("GET", "/tokens/history?limit=2", token);
+    expect(first).toMatchObject({
+      status: 200,
+      body: { entries: [{ transaction_type: "bonus", amount: 30 }, { amount: 20 }] },
+    });
+    expect(JSON.stringify(first.body)).not.toContain("internal");
+    const rest = await send("GET", `/tokens/history?before=${first.body.next_before_id}`, token);
+    expect(rest.body).toMatchObject({ next_before_id: null });
+    expect(rest.body.entries[0]).toMatchObject({ amount: 10 });
+    expect(
+      (await send("GET", "/tokens/history", await sign({ sub: "other" }))).body.entries,
+    ).not.toContainEqual(expect.objectContaining({ amount: 30 }));
+    for (const limit of ["0", "201", "x"])
+      expect(await send("GET", `/tokens/history?limit=${limit}`, token)).toMatchObject({ status: 400 });
+  });
+});
+
+describe("a checkout", () => {
+  it("is made for exactly the pack's price, for whom the token names; limits are said in words", async () => {
+    const { packs } = (await send("GET", "/tokens/balance", await sign({ sub: "buyer" }))).body;
+    const [pack] = packs as { pack_id: string; tokens: number; price_minor: number; currency: string }[];
+    if (!pack) throw new Error("The preset sells no pack.");
+    const token = await sign({ sub: "buyer" });
+    expect(await send("POST", "/tokens/checkout", token, { pack_id: pack.pack_id })).toMatchObject({
+      status: 200,
+      body: { url: "https://checkout.stripe.com/c/pay/cs_1", pack },
+    });
+    expect(sessions).toMatchObject([
+      {
+        authorization: "Bearer rk_test_1",
+        form: {
+          mode: "payment",
+          client_reference_id: "buyer",
+          success_url: "https://app.example/tokens",
+          "line_items[0][quantity]": "1",
+          "line_items[0][price_data][currency]": pack.currency,
+          "line_items[0][price_data][unit_amount]": String(pack.price_minor),
+          "metadata[user_id]": "buyer",
+          "metadata[pack_id]": pack.pack_id,
+          "metadata[tokens]": String(pack.tokens),
+          "payment_intent_data[metadata][user_id]": "buyer",
+        },
+      },
+    ]);
+    const again = await send("POST", "/tokens/checkout", token, { pack_id: pack.pack_id });
+    expect(again).toMatchObject({
+      status: 429,
+      body: { error: "cooldown", message: expect.stringMatching(/wait/) },
+    });
+    expect(Number(again.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect(sessions.length).toBe(1);
+
+    await rpc("block_user", {
+      p_command_id: "b1",
+      p_user_id: "buyer",
+      p_reason: "test",
+      p_until: null,
+      p_operator: "op",
+    });
+    expect(await send("POST", "/tokens/checkout", token, { pack_id: pack.pack_id })).toMatchObject({
+      status: 403,
+      body: { error: "user_blocked" },
+    });
+    expect(
+      await send("POST", "/tokens/checkout", await sign({ sub: "ann" }), { pack_id: "none" }),
+    ).toMatchObject({
+      status: 404,
+      body: { error: "unknown_pack" },
+    });
+    expect(await send("POST", "/tokens/checkout", await sign({ sub: "ann" }), {})).toMatchObject({
+      status: 400,
+    });
+    expect(await send("POST", "/tokens/checkout", null, { pack_id: pack.pack_id })).toMatchObject({
+      status: 401,
+    });
+  });
+
+  it("says nothing of Stripe's own when Stripe fails", async () => {
+    isStripeDown = true;
+    const { packs } = (await send("GET", "/tokens/balance", await sign({ sub: "late" }))).body;
+    const answer = await send("POST", "/tokens/checkout", await sign({ sub: "late" }), {
+      pack_id: packs[0].pack_id,
+    });
+    isStripeDown = false;
+    expect(answer).toMatchObject({ status: 503, body: { error: "unavailable" } });
+    expect(JSON.stringify(answer.body)).not.toContain("secret");
+  });
+});
+
+describe("the paths of the source systems", () => {
+  it("are answered as the function's own", async () => {
+    const token = await sign({ sub: "ann" });
+    for (const path of [
+      "/api/governance/tokens/balance",
+      "/api/tokens/balance",
+      "/api/governance/cost/summary",
+    ])
+      expect((await send("GET", path, token)).status, path).toBe(200);
+    for (const path of ["rules", "alerts", "cost/dashboard"])
+      expect((await send("GET", `/api/admin/governance/${path}`, project.serviceRoleKey)).status, path).toBe(
+        200,
+      );
+    expect((await send("GET", "/api/admin/tokens/stats", project.serviceRoleKey)).status).toBe(200);
+    expect((await send("GET", "/api/admin/governance/rules", token)).status).toBe(403);
+  });
+});
+
+describe("a token that asks too often", () => {
+  it("is told when to come back, and harms no other", async () => {
+    const token = await sign({ sub: "eager", nonce: 1 });
+    const statuses = [];
+    let last;
+    for (let n = 0; n < 130 && statuses.at(-1) !== 429; n++) {
+      last = await send("GET", "/tokens/alerts", token);
+      statuses.push(last.status);
+    }
+    expect(last).toMatchObject({ status: 429, body: { error: "rate_limited" } });
+    expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(60);
+    expect((await send("GET", "/tokens/alerts", await sign({ sub: "eager", nonce: 2 }))).status).toBe(200);
+  });
 });
 
 describe("admins", () => {
