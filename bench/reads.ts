@@ -71,6 +71,9 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
   await sql.query("vacuum analyze");
 }
 
+/** Names with two letters in the wrong order, one left out, one too many. */
+const misspelt = ["dmirti", "carlso", "viktro", "xenai", "fatma", "georgee"];
+
 /** What a person at the console does, by name, as statements; `n` makes each different. */
 const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
   overview: () => "public.console_overview(60)",
@@ -81,6 +84,11 @@ const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
   search_user_id: (n, { accounts }) =>
     `public.console_search_accounts('user_${String(1 + ((n * 7_919) % accounts)).padStart(8, "0")}')`,
   search_name: (n) => `public.console_search_accounts('${names.split(",")[n % 26]}')`,
+  search_misspelt: (n) => `public.console_search_accounts('${misspelt[n % misspelt.length]}')`,
+  search_part_of_a_call: (n, { events }) =>
+    `public.console_search('req-${1 + ((n * 7_919) % (events / 2))}')`,
+  history: (n, { accounts }) =>
+    `public.console_account_history('user_${String(1 + ((n * 104_729) % accounts)).padStart(8, "0")}')`,
   account: (n, { accounts }) =>
     `public.console_get_account('user_${String(1 + ((n * 104_729) % accounts)).padStart(8, "0")}')`,
   // Two calls a user is what the short history has.

@@ -84,12 +84,11 @@ export function accountAt<Account extends Pick<AccountState, "is_blocked" | "blo
 }
 
 /** Figures of the user table that it can be sorted by, besides name and last activity. */
-const sortableFigures = { tokens_today: tokens, tokens_this_month: tokens, available: tokens };
+const sortableFigures = { tokens_today: tokens, tokens_this_month: tokens, available: tokens, debt: tokens };
 
 /** A row of the user table. */
 export const accountRow = accountState.extend({
   ...sortableFigures,
-  debt: tokens,
   cost_this_month_micros: whole,
   currency: z.string(),
   /** Used and held tokens in percent of what `usage_of` names; of two limits the higher. null without any. */
@@ -100,12 +99,22 @@ export const accountRow = accountState.extend({
 });
 export type AccountRow = z.infer<typeof accountRow>;
 
-export const accountFilter = z.enum(["all", "flagged", "blocked", "near_limit", "in_debt", "active_today"]);
+export const accountFilter = z.enum([
+  "all",
+  "flagged",
+  "blocked",
+  "near_limit",
+  "low_balance",
+  "in_debt",
+  "disputed",
+  "active_today",
+]);
 export type AccountFilter = z.infer<typeof accountFilter>;
 
 export const accountSort = z.enum([
   "name",
   "last_activity",
+  "cost_this_month",
   ...(Object.keys(sortableFigures) as (keyof typeof sortableFigures)[]),
 ]);
 export type AccountSort = z.infer<typeof accountSort>;
@@ -116,6 +125,8 @@ export const accountPage = z.looseObject({
   /** An estimate for large tables. */
   total: whole,
   total_is_exact: z.boolean(),
+  /** Nobody is written as it was asked for: these are the closest. */
+  is_close: z.boolean().optional(),
 });
 export type AccountPage = z.infer<typeof accountPage>;
 
@@ -280,6 +291,9 @@ export const accountUsage = z.looseObject({
   by_task_type: z.array(
     z.looseObject({ task_type: z.string().nullable(), total_tokens: tokens, cost_micros: whole }),
   ),
+  by_scope: z.array(
+    z.looseObject({ scope_id: z.string().nullable(), total_tokens: tokens, cost_micros: whole }),
+  ),
 });
 export type AccountUsage = z.infer<typeof accountUsage>;
 
@@ -297,6 +311,8 @@ export const usersOperations = {
         descending: z.boolean(),
         cursor: z.string().max(2000).nullable(),
         limit: z.number().int().min(1).max(100),
+        /** Only who was active since. */
+        active_since: instant.nullable().default(null),
       })
       .strict(),
     accountPage.extend({

@@ -57,6 +57,16 @@ create index stripe_payment_names_payment on governance.stripe_payment_names (pa
 comment on table governance.stripe_payment_names is
   'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
+create table governance.stripe_invoice_numbers (
+  invoice_id text primary key,
+  -- What stands on the invoice, and so in a user's mail.
+  number text not null
+);
+
+create index stripe_invoice_numbers_number on governance.stripe_invoice_numbers (number);
+
+comment on table governance.stripe_invoice_numbers is 'Numbers of invoices that were paid, in capital letters.';
+
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),

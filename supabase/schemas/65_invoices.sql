@@ -321,6 +321,10 @@ begin
   if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
   if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
+  if jsonb_typeof(o -> 'number') = 'string' and char_length(o ->> 'number') between 1 and 100 then
+    insert into governance.stripe_invoice_numbers (invoice_id, number) values (v_invoice, upper(o ->> 'number'))
+    on conflict do nothing;
+  end if;
   if v_subscription is not null then
     perform governance.lock_stripe_ids(v_subscription);
   end if;

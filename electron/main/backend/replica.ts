@@ -8,6 +8,8 @@
 const replicaFunctions: ReadonlySet<string> = new Set([
   "calculate_user_token_usage",
   "console_account_decisions",
+  "console_account_history",
+  "console_account_ledger",
   "console_events_before",
   "console_ledger_purchases_since",
   "console_search",

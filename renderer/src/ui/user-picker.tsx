@@ -3,6 +3,7 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { type ReactNode, useState } from "react";
 import { useCall } from "../lib/console.tsx";
 import { cleanText, clip } from "../lib/text.ts";
+import css from "./user-picker.module.css";
 
 /** Finds one user by name, e-mail or id. */
 export function UserPicker({
@@ -30,21 +31,34 @@ export function UserPicker({
     },
     { enabled: settled !== "" && settled !== userId, keepPrevious: true },
   );
-  const named = new Map<string, string>();
-  if (userId) named.set(userId, clip(cleanText(userId), 40));
+  const named = new Map<string, { readonly label: string; readonly beside: string }>();
+  if (userId) named.set(userId, { label: clip(cleanText(userId), 40), beside: "" });
   for (const account of found.data?.accounts ?? []) {
+    const id = clip(cleanText(account.user_id), 40);
     const name = account.display_name ? clip(cleanText(account.display_name), 40) : "";
-    named.set(account.user_id, name || clip(cleanText(account.user_id), 40));
+    const email = account.email ? clip(cleanText(account.email), 60) : "";
+    // Names are not unique: who is meant is told by what stands beside it.
+    named.set(account.user_id, {
+      label: name || id,
+      beside: [email, name ? id : ""].filter(Boolean).join(" · "),
+    });
   }
   return (
     <Select
       aria-label="User"
       placeholder={isForm ? "Name, e-mail or id" : "Any user"}
       w={isForm ? "100%" : 150}
+      {...(isForm ? {} : { comboboxProps: { width: 320, position: "bottom-start" } })}
       {...(isForm ? { comboboxProps: { withinPortal: false } } : {})}
       clearable
       searchable
-      data={[...named].map(([value, label]) => ({ value, label }))}
+      data={[...named].map(([value, { label }]) => ({ value, label }))}
+      renderOption={({ option }) => (
+        <span className={css.option}>
+          {option.label}
+          {named.get(option.value)?.beside ? <small>{named.get(option.value)?.beside}</small> : null}
+        </span>
+      )}
       // The project has searched already, also by e-mail and id: nothing is left out here.
       filter={({ options }) => options}
       nothingFoundMessage={

@@ -35,6 +35,7 @@ export function userHandlers(desk: DeskContext): UserHandlers {
           p_descending: input.descending,
           p_cursor: input.cursor,
           p_limit: input.limit,
+          ...(input.active_since === null ? {} : { p_active_since: input.active_since }),
         },
         accountPage,
         { retries: 1 },
@@ -99,7 +100,7 @@ export function seenAccount({ connection, store }: DeskContext, userId: string):
 /** The search of console_search_accounts over what was seen: enough to find a person while offline. */
 export function searchSeen(
   seen: readonly { account: AccountRow; at: string }[],
-  { query, filter, plan_id: planId, sort, descending, limit }: Search,
+  { query, filter, plan_id: planId, sort, descending, limit, active_since: since }: Search,
   now: Date,
 ) {
   const words = query.trim().toLowerCase().split(/\s+/);
@@ -110,6 +111,7 @@ export function searchSeen(
     return (
       words.every((word) => haystack.includes(word)) &&
       (planId === null || account.plan_id === planId) &&
+      (since === null || (account.last_activity !== null && account.last_activity >= since)) &&
       fits(filter, account)
     );
   });
@@ -136,6 +138,9 @@ function fits(filter: Search["filter"], account: AccountRow): boolean {
   if (filter === "blocked") return account.is_blocked;
   if (filter === "near_limit") return (account.usage_percent ?? 0) >= 80;
   if (filter === "in_debt") return account.debt > 0;
+  // What is kept of an account says neither what counts as low nor what is disputed.
+  if (filter === "low_balance") return account.available <= 0;
+  if (filter === "disputed") return false;
   if (filter === "active_today") return account.tokens_today > 0;
   return true;
 }
@@ -143,6 +148,7 @@ function fits(filter: Search["filter"], account: AccountRow): boolean {
 function compare(a: AccountRow, b: AccountRow, sort: Search["sort"]): number {
   if (sort === "name") return (a.display_name ?? a.user_id).localeCompare(b.display_name ?? b.user_id);
   if (sort === "last_activity") return (a.last_activity ?? "").localeCompare(b.last_activity ?? "");
+  if (sort === "cost_this_month") return a.cost_this_month_micros - b.cost_this_month_micros;
   return a[sort] - b[sort];
 }
 

@@ -2,13 +2,21 @@ import { expect, it } from "vitest";
 import { placeAddress, parsePlace } from "../../lib/router.ts";
 import { criteriaQuery, readCriteria } from "./user-criteria.ts";
 
-const usual = { filter: "all", query: "", planId: "", sort: "last_activity", descending: true } as const;
+const usual = {
+  filter: "all",
+  query: "",
+  planId: "",
+  days: 0,
+  sort: "last_activity",
+  descending: true,
+} as const;
 
 it("the address carries whatever is not as usual, and reads back as the same", () => {
-  expect(criteriaQuery(usual)).toEqual({ filter: "", q: "", plan: "", sort: "" });
+  expect(criteriaQuery(usual)).toEqual({ filter: "", q: "", plan: "", active: "", sort: "" });
   for (const of of [
     { ...usual, filter: "blocked" },
     { ...usual, query: "ada & bob?#%", planId: "pro+" },
+    { ...usual, days: 30 },
     { ...usual, sort: "name", descending: false },
     { ...usual, sort: "available", descending: true },
   ] as const)

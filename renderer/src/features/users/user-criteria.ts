@@ -6,32 +6,36 @@ import {
   type AccountSort,
   accountSort,
 } from "../../../../shared/contract/users.ts";
-import { isOneOf, isText, useRemembered } from "../../lib/remember.ts";
+import { isNumber, isOneOf, isText, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 
 export const isFilter = isOneOf(...accountFilter.options);
 export const isSort = isOneOf(...accountSort.options);
 
-interface Criteria {
+export interface Criteria {
   readonly filter: AccountFilter;
   readonly query: string;
   readonly planId: string;
+  /** Only who was active in the last so many days; 0: whoever. */
+  readonly days: number;
   readonly sort: AccountSort;
   readonly descending: boolean;
 }
-const everybody: Criteria = {
+export const everybody: Criteria = {
   filter: "all",
   query: "",
   planId: "",
+  days: 0,
   sort: "last_activity",
   descending: true,
 };
-const isCriteria = (value: unknown): value is Criteria => {
+export const isCriteria = (value: unknown): value is Criteria => {
   const of = value as Criteria | null;
   return (
     isFilter(of?.filter) &&
     isText(of.query) &&
     isText(of.planId) &&
+    isNumber(of.days) &&
     isSort(of.sort) &&
     typeof of.descending === "boolean"
   );
@@ -43,6 +47,7 @@ export function criteriaQuery(of: Criteria): Record<string, string> {
     filter: of.filter === "all" ? "" : of.filter,
     q: of.query,
     plan: of.planId,
+    active: of.days === 0 ? "" : String(of.days),
     sort:
       of.sort === everybody.sort && of.descending === everybody.descending
         ? ""
@@ -52,7 +57,7 @@ export function criteriaQuery(of: Criteria): Record<string, string> {
 
 /** The criteria that an address names; null where it names none. */
 export function readCriteria(query: URLSearchParams): Criteria | null {
-  if (!["filter", "q", "plan", "sort"].some((key) => query.has(key))) return null;
+  if (!["filter", "q", "plan", "active", "sort"].some((key) => query.has(key))) return null;
   const filter = query.get("filter");
   const sort = query.get("sort") ?? "";
   const key = sort.replace(/^-/, "");
@@ -60,6 +65,7 @@ export function readCriteria(query: URLSearchParams): Criteria | null {
     filter: isFilter(filter) ? filter : "all",
     query: query.get("q") ?? "",
     planId: query.get("plan") ?? "",
+    days: /^\d{1,4}$/.test(query.get("active") ?? "") ? Number(query.get("active")) : 0,
     ...(isSort(key)
       ? { sort: key, descending: sort.startsWith("-") }
       : { sort: everybody.sort, descending: everybody.descending }),

@@ -8,7 +8,7 @@ import type { AccountDetail, Balance, DebtCause } from "../../../../shared/contr
 import type { Receipt } from "../../../../shared/contract/watch.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
-import { formatDuration, formatInstant } from "../../lib/format.ts";
+import { formatDuration, formatInstant, formatShortInstant, viewerZone } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsLive, useLive } from "../../lib/live.ts";
 import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
@@ -558,31 +558,32 @@ function LimitLine({
             <Tokens value={window.remaining} /> left,{" "}
           </>
         )}
-        resets in {formatDuration(Date.parse(window.resets_at) - now)}
+        resets in {formatDuration(Date.parse(window.resets_at) - now)}:{" "}
+        {formatShortInstant(window.resets_at, zone, now)} {zone}
+        {zone === viewerZone() ? "" : `, ${formatShortInstant(window.resets_at, viewerZone(), now)} for you`}
       </span>
     </div>
   );
 }
 
 function Summary({ detail }: { readonly detail: AccountDetail }): ReactNode {
-  const zone = useZone(detail.account.timezone);
   return (
     <div className={css.summary}>
       <BalanceCard balance={detail.balance} />
       <div>
         <h2>Limits</h2>
-        <LimitLine name="Today" window={detail.limits.daily} zone={zone} />
-        <LimitLine name="This month" window={detail.limits.monthly} zone={zone} />
+        <LimitLine name="Today" window={detail.limits.daily} zone={detail.account.timezone} />
+        <LimitLine name="This month" window={detail.limits.monthly} zone={detail.account.timezone} />
         {detail.account.raised ? (
           <span className={css.quiet}>
-            Raised by an operator until {formatInstant(detail.account.raised.until, zone)}; then the plan’s
-            again.
+            Raised by an operator until {formatInstant(detail.account.raised.until, detail.account.timezone)};
+            then the plan’s again.
           </span>
         ) : null}
         {detail.account.next_plan ? (
           <span className={css.quiet}>
             Moves to {clip(cleanText(detail.account.next_plan.name), 40)} on{" "}
-            {formatInstant(detail.account.next_plan.at, zone)}. To cancel: Acts, Undo.
+            {formatInstant(detail.account.next_plan.at, detail.account.timezone)}. To cancel: Acts, Undo.
           </span>
         ) : null}
       </div>

@@ -1,26 +1,29 @@
-import { useDebouncedValue } from "@mantine/hooks";
 import { useCallback, useState } from "react";
 import type { AccountFilter } from "../../../../shared/contract/users.ts";
 import { useCall } from "../../lib/console.tsx";
+import { useNow } from "../../lib/clock.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
+import { useSettledText } from "../../lib/settled.ts";
 import { isSort, useCriteria } from "./user-criteria.ts";
 
 export type UserSearch = ReturnType<typeof useUserSearch>;
 
 /** What is searched for, remembered, and the page of users that was found. */
 export function useUserSearch(isOpen: boolean) {
-  const [{ filter, query, planId, sort, descending }, setCriteria] = useCriteria();
-  const setQuery = (value: string): void => setCriteria({ query: value });
+  const [chosen, setCriteria] = useCriteria();
+  const { filter, query, planId, days, sort, descending } = chosen;
+  const text = useSettledText(query, (value) => setCriteria({ query: value.trim() }));
   const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
   const [isHeld, setHeld] = useState(false);
+  const searched = query.trim();
+  // To the hour, so that the same question stays the same.
+  const hour = Math.floor(useNow(60_000) / 3_600_000) * 3_600_000;
+  const since = days === 0 ? null : new Date(hour - days * 86_400_000).toISOString();
 
-  const [settled, cancelSettle] = useDebouncedValue(query.trim(), 300);
-  const [forced, setForced] = useState<string | null>(null);
-  const searched = forced !== null && forced === query.trim() ? forced : settled;
   // Keyset paging: the cursors of the pages before this one, and the one of this page.
   const [cursors, setCursors] = useState<readonly string[]>([]);
-  const criteria = JSON.stringify([searched, filter, planId, sort, descending, limit]);
+  const criteria = JSON.stringify([searched, filter, planId, days, sort, descending, limit]);
   const [pagedFor, setPagedFor] = useState(criteria);
   if (pagedFor !== criteria) {
     setPagedFor(criteria);
@@ -36,6 +39,7 @@ export function useUserSearch(isOpen: boolean) {
       descending,
       cursor: (pagedFor === criteria ? cursors.at(-1) : null) ?? null,
       limit: Math.min(100, Math.max(1, limit)),
+      active_since: since,
     },
     // Read again by itself only while nobody reads it: rows sorted by what is live would jump.
     { keepPrevious: true, ...(isHeld || isOpen ? {} : { refetchMs: 15_000 }) },
@@ -48,16 +52,14 @@ export function useUserSearch(isOpen: boolean) {
   useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
 
   return {
-    query,
-    setQuery,
-    /** Searches for what is typed without waiting for more. */
-    searchNow: () => {
-      cancelSettle();
-      setForced(query.trim());
-    },
+    text,
+    chosen,
+    setCriteria,
     searched,
     filter,
     setFilter: (value: AccountFilter): void => setCriteria({ filter: value }),
+    days,
+    setDays: (value: number): void => setCriteria({ days: value }),
     planId,
     setPlanId: (value: string): void => setCriteria({ planId: value }),
     sort,
@@ -69,8 +71,8 @@ export function useUserSearch(isOpen: boolean) {
     limit,
     setLimit,
     setHeld,
-    isNarrowed: searched !== "" || filter !== "all" || planId !== "",
-    clear: (): void => setCriteria({ query: "", filter: "all", planId: "" }),
+    isNarrowed: searched !== "" || filter !== "all" || planId !== "" || days !== 0,
+    clear: (): void => setCriteria({ query: "", filter: "all", planId: "", days: 0 }),
     found,
     pagesBefore: cursors.length,
     next,

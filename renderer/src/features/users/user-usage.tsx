@@ -1,4 +1,4 @@
-import { SegmentedControl, Select } from "@mantine/core";
+import { SegmentedControl, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import {
@@ -10,15 +10,18 @@ import {
 } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
-import { addDays, formatCost, formatTokens, isoDay } from "../../lib/format.ts";
+import { addDays, formatCost, formatPercent, formatTokens, isoDay } from "../../lib/format.ts";
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
+import { changeQuery, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { Cost, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import css from "./users.module.css";
 
+/** What is shown until the person chooses a range. */
 const spans: Readonly<Record<UsageStep, number>> = { day: 30, week: 91, month: 365 };
+const LONGEST_DAYS = 3660;
 
 const titles: Readonly<Record<UsageSplit, Readonly<Record<UsageStep, string>>>> = {
   direction: {
@@ -73,13 +76,19 @@ export function UserUsage({
     "direction",
     isOneOf("direction", "cost"),
   );
-  const to = isoDay(useNow(60_000), timezone);
-  const from = addDays(to, 1 - spans[step]);
+  const today = isoDay(useNow(60_000), timezone);
+  const { from, to } = readRange(usePlace().query, today, spans[step]);
+  const days = daysBetween(from, to);
   const query = useCall(
     "users.usage",
     { user_id: userId, from, to },
     { keepPrevious: true, refetchMs: 15_000 },
   );
+  const earlier = useCall(
+    "users.usage",
+    { user_id: userId, from: addDays(from, -days), to: addDays(from, -1) },
+    { keepPrevious: true, enabled: breakdown, staleMs: 60_000 },
+  ).data;
   const periods = useMemo(
     () => (query.data ? groupUsage(query.data.by_day, step, from, to) : []),
     [query.data, step, from, to],
@@ -91,6 +100,7 @@ export function UserUsage({
     <QueryView query={query} skeleton={<Skeleton lines={7} />}>
       {(usage) => (
         <>
+          {breakdown ? <Range from={from} to={to} today={today} /> : null}
           <div className={css.chart}>
             <Chart
               title={titles[split][step]}
@@ -129,14 +139,18 @@ export function UserUsage({
               <b>
                 <Tokens value={usage.total_tokens} />
               </b>{" "}
-              tokens in {counted(spans[step], "day")}: <Tokens value={usage.prompt_tokens} /> input,{" "}
+              tokens in {counted(days, "day")}: <Tokens value={usage.prompt_tokens} /> input,{" "}
               <Tokens value={usage.completion_tokens} /> output
+              {earlier ? (
+                <Against now={usage.total_tokens} before={earlier.total_tokens} days={days} />
+              ) : null}
             </span>
             <span>
               <b>
                 <Cost micros={usage.cost_micros} currency={money} />
               </b>{" "}
               cost
+              {earlier ? <Against now={usage.cost_micros} before={earlier.cost_micros} days={days} /> : null}
             </span>
             <span>
               <b>{usage.message_count.toLocaleString("en")}</b> messages in{" "}
@@ -166,12 +180,102 @@ export function UserUsage({
                   name: row.task_type ? codeWords(row.task_type) : null,
                 }))}
               />
+              <UsageBreakdown
+                title="By scope"
+                header="Scope"
+                currency={money}
+                rows={usage.by_scope.map((row) => ({
+                  ...row,
+                  name: row.scope_id ? clip(cleanText(row.scope_id), 60) : null,
+                }))}
+              />
             </div>
           ) : null}
         </>
       )}
     </QueryView>
   );
+}
+
+const daysBetween = (from: string, to: string): number =>
+  Math.round((Date.parse(`${to}T00:00:00Z`) - Date.parse(`${from}T00:00:00Z`)) / 86_400_000) + 1;
+
+/** The range that the address names; the last days where it names none that can be shown. */
+export function readRange(
+  query: URLSearchParams,
+  today: string,
+  usualDays: number,
+): { readonly from: string; readonly to: string } {
+  const day = (key: string): string | null => {
+    const text = query.get(key) ?? "";
+    return /^\d{4}-\d\d-\d\d$/.test(text) && !Number.isNaN(Date.parse(`${text}T00:00:00Z`)) ? text : null;
+  };
+  const to = day("to") ?? today;
+  const from = day("from") ?? addDays(to, 1 - usualDays);
+  const days = daysBetween(from, to);
+  return days >= 1 && days <= LONGEST_DAYS
+    ? { from, to }
+    : { from: addDays(today, 1 - usualDays), to: today };
+}
+
+/** From and to, kept in the address. */
+function Range({
+  from,
+  to,
+  today,
+}: {
+  readonly from: string;
+  readonly to: string;
+  readonly today: string;
+}): ReactNode {
+  const last = (days: number): void => changeQuery({ from: addDays(today, 1 - days), to: today });
+  return (
+    <div className={css.chips}>
+      <TextInput
+        type="date"
+        aria-label="From"
+        max={to}
+        value={from}
+        onChange={(event) => changeQuery({ from: event.currentTarget.value })}
+      />
+      <span className={css.quiet}>to</span>
+      <TextInput
+        type="date"
+        aria-label="To"
+        min={from}
+        value={to}
+        onChange={(event) => changeQuery({ to: event.currentTarget.value })}
+      />
+      {[7, 30, 90, 365].map((days) => (
+        <button
+          key={days}
+          type="button"
+          className={css.preset}
+          aria-pressed={to === today && daysBetween(from, to) === days}
+          onClick={() => last(days)}
+        >
+          {counted(days, "day")}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** ", 12 % more than in the 30 days before". */
+function Against({
+  now,
+  before,
+  days,
+}: {
+  readonly now: number;
+  readonly before: number;
+  readonly days: number;
+}): ReactNode {
+  const span = `the ${counted(days, "day")} before`;
+  if (before === 0) return now === 0 ? null : `, none in ${span}`;
+  const percent = Math.round((100 * (now - before)) / before);
+  if (percent === 0) return `, as in ${span}`;
+  return `, ${formatPercent(Math.abs(percent))} ${percent > 0 ? "more" : "less"} than in ${span}`;
 }
 
 interface Used {

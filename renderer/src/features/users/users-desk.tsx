@@ -1,4 +1,4 @@
-import { ActionIcon, Checkbox, SegmentedControl, Select, TextInput } from "@mantine/core";
+import { ActionIcon, Checkbox, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo, useState } from "react";
 import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
 import { useKeys } from "../../lib/keys.ts";
@@ -13,8 +13,10 @@ import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { CorrectMany } from "./bulk-dialog.tsx";
+import { columns, narrowColumns } from "./user-columns.tsx";
 import { UserPage } from "./user-page.tsx";
 import { isFilter } from "./user-criteria.ts";
+import { SavedViews } from "./saved-views.tsx";
 import { type UserSearch, useUserSearch } from "./user-search.ts";
 import css from "./users.module.css";
 
@@ -23,132 +25,10 @@ const filters: readonly { readonly value: AccountFilter; readonly label: string 
   { value: "flagged", label: "Flagged" },
   { value: "blocked", label: "Blocked" },
   { value: "near_limit", label: "Near limit" },
+  { value: "low_balance", label: "Low balance" },
   { value: "in_debt", label: "In debt" },
+  { value: "disputed", label: "Disputed" },
   { value: "active_today", label: "Active today" },
-];
-
-const nameColumn: Column<AccountRow> = {
-  id: "name",
-  header: "Name",
-  width: 180,
-  grow: 2,
-  fixed: true,
-  sort: "name",
-  cell: (row) => (
-    <span className={css.nameCell}>
-      <UserName name={row.display_name} id={row.user_id} />
-      {accountSigns(row).map((sign) => (
-        <Tag key={sign.word} tone={sign.tone}>
-          {sign.word}
-        </Tag>
-      ))}
-    </span>
-  ),
-};
-const usedColumn: Column<AccountRow> = {
-  id: "used",
-  header: "Used",
-  width: 116,
-  hint: "Of the day's or the month's limit, whichever is higher; of the month's allowance without a limit",
-  cell: (row) => (
-    <Meter
-      percent={row.usage_percent}
-      stops={row.usage_of !== "allowance"}
-      label={
-        row.usage_of === "allowance"
-          ? "Used of the month's allowance; other tokens are spent after it"
-          : row.usage_of === "monthly_limit"
-            ? "Used of the month's limit"
-            : "Used of the day's limit"
-      }
-    />
-  ),
-};
-const columns: readonly Column<AccountRow>[] = [
-  nameColumn,
-  {
-    id: "email",
-    header: "E-mail",
-    width: 130,
-    grow: 1.3,
-    cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
-  },
-  { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
-  {
-    id: "today",
-    header: "Today",
-    width: 82,
-    align: "right",
-    sort: "tokens_today",
-    hint: "Tokens, in the user's own day",
-    cell: (row) => <Tokens value={row.tokens_today} />,
-  },
-  {
-    id: "month",
-    header: "This month",
-    width: 92,
-    align: "right",
-    sort: "tokens_this_month",
-    cell: (row) => <Tokens value={row.tokens_this_month} />,
-  },
-  {
-    id: "cost",
-    header: "Cost, month",
-    width: 86,
-    align: "right",
-    cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
-  },
-  {
-    id: "available",
-    header: "Free",
-    width: 92,
-    align: "right",
-    sort: "available",
-    hint: "Tokens that can be used now",
-    cell: (row) => <Tokens value={row.available} />,
-  },
-  usedColumn,
-  {
-    id: "active",
-    header: "Last active",
-    width: 92,
-    align: "right",
-    sort: "last_activity",
-    cell: (row) => <Time at={row.last_activity} />,
-  },
-  {
-    id: "id",
-    header: "User id",
-    width: 130,
-    hidden: true,
-    cell: (row) => <Id value={row.user_id} head={10} tail={4} copy={false} />,
-  },
-  {
-    id: "debt",
-    header: "Debt",
-    width: 80,
-    align: "right",
-    hidden: true,
-    cell: (row) => <Tokens value={row.debt} />,
-  },
-  {
-    id: "zone",
-    header: "Time zone",
-    width: 110,
-    hidden: true,
-    cell: (row) => clip(cleanText(row.timezone), 40),
-  },
-  {
-    id: "since",
-    header: "Since",
-    width: 100,
-    hidden: true,
-    cell: (row) => <Time at={row.created_at} form="short" />,
-  },
-];
-const narrowColumns: readonly Column<AccountRow>[] = [
-  { ...nameColumn, width: 120 },
-  { ...usedColumn, width: 100 },
 ];
 
 function pickColumn(picked: Picked): Column<AccountRow> {
@@ -226,6 +106,14 @@ export function UsersDesk(): ReactNode {
   );
 }
 
+const activity: readonly { readonly value: string; readonly label: string }[] = [
+  { value: "0", label: "Active or not" },
+  { value: "1", label: "Active in 24 h" },
+  { value: "7", label: "Active in 7 days" },
+  { value: "30", label: "Active in 30 days" },
+  { value: "90", label: "Active in 90 days" },
+];
+
 function SearchBar({
   search,
   isOpen,
@@ -236,23 +124,21 @@ function SearchBar({
   readonly picked: Picked;
 }): ReactNode {
   const isLive = useIsLive();
-  const { filter, setFilter, planId, setPlanId } = search;
+  const { filter, setFilter, planId, setPlanId, days, setDays } = search;
   const plans = useLive((state) => state.connection?.project?.plans) ?? [];
   return (
     <DeskBar title="Users">
       <SearchBox search={search} placeholder={isOpen ? "Find a user" : "Name, e-mail or id"} />
-      {isOpen ? (
-        <Select
-          aria-label="Filter"
-          w={112}
-          allowDeselect={false}
-          data={[...filters]}
-          value={filter}
-          onChange={(value) => isFilter(value) && setFilter(value)}
-        />
-      ) : (
+      <Select
+        aria-label="Filter"
+        w={isOpen ? 112 : 130}
+        allowDeselect={false}
+        data={[...filters]}
+        value={filter}
+        onChange={(value) => isFilter(value) && setFilter(value)}
+      />
+      {isOpen ? null : (
         <>
-          <SegmentedControl aria-label="Filter" data={[...filters]} value={filter} onChange={setFilter} />
           <Select
             aria-label="Plan"
             placeholder="Any plan"
@@ -265,6 +151,19 @@ function SearchBar({
             value={planId || null}
             onChange={(value) => setPlanId(value ?? "")}
           />
+          <Select
+            aria-label="Active since"
+            w={150}
+            allowDeselect={false}
+            data={
+              activity.some(({ value }) => value === String(days))
+                ? [...activity]
+                : [...activity, { value: String(days), label: `Active in ${days} days` }]
+            }
+            value={String(days)}
+            onChange={(value) => setDays(Number(value ?? 0))}
+          />
+          <SavedViews search={search} />
           <Grow />
           <CorrectMany search={search} picked={picked.ids} isLive={isLive} />
         </>
@@ -276,7 +175,7 @@ function SearchBar({
 const focusTable = (): void => document.querySelector<HTMLElement>('[role="grid"]')?.focus();
 
 function SearchBox({
-  search: { query, setQuery, searchNow },
+  search: { text },
   placeholder,
 }: {
   readonly search: UserSearch;
@@ -290,23 +189,31 @@ function SearchBox({
       placeholder={placeholder}
       leftSection={<SearchIcon size={14} />}
       rightSection={
-        query ? (
-          <ActionIcon aria-label="Clear the search" onClick={() => setQuery("")}>
+        text.typed ? (
+          <ActionIcon
+            aria-label="Clear the search"
+            onClick={() => {
+              text.type("");
+              text.settleNow();
+            }}
+          >
             <CloseIcon size={13} />
           </ActionIcon>
         ) : null
       }
       maxLength={500}
-      value={query}
-      onChange={(event) => setQuery(event.currentTarget.value)}
+      value={text.typed}
+      onChange={(event) => text.type(event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key === "Enter") {
-          searchNow();
+          text.settleNow();
           focusTable();
         } else if (event.key === "Escape") {
           event.stopPropagation();
-          if (query) setQuery("");
-          else event.currentTarget.blur();
+          if (text.typed) {
+            text.type("");
+            text.settleNow();
+          } else event.currentTarget.blur();
         } else if (event.key === "ArrowDown") focusTable();
       }}
     />
@@ -333,6 +240,11 @@ function UserTable({
         <>
           {page.as_of ? (
             <StaleLine asOf={page.as_of}>Only users seen on this machine, as they were</StaleLine>
+          ) : null}
+          {page.is_close ? (
+            <div className={css.close} role="status">
+              Nobody is written “{clip(cleanText(search.searched), 60)}”. These are close to it.
+            </div>
           ) : null}
           <DataTable
             id={isOpen ? "users-narrow" : "users"}

@@ -1,0 +1,133 @@
+/** The columns of the user table, whole and beside an open user. */
+import type { AccountRow } from "../../../../shared/contract/users.ts";
+import { accountSigns } from "../../lib/signs.ts";
+import { cleanText, clip } from "../../lib/text.ts";
+import type { Column } from "../../ui/data-table.tsx";
+import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import css from "./users.module.css";
+
+const nameColumn: Column<AccountRow> = {
+  id: "name",
+  header: "Name",
+  width: 180,
+  grow: 2,
+  fixed: true,
+  sort: "name",
+  cell: (row) => (
+    <span className={css.nameCell}>
+      <UserName name={row.display_name} id={row.user_id} />
+      {accountSigns(row).map((sign) => (
+        <Tag key={sign.word} tone={sign.tone}>
+          {sign.word}
+        </Tag>
+      ))}
+    </span>
+  ),
+};
+const usedColumn: Column<AccountRow> = {
+  id: "used",
+  header: "Used",
+  width: 116,
+  hint: "Of the day's or the month's limit, whichever is higher; of the month's allowance without a limit",
+  cell: (row) => (
+    <Meter
+      percent={row.usage_percent}
+      stops={row.usage_of !== "allowance"}
+      label={
+        row.usage_of === "allowance"
+          ? "Used of the month's allowance; other tokens are spent after it"
+          : row.usage_of === "monthly_limit"
+            ? "Used of the month's limit"
+            : "Used of the day's limit"
+      }
+    />
+  ),
+};
+export const columns: readonly Column<AccountRow>[] = [
+  nameColumn,
+  {
+    id: "email",
+    header: "E-mail",
+    width: 130,
+    grow: 1.3,
+    cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
+  },
+  { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
+  {
+    id: "today",
+    header: "Today",
+    width: 82,
+    align: "right",
+    sort: "tokens_today",
+    hint: "Tokens, in the user's own day",
+    cell: (row) => <Tokens value={row.tokens_today} />,
+  },
+  {
+    id: "month",
+    header: "This month",
+    width: 92,
+    align: "right",
+    sort: "tokens_this_month",
+    cell: (row) => <Tokens value={row.tokens_this_month} />,
+  },
+  {
+    id: "cost",
+    header: "Cost, month",
+    width: 86,
+    align: "right",
+    sort: "cost_this_month",
+    cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
+  },
+  {
+    id: "available",
+    header: "Free",
+    width: 92,
+    align: "right",
+    sort: "available",
+    hint: "Tokens that can be used now",
+    cell: (row) => <Tokens value={row.available} />,
+  },
+  usedColumn,
+  {
+    id: "active",
+    header: "Last active",
+    width: 92,
+    align: "right",
+    sort: "last_activity",
+    cell: (row) => <Time at={row.last_activity} />,
+  },
+  {
+    id: "id",
+    header: "User id",
+    width: 130,
+    hidden: true,
+    cell: (row) => <Id value={row.user_id} head={10} tail={4} copy={false} />,
+  },
+  {
+    id: "debt",
+    header: "Debt",
+    width: 80,
+    align: "right",
+    hidden: true,
+    sort: "debt",
+    cell: (row) => <Tokens value={row.debt} />,
+  },
+  {
+    id: "zone",
+    header: "Time zone",
+    width: 110,
+    hidden: true,
+    cell: (row) => clip(cleanText(row.timezone), 40),
+  },
+  {
+    id: "since",
+    header: "Since",
+    width: 100,
+    hidden: true,
+    cell: (row) => <Time at={row.created_at} form="short" />,
+  },
+];
+export const narrowColumns: readonly Column<AccountRow>[] = [
+  { ...nameColumn, width: 120 },
+  { ...usedColumn, width: 100 },
+];

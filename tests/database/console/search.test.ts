@@ -1,0 +1,144 @@
+/** A user is found by whatever a ticket contains, also where it is written wrongly or cut off. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { AccountPage } from "../../../shared/contract/index.ts";
+import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
+import { checkoutSession, dispute, event, invoiceSinceBasil } from "../../support/stripe/events.ts";
+
+interface Hit {
+  readonly kind: string;
+  readonly id: string;
+  readonly user_id: string | null;
+  readonly decision_id: number | null;
+}
+
+describe.each(installedVersions())("finding by what a ticket contains, on PostgreSQL %i", (version) => {
+  let desk: Project;
+  let decisionId = 0;
+  const created = Math.floor(Date.now() / 1000) - 3600;
+
+  beforeAll(async () => {
+    desk = await openProject(version);
+    for (const [userId, name, email] of [
+      ["u-1", "Jonathan Smith", "jonathan.smith@example.com"],
+      ["u-2", "Katarzyna Müller", "kata@mueller.example"],
+      ["u-3", "Siobhán O'Sullivan", "siobhan@example.com"],
+      ["u-4", "Wei Chen", "wei@chen.example"],
+    ] as const)
+      await desk.rpc("upsert_account", { p_user_id: userId, p_display_name: name, p_email: email });
+    const stripe = (type: string, object: object): Promise<{ status: string }> =>
+      desk.rpc("process_stripe_event", { p_event: event(type, object) });
+    const purchase = {
+      name: "found",
+      userId: "u-4",
+      packId: "tokens-500k",
+      tokens: 500_000,
+      amountMinor: 500,
+      currency: "usd",
+      created,
+    };
+    expect((await stripe("checkout.session.completed", checkoutSession(purchase))).status).toBe("processed");
+    await stripe("charge.dispute.created", dispute(purchase, "needs_response"));
+    const requestId = await use(desk, "u-1", 300);
+    await desk.rpc("authorize_usage", {
+      p_request_id: "req-7f3a9c1d5e",
+      p_user_id: "u-2",
+      p_model: "gpt-4o-mini",
+    });
+    decisionId = Number(
+      (
+        await desk.one<{ id: string }>(
+          "select decision_id as id from governance.request_keys where request_id = $1",
+          [requestId],
+        )
+      ).id,
+    );
+  });
+  afterAll(() => desk?.close());
+
+  const everything = (query: string): Promise<Hit[]> => desk.rpc("console_search", { p_query: query });
+  const users = async (query: string): Promise<string[]> =>
+    (await everything(query)).filter(({ kind }) => kind === "user").map(({ id }) => id);
+  const page = (parameters: object): Promise<AccountPage> =>
+    desk.rpc("console_search_accounts", { ...parameters });
+
+  it("forgives typing errors, from the one search and from the desk, and says that it did", async () => {
+    for (const [typed, meant] of [
+      ["jonathn", "u-1"],
+      ["smiht jonathan", "u-1"],
+      ["Jonatahn Smit", "u-1"],
+      ["katarzina", "u-2"],
+      ["osullivan", "u-3"],
+      ["siobahn", "u-3"],
+      ["muller", "u-2"],
+    ] as const) {
+      expect([typed, (await users(typed))[0]]).toEqual([typed, meant]);
+      const found = await page({ p_query: typed });
+      expect([typed, found.accounts[0]?.user_id, found.accounts.length > 0]).toEqual([typed, meant, true]);
+    }
+    expect(await page({ p_query: "jonathn" })).toMatchObject({ is_close: true });
+    expect(await page({ p_query: "jonathan" })).toMatchObject({ is_close: false, total: 1 });
+    expect(await page({ p_query: "smith jonathan" })).toMatchObject({ is_close: false, total: 1 });
+  });
+
+  it("does not guess at ids, nor at words that are like nobody's", async () => {
+    for (const text of ["pi_nosuchpayment", "deadbeefdeadbeef", "zzzzqqqq", "x"]) {
+      expect([text, await users(text)]).toEqual([text, []]);
+      expect([text, (await page({ p_query: text })).accounts]).toEqual([text, []]);
+    }
+  });
+
+  it("finds calls by the beginning of a request id or of a decision's number", async () => {
+    for (const part of ["req-7f3a9c1d5e", "req-7f3a9c", "req-7f"])
+      expect((await everything(part)).find(({ kind }) => kind === "request")?.user_id).toBe("u-2");
+    expect((await everything(String(decisionId))).find(({ kind }) => kind === "request")?.decision_id).toBe(
+      decisionId,
+    );
+    expect((await everything("req-zz9999")).filter(({ kind }) => kind === "request")).toEqual([]);
+  });
+
+  it("finds the payment of an invoice by the number that stands on it", async () => {
+    await desk.rpc("process_stripe_event", {
+      p_event: event("invoice.paid", {
+        ...invoiceSinceBasil({
+          name: "numbered",
+          userId: "u-3",
+          planId: "pro",
+          tokens: 1_000,
+          amountMinor: 2_000,
+          currency: "usd",
+          start: created,
+          end: created + 30 * 86_400,
+        }),
+        number: "F1A2B3C4-0007",
+      }),
+    });
+    for (const typed of ["F1A2B3C4-0007", "f1a2b3c4-0007"])
+      expect((await everything(typed)).map(({ kind }) => kind)).toContain("payment");
+  });
+
+  it("filters by low balance, open disputes and activity, and sorts by debt and cost", async () => {
+    const ids = async (parameters: object): Promise<string[]> =>
+      (await page(parameters)).accounts.map(({ user_id: id }) => id);
+    await desk.rpc("run_maintenance");
+    expect(await ids({ p_filter: "disputed" })).toEqual(["u-4"]);
+    await desk.rpc("console_act", {
+      p_command_id: "take-all",
+      p_user_id: "u-3",
+      p_act: {
+        kind: "take_tokens",
+        tokens: Number(await desk.rpc("get_user_token_balance", { p_user_id: "u-3" })),
+      },
+      p_reason: "for the test",
+      p_operator: "op",
+    });
+    await desk.rpc("run_maintenance");
+    expect(await ids({ p_filter: "low_balance" })).toEqual(["u-3"]);
+    const since = new Date(Date.now() - 3_600_000).toISOString();
+    expect((await ids({ p_active_since: since })).sort()).toEqual(["u-1", "u-2"]);
+    expect(await ids({ p_active_since: new Date(Date.now() + 3_600_000).toISOString() })).toEqual([]);
+    expect(await ids({ p_sort: "cost_this_month", p_descending: true, p_limit: 1 })).toEqual(["u-1"]);
+    expect((await ids({ p_sort: "debt", p_descending: true })).length).toBe(4);
+    for (const wrong of [{ p_filter: "nosuch" }, { p_sort: "nosuch" }, { p_active_since: "infinity" }])
+      expect((await desk.refusal("console_search_accounts", wrong)).hint).toBe("invalid_argument");
+  });
+});
