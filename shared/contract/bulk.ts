@@ -90,7 +90,14 @@ const userIds = z.array(userId).min(1, "Choose users.").max(mostInBulk);
 export const bulkOperations = {
   /** The users that a search finds, all of them. */
   "bulk.choose": operation(
-    z.object({ query: z.string().max(500), filter: accountFilter, plan_id: z.string().nullable() }).strict(),
+    z
+      .object({
+        query: z.string().max(500),
+        filter: accountFilter,
+        plan_id: z.string().nullable(),
+        active_since: instant.nullable().default(null),
+      })
+      .strict(),
     z.object({
       user_ids: z.array(z.string()),
       /** There are more than fit into one act. */ is_cut: z.boolean(),

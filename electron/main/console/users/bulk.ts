@@ -98,7 +98,7 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
   const got = bulkOperations["bulk.get"].output.omit({ is_driven: true, operator: true });
 
   const handlers: BulkHandlers = {
-    "bulk.choose": async ({ query, filter, plan_id: planId }) => {
+    "bulk.choose": async ({ query, filter, plan_id: planId, active_since: since }) => {
       const ids = new Set<string>();
       let cursor: string | null = null;
       do {
@@ -112,11 +112,14 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
             p_descending: false,
             p_cursor: cursor,
             p_limit: 100,
+            ...(since === null ? {} : { p_active_since: since }),
           },
           accountPage,
           { retries: 1 },
         );
         if (!page.ok) return page;
+        // Close to what was typed is not what was typed: nobody is acted on by a guess.
+        if (page.value.is_close) return ok({ user_ids: [], is_cut: false });
         for (const account of page.value.accounts) ids.add(account.user_id);
         cursor = page.value.next_cursor;
       } while (cursor !== null && ids.size < mostInBulk);

@@ -54,7 +54,7 @@ export function CorrectMany({
 }
 
 function BulkDialog({
-  search: { searched, filter, planId, isNarrowed },
+  search: { searched, filter, planId, since, isNarrowed },
   picked,
   onClose,
 }: {
@@ -67,7 +67,7 @@ function BulkDialog({
   const [chosen] = useState(() => [...picked]);
   const all = useCall(
     "bulk.choose",
-    { query: searched, filter, plan_id: planId || null },
+    { query: searched, filter, plan_id: planId || null, active_since: since },
     { enabled: whom === "all", staleMs: Number.POSITIVE_INFINITY },
   );
   const ids = whom === "picked" ? chosen : (all.data?.user_ids ?? []);

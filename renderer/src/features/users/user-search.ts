@@ -1,4 +1,4 @@
-import { useCallback, useState } from "react";
+import { useState } from "react";
 import type { AccountFilter } from "../../../../shared/contract/users.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useNow } from "../../lib/clock.ts";
@@ -45,10 +45,10 @@ export function useUserSearch(isOpen: boolean) {
     { keepPrevious: true, ...(isHeld || isOpen ? {} : { refetchMs: 15_000 }) },
   );
   const next = found.data?.next_cursor ?? null;
-  const goNext = useCallback(() => {
+  const goNext = (): void => {
     if (next !== null) setCursors((before) => [...before, next]);
-  }, [next]);
-  const goBack = useCallback(() => setCursors((before) => before.slice(0, -1)), []);
+  };
+  const goBack = (): void => setCursors((before) => before.slice(0, -1));
   useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
 
   return {
@@ -59,6 +59,8 @@ export function useUserSearch(isOpen: boolean) {
     filter,
     setFilter: (value: AccountFilter): void => setCriteria({ filter: value }),
     days,
+    /** The moment that `days` go back to; null for whoever. */
+    since,
     setDays: (value: number): void => setCriteria({ days: value }),
     planId,
     setPlanId: (value: string): void => setCriteria({ planId: value }),

@@ -1,5 +1,6 @@
 import { SegmentedControl, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
+import type { AccountUsage } from "../../../../shared/contract/users.ts";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import {
   groupUsage,
@@ -160,37 +161,7 @@ export function UserUsage({
               last activity <Time at={usage.last_activity} zone={timezone} />
             </span>
           </div>
-          {breakdown ? (
-            <div className={css.two}>
-              <UsageBreakdown
-                title="By model"
-                header="Model"
-                currency={money}
-                rows={usage.by_model.map((row) => ({
-                  ...row,
-                  name: row.model ? clip(cleanText(row.model), 60) : null,
-                }))}
-              />
-              <UsageBreakdown
-                title="By task"
-                header="Task"
-                currency={money}
-                rows={usage.by_task_type.map((row) => ({
-                  ...row,
-                  name: row.task_type ? codeWords(row.task_type) : null,
-                }))}
-              />
-              <UsageBreakdown
-                title="By scope"
-                header="Scope"
-                currency={money}
-                rows={usage.by_scope.map((row) => ({
-                  ...row,
-                  name: row.scope_id ? clip(cleanText(row.scope_id), 60) : null,
-                }))}
-              />
-            </div>
-          ) : null}
+          {breakdown ? <Breakdowns usage={usage} money={money} /> : null}
         </>
       )}
     </QueryView>
@@ -283,6 +254,40 @@ interface Used {
   readonly name: string | null;
   readonly total_tokens: number;
   readonly cost_micros: number;
+}
+
+function Breakdowns({ usage, money }: { readonly usage: AccountUsage; readonly money: string }): ReactNode {
+  return (
+    <div className={css.two}>
+      <UsageBreakdown
+        title="By model"
+        header="Model"
+        currency={money}
+        rows={usage.by_model.map((row) => ({
+          ...row,
+          name: row.model ? clip(cleanText(row.model), 60) : null,
+        }))}
+      />
+      <UsageBreakdown
+        title="By task"
+        header="Task"
+        currency={money}
+        rows={usage.by_task_type.map((row) => ({
+          ...row,
+          name: row.task_type ? codeWords(row.task_type) : null,
+        }))}
+      />
+      <UsageBreakdown
+        title="By scope"
+        header="Scope"
+        currency={money}
+        rows={usage.by_scope.map((row) => ({
+          ...row,
+          name: row.scope_id ? clip(cleanText(row.scope_id), 60) : null,
+        }))}
+      />
+    </div>
+  );
 }
 
 /** Tokens and cost of each part of the whole. */

@@ -4,12 +4,11 @@ import type { AccountFilter, AccountRow } from "../../../../shared/contract/user
 import { useKeys } from "../../lib/keys.ts";
 import { useIsLive, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, RefreshIcon, SearchIcon } from "../../ui/icons.tsx";
-import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { Time } from "../../ui/parts.tsx";
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { CorrectMany } from "./bulk-dialog.tsx";
