@@ -6363,6 +6363,8 @@ create index account_listings_available on governance.account_listings (availabl
 
 create index account_listings_activity on governance.account_listings (last_activity_at, account_id);
 
+create index account_listings_debt on governance.account_listings (debt, account_id);
+
 create index account_listings_flagged on governance.account_listings (account_id) where is_flagged;
 
 create index account_listings_blocked on governance.account_listings (blocked_until) where blocked_until is not null;
@@ -6541,6 +6543,34 @@ comment on function governance.find_accounts_condition(text) is
   'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
   'fewer than three characters, at the beginning of one.';
 
+create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
+  language plpgsql volatile set search_path = '' as $$
+declare
+  v_schema text := (select n.nspname from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm');
+  v_words text[] := array(select w from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)
+    where char_length(w) between 3 and 50 order by char_length(w) desc, n limit 5);
+  v_found bigint[];
+begin
+  -- Ids are meant as they are.
+  if v_schema is null or v_words = '{}' or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then return '{}'; end if;
+  -- More than 5,000 close ones are not all compared: a word that so many have tells nobody apart.
+  -- Two letters in the wrong order share two of the five trigrams of a word of four.
+  perform set_config('pg_trgm.word_similarity_threshold', '0.39', true);
+  execute format('select array_agg(x.account_id order by x.likeness desc, x.account_id) from (
+      select l.account_id, %s as likeness
+      from (select y.account_id, y.search_text from governance.account_listings y where %s limit 5000) l
+      order by likeness desc, l.account_id limit %s) x',
+    (select string_agg(format('%I.word_similarity(%L, l.search_text)', v_schema, w), ' + ') from unnest(v_words) w),
+    (select string_agg(format('y.search_text operator(%I.%%>) %L', v_schema, w), ' and ') from unnest(v_words) w),
+    p_limit) into v_found;
+  return coalesce(v_found, '{}');
+end
+$$;
+comment on function governance.close_accounts(text, int) is
+  'Accounts whose user id, name or e-mail has words like these, the closest first: typing errors, other spellings. '
+  'Empty without pg_trgm.';
+
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
   -- As governance.account_json says it, written out: a page asks for it twenty times.
@@ -6576,7 +6606,8 @@ comment on function governance.account_rows(bigint[]) is 'Rows of the user table
 
 create function public.console_search_accounts(
   p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
-  p_descending boolean default false, p_cursor text default null, p_limit int default 20
+  p_descending boolean default false, p_cursor text default null, p_limit int default 20,
+  p_active_since timestamptz default null
 ) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -6593,6 +6624,7 @@ declare
   v_found bigint[];
   v_total bigint;
   v_is_exact boolean := false;
+  v_is_close boolean := false;
   v_cursor jsonb;
   v_tier int := 0;
   v_last_tier int := 0;
@@ -6612,10 +6644,10 @@ begin
   v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
     when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month'
       when 'available' then 'available'
-    when 'cost_this_month' then 'cost_this_month' end;
+    when 'cost_this_month' then 'cost_this_month' when 'debt' then 'debt' end;
   if v_column is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, last_activity');
+      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, debt, last_activity');
   elsif v_column = 'sort_name' then
     v_type := 'text';
   elsif v_column = 'last_activity_at' then
@@ -6623,12 +6655,23 @@ begin
   end if;
   v_condition := case coalesce(p_filter, 'all') when 'all' then '' when 'flagged' then 'l.is_flagged'
     when 'blocked' then format('l.blocked_until > %L', governance.now()) when 'near_limit' then 'l.usage_percent >= 80'
-    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now()) end;
+    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now())
+    when 'low_balance' then format('l.available < %s', (select c.low_balance_tokens from governance.active_config c))
+    -- Disputes that are not decided are few.
+    when 'disputed' then format('l.account_id = any (%L::bigint[])', array(select p.account_id
+      from governance.stripe_disputes d join governance.stripe_payments p using (payment_id)
+      where d.stage < 3 and p.account_id is not null)) end;
   if v_condition is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is one of all, flagged, blocked, near_limit, in_debt, active_today');
+      'p_filter is one of all, flagged, blocked, near_limit, low_balance, in_debt, disputed, active_today');
   elsif v_condition <> '' then
     v_conditions := v_conditions || v_condition;
+  end if;
+  if p_active_since is not null then
+    if not isfinite(p_active_since) then
+      perform governance.fail('PT400', 'invalid_argument', 'p_active_since is a moment');
+    end if;
+    v_conditions := v_conditions || format('l.last_activity_at >= %L', p_active_since);
   end if;
   if p_plan_id is not null then
     v_conditions := v_conditions || format('l.plan_id = %L', p_plan_id);
@@ -6655,6 +6698,16 @@ begin
     end if;
   end if;
   perform governance.follow_events(200);
+  if v_query <> '' then
+    execute format('select not exists (select from governance.account_listings l where %s)',
+      governance.find_accounts_condition(v_query)) into v_is_close;
+    if v_is_close then
+      -- Nobody is written so: whoever is written nearly so.
+      v_last_tier := 0;
+      v_conditions := array_replace(v_conditions, governance.find_accounts_condition(v_query),
+        format('l.account_id = any (%L::bigint[])', governance.close_accounts(v_query, 100)));
+    end if;
+  end if;
 
   v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
@@ -6718,17 +6771,20 @@ begin
       then translate(encode(convert_to(jsonb_build_object('s', v_column || v_direction,
       't', v_tiers[p_limit], 'k', v_keys[p_limit], 'i', v_ids[p_limit])::text, 'UTF8'), 'base64'), E'\n', '') end,
     'total', v_total,
-    'total_is_exact', v_is_exact);
+    'total_is_exact', v_is_exact,
+    'is_close', v_is_close and v_ids <> '{}');
 end
 $$;
-comment on function public.console_search_accounts(text, text, text, text, boolean, text, int) is
+comment on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz) is
   'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
-  'characters at their beginning; in order of name, names that begin with it come first. Filters: all, flagged, '
-  'blocked, near_limit (80 % or more used), in_debt, active_today. next_cursor is null on the last page. Errors: '
-  'invalid_argument.';
-revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int)
+  'characters at their beginning; in order of name, names that begin with it come first. Where nobody is written so, '
+  'the 100 closest are searched instead (is_close). Filters: all, flagged, blocked, near_limit (80 % or more used), '
+  'low_balance (the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. '
+  'next_cursor is null on the last page. Errors: invalid_argument.';
+revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
   from public, anon, authenticated;
-grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int) to service_role;
+grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
+  to service_role;
 
 create function governance.debt_causes(p_account_id bigint) returns jsonb
   language sql stable set search_path = '' as $$
@@ -6858,7 +6914,9 @@ begin
     union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
     union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
     union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
-      where x.stripe_invoice_line_id = p_id;
+      where x.stripe_invoice_line_id = p_id
+    union select p.payment_id from governance.stripe_invoice_numbers i
+      join governance.stripe_payments p using (invoice_id) where i.number = upper(p_id);
   if not found and p_id ~ '^(pi|ch|py)_\w{4,}$' then
     return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
       case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
@@ -6866,8 +6924,8 @@ begin
 end
 $$;
 comment on function governance.find_payments(text) is
-  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or '
-  'dispute, or by the beginning of the first two.';
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, '
+  'by the number on the invoice, or by the beginning of the first two.';
 
 create function governance.find_waiting(p_id text)
   returns table (kind text, id text, title text, subtitle text, user_id text)
@@ -6888,12 +6946,36 @@ comment on function governance.find_waiting(text) is
   'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
   'differences of a reconciliation.';
 
+create function governance.find_calls(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_number bigint := case when p_id ~ '^\d{1,18}$' then p_id::bigint end;
+begin
+  return query select r.decision_id from governance.requests r where r.decision_id = v_number
+    union select k.decision_id from governance.request_keys k where k.request_id = p_id;
+  if found then return; end if;
+  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
+  if p_id ~ '^\S{6,}$' then
+    return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
+      where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
+  end if;
+  -- The beginning of a decision's number, with up to three digits left out.
+  if p_id ~ '^\d{4,15}$' then
+    return query select r.decision_id from generate_series(1, 3) d cross join lateral (
+      select x.decision_id from governance.requests x
+      where x.decision_id between v_number * (10 ^ d)::bigint and (v_number + 1) * (10 ^ d)::bigint - 1
+      order by x.decision_id limit 3) r limit 5;
+  end if;
+end
+$$;
+comment on function governance.find_calls(text) is
+  'Calls by their whole request or decision id, else by the beginning of one.';
+
 create function public.console_search(p_query text, p_limit int default 20) returns jsonb
   language plpgsql volatile security definer set search_path = '' set jit = off as $$
 declare
   v_query text := btrim(coalesce(p_query, ''));
   v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
-  v_id bigint := case when btrim(coalesce(p_query, '')) ~ '^\d{1,18}$' then btrim(p_query)::bigint end;
   v_ids bigint[];
   v_more bigint[];
 begin
@@ -6917,15 +6999,18 @@ begin
       governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
     v_ids := v_ids || v_more;
   end if;
+  if coalesce(cardinality(v_ids), 0) = 0 then
+    -- Nobody is written so: whoever is written nearly so.
+    v_ids := governance.close_accounts(v_lower, least(p_limit, 7));
+  end if;
   return (
     select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
       select * from (
         -- A whole id of a request, decision or payment is meant exactly.
         (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
           concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
-        from governance.requests r join governance.accounts a using (account_id)
-        where r.decision_id = v_id
-          or r.decision_id = (select k.decision_id from governance.request_keys k where k.request_id = v_query) limit 5)
+        from governance.find_calls(v_query) f(decision_id) join governance.requests r using (decision_id)
+        join governance.accounts a using (account_id) limit 5)
         union all
         -- What was not credited comes after the event or difference that says why.
         (select 1, case when z.tokens is null then 4 else 2 end, 'payment', v_query, v_query,
@@ -6952,9 +7037,10 @@ begin
 end
 $$;
 comment on function public.console_search(text, int) is
-  'What a typed text may mean, best first: a request or decision id; a payment by any id of Stripe''s or the order''s; '
-  'Stripe''s events and open differences that name it and were not credited; users, also by their customer or '
-  'subscription at Stripe; rules. Errors: invalid_argument.';
+  'What a typed text may mean, best first: a request or decision by its id or the beginning of it; a payment by any id '
+  'of Stripe''s, the order''s, or the invoice''s number; Stripe''s events and open differences that name it and were '
+  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody is '
+  'written so; rules. Errors: invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
@@ -11302,6 +11388,16 @@ create index stripe_payment_names_payment on governance.stripe_payment_names (pa
 comment on table governance.stripe_payment_names is
   'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
+create table governance.stripe_invoice_numbers (
+  invoice_id text primary key,
+  -- What stands on the invoice, and so in a user's mail.
+  number text not null
+);
+
+create index stripe_invoice_numbers_number on governance.stripe_invoice_numbers (number);
+
+comment on table governance.stripe_invoice_numbers is 'Numbers of invoices that were paid, in capital letters.';
+
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
@@ -12727,6 +12823,10 @@ begin
   if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
   if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
+  if jsonb_typeof(o -> 'number') = 'string' and char_length(o ->> 'number') between 1 and 100 then
+    insert into governance.stripe_invoice_numbers (invoice_id, number) values (v_invoice, upper(o ->> 'number'))
+    on conflict do nothing;
+  end if;
   if v_subscription is not null then
     perform governance.lock_stripe_ids(v_subscription);
   end if;
