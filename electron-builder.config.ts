@@ -27,6 +27,8 @@ const configuration: Configuration = {
     "!node_modules/@electric-sql/pglite/src/**",
   ],
   extraResources: ["LICENSE", "THIRD-PARTY-NOTICES.txt"],
+  // Links such as token-governance://users/42 open in the program.
+  protocols: [{ name: "Token Governance", schemes: ["token-governance"] }],
   asar: true,
   // The native modules are prebuilt for Node's stable interface.
   npmRebuild: false,

@@ -1,7 +1,9 @@
 /** Composes shell and console, nothing else. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { composeConsole } from "./compose.ts";
+import { openLog } from "./log.ts";
 import { runShell } from "./shell/shell.ts";
 import { conventionalDataDir } from "./store/data-dir.ts";
 
@@ -10,6 +12,8 @@ process.umask(0o077);
 
 // Chromium's own switches stand among the arguments too: what is not known here is its.
 const { values } = parseArgs({
+  // A packaged program has no script among its arguments: the first one is already the person's.
+  args: process.argv.slice("defaultApp" in process && process.defaultApp ? 2 : 1),
   options: {
     "data-dir": { type: "string", default: conventionalDataDir() },
     "sample-data": { type: "boolean", default: true },
@@ -19,13 +23,28 @@ const { values } = parseArgs({
 });
 const dataDir = String(values["data-dir"]);
 const outDir = join(import.meta.dirname, "..");
-const log = (line: string): void => void process.stderr.write(`${line}\n`);
+const { version } = JSON.parse(readFileSync(join(outDir, "../package.json"), "utf8")) as { version: string };
+const { log, reportCrash, folder: logFolder } = openLog(dataDir, version);
+
+// What the outbox holds is on the disk already: it is sent by the next start.
+process.on("uncaughtException", (error) => {
+  reportCrash("the main process", error.stack ?? error.message);
+  process.exit(1);
+});
+process.on("unhandledRejection", (reason) => {
+  reportCrash(
+    "the main process",
+    reason instanceof Error ? (reason.stack ?? reason.message) : String(reason),
+  );
+});
 
 // Not awaited here: Electron becomes ready only after this module has run.
 runShell({
   dataDir,
   outDir,
   log,
+  logFolder,
+  reportCrash,
   openConsole: (appDir) =>
     composeConsole({
       dataDir,

@@ -17,6 +17,8 @@ export const notice = z.object({
   level: z.enum(["info", "warning", "error"]),
   title: z.string(),
   body: z.string(),
+  /** The screen that shows it, such as `/alerts`. */
+  place: z.string().startsWith("/").optional(),
 });
 export type Notice = z.infer<typeof notice>;
 

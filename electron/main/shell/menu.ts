@@ -1,11 +1,34 @@
-/** The menu: what every desktop application has, so that shortcuts for copy, paste, zoom and quit work. */
-import { app, Menu, type MenuItemConstructorOptions } from "electron";
+/** The menu: every desk with its key, what a desktop application has, and where to look when something is wrong. */
+import { app, Menu, type MenuItemConstructorOptions, shell } from "electron";
 
-export function setMenu(platform: NodeJS.Platform = process.platform): void {
+export interface MenuActs {
+  /** Shows a screen by its address. */
+  readonly go: (place: string) => void;
+  readonly logFolder: string;
+  /** The licences of all parts, as a file. */
+  readonly noticesPath: string;
+}
+
+const desks = ["Watch", "Alerts", "Users", "Rules", "Finance", "Audit", "Settings"];
+
+export function setMenu(
+  { go, logFolder, noticesPath }: MenuActs,
+  platform: NodeJS.Platform = process.platform,
+): void {
+  const open = (path: string) => () => void shell.openPath(path);
   const template: MenuItemConstructorOptions[] = [
     ...(platform === "darwin" ? [{ role: "appMenu" } as const] : []),
     { role: "fileMenu" },
     { role: "editMenu" },
+    {
+      label: "Go",
+      submenu: desks.map((name, index) => ({
+        id: `go-${name.toLowerCase()}`,
+        label: name,
+        accelerator: `CmdOrCtrl+${index + 1}`,
+        click: () => go(`/${name.toLowerCase()}`),
+      })),
+    },
     {
       label: "View",
       submenu: [
@@ -20,6 +43,14 @@ export function setMenu(platform: NodeJS.Platform = process.platform): void {
       ],
     },
     { role: "windowMenu" },
+    {
+      role: "help",
+      submenu: [
+        { id: "open-log", label: "Open the log and crash reports", click: open(logFolder) },
+        { id: "licences", label: "Licences", click: open(noticesPath) },
+        ...(platform === "darwin" ? [] : [{ role: "about" } as const]),
+      ],
+    },
   ];
   Menu.setApplicationMenu(Menu.buildFromTemplate(template));
 }

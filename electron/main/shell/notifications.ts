@@ -1,10 +1,15 @@
-/** Desktop notifications of the console's notices, while nobody looks at the window and the person wants them. */
+/** Desktop notifications of the console's notices, each opening its screen, while nobody looks at the window and the person wants them. */
 import { type BrowserWindow, Notification } from "electron";
 import type { Notice, Settings } from "../../../shared/contract/index.ts";
 import type { Dispatcher, Log } from "../console/dispatch.ts";
 
-export function showNotices(dispatcher: Dispatcher, window: () => BrowserWindow | null, log: Log): void {
-  async function show({ title, body }: Notice): Promise<void> {
+export function showNotices(
+  dispatcher: Dispatcher,
+  window: () => BrowserWindow | null,
+  go: (place: string) => void,
+  log: Log,
+): void {
+  async function show({ title, body, place }: Notice): Promise<void> {
     if (window()?.isFocused() || !Notification.isSupported()) return;
     const settings = await dispatcher.call("settings.get", {});
     if (!settings.ok || !(settings.value as Settings).notifications) return;
@@ -14,6 +19,7 @@ export function showNotices(dispatcher: Dispatcher, window: () => BrowserWindow 
       if (target?.isMinimized()) target.restore();
       target?.show();
       target?.focus();
+      if (place) go(place);
     });
     notification.show();
   }

@@ -28,6 +28,7 @@ const electron = vi.hoisted(() => {
     notifications: [] as { title: string; body: string }[],
     workArea: { x: 0, y: 0, width: 1920, height: 1080 },
     appPath: "/app",
+    menu: [] as { label?: string; submenu?: { id?: string; click?: () => void }[] }[],
   };
   return state;
 });
@@ -41,6 +42,7 @@ class FakeContents extends EventEmitter {
   send = (...args: unknown[]): void => void this.sent.push(args);
   setWindowOpenHandler = (handler: never): void => void (this.openHandler = handler);
   getURL = (): string => this.url;
+  loadURL = async (url: string): Promise<void> => void electron.calls.push(`load ${url}`);
   reload = (): void => void electron.calls.push("reload");
 }
 
@@ -95,6 +97,7 @@ vi.mock("electron", () => {
         return Promise.resolve();
       },
       getAppPath: () => electron.appPath,
+      setAsDefaultProtocolClient: (scheme: string) => electron.calls.push(`client of ${scheme}`),
       on: (name: string, handler: Handler) => electron.appListeners.set(name, handler),
     },
     BrowserWindow,
@@ -103,7 +106,14 @@ vi.mock("electron", () => {
       handle: (channel: string, handler: Handler) => electron.handlers.set(channel, handler),
       on: (channel: string, handler: Handler) => electron.listeners.set(channel, handler),
     },
-    Menu: { buildFromTemplate: (template: unknown) => template, setApplicationMenu: () => {} },
+    Menu: {
+      buildFromTemplate: (template: unknown) => template,
+      setApplicationMenu: (menu: never) => void (electron.menu = menu),
+    },
+    powerMonitor: {
+      on: (name: string, handler: Handler) => electron.appListeners.set(`power ${name}`, handler),
+    },
+    shell: { openPath: async (path: string) => void electron.calls.push(`open ${path}`) },
     nativeTheme: { shouldUseDarkColors: false },
     Notification: class extends EventEmitter {
       static isSupported = (): boolean => true;
@@ -127,6 +137,9 @@ vi.mock("electron", () => {
 
 const { runShell } = await import("./shell.ts");
 const { readWindowState } = await import("./window.ts");
+
+// As Electron sets it.
+Object.assign(process, { resourcesPath: "/opt/resources" });
 
 const folder = mkdtempSync(join(tmpdir(), "console-shell-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -162,6 +175,8 @@ async function start(): Promise<{
     outDir: join(folder, "out"),
     openConsole: () => ({ ok: true, value: { dispatcher, start: () => {}, close: async () => {} } }),
     log: () => {},
+    logFolder: join(folder, "logs"),
+    reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),
   });
   return electron.windows.at(-1) as never;
 }
@@ -230,8 +245,15 @@ test("a second instance ends and brings the first one's window up", async () => 
   expect(electron.windows).toHaveLength(0);
   electron.hasLock = true;
   await start();
-  electron.appListeners.get("second-instance")?.();
+  const again = (argv: readonly string[]): void =>
+    void electron.appListeners.get("second-instance")?.({} as never, argv as never);
+  again(["/opt/app"]);
   expect(electron.calls).toContain("focus");
+  again(["/opt/app", "token-governance://users/42"]);
+  expect(electron.calls).toContain("load app://console/#/users/42");
+  electron.calls.length = 0;
+  again(["/opt/app", "token-governance://elsewhere/42", "https://example.com/"]);
+  expect(electron.calls.filter((call) => call.startsWith("load"))).toEqual([]);
 });
 
 test("the page goes nowhere else, opens no window and attaches no webview", async () => {
@@ -422,6 +444,43 @@ test("a notice is a desktop notification while nobody looks, and none where the 
   wantsNotifications = true;
 });
 
+test("a link on macOS comes by its own event", async () => {
+  await start();
+  let isPrevented = false;
+  electron.appListeners.get("open-url")?.(
+    { preventDefault: () => (isPrevented = true) } as never,
+    "token-governance://rules/spam" as never,
+  );
+  expect(isPrevented).toBe(true);
+  expect(electron.calls).toContain("load app://console/#/rules/spam");
+});
+
+test("the menu leads to each desk, and to the log", async () => {
+  await start();
+  const items = electron.menu.flatMap(({ submenu }) => submenu ?? []);
+  for (const id of ["go-watch", "go-finance", "open-log"]) items.find((item) => item.id === id)?.click?.();
+  expect(electron.calls).toContain("load app://console/#/watch");
+  expect(electron.calls).toContain("load app://console/#/finance");
+  expect(electron.calls).toContain(`open ${join(folder, "logs")}`);
+});
+
+test("after a sleep the connection is tried at once", async () => {
+  await start();
+  electron.appListeners.get("power resume")?.();
+  expect(asked).toEqual([["connection.retry", {}]]);
+});
+
+test("a page that ends is reported and comes back, but not for ever", async () => {
+  const { webContents } = await start();
+  for (let count = 0; count < 5; count += 1)
+    webContents.emit("render-process-gone", {}, { reason: "crashed" });
+  expect(electron.calls.filter((call) => call === "report the page: crashed")).toHaveLength(5);
+  expect(electron.calls.filter((call) => call === "reload")).toHaveLength(3);
+  expect(electron.errors).toHaveLength(2);
+  webContents.emit("render-process-gone", {}, { reason: "clean-exit" });
+  expect(electron.calls.filter((call) => call.startsWith("report"))).toHaveLength(5);
+});
+
 test("a console that cannot open says why and ends", async () => {
   await runShell({
     dataDir: join(folder, "data"),
@@ -431,6 +490,8 @@ test("a console that cannot open says why and ends", async () => {
       error: { code: "data_folder_in_use", message: "In use.", advice: "Close it.", details: null },
     }),
     log: () => {},
+    logFolder: join(folder, "logs"),
+    reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),
   });
   expect(electron.errors).toEqual(["In use. Close it."]);
   expect(electron.calls).toContain("exit 1");
@@ -447,6 +508,8 @@ test("everything is written before the app ends", async () => {
       value: { dispatcher, start: () => {}, close: async () => void (isClosed = true) },
     }),
     log: () => {},
+    logFolder: join(folder, "logs"),
+    reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),
   });
   let isPrevented = false;
   electron.appListeners.get("before-quit")?.({ preventDefault: () => (isPrevented = true) } as never);

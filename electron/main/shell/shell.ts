@@ -1,15 +1,17 @@
 /** The console in Electron's window. The only folder that imports electron. */
 import { join } from "node:path";
-import { app, BrowserWindow, dialog, session } from "electron";
+import { app, BrowserWindow, dialog, powerMonitor, session } from "electron";
 import type { Failure } from "../../../shared/contract/index.ts";
 import type { Result } from "../../../shared/governance/result.ts";
 import type { Console } from "../console/console.ts";
 import type { Log } from "../console/dispatch.ts";
+import { showContextMenus } from "./context-menu.ts";
+import { linkScheme, placeInArguments, placeOfLink } from "./deep-link.ts";
 import { guardAllContents, guardSession } from "./guards.ts";
 import { serveIpc } from "./ipc.ts";
 import { setMenu } from "./menu.ts";
 import { showNotices } from "./notifications.ts";
-import { registerScheme, serveApp } from "./protocol.ts";
+import { appOrigin, registerScheme, serveApp } from "./protocol.ts";
 import { openWindow } from "./window.ts";
 
 export interface ShellOptions {
@@ -19,10 +21,14 @@ export interface ShellOptions {
   /** Answers the console, or why it cannot be opened. `appDir` holds the program's resources. */
   readonly openConsole: (appDir: string) => Result<Console, Failure>;
   readonly log: Log;
+  readonly logFolder: string;
+  /** Writes a report that stays on this machine. */
+  readonly reportCrash: (what: string, details: string) => void;
 }
 
 /** Answers once the window is there, or the app is ending because another instance runs or the console cannot open. */
-export async function runShell({ dataDir, outDir, openConsole, log }: ShellOptions): Promise<void> {
+export async function runShell(options: ShellOptions): Promise<void> {
+  const { dataDir, outDir, openConsole, log } = options;
   app.enableSandbox();
   registerScheme();
   app.setPath("userData", join(dataDir, "electron"));
@@ -31,16 +37,36 @@ export async function runShell({ dataDir, outDir, openConsole, log }: ShellOptio
     return;
   }
   let window: BrowserWindow | null = null;
-  app.on("second-instance", () => {
+  app.setAsDefaultProtocolClient(linkScheme);
+  const go = (place: string): void => {
+    // Only the fragment differs: the page stays, and its router goes there.
+    window?.webContents
+      .loadURL(`${appOrigin}/#${place}`)
+      .catch((error: unknown) => log(`A place could not be shown: ${(error as Error).message}`));
+  };
+  const come = (place: string | null): void => {
     if (window?.isMinimized()) window.restore();
     window?.show();
     window?.focus();
+    if (place) go(place);
+  };
+  let firstPlace = placeInArguments(process.argv);
+  app.on("second-instance", (_event, argv) => come(placeInArguments(argv)));
+  // macOS gives links by this event, also before the app is ready.
+  app.on("open-url", (event, link) => {
+    event.preventDefault();
+    if (window) come(placeOfLink(link));
+    else firstPlace = placeOfLink(link);
   });
   guardAllContents();
   await app.whenReady();
   guardSession(session.defaultSession);
   serveApp(session.defaultSession, join(outDir, "renderer"));
-  setMenu();
+  setMenu({
+    go,
+    logFolder: options.logFolder,
+    noticesPath: join(app.isPackaged ? process.resourcesPath : app.getAppPath(), "THIRD-PARTY-NOTICES.txt"),
+  });
 
   const opened = openConsole(app.getAppPath());
   if (!opened.ok) {
@@ -52,23 +78,41 @@ export async function runShell({ dataDir, outDir, openConsole, log }: ShellOptio
   const served = opened.value;
   served.start();
   serveIpc(served.dispatcher, (contents) => window?.webContents === contents, log);
-  showNotices(served.dispatcher, () => window, log);
+  showNotices(served.dispatcher, () => window, go, log);
+  // After a sleep the connection is tried at once, not when its next attempt is due.
+  powerMonitor.on("resume", () => void served.dispatcher.call("connection.retry", {}));
 
+  const crashes: number[] = [];
   const show = (): void => {
     const made = openWindow({
       preloadPath: join(outDir, "preload/index.cjs"),
       statePath: join(dataDir, "window.json"),
+      place: firstPlace,
     });
     window = made;
+    firstPlace = null;
+    showContextMenus(made);
     made.on("closed", () => {
       window = null;
     });
     made.webContents.on("render-process-gone", (_event, { reason }) => {
-      log(`The page ended: ${reason}`);
-      if (reason !== "clean-exit") made.webContents.reload();
+      if (reason === "clean-exit") return;
+      options.reportCrash("the page", reason);
+      // A page that keeps ending is not started for ever: the person is asked instead.
+      const now = Date.now();
+      crashes.push(now);
+      if (crashes.filter((at) => now - at < 60_000).length <= 3) made.webContents.reload();
+      else
+        dialog.showErrorBox(
+          "The console's page keeps ending",
+          "Start the console again. What you did is kept. A report is in the log's folder (Help, Open the log).",
+        );
     });
   };
   show();
+  app.on("child-process-gone", (_event, { type, reason }) => {
+    if (reason !== "clean-exit") options.reportCrash(`a process of Chromium (${type})`, reason);
+  });
   app.on("activate", () => {
     if (BrowserWindow.getAllWindows().length === 0) show();
   });

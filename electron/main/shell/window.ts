@@ -65,9 +65,11 @@ export interface WindowOptions {
   /** The built preload, one CommonJS file. */
   readonly preloadPath: string;
   readonly statePath: string;
+  /** The screen to begin with; the last one where none is given. */
+  readonly place?: string | null;
 }
 
-export function openWindow({ preloadPath, statePath }: WindowOptions): BrowserWindow {
+export function openWindow({ preloadPath, statePath, place }: WindowOptions): BrowserWindow {
   const { isMaximized, ...bounds } = readWindowState(statePath);
   const window = new BrowserWindow({
     ...bounds,
@@ -97,6 +99,6 @@ export function openWindow({ preloadPath, statePath }: WindowOptions): BrowserWi
   if (isMaximized) window.maximize();
   window.once("ready-to-show", () => window.show());
   window.on("close", () => writeWindowState(statePath, window));
-  void window.loadURL(`${appOrigin}/`);
+  void window.loadURL(place ? `${appOrigin}/#${place}` : `${appOrigin}/`);
   return window;
 }

@@ -229,8 +229,10 @@ export class WebContents extends EventEmitter {
   async loadURL(url: string): Promise<void> {
     await this.whenAttached();
     const address = inPage(url);
-    this.#ownNavigation = inApp(address);
+    this.#ownNavigation = inApp(address).replace(/#.*/, "");
     const answer = await this.#devTools?.send("Page.navigate", { url: address });
+    // A step within the page asked for no document.
+    this.#ownNavigation = null;
     const errorText = answer?.errorText as string | undefined;
     if (errorText) throw new Error(`${errorText} loading '${url}'`);
   }

@@ -22,8 +22,8 @@ test("an alert after a quiet time is told at once in words of its own, and so is
   news.add({ alerts: [dispute("Ann")], flagged: 0 });
   news.add({ alerts: [failed], flagged: 0 });
   expect(told).toEqual([
-    { level: "warning", title: "Payment disputed: Ann", body: "As raised" },
-    { level: "error", title: "A step of upkeep failed", body: "Upkeep failed at purge" },
+    { level: "warning", title: "Payment disputed: Ann", body: "As raised", place: "/alerts" },
+    { level: "error", title: "A step of upkeep failed", body: "Upkeep failed at purge", place: "/alerts" },
   ]);
 });
 
@@ -36,8 +36,13 @@ test("a burst becomes one notice, a minute after the one before it", () => {
   expect(told).toHaveLength(2);
   vi.advanceTimersByTime(10_000);
   expect(told.slice(2)).toEqual([
-    { level: "warning", title: "48 new alerts", body: "48 Payment disputed" },
-    { level: "info", title: "1 user flagged", body: "See Users, filter Flagged." },
+    { level: "warning", title: "48 new alerts", body: "48 Payment disputed", place: "/alerts" },
+    {
+      level: "info",
+      title: "1 user flagged",
+      body: "See Users, filter Flagged.",
+      place: "/users?filter=flagged",
+    },
   ]);
   vi.advanceTimersByTime(600_000);
   expect(told).toHaveLength(4);
@@ -47,7 +52,14 @@ test("flagged users alone are no warning, and nothing new is no notice", () => {
   const { told, news } = listen();
   news.add({ alerts: [], flagged: 0 });
   news.add({ alerts: [], flagged: 3 });
-  expect(told).toEqual([{ level: "info", title: "3 users flagged", body: "See Users, filter Flagged." }]);
+  expect(told).toEqual([
+    {
+      level: "info",
+      title: "3 users flagged",
+      body: "See Users, filter Flagged.",
+      place: "/users?filter=flagged",
+    },
+  ]);
 });
 
 test("news of one project never goes out in another", () => {

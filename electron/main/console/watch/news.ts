@@ -36,12 +36,13 @@ export function createNews({ tell, now }: NewsOptions) {
         level: "info",
         title: flagged === 1 ? "1 user flagged" : `${flagged} users flagged`,
         body: "See Users, filter Flagged.",
+        place: "/users?filter=flagged",
       });
   }
 
   function tellEach(alerts: News["alerts"]): void {
     for (const { title, body, isCritical } of alerts)
-      tell({ level: isCritical ? "error" : "warning", title, body });
+      tell({ level: isCritical ? "error" : "warning", title, body, place: "/alerts" });
     alertsTold += alerts.length;
   }
 
@@ -84,5 +85,6 @@ function together(alerts: News["alerts"]): Notice {
       .slice(0, 5)
       .map(([matter, count]) => `${count} ${matter}`)
       .join(", "),
+    place: "/alerts",
   };
 }
