@@ -11,7 +11,8 @@ import {
   monthOf,
   startOfDay,
 } from "../../shared/governance/time/index.ts";
-import type { Habit, Person, Plant } from "./people.ts";
+import type { Habit, Person } from "./people.ts";
+import type { Plant } from "./plants.ts";
 import { type Random, seedRandom } from "./random.ts";
 
 /** What the project sells and allows, read from the project itself, so that any preset gives a fitting history. */

@@ -1,5 +1,5 @@
 /** The sample's users: who they are, where they live, what they pay and how they behave. */
-import type { DifferenceClass } from "../../shared/governance/reconciliation/index.ts";
+import { type Plant, plants } from "./plants.ts";
 import { type Random, seedRandom } from "./random.ts";
 
 /** What a person does, in the history and in live traffic. */
@@ -19,34 +19,6 @@ export type Habit =
   | "off_topic"
   /** Came once, and seldom since. */
   | "dormant";
-
-/**
- * A payment on which the ledger and Stripe disagree, on purpose, for a reconciliation to find: named for what it will
- * be found as. The other two classes are rows of Stripe's that belong to no payment.
- */
-export type Plant = Exclude<DifferenceClass, "ORPHAN" | "UNKNOWN_CATEGORY">;
-/** Each has a user of its own, so that every class is there whatever else the history invents. */
-const plants: readonly Plant[] = [
-  "DUPLICATE_GRANT",
-  "TOKEN_QTY_MISMATCH",
-  "SUB_PERIOD_OVERLAP",
-  "TIMING",
-  "DISPUTE_WON_NOT_RESTORED",
-  "DISPUTE_NOT_HELD",
-  "DISPUTE_LOST_NOT_CHARGED",
-  "REFUND_OVER_REVERSED",
-  "REFUND_AFTER_SPEND",
-  "REFUND_NOT_REVERSED",
-  "AMOUNT_MISMATCH",
-  "CURRENCY_MISMATCH",
-  "FX_ROUNDING",
-  "FEE_VARIANCE",
-  "GRANTED_NOT_PAID",
-  "DUPLICATE_CHARGE",
-  "PAID_NOT_GRANTED",
-  "SUB_PERIOD_GAP",
-  "TEST_MODE_LEAK",
-];
 
 export interface Person {
   readonly user_id: string;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { formatMinor } from "../../shared/governance/money/index.ts";
 import type { DifferenceClass } from "../../shared/governance/reconciliation/index.ts";
 import type { RunSql } from "../database.ts";
-import type { Plant } from "./people.ts";
+import { type Charge, type Plant, stripeSide } from "./plants.ts";
 import { seedRandom } from "./random.ts";
 
 /** A planted difference: its class, and the Stripe object or ledger lot that it is about. */
@@ -30,7 +30,7 @@ export async function writeStripeExports(run: RunSql, folder: string): Promise<r
   return planted;
 }
 
-/** A lot that money bought, as the database tells it. Times are seconds since 1970. */
+/** A lot that money bought, from the database. Times are seconds since 1970. */
 interface PaidLot {
   readonly display_name: string;
   readonly email: string;
@@ -57,38 +57,7 @@ interface PaidLot {
   }[];
 }
 
-type DisputeStatus = "needs_response" | "won" | "lost";
-
-/** A charge as Stripe has it. */
-interface Charge {
-  readonly id: string;
-  readonly transaction: string;
-  readonly intent: string;
-  readonly session: string | null;
-  readonly invoice: string | null;
-  readonly order: string;
-  readonly customer: string;
-  readonly name: string;
-  readonly email: string;
-  readonly created: number;
-  readonly amount: number;
-  readonly currency: string;
-  readonly status: "Paid" | "Failed";
-  /** In another currency than the customer's, where Stripe converted it. */
-  readonly settled: { readonly amount: number; readonly currency: string } | null;
-  readonly refunds: readonly { readonly id: string; readonly amount: number; readonly at: number }[];
-  readonly dispute: {
-    readonly id: string;
-    readonly status: DisputeStatus;
-    readonly opened: number;
-    readonly closed: number | null;
-  } | null;
-  /** Missing from the net of its row. */
-  readonly netOff: number;
-}
-
-const HOUR = 3600;
-const DAY = 24 * HOUR;
+const DAY = 24 * 3600;
 
 export async function makeStripeExports(run: RunSql): Promise<StripeExports> {
   const lots = await readPaidLots(run);
@@ -172,57 +141,13 @@ function chargeOf(lot: PaidLot): Charge {
   };
 }
 
-type Another = (fields: Partial<Charge> & Pick<Charge, "created">) => Charge;
-
-/**
- * How Stripe tells it otherwise than the ledger: by a change to the charge, or by another charge of the same customer.
- * Where the ledger is what is wrong, Stripe's side is left as it is.
- */
-const tellOtherwise: Readonly<
-  Record<Exclude<Plant, "TIMING">, (charge: Charge, another: Another) => Charge>
-> = {
-  DUPLICATE_GRANT: (charge) => charge,
-  TOKEN_QTY_MISMATCH: (charge) => charge,
-  SUB_PERIOD_OVERLAP: (charge) => charge,
-  DISPUTE_WON_NOT_RESTORED: (charge) => disputed(charge, "won"),
-  DISPUTE_NOT_HELD: (charge) => disputed(charge, "needs_response"),
-  DISPUTE_LOST_NOT_CHARGED: (charge) => disputed(charge, "lost"),
-  REFUND_OVER_REVERSED: (charge) => ({
-    ...charge,
-    refunds: charge.refunds.map((one) => ({ ...one, amount: Math.floor(one.amount / 2) })),
-  }),
-  REFUND_AFTER_SPEND: (charge) => refunded(charge, charge.amount),
-  REFUND_NOT_REVERSED: (charge) => refunded(charge, Math.floor(charge.amount / 2)),
-  AMOUNT_MISMATCH: (charge) => ({
-    ...charge,
-    amount: charge.amount - Math.max(1, Math.floor(charge.amount / 5)),
-  }),
-  CURRENCY_MISMATCH: (charge) => ({ ...charge, currency: charge.currency === "eur" ? "usd" : "eur" }),
-  FX_ROUNDING: (charge) => ({
-    ...charge,
-    amount: charge.amount + 1,
-    settled: {
-      amount: Math.round((charge.amount + 1) * 0.87),
-      currency: charge.currency === "chf" ? "usd" : "chf",
-    },
-  }),
-  FEE_VARIANCE: (charge) => ({ ...charge, netOff: 10 }),
-  GRANTED_NOT_PAID: (charge) => ({ ...charge, status: "Failed" }),
-  DUPLICATE_CHARGE: ({ order, created }, another) => another({ order, created: created + 95 }),
-  PAID_NOT_GRANTED: ({ created }, another) => another({ created: created + 5 * HOUR }),
-  SUB_PERIOD_GAP: ({ id, created }, another) =>
-    another({ invoice: `in_${id.slice(3)}`, session: null, amount: 2_000, created: created + 6 * HOUR }),
-  TEST_MODE_LEAK: ({ id, created }, another) =>
-    another({ session: `cs_test_${id.slice(3)}`, created: created + 7 * HOUR }),
-};
-
-/** The charge that paid for a lot as Stripe tells it, and the one that a planted difference adds. */
+/** The charge that paid for a lot as Stripe has it, and the one that a planted difference adds. */
 function chargesOf(lot: PaidLot, planted: Planted[], newId: () => string): Charge[] {
   const charge = chargeOf(lot);
-  // A sample that was begun by a former version names its plants otherwise: nothing is told of those.
-  const tell = lot.plant && lot.plant !== "TIMING" ? tellOtherwise[lot.plant] : undefined;
-  if (!lot.plant || !tell) return [charge];
-  const told = tell(charge, (fields) => ({
+  // A sample of an earlier version may name plants that are not known any more: those are left out.
+  const change = lot.plant ? stripeSide[lot.plant] : null;
+  if (!lot.plant || !change) return [charge];
+  const changed = change(charge, (fields) => ({
     ...charge,
     id: `ch_${newId()}`,
     transaction: `txn_${newId()}`,
@@ -231,21 +156,8 @@ function chargesOf(lot: PaidLot, planted: Planted[], newId: () => string): Charg
     order: `order-${newId()}`,
     ...fields,
   }));
-  planted.push({ class: lot.plant, about: told.id });
-  return told.id === charge.id ? [told] : [charge, told];
-}
-
-function refunded(charge: Charge, amount: number): Charge {
-  return { ...charge, refunds: [{ id: `re_${charge.id.slice(3)}`, amount, at: charge.created + DAY }] };
-}
-
-function disputed(charge: Charge, status: DisputeStatus): Charge {
-  const opened = charge.dispute?.opened ?? charge.created + DAY;
-  const closed = status === "needs_response" ? null : opened + 12 * HOUR;
-  return {
-    ...charge,
-    dispute: { id: charge.dispute?.id ?? `du_${charge.id.slice(3)}`, status, opened, closed },
-  };
+  planted.push({ class: lot.plant, about: changed.id });
+  return changed.id === charge.id ? [changed] : [charge, changed];
 }
 
 type BalanceRow = Readonly<Record<(typeof BALANCE_COLUMNS)[number], string>>;

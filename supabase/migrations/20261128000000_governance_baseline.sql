@@ -896,9 +896,8 @@ create type governance.verdict as (
 create type governance.compiled_condition as (expression text, leaves int, facts text[]);
 
 -- The facts that rules read, by their names in docs/RULES.md: one row, worked out by governance.authorize_calls and
--- kept
--- with the call. A new fact is a line here, one there and one in the core's table. The message itself is a fact too,
--- but stands beside them: it is never kept.
+-- kept with the call. A new fact is a line here, one there and one in the core's table. The message is a fact too, but
+-- not in the row: it is never kept.
 create type governance.facts as (
   -- Settled in the account's local day and month, plus held now
   tokens_today bigint,

@@ -1,6 +1,6 @@
 /**
- * The facts that rules read, in one table: types, parsing, words and generated cases follow from it. A new fact is a
- * line here, one in docs/RULES.md, one where `AccountModel` reads it, and its two in the SQL. Meaning: docs/RULES.md, "Facts".
+ * The facts that rules read, in one table: types, parsing, words and generated cases follow from it. CONTRIBUTING.md says
+ * how to add one. Meaning: docs/RULES.md, "Facts".
  */
 
 interface NumberEntry {

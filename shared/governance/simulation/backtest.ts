@@ -1,9 +1,22 @@
 import { type PriceBook, providerOf } from "../pricing/prices.ts";
-import { type Decision, decide, usagePercent } from "../rules/decide.ts";
+import { type Decision, decide } from "../rules/decide.ts";
 import { type CompiledRules, factsOf, multiplyTokens } from "../rules/evaluate.ts";
-import { describeReason } from "../rules/receipt.ts";
 import type { FactName } from "../rules/facts.ts";
+import { describeReason } from "../rules/receipt.ts";
 import type { Facts } from "../rules/types.ts";
+import { addSaving, correctedFacts, type Drift, driftOf, rollDrift } from "./backtest-drift.ts";
+import {
+  type BacktestReport,
+  type ChangedDecision,
+  type DayRow,
+  dayReport,
+  type Impact,
+  noTotals,
+  type PlanRow,
+  planReport,
+  ruleImpact,
+  type Totals,
+} from "./backtest-report.ts";
 import { costInstead } from "./cost-instead.ts";
 import { isReplayEvent, planOfEvent, type ReplayEvent, wasWarnedByRule } from "./events.ts";
 
@@ -19,122 +32,11 @@ export interface BacktestOptions {
   readonly examples?: number;
 }
 
-/** What would have been different for one call. */
-export interface ChangedDecision {
-  readonly at: string;
-  readonly request_id: string;
-  readonly user_id: string;
-  readonly plan_id: string | null;
-  readonly was: { readonly decision: string; readonly reason: string | null; readonly model: string | null };
-  readonly would_be: {
-    readonly decision: string;
-    readonly reason: string | null;
-    readonly model: string | null;
-    readonly rule_name: string | null;
-  };
-  /** The change in words. */
-  readonly words: string;
-}
-
-/** What one rule of the draft would have done. Counts are calls unless named otherwise. */
-export interface RuleImpact {
-  readonly rule_name: string;
-  readonly mode: "enforce" | "shadow";
-  readonly matched: number;
-  /** Calls that this rule would have stopped. */
-  readonly stopped: number;
-  /** Of those: calls that were not stopped in fact. */
-  readonly newly_stopped: number;
-  readonly users: number;
-  /** Tokens and cost of the calls that it newly stops, as they were settled. */
-  readonly tokens_saved: number;
-  readonly cost_saved_micros: number;
-  /** How often it matched together with each rule that was in force. */
-  readonly overlap: Readonly<Record<string, number>>;
-}
-
-/** What a draft would have changed. Counts are calls or users, as named; cost is in micro-units of `currency`. */
-export interface BacktestReport {
-  readonly from: string | null;
-  readonly to: string | null;
-  /** Calls in the events; judged ones had their facts and were not stopped by an operator. */
-  readonly calls: number;
-  readonly judged: number;
-  readonly without_facts: number;
-  readonly stopped_by_operator: number;
-  /** Rows that are no events. */
-  readonly malformed: number;
-  /**
-   * Facts that the draft reads and that were not recorded, with the judged calls that lack them: `message` is never
-   * kept, others are worked out only where a rule in force reads them. A condition on them matches nothing here, so a
-   * rule with one shows fewer hits than it would have.
-   */
-  readonly facts_missing: Readonly<Partial<Record<FactName, number>>>;
-  /** Warnings by rules alone, on both sides: a plan's warnings are no matter of rules. */
-  readonly was: Readonly<Record<"allow" | "warn" | "block", number>>;
-  readonly would_be: Readonly<Record<"allow" | "warn" | "block", number>>;
-  readonly newly_stopped: number;
-  readonly newly_allowed: number;
-  readonly newly_warned: number;
-  readonly rerouted: number;
-  /** Of those, calls of which it cannot be told what they would have cost: they count as saving nothing. */
-  readonly rerouted_without_cost: number;
-  readonly truncated: number;
-  readonly newly_flagged_users: number;
-  /** Tokens charged in fact that the draft would not have charged; negative where it charges more. */
-  readonly tokens_saved: number;
-  readonly cost_saved_micros: number;
-  /** Calls that are newly allowed have no settlement: this is what they were expected to use. */
-  readonly tokens_newly_expected: number;
-  readonly currency: string | null;
-  readonly users: number;
-  readonly users_stopped: number;
-  readonly users_newly_stopped: number;
-  /** Paying customers among the newly stopped; null where it is not known who pays. */
-  readonly paying_users_newly_stopped: number | null;
-  readonly rules: readonly RuleImpact[];
-  /** By UTC day, oldest first. */
-  readonly days: readonly {
-    readonly day: string;
-    readonly calls: number;
-    readonly stopped: number;
-    readonly newly_stopped: number;
-    readonly tokens_saved: number;
-  }[];
-  /** By plan, those with most newly stopped calls first. */
-  readonly plans: readonly {
-    readonly plan_id: string | null;
-    readonly calls: number;
-    readonly newly_stopped: number;
-    readonly users_newly_stopped: number;
-    readonly tokens_saved: number;
-    readonly cost_saved_micros: number;
-  }[];
-  readonly changed: readonly ChangedDecision[];
-  /** More decisions changed than are listed. */
-  readonly changed_total: number;
-}
-
 /** A replay under way. */
 export interface Backtest {
   /** Takes an event, in order of the feed. */
   push(event: ReplayEvent): void;
   report(): BacktestReport;
-}
-
-/** What differs for an account between what happened and the draft, so far. */
-interface Drift {
-  day: string;
-  month: string;
-  dayTokens: number;
-  monthTokens: number;
-  totalTokens: number;
-  dayCost: number;
-  monthCost: number;
-  ruleBlock: { readonly reason: string; readonly message: string; readonly until_ms: number } | null;
-  stopped: boolean;
-  newlyStopped: boolean;
-  flagged: boolean;
 }
 
 /** A call that was made in fact, waiting for its settlement. */
@@ -150,36 +52,32 @@ interface Open {
   readonly atMs: number;
 }
 
-interface Impact {
-  readonly rule_name: string;
-  readonly mode: "enforce" | "shadow";
-  matched: number;
-  stopped: number;
-  newlyStopped: number;
-  readonly users: Set<string>;
-  tokensSaved: number;
-  costSaved: number;
-  readonly overlap: Map<string, number>;
+/** What a replay knows. Who is stopped or let through matters most: other changes are listed after, where there is room. */
+interface Replay {
+  readonly options: BacktestOptions;
+  readonly maximalExamples: number;
+  readonly factsRead: readonly FactName[];
+  readonly impacts: ReadonlyMap<string, Impact>;
+  readonly drifts: Map<string, Drift>;
+  readonly open: Map<string, Open>;
+  readonly days: Map<string, DayRow>;
+  readonly plans: Map<string | null, PlanRow>;
+  readonly stopsChanged: ChangedDecision[];
+  readonly othersChanged: ChangedDecision[];
+  readonly factsMissing: Map<FactName, number>;
+  readonly paying: Set<string>;
+  readonly was: Record<"allow" | "warn" | "block", number>;
+  readonly wouldBe: Record<"allow" | "warn" | "block", number>;
+  readonly totals: Totals;
+  topicsSeen: number;
+  from: string | null;
+  to: string | null;
+  currency: string | null;
+  /** The day of the last event: most events are of the same. */
+  day: DayRow | null;
 }
 
-interface PlanRow {
-  readonly plan_id: string | null;
-  calls: number;
-  newlyStopped: number;
-  readonly usersStopped: Set<string>;
-  tokensSaved: number;
-  costSaved: number;
-}
-
-interface DayRow {
-  readonly day: string;
-  calls: number;
-  stopped: number;
-  newlyStopped: number;
-  tokensSaved: number;
-}
-
-/** Holds end within days; one that never does must not be waited for. */
+/** Holds end within days. A limit, so that holds which never end do not fill the memory. */
 const maximalOpen = 200_000;
 const workedOutOnDemand: ReadonlySet<FactName> = new Set(["identical_messages", "complexity", "topic"]);
 const noPlan = planOfEvent({} as ReplayEvent);
@@ -191,426 +89,375 @@ const noPlan = planOfEvent({} as ReplayEvent);
  * `message` itself match nothing in a backtest; topic, complexity and lengths were kept).
  */
 export function startBacktest(options: BacktestOptions): Backtest {
-  const { draft, prices } = options;
-  const maximalExamples = options.examples ?? 100;
-  const drifts = new Map<string, Drift>();
-  const open = new Map<string, Open>();
-  const days = new Map<string, DayRow>();
-  const plans = new Map<string | null, PlanRow>();
-  /** Who is stopped or let through matters most: other changes are listed after, where there is room. */
-  const stopsChanged: ChangedDecision[] = [];
-  const othersChanged: ChangedDecision[] = [];
-  const impacts = new Map<string, Impact>(
-    draft.rules.map((rule) => [
-      rule.rule_name,
-      {
-        rule_name: rule.rule_name,
-        mode: rule.mode === "shadow" ? "shadow" : "enforce",
-        matched: 0,
-        stopped: 0,
-        newlyStopped: 0,
-        users: new Set(),
-        tokensSaved: 0,
-        costSaved: 0,
-        overlap: new Map(),
-      },
-    ]),
-  );
-  const factsRead = [...new Set(draft.rules.flatMap((rule) => factsOf(rule.conditions)))];
-  const factsMissing = new Map<FactName, number>();
-  let topicsSeen = 0;
-  const was = { allow: 0, warn: 0, block: 0 };
-  const wouldBe = { allow: 0, warn: 0, block: 0 };
-  const paying = new Set<string>();
-  let from: string | null = null;
-  let to: string | null = null;
-  let calls = 0;
-  let judged = 0;
-  let withoutFacts = 0;
-  let byOperator = 0;
-  let malformed = 0;
-  let newlyStopped = 0;
-  let newlyAllowed = 0;
-  let newlyWarned = 0;
-  let rerouted = 0;
-  let reroutedWithoutCost = 0;
-  let truncated = 0;
-  let newlyFlagged = 0;
-  let tokensSaved = 0;
-  let costSaved = 0;
-  let newlyExpected = 0;
-  let usersStopped = 0;
-  let usersNewlyStopped = 0;
-  let changedTotal = 0;
-  let currency: string | null = null;
-  let dayRow: DayRow | null = null;
+  const { draft } = options;
+  const replay: Replay = {
+    options,
+    maximalExamples: options.examples ?? 100,
+    factsRead: [...new Set(draft.rules.flatMap((rule) => factsOf(rule.conditions)))],
+    impacts: new Map(draft.rules.map((rule) => [rule.rule_name, noImpact(rule.rule_name, rule.mode)])),
+    drifts: new Map(),
+    open: new Map(),
+    days: new Map(),
+    plans: new Map(),
+    stopsChanged: [],
+    othersChanged: [],
+    factsMissing: new Map(),
+    paying: new Set(),
+    was: { allow: 0, warn: 0, block: 0 },
+    wouldBe: { allow: 0, warn: 0, block: 0 },
+    totals: { ...noTotals },
+    topicsSeen: 0,
+    from: null,
+    to: null,
+    currency: null,
+    day: null,
+  };
+  return { push: (event) => push(replay, event), report: () => reportOf(replay) };
+}
 
-  function driftOf(userId: string): Drift {
-    let drift = drifts.get(userId);
-    if (!drift) {
-      drift = {
-        day: "",
-        month: "",
-        dayTokens: 0,
-        monthTokens: 0,
-        totalTokens: 0,
-        dayCost: 0,
-        monthCost: 0,
-        ruleBlock: null,
-        stopped: false,
-        newlyStopped: false,
-        flagged: false,
-      };
-      drifts.set(userId, drift);
-    }
-    return drift;
-  }
-
-  function rollDrift(drift: Drift, localDay: string): void {
-    if (drift.day === localDay) return;
-    drift.day = localDay;
-    drift.dayTokens = 0;
-    drift.dayCost = 0;
-    const month = localDay.slice(0, 7);
-    if (drift.month === month) return;
-    drift.month = month;
-    drift.monthTokens = 0;
-    drift.monthCost = 0;
-  }
-
-  /** The facts as they would have been: less spent before means more left now. */
-  function corrected(facts: Facts, drift: Drift, plan: typeof noPlan): Facts {
-    if (drift.totalTokens === 0 && drift.monthCost === 0 && !drift.flagged) return facts;
-    const today = Math.max(0, (facts.tokens_today ?? 0) - drift.dayTokens);
-    const month = Math.max(0, (facts.tokens_this_month ?? 0) - drift.monthTokens);
-    return {
-      ...facts,
-      tokens_today: today,
-      tokens_this_month: month,
-      available_tokens: Math.max(0, (facts.available_tokens ?? 0) + drift.totalTokens),
-      cost_today_micros: Math.max(0, (facts.cost_today_micros ?? 0) - drift.dayCost),
-      cost_this_month_micros: Math.max(0, (facts.cost_this_month_micros ?? 0) - drift.monthCost),
-      usage_percent: facts.usage_percent === null ? null : usagePercent(today, month, plan),
-      is_flagged: facts.is_flagged === true || drift.flagged,
-    };
-  }
-
-  function save(drift: Drift, localDay: string, tokens: number, cost: number): void {
-    drift.totalTokens += tokens;
-    if (drift.day === localDay) {
-      drift.dayTokens += tokens;
-      drift.dayCost += cost;
-    }
-    if (drift.month === localDay.slice(0, 7)) {
-      drift.monthTokens += tokens;
-      drift.monthCost += cost;
-    }
-  }
-
-  function dayOfEvent(at: string): DayRow {
-    const day = at.slice(0, 10);
-    if (dayRow?.day === day) return dayRow;
-    dayRow = days.get(day) ?? { day, calls: 0, stopped: 0, newlyStopped: 0, tokensSaved: 0 };
-    days.set(day, dayRow);
-    return dayRow;
-  }
-
-  function planRowOf(planId: string | null): PlanRow {
-    let row = plans.get(planId);
-    if (!row) {
-      row = {
-        plan_id: planId,
-        calls: 0,
-        newlyStopped: 0,
-        usersStopped: new Set(),
-        tokensSaved: 0,
-        costSaved: 0,
-      };
-      plans.set(planId, row);
-    }
-    return row;
-  }
-
-  function note(event: ReplayEvent, decision: Decision, words: string): void {
-    changedTotal++;
-    const changed =
-      (decision.decision === "block") !== (event.kind === "blocked") ? stopsChanged : othersChanged;
-    if (changed.length >= maximalExamples) return;
-    changed.push({
-      at: event.at,
-      request_id: event.request_id,
-      user_id: event.user_id,
-      plan_id: event.plan_id,
-      was: {
-        decision: event.decision ?? (event.kind === "blocked" ? "block" : "allow"),
-        reason: event.reason,
-        model: event.model,
-      },
-      would_be: {
-        decision: decision.decision,
-        reason: decision.reason,
-        model: decision.model,
-        rule_name: decision.outcome?.blocked_by?.rule_name ?? null,
-      },
-      words,
-    });
-  }
-
-  function countMatches(event: ReplayEvent, decision: Decision): void {
-    const outcome = decision.outcome;
-    if (!outcome || outcome.matched.length + outcome.shadow_matched.length === 0) return;
-    for (const list of [outcome.matched, outcome.shadow_matched])
-      for (const rule of list) {
-        const impact = impacts.get(rule.rule_name);
-        if (!impact) continue;
-        impact.matched++;
-        impact.users.add(event.user_id);
-        for (const other of event.matched ?? [])
-          if (other !== rule.rule_name) impact.overlap.set(other, (impact.overlap.get(other) ?? 0) + 1);
-      }
-  }
-
-  /** A fact that is null because nobody worked it out, rather than because there was none. */
-  function noteMissing(facts: Facts): void {
-    const hasMessage = typeof facts.message_words === "number";
-    if (typeof facts.topic === "string") topicsSeen++;
-    for (const fact of factsRead) {
-      const value = facts[fact];
-      if (value === undefined || (value === null && hasMessage && workedOutOnDemand.has(fact)))
-        if (fact !== "message" || hasMessage) factsMissing.set(fact, (factsMissing.get(fact) ?? 0) + 1);
-    }
-  }
-
-  function judge(event: ReplayEvent, facts: Facts): void {
-    noteMissing(facts);
-    const day = dayOfEvent(event.at);
-    const drift = driftOf(event.user_id);
-    const localDay = event.local_day ?? event.at.slice(0, 10);
-    rollDrift(drift, localDay);
-    const atMs = Date.parse(event.at);
-    if (drift.ruleBlock && drift.ruleBlock.until_ms <= atMs) drift.ruleBlock = null;
-    const plan = event.plan ? planOfEvent(event) : noPlan;
-    const decision = decide(draft, {
-      facts: corrected(facts, drift, plan),
-      plan,
-      requested_model: event.requested_model ?? facts.model ?? "",
-      at_ms: atMs,
-      // Only for retry times, which nobody reads here.
-      day_ends_ms: atMs,
-      month_ends_ms: atMs,
-      rule_block: drift.ruleBlock,
-      ...(prices ? { providerOf: (model: string) => providerOf(prices, model, atMs) } : {}),
-    });
-    judged++;
-    const wasStopped = event.kind === "blocked";
-    const wasWarned = wasWarnedByRule(event);
-    const stops = decision.decision === "block";
-    was[wasStopped ? "block" : wasWarned ? "warn" : "allow"]++;
-    wouldBe[decision.decision]++;
-    day.calls++;
-    const planRow = planRowOf(event.plan_id);
-    planRow.calls++;
-    countMatches(event, decision);
-    if (decision.block_until_ms !== null && decision.reason !== null)
-      drift.ruleBlock = {
-        reason: decision.reason,
-        message: decision.message ?? "",
-        until_ms: decision.block_until_ms,
-      };
-    if (decision.outcome?.flag && facts.is_flagged !== true && !drift.flagged) {
-      drift.flagged = true;
-      newlyFlagged++;
-    }
-    const impact = decision.outcome?.blocked_by
-      ? (impacts.get(decision.outcome.blocked_by.rule_name) ?? null)
-      : null;
-    if (stops) {
-      day.stopped++;
-      if (!drift.stopped) usersStopped++;
-      drift.stopped = true;
-      if (impact) impact.stopped++;
-      if (!wasStopped) {
-        newlyStopped++;
-        day.newlyStopped++;
-        planRow.newlyStopped++;
-        planRow.usersStopped.add(event.user_id);
-        if (impact) impact.newlyStopped++;
-        if (!drift.newlyStopped) usersNewlyStopped++;
-        drift.newlyStopped = true;
-        if (event.plan_id !== null && options.paying_plans?.has(event.plan_id)) paying.add(event.user_id);
-        note(event, decision, `Would be stopped: ${describeReason(decision.reason ?? "blocked")}.`);
-      }
-    } else {
-      if (wasStopped) {
-        newlyAllowed++;
-        newlyExpected += facts.estimated_tokens ?? event.tokens;
-        // Nobody knows what it would have used: its estimate stands in, so that later limits are not too generous.
-        const factors = decision.outcome?.factors_thousandths ?? [];
-        save(drift, localDay, -multiplyTokens(facts.estimated_tokens ?? 0, factors), 0);
-        note(
-          event,
-          decision,
-          `Would be let through; it was stopped: ${describeReason(event.reason ?? "blocked")}.`,
-        );
-      } else if (decision.decision === "warn" && !wasWarned) {
-        newlyWarned++;
-        note(event, decision, "Would be warned.");
-      }
-      if (!wasStopped && event.model !== null && decision.model !== event.model) {
-        rerouted++;
-        note(event, decision, `Would use ${decision.model} instead of ${event.model}.`);
-      }
-      if (decision.truncate_to_words !== null && (facts.message_words ?? 0) > decision.truncate_to_words)
-        truncated++;
-    }
-    if (wasStopped) return;
-    open.set(event.request_id, {
-      drift,
-      day,
-      planRow,
-      localDay,
-      // What a reroute saves is its rule's doing: the last one that routed.
-      impact: stops
-        ? impact
-        : (impacts.get(decision.outcome?.matched.findLast((rule) => rule.action.route)?.rule_name ?? "") ??
-          null),
-      stopped: stops,
-      model: decision.model,
-      factors: decision.outcome?.factors_thousandths ?? [],
-      atMs,
-    });
-    if (open.size > maximalOpen) {
-      const oldest = open.keys().next();
-      if (!oldest.done) open.delete(oldest.value);
-    }
-  }
-
-  function settle(event: ReplayEvent, call: Open): void {
-    const cost = event.cost_micros ?? 0;
-    let tokens = event.tokens;
-    let saved = cost;
-    if (!call.stopped) {
-      const used = (event.input_tokens ?? 0) + (event.output_tokens ?? 0);
-      tokens =
-        event.input_tokens === null || event.input_tokens === undefined
-          ? 0
-          : event.tokens - multiplyTokens(used, call.factors);
-      saved = 0;
-      if (call.model !== null && call.model !== event.model) {
-        const would = prices ? costInstead(event, call.model, prices, prices, call.atMs) : null;
-        if (would === null || event.cost_micros === null || event.cost_micros === undefined)
-          reroutedWithoutCost++;
-        else saved = cost - would;
-      }
-    }
-    if (tokens === 0 && saved === 0) return;
-    tokensSaved += tokens;
-    costSaved += saved;
-    call.day.tokensSaved += tokens;
-    call.planRow.tokensSaved += tokens;
-    call.planRow.costSaved += saved;
-    if (call.impact) {
-      call.impact.tokensSaved += tokens;
-      call.impact.costSaved += saved;
-    }
-    save(call.drift, call.localDay, tokens, saved);
-  }
-
+function noImpact(ruleName: string, mode: string | undefined): Impact {
   return {
-    push(event) {
-      if (!isReplayEvent(event)) {
-        malformed++;
-        return;
-      }
-      from ??= event.at;
-      to = event.at;
-      currency ??= event.currency ?? null;
-      switch (event.kind) {
-        case "authorized":
-        case "blocked":
-          calls++;
-          if (event.reason === "user_blocked") {
-            byOperator++;
-            driftOf(event.user_id);
-          } else if (event.facts) judge(event, event.facts);
-          else withoutFacts++;
-          return;
-        case "settled": {
-          const call = open.get(event.request_id);
-          if (call) {
-            open.delete(event.request_id);
-            settle(event, call);
-          }
-          return;
-        }
-        case "released":
-        case "quarantined":
-          open.delete(event.request_id);
-          return;
-        case "expired":
-          // A late settlement may still come.
-          return;
-      }
+    rule_name: ruleName,
+    mode: mode === "shadow" ? "shadow" : "enforce",
+    matched: 0,
+    stopped: 0,
+    newlyStopped: 0,
+    users: new Set(),
+    tokensSaved: 0,
+    costSaved: 0,
+    overlap: new Map(),
+  };
+}
+
+function push(replay: Replay, event: ReplayEvent): void {
+  if (!isReplayEvent(event)) {
+    replay.totals.malformed++;
+    return;
+  }
+  replay.from ??= event.at;
+  replay.to = event.at;
+  replay.currency ??= event.currency ?? null;
+  switch (event.kind) {
+    case "authorized":
+    case "blocked":
+      return pushCall(replay, event);
+    case "settled": {
+      const call = replay.open.get(event.request_id);
+      if (!call) return;
+      replay.open.delete(event.request_id);
+      return settle(replay, event, call);
+    }
+    case "released":
+    case "quarantined":
+      replay.open.delete(event.request_id);
+      return;
+    case "expired":
+      // A late settlement may still come.
+      return;
+  }
+}
+
+function pushCall(replay: Replay, event: ReplayEvent): void {
+  const { totals } = replay;
+  totals.calls++;
+  if (event.reason === "user_blocked") {
+    totals.stopped_by_operator++;
+    driftOf(replay.drifts, event.user_id);
+  } else if (event.facts) judge(replay, event, event.facts);
+  else totals.without_facts++;
+}
+
+/** A call with what the draft would have decided. */
+interface Judged {
+  readonly event: ReplayEvent;
+  readonly facts: Facts;
+  readonly decision: Decision;
+  readonly drift: Drift;
+  readonly localDay: string;
+  readonly day: DayRow;
+  readonly planRow: PlanRow;
+  /** Of the rule that stops it. */
+  readonly impact: Impact | null;
+  readonly atMs: number;
+}
+
+function judge(replay: Replay, event: ReplayEvent, facts: Facts): void {
+  noteMissing(replay, facts);
+  const drift = driftOf(replay.drifts, event.user_id);
+  const localDay = event.local_day ?? event.at.slice(0, 10);
+  const atMs = Date.parse(event.at);
+  rollDrift(drift, localDay, atMs);
+  const decision = decideByDraft(replay.options, event, facts, drift, atMs);
+  const blockedBy = decision.outcome?.blocked_by;
+  const call: Judged = {
+    event,
+    facts,
+    decision,
+    drift,
+    localDay,
+    day: dayOf(replay, event.at),
+    planRow: planRowOf(replay, event.plan_id),
+    impact: blockedBy ? (replay.impacts.get(blockedBy.rule_name) ?? null) : null,
+    atMs,
+  };
+  countCall(replay, call);
+  if (decision.decision === "block") countStopped(replay, call);
+  else countMade(replay, call);
+  if (event.kind !== "blocked") awaitSettlement(replay, call);
+}
+
+function decideByDraft(
+  { draft, prices }: BacktestOptions,
+  event: ReplayEvent,
+  facts: Facts,
+  drift: Drift,
+  atMs: number,
+): Decision {
+  const plan = event.plan ? planOfEvent(event) : noPlan;
+  return decide(draft, {
+    facts: correctedFacts(facts, drift, plan),
+    plan,
+    requested_model: event.requested_model ?? facts.model ?? "",
+    at_ms: atMs,
+    // Only for retry times, which nobody reads here.
+    day_ends_ms: atMs,
+    month_ends_ms: atMs,
+    rule_block: drift.ruleBlock,
+    ...(prices ? { providerOf: (model: string) => providerOf(prices, model, atMs) } : {}),
+  });
+}
+
+/** What is counted of every call, whatever the draft decides. */
+function countCall(replay: Replay, { event, facts, decision, drift, day, planRow }: Judged): void {
+  replay.totals.judged++;
+  replay.was[event.kind === "blocked" ? "block" : wasWarnedByRule(event) ? "warn" : "allow"]++;
+  replay.wouldBe[decision.decision]++;
+  day.calls++;
+  planRow.calls++;
+  countMatches(replay, event, decision);
+  if (decision.block_until_ms !== null && decision.reason !== null)
+    drift.ruleBlock = {
+      reason: decision.reason,
+      message: decision.message ?? "",
+      until_ms: decision.block_until_ms,
+    };
+  if (decision.outcome?.flag && facts.is_flagged !== true && !drift.flagged) {
+    drift.flagged = true;
+    replay.totals.newly_flagged_users++;
+  }
+}
+
+/** The draft stops the call. */
+function countStopped(replay: Replay, call: Judged): void {
+  const { totals, options } = replay;
+  const { event, decision, drift, day, planRow, impact } = call;
+  day.stopped++;
+  if (!drift.stopped) totals.users_stopped++;
+  drift.stopped = true;
+  if (impact) impact.stopped++;
+  if (event.kind === "blocked") return;
+  totals.newly_stopped++;
+  day.newlyStopped++;
+  planRow.newlyStopped++;
+  planRow.usersStopped.add(event.user_id);
+  if (impact) impact.newlyStopped++;
+  if (!drift.newlyStopped) totals.users_newly_stopped++;
+  drift.newlyStopped = true;
+  if (event.plan_id !== null && options.paying_plans?.has(event.plan_id)) replay.paying.add(event.user_id);
+  noteChange(replay, event, decision, `Would be stopped: ${describeReason(decision.reason ?? "blocked")}.`);
+}
+
+/** The draft lets the call through. */
+function countMade(replay: Replay, call: Judged): void {
+  const { totals } = replay;
+  const { event, facts, decision } = call;
+  if (event.kind === "blocked") {
+    countNewlyAllowed(replay, call);
+  } else {
+    if (decision.decision === "warn" && !wasWarnedByRule(event)) {
+      totals.newly_warned++;
+      noteChange(replay, event, decision, "Would be warned.");
+    }
+    if (event.model !== null && decision.model !== event.model) {
+      totals.rerouted++;
+      noteChange(replay, event, decision, `Would use ${decision.model} instead of ${event.model}.`);
+    }
+  }
+  if (decision.truncate_to_words !== null && (facts.message_words ?? 0) > decision.truncate_to_words)
+    totals.truncated++;
+}
+
+function countNewlyAllowed(replay: Replay, { event, facts, decision, drift, localDay }: Judged): void {
+  replay.totals.newly_allowed++;
+  replay.totals.tokens_newly_expected += facts.estimated_tokens ?? event.tokens;
+  // What it would have used is not known: its estimate stands in, so that later limits are not too generous.
+  const factors = decision.outcome?.factors_thousandths ?? [];
+  addSaving(drift, localDay, -multiplyTokens(facts.estimated_tokens ?? 0, factors), 0);
+  noteChange(
+    replay,
+    event,
+    decision,
+    `Would be let through; it was stopped: ${describeReason(event.reason ?? "blocked")}.`,
+  );
+}
+
+/** Keeps a call that was made: what it saves is known when it is settled. */
+function awaitSettlement({ open, impacts }: Replay, call: Judged): void {
+  const { event, decision, drift, day, planRow, localDay, atMs } = call;
+  const stopped = decision.decision === "block";
+  const router = decision.outcome?.matched.findLast((rule) => rule.action.route)?.rule_name ?? "";
+  open.set(event.request_id, {
+    drift,
+    day,
+    planRow,
+    localDay,
+    // What a reroute saves is counted for the last rule that routed.
+    impact: stopped ? call.impact : (impacts.get(router) ?? null),
+    stopped,
+    model: decision.model,
+    factors: decision.outcome?.factors_thousandths ?? [],
+    atMs,
+  });
+  if (open.size <= maximalOpen) return;
+  const oldest = open.keys().next();
+  if (!oldest.done) open.delete(oldest.value);
+}
+
+function settle({ options, totals }: Replay, event: ReplayEvent, call: Open): void {
+  const tokens = call.stopped ? event.tokens : tokensSaved(event, call);
+  let cost = call.stopped ? (event.cost_micros ?? 0) : 0;
+  if (!call.stopped && call.model !== null && call.model !== event.model) {
+    const saved = costSaved(event, call.model, call.atMs, options.prices);
+    if (saved === null) totals.rerouted_without_cost++;
+    else cost = saved;
+  }
+  if (tokens === 0 && cost === 0) return;
+  totals.tokens_saved += tokens;
+  totals.cost_saved_micros += cost;
+  call.day.tokensSaved += tokens;
+  call.planRow.tokensSaved += tokens;
+  call.planRow.costSaved += cost;
+  if (call.impact) {
+    call.impact.tokensSaved += tokens;
+    call.impact.costSaved += cost;
+  }
+  addSaving(call.drift, call.localDay, tokens, cost);
+}
+
+/** Tokens charged less by other factors, for a call that is made. */
+function tokensSaved(event: ReplayEvent, { factors }: Open): number {
+  if (event.input_tokens === null || event.input_tokens === undefined) return 0;
+  return event.tokens - multiplyTokens(event.input_tokens + (event.output_tokens ?? 0), factors);
+}
+
+/** What another model saves on a call; null where a price or its cost is not known. */
+function costSaved(
+  event: ReplayEvent,
+  model: string,
+  atMs: number,
+  prices: PriceBook | undefined,
+): number | null {
+  const instead = prices ? costInstead(event, model, prices, prices, atMs) : null;
+  if (instead === null || event.cost_micros === null || event.cost_micros === undefined) return null;
+  return event.cost_micros - instead;
+}
+
+function dayOf(replay: Replay, at: string): DayRow {
+  const day = at.slice(0, 10);
+  if (replay.day?.day === day) return replay.day;
+  const row = replay.days.get(day) ?? { day, calls: 0, stopped: 0, newlyStopped: 0, tokensSaved: 0 };
+  replay.days.set(day, row);
+  replay.day = row;
+  return row;
+}
+
+function planRowOf({ plans }: Replay, planId: string | null): PlanRow {
+  let row = plans.get(planId);
+  if (!row) {
+    row = {
+      plan_id: planId,
+      calls: 0,
+      newlyStopped: 0,
+      usersStopped: new Set(),
+      tokensSaved: 0,
+      costSaved: 0,
+    };
+    plans.set(planId, row);
+  }
+  return row;
+}
+
+function countMatches({ impacts }: Replay, event: ReplayEvent, decision: Decision): void {
+  const outcome = decision.outcome;
+  if (!outcome || outcome.matched.length + outcome.shadow_matched.length === 0) return;
+  for (const list of [outcome.matched, outcome.shadow_matched])
+    for (const rule of list) {
+      const impact = impacts.get(rule.rule_name);
+      if (!impact) continue;
+      impact.matched++;
+      impact.users.add(event.user_id);
+      for (const other of event.matched ?? [])
+        if (other !== rule.rule_name) impact.overlap.set(other, (impact.overlap.get(other) ?? 0) + 1);
+    }
+}
+
+/** Counts facts that are null because nobody worked them out, rather than because there was none. */
+function noteMissing(replay: Replay, facts: Facts): void {
+  const { factsRead, factsMissing } = replay;
+  const hasMessage = typeof facts.message_words === "number";
+  if (typeof facts.topic === "string") replay.topicsSeen++;
+  for (const fact of factsRead) {
+    const value = facts[fact];
+    if (value === undefined || (value === null && hasMessage && workedOutOnDemand.has(fact)))
+      if (fact !== "message" || hasMessage) factsMissing.set(fact, (factsMissing.get(fact) ?? 0) + 1);
+  }
+}
+
+function noteChange(replay: Replay, event: ReplayEvent, decision: Decision, words: string): void {
+  replay.totals.changed_total++;
+  const changed =
+    (decision.decision === "block") !== (event.kind === "blocked")
+      ? replay.stopsChanged
+      : replay.othersChanged;
+  if (changed.length >= replay.maximalExamples) return;
+  changed.push({
+    at: event.at,
+    request_id: event.request_id,
+    user_id: event.user_id,
+    plan_id: event.plan_id,
+    was: {
+      decision: event.decision ?? (event.kind === "blocked" ? "block" : "allow"),
+      reason: event.reason,
+      model: event.model,
     },
-    report: () => ({
-      from,
-      to,
-      calls,
-      judged,
-      without_facts: withoutFacts,
-      stopped_by_operator: byOperator,
-      malformed,
-      // A message may well have no topic; where none ever had one, none was looked for.
-      facts_missing: Object.fromEntries(
-        [...factsMissing].filter(([fact]) => fact !== "topic" || topicsSeen === 0),
-      ),
-      was: { ...was },
-      would_be: { ...wouldBe },
-      newly_stopped: newlyStopped,
-      newly_allowed: newlyAllowed,
-      newly_warned: newlyWarned,
-      rerouted,
-      rerouted_without_cost: reroutedWithoutCost,
-      truncated,
-      newly_flagged_users: newlyFlagged,
-      tokens_saved: tokensSaved,
-      cost_saved_micros: costSaved,
-      tokens_newly_expected: newlyExpected,
-      currency,
-      users: drifts.size,
-      users_stopped: usersStopped,
-      users_newly_stopped: usersNewlyStopped,
-      paying_users_newly_stopped: options.paying_plans ? paying.size : null,
-      rules: [...impacts.values()].map((impact) => ({
-        rule_name: impact.rule_name,
-        mode: impact.mode,
-        matched: impact.matched,
-        stopped: impact.stopped,
-        newly_stopped: impact.newlyStopped,
-        users: impact.users.size,
-        tokens_saved: impact.tokensSaved,
-        cost_saved_micros: impact.costSaved,
-        overlap: Object.fromEntries([...impact.overlap].toSorted((a, b) => b[1] - a[1])),
-      })),
-      days: [...days.values()].map((row) => ({
-        day: row.day,
-        calls: row.calls,
-        stopped: row.stopped,
-        newly_stopped: row.newlyStopped,
-        tokens_saved: row.tokensSaved,
-      })),
-      plans: [...plans.values()]
-        .map((row) => ({
-          plan_id: row.plan_id,
-          calls: row.calls,
-          newly_stopped: row.newlyStopped,
-          users_newly_stopped: row.usersStopped.size,
-          tokens_saved: row.tokensSaved,
-          cost_saved_micros: row.costSaved,
-        }))
-        .toSorted((a, b) => b.newly_stopped - a.newly_stopped),
-      changed: [...stopsChanged, ...othersChanged].slice(0, maximalExamples),
-      changed_total: changedTotal,
-    }),
+    would_be: {
+      decision: decision.decision,
+      reason: decision.reason,
+      model: decision.model,
+      rule_name: decision.outcome?.blocked_by?.rule_name ?? null,
+    },
+    words,
+  });
+}
+
+function reportOf(replay: Replay): BacktestReport {
+  const { stopsChanged, othersChanged, maximalExamples } = replay;
+  return {
+    from: replay.from,
+    to: replay.to,
+    ...replay.totals,
+    // A message may well have no topic; where none ever had one, none was looked for.
+    facts_missing: Object.fromEntries(
+      [...replay.factsMissing].filter(([fact]) => fact !== "topic" || replay.topicsSeen === 0),
+    ),
+    was: { ...replay.was },
+    would_be: { ...replay.wouldBe },
+    currency: replay.currency,
+    users: replay.drifts.size,
+    paying_users_newly_stopped: replay.options.paying_plans ? replay.paying.size : null,
+    rules: [...replay.impacts.values()].map(ruleImpact),
+    days: [...replay.days.values()].map(dayReport),
+    plans: [...replay.plans.values()].map(planReport).toSorted((a, b) => b.newly_stopped - a.newly_stopped),
+    changed: [...stopsChanged, ...othersChanged].slice(0, maximalExamples),
   };
 }

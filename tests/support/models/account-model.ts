@@ -181,8 +181,8 @@ export class AccountModel {
     }
   }
 
-  /** The facts of a call, as docs/RULES.md has them. Rolls the account first. */
-  facts(call: ModelCall): Facts {
+  /** Every fact of a call, as docs/RULES.md has them. Rolls the account first. */
+  facts(call: ModelCall): Required<Facts> {
     const at = call.at_ms;
     const message = call.message ?? null;
     const { settings } = this.policy;

@@ -2,7 +2,7 @@
  * Generated (rule set, account, history) cases for proving that the core decides as the database does. Seeded: the
  * same seed gives the same cases.
  */
-import type { Condition, FactName, Plan, Price, Rule } from "../../../shared/governance/index.ts";
+import type { Condition, NumberFact, Plan, Price, Rule } from "../../../shared/governance/index.ts";
 
 /** A small seeded generator of numbers (mulberry32). */
 export class Dice {
@@ -195,7 +195,7 @@ const reasons = [
   "insufficient_tokens",
 ];
 
-const numberValues: Partial<Record<FactName, readonly number[]>> = {
+const numberValues: Readonly<Record<NumberFact, readonly number[]>> = {
   tokens_today: [0, 300, 700, 1_000, 2_500],
   tokens_this_month: [0, 1_000, 5_000, 20_000],
   messages_today: [1, 2, 3, 5],
