@@ -9,6 +9,7 @@ export * from "./connect.ts";
 export * from "./connection.ts";
 export * from "./bulk.ts";
 export * from "./corrections.ts";
+export * from "./costs.ts";
 export * from "./finance.ts";
 export * from "./finance-runs.ts";
 export * from "./frame.ts";

@@ -11,6 +11,7 @@ import { auditOperations } from "./audit.ts";
 import { bulkOperations } from "./bulk.ts";
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
+import { costsOperations } from "./costs.ts";
 import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
@@ -35,6 +36,7 @@ export const operations = {
   ...alertsOperations,
   ...auditOperations,
   ...healthOperations,
+  ...costsOperations,
   ...runOperations,
   ...financeOperations,
   ...settingsOperations,

@@ -323,6 +323,26 @@ comment on function public.my_token_usage(int) is
 revoke all on function public.my_token_usage(int) from public, anon, authenticated;
 grant execute on function public.my_token_usage(int) to authenticated;
 
+create function governance.usage_between(p_from date, p_to date)
+  returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
+    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+    t.charged_tokens, t.cost_micros
+  from governance.usage_totals t join governance.usage_days u using (day) where t.day between p_from and p_to
+  union all
+  select d.day, d.model, d.task_type, d.scope_id, sum(d.calls)::bigint, sum(d.messages)::bigint,
+    sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint, sum(d.charged_tokens)::bigint,
+    sum(d.cost_micros)::bigint
+  from governance.usage_daily d
+  where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
+    where not exists (select from governance.usage_days u where u.day = g::date))
+  group by 1, 2, 3, 4
+$$;
+comment on function governance.usage_between(date, date) is
+  'Everybody''s usage by day, model, task type and scope: of days that are over from their totals, of open ones from '
+  'the accounts'' own roll-up.';
+
 create function public.console_usage_totals(p_days int default 30) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -339,16 +359,7 @@ begin
   v_from := v_today - p_days + 1;
   perform governance.follow_events(2000);
   with usage as materialized (
-    select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
-      t.charged_tokens, t.cost_micros
-    from governance.usage_totals t join governance.usage_days u using (day) where t.day between v_from and v_to
-    union all
-    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
-      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
-    from governance.usage_daily d
-    where d.day in (select g::date from generate_series(v_from, v_to, interval '1 day') g
-      where not exists (select from governance.usage_days u where u.day = g::date))
-    group by 1, 2, 3, 4
+    select * from governance.usage_between(v_from, v_to)
   ), days as (
     select g::date as day from generate_series(v_from, v_to, interval '1 day') g
     where g::date <= v_today or exists (select from usage u where u.day = g::date)

@@ -102,6 +102,7 @@ const screens: readonly Screen[] = [
   { name: "finance-differences", address: "/finance/cases" },
   { name: "finance-events", address: "/finance/events" },
   { name: "finance-periods", address: "/finance/periods" },
+  { name: "costs", address: "/costs" },
   { name: "health", address: "/health" },
   { name: "audit", address: "/audit" },
   { name: "audit-mine", address: "/audit/mine" },

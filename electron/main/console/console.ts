@@ -16,6 +16,7 @@ import { createCorrections } from "./users/corrections.ts";
 import { historyHandlers } from "./users/history.ts";
 import { userHandlers } from "./users/users.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
+import { costsHandlers } from "./costs/costs.ts";
 import { healthHandlers } from "./health/health.ts";
 import { auditHandlers } from "./audit/audit.ts";
 import { createConnection, type StartLocalProject } from "./connection/connection.ts";
@@ -192,6 +193,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     ...watchHandlers(desk),
     ...alertHandlers(desk),
     ...auditHandlers(desk),
+    ...costsHandlers(desk),
     ...healthHandlers(desk, options.migrations),
     ...userHandlers(desk),
     ...historyHandlers(desk),

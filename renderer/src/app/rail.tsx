@@ -4,6 +4,7 @@ import { usePlace } from "../lib/router.ts";
 import { counted } from "../lib/text.ts";
 import {
   FileIcon,
+  ChartIcon,
   FinanceIcon,
   HealthIcon,
   RulesIcon,
@@ -15,7 +16,7 @@ import {
 import css from "./shell.module.css";
 
 export interface Desk {
-  readonly id: "watch" | "alerts" | "users" | "rules" | "finance" | "health" | "audit" | "settings";
+  readonly id: "watch" | "alerts" | "users" | "rules" | "costs" | "finance" | "health" | "audit" | "settings";
   readonly name: string;
   /** The letter after g. */
   readonly key: string;
@@ -27,6 +28,7 @@ export const desks: readonly Desk[] = [
   { id: "alerts", name: "Alerts", key: "a", icon: WarningIcon },
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
   { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
+  { id: "costs", name: "Costs", key: "c", icon: ChartIcon },
   { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
   { id: "health", name: "Health", key: "h", icon: HealthIcon },
   { id: "audit", name: "Audit", key: "l", icon: FileIcon },

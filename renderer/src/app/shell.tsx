@@ -30,6 +30,9 @@ const RulesDesk = lazy(async () => ({
 const FinanceDesk = lazy(async () => ({
   default: (await import("../features/finance/finance-desk.tsx")).FinanceDesk,
 }));
+const CostsDesk = lazy(async () => ({
+  default: (await import("../features/costs/costs-desk.tsx")).CostsDesk,
+}));
 const HealthDesk = lazy(async () => ({
   default: (await import("../features/health/health-desk.tsx")).HealthDesk,
 }));
@@ -101,6 +104,12 @@ export function Shell(): ReactNode {
             label: "Show users in debt",
             words: "owe",
             run: () => navigate("/users?filter=in_debt"),
+          },
+          {
+            id: "costs",
+            label: "See what it costs",
+            words: "cost revenue margin forecast budget model user",
+            run: () => navigate("/costs"),
           },
           {
             id: "health",
@@ -257,6 +266,8 @@ function CurrentDesk(): ReactNode {
           <RulesDesk key={project} />
         ) : desk === "finance" ? (
           <FinanceDesk key={project} />
+        ) : desk === "costs" ? (
+          <CostsDesk key={project} />
         ) : desk === "health" ? (
           <HealthDesk key={project} />
         ) : desk === "audit" ? (

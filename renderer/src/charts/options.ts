@@ -124,6 +124,26 @@ export function tokensPerMinute(minutes: readonly MinuteBucket[], zone: string) 
     );
 }
 
+/** "Cost a day", week or month. */
+export function costOverTime(
+  periods: readonly { readonly from: string; readonly cost_micros: number; readonly calls: number }[],
+  step: UsageStep,
+  currency: string,
+) {
+  return (palette: Palette): ChartOption => {
+    const names = periods.map(({ from }) => periodName(from, step));
+    return stackedBars(
+      palette,
+      names,
+      [{ name: "cost", color: palette.blueMark, values: periods.map((each) => each.cost_micros) }],
+      (value) => formatCost(value, currency),
+      (value) => formatCost(value, currency),
+      (index) =>
+        `${step === "week" ? "Week from " : ""}${names[index] ?? ""}, ${formatTokens(periods[index]?.calls ?? 0)} calls`,
+    );
+  };
+}
+
 export type UsageSplit = "direction" | "cost";
 export type UsageStep = "day" | "week" | "month";
 

@@ -1,0 +1,68 @@
+/** Costs: what was used and what it cost, over any range; revenue beside it. One source for each figure. */
+import { z } from "zod";
+import { instant, operation, tokens, whole } from "./basics.ts";
+
+/** A calendar day, YYYY-MM-DD: each account's own. */
+const day = z.iso.date();
+
+export const costStep = z.enum(["day", "week", "month"]);
+export type CostStep = z.infer<typeof costStep>;
+export const costDimension = z.enum(["model", "provider", "plan", "task_type", "scope", "user"]);
+export type CostDimension = z.infer<typeof costDimension>;
+
+const sums = z.looseObject({
+  /** Micro-units of the project's currency, at each call's price of its day; models without a price cost nothing. */
+  cost_micros: whole,
+  /** Settled calls. */
+  calls: whole,
+  /** Input and output. */
+  tokens,
+});
+
+/** What console_costs answers. Source: the roll-ups that each settlement writes. */
+export const costs = sums.extend({
+  from: day,
+  to: day,
+  before_from: day,
+  currency: z.string(),
+  /** As many days before the range. */
+  before: sums,
+  /** Oldest first, without gaps; the first and last are cut to the range. */
+  periods: z.array(sums.extend({ from: day, to: day })),
+  /** The dearest first, at most 100. */
+  parts: z.array(
+    sums.extend({
+      /** Empty for calls that name none. */
+      key: z.string().nullable(),
+      name: z.string().nullable(),
+      before_cost_micros: whole,
+    }),
+  ),
+  /** How many there are in all. */
+  part_count: whole,
+  /** Of the ten dearest together. */
+  top_ten_cost_micros: whole,
+});
+export type Costs = z.infer<typeof costs>;
+
+export const costFilter = z
+  .object(Object.fromEntries(costDimension.options.map((name) => [name, z.string().max(500).optional()])))
+  .strict();
+
+export const costsOperations = {
+  "costs.get": operation(
+    z.object({ from: day, to: day, step: costStep, by: costDimension, filter: costFilter }).strict(),
+    costs.extend({ as_of: instant.nullable() }),
+  ),
+  /**
+   * Revenue recognised in a range of UTC days, by currency, in minor units: what was paid for the tokens that were used
+   * or expired in it. Source: console_token_roll_forward, as reconciliation reports have it.
+   */
+  "costs.revenue": operation(
+    z.object({ from: day, to: day }).strict(),
+    z.object({
+      lines: z.array(z.object({ currency: z.string(), recognised_minor: whole })),
+      as_of: instant.nullable(),
+    }),
+  ),
+} as const;
