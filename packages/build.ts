@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "vite";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const packages = { core: ["index"], guard: ["index", "sqlite"] } as const;
+const packages = { core: ["index"], guard: ["index", "sqlite", "cli"] } as const;
 
 for (const [name, entries] of Object.entries(packages)) {
   const folder = join(here, name);

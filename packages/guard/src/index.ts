@@ -14,6 +14,7 @@ export {
 } from "../../../shared/governance/usage/index.ts";
 export * from "./ai-sdk.ts";
 export type { Caller } from "./caller.ts";
+export * from "./check.ts";
 export * from "./client.ts";
 export * from "./connect.ts";
 export { createGuard, type GuardSettings } from "./create.ts";

@@ -5,7 +5,7 @@
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { DatabaseSync } from "node:sqlite";
 import pg from "pg";
@@ -116,10 +116,12 @@ describe("the packages", () => {
     expect(Object.keys(installed.dependencies)).toEqual(packed.map(({ name }) => name));
   });
 
-  it.each(["core", "guard"])("%s is right by publint and by are-the-types-wrong", async (name) => {
-    await run(join(bin, "publint"), ["--strict", join(repository, "packages", name)]);
-    const tarball = packed.find((each) => each.name.endsWith(name))?.filename ?? "";
-    await run(join(bin, "attw"), ["--profile", "esm-only", "--no-emoji", tarball], folder);
+  it("are right by publint and by are-the-types-wrong", async () => {
+    const check = ({ name, filename }: Packed) => [
+      run(join(bin, "publint"), ["--strict", join(repository, "packages", basename(name))]),
+      run(join(bin, "attw"), ["--profile", "esm-only", "--no-emoji", filename], folder),
+    ];
+    await Promise.all(packed.flatMap(check));
   });
 
   it("compile under strict, and do not ask for the types of Node or of an SDK", async () => {
@@ -190,6 +192,56 @@ describe("a governed streaming chat, from an empty folder", () => {
     await admin.query("select block_user($1, $1, 'test', null, 'op')", [user]);
     expect(await run(file, args, folder, settings)).toMatch(/^403 .*user_blocked/);
     expect(provider.asked.length).toBe(runtimes.findIndex(([each]) => each === name) + 1);
+  });
+});
+
+describe("npx of the guard's package", () => {
+  const check = (settings: Record<string, string>): Promise<{ code: number; said: string }> =>
+    execute("npx", ["--offline", "@token-governance/guard"], {
+      cwd: folder,
+      env: {
+        ...env,
+        SUPABASE_URL: project.url,
+        SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+        ...settings,
+      },
+    }).then(
+      ({ stdout }) => ({ code: 0, said: stdout }),
+      ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({
+        code,
+        said: stdout + stderr,
+      }),
+    );
+
+  it("finds a project that is right, and charges nothing", async () => {
+    const { code, said } = await check({});
+    expect(said.match(/^✓ [\w ]+/gm)).toEqual([
+      "✓ project and key",
+      "✓ migrations",
+      "✓ clock",
+      "✓ a dry call",
+    ]);
+    expect(code).toBe(0);
+    const { rows } = await admin.query(
+      "select status from governance.requests r join governance.accounts a using (account_id) where user_id = 'guard-check'",
+    );
+    expect(rows).toEqual([{ status: "released" }]);
+  });
+
+  const wrong: readonly (readonly [string, () => Record<string, string>, RegExp])[] = [
+    ["no settings", () => ({ SUPABASE_URL: "" }), /SUPABASE_URL is not set/],
+    ["no such address", () => ({ SUPABASE_URL: "http://127.0.0.1:9" }), /Nothing answers[\s\S]*SUPABASE_URL/],
+    ["a wrong key", () => ({ SUPABASE_SERVICE_ROLE_KEY: "nonsense" }), /refuses the key/],
+    ["the anon key", () => ({ SUPABASE_SERVICE_ROLE_KEY: project.anonKey }), /service-role \(secret\) key/],
+  ];
+  it("says what is wrong with others", async () => {
+    const found = await Promise.all(
+      wrong.map(async ([what, settings, sentence]) => ({ what, sentence, ...(await check(settings())) })),
+    );
+    for (const { what, sentence, said, code } of found) {
+      expect(said, what).toMatch(sentence);
+      expect(code, what).toBe(1);
+    }
   });
 });
 
