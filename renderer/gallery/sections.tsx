@@ -9,7 +9,13 @@ import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
 import { ActList } from "../src/ui/act-list.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
-import { CorrectionButton, DecideButtons, EffectsView, UndoButton } from "../src/ui/correction-form.tsx";
+import {
+  CorrectionButton,
+  CorrectionFields,
+  DecideButtons,
+  EffectsView,
+  UndoButton,
+} from "../src/ui/correction-form.tsx";
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
 import { DeskBar, Grow } from "../src/ui/desk.tsx";
 import * as icons from "../src/ui/icons.tsx";
@@ -308,6 +314,16 @@ const actions: SampleSection = {
       .filter((act) => "reason" in acts[act].fields)
       .map((act) => sample(`ActForm, ${act}`, <ActForm act={act} record={account} onDone={nothing} />)),
     sample("CorrectionButton", <CorrectionButton kind="give_tokens" userId={account.user_id} plan="pro" />),
+    sample(
+      "CorrectionFields, of a raised limit",
+      <CorrectionFields
+        kind="raise_limit"
+        fields={{ daily_limit: 200_000, monthly_limit: null, until: "2027-01-01T00:00:00Z" }}
+        set={nothing}
+        plan="pro"
+        given={{}}
+      />,
+    ),
     sample("UndoButton", <UndoButton act={act} />),
     sample("DecideButtons, of a colleague's act", <DecideButtons act={proposed} isMine={false} />),
     sample("DecideButtons, of my own act", <DecideButtons act={proposed} isMine />),

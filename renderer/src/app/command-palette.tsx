@@ -3,6 +3,7 @@ import { createSpotlight, Spotlight } from "@mantine/spotlight";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { SearchHit } from "../../../shared/contract/frame.ts";
 import { useCall } from "../lib/console.tsx";
+import { useOffered } from "../lib/offered.ts";
 import { navigate, placeAddress } from "../lib/router.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import {
@@ -79,7 +80,9 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
   );
   const hits = settled && query.trim() ? (found.data ?? []) : [];
   const wanted = query.trim().toLowerCase();
+  const offered = useOffered((state) => state.actions);
   const matching = [
+    ...offered,
     ...desks.map((desk) => ({
       id: desk.id,
       label: `Go to ${desk.name}`,

@@ -1,6 +1,7 @@
 import { Modal } from "@mantine/core";
 import type { ReactNode } from "react";
 import { actNamed, actNames, type SubjectName } from "../../../shared/contract/acts.ts";
+import { correctionWords } from "../../../shared/contract/corrections.ts";
 import { isMac } from "../lib/keys.ts";
 import { Kbd } from "../ui/parts.tsx";
 import { desks } from "./rail.tsx";
@@ -12,6 +13,10 @@ function actKeys(subject: SubjectName): (readonly [string[], string])[] {
   for (const { subject: of, words } of actNames.map(actNamed))
     if (of === subject && words.key) byKey.set(words.key, [...(byKey.get(words.key) ?? []), words.button]);
   return [...byKey].map(([key, buttons]) => [[key], buttons.join(" or ")]);
+}
+
+function correctionKeys(): (readonly [string[], string])[] {
+  return Object.values(correctionWords).flatMap(({ key, title }) => (key ? [[[key], title]] : []));
 }
 
 export function Help({
@@ -50,7 +55,7 @@ export function Help({
     },
     {
       title: "On a user",
-      keys: [...actKeys("user"), [["c"], "Copy the id"]],
+      keys: [...actKeys("user"), ...correctionKeys(), [["c"], "Copy the id"]],
     },
     {
       title: "Watching",

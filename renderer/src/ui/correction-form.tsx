@@ -322,10 +322,11 @@ export function CorrectionFields({
                   key={days}
                   type="button"
                   className={css.preset}
-                  aria-pressed={
-                    Math.abs(Date.parse(String(fields["until"])) - Date.now() - days * 86_400_000) < 3_600_000
-                  }
-                  onClick={() => set({ until: inDays(days) })}
+                  aria-pressed={lifetime === String(days) || (lifetime === "never" && days === 1)}
+                  onClick={() => {
+                    setLifetime(String(days));
+                    set({ until: inDays(days) });
+                  }}
                 >
                   {days === 1 ? "in a day" : `in ${days} days`}
                 </button>
@@ -338,7 +339,9 @@ export function CorrectionFields({
             description={`Your time, ${viewerZone()}`}
             onChange={(event) => {
               const at = new Date(event.currentTarget.value);
-              if (!Number.isNaN(at.getTime())) set({ until: at.toISOString() });
+              if (Number.isNaN(at.getTime())) return;
+              setLifetime("custom");
+              set({ until: at.toISOString() });
             }}
           />
         </>

@@ -40,6 +40,7 @@ import { LastStop } from "./last-stop.tsx";
 import { Payments } from "./payments.tsx";
 import { Ledger } from "./ledger.tsx";
 import { Audit, DecisionList, LotsAndHolds } from "./user-lists.tsx";
+import { useOffer } from "../../lib/offered.ts";
 import { UserUsage } from "./user-usage.tsx";
 import css from "./users.module.css";
 
@@ -125,6 +126,24 @@ export function UserPage({
       c: () => void copyText(userId),
     },
     account !== undefined,
+  );
+  const offered = [
+    ...userActs
+      .filter((name) => account && actNamed(name).isOffered(account))
+      .map((name) => ({ name, title: actNamed(name).words.button })),
+    ...(account && isLive
+      ? userCorrections.map((name) => ({ name, title: correctionWords[name].title }))
+      : []),
+  ];
+  const who = clip(cleanText(account?.display_name ?? "") || userId, 40);
+  useOffer(`${who} ${offered.map(({ name }) => name).join(" ")}`, () =>
+    offered.map(({ name, title }) => ({
+      id: name,
+      label: `${title}: ${who}`,
+      words: "act correct user",
+      // The palette gives the focus back first; then the form takes it.
+      run: () => setTimeout(() => setAct(name), 150),
+    })),
   );
   const decision = tab === "decisions" && item ? Number(item) : null;
   useKeys({ Escape: () => navigate(`${address}/decisions`) }, decision !== null);
