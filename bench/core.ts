@@ -4,8 +4,10 @@ import {
   type Facts,
   parseRules,
   type ReplayEvent,
+  readThreshold,
   readUsageStream,
   startBacktest,
+  thresholdsOf,
 } from "../shared/governance/index.ts";
 import {
   byHand,
@@ -113,7 +115,8 @@ async function benchRules(): Promise<BenchResult> {
   );
 }
 
-async function benchBacktest(events: number): Promise<BenchResult> {
+/** Calls as the feed tells them, some with their settlements. */
+function eventLines(): readonly string[] {
   const lines: string[] = [];
   for (let index = 0; lines.length < 20_000; index++) {
     const { message: _, ...facts } = factsOfCall(index);
@@ -161,6 +164,11 @@ async function benchBacktest(events: number): Promise<BenchResult> {
         }),
       );
   }
+  return lines;
+}
+
+async function benchBacktest(events: number): Promise<BenchResult> {
+  const lines = eventLines();
   const draft = compileRules(rules);
   let checked = 0;
   const read = (take: (event: ReplayEvent) => void): number => {
@@ -186,6 +194,50 @@ async function benchBacktest(events: number): Promise<BenchResult> {
     better: "lower",
     required: 5,
     figures: { ours_ms: round(result.ours, 0), floor_ms: round(result.floor, 0), judged, checked },
+  };
+}
+
+/** A number is dragged over past calls: they are read once, and every step of the drag is a look into the curve. */
+async function benchThreshold(events: number): Promise<BenchResult> {
+  const lines = eventLines();
+  const read = parseRules([
+    {
+      rule_name: "dragged",
+      conditions: { all: [{ fact: "estimated_tokens", op: ">", value: 500 }] },
+      action: { block: { reason: "dragged" } },
+    },
+  ]);
+  const rule = read.ok ? read.value[0] : undefined;
+  const threshold = rule && thresholdsOf(rule)[0];
+  if (!rule || !threshold) throw new Error("The rule has no number to drag.");
+  const past = Array.from({ length: events }, (_, index) => ({
+    ...(JSON.parse(lines[index % lines.length] as string) as ReplayEvent),
+    request_id: `r${index >> 1}`,
+  }));
+  let checked = 0;
+  let points = 0;
+  const result = await alternate(
+    5,
+    () => {
+      const started = cpuMs();
+      const reader = readThreshold(rule, threshold);
+      for (const event of past) reader.push(event);
+      points = reader.curve().points.length;
+      return cpuMs() - started;
+    },
+    () => {
+      const started = cpuMs();
+      for (let index = 0; index < events; index++)
+        checked += (JSON.parse(lines[index % lines.length] as string) as ReplayEvent).tokens;
+      return cpuMs() - started;
+    },
+  );
+  return {
+    bench: `core: every value of a dragged number over ${events} events ÷ parsing them`,
+    ratio: round(result.ratio),
+    better: "lower",
+    required: 2,
+    figures: { ours_ms: round(result.ours, 0), floor_ms: round(result.floor, 0), points, checked },
   };
 }
 
@@ -237,5 +289,11 @@ async function benchUsage(): Promise<BenchResult> {
 }
 
 export async function run(): Promise<readonly BenchResult[]> {
-  return [await benchRules(), await benchPlainRules(), await benchBacktest(1_000_000), await benchUsage()];
+  return [
+    await benchRules(),
+    await benchPlainRules(),
+    await benchBacktest(1_000_000),
+    await benchThreshold(100_000),
+    await benchUsage(),
+  ];
 }

@@ -1,6 +1,6 @@
 /** Prices: what is set, where it differs from the catalogue of public list prices, and what is taken over. */
 import { z } from "zod";
-import { commandId, instant, nothing, operation, reason, whole } from "./basics.ts";
+import { commandId, instant, operation, reason, whole } from "./basics.ts";
 
 const perMillion = z.number().int().min(0).max(1_000_000_000_000_000);
 
@@ -40,11 +40,6 @@ export const priceReview = z.object({
 export type PriceReview = z.infer<typeof priceReview>;
 
 export const pricesOperations = {
-  /** Everything that is set. */
-  "prices.list": operation(
-    nothing,
-    z.object({ currency: z.string(), prices: z.array(price), as_of: instant }),
-  ),
   /** The catalogue beside the project; `rate`: units of the project's currency for one US dollar. */
   "prices.review": operation(
     z.object({ rate: z.number().positive().max(1_000_000) }).strict(),

@@ -662,6 +662,128 @@ test("a rule switched on an old version is a conflict with their rule, and mine 
   expect(now).toMatchObject({ mode: "shadow", priority: priority + 1, version: rule.version + 2 });
 });
 
+test.each([
+  ["the first comes back first", 0],
+  ["the second comes back first", 1],
+])(
+  "two consoles change one rule offline, and %s: whoever comes later is told, and nothing is overwritten",
+  async (_name, winner) => {
+    const rule_name = `shared_${randomUUID().slice(0, 8)}`;
+    const rule = {
+      rule_name,
+      conditions: { all: [{ fact: "messages_today", op: ">", value: 500 }] },
+      action: { warn: { message: "Many messages." } },
+      priority: 300,
+      mode: "shadow",
+    };
+    const made = await backend.rpc("save_rule", { p_command_id: randomUUID(), p_rule: rule });
+    expect(made.error).toBeNull();
+    const lines = [await openLine(projectPort()), await openLine(projectPort())];
+    const desks = await Promise.all(lines.map((line) => connected(line.port)));
+    await Promise.all(desks.map((desk) => value(desk, "rules.list", {})));
+    await Promise.all(lines.map((line) => line.cut()));
+    await Promise.all(desks.map((desk) => untilStatus(desk, "offline")));
+    const drafts = [
+      { ...rule, conditions: { all: [{ fact: "messages_today", op: ">", value: 400 }] }, priority: 310 },
+      { ...rule, conditions: { all: [{ fact: "messages_today", op: ">", value: 700 }] }, mode: "enforce" },
+    ];
+    for (const [at, desk] of desks.entries()) {
+      const saved = await value(desk, "rules.save", {
+        command_id: randomUUID(),
+        rule_name,
+        expected_version: 1,
+        rule: drafts[at] ?? rule,
+        reason: `By desk ${at}`,
+      });
+      expect(saved.intent.status).toBe("pending");
+    }
+    const intentOf = async (at: number): Promise<Intent | undefined> =>
+      (await value(desks[at] as Console, "sync.intents", {})).find(({ subject }) => subject === rule_name);
+    const loser = 1 - winner;
+    await lines[winner]?.mend();
+    await expect.poll(async () => (await intentOf(winner))?.status, { timeout: 60_000 }).toBe("acknowledged");
+    await lines[loser]?.mend();
+    await expect.poll(async () => (await intentOf(loser))?.status, { timeout: 60_000 }).toBe("conflict");
+    const conflict = await intentOf(loser);
+    expect(conflict).toMatchObject({
+      base: { conditions: rule.conditions, version: 1 },
+      mine: { conditions: drafts[loser]?.conditions },
+      theirs: { conditions: drafts[winner]?.conditions, version: 2 },
+    });
+    // Mine on top of theirs: what only they changed stays as they left it.
+    await value(desks[loser] as Console, "sync.resolve", {
+      command_id: conflict?.command_id ?? "",
+      choice: "mine",
+    });
+    const listed = async () =>
+      (await value(desks[0] as Console, "rules.list", {})).rules.find((each) => each.rule_name === rule_name);
+    await expect.poll(async () => (await listed())?.version, { timeout: 60_000 }).toBe(3);
+    expect(await listed()).toMatchObject({
+      conditions: drafts[loser]?.conditions,
+      priority: 310,
+      mode: "enforce",
+    });
+    const { changes } = await value(desks[0] as Console, "rules.changes", { rule_name, before: null });
+    expect(changes.map(({ reason }) => reason)).toEqual([`By desk ${loser}`, `By desk ${winner}`, null]);
+    await Promise.all(lines.map((line) => line.close()));
+  },
+  180_000,
+);
+
+test("rules go out as a file and come back as they are; a draft is read, replayed and cancelled", async () => {
+  const console_ = await connected();
+  const { text } = await value(console_, "rules.export", { rule_name: null });
+  const steps = await value(console_, "rules.read_file", { text });
+  expect(steps.length).toBeGreaterThan(5);
+  expect(new Set(steps.map((step) => step.kind))).toEqual(new Set(["same"]));
+  for (const hostile of ["", "a: &x [*x]", "[1, 2", "rules: 5", `- ${"[".repeat(2000)}`]) {
+    const read = await call(console_, "rules.read_file", { text: hostile });
+    const isRefused = !read.ok || read.value.every((step) => step.kind === "wrong");
+    expect(isRefused, hostile.slice(0, 20)).toBe(true);
+  }
+  const leaf = { fact: "messages_today", op: ">", value: 1 };
+  const rule = { rule_name: "draft", conditions: { all: [leaf] }, action: { block: { reason: "draft" } } };
+  const checked = await value(console_, "rules.check", {
+    rule: { ...rule, conditions: { all: [leaf, { fact: "phase_of_the_moon", op: "=", value: 1 }] } },
+  });
+  expect(checked).toMatchObject({
+    problems: [{ path: "conditions.all[1].fact" }],
+    sentence: "Block when more than 1 message a day …",
+  });
+  const many = { ...rule, conditions: { any: Array.from({ length: 1_000 }, () => leaf) } };
+  expect((await value(console_, "rules.check", { rule: many })).problems.length).toBeGreaterThan(0);
+
+  const user = await makeUser();
+  for (const message of ["one", "two", "three"]) await authorize(user, message);
+  const input = {
+    rule,
+    since: new Date(Date.now() - 3_600_000).toISOString(),
+    until: new Date(Date.now() + 60_000).toISOString(),
+    paying_plans: [],
+    path: null,
+  };
+  const started = await value(console_, "rules.replay_start", input);
+  const last = { status: "running", newly: 0, points: 0 };
+  console_.dispatcher.follow("replay", { run_id: started.run_id }, (item) => {
+    const run = item as OperationOutput<"rules.replay_start">;
+    last.status = run.status;
+    last.newly = run.report?.newly_stopped ?? 0;
+    last.points = run.curve?.points.length ?? 0;
+  });
+  await expect.poll(() => last.status, { timeout: 60_000 }).toBe("finished");
+  expect(last.newly).toBeGreaterThanOrEqual(2);
+  expect(last.points).toBeGreaterThanOrEqual(2);
+  // Another past has to be read; a cancelled replay ends, and the next one is not hindered.
+  const second = await value(console_, "rules.replay_start", { ...input, until: new Date().toISOString() });
+  const cancelled = await value(console_, "rules.replay_cancel", { run_id: second.run_id });
+  expect(["cancelled", "finished"]).toContain(cancelled.status);
+  const third = await value(console_, "rules.replay_start", input);
+  console_.dispatcher.follow("replay", { run_id: third.run_id }, (item) => {
+    last.status = `third ${(item as OperationOutput<"rules.replay_start">).status}`;
+  });
+  await expect.poll(() => last.status, { timeout: 60_000 }).toBe("third finished");
+}, 180_000);
+
 test("killed between writing an act and its answer, the next start sends it, and it is done once", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));
   const line = await openLine(projectPort());

@@ -165,12 +165,6 @@ export function priceHandlers(
 ): Pick<Handlers, keyof typeof pricesOperations> {
   const read = () => readThrough(desk, "prices", "console_prices", {}, project);
   return {
-    "prices.list": async () => {
-      const answer = await read();
-      if (!answer.ok) return answer;
-      const { currency, prices } = answer.value.value;
-      return ok({ currency, prices, as_of: answer.value.as_of ?? desk.now().toISOString() });
-    },
     "prices.review": async ({ rate }) => {
       const answer = await read();
       if (!answer.ok) return answer;

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { type Failure, type ReplayRun, rule as ruleRecord } from "../../../../shared/contract/index.ts";
 import {
   isReplayEvent,
+  parsePrices,
   parseRule,
   parseRules,
   type ReplayEvent,
@@ -189,6 +190,15 @@ export function createReplay({ desk, workerUrl, log }: ReplayOptions) {
     if (!list.ok) return list;
     const current = parseRules(list.value.value);
     if (!current.ok) return fail(unreadable);
+    // What a reroute saves; without prices the report says that it cannot be told.
+    const listed = await readThrough(
+      desk,
+      "prices",
+      "console_prices",
+      {},
+      z.looseObject({ prices: z.unknown() }),
+    );
+    const prices = listed.ok ? parsePrices(listed.value.value.prices) : null;
     const draftInForce: Rule = { ...draft, mode: "enforce", is_active: true };
     const thresholds = thresholdsOf(draft);
     const running: Running = {
@@ -216,7 +226,7 @@ export function createReplay({ desk, workerUrl, log }: ReplayOptions) {
       rule_name: draft.rule_name,
       threshold: thresholds.find((each) => each.path === input.path) ?? thresholds[0] ?? null,
       paying_plans: input.paying_plans,
-      prices: null,
+      prices: prices?.ok ? prices.value : null,
     };
     judge(running, job, `${profileId} ${input.since} ${input.until}`).catch((error: unknown) => {
       log(redact(`error in a replay: ${(error as Error).stack ?? String(error)}`));
