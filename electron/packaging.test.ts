@@ -224,7 +224,7 @@ const standInForElectron = `
   export const app = Object.assign(new EventEmitter(), {
     name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true,
     whenReady: async () => {}, getAppPath: () => process.env.APP_PATH,
-    exit: (code) => process.exit(code),
+    exit: (code) => process.exit(code), setAsDefaultProtocolClient: ignore,
     quit() { let held = false; this.emit("before-quit", { preventDefault: () => (held = true) }); if (!held) process.exit(0); },
   });
   export const ipcMain = { handle: (name, handler) => handlers.set(name, handler), on: (name, handler) => listeners.set(name, handler) };
@@ -234,6 +234,9 @@ const standInForElectron = `
   export class Notification { static isSupported = () => false; }
   export const protocol = { registerSchemesAsPrivileged: ignore };
   export const screen = {};
+  export const shell = { openPath: ignore };
+  export const powerMonitor = new EventEmitter();
+  process.resourcesPath = process.env.APP_PATH;
   export const session = { defaultSession: new Proxy({}, { get: (_t, name) =>
     name === "webRequest" ? { onBeforeRequest: ignore } : name === "protocol" ? { handle: ignore } : ignore }) };
 

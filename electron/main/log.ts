@@ -8,9 +8,9 @@ const maxReports = 20;
 
 export interface LocalLog {
   readonly folder: string;
-  log(line: string): void;
+  readonly log: (line: string) => void;
   /** Answers the report's path, null where it could not be written. */
-  reportCrash(what: string, details: string): string | null;
+  readonly reportCrash: (what: string, details: string) => string | null;
 }
 
 export function openLog(dataDir: string, version: string, now: () => Date = () => new Date()): LocalLog {
