@@ -17,7 +17,7 @@ import {
   plan,
   ruleRecords,
   type Verdict,
-} from "./core-rules.ts";
+} from "./cases/rules.ts";
 import { alternate, type BenchResult, round } from "./measure.ts";
 
 const parsed = parseRules(ruleRecords.map((rule, index) => ({ priority: index, ...rule })));

@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import type { BenchResult } from "./measure.ts";
 
 const folder = dirname(fileURLToPath(import.meta.url));
-/** Every file here but the harness is a benchmark that exports `run`. */
+/** Every file here but the harness is a benchmark that exports `run`; what they measure with is in `cases/`. */
 const benches = readdirSync(folder)
   .filter(
     (file) => file.endsWith(".ts") && !["run.ts", "measure.ts"].includes(file) && !file.endsWith(".test.ts"),

@@ -1,5 +1,5 @@
 /** Rules, the same written by hand as ifs, and the calls that both judge. */
-import { type Facts, phraseText, type PlanNumbers, type RuleOutcome } from "../shared/governance/index.ts";
+import { type Facts, phraseText, type PlanNumbers, type RuleOutcome } from "../../shared/governance/index.ts";
 
 export const plan: PlanNumbers = { monthly_allowance: 200_000, daily_limit: 10_000, monthly_limit: 200_000 };
 
