@@ -74,7 +74,7 @@ export type AlertPage = z.infer<typeof alertPage>;
 /** An alert that is set: what to watch, and when to say so. */
 export const costAlert = z.looseObject({
   alert_name: z.string(),
-  /** cost_micros, tokens, balance, operation_tokens, debt or spike. */
+  /** Of `alertMetrics`. */
   metric: z.string(),
   /** all, user, plan:x, scope:x or model:x. */
   scope: z.string(),

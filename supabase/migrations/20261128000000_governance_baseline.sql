@@ -7038,8 +7038,8 @@ $$;
 comment on function public.console_search(text, int) is
   'What a typed text may mean, best first: a request or decision by its id or the beginning of it; a payment by any id '
   'of Stripe''s, the order''s, or the invoice''s number; Stripe''s events and open differences that name it and were '
-  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody is '
-  'written so; rules. Errors: invalid_argument.';
+  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody '
+  'is written so; rules. Errors: invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
@@ -7592,7 +7592,8 @@ begin
     'stuck_holds', governance.count_stuck_holds());
 end
 $$;
-comment on function public.console_rail_counts() is 'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
+comment on function public.console_rail_counts() is
+  'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
   'blocked and in debt, holds stuck.';
 revoke all on function public.console_rail_counts() from public, anon, authenticated;
 grant execute on function public.console_rail_counts() to service_role;
@@ -10113,7 +10114,8 @@ create function governance.alert_kinds()
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
   -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
   -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
-  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their
+  -- percent: daily_limit_80.
   values
     ('budget', null, 'percent', null, false, true, 'Budget', null),
     ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
@@ -10419,36 +10421,50 @@ comment on function governance.open_periods(text, timestamptz, timestamptz) is
   'Budget periods that usage may have been added to since a moment (at most a month back): at a change of month, the '
   'old one until it has ended everywhere, and the new one from its first beginning.';
 
-create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date) returns numeric
+create function governance.has_budget(p_metric text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce((select m.has_budget from governance.alert_metrics() m where m.metric = p_metric), false)
+$$;
+comment on function governance.has_budget(text) is
+  'Whether a metric is measured over the days of a period, with or without a budget; the others are noticed as they '
+  'happen.';
+
+create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date,
+  p_account_id bigint default null) returns numeric
   language plpgsql stable set search_path = '' as $$
 declare
   v_kind text := split_part(p_alert.scope, ':', 1);
   v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
-  v_value numeric;
+  v_tokens numeric;
+  v_cost_micros numeric;
 begin
-  if v_kind = 'plan' then
-    select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end) into v_value
+  if v_kind = 'user' then
+    select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
+    from governance.usage_daily d
+    where d.account_id = p_account_id and d.day between p_from and p_to;
+  elsif v_kind = 'plan' then
+    select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
     from governance.usage_daily d join governance.accounts a using (account_id)
     where d.day between p_from and p_to and a.plan_id = v_id;
   else
-    select sum(u.value) into v_value from (
-      select sum(case p_alert.metric when 'cost_micros' then t.cost_micros else t.charged_tokens end) as value
+    select sum(u.tokens), sum(u.cost_micros) into v_tokens, v_cost_micros from (
+      select sum(t.charged_tokens) as tokens, sum(t.cost_micros) as cost_micros
       from governance.usage_totals t join governance.usage_days x using (day)
       where t.day between p_from and p_to
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
       union all
-      select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end)
+      select sum(d.charged_tokens), sum(d.cost_micros)
       from governance.usage_daily d
       where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
           where not exists (select from governance.usage_days x where x.day = g::date))
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
   end if;
-  return coalesce(v_value, 0);
+  return coalesce(case p_alert.metric when 'tokens' then v_tokens when 'cost_micros' then v_cost_micros end, 0);
 end
 $$;
-comment on function governance.alert_value(governance.cost_alerts, date, date) is
-  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
-  'that of the accounts that have it now.';
+comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
+  'What a budget measures (tokens, or cost in micro-units) of its scope on these days: all, plan:x, scope:x, model:x, '
+  'or one account for the scope user. A plan''s is that of the accounts that have it now.';
 
 create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
@@ -10478,7 +10494,7 @@ create function public.console_cost_alerts() returns jsonb
   from governance.cost_alerts k
   cross join governance.active_config c
   -- A budget's current period is that of UTC's date.
-  cross join lateral (select case when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then (
+  cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
       select governance.alert_value(k, p.from_day, p.to_day)
       from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
     end as value) v
@@ -11045,10 +11061,8 @@ begin
     from governance.active_accounts(p_since) l(account_id)
     join governance.accounts a using (account_id)
     cross join governance.open_periods(p_alert.period, p_since, p_now) p
-    cross join lateral (select coalesce(sum(case p_alert.metric
-        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
-      from governance.usage_daily d
-      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (
+      select governance.alert_value(p_alert, p.from_day, p.to_day, a.account_id) as value) u
     cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
       where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
     where r.reached is not null and not exists (
@@ -11195,8 +11209,8 @@ begin
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
   for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
     order by a.alert_id loop
-    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
-    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    -- The others are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric <> 'spike' and not governance.has_budget(v_alert.metric);
     v_found := case
       when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
       when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
@@ -15517,7 +15531,8 @@ create function governance.history_money(p_account_id bigint)
   from payments p
   union all
   select 'refund', r.told_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor, 'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
+    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
+      'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
   union all
   -- A charge may tell what was refunded without naming the refunds.
@@ -15528,7 +15543,8 @@ create function governance.history_money(p_account_id bigint)
     and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
   union all
   select 'dispute', d.told_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor, 'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
+    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
+      'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
 $$;
 comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';

@@ -726,8 +726,8 @@ $$;
 comment on function public.console_search(text, int) is
   'What a typed text may mean, best first: a request or decision by its id or the beginning of it; a payment by any id '
   'of Stripe''s, the order''s, or the invoice''s number; Stripe''s events and open differences that name it and were '
-  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody is '
-  'written so; rules. Errors: invalid_argument.';
+  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody '
+  'is written so; rules. Errors: invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 

@@ -318,7 +318,8 @@ begin
     'stuck_holds', governance.count_stuck_holds());
 end
 $$;
-comment on function public.console_rail_counts() is 'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
+comment on function public.console_rail_counts() is
+  'The counts beside the desks: alerts that wait for an operator, accounts flagged, '
   'blocked and in debt, holds stuck.';
 revoke all on function public.console_rail_counts() from public, anon, authenticated;
 grant execute on function public.console_rail_counts() to service_role;

@@ -8,7 +8,8 @@ create function governance.alert_kinds()
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
   -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
   -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
-  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their percent: daily_limit_80.
+  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their
+  -- percent: daily_limit_80.
   values
     ('budget', null, 'percent', null, false, true, 'Budget', null),
     ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
@@ -314,36 +315,50 @@ comment on function governance.open_periods(text, timestamptz, timestamptz) is
   'Budget periods that usage may have been added to since a moment (at most a month back): at a change of month, the '
   'old one until it has ended everywhere, and the new one from its first beginning.';
 
-create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date) returns numeric
+create function governance.has_budget(p_metric text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce((select m.has_budget from governance.alert_metrics() m where m.metric = p_metric), false)
+$$;
+comment on function governance.has_budget(text) is
+  'Whether a metric is measured over the days of a period, with or without a budget; the others are noticed as they '
+  'happen.';
+
+create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date,
+  p_account_id bigint default null) returns numeric
   language plpgsql stable set search_path = '' as $$
 declare
   v_kind text := split_part(p_alert.scope, ':', 1);
   v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
-  v_value numeric;
+  v_tokens numeric;
+  v_cost_micros numeric;
 begin
-  if v_kind = 'plan' then
-    select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end) into v_value
+  if v_kind = 'user' then
+    select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
+    from governance.usage_daily d
+    where d.account_id = p_account_id and d.day between p_from and p_to;
+  elsif v_kind = 'plan' then
+    select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
     from governance.usage_daily d join governance.accounts a using (account_id)
     where d.day between p_from and p_to and a.plan_id = v_id;
   else
-    select sum(u.value) into v_value from (
-      select sum(case p_alert.metric when 'cost_micros' then t.cost_micros else t.charged_tokens end) as value
+    select sum(u.tokens), sum(u.cost_micros) into v_tokens, v_cost_micros from (
+      select sum(t.charged_tokens) as tokens, sum(t.cost_micros) as cost_micros
       from governance.usage_totals t join governance.usage_days x using (day)
       where t.day between p_from and p_to
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
       union all
-      select sum(case p_alert.metric when 'cost_micros' then d.cost_micros else d.charged_tokens end)
+      select sum(d.charged_tokens), sum(d.cost_micros)
       from governance.usage_daily d
       where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
           where not exists (select from governance.usage_days x where x.day = g::date))
         and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
   end if;
-  return coalesce(v_value, 0);
+  return coalesce(case p_alert.metric when 'tokens' then v_tokens when 'cost_micros' then v_cost_micros end, 0);
 end
 $$;
-comment on function governance.alert_value(governance.cost_alerts, date, date) is
-  'Cost in micro-units, or tokens, of an alert''s scope (all, plan:x, scope:x, model:x) on these days. A plan''s is '
-  'that of the accounts that have it now.';
+comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
+  'What a budget measures (tokens, or cost in micro-units) of its scope on these days: all, plan:x, scope:x, model:x, '
+  'or one account for the scope user. A plan''s is that of the accounts that have it now.';
 
 create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
@@ -373,7 +388,7 @@ create function public.console_cost_alerts() returns jsonb
   from governance.cost_alerts k
   cross join governance.active_config c
   -- A budget's current period is that of UTC's date.
-  cross join lateral (select case when k.metric in ('cost_micros', 'tokens') and k.scope <> 'user' then (
+  cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
       select governance.alert_value(k, p.from_day, p.to_day)
       from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
     end as value) v

@@ -167,10 +167,8 @@ begin
     from governance.active_accounts(p_since) l(account_id)
     join governance.accounts a using (account_id)
     cross join governance.open_periods(p_alert.period, p_since, p_now) p
-    cross join lateral (select coalesce(sum(case p_alert.metric
-        when 'cost_micros' then d.cost_micros else d.charged_tokens end), 0) as value
-      from governance.usage_daily d
-      where d.account_id = a.account_id and d.day between p.from_day and p.to_day) u
+    cross join lateral (
+      select governance.alert_value(p_alert, p.from_day, p.to_day, a.account_id) as value) u
     cross join lateral (select max(t) as reached from unnest(p_alert.thresholds) t
       where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
     where r.reached is not null and not exists (
@@ -317,8 +315,8 @@ begin
     '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
   for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
     order by a.alert_id loop
-    -- balance, operation_tokens and debt are noticed by the settlement itself (governance.settlement_alerts).
-    continue when v_alert.metric not in ('cost_micros', 'tokens', 'spike');
+    -- The others are noticed by the settlement itself (governance.settlement_alerts).
+    continue when v_alert.metric <> 'spike' and not governance.has_budget(v_alert.metric);
     v_found := case
       when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
       when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)

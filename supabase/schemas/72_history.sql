@@ -43,7 +43,8 @@ create function governance.history_money(p_account_id bigint)
   from payments p
   union all
   select 'refund', r.told_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor, 'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
+    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
+      'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
   union all
   -- A charge may tell what was refunded without naming the refunds.
@@ -54,7 +55,8 @@ create function governance.history_money(p_account_id bigint)
     and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
   union all
   select 'dispute', d.told_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor, 'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
+    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
+      'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
 $$;
 comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
