@@ -1,5 +1,6 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { placeInArguments, placeOfLink } from "./deep-link.ts";
+import { desks, placeInArguments, placeOfLink } from "./deep-link.ts";
 
 test.each([
   ["token-governance://users/42", "/users/42"],
@@ -27,4 +28,9 @@ test("the link is found among the arguments of a start", () => {
     "/rules/spam",
   );
   expect(placeInArguments(["/opt/app"])).toBeNull();
+});
+
+test("the desks of links and of the menu are those of the rail, in its order", () => {
+  const rail = readFileSync(new URL("../../../renderer/src/app/rail.tsx", import.meta.url), "utf8");
+  expect([...rail.matchAll(/\{ id: "(\w+)", name:/g)].map((found) => found[1])).toEqual([...desks]);
 });

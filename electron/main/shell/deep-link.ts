@@ -4,15 +4,18 @@
  */
 export const linkScheme = "token-governance";
 
-const desks: ReadonlySet<string> = new Set([
+/** The desks in the order of the rail; a test holds that these are its desks. */
+export const desks = [
   "watch",
   "alerts",
   "users",
   "rules",
+  "costs",
   "finance",
+  "health",
   "audit",
   "settings",
-]);
+] as const;
 const maxLength = 2000;
 
 /** The screen's address, such as `/users/42?tab=ledger`; null for what is no link to a screen of ours. */
@@ -20,7 +23,7 @@ export function placeOfLink(link: string): string | null {
   if (link.length > maxLength) return null;
   const found = /^token-governance:\/\/([^/?#]+)([^?#]*)(\?[^#]*)?(?:#.*)?$/i.exec(link);
   const desk = found?.[1]?.toLowerCase() ?? "";
-  if (!found || !desks.has(desk)) return null;
+  if (!found || !(desks as readonly string[]).includes(desk)) return null;
   const path = (found[2] ?? "").replace(/\/+$/, "");
   const place = `/${desk}${path}${found[3] ?? ""}`;
   // Printable and without spaces, quotes or brackets: anything else comes percent-encoded.

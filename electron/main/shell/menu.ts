@@ -1,5 +1,6 @@
 /** The menu: every desk with its key, what a desktop application has, and where to look when something is wrong. */
 import { app, Menu, type MenuItemConstructorOptions, shell } from "electron";
+import { desks } from "./deep-link.ts";
 
 export interface MenuActs {
   /** Shows a screen by its address. */
@@ -8,8 +9,6 @@ export interface MenuActs {
   /** The licences of all parts, as a file. */
   readonly noticesPath: string;
 }
-
-const desks = ["Watch", "Alerts", "Users", "Rules", "Finance", "Audit", "Settings"];
 
 export function setMenu(
   { go, logFolder, noticesPath }: MenuActs,
@@ -22,11 +21,11 @@ export function setMenu(
     { role: "editMenu" },
     {
       label: "Go",
-      submenu: desks.map((name, index) => ({
-        id: `go-${name.toLowerCase()}`,
-        label: name,
+      submenu: desks.map((desk, index) => ({
+        id: `go-${desk}`,
+        label: desk.charAt(0).toUpperCase() + desk.slice(1),
         accelerator: `CmdOrCtrl+${index + 1}`,
-        click: () => go(`/${name.toLowerCase()}`),
+        click: () => go(`/${desk}`),
       })),
     },
     {
