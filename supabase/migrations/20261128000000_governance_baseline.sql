@@ -11899,7 +11899,7 @@ create type governance.invoice_due as (problem text, key text, plan_id text, tok
   collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz);
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
-  p_reference text, p_lot_id bigint default null, p_subscription text default null) returns bigint
+  p_subscription text, p_is_last boolean, p_lot_id bigint default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
@@ -11910,16 +11910,16 @@ begin
   if p_on_cancel = 'keep' then return 0; end if;
   for v_lot in select l.lot_id, l.remaining from governance.lots l
     where l.account_id = p_account_id and l.kind = 'subscription' and l.is_open
-      and (p_lot_id is null or l.lot_id = p_lot_id)
-      and (p_subscription is null or exists (
-        select from governance.stripe_lots s join governance.stripe_payments p using (payment_id)
-        where s.lot_id = l.lot_id and p.subscription_id = p_subscription))
+      and case when p_lot_id is not null then l.lot_id = p_lot_id else coalesce((
+        select p.subscription_id = p_subscription
+        from governance.stripe_lots s join governance.stripe_payments p using (payment_id)
+        where s.lot_id = l.lot_id), p_is_last) end
     order by l.lot_id
   loop
     if p_on_cancel = 'convert' then
       update governance.lots l set kind = 'purchased', expires_at = null where l.lot_id = v_lot.lot_id;
       perform governance.append_entry(p_account_id, 'adjustment', p_now, array[v_lot.lot_id, 0::bigint],
-        -v_lot.remaining, v_lot.remaining, 0, 0, p_reference,
+        -v_lot.remaining, v_lot.remaining, 0, 0, p_subscription,
         'Subscription ended: its tokens are kept as purchased');
       v_moved := v_moved + v_lot.remaining;
     else
@@ -11937,16 +11937,17 @@ begin
       end if;
       -- That the lot ends now is on record even where all of it is held or frozen.
       perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take], -v_take, 0, 0, 0,
-        p_reference, 'Subscription ended');
+        p_subscription, 'Subscription ended');
       v_moved := v_moved - v_take;
     end if;
   end loop;
   return v_moved;
 end
 $$;
-comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, bigint, text) is
-  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. All of '
-  'the account, one lot, or those that one subscription paid for. The caller holds the account''s lock.';
+comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, boolean, bigint) is
+  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. One lot, '
+  'or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription paid '
+  'for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text) returns jsonb
@@ -12033,7 +12034,7 @@ begin
   where p.plan_id = coalesce(v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
   if v_plan.plan_id = v_account.plan_id or v_other.subscription_id is not null then
     v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
-      p_subscription => case when v_other.subscription_id is not null then v_id end);
+      v_other.subscription_id is null);
     update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
     from governance.active_config c where a.account_id = v_account.account_id
       and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
@@ -12916,12 +12917,14 @@ begin
     p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
     p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
   perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
-  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
-  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
-    where s.subscription_id = p_subscription and s.canceled_at is not null) then
-    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
-    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
-    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
+  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others, which the plan
+  -- that was paid last decides.
+  select coalesce(p.on_cancel, 'keep') into v_on_cancel
+  from governance.stripe_subscriptions s
+  left join governance.plans p on p.plan_id = coalesce(s.paid_plan_id, p_due.plan_id, s.plan_id, v_account.plan_id)
+  where s.subscription_id = p_subscription and s.canceled_at is not null;
+  if v_type = 'grant' and found then
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
   end if;
   return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end

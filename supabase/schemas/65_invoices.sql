@@ -276,12 +276,14 @@ begin
     p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
     p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
   perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
-  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others.
-  if v_type = 'grant' and exists (select from governance.stripe_subscriptions s
-    where s.subscription_id = p_subscription and s.canceled_at is not null) then
-    select coalesce(p.on_cancel, 'keep') into v_on_cancel from governance.plans p
-    where p.plan_id = coalesce(p_due.plan_id, v_account.plan_id);
-    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, v_granted.lot_id);
+  -- The subscription ended before its invoice was delivered: its tokens share the fate of the others, which the plan
+  -- that was paid last decides.
+  select coalesce(p.on_cancel, 'keep') into v_on_cancel
+  from governance.stripe_subscriptions s
+  left join governance.plans p on p.plan_id = coalesce(s.paid_plan_id, p_due.plan_id, s.plan_id, v_account.plan_id)
+  where s.subscription_id = p_subscription and s.canceled_at is not null;
+  if v_type = 'grant' and found then
+    perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
   end if;
   return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end

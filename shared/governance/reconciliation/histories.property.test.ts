@@ -396,5 +396,5 @@ describe("generated histories of captures, refunds and failures", () => {
       }),
       parameters,
     );
-  });
+  }, 3_600_000);
 });
