@@ -195,6 +195,8 @@ export const rulesOperations = {
     replayRun,
   ),
   "rules.replay_cancel": operation(z.object({ run_id: z.string() }).strict(), replayRun),
+  /** The whole configuration in force as a preset file: plans, packs, rules, prices, estimates, alerts, settings. */
+  "rules.export_preset": operation(nothing, z.object({ file_name: z.string(), text: z.string() })),
   "rules.hits": operation(z.object({ rule_name: ruleName }).strict(), ruleHits),
   "rules.calls": operation(
     z.object({ rule_name: ruleName, from: instant, to: instant, before: whole.nullable() }).strict(),

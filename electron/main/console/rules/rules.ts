@@ -1,4 +1,5 @@
 /** The rules desk: what is set, what it was, what it hit. The core reads and compares; the screen draws. */
+import { stringify } from "yaml";
 import { z } from "zod";
 import {
   type Failure,
@@ -153,6 +154,20 @@ export function ruleHandlers(desk: DeskContext): RuleHandlers {
       if (!answer.ok) return answer;
       const rules = answer.value.value.filter((each) => rule_name === null || each.rule_name === rule_name);
       return ok(exportRules(rules, desk.now()));
+    },
+    "rules.export_preset": async () => {
+      const answer = await connection.rpc(
+        "console_preset",
+        {},
+        z.looseObject({ name: z.string().nullable() }),
+        { retries: 1 },
+      );
+      if (!answer.ok) return answer;
+      const name = (answer.value.name ?? "preset").replace(/[^\w-]+/g, "_");
+      return ok({
+        file_name: `${name}-${desk.now().toISOString().slice(0, 10)}.yaml`,
+        text: stringify(answer.value, { lineWidth: 120 }),
+      });
     },
     "rules.hits": async ({ rule_name }) => {
       const answer = await readThrough(

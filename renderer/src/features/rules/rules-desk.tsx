@@ -353,8 +353,10 @@ function RulesView({
 
 function DeskButtons(): ReactNode {
   const client = useConsole();
-  const download = async (): Promise<void> => {
-    const result = await client.call("rules.export", { rule_name: null });
+  const download = async (isWhole: boolean): Promise<void> => {
+    const result = isWhole
+      ? await client.call("rules.export_preset", {})
+      : await client.call("rules.export", { rule_name: null });
     if (result.ok) saveFile(result.value.file_name, "application/yaml", result.value.text);
     else showFailure("Not exported", result.error);
   };
@@ -363,7 +365,15 @@ function DeskButtons(): ReactNode {
       <Button onClick={() => navigate("/rules?do=prices")}>Prices</Button>
       <Button onClick={() => navigate("/rules?do=history")}>History</Button>
       <Button onClick={() => navigate("/rules?do=import")}>Import</Button>
-      <Button onClick={() => void download()}>Export</Button>
+      <Button title="The rules as a file" onClick={() => void download(false)}>
+        Export
+      </Button>
+      <Button
+        title="Plans, packs, rules, prices, estimates, alerts and settings as a preset file"
+        onClick={() => void download(true)}
+      >
+        Export preset
+      </Button>
     </>
   );
 }
