@@ -243,7 +243,10 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
     case "alert":
       return (
         <>
-          <a href={`#${placeAddress(["alerts", String(item.alert_event_id)], { show: "all" })}`}>
+          <a
+            className={css.inText}
+            href={`#${placeAddress(["alerts", String(item.alert_event_id)], { show: "all" })}`}
+          >
             {capitalise(codeWords(item.alert_kind))}
           </a>
           : <SafeText text={item.message} length={200} />
