@@ -16,6 +16,7 @@ export interface Drift {
   flagged: boolean;
 }
 
+/** What differs for an account so far; begun where it is the first time. */
 export function driftOf(drifts: Map<string, Drift>, userId: string): Drift {
   let drift = drifts.get(userId);
   if (!drift) {

@@ -151,6 +151,7 @@ export type Totals = {
     | "changed_total"]: BacktestReport[K];
 };
 
+/** The counts of a replay before its first event. */
 export const noTotals: Readonly<Totals> = {
   calls: 0,
   judged: 0,
@@ -172,6 +173,7 @@ export const noTotals: Readonly<Totals> = {
   changed_total: 0,
 };
 
+/** What one rule did, as the report says it. */
 export function ruleImpact(impact: Impact): RuleImpact {
   return {
     rule_name: impact.rule_name,
@@ -186,6 +188,7 @@ export function ruleImpact(impact: Impact): RuleImpact {
   };
 }
 
+/** One UTC day, as the report says it. */
 export function dayReport(row: DayRow): BacktestReport["days"][number] {
   return {
     day: row.day,
@@ -196,6 +199,7 @@ export function dayReport(row: DayRow): BacktestReport["days"][number] {
   };
 }
 
+/** One plan, as the report says it. */
 export function planReport(row: PlanRow): BacktestReport["plans"][number] {
   return {
     plan_id: row.plan_id,
