@@ -1,4 +1,4 @@
-import { Button } from "@mantine/core";
+import { Button, Select } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { Tried } from "../../../shared/contract/corrections.ts";
 import type { Receipt } from "../../../shared/contract/watch.ts";
@@ -8,11 +8,17 @@ import {
   describeReceipt,
   describeRule,
   parseRule,
+  type UserLanguage,
+  userLanguageName,
+  userLanguages,
+  userText,
 } from "../../../shared/governance/rules/index.ts";
+import { isTimeZone } from "../../../shared/governance/time/zone.ts";
 import { useNow } from "../lib/clock.ts";
 import { useCall } from "../lib/console.tsx";
 import { formatInstant, formatTokens } from "../lib/format.ts";
 import { useIsLive } from "../lib/live.ts";
+import { isOneOf, useRemembered } from "../lib/remember.ts";
 import { absoluteAddress, placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
 import { cleanText, clip, codeWords } from "../lib/text.ts";
@@ -51,19 +57,23 @@ export function triedSentence(tried: Tried): string {
   return `Now it would pass${tried.decision === "warn" ? ", with a warning" : ""}: ${free}.${unread}`;
 }
 
-/** For the user, in words that need no knowledge of ours: what happened, and what to do next. */
-export function receiptForUser(receipt: Receipt, tried: Tried | null): string {
-  const lines = [cleanText(receipt.message ?? "Your request was stopped.")];
-  if (tried && tried.decision !== "block") lines.push("This is resolved: please try again.");
-  else if (receipt.clears_at)
-    lines.push(`It will work again from ${formatInstant(receipt.clears_at, receipt.timezone)}.`);
-  if (receipt.shortfall)
-    lines.push(
-      `It needed ${formatTokens(receipt.shortfall.need)} tokens; you had ${formatTokens(receipt.shortfall.have)}.`,
-    );
-  lines.push(`If this looks wrong, answer with this number: ${receipt.decision_id}.`);
-  return lines.join("\n");
+/** For the user, in their language: what happened, and what to do next. */
+export function receiptForUser(receipt: Receipt, tried: Tried | null, language: UserLanguage): string {
+  const wouldPass = tried !== null && tried.decision !== "block";
+  return cleanLines(
+    userText(receipt, language, wouldPass, (at, locale) => {
+      const zone = isTimeZone(receipt.timezone) ? receipt.timezone : "UTC";
+      const moment = new Intl.DateTimeFormat(locale, {
+        dateStyle: "long",
+        timeStyle: "short",
+        timeZone: zone,
+      });
+      return `${moment.format(new Date(at))} (${zone})`;
+    }),
+  );
 }
+
+const cleanLines = (text: string): string => text.split("\n").map(cleanText).join("\n");
 
 /** What a stopped call would be answered now; nothing without a connection. */
 export function useTried(receipt: Receipt) {
@@ -75,19 +85,32 @@ export function useTried(receipt: Receipt) {
   );
 }
 
+const isLanguage = isOneOf(...userLanguages);
+
 /** The two texts of a receipt, one for the user and one for a colleague, and its link. */
 export function ReceiptCopies({ receipt }: { readonly receipt: Receipt }): ReactNode {
   const now = useNow(1000);
   const tried = useTried(receipt).data ?? null;
+  const [language, setLanguage] = useRemembered<UserLanguage>("receipt.language", "en", isLanguage);
   const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
   return (
     <>
       {receipt.decision === "block" ? (
-        <TimedCopy
-          label="Copy for the user"
-          text={() => receiptForUser(receipt, tried)}
-          icon={<CopyIcon size={14} />}
-        />
+        <span className={css.forUser}>
+          <TimedCopy
+            label="Copy for the user"
+            text={() => receiptForUser(receipt, tried, language)}
+            icon={<CopyIcon size={14} />}
+          />
+          <Select
+            aria-label="Language of the text for the user"
+            w={104}
+            allowDeselect={false}
+            data={userLanguages.map((value) => ({ value, label: userLanguageName(value) }))}
+            value={language}
+            onChange={(value) => isLanguage(value) && setLanguage(value)}
+          />
+        </span>
       ) : null}
       <TimedCopy
         label="Copy for ticket"

@@ -1,6 +1,6 @@
 import { warnPercent } from "../plans/warn.ts";
 import { type CompiledRules, multiplyTokens, type RuleOutcome } from "./evaluate.ts";
-import { standardMessage } from "./receipt.ts";
+import { standardMessage } from "./user-words.ts";
 import { statusOfBlock } from "./status.ts";
 import type { Facts, PlanNumbers } from "./types.ts";
 

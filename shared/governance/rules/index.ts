@@ -10,3 +10,4 @@ export * from "./status.ts";
 export * from "./text.ts";
 export * from "./types.ts";
 export * from "./words.ts";
+export * from "./user-words.ts";

@@ -46,34 +46,6 @@ export function describeReason(reason: string): string {
   return reasonWords.get(reason) ?? reason.replaceAll("_", " ");
 }
 
-/** What a user is told where the rule says nothing itself. The database says the same (`governance.reason_message`). */
-export function standardMessage(reason: string): string {
-  switch (reason) {
-    case "insufficient_tokens":
-      return "You do not have enough tokens left for this.";
-    case "daily_limit":
-      return "You have reached today's limit. It starts anew tomorrow.";
-    case "monthly_limit":
-      return "You have reached this month's limit.";
-    case "budget_exhausted":
-      return "The budget for this is used up.";
-    case "user_blocked":
-      return "Your access is paused. Please contact support.";
-    case "spam_identical":
-      return "You have sent the same message many times. Please wait before you send it again.";
-    case "bot_behavior":
-      return "You are sending messages too fast. Please slow down.";
-    case "token_hogging":
-      return "You have sent very many messages today. Please come back tomorrow.";
-    case "rate_limited":
-      return "Too many requests. Please wait a moment.";
-    case "off_topic":
-      return "I cannot help with that here.";
-    default:
-      return "This request was not allowed.";
-  }
-}
-
 /** When it clears, in the account's own zone: "00:00 Europe/London, in 3 h 12 m", with the date if not today or tomorrow's midnight. */
 function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
   const known = isTimeZone(zone) ? zone : "UTC";
