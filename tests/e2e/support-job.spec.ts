@@ -47,6 +47,7 @@ test("from a pasted payment id, the user is explained to, credited, unblocked an
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await page.goto(page.url().replace(/#.*/, "#/watch"));
   await page.keyboard.press("Control+k");
+  await expect(page.getByRole("textbox", { name: "Search everything" })).toBeFocused();
   await page.keyboard.insertText(`pi_mail${created}`);
   const agent = person(page);
   await agent.press("Enter");
