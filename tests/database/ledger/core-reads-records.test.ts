@@ -159,7 +159,7 @@ describe("a receipt", () => {
     await authorize("r3", "ann", { p_estimated_tokens: 400 });
     await settle("r3", 740, 0);
     expect(await explain("r4", 1_240)).toBe(
-      "Stopped by *daily limit* (v2): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
+      "Stopped by *daily limit* (v3): 10,240 of 10,000 tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m.",
     );
     await client.query("select block_user('b1', 'ann', 'spam', null, 'op')");
     expect(await explain("r5")).toBe("Stopped by *an operator's block*. Clears when an operator lifts it.");
