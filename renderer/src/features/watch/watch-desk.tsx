@@ -13,12 +13,14 @@ import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ArrowUpIcon, ChartIcon, CloseIcon, PauseIcon, PlayIcon } from "../../ui/icons.tsx";
+import { showDone } from "../../ui/notices.tsx";
 import { Cost, Id, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
 import { useFeed } from "./feed.ts";
+import { FirstCall } from "./first-call.tsx";
 import { Counters, OverviewCharts } from "./overview.tsx";
 import css from "./watch.module.css";
 
@@ -404,7 +406,16 @@ function NoCalls({
   readonly isFiltered: boolean;
   readonly onClear: () => void;
 }): ReactNode {
-  if (!useFeed((state) => state.isCaughtUp)) return <Skeleton lines={10} />;
+  const isCaughtUp = useFeed((state) => state.isCaughtUp);
+  const isFirst = isCaughtUp && !isFiltered;
+  useEffect(() => {
+    if (!isFirst) return;
+    // This page goes when a call comes: then it is the first.
+    return () => {
+      if (useFeed.getState().shown.length > 0) showDone("The first call has arrived.");
+    };
+  }, [isFirst]);
+  if (!isCaughtUp) return <Skeleton lines={10} />;
   return isFiltered ? (
     <EmptyView
       title="No call fits this filter yet"
@@ -413,9 +424,7 @@ function NoCalls({
       New calls that fit appear here as they happen.
     </EmptyView>
   ) : (
-    <EmptyView title="No calls yet">
-      As soon as your product asks whether a call may run, it appears here.
-    </EmptyView>
+    <FirstCall />
   );
 }
 
