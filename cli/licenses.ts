@@ -56,7 +56,8 @@ export function shippedPackages(): Shipped[] {
 function rendererImports(): string[] {
   const names = new Set<string>();
   for (const file of globSync("renderer/src/**/*.{ts,tsx}", { cwd: repositoryDir })) {
-    if (/\.test\.tsx?$/.test(file)) continue;
+    // The first programs are texts to paste: what they import is not shipped.
+    if (/\.test\.tsx?$|first-programs\.ts$/.test(file)) continue;
     const text = readFileSync(join(repositoryDir, file), "utf8");
     for (const [, specifier = ""] of text.matchAll(/(?:from|import) "([^".][^"]*)"/g))
       names.add(
