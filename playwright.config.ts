@@ -13,8 +13,8 @@ const executablePath = findBrowser();
 export default defineConfig({
   testDir: "tests/e2e",
   outputDir: "test-results",
-  // One console and one project for all: the machine may be small, and a person uses one at a time too.
-  workers: 1,
+  // A console and a project for each worker: two, on a machine of two cores too. Tests of one file run in order.
+  workers: 2,
   // Limits are for what never comes: a busy machine is slow.
   timeout: 240_000,
   expect: { timeout: 30_000 },
