@@ -12,9 +12,9 @@ select c.relname, o.operation, case o.operation
     when 'delete' then format('delete from governance.%I', c.relname)
     else format('truncate governance.%I', c.relname) end as statement
 from pg_catalog.pg_class c
--- An identity may not be written to by anybody: the last column that is none.
+-- An identity and what is generated may not be written to by anybody: the last column that is neither.
 cross join lateral (select x.attname from pg_catalog.pg_attribute x
-  where x.attrelid = c.oid and x.attnum > 0 and not x.attisdropped and x.attidentity = '' order by x.attnum desc limit 1) a
+  where x.attrelid = c.oid and x.attnum > 0 and not x.attisdropped and x.attidentity = '' and x.attgenerated = '' order by x.attnum desc limit 1) a
 cross join (values ('select'), ('insert'), ('update'), ('delete'), ('truncate')) o(operation)
 where c.relnamespace = 'governance'::regnamespace and (c.relkind in ('r', 'p') or (c.relkind = 'v' and o.operation = 'select'))
 order by c.relname, o.operation;

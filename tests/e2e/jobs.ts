@@ -31,6 +31,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
 
   // Find the user by the keyboard alone.
   await page.keyboard.press("Control+k");
+  await expect(page.getByRole("textbox", { name: "Search everything" })).toBeFocused();
   await page.keyboard.type("robin rep");
   await page.keyboard.press("Enter");
   await expect(page).toHaveURL(new RegExp(`#/users/${userId}`));

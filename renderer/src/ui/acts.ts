@@ -8,6 +8,7 @@ import {
   type SubjectName,
   subjects,
 } from "../../../shared/contract/acts.ts";
+import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { showDone, showFailure } from "./notices.tsx";
@@ -85,57 +86,92 @@ export type RunAct = (
   },
 ) => Promise<boolean>;
 
+/** Acts under way, by record: the next one on a record waits, and is done on what the one before left. */
+const underWay = new Map<string, Promise<Seen | null>>();
+const keyOf = (subject: SubjectName, record: Seen): string => `${subject} ${shown[subject].id(record)}`;
+
+/** The record as the act under way on it leaves it; as it is where none is. */
+export async function afterActs<Record extends Seen>(subject: SubjectName, record: Record): Promise<Record> {
+  const after = await underWay.get(keyOf(subject, record));
+  return after ? { ...record, ...after } : record;
+}
+
+/** Does the act in its turn; answers the record that it left, or null where it was not done. */
+function inTurn(key: string, act: (before: Seen | null) => Promise<Seen | null>): Promise<Seen | null> {
+  const turn = (underWay.get(key) ?? Promise.resolve(null)).then(act);
+  const rest = turn
+    .catch(() => null)
+    .finally(() => {
+      if (underWay.get(key) === rest) underWay.delete(key);
+    });
+  underWay.set(key, rest);
+  return turn;
+}
+
+/** Does an act; answers the record that it left, or null where it was not done. */
+async function perform(
+  client: ConsoleClient,
+  queries: QueryClient,
+  run: RunAct,
+  [name, record, fields, options = {}]: Parameters<RunAct>,
+): Promise<Seen | null> {
+  const act = actNamed(name);
+  const subject = shown[act.subject];
+  const title = subject.name(record);
+  const refresh = (): void => {
+    for (const key of subject.queries) void queries.invalidateQueries({ queryKey: [key] });
+  };
+  subject.put(queries, { ...record, ...changesOf(name, fields) });
+  const result = await client.call(
+    act.operation as OperationName,
+    {
+      command_id: options.commandId ?? crypto.randomUUID(),
+      [subjects[act.subject].field]: subject.id(record),
+      ...(act.conflict === "version" ? { expected_version: record["version"] ?? null } : {}),
+      ...fields,
+    } as never,
+  );
+  if (!result.ok) {
+    subject.put(queries, record);
+    refresh();
+    showFailure(act.words.failed(title), result.error);
+    return null;
+  }
+  const answer = result.value as unknown as { readonly intent: Intent } & Seen;
+  const after = {
+    ...record,
+    ...changesOf(name, fields),
+    ...(subject.answer === null ? {} : (answer[subject.answer] as Seen | null)),
+  };
+  const { intent } = answer;
+  subject.put(queries, intent.status === "conflict" ? record : after);
+  refresh();
+  if (intent.status === "conflict") {
+    showFailure(`${title} was changed by someone else`, intent.failure ?? conflict);
+    return null;
+  }
+  const waits = intent.status === "pending" ? "; waits to be sent" : "";
+  if (options.isQuiet && waits === "") return after;
+  const undo = options.isUndo ? null : (act.undo?.(record, after, new Date()) ?? null);
+  const when = (at: string): string =>
+    formatInstant(at, resolveZone(useZoneChoice.getState().choice, subject.timeZone(record)));
+  showDone(
+    `${act.words.done(title, fields, when)}${waits}`,
+    undo ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true }) } : undefined,
+  );
+  return after;
+}
+
 /** Runs acts: shown at once, put back where the project refuses, taken back with one click where the act can be. */
 export function useAct(): RunAct {
   const client = useConsole();
   const queries = useQueryClient();
   return useCallback(
-    async function run(name, record, fields, options = {}) {
-      const act = actNamed(name);
-      const subject = shown[act.subject];
-      const title = subject.name(record);
-      const refresh = (): void => {
-        for (const key of subject.queries) void queries.invalidateQueries({ queryKey: [key] });
-      };
-      subject.put(queries, { ...record, ...changesOf(name, fields) });
-      const result = await client.call(
-        act.operation as OperationName,
-        {
-          command_id: options.commandId ?? crypto.randomUUID(),
-          [subjects[act.subject].field]: subject.id(record),
-          ...(act.conflict === "version" ? { expected_version: record["version"] ?? null } : {}),
-          ...fields,
-        } as never,
+    async function run(name, record, fields, options) {
+      const after = await inTurn(keyOf(actNamed(name).subject, record), (before) =>
+        perform(client, queries, run, [name, before ?? record, fields, options]),
       );
-      if (!result.ok) {
-        subject.put(queries, record);
-        refresh();
-        showFailure(act.words.failed(title), result.error);
-        return false;
-      }
-      const answer = result.value as unknown as { readonly intent: Intent } & Seen;
-      const after = {
-        ...record,
-        ...changesOf(name, fields),
-        ...(subject.answer === null ? {} : (answer[subject.answer] as Seen | null)),
-      };
-      const { intent } = answer;
-      subject.put(queries, intent.status === "conflict" ? record : after);
-      refresh();
-      if (intent.status === "conflict") {
-        showFailure(`${title} was changed by someone else`, intent.failure ?? conflict);
-        return false;
-      }
-      const waits = intent.status === "pending" ? "; waits to be sent" : "";
-      if (options.isQuiet && waits === "") return true;
-      const undo = options.isUndo ? null : (act.undo?.(record, after, new Date()) ?? null);
-      const when = (at: string): string =>
-        formatInstant(at, resolveZone(useZoneChoice.getState().choice, subject.timeZone(record)));
-      showDone(
-        `${act.words.done(title, fields, when)}${waits}`,
-        undo ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true }) } : undefined,
-      );
-      return true;
+      return after !== null;
     },
     [client, queries],
   );

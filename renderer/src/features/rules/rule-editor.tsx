@@ -128,7 +128,7 @@ export function RuleEditor({
         <Grow />
         {isDirty ? (
           <Button variant="subtle" onClick={startAnew}>
-            Start anew
+            Start over
           </Button>
         ) : null}
         <Button onClick={leave}>Back</Button>

@@ -147,6 +147,9 @@ export function RuleHistory({
 
 /** A rule that is not in force: its history, from which it can come back. */
 export function RetiredRule({ ruleName }: { readonly ruleName: string }): ReactNode {
+  const known = useCall("rules.changes", { rule_name: ruleName, before: null });
+  if (known.data?.changes.length === 0)
+    return <EmptyView title="There is no such rule">This project never had a rule of this name.</EmptyView>;
   return (
     <DetailScroll>
       <div className={css.page}>

@@ -2,7 +2,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useCallback } from "react";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { useConsole } from "../../lib/console.tsx";
-import { useAct } from "../../ui/acts.ts";
+import { afterActs, useAct } from "../../ui/acts.ts";
 import { showFailure } from "../../ui/notices.tsx";
 
 /** Returns a rule to the version before the one in force; a new rule is retired. */
@@ -11,7 +11,8 @@ export function useTakeBack(): (record: RuleRecord) => Promise<void> {
   const runAct = useAct();
   const queries = useQueryClient();
   return useCallback(
-    async (record) => {
+    async (seen) => {
+      const record = await afterActs("rule", seen);
       const result = await client.call("rules.changes", { rule_name: record.rule_name, before: null });
       if (!result.ok) return showFailure("Not taken back", result.error);
       const before = result.value.changes.find((change) => change.version < record.version);
