@@ -63,7 +63,7 @@ const troubles: readonly (readonly [check: string, sql: string])[] = [
   ],
   [
     "ledger_anchor",
-    "alter table governance.token_transactions disable trigger all; update governance.token_transactions set created_at = now() - interval '9 days'; alter table governance.token_transactions enable trigger all",
+    "alter table governance.token_transactions disable trigger all; update governance.token_transactions set created_at = now() - interval '9 days'; alter table governance.token_transactions enable trigger all; update governance.maintenance_state set value = value || jsonb_build_object('day', (now() - interval '5 days')::date) where key = 'anchored_ledger'",
   ],
   [
     "rules",
