@@ -72,8 +72,8 @@ end
 $$;
 comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, boolean, bigint) is
   'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. One '
-  'lot, or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription paid '
-  'for. The caller holds the account''s lock.';
+  'lot, or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription '
+  'paid for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text) returns jsonb
