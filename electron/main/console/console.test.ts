@@ -529,6 +529,22 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
     until: null,
   });
   expect(acted).toMatchObject({ intent: { status: "pending" }, account: null });
+  const { rules } = await value(console_, "rules.list", {});
+  const large = rules.find(({ rule_name }) => rule_name === "large_message");
+  await value(console_, "rules.set_mode", {
+    command_id: randomUUID(),
+    rule_name: "large_message",
+    mode: "shadow",
+    expected_version: large?.version ?? null,
+  });
+  // What waits to be sent shows as done, however often it is read.
+  expect((await value(console_, "users.get", { user_id: user })).account).toMatchObject({
+    is_blocked: true,
+    block_reason: "offline case",
+  });
+  expect((await value(console_, "rules.list", {})).rules).toContainEqual(
+    expect.objectContaining({ rule_name: "large_message", mode: "shadow" }),
+  );
   await line.mend();
   await expect
     .poll(

@@ -1,5 +1,6 @@
 /** What every desk gets: the project, the local store, and who acts. */
 import type { z } from "zod";
+import { actNamed, type SubjectName } from "../../../shared/contract/acts.ts";
 import type { Failure } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { isUnreachable } from "../backend/failures.ts";
@@ -40,6 +41,30 @@ export async function readThrough<S extends z.ZodType>(
   const kept = store.getSnapshot(profileId, snapshotName);
   const parsed = kept === null ? null : schema.safeParse(kept.value);
   return kept && parsed?.success ? ok({ value: parsed.data, as_of: kept.at }) : fail(notKept(answer.error));
+}
+
+/** Puts on records that were kept here the operators' acts on them that wait to be sent: the screen shows them as done. */
+export function withWaiting(
+  { store, connection }: DeskContext,
+  subject: SubjectName,
+): <Kept extends object>(id: string, record: Kept) => Kept {
+  const profileId = connection.profileId();
+  const waiting = profileId === null ? [] : store.listPendingIntents(profileId);
+  const ours = waiting.filter(({ kind }) => actNamed(kind).subject === subject);
+  return (id, record) =>
+    ours
+      .filter((intent) => intent.subject === id)
+      .reduce((now, { base, mine }) => ({ ...now, ...changes(base, mine) }), record);
+}
+
+/** What an act changes of the record that it was made on. */
+function changes(base: unknown, mine: unknown): object {
+  const before = new Map(Object.entries(base ?? {}));
+  return Object.fromEntries(
+    Object.entries(mine ?? {}).filter(
+      ([name, value]) => JSON.stringify(value) !== JSON.stringify(before.get(name)),
+    ),
+  );
 }
 
 /** True where the last answer may stand in: the project could not be asked. */

@@ -11,7 +11,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { compareRules, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
-import { type Answer, type DeskContext, readThrough } from "../desk-context.ts";
+import { type Answer, type DeskContext, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import { checkDraft } from "./draft.ts";
 import { compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
@@ -80,7 +80,12 @@ export function ruleHandlers(desk: DeskContext): RuleHandlers {
     "rules.list": async () => {
       const answer = await readRules(desk);
       if (!answer.ok) return answer;
-      return ok({ rules: answer.value.value, as_of: answer.value.as_of ?? desk.now().toISOString() });
+      const { value: rules, as_of: asOf } = answer.value;
+      const done = withWaiting(desk, "rule");
+      return ok({
+        rules: asOf === null ? rules : rules.map((rule) => done(rule.rule_name, rule)),
+        as_of: asOf ?? desk.now().toISOString(),
+      });
     },
     "rules.check": ({ rule: draft }) => ok(checkDraft(draft, ruleNames(desk))),
     "rules.changes": async ({ rule_name, before }) => {

@@ -11,7 +11,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok } from "../../../../shared/governance/result.ts";
 import { notConnected } from "../connection/connection.ts";
-import { type DeskContext, mayBeOld, readThrough } from "../desk-context.ts";
+import { type DeskContext, mayBeOld, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
 export type UserHandlers = Pick<Handlers, "users.search" | "users.get" | "users.usage" | "users.decisions">;
@@ -45,7 +45,10 @@ export function userHandlers(desk: DeskContext): UserHandlers {
         return ok({ ...page.value, as_of: null });
       }
       if (!mayBeOld(page.error, connection)) return page;
-      const seen = store.listAccountsSeen(profileId);
+      const done = withWaiting(desk, "user");
+      const seen = store
+        .listAccountsSeen(profileId)
+        .map(({ account, at }) => ({ account: done(account.user_id, account), at }));
       return seen.length === 0 ? page : ok(searchSeen(seen, input, now()));
     },
 
@@ -59,7 +62,8 @@ export function userHandlers(desk: DeskContext): UserHandlers {
       );
       if (!answer.ok) return answer;
       const { value, as_of: asOf } = answer.value;
-      return ok({ ...value, account: accountAt(value.account, now()), as_of: asOf });
+      const account = asOf === null ? value.account : withWaiting(desk, "user")(userId, value.account);
+      return ok({ ...value, account: accountAt(account, now()), as_of: asOf });
     },
 
     "users.usage": async ({ user_id: userId, from, to }) => {
