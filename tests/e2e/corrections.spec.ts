@@ -101,7 +101,7 @@ test("a flag is cleared; a rule's block is seen and lifted", async ({ page, work
     .click();
   await page.getByRole("form", { name: "Unblock" }).getByRole("button", { name: "Unblock" }).click();
   await expect(detail.getByText("Blocked by the rule")).toHaveCount(0);
-  expect((await authorize(project, userId, "win money now")).decision).toBe("allow");
+  await expect.poll(async () => (await authorize(project, userId, "win money now")).decision).toBe("allow");
 });
 
 test("a colleague's change is seen before anything is overwritten", async ({

@@ -50,11 +50,10 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   await page.getByRole("button", { name: "24 hours" }).click();
   await page.getByRole("form", { name: "Block" }).getByRole("button", { name: "Block", exact: true }).click();
   await expect(detail.getByText(/for another (23 h 5\d m|1 d|24 h)/)).toBeVisible();
-  expect(await authorize(project, userId, "another text")).toMatchObject({
-    decision: "block",
-    reason: "user_blocked",
-    http_status: 403,
-  });
+  // The screen shows it at once; the project decides by it once it has answered.
+  await expect
+    .poll(() => authorize(project, userId, "another text"))
+    .toMatchObject({ decision: "block", reason: "user_blocked", http_status: 403 });
   await page.keyboard.press("g");
   await page.keyboard.press("w");
   await expect(

@@ -52,7 +52,8 @@ test("an admin writes a rule from nothing by keyboard, shadows it, enforces it, 
   // For a while: off, and back by itself.
   await detail.getByRole("combobox", { name: "Another mode for a while" }).selectOption("Off for 2 h");
   await expect(detail.getByText(/it goes back by itself/)).toBeVisible();
-  expect((await authorize(project, user, "m 6")).decision).toBe("allow");
+  // The screen shows it at once; the project decides by it once it has answered.
+  await expect.poll(async () => (await authorize(project, user, "m 6")).decision).toBe("allow");
 
   await page.keyboard.press("z");
   await expect(page.getByText(/is saved/).last()).toBeVisible();
@@ -65,7 +66,7 @@ test("an admin writes a rule from nothing by keyboard, shadows it, enforces it, 
   await expect(detail.getByText("enforce").first()).toBeVisible();
   await detail.getByRole("listitem").last().getByRole("button", { name: "Return to this" }).click();
   await expect(detail.getByRole("listitem")).toHaveCount(5);
-  expect((await authorize(project, user, "m 7")).decision).toBe("allow");
+  await expect.poll(async () => (await authorize(project, user, "m 7")).decision).toBe("allow");
 
   // The whole rule set, to the moment before the rule was made.
   await page.goto(`${origin}#/rules?do=history`);

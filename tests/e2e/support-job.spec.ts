@@ -120,5 +120,5 @@ test("undo takes a block back", async ({ page, workshop: { project } }) => {
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "Undo" }).click();
   await expect(page.getByRole("button", { name: "Block", exact: true })).toBeVisible();
-  expect((await authorize(project, userId, "hello")).decision).toBe("allow");
+  await expect.poll(async () => (await authorize(project, userId, "hello")).decision).toBe("allow");
 });
