@@ -5,8 +5,11 @@ import { authorize, expect, makeUser, type Project } from "./console.ts";
 
 /** Support: from a stopped user to why, a block, and back. */
 export async function stopARepeater(page: Page, project: Project): Promise<void> {
-  const userId = `spammer-${Date.now()}`;
-  await makeUser(project, userId, "Robin Repeats");
+  const stamp = Date.now();
+  const userId = `spammer-${stamp}`;
+  // Of its own: other tests on the same project do this job too.
+  const name = `Robin Repeats ${stamp}`;
+  await makeUser(project, userId, name);
 
   // The product's backend is asked fifteen times with one message: the feed shows the refusals as they happen.
   await page.goto(page.url().replace(/#.*/, "#/watch"));
@@ -20,10 +23,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   const answeredMs = performance.now();
   expect(reasons.slice(0, 9).every((reason) => reason === null)).toBe(true);
   expect(reasons.slice(9).every((reason) => reason === "spam_identical")).toBe(true);
-  const blockedRow = page
-    .getByRole("row")
-    .filter({ hasText: "Robin Repeats" })
-    .filter({ hasText: "blocked" });
+  const blockedRow = page.getByRole("row").filter({ hasText: name }).filter({ hasText: "blocked" });
   await expect(blockedRow).toHaveCount(6, { timeout: 10_000 });
   const seenMs = Math.round(performance.now() - answeredMs);
   test.info().annotations.push({ type: "refusal seen after", description: `${seenMs} ms` });
@@ -32,11 +32,11 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   // Find the user by the keyboard alone.
   await page.keyboard.press("Control+k");
   await expect(page.getByRole("textbox", { name: "Search everything" })).toBeFocused();
-  await page.keyboard.type("robin rep");
+  await page.keyboard.type(name.toLowerCase());
   await page.keyboard.press("Enter");
   await expect(page).toHaveURL(new RegExp(`#/users/${userId}`));
   const detail = page.getByRole("complementary", { name: "User" });
-  await expect(detail.getByRole("heading", { name: /Robin Repeats/ })).toBeVisible();
+  await expect(detail.getByRole("heading", { name })).toBeVisible();
 
   // Why: the receipt says the rule, its version, and when it clears.
   await detail.getByRole("row").filter({ hasText: "blocked" }).first().click();
@@ -57,11 +57,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   await page.keyboard.press("g");
   await page.keyboard.press("w");
   await expect(
-    page
-      .getByRole("row")
-      .filter({ hasText: "Robin Repeats" })
-      .filter({ hasText: "operator's block" })
-      .first(),
+    page.getByRole("row").filter({ hasText: name }).filter({ hasText: "operator's block" }).first(),
   ).toBeVisible();
 
   // Unblocking forgives: the next call passes. Both acts are in the audit under the operator's name.
