@@ -74,19 +74,21 @@ type RuleHandlers = Pick<
   >
 >;
 
+async function listRules(desk: DeskContext): Promise<Awaited<ReturnType<Handlers["rules.list"]>>> {
+  const answer = await readRules(desk);
+  if (!answer.ok) return answer;
+  const { value: rules, as_of: asOf } = answer.value;
+  const done = withWaiting(desk, "rule");
+  return ok({
+    rules: asOf === null ? rules : rules.map((rule) => done(rule.rule_name, rule)),
+    as_of: asOf ?? desk.now().toISOString(),
+  });
+}
+
 export function ruleHandlers(desk: DeskContext): RuleHandlers {
   const { connection } = desk;
   return {
-    "rules.list": async () => {
-      const answer = await readRules(desk);
-      if (!answer.ok) return answer;
-      const { value: rules, as_of: asOf } = answer.value;
-      const done = withWaiting(desk, "rule");
-      return ok({
-        rules: asOf === null ? rules : rules.map((rule) => done(rule.rule_name, rule)),
-        as_of: asOf ?? desk.now().toISOString(),
-      });
-    },
+    "rules.list": () => listRules(desk),
     "rules.check": ({ rule: draft }) => ok(checkDraft(draft, ruleNames(desk))),
     "rules.changes": async ({ rule_name, before }) => {
       const answer = await readThrough(
