@@ -555,9 +555,15 @@ declare
   v_characters bigint;
 begin
   perform pg_advisory_xact_lock(7254012);
-  -- Every connection keeps the compiled rules in memory, some sixty times their size.
-  select coalesce((select sum(length(r.conditions::text) + length(r.applies_to::text)) from governance.rules r
-      where r.is_active and r.mode <> 'off' and r.retired_at is null), 0)
+  -- Every connection keeps the compiled rules in memory, some sixty times their size. What a rule goes back to by
+  -- itself keeps its room: a call that puts it back must not be refused for that.
+  select coalesce((select sum(greatest(
+      case when r.is_active and r.mode <> 'off' and r.retired_at is null
+        then length(r.conditions::text) + length(r.applies_to::text) else 0 end,
+      case when (v.rule ->> 'is_active')::boolean and v.rule ->> 'mode' <> 'off'
+        then length((v.rule -> 'conditions')::text) + length((v.rule -> 'applies_to')::text) else 0 end))
+    from governance.rules r left join governance.timed_rules t using (rule_name)
+    left join governance.rule_versions v on v.version_id = t.back_version_id), 0)
     + coalesce((select sum(length(s.value::text)) from governance.settings s
       where s.key in ('topics', 'complexity_words')), 0) into v_characters;
   if v_characters > 500000 then

@@ -43,6 +43,17 @@ it.runIf(installedVersions().includes(18))(
     await project.rpc("save_rule", { p_command_id: "off", p_rule: { ...large("rule_0"), mode: "off" } });
     await project.rpc("save_rule", { p_command_id: "again", p_rule: large("another") });
 
+    // One that is off for a while keeps its room: the call after the moment puts it back, and is answered.
+    await project.rpc("save_rule", {
+      p_command_id: "off for an hour",
+      p_rule: { ...large("rule_1"), mode: "off" },
+      p_until: new Date(Date.now() + 3_600_000).toISOString(),
+    });
+    await expect(
+      project.rpc("save_rule", { p_command_id: "one too many", p_rule: large("one_too_many") }),
+    ).rejects.toMatchObject({ code: "PT422" });
+    await project.setClock(new Date(Date.now() + 2 * 3_600_000).toISOString());
+
     // As the pool's one connection has it, whose memory is looked at next.
     const { answer } = await project.one<{ answer: unknown }>(
       "select public.authorize_usage('call', 'user', 'gpt-4o-mini', 10, p_message => $1) as answer",
