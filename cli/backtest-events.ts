@@ -2,57 +2,28 @@
 import { createReadStream, existsSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { z } from "zod";
 import { createBackend } from "../electron/main/backend/backend.ts";
-import { isUnreachable } from "../electron/main/backend/failures.ts";
-import type { Failure } from "../shared/contract/index.ts";
-import { formatCount, isReplayEvent, type ReplayEvent, type Result } from "../shared/governance/index.ts";
+import { usageEventPages } from "../electron/main/backend/usage-events.ts";
+import { formatCount, isReplayEvent, type ReplayEvent } from "../shared/governance/index.ts";
 import { type Arguments, BadArguments } from "./backtest-arguments.ts";
 import { moment, printable } from "./backtest-text.ts";
 
-const page = z.object({ events: z.array(z.unknown()), next_cursor: z.string().nullable() });
-
-/** A page should take about this long: short enough for any server's limit, long enough to get on. */
-const pageMs = 1_500;
 const mostAttempts = 8;
 
-/**
- * The project's events, page by page: never all of them in memory. A page that takes long makes the next one smaller,
- * one that fails on its way is asked for again; the cursor makes sure that none is missed or comes twice.
- */
+/** The project's events, as they are read: never all of them in memory. */
 export async function* projectEvents(given: Arguments): AsyncGenerator<unknown> {
   const backend = createBackend({ url: given.url ?? "", key: given.key });
   const progress = showProgress();
   try {
-    let cursor: string | null = null;
-    let size = 500;
-    for (let attempt = 1; ; ) {
-      const startedAt = performance.now();
-      const answer: Result<z.output<typeof page>, Failure> = await backend.rpc(
-        "usage_events_since",
-        { p_cursor: cursor, p_limit: size, p_filter: { facts: true, since: given.since } },
-        page,
-        { timeoutMs: 60_000 },
-      );
-      const tookMs = performance.now() - startedAt;
-      if (!answer.ok) {
-        // 57014: the server's own statement_timeout.
-        const isSlow = answer.error.code === "timeout" || answer.error.details?.includes(" 57014 ") === true;
-        if (attempt >= mostAttempts || (!isSlow && !isUnreachable(answer.error)))
-          throw new Error([answer.error.message, answer.error.advice].filter(Boolean).join(" "));
-        if (isSlow) size = Math.max(20, Math.floor(size / 4));
-        else await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** attempt));
-        attempt++;
-        continue;
+    const pages = usageEventPages(backend, { since: given.since, mostAttempts });
+    for (;;) {
+      const next = await pages.next();
+      if (next.done) {
+        if (next.value === null) return;
+        throw new Error([next.value.message, next.value.advice].filter(Boolean).join(" "));
       }
-      attempt = 1;
-      const { events, next_cursor: nextCursor }: z.output<typeof page> = answer.value;
-      progress(events);
-      yield* events;
-      // A page that is not full is the end for now: on a busy project there would always be one event more.
-      if (events.length < size || nextCursor === null) return;
-      cursor = nextCursor;
-      size = Math.round(Math.min(5_000, Math.max(20, size * Math.min(2, pageMs / Math.max(1, tookMs)))));
+      progress(next.value);
+      yield* next.value;
     }
   } finally {
     progress(null);

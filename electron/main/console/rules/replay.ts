@@ -13,8 +13,8 @@ import {
   thresholdsOf,
 } from "../../../../shared/governance/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
-import { isUnreachable } from "../../backend/failures.ts";
 import { redact } from "../../backend/redact.ts";
+import { usageEventPages } from "../../backend/usage-events.ts";
 import { notConnected } from "../connection/connection.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
@@ -27,9 +27,6 @@ export interface ReplayOptions {
   readonly log: Log;
 }
 
-const page = z.object({ events: z.array(z.unknown()), next_cursor: z.string().nullable() });
-/** A page should take about this long: short enough for any server's limit, long enough to get on. */
-const pageMs = 1_500;
 const mostAttempts = 6;
 const mostRuns = 20;
 
@@ -82,40 +79,23 @@ export function createReplay({ desk, workerUrl, log }: ReplayOptions) {
     return opened;
   }
 
-  /** The project's events, page by page; what fails on its way is asked for again from the same cursor. */
+  /** The calls of the run's time, page by page. */
   async function* readEvents(running: Running): AsyncGenerator<ReplayEvent[], Failure | null> {
     const { since, until } = running.run;
-    let cursor: string | null = null;
-    let size = 500;
-    for (let attempt = 1; !running.isCancelled; ) {
-      const startedAt = performance.now();
-      const answer: Result<z.output<typeof page>, Failure> = await connection.rpc(
-        "usage_events_since",
-        { p_cursor: cursor, p_limit: size, p_filter: { facts: true, since } },
-        page,
-        { timeoutMs: 60_000 },
-      );
-      const tookMs = performance.now() - startedAt;
-      if (!answer.ok) {
-        // 57014: the server's own statement_timeout.
-        const isSlow = answer.error.code === "timeout" || answer.error.details?.includes(" 57014 ") === true;
-        if (attempt >= mostAttempts || (!isSlow && !isUnreachable(answer.error))) return answer.error;
-        if (isSlow) size = Math.max(20, Math.floor(size / 4));
-        else await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** attempt));
-        attempt += 1;
-        continue;
-      }
-      attempt = 1;
-      const { events, next_cursor: next }: z.output<typeof page> = answer.value;
-      const within = events.filter(
+    const pages = usageEventPages(connection, {
+      since,
+      mostAttempts,
+      isCancelled: () => running.isCancelled,
+    });
+    for (;;) {
+      const next = await pages.next();
+      if (next.done) return next.value;
+      const within = next.value.filter(
         (event): event is ReplayEvent => isReplayEvent(event) && Date.parse(event.at) < Date.parse(until),
       );
       yield within;
-      if (events.length < size || next === null || (events.length > 0 && within.length === 0)) return null;
-      cursor = next;
-      size = Math.round(Math.min(5_000, Math.max(20, size * Math.min(2, pageMs / Math.max(1, tookMs)))));
+      if (next.value.length > 0 && within.length === 0) return null;
     }
-    return null;
   }
 
   async function judge(running: Running, job: ReplayJob, key: string): Promise<void> {

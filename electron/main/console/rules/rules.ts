@@ -78,11 +78,9 @@ async function listRules(desk: DeskContext): Promise<Awaited<ReturnType<Handlers
   const answer = await readRules(desk);
   if (!answer.ok) return answer;
   const { value: rules, as_of: asOf } = answer.value;
+  if (asOf === null) return ok({ rules, as_of: desk.now().toISOString() });
   const done = withWaiting(desk, "rule");
-  return ok({
-    rules: asOf === null ? rules : rules.map((rule) => done(rule.rule_name, rule)),
-    as_of: asOf ?? desk.now().toISOString(),
-  });
+  return ok({ rules: rules.map((rule) => done(rule.rule_name, rule)), as_of: asOf });
 }
 
 export function ruleHandlers(desk: DeskContext): RuleHandlers {
