@@ -1,6 +1,6 @@
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
-import type { ReactNode } from "react";
+import type { ComponentProps, ReactNode } from "react";
 import { actNames, acts } from "../../shared/contract/acts.ts";
 import { Chart } from "../src/charts/chart.tsx";
 import { tokensPerMinute } from "../src/charts/options.ts";
@@ -34,7 +34,9 @@ import {
   Tokens,
   UserName,
 } from "../src/ui/parts.tsx";
+import { PagedTable } from "../src/ui/paged-table.tsx";
 import { MoreRows, PlainTable } from "../src/ui/plain-table.tsx";
+import { PresetReasons } from "../src/ui/preset-reasons.tsx";
 import { ReceiptView } from "../src/ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../src/ui/side-detail.tsx";
 import {
@@ -209,6 +211,19 @@ const columns: readonly Column<Row>[] = [
 const table = { columns, rowKey: (row: Row) => row.id };
 const list = <DataTable {...table} id="gallery-side" label="Rows" rows={rows} fit />;
 
+const paged = (
+  state: Partial<ComponentProps<typeof PagedTable>["query"]>,
+): ComponentProps<typeof PagedTable>["query"] =>
+  ({
+    data: undefined,
+    error: null,
+    refetch: async () => undefined,
+    hasNextPage: false,
+    isFetchingNextPage: false,
+    fetchNextPage: async () => undefined,
+    ...state,
+  }) as unknown as ComponentProps<typeof PagedTable>["query"];
+
 const tables: SampleSection = {
   title: "Tables and layout",
   wide: true,
@@ -245,6 +260,32 @@ const tables: SampleSection = {
       <PlainTable {...table} label="Short" rows={rows.slice(0, 3)} onOpen={nothing} empty="None." />,
     ),
     sample("PlainTable, empty", <PlainTable {...table} label="None" rows={[]} empty="None." />),
+    sample(
+      "PagedTable, more",
+      <PagedTable
+        {...table}
+        query={paged({ data: rows, hasNextPage: true })}
+        skeletonLines={3}
+        label="Paged"
+        rows={rows.slice(0, 3)}
+        empty="None."
+      />,
+    ),
+    sample(
+      "PagedTable, old rows and a failure",
+      <PagedTable
+        {...table}
+        query={paged({ data: rows, error: new CallError(failure) })}
+        skeletonLines={3}
+        label="Old"
+        rows={rows.slice(0, 1)}
+        empty="None."
+      />,
+    ),
+    sample(
+      "PagedTable, loading",
+      <PagedTable {...table} query={paged({})} skeletonLines={3} label="Loading" rows={[]} empty="None." />,
+    ),
     sample("MoreRows, more", <MoreRows shown={50} hasMore isLoading={false} onMore={nothing} />),
     sample("MoreRows, loading", <MoreRows shown={50} hasMore isLoading onMore={nothing} />),
     sample("MoreRows, all", <MoreRows shown={50} hasMore={false} isLoading={false} onMore={nothing} />),
@@ -331,6 +372,7 @@ const actions: SampleSection = {
     sample("EffectsView, nothing changes", <EffectsView effects={unchanged} />),
     sample("ActList, in every state", <ActList mine={false} userId={null} status={null} />),
     sample("ActList, empty", <ActList mine userId={null} status={null} />),
+    sample("PresetReasons", <PresetReasons reasons={["Goodwill", "Credited twice"]} onPick={nothing} />),
     sample(
       "RemoveButton",
       <RemoveButton label="Remove" name="Remove the project" onRemove={nothing}>

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { type ActName, actNamed, type Seen } from "../../../shared/contract/acts.ts";
 import { viewerZone } from "../lib/format.ts";
 import { capitalise, codeWords } from "../lib/text.ts";
+import { PresetReasons } from "./preset-reasons.tsx";
 import css from "./act-form.module.css";
 import { useAct } from "./acts.ts";
 
@@ -163,13 +164,7 @@ function ReasonField({ act, field, typed, error, type, submit }: FieldProps): Re
           }
         }}
       />
-      <div className={css.presets}>
-        {(words.reasons ?? []).map((each) => (
-          <button key={each} type="button" className={css.preset} onClick={() => type(field, each)}>
-            {each}
-          </button>
-        ))}
-      </div>
+      <PresetReasons reasons={words.reasons ?? []} onPick={(reason) => type(field, reason)} />
     </>
   );
 }

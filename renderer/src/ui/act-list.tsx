@@ -2,12 +2,11 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import type { AccountAct } from "../../../shared/contract/corrections.ts";
-import { callOrThrow, toFailure, useConsole } from "../lib/console.tsx";
+import { callOrThrow, useConsole } from "../lib/console.tsx";
 import { placeAddress } from "../lib/router.ts";
 import type { Column } from "./data-table.tsx";
 import { SafeText, Tag, Time, UserName } from "./parts.tsx";
-import { MoreRows, PlainTable } from "./plain-table.tsx";
-import { ErrorView, FailureLine, Skeleton } from "./states.tsx";
+import { PagedTable } from "./paged-table.tsx";
 import type { Tone } from "./theme.ts";
 import { DecideButtons, UndoButton, useActSentence } from "./correction-form.tsx";
 import css from "./correction.module.css";
@@ -41,14 +40,8 @@ export function ActList({
     getNextPageParam: (page) => page.next_before_id,
     refetchInterval: 10_000,
   });
-  if (!query.data)
-    return query.error ? (
-      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-    ) : (
-      <Skeleton lines={6} />
-    );
-  const rows = query.data.pages.flatMap((page) => page.acts);
-  const operator = query.data.pages[0]?.operator ?? "";
+  const rows = query.data?.pages.flatMap((page) => page.acts) ?? [];
+  const operator = query.data?.pages[0]?.operator ?? "";
   const columns: readonly Column<AccountAct>[] = [
     { id: "at", header: "When", width: 92, cell: (act) => <Time at={act.created_at} /> },
     ...(userId === null
@@ -116,27 +109,18 @@ export function ActList({
     },
   ];
   return (
-    <div>
-      {query.error ? (
-        <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-      ) : null}
-      <PlainTable
-        label={mine ? "My acts, newest first" : "Acts, newest first"}
-        columns={columns}
-        rows={rows}
-        rowKey={(act) => String(act.act_id)}
-        empty={
-          mine
-            ? "You have not given, taken, refunded or moved anything yet."
-            : "Nobody has corrected anything of this account."
-        }
-      />
-      <MoreRows
-        shown={rows.length}
-        hasMore={query.hasNextPage}
-        isLoading={query.isFetchingNextPage}
-        onMore={() => void query.fetchNextPage()}
-      />
-    </div>
+    <PagedTable
+      query={query}
+      skeletonLines={6}
+      label={mine ? "My acts, newest first" : "Acts, newest first"}
+      columns={columns}
+      rows={rows}
+      rowKey={(act) => String(act.act_id)}
+      empty={
+        mine
+          ? "You have not given, taken, refunded or moved anything yet."
+          : "Nobody has corrected anything of this account."
+      }
+    />
   );
 }

@@ -23,6 +23,7 @@ import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 import { AmountChips } from "./amount-chips.tsx";
 import { showDone, showFailure } from "./notices.tsx";
 import { Note } from "./parts.tsx";
+import { PresetReasons } from "./preset-reasons.tsx";
 import { FailureLine } from "./states.tsx";
 import css from "./correction.module.css";
 
@@ -594,21 +595,13 @@ function DecisionForm({
           }
         }}
       />
-      <div className={css.presets}>
-        {reasons.map((each) => (
-          <button
-            key={each}
-            type="button"
-            className={css.preset}
-            onClick={() => {
-              setReason(each);
-              setError(null);
-            }}
-          >
-            {each}
-          </button>
-        ))}
-      </div>
+      <PresetReasons
+        reasons={reasons}
+        onPick={(each) => {
+          setReason(each);
+          setError(null);
+        }}
+      />
       <div className={css.formButtons}>
         <Button onClick={onDone}>Cancel</Button>
         <Button

@@ -18,8 +18,10 @@ import { DownloadIcon } from "../../ui/icons.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { Facts, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
-import { ErrorView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
+import { FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
+import { PagedTable } from "../../ui/paged-table.tsx";
+import { PresetReasons } from "../../ui/preset-reasons.tsx";
 import css from "./audit.module.css";
 
 /** A step is kept several times a second: after so long without one, nobody is sending them. */
@@ -58,61 +60,48 @@ export function ManyActs(): ReactNode {
     getNextPageParam: (page) => page.next_before_id,
     refetchInterval: 3_000,
   });
-  if (!query.data)
-    return query.error ? (
-      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-    ) : (
-      <Skeleton lines={6} />
-    );
-  const rows = query.data.pages.flatMap((page) => page.bulks);
+  const rows = query.data?.pages.flatMap((page) => page.bulks) ?? [];
   return (
-    <>
-      {query.error ? <FailureLine failure={toFailure(query.error)} /> : null}
-      <PlainTable
-        label="Acts on many users, newest first"
-        rows={rows}
-        rowKey={(bulk) => String(bulk.bulk_id)}
-        empty="Nothing has been done to many users at once yet. Users, Correct many… begins it."
-        columns={[
-          { id: "at", header: "When", width: 92, cell: (bulk) => <Time at={bulk.created_at} /> },
-          {
-            id: "what",
-            header: "What and why",
-            width: 240,
-            grow: 1,
-            cell: (bulk) => (
-              <a href={`#${placeAddress(["audit", "many", String(bulk.bulk_id)])}`} className={css.who}>
-                <span>
-                  {sentence({ ...bulk, undoes: null })}: {counted(bulk.accounts, "user")}
-                </span>
-                <span className={css.quiet}>
-                  <SafeText text={bulk.reason} length={120} /> — <SafeText text={bulk.operator} length={40} />
-                </span>
-              </a>
-            ),
-          },
-          {
-            id: "far",
-            header: "How far",
-            width: 130,
-            align: "right",
-            cell: (bulk) => `${bulk.done.toLocaleString("en")} of ${bulk.accounts.toLocaleString("en")}`,
-          },
-          {
-            id: "status",
-            header: "State",
-            width: 130,
-            cell: (bulk) => <Tag tone={signs[bulk.status].tone}>{signs[bulk.status].word}</Tag>,
-          },
-        ]}
-      />
-      <MoreRows
-        shown={rows.length}
-        hasMore={query.hasNextPage}
-        isLoading={query.isFetchingNextPage}
-        onMore={() => void query.fetchNextPage()}
-      />
-    </>
+    <PagedTable
+      query={query}
+      skeletonLines={6}
+      label="Acts on many users, newest first"
+      rows={rows}
+      rowKey={(bulk) => String(bulk.bulk_id)}
+      empty="Nothing has been done to many users at once yet. Users, Correct many… begins it."
+      columns={[
+        { id: "at", header: "When", width: 92, cell: (bulk) => <Time at={bulk.created_at} /> },
+        {
+          id: "what",
+          header: "What and why",
+          width: 240,
+          grow: 1,
+          cell: (bulk) => (
+            <a href={`#${placeAddress(["audit", "many", String(bulk.bulk_id)])}`} className={css.who}>
+              <span>
+                {sentence({ ...bulk, undoes: null })}: {counted(bulk.accounts, "user")}
+              </span>
+              <span className={css.quiet}>
+                <SafeText text={bulk.reason} length={120} /> — <SafeText text={bulk.operator} length={40} />
+              </span>
+            </a>
+          ),
+        },
+        {
+          id: "far",
+          header: "How far",
+          width: 130,
+          align: "right",
+          cell: (bulk) => `${bulk.done.toLocaleString("en")} of ${bulk.accounts.toLocaleString("en")}`,
+        },
+        {
+          id: "status",
+          header: "State",
+          width: 130,
+          cell: (bulk) => <Tag tone={signs[bulk.status].tone}>{signs[bulk.status].word}</Tag>,
+        },
+      ]}
+    />
   );
 }
 
@@ -318,13 +307,7 @@ function Change({
             value={reason}
             onChange={(event) => setReason(event.currentTarget.value)}
           />
-          <div className={css.buttons}>
-            {reasonsOf[action].map((each) => (
-              <button key={each} type="button" className={css.preset} onClick={() => setReason(each)}>
-                {each}
-              </button>
-            ))}
-          </div>
+          <PresetReasons reasons={reasonsOf[action]} onPick={setReason} />
           <div className={css.buttons}>
             <Button onClick={() => setOpened(false)}>Cancel</Button>
             <Button type="submit" variant="filled" loading={busy} disabled={!isReady}>

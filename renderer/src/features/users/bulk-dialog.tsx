@@ -18,6 +18,7 @@ import { Facts, Note, SafeText, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { FailureLine, Skeleton } from "../../ui/states.tsx";
 import type { UserSearch } from "./user-search.ts";
+import { PresetReasons } from "../../ui/preset-reasons.tsx";
 import css from "./bulk.module.css";
 
 const people = (count: number): string => counted(count, "user");
@@ -206,21 +207,13 @@ function BulkForm({
           setError(null);
         }}
       />
-      <div className={css.presets}>
-        {["Goodwill after an outage", ...words.reasons.slice(0, 2)].map((each) => (
-          <button
-            key={each}
-            type="button"
-            className={css.preset}
-            onClick={() => {
-              setReason(each);
-              setError(null);
-            }}
-          >
-            {each}
-          </button>
-        ))}
-      </div>
+      <PresetReasons
+        reasons={["Goodwill after an outage", ...words.reasons.slice(0, 2)]}
+        onPick={(each) => {
+          setReason(each);
+          setError(null);
+        }}
+      />
       <div className={css.formButtons}>
         <Button onClick={onClose}>Cancel</Button>
         <Button

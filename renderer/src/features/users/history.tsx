@@ -3,14 +3,13 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { type HistoryItem, type HistoryKind, historyKinds } from "../../../../shared/contract/history.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
-import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
+import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { SafeText, Tag, Time } from "../../ui/parts.tsx";
-import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
-import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
+import { PagedTable } from "../../ui/paged-table.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { collapseStops, type HistoryRow } from "./history-rows.ts";
 import { money, stripeLink } from "./payments.tsx";
@@ -70,30 +69,16 @@ export function History({ userId, zone }: { readonly userId: string; readonly zo
           </button>
         ))}
       </div>
-      {query.data ? (
-        <>
-          {query.error ? (
-            <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-          ) : null}
-          <PlainTable
-            label="History, newest first"
-            columns={columns(userId, zone)}
-            rows={rows}
-            rowKey={({ item }) => item.key}
-            empty={kinds === null ? "Nothing has happened to this account yet." : "Nothing of this kind."}
-          />
-          <MoreRows
-            shown={items.length}
-            hasMore={query.hasNextPage}
-            isLoading={query.isFetchingNextPage}
-            onMore={() => void query.fetchNextPage()}
-          />
-        </>
-      ) : query.error ? (
-        <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-      ) : (
-        <Skeleton lines={8} />
-      )}
+      <PagedTable
+        query={query}
+        skeletonLines={8}
+        shown={items.length}
+        label="History, newest first"
+        columns={columns(userId, zone)}
+        rows={rows}
+        rowKey={({ item }) => item.key}
+        empty={kinds === null ? "Nothing has happened to this account yet." : "Nothing of this kind."}
+      />
     </>
   );
 }

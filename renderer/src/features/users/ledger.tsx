@@ -4,7 +4,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { LedgerEntry, LedgerFilter, LedgerProof } from "../../../../shared/contract/history.ts";
-import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
+import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { formatChange } from "../../lib/format.ts";
 import { useIsLive } from "../../lib/live.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
@@ -13,8 +13,8 @@ import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { CheckIcon, SearchIcon } from "../../ui/icons.tsx";
 import { Id, Note, SafeText, Time, Tokens } from "../../ui/parts.tsx";
-import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
-import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
+import { PagedTable } from "../../ui/paged-table.tsx";
+import { FailureLine } from "../../ui/states.tsx";
 import { stripeLink } from "./payments.tsx";
 import css from "./users.module.css";
 
@@ -69,42 +69,28 @@ export function Ledger({ userId, zone }: { readonly userId: string; readonly zon
         />
         <Verify userId={userId} />
       </div>
-      {query.data ? (
-        <div>
-          {query.error ? (
-            <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-          ) : null}
-          <PlainTable
-            label="Ledger, newest first"
-            columns={columns(userId, zone)}
-            rows={rows}
-            rowKey={(row) => String(row.transaction_id)}
-            empty={
-              text || type
-                ? query.hasNextPage
-                  ? "Nothing in the entries looked at so far."
-                  : "No entry fits."
-                : "The ledger is empty: nothing was granted or used yet."
-            }
-          />
-          {rows.length === 0 && query.hasNextPage ? (
+      <PagedTable
+        query={query}
+        skeletonLines={8}
+        label="Ledger, newest first"
+        columns={columns(userId, zone)}
+        rows={rows}
+        rowKey={(row) => String(row.transaction_id)}
+        empty={
+          text || type
+            ? query.hasNextPage
+              ? "Nothing in the entries looked at so far."
+              : "No entry fits."
+            : "The ledger is empty: nothing was granted or used yet."
+        }
+        more={
+          rows.length === 0 && query.hasNextPage ? (
             <Button mt={8} onClick={() => void query.fetchNextPage()} loading={query.isFetchingNextPage}>
               Look further back
             </Button>
-          ) : (
-            <MoreRows
-              shown={rows.length}
-              hasMore={query.hasNextPage}
-              isLoading={query.isFetchingNextPage}
-              onMore={() => void query.fetchNextPage()}
-            />
-          )}
-        </div>
-      ) : query.error ? (
-        <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-      ) : (
-        <Skeleton lines={8} />
-      )}
+          ) : undefined
+        }
+      />
     </div>
   );
 }

@@ -3,14 +3,14 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import type { AccountDetail, AuditEntry, DecisionRow, Hold, Lot } from "../../../../shared/contract/users.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
-import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
+import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { statusSign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { Cost, Id, SafeText, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
-import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
-import { ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
+import { PagedTable } from "../../ui/paged-table.tsx";
+import { PlainTable } from "../../ui/plain-table.tsx";
 import { CorrectionButton } from "../../ui/correction-form.tsx";
 import css from "./users.module.css";
 
@@ -109,35 +109,19 @@ export function DecisionList({
     getNextPageParam: (page) => page.next_before_id,
     refetchInterval: limit ? 5000 : false,
   });
-  if (!query.data)
-    return query.error ? (
-      <ErrorView failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-    ) : (
-      <Skeleton lines={5} />
-    );
-  const rows = query.data.pages.flatMap((page) => page.decisions);
+  const rows = query.data?.pages.flatMap((page) => page.decisions) ?? [];
   return (
-    <div>
-      {query.error ? (
-        <FailureLine failure={toFailure(query.error)} onRetry={() => void query.refetch()} />
-      ) : null}
-      <PlainTable
-        label="Decisions, newest first"
-        columns={decisionColumns(currency, zone)}
-        rows={rows}
-        rowKey={(row) => String(row.decision_id)}
-        onOpen={(row) => navigate(placeAddress(["users", userId, "decisions", String(row.decision_id)]))}
-        empty="No calls yet."
-      />
-      {limit ? null : (
-        <MoreRows
-          shown={rows.length}
-          hasMore={query.hasNextPage}
-          isLoading={query.isFetchingNextPage}
-          onMore={() => void query.fetchNextPage()}
-        />
-      )}
-    </div>
+    <PagedTable
+      query={query}
+      skeletonLines={5}
+      label="Decisions, newest first"
+      columns={decisionColumns(currency, zone)}
+      rows={rows}
+      rowKey={(row) => String(row.decision_id)}
+      onOpen={(row) => navigate(placeAddress(["users", userId, "decisions", String(row.decision_id)]))}
+      empty="No calls yet."
+      {...(limit ? { more: null } : {})}
+    />
   );
 }
 
