@@ -147,7 +147,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       name = `t_${randomUUID().replaceAll("-", "").slice(0, 16)}`,
       template = "template1",
     } = {}) {
-      await asSuperuser(url(), (client) =>
+      await withClient(url(), (client) =>
         client.query(
           `create database ${pg.escapeIdentifier(name)} template ${pg.escapeIdentifier(template)}`,
         ),
@@ -236,7 +236,8 @@ const urlAt =
   (database = "postgres"): string =>
     `postgres://postgres@127.0.0.1:${port}/${database}`;
 
-async function asSuperuser<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+/** Works with a connection of its own, and closes it however that ends. */
+export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
@@ -273,7 +274,7 @@ async function startReplica({ installation, dataDir, port, settings }: Running) 
 
 /** A base backup by hand: npm's PostgreSQL comes without pg_basebackup. */
 async function copyOnline(url: string, dataDir: string, replicaDir: string): Promise<void> {
-  await asSuperuser(url, async (client) => {
+  await withClient(url, async (client) => {
     await client.query("select pg_backup_start('replica', true)");
     cpSync(dataDir, replicaDir, {
       recursive: true,

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { PGlite } from "@electric-sql/pglite";
-import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import {
   listPresets,
@@ -16,7 +15,7 @@ import {
 } from "../../../local-project/migrations.ts";
 import * as stripe from "../../support/stripe/events.ts";
 import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
-import { makeSupabaseLike } from "../../support/postgres.ts";
+import { makeSupabaseLike, withClient } from "../../support/postgres.ts";
 import { expectSoundBooks, type Project, projectAt } from "../../support/project.ts";
 
 const FIRST = `
@@ -54,16 +53,6 @@ beforeAll(() => {
   });
 });
 afterAll(() => rmSync(resourcesDir, { recursive: true }));
-
-async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
 
 const urls = inject("postgresUrls");
 
