@@ -821,7 +821,7 @@ comment on function governance.setting_texts(text,
 insert into governance.active_config default values;
 
 -- schemas/11_rules.sql
--- Rules: versions, checks, and their compilation into SQL.
+-- Rules: their versions, the facts they read, what a rule may say, and saving one.
 
 create table governance.rules (
   rule_name text primary key,
@@ -945,215 +945,6 @@ begin
 end
 $$;
 comment on function governance.invalid_rule(text, text) is 'Refuses a rule, naming the place and the problem.';
-
-create function governance.compile_number(p_value jsonb, p_path text) returns text
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_number numeric;
-begin
-  if jsonb_typeof(p_value) is distinct from 'number' then
-    perform governance.invalid_rule(p_path, 'a number is needed');
-  end if;
-  v_number := (p_value #>> '{}')::numeric;
-  if abs(v_number) >= 1e300 or (v_number <> 0 and abs(v_number) < 1e-300) then
-    perform governance.invalid_rule(p_path, 'the number is too large or too small');
-  end if;
-  if not (v_number = trunc(v_number) and abs(v_number) < 9007199254740992)
-    and length(rtrim(ltrim(replace(abs(v_number)::text, '.', ''), '0'), '0')) > 15 then
-    perform governance.invalid_rule(p_path, 'a number is whole and below 2^53, or has at most 15 significant digits');
-  end if;
-  return format('(%s)', v_number);
-end
-$$;
-comment on function governance.compile_number(jsonb, text) is 'A number of a rule as SQL.';
-
-create function governance.compile_text(p_value jsonb, p_path text) returns text
-  language plpgsql immutable set search_path = '' as $$
-begin
-  if jsonb_typeof(p_value) is distinct from 'string' then
-    perform governance.invalid_rule(p_path, 'a text is needed');
-  end if;
-  if char_length(p_value #>> '{}') > 1000 then
-    perform governance.invalid_rule(p_path, 'a text has at most 1,000 characters');
-  end if;
-  return quote_literal(p_value #>> '{}') || '::text';
-end
-$$;
-comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
-
-create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_fact text := p_node ->> 'fact';
-  v_op text := p_node ->> 'op';
-  v_value jsonb := p_node -> 'value';
-  v_type text;
-  v_column text;
-  v_items text[];
-  v_phrase text;
-  v_key text;
-  v_at int := 0;
-  v_item jsonb;
-  v_expression text;
-begin
-  for v_key in select jsonb_object_keys(p_node) loop
-    if v_key not in ('fact', 'op', 'value') then
-      perform governance.invalid_rule(p_path || '.' || left(v_key, 60), 'a leaf has fact, op and value only');
-    end if;
-  end loop;
-  if jsonb_typeof(p_node -> 'fact') is distinct from 'string' then
-    perform governance.invalid_rule(p_path || '.fact', 'the name of a fact is needed');
-  end if;
-  v_type := governance.fact_type(v_fact);
-  if v_type is null then
-    perform governance.invalid_rule(p_path || '.fact', format('unknown fact "%s"', left(v_fact, 60)));
-  end if;
-  if jsonb_typeof(p_node -> 'op') is distinct from 'string'
-    or v_op not in ('=', '!=', '>', '>=', '<', '<=', 'in', 'not_in', 'between', 'contains', 'matches_any') then
-    perform governance.invalid_rule(p_path || '.op', format('unknown op "%s"', left(coalesce(v_op, ''), 60)));
-  end if;
-  if v_value is null then
-    perform governance.invalid_rule(p_path || '.value', 'a value is needed');
-  end if;
-  if (v_op in ('>', '>=', '<', '<=', 'between') and v_type <> 'number')
-    or (v_op in ('in', 'not_in') and v_type = 'boolean')
-    or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
-    perform governance.invalid_rule(p_path || '.op',
-      format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
-  end if;
-  v_column := case v_fact when 'message' then 'p_message' else 'f.' || v_fact end;
-
-  if jsonb_typeof(v_value) = 'object' then
-    if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
-      or v_value ->> 'plan' is null or v_value ->> 'plan' not in ('monthly_allowance', 'daily_limit', 'monthly_limit')
-      or (select count(*) from jsonb_object_keys(v_value)) <> 1 then
-      perform governance.invalid_rule(p_path || '.value',
-        'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
-    end if;
-    v_expression := format('(%s %s p_%s) is true', v_column, case v_op when '!=' then '<>'
-      else v_op end, v_value ->> 'plan');
-  elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
-    v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
-      case v_type
-        when 'number' then governance.compile_number(v_value, p_path || '.value')
-        when 'text' then governance.compile_text(v_value, p_path || '.value')
-        else case when jsonb_typeof(v_value) = 'boolean' then v_value::text end
-      end);
-    if v_expression is null or v_expression not like '%) is true' or jsonb_typeof(v_value) = 'null' then
-      perform governance.invalid_rule(p_path || '.value', format('a %s is needed', v_type));
-    end if;
-    if v_type = 'boolean' and jsonb_typeof(v_value) <> 'boolean' then
-      perform governance.invalid_rule(p_path || '.value', 'true or false is needed');
-    end if;
-  elsif v_op = 'between' then
-    if jsonb_typeof(v_value) <> 'array' or jsonb_array_length(v_value) <> 2 then
-      perform governance.invalid_rule(p_path || '.value', '[low, high] is needed');
-    end if;
-    v_expression := format('(%1$s >= %2$s and %1$s <= %3$s) is true', v_column,
-      governance.compile_number(v_value -> 0, p_path || '.value[0]'),
-        governance.compile_number(v_value -> 1, p_path || '.value[1]'));
-  elsif v_op in ('in', 'not_in') then
-    if jsonb_typeof(v_value) <> 'array' then
-      perform governance.invalid_rule(p_path || '.value', 'a list is needed');
-    end if;
-    if jsonb_array_length(v_value) > 1000 then
-      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 values');
-    end if;
-    for v_item in select * from jsonb_array_elements(v_value) loop
-      v_items := v_items || case v_type
-        when 'number' then governance.compile_number(v_item, format('%s.value[%s]', p_path, v_at))
-        else governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at)) end;
-      v_at := v_at + 1;
-    end loop;
-    v_expression := format(case v_op when 'in' then '(%s = any (array[%s]::%s[])) is true'
-      else '(%s <> all (array[%s]::%s[])) is true' end,
-      v_column, array_to_string(v_items, ','), case v_type when 'number' then 'numeric' else 'text' end);
-  else
-    if jsonb_typeof(v_value) = 'string' then
-      v_value := jsonb_build_array(v_value);
-    elsif jsonb_typeof(v_value) <> 'array' then
-      perform governance.invalid_rule(p_path || '.value', 'a phrase or a list of phrases is needed');
-    end if;
-    if jsonb_array_length(v_value) > 1000 then
-      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 phrases');
-    end if;
-    for v_item in select * from jsonb_array_elements(v_value) loop
-      perform governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at));
-      v_phrase := governance.sought_phrase(v_item #>> '{}');
-      if btrim(v_phrase) = '' then
-        perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
-      end if;
-      v_items := v_items || format('strpos(%s, %L) > 0',
-        case v_fact when 'message' then 'p_phrases'
-          else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
-      v_at := v_at + 1;
-    end loop;
-    v_expression := format('(%s is not null and (%s)) is true', v_column,
-      coalesce(array_to_string(v_items, case v_op when 'contains' then ' and ' else ' or ' end), case v_op
-        when 'contains' then 'true' else 'false' end));
-  end if;
-  return row(v_expression, 1, array[v_fact])::governance.compiled_condition;
-end
-$$;
-comment on function governance.compile_leaf(jsonb,
-  text) is 'A leaf of a rule''s conditions as SQL that is true or false, never null.';
-
-create function governance.compile_condition(p_node jsonb, p_path text,
-  p_depth int) returns governance.compiled_condition
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_key text;
-  v_child jsonb;
-  v_compiled governance.compiled_condition;
-  v_parts text[] := '{}';
-  v_leaves int := 0;
-  v_facts text[] := '{}';
-  v_at int := 0;
-begin
-  if p_depth > 20 then
-    perform governance.invalid_rule(p_path, 'conditions nest at most 20 deep');
-  end if;
-  if jsonb_typeof(p_node) is distinct from 'object' then
-    perform governance.invalid_rule(p_path,
-      'a condition is {"all": […]}, {"any": […]}, {"not": …} or {"fact", "op", "value"}');
-  end if;
-  if p_node ? 'fact' or p_node ? 'op' then
-    return governance.compile_leaf(p_node, p_path);
-  end if;
-  if (select count(*) from jsonb_object_keys(p_node)) <> 1 then
-    perform governance.invalid_rule(p_path, 'a condition has exactly one of all, any, not, or is a leaf with a fact');
-  end if;
-  select k into v_key from jsonb_object_keys(p_node) k;
-  if v_key = 'not' then
-    v_compiled := governance.compile_condition(p_node -> 'not', p_path || '.not', p_depth + 1);
-    return row(format('(not %s)', v_compiled.expression), v_compiled.leaves,
-      v_compiled.facts)::governance.compiled_condition;
-  end if;
-  if v_key not in ('all', 'any') then
-    perform governance.invalid_rule(p_path || '.' || left(v_key, 60),
-      'a condition has all, any, not, or fact, op and value');
-  end if;
-  if jsonb_typeof(p_node -> v_key) <> 'array' then
-    perform governance.invalid_rule(p_path || '.' || v_key, 'a list of conditions is needed');
-  end if;
-  for v_child in select * from jsonb_array_elements(p_node -> v_key) loop
-    v_compiled := governance.compile_condition(v_child, format('%s.%s[%s]', p_path, v_key, v_at), p_depth + 1);
-    v_parts := v_parts || v_compiled.expression;
-    v_leaves := v_leaves + v_compiled.leaves;
-    v_facts := v_facts || v_compiled.facts;
-    v_at := v_at + 1;
-    if v_leaves > 200 or v_at > 1000 then
-      perform governance.invalid_rule(p_path, 'conditions have at most 200 leaves');
-    end if;
-  end loop;
-  return row(
-    case when v_at = 0 then case v_key when 'all' then 'true' else 'false' end
-      else '(' || array_to_string(v_parts, case v_key when 'all' then ' and ' else ' or ' end) || ')' end,
-    v_leaves, v_facts)::governance.compiled_condition;
-end
-$$;
-comment on function governance.compile_condition(jsonb, text,
-  int) is 'A rule''s conditions as an SQL expression over the facts f; refuses what docs/RULES.md does not allow.';
 
 create function governance.check_action(p_action jsonb) returns jsonb
   language plpgsql immutable set search_path = '' as $$
@@ -1300,151 +1091,6 @@ end
 $$;
 comment on function governance.check_rule(jsonb) is 'The rule with its defaults filled in; raises invalid_rule with '
   'the path of what is wrong.';
-
-create function governance.rule_condition(p_rule jsonb) returns text
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
-begin
-  if p_rule -> 'applies_to' ? 'plans' then
-    v_condition := format('(f.plan = any (%L::text[])) is true and ',
-      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
-  end if;
-  if p_rule -> 'applies_to' ? 'scopes' then
-    v_condition := format('(f.scope_id = any (%L::text[])) is true and ',
-      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
-  end if;
-  return '(' || v_condition || ')';
-end
-$$;
-comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over '
-  'the facts f_*.';
-
-create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_condition text := governance.rule_condition(p_rule);
-  v_action jsonb := p_rule -> 'action';
-  v_code text;
-begin
-  v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition,
-    p_version_id);
-  if p_rule ->> 'mode' = 'enforce' then
-    if v_action ? 'warn' then
-      v_code := v_code || format(E'    v.warnings := v.warnings || %L::text;\n', v_action -> 'warn' ->> 'message');
-    end if;
-    if v_action ? 'truncate' then
-      v_code := v_code || format(E'    v.truncate_to_words := least(v.truncate_to_words, %s);\n',
-        (v_action -> 'truncate' ->> 'words')::numeric::int);
-    end if;
-    if v_action ? 'route' then
-      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, '
-        'p_at);\n',
-        v_action -> 'route' ->> 'model');
-    end if;
-    if v_action ? 'flag' then
-      v_code := v_code || format(E'    if v.flag_reason is null then v.flag_reason := %L; v.flag_version_id := %s; end '
-        'if;\n',
-        v_action -> 'flag' ->> 'reason', p_version_id);
-    end if;
-    if v_action ? 'multiply_cost' then
-      v_code := v_code || format(E'    v.cost_factor := coalesce(v.cost_factor, 1) * %s;\n',
-        v_action -> 'multiply_cost' ->> 'by');
-    end if;
-    if v_action ? 'block' or v_action ? 'deflect' then
-      v_code := v_code || format(E'    v.blocked := true; v.reason := %L; v.message := %L; v.block_minutes := %L; '
-        'v.version_id := %s;\n    return v;\n',
-        coalesce(v_action -> 'block' ->> 'reason', v_action -> 'deflect' ->> 'reason', 'off_topic'),
-        coalesce(v_action -> 'block' ->> 'message', v_action -> 'deflect' ->> 'message'),
-        (v_action -> 'block' ->> 'minutes')::numeric::int, p_version_id);
-    end if;
-  end if;
-  return v_code || E'  end if;\n';
-end
-$$;
-comment on function governance.compile_rule(bigint, jsonb) is 'One rule as a statement of governance.evaluate_rules.';
-
-create function governance.compile_rules() returns bigint
-  language plpgsql set search_path = '' as $$
-declare
-  v_rule record;
-  v_walk text := '';
-  v_any text[] := '{}';
-  v_facts text[] := '{}';
-  v_version_ids bigint[] := '{}';
-  v_rule_set_id bigint;
-  v_topic text := 'null::text';
-  v_complexity text := 'p_complexity';
-  v_characters bigint;
-begin
-  perform pg_advisory_xact_lock(7254012);
-  -- Every connection keeps the compiled rules in memory, some sixty times their size. What a rule goes back to by
-  -- itself keeps its room: a call that puts it back must not be refused for that.
-  select coalesce((select sum(greatest(
-      case when r.is_active and r.mode <> 'off' and r.retired_at is null
-        then length(r.conditions::text) + length(r.applies_to::text) else 0 end,
-      case when (v.rule ->> 'is_active')::boolean and v.rule ->> 'mode' <> 'off'
-        then length((v.rule -> 'conditions')::text) + length((v.rule -> 'applies_to')::text) else 0 end))
-    from governance.rules r left join governance.timed_rules t using (rule_name)
-    left join governance.rule_versions v on v.version_id = t.back_version_id), 0)
-    + coalesce((select sum(length(s.value::text)) from governance.settings s
-      where s.key in ('topics', 'complexity_words')), 0) into v_characters;
-  if v_characters > 500000 then
-    perform governance.invalid_rule('conditions', format('the rules that are on, topics and complexity words have at '
-      'most 500,000 characters in all, and would have %s: turn a rule off, or shorten lists',
-      to_char(v_characters, 'FM999,999,999,999')));
-  end if;
-  for v_rule in
-    select r.version_id, jsonb_build_object('conditions', r.conditions, 'action', r.action, 'applies_to', r.applies_to,
-      'mode', r.mode) as rule
-    from governance.rules r
-    where r.is_active and r.mode <> 'off' and r.retired_at is null
-    order by r.priority, r.rule_name collate "C"
-  loop
-    v_walk := v_walk || governance.compile_rule(v_rule.version_id, v_rule.rule);
-    v_any := v_any || governance.rule_condition(v_rule.rule);
-    v_facts := v_facts || (governance.compile_condition(v_rule.rule -> 'conditions', 'conditions', 1)).facts;
-    v_version_ids := v_version_ids || v_rule.version_id;
-  end loop;
-  if 'topic' = any (v_facts) then
-    select 'case ' || string_agg(format('when %s then %L', t.is_about, t.topic), ' ' order by t.place)
-      || ' end' into v_topic
-    from (
-      select e.place, e.topic ->> 'topic' as topic, (
-        select coalesce(string_agg(format('strpos(p_phrases, %L) > 0', p.phrase), ' or '), 'false')
-        from (select governance.sought_phrase(w) as phrase
-          from jsonb_array_elements_text(e.topic -> 'words') w) p
-        where btrim(p.phrase) <> '') as is_about
-      from jsonb_array_elements((select s.value from governance.settings s
-        where s.key = 'topics')) with ordinality e(topic, place)) t;
-    v_topic := coalesce(v_topic, 'null::text');
-  end if;
-  if 'complexity' = any (v_facts) then
-    select format('case when p_complexity is null and p_phrases is not null then
-      round(least(1000, 200 * (%s) + least(400, p_characters * 2::bigint / 3)) / 1000.0,
-        3) else p_complexity end',
-      coalesce(string_agg(format('(strpos(p_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
-    from (select distinct governance.sought_phrase(w) as phrase
-      from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
-    where btrim(p.phrase) <> '';
-  end if;
-  perform governance.define_rules(coalesce(nullif(array_to_string(v_any, E'\n    or '), ''), 'false'), v_walk, v_topic,
-    v_complexity);
-  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
-  update governance.active_config set
-    rule_set_id = v_rule_set_id, updated_at = clock_timestamp(),
-    rules_due_at = (select min(t.back_at) from governance.timed_rules t),
-    rules_read_identical = 'identical_messages' = any (v_facts),
-      rules_read_words = v_facts && array['message', 'topic', 'complexity'],
-    rules_read_provider = 'provider' = any (v_facts);
-  return v_rule_set_id;
-end
-$$;
-comment on function governance.compile_rules() is
-  'Makes the functions that calls ask about rules anew from the rules and word lists in force, and names the set; one '
-  'at a time.';
-
--- Configuration, operators' commands, and the feed that readers follow.
 
 create function governance.rule_json(r governance.rules) returns jsonb
   language sql stable set search_path = '' as $$
@@ -1670,7 +1316,364 @@ comment on function governance.define_rules(text, text, text,
 create trigger rule_versions_append_only before update or delete or truncate on governance.rule_versions
   for each statement execute function governance.refuse_change();
 
--- schemas/12_preset_checks.sql
+-- schemas/12_rule_compiler.sql
+-- The compilation of rules into the SQL that a call runs.
+
+create function governance.compile_number(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_number numeric;
+begin
+  if jsonb_typeof(p_value) is distinct from 'number' then
+    perform governance.invalid_rule(p_path, 'a number is needed');
+  end if;
+  v_number := (p_value #>> '{}')::numeric;
+  if abs(v_number) >= 1e300 or (v_number <> 0 and abs(v_number) < 1e-300) then
+    perform governance.invalid_rule(p_path, 'the number is too large or too small');
+  end if;
+  if not (v_number = trunc(v_number) and abs(v_number) < 9007199254740992)
+    and length(rtrim(ltrim(replace(abs(v_number)::text, '.', ''), '0'), '0')) > 15 then
+    perform governance.invalid_rule(p_path, 'a number is whole and below 2^53, or has at most 15 significant digits');
+  end if;
+  return format('(%s)', v_number);
+end
+$$;
+comment on function governance.compile_number(jsonb, text) is 'A number of a rule as SQL.';
+
+create function governance.compile_text(p_value jsonb, p_path text) returns text
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if jsonb_typeof(p_value) is distinct from 'string' then
+    perform governance.invalid_rule(p_path, 'a text is needed');
+  end if;
+  if char_length(p_value #>> '{}') > 1000 then
+    perform governance.invalid_rule(p_path, 'a text has at most 1,000 characters');
+  end if;
+  return quote_literal(p_value #>> '{}') || '::text';
+end
+$$;
+comment on function governance.compile_text(jsonb, text) is 'A text of a rule as SQL.';
+
+create function governance.compile_leaf(p_node jsonb, p_path text) returns governance.compiled_condition
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_fact text := p_node ->> 'fact';
+  v_op text := p_node ->> 'op';
+  v_value jsonb := p_node -> 'value';
+  v_type text;
+  v_column text;
+  v_items text[];
+  v_phrase text;
+  v_key text;
+  v_at int := 0;
+  v_item jsonb;
+  v_expression text;
+begin
+  for v_key in select jsonb_object_keys(p_node) loop
+    if v_key not in ('fact', 'op', 'value') then
+      perform governance.invalid_rule(p_path || '.' || left(v_key, 60), 'a leaf has fact, op and value only');
+    end if;
+  end loop;
+  if jsonb_typeof(p_node -> 'fact') is distinct from 'string' then
+    perform governance.invalid_rule(p_path || '.fact', 'the name of a fact is needed');
+  end if;
+  v_type := governance.fact_type(v_fact);
+  if v_type is null then
+    perform governance.invalid_rule(p_path || '.fact', format('unknown fact "%s"', left(v_fact, 60)));
+  end if;
+  if jsonb_typeof(p_node -> 'op') is distinct from 'string'
+    or v_op not in ('=', '!=', '>', '>=', '<', '<=', 'in', 'not_in', 'between', 'contains', 'matches_any') then
+    perform governance.invalid_rule(p_path || '.op', format('unknown op "%s"', left(coalesce(v_op, ''), 60)));
+  end if;
+  if v_value is null then
+    perform governance.invalid_rule(p_path || '.value', 'a value is needed');
+  end if;
+  if (v_op in ('>', '>=', '<', '<=', 'between') and v_type <> 'number')
+    or (v_op in ('in', 'not_in') and v_type = 'boolean')
+    or (v_op in ('contains', 'matches_any') and v_type <> 'text') then
+    perform governance.invalid_rule(p_path || '.op',
+      format('"%s" does not fit the %s fact "%s"', v_op, v_type, v_fact));
+  end if;
+  v_column := case v_fact when 'message' then 'p_message' else 'f.' || v_fact end;
+
+  if jsonb_typeof(v_value) = 'object' then
+    if v_type <> 'number' or v_op not in ('=', '!=', '>', '>=', '<', '<=')
+      or v_value ->> 'plan' is null or v_value ->> 'plan' not in ('monthly_allowance', 'daily_limit', 'monthly_limit')
+      or (select count(*) from jsonb_object_keys(v_value)) <> 1 then
+      perform governance.invalid_rule(p_path || '.value',
+        'a plan value is {"plan": "monthly_allowance" | "daily_limit" | "monthly_limit"}, compared with a number fact');
+    end if;
+    v_expression := format('(%s %s p_%s) is true', v_column, case v_op when '!=' then '<>'
+      else v_op end, v_value ->> 'plan');
+  elsif v_op in ('=', '!=', '>', '>=', '<', '<=') then
+    v_expression := format('(%s %s %s) is true', v_column, case v_op when '!=' then '<>' else v_op end,
+      case v_type
+        when 'number' then governance.compile_number(v_value, p_path || '.value')
+        when 'text' then governance.compile_text(v_value, p_path || '.value')
+        else case when jsonb_typeof(v_value) = 'boolean' then v_value::text end
+      end);
+    if v_expression is null or v_expression not like '%) is true' or jsonb_typeof(v_value) = 'null' then
+      perform governance.invalid_rule(p_path || '.value', format('a %s is needed', v_type));
+    end if;
+    if v_type = 'boolean' and jsonb_typeof(v_value) <> 'boolean' then
+      perform governance.invalid_rule(p_path || '.value', 'true or false is needed');
+    end if;
+  elsif v_op = 'between' then
+    if jsonb_typeof(v_value) <> 'array' or jsonb_array_length(v_value) <> 2 then
+      perform governance.invalid_rule(p_path || '.value', '[low, high] is needed');
+    end if;
+    v_expression := format('(%1$s >= %2$s and %1$s <= %3$s) is true', v_column,
+      governance.compile_number(v_value -> 0, p_path || '.value[0]'),
+        governance.compile_number(v_value -> 1, p_path || '.value[1]'));
+  elsif v_op in ('in', 'not_in') then
+    if jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a list is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 values');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      v_items := v_items || case v_type
+        when 'number' then governance.compile_number(v_item, format('%s.value[%s]', p_path, v_at))
+        else governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at)) end;
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format(case v_op when 'in' then '(%s = any (array[%s]::%s[])) is true'
+      else '(%s <> all (array[%s]::%s[])) is true' end,
+      v_column, array_to_string(v_items, ','), case v_type when 'number' then 'numeric' else 'text' end);
+  else
+    if jsonb_typeof(v_value) = 'string' then
+      v_value := jsonb_build_array(v_value);
+    elsif jsonb_typeof(v_value) <> 'array' then
+      perform governance.invalid_rule(p_path || '.value', 'a phrase or a list of phrases is needed');
+    end if;
+    if jsonb_array_length(v_value) > 1000 then
+      perform governance.invalid_rule(p_path || '.value', 'a list has at most 1,000 phrases');
+    end if;
+    for v_item in select * from jsonb_array_elements(v_value) loop
+      perform governance.compile_text(v_item, format('%s.value[%s]', p_path, v_at));
+      v_phrase := governance.sought_phrase(v_item #>> '{}');
+      if btrim(v_phrase) = '' then
+        perform governance.invalid_rule(format('%s.value[%s]', p_path, v_at), 'a phrase needs a letter or a digit');
+      end if;
+      v_items := v_items || format('strpos(%s, %L) > 0',
+        case v_fact when 'message' then 'p_phrases'
+          else 'governance.space_phrases(governance.fold(' || v_column || '))' end, v_phrase);
+      v_at := v_at + 1;
+    end loop;
+    v_expression := format('(%s is not null and (%s)) is true', v_column,
+      coalesce(array_to_string(v_items, case v_op when 'contains' then ' and ' else ' or ' end), case v_op
+        when 'contains' then 'true' else 'false' end));
+  end if;
+  return row(v_expression, 1, array[v_fact])::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_leaf(jsonb,
+  text) is 'A leaf of a rule''s conditions as SQL that is true or false, never null.';
+
+create function governance.compile_condition(p_node jsonb, p_path text,
+  p_depth int) returns governance.compiled_condition
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_key text;
+  v_child jsonb;
+  v_compiled governance.compiled_condition;
+  v_parts text[] := '{}';
+  v_leaves int := 0;
+  v_facts text[] := '{}';
+  v_at int := 0;
+begin
+  if p_depth > 20 then
+    perform governance.invalid_rule(p_path, 'conditions nest at most 20 deep');
+  end if;
+  if jsonb_typeof(p_node) is distinct from 'object' then
+    perform governance.invalid_rule(p_path,
+      'a condition is {"all": […]}, {"any": […]}, {"not": …} or {"fact", "op", "value"}');
+  end if;
+  if p_node ? 'fact' or p_node ? 'op' then
+    return governance.compile_leaf(p_node, p_path);
+  end if;
+  if (select count(*) from jsonb_object_keys(p_node)) <> 1 then
+    perform governance.invalid_rule(p_path, 'a condition has exactly one of all, any, not, or is a leaf with a fact');
+  end if;
+  select k into v_key from jsonb_object_keys(p_node) k;
+  if v_key = 'not' then
+    v_compiled := governance.compile_condition(p_node -> 'not', p_path || '.not', p_depth + 1);
+    return row(format('(not %s)', v_compiled.expression), v_compiled.leaves,
+      v_compiled.facts)::governance.compiled_condition;
+  end if;
+  if v_key not in ('all', 'any') then
+    perform governance.invalid_rule(p_path || '.' || left(v_key, 60),
+      'a condition has all, any, not, or fact, op and value');
+  end if;
+  if jsonb_typeof(p_node -> v_key) <> 'array' then
+    perform governance.invalid_rule(p_path || '.' || v_key, 'a list of conditions is needed');
+  end if;
+  for v_child in select * from jsonb_array_elements(p_node -> v_key) loop
+    v_compiled := governance.compile_condition(v_child, format('%s.%s[%s]', p_path, v_key, v_at), p_depth + 1);
+    v_parts := v_parts || v_compiled.expression;
+    v_leaves := v_leaves + v_compiled.leaves;
+    v_facts := v_facts || v_compiled.facts;
+    v_at := v_at + 1;
+    if v_leaves > 200 or v_at > 1000 then
+      perform governance.invalid_rule(p_path, 'conditions have at most 200 leaves');
+    end if;
+  end loop;
+  return row(
+    case when v_at = 0 then case v_key when 'all' then 'true' else 'false' end
+      else '(' || array_to_string(v_parts, case v_key when 'all' then ' and ' else ' or ' end) || ')' end,
+    v_leaves, v_facts)::governance.compiled_condition;
+end
+$$;
+comment on function governance.compile_condition(jsonb, text,
+  int) is 'A rule''s conditions as an SQL expression over the facts f; refuses what docs/RULES.md does not allow.';
+
+create function governance.rule_condition(p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := (governance.compile_condition(p_rule -> 'conditions', 'conditions', 1)).expression;
+begin
+  if p_rule -> 'applies_to' ? 'plans' then
+    v_condition := format('(f.plan = any (%L::text[])) is true and ',
+      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'plans'))) || v_condition;
+  end if;
+  if p_rule -> 'applies_to' ? 'scopes' then
+    v_condition := format('(f.scope_id = any (%L::text[])) is true and ',
+      array(select jsonb_array_elements_text(p_rule -> 'applies_to' -> 'scopes'))) || v_condition;
+  end if;
+  return '(' || v_condition || ')';
+end
+$$;
+comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over '
+  'the facts f_*.';
+
+create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := governance.rule_condition(p_rule);
+  v_action jsonb := p_rule -> 'action';
+  v_code text;
+begin
+  v_code := format(E'  if %s then\n    v.matched_version_ids := v.matched_version_ids || %s::bigint;\n', v_condition,
+    p_version_id);
+  if p_rule ->> 'mode' = 'enforce' then
+    if v_action ? 'warn' then
+      v_code := v_code || format(E'    v.warnings := v.warnings || %L::text;\n', v_action -> 'warn' ->> 'message');
+    end if;
+    if v_action ? 'truncate' then
+      v_code := v_code || format(E'    v.truncate_to_words := least(v.truncate_to_words, %s);\n',
+        (v_action -> 'truncate' ->> 'words')::numeric::int);
+    end if;
+    if v_action ? 'route' then
+      v_code := v_code || format(E'    v.model := %1$L; f.model := %1$L; f.provider := governance.provider_of(%1$L, '
+        'p_at);\n',
+        v_action -> 'route' ->> 'model');
+    end if;
+    if v_action ? 'flag' then
+      v_code := v_code || format(E'    if v.flag_reason is null then v.flag_reason := %L; v.flag_version_id := %s; end '
+        'if;\n',
+        v_action -> 'flag' ->> 'reason', p_version_id);
+    end if;
+    if v_action ? 'multiply_cost' then
+      v_code := v_code || format(E'    v.cost_factor := coalesce(v.cost_factor, 1) * %s;\n',
+        v_action -> 'multiply_cost' ->> 'by');
+    end if;
+    if v_action ? 'block' or v_action ? 'deflect' then
+      v_code := v_code || format(E'    v.blocked := true; v.reason := %L; v.message := %L; v.block_minutes := %L; '
+        'v.version_id := %s;\n    return v;\n',
+        coalesce(v_action -> 'block' ->> 'reason', v_action -> 'deflect' ->> 'reason', 'off_topic'),
+        coalesce(v_action -> 'block' ->> 'message', v_action -> 'deflect' ->> 'message'),
+        (v_action -> 'block' ->> 'minutes')::numeric::int, p_version_id);
+    end if;
+  end if;
+  return v_code || E'  end if;\n';
+end
+$$;
+comment on function governance.compile_rule(bigint, jsonb) is 'One rule as a statement of governance.evaluate_rules.';
+
+create function governance.compile_rules() returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_rule record;
+  v_walk text := '';
+  v_any text[] := '{}';
+  v_facts text[] := '{}';
+  v_version_ids bigint[] := '{}';
+  v_rule_set_id bigint;
+  v_topic text := 'null::text';
+  v_complexity text := 'p_complexity';
+  v_characters bigint;
+begin
+  perform pg_advisory_xact_lock(7254012);
+  -- Every connection keeps the compiled rules in memory, some sixty times their size. What a rule goes back to by
+  -- itself keeps its room: a call that puts it back must not be refused for that.
+  select coalesce((select sum(greatest(
+      case when r.is_active and r.mode <> 'off' and r.retired_at is null
+        then length(r.conditions::text) + length(r.applies_to::text) else 0 end,
+      case when (v.rule ->> 'is_active')::boolean and v.rule ->> 'mode' <> 'off'
+        then length((v.rule -> 'conditions')::text) + length((v.rule -> 'applies_to')::text) else 0 end))
+    from governance.rules r left join governance.timed_rules t using (rule_name)
+    left join governance.rule_versions v on v.version_id = t.back_version_id), 0)
+    + coalesce((select sum(length(s.value::text)) from governance.settings s
+      where s.key in ('topics', 'complexity_words')), 0) into v_characters;
+  if v_characters > 500000 then
+    perform governance.invalid_rule('conditions', format('the rules that are on, topics and complexity words have at '
+      'most 500,000 characters in all, and would have %s: turn a rule off, or shorten lists',
+      to_char(v_characters, 'FM999,999,999,999')));
+  end if;
+  for v_rule in
+    select r.version_id, jsonb_build_object('conditions', r.conditions, 'action', r.action, 'applies_to', r.applies_to,
+      'mode', r.mode) as rule
+    from governance.rules r
+    where r.is_active and r.mode <> 'off' and r.retired_at is null
+    order by r.priority, r.rule_name collate "C"
+  loop
+    v_walk := v_walk || governance.compile_rule(v_rule.version_id, v_rule.rule);
+    v_any := v_any || governance.rule_condition(v_rule.rule);
+    v_facts := v_facts || (governance.compile_condition(v_rule.rule -> 'conditions', 'conditions', 1)).facts;
+    v_version_ids := v_version_ids || v_rule.version_id;
+  end loop;
+  if 'topic' = any (v_facts) then
+    select 'case ' || string_agg(format('when %s then %L', t.is_about, t.topic), ' ' order by t.place)
+      || ' end' into v_topic
+    from (
+      select e.place, e.topic ->> 'topic' as topic, (
+        select coalesce(string_agg(format('strpos(p_phrases, %L) > 0', p.phrase), ' or '), 'false')
+        from (select governance.sought_phrase(w) as phrase
+          from jsonb_array_elements_text(e.topic -> 'words') w) p
+        where btrim(p.phrase) <> '') as is_about
+      from jsonb_array_elements((select s.value from governance.settings s
+        where s.key = 'topics')) with ordinality e(topic, place)) t;
+    v_topic := coalesce(v_topic, 'null::text');
+  end if;
+  if 'complexity' = any (v_facts) then
+    select format('case when p_complexity is null and p_phrases is not null then
+      round(least(1000, 200 * (%s) + least(400, p_characters * 2::bigint / 3)) / 1000.0,
+        3) else p_complexity end',
+      coalesce(string_agg(format('(strpos(p_phrases, %L) > 0)::int', p.phrase), ' + '), '0')) into v_complexity
+    from (select distinct governance.sought_phrase(w) as phrase
+      from jsonb_array_elements_text((select s.value from governance.settings s where s.key = 'complexity_words')) w) p
+    where btrim(p.phrase) <> '';
+  end if;
+  perform governance.define_rules(coalesce(nullif(array_to_string(v_any, E'\n    or '), ''), 'false'), v_walk, v_topic,
+    v_complexity);
+  insert into governance.rule_sets (version_ids) values (v_version_ids) returning rule_set_id into v_rule_set_id;
+  update governance.active_config set
+    rule_set_id = v_rule_set_id, updated_at = clock_timestamp(),
+    rules_due_at = (select min(t.back_at) from governance.timed_rules t),
+    rules_read_identical = 'identical_messages' = any (v_facts),
+      rules_read_words = v_facts && array['message', 'topic', 'complexity'],
+    rules_read_provider = 'provider' = any (v_facts);
+  return v_rule_set_id;
+end
+$$;
+comment on function governance.compile_rules() is
+  'Makes the functions that calls ask about rules anew from the rules and word lists in force, and names the set; one '
+  'at a time.';
+
+-- Configuration, operators' commands, and the feed that readers follow.
+
+-- schemas/13_preset_checks.sql
 -- What a preset may say: each refusal names the place and what is allowed.
 
 create function governance.invalid_preset(p_path text, p_problem text) returns void
@@ -1802,7 +1805,7 @@ $$;
 comment on function governance.check_settings(jsonb) is 'The settings, if the word lists in them can be compiled and '
   'the addresses written to.';
 
--- schemas/13_presets.sql
+-- schemas/14_presets.sql
 -- The preset: made the configuration in force, part by part.
 
 create function governance.store_plans(p_plans jsonb, p_now timestamptz) returns jsonb
@@ -2266,6 +2269,353 @@ comment on function public.apply_preset(jsonb) is
   'details).';
 revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;
 grant execute on function public.apply_preset(jsonb) to service_role;
+
+-- schemas/15_rule_desk.sql
+-- What the rules desk asks: history and return, what a rule hit, and the calls behind it.
+
+create function public.console_retire_rule(p_command_id text, p_rule_name text, p_reason text,
+  p_expected_version int default null, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_current governance.rules;
+  v_rule governance.rules;
+  v_answer jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_retire_rule');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_rule_name', p_rule_name, 100);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_retire_rule', p_rule_name, p_reason, p_expected_version, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  perform governance.end_timed_rules(v_now);
+  select * into v_current from governance.rules r where r.rule_name = p_rule_name and r.retired_at is null;
+  if v_current.rule_name is null then
+    perform governance.fail('PT404', 'not_found', format('There is no rule "%s" in force', left(p_rule_name, 64)));
+  end if;
+  perform governance.check_rule_version(p_rule_name, v_current, p_expected_version);
+  v_rule := governance.store_retirement(p_rule_name, p_operator, v_now, p_reason);
+  perform governance.compile_rules();
+  insert into governance.audit_log (created_at, operator, action, rule_name, reason, command_id, details)
+  values (v_now, p_operator, 'retire_rule', p_rule_name, p_reason, p_command_id,
+    jsonb_build_object('version', v_rule.version, 'before', governance.rule_json(v_current)));
+  perform governance.ring('rules', v_now);
+  return governance.end_command('operator', p_command_id,
+    governance.rule_json(v_rule) || '{"is_retired": true}');
+end
+$$;
+comment on function public.console_retire_rule(text, text, text, int, text) is
+  'Takes a rule out of use; its history stays, and save_rule brings it back. Errors: invalid_argument, not_found, '
+  'version_conflict (current rule in details), idempotency_conflict.';
+revoke all on function public.console_retire_rule(text, text, text, int, text) from public, anon, authenticated;
+grant execute on function public.console_retire_rule(text, text, text, int, text) to service_role;
+
+create function governance.version_json(v governance.rule_versions) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select jsonb_build_object('version_id', v.version_id, 'rule_name', v.rule_name, 'version', v.version, 'rule', v.rule,
+    'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
+$$;
+comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions answer it.';
+
+create function public.console_rule_changes(p_rule_name text default null, p_before bigint default null,
+  p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_changes jsonb;
+begin
+  perform governance.refuse_others('console_rule_changes');
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  select coalesce(jsonb_agg(governance.version_json(v) || jsonb_build_object('before', (
+    select governance.version_json(b) from governance.rule_versions b
+    where b.rule_name = v.rule_name and b.version < v.version order by b.version desc limit 1))
+    order by v.version_id desc), '[]') into v_changes
+  from (select x.* from governance.rule_versions x
+    where (p_rule_name is null or x.rule_name = p_rule_name) and (p_before is null or x.version_id < p_before)
+    order by x.version_id desc limit p_limit) v;
+  return jsonb_build_object('changes', v_changes, 'latest_version_id',
+    (select max(x.version_id) from governance.rule_versions x));
+end
+$$;
+comment on function public.console_rule_changes(text, bigint, int) is
+  'Changes of rules, newest first, of one rule or all, each with the version before it. p_before: the version_id to go '
+  'on from.';
+revoke all on function public.console_rule_changes(text, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_rule_changes(text, bigint, int) to service_role;
+
+create function governance.rules_as_of(p_version_id bigint) returns setof governance.rule_versions
+  language sql stable set search_path = '' as $$
+  select x.* from (
+    select distinct on (v.rule_name) v.* from governance.rule_versions v
+    where v.version_id <= p_version_id order by v.rule_name, v.version_id desc) x
+  where not x.is_retired
+$$;
+comment on function governance.rules_as_of(bigint) is 'The rule set as it stood right after a change.';
+
+create function public.console_rules_as_of(p_version_id bigint) returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_rules_as_of');
+  select coalesce(jsonb_agg(v.rule || jsonb_build_object('version', v.version)
+    order by (v.rule ->> 'priority')::int, v.rule_name collate "C"), '[]')
+  from governance.rules_as_of(p_version_id) v
+$$;
+comment on function public.console_rules_as_of(bigint) is 'The rules as they stood right after a change, in order.';
+revoke all on function public.console_rules_as_of(bigint) from public, anon, authenticated;
+grant execute on function public.console_rules_as_of(bigint) to service_role;
+
+create function public.console_restore_rules(p_command_id text, p_version_id bigint, p_expected_version_id bigint,
+  p_reason text, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_now timestamptz;
+  v_latest bigint;
+  v_then governance.rule_versions;
+  v_name text;
+  v_changed text[] := '{}';
+begin
+  perform governance.refuse_others('console_restore_rules');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_restore_rules', p_version_id, p_expected_version_id, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  perform governance.end_timed_rules(v_now);
+  select max(v.version_id) into v_latest from governance.rule_versions v;
+  if not exists (select from governance.rule_versions v where v.version_id = p_version_id) then
+    perform governance.fail('PT404', 'not_found', 'There is no such change of the rules');
+  end if;
+  if p_expected_version_id is distinct from v_latest then
+    perform governance.fail('PT409', 'version_conflict', 'Somebody changed a rule in the meantime', 'null');
+  end if;
+  for v_then in select * from governance.rules_as_of(p_version_id) loop
+    continue when exists (select from governance.rules r join governance.rule_versions n using (version_id)
+      where r.rule_name = v_then.rule_name and r.retired_at is null and n.rule = v_then.rule);
+    perform governance.store_rule(governance.check_rule(v_then.rule), p_operator, v_now, p_reason);
+    v_changed := v_changed || v_then.rule_name;
+  end loop;
+  for v_name in select r.rule_name from governance.rules r
+    where r.retired_at is null
+      and not exists (select from governance.rules_as_of(p_version_id) t where t.rule_name = r.rule_name)
+    order by r.rule_name
+  loop
+    perform governance.store_retirement(v_name, p_operator, v_now, p_reason);
+    v_changed := v_changed || v_name;
+  end loop;
+  if cardinality(v_changed) > 0 then
+    perform governance.compile_rules();
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (v_now, p_operator, 'restore_rules', p_reason, p_command_id,
+      jsonb_build_object('version_id', p_version_id, 'changed', to_jsonb(v_changed)));
+    perform governance.ring('rules', v_now);
+  end if;
+  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', to_jsonb(v_changed)));
+end
+$$;
+comment on function public.console_restore_rules(text, bigint, bigint, text, text) is
+  'Returns the whole rule set to what it was right after a change: rules made since are retired. p_expected_version_id '
+  'is the latest change that the operator saw. Errors: invalid_argument, not_found, version_conflict, '
+  'idempotency_conflict.';
+revoke all on function public.console_restore_rules(text, bigint, bigint, text, text)
+  from public, anon, authenticated;
+grant execute on function public.console_restore_rules(text, bigint, bigint, text, text) to service_role;
+
+create function public.console_rule_hits(p_rule_name text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_hours jsonb;
+  v_unblocked jsonb;
+begin
+  perform governance.refuse_others('console_rule_hits');
+  select coalesce(jsonb_agg(jsonb_build_object('hour', h.hour, 'enforced', h.enforced, 'shadow', h.shadow)
+    order by h.hour), '[]') into v_hours
+  from (
+    select date_trunc('hour', m.slot, 'UTC') as hour,
+      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'enforce'), 0) as enforced,
+      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'shadow'), 0) as shadow
+    from governance.matches_by_slot() m join governance.rule_versions v using (version_id)
+    where v.rule_name = p_rule_name and m.slot >= date_trunc('hour', v_now - interval '47 hours', 'UTC')
+    group by 1) h;
+  -- Blocks of this rule that an operator lifted: people who asked, and were right.
+  select jsonb_agg(jsonb_build_object('at', u.created_at, 'user_id', a.user_id, 'by', u.operator, 'reason', u.reason)
+    order by u.audit_id desc) into v_unblocked
+  from (
+    select g.* from governance.audit_log g
+    where g.created_at >= v_now - interval '7 days' and g.action = 'unblock_user'
+      and exists (select from governance.audit_log b
+        where b.account_id = g.account_id and b.action = 'rule_block' and b.rule_name = p_rule_name
+          and b.audit_id < g.audit_id and b.created_at >= g.created_at - interval '7 days')
+    order by g.audit_id desc limit 50) u
+  join governance.accounts a using (account_id);
+  return jsonb_build_object('now', v_now, 'hours', v_hours, 'unblocked', coalesce(v_unblocked, '[]'));
+end
+$$;
+comment on function public.console_rule_hits(text) is
+  'Calls that a rule matched in each hour of the last two days, enforced and in shadow, and the users whom an operator '
+  'unblocked after it within seven days (at most 50).';
+revoke all on function public.console_rule_hits(text) from public, anon, authenticated;
+grant execute on function public.console_rule_hits(text) to service_role;
+
+create function public.console_rule_calls(p_rule_name text, p_from timestamptz, p_to timestamptz,
+  p_before bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_versions bigint[];
+  v_calls jsonb;
+begin
+  perform governance.refuse_others('console_rule_calls');
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  if p_from is null or p_to is null or p_to <= p_from or p_to - p_from > interval '49 hours' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are at most two days apart');
+  end if;
+  select array_agg(v.version_id) into v_versions from governance.rule_versions v where v.rule_name = p_rule_name;
+  select coalesce(jsonb_agg(jsonb_build_object('decision_id', r.decision_id, 'request_id', r.request_id,
+    'at', r.created_at, 'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id,
+    'decision', r.decision, 'reason', r.reason, 'model', r.model, 'tokens', (r.facts).estimated_tokens,
+    'mode', (select v.rule ->> 'mode' from governance.rule_versions v
+      where v.rule_name = p_rule_name and v.version_id = any (r.matched_version_ids) limit 1))
+    order by r.decision_id desc), '[]') into v_calls
+  from (select q.* from governance.requests q
+    where q.created_at >= p_from and q.created_at < p_to and q.matched_version_ids && v_versions
+      and (p_before is null or q.decision_id < p_before)
+    order by q.decision_id desc limit p_limit) r
+  join governance.accounts a using (account_id);
+  return jsonb_build_object('calls', v_calls);
+end
+$$;
+comment on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) is
+  'The calls that a rule matched within at most two days, newest first. p_before: the decision_id to go on from.';
+revoke all on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int)
+  from public, anon, authenticated;
+grant execute on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) to service_role;
+
+-- schemas/16_price_desk.sql
+-- Prices on the screen: what is set, which models have none, and single prices taken over.
+
+create function public.console_prices() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_prices');
+  select jsonb_build_object(
+    'currency', (select c.currency from governance.active_config c),
+    'prices', (select coalesce(jsonb_agg(jsonb_build_object('provider', p.provider, 'model', p.model,
+      'input_micros_per_million', p.input_micros_per_million, 'output_micros_per_million', p.output_micros_per_million,
+      'cached_input_micros_per_million', p.cached_input_micros_per_million,
+      'cache_write_micros_per_million', p.cache_write_micros_per_million,
+      'cache_write_1h_micros_per_million', p.cache_write_1h_micros_per_million,
+      'reasoning_micros_per_million', p.reasoning_micros_per_million, 'currency', p.currency,
+      'effective_from', p.effective_from) order by p.provider collate "C", p.model collate "C", p.effective_from), '[]')
+      from governance.prices p where p.retired_at is null),
+    -- Models that calls used while they had no price, and have none now.
+    'unpriced', (select coalesce(jsonb_agg(jsonb_build_object('model', u.model, 'first_seen_at', u.first_seen_at,
+      'calls', coalesce((select sum(t.calls) from governance.usage_totals t
+        where t.model = u.model and t.day >= (u.first_seen_at at time zone 'UTC')::date - 1), 0))
+      order by u.model collate "C"), '[]')
+      from (select e.subject as model, min(e.created_at) as first_seen_at from governance.alert_events e
+        where e.kind = 'unknown_price' and e.created_at > governance.now() - interval '62 days'
+        group by e.subject) u
+      where governance.provider_of(u.model, governance.now()) is null))
+$$;
+comment on function public.console_prices() is
+  'Prices that are not retired, past and to come too, and models that calls used without one (calls: of closed days).';
+revoke all on function public.console_prices() from public, anon, authenticated;
+grant execute on function public.console_prices() to service_role;
+
+create function public.console_save_prices(p_command_id text, p_prices jsonb, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_now timestamptz;
+  v_currency text;
+  v_changed jsonb := '[]';
+  v_item jsonb;
+  v_place bigint;
+begin
+  perform governance.refuse_others('console_save_prices');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  if jsonb_typeof(p_prices) is distinct from 'array' or jsonb_array_length(p_prices) not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_prices is a list of 1 to 500 prices');
+  end if;
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_save_prices', p_prices, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  select c.currency into v_currency from governance.active_config c;
+  for v_item, v_place in select * from jsonb_array_elements(p_prices) with ordinality loop
+    if jsonb_typeof(v_item) <> 'object' then
+      perform governance.invalid_preset(format('prices[%s]', v_place - 1), 'an object is needed');
+    end if;
+    if governance.store_price(v_item, format('prices[%s]', v_place - 1), v_currency, v_now) then
+      v_changed := v_changed || jsonb_build_array(v_item ->> 'model');
+    end if;
+  end loop;
+  if v_changed <> '[]' then
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (v_now, p_operator, 'save_prices', p_reason, p_command_id, jsonb_build_object('prices', p_prices));
+    perform governance.ring('rules', v_now);
+  end if;
+  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', v_changed));
+end
+$$;
+comment on function public.console_save_prices(text, jsonb, text, text) is
+  'Sets prices by provider, model and effective_from; others stay. Calls that were settled keep their cost. Errors: '
+  'invalid_argument, invalid_preset (path in details), idempotency_conflict.';
+revoke all on function public.console_save_prices(text, jsonb, text, text) from public, anon, authenticated;
+grant execute on function public.console_save_prices(text, jsonb, text, text) to service_role;
+
+-- schemas/17_preset_desk.sql
+-- The configuration in force, as the preset that it is.
+
+create function public.console_preset() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_preset');
+  select jsonb_build_object('name', c.preset_name, 'currency', c.currency, 'default_plan', c.default_plan,
+    'settings', (select coalesce(jsonb_object_agg(s.key, s.value), '{}') from governance.settings s),
+    'plans', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', p.plan_id, 'name', p.name,
+      'monthly_allowance', p.monthly_allowance, 'daily_limit', p.daily_limit, 'monthly_limit', p.monthly_limit,
+      'allows_top_up', p.allows_top_up, 'warn_at', to_jsonb(p.warn_at), 'fail_mode', p.fail_mode,
+      'on_cancel', p.on_cancel, 'rollover_months', p.rollover_months, 'upgrade_to', p.upgrade_to)
+      order by p.monthly_allowance, p.plan_id collate "C"), '[]') from governance.plans p where p.retired_at is null),
+    'packs', (select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens,
+      'price_minor', k.price_minor, 'currency', k.currency, 'plans', coalesce(to_jsonb(k.plans), '[]'))
+      order by k.tokens, k.pack_id collate "C"), '[]') from governance.packs k where k.retired_at is null),
+    'rules', (select coalesce(jsonb_agg(v.rule order by r.priority, r.rule_name collate "C"), '[]')
+      from governance.rules r join governance.rule_versions v using (version_id) where r.retired_at is null),
+    'prices', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('provider', x.provider, 'model', x.model,
+      'input_micros_per_million', x.input_micros_per_million,
+      'output_micros_per_million', x.output_micros_per_million,
+      'cached_input_micros_per_million', x.cached_input_micros_per_million,
+      'cache_write_micros_per_million', x.cache_write_micros_per_million,
+      'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
+      'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
+      'effective_from', x.effective_from))
+      order by x.provider collate "C", x.model collate "C", x.effective_from), '[]')
+      from governance.prices x where x.retired_at is null),
+    'estimates', (select coalesce(jsonb_agg(jsonb_build_object('task_type', e.task_type, 'tokens', e.tokens)
+      order by e.task_type collate "C"), '[]') from governance.estimates e),
+    'alerts', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('alert_name', a.alert_name,
+      'metric', a.metric, 'scope', a.scope, 'period', a.period, 'budget', a.budget,
+      'thresholds', to_jsonb(a.thresholds), 'channels', to_jsonb(a.channels))) order by a.alert_name collate "C"), '[]')
+      from governance.cost_alerts a where a.retired_at is null))
+  from governance.active_config c
+$$;
+comment on function public.console_preset() is 'The configuration in force as a preset: applied, it changes nothing.';
+revoke all on function public.console_preset() from public, anon, authenticated;
+grant execute on function public.console_preset() to service_role;
 
 -- schemas/20_accounts.sql
 -- Accounts: who they are, their lock, and what they read about themselves.
@@ -5411,19 +5761,8 @@ revoke all on function public.authorize_usage(text, text, text, bigint, text, te
 grant execute on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric)
   to service_role;
 
--- schemas/34_settle.sql
--- The path of a call, second half: what was used is charged, or the hold is given back. One function ends any number of
--- calls in one batch; a single call is a batch of one.
-
--- What a settlement changes of its account: counted in memory from call to call, written once.
-create type governance.settle_state as (account_id bigint, last_transaction_id bigint, last_hash bytea,
-  day_tokens bigint, month_tokens bigint, day_cost_micros bigint, month_cost_micros bigint,
-  subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint, reserved_tokens bigint,
-  debt_tokens bigint,
-  -- The lot that is spent next, what is left of it, and what this batch took out of it
-  lot_id bigint, lot_kind text, lot_left bigint, lot_taken bigint,
-  -- This account's calls that have ended in this batch
-  ended bigint[]);
+-- schemas/34_call_costs.sql
+-- What a call costs: the parts of its tokens, and the price of each on its day.
 
 create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
   language plpgsql immutable set search_path = '' as $$
@@ -5459,55 +5798,6 @@ end
 $$;
 comment on function governance.check_token_parts(bigint, bigint, jsonb) is 'Refuses parts of tokens that are more than '
   'the whole.';
-
-create function governance.check_other_models(e governance.settle_arguments) returns void
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_part jsonb;
-  v_input numeric := 0;
-  v_output numeric := 0;
-begin
-  if jsonb_typeof(e.metadata -> 'by_other_models') <> 'array'
-    or jsonb_array_length(e.metadata -> 'by_other_models') > 20 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models is a list of at most 20 models');
-  end if;
-  for v_part in select * from jsonb_array_elements(e.metadata -> 'by_other_models') loop
-    if jsonb_typeof(v_part -> 'model') is distinct from 'string' or jsonb_typeof(v_part) <> 'object' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models names a model in each place');
-    end if;
-    perform governance.check_id('p_metadata.by_other_models.model', v_part ->> 'model', 200);
-    perform governance.check_token_parts(governance.token_part(v_part, 'input_tokens'),
-      governance.token_part(v_part, 'output_tokens'), v_part);
-    v_input := v_input + governance.token_part(v_part, 'input_tokens');
-    v_output := v_output + governance.token_part(v_part, 'output_tokens');
-  end loop;
-  if v_input > e.input_tokens or v_output > e.output_tokens then
-    perform governance.fail('PT400', 'invalid_argument',
-      'What p_metadata.by_other_models used is part of p_input_tokens and p_output_tokens');
-  end if;
-end
-$$;
-comment on function governance.check_other_models(governance.settle_arguments) is 'Refuses tokens of other models that '
-  'are not part of the call''s own.';
-
-create function governance.check_settle(e governance.settle_arguments) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  perform governance.check_id('p_request_id', e.request_id);
-  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
-    or e.output_tokens not between 0 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
-  end if;
-  if e.model is not null then
-    perform governance.check_id('p_model', e.model, 200);
-  end if;
-  perform governance.check_metadata('p_metadata', e.metadata);
-  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
-  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
-end
-$$;
-comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
 create function governance.price_at(p_model text, p_at timestamptz) returns governance.prices
   language sql stable set search_path = '' as $$
@@ -5572,6 +5862,69 @@ create function governance.unpriced_part(p_metadata jsonb, p_made_at timestamptz
 $$;
 comment on function governance.unpriced_part(jsonb, timestamptz) is
   'The first of the other models of a call that has no price.';
+
+-- schemas/35_settle.sql
+-- The path of a call, second half: what was used is charged. One function ends any number of calls in one batch; a
+-- single call is a batch of one.
+
+-- What a settlement changes of its account: counted in memory from call to call, written once.
+create type governance.settle_state as (account_id bigint, last_transaction_id bigint, last_hash bytea,
+  day_tokens bigint, month_tokens bigint, day_cost_micros bigint, month_cost_micros bigint,
+  subscription_tokens bigint, purchased_tokens bigint, promotional_tokens bigint, reserved_tokens bigint,
+  debt_tokens bigint,
+  -- The lot that is spent next, what is left of it, and what this batch took out of it
+  lot_id bigint, lot_kind text, lot_left bigint, lot_taken bigint,
+  -- This account's calls that have ended in this batch
+  ended bigint[]);
+
+create function governance.check_other_models(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_part jsonb;
+  v_input numeric := 0;
+  v_output numeric := 0;
+begin
+  if jsonb_typeof(e.metadata -> 'by_other_models') <> 'array'
+    or jsonb_array_length(e.metadata -> 'by_other_models') > 20 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models is a list of at most 20 models');
+  end if;
+  for v_part in select * from jsonb_array_elements(e.metadata -> 'by_other_models') loop
+    if jsonb_typeof(v_part -> 'model') is distinct from 'string' or jsonb_typeof(v_part) <> 'object' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models names a model in each place');
+    end if;
+    perform governance.check_id('p_metadata.by_other_models.model', v_part ->> 'model', 200);
+    perform governance.check_token_parts(governance.token_part(v_part, 'input_tokens'),
+      governance.token_part(v_part, 'output_tokens'), v_part);
+    v_input := v_input + governance.token_part(v_part, 'input_tokens');
+    v_output := v_output + governance.token_part(v_part, 'output_tokens');
+  end loop;
+  if v_input > e.input_tokens or v_output > e.output_tokens then
+    perform governance.fail('PT400', 'invalid_argument',
+      'What p_metadata.by_other_models used is part of p_input_tokens and p_output_tokens');
+  end if;
+end
+$$;
+comment on function governance.check_other_models(governance.settle_arguments) is 'Refuses tokens of other models that '
+  'are not part of the call''s own.';
+
+create function governance.check_settle(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
+    or e.output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if e.model is not null then
+    perform governance.check_id('p_model', e.model, 200);
+  end if;
+  perform governance.check_metadata('p_metadata', e.metadata);
+  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
+  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
+end
+$$;
+comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
   p_fingerprint bigint) returns json
@@ -5974,6 +6327,9 @@ comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
 revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
 
+-- schemas/36_release.sql
+-- Giving a hold back: the call failed, or never used what it held.
+
 create function governance.release_call(p_request_id text, p_reason text) returns json
   language plpgsql set search_path = '' as $$
 declare
@@ -6067,7 +6423,7 @@ comment on function public.release_usage(text, text) is
 revoke all on function public.release_usage(text, text) from public, anon, authenticated;
 grant execute on function public.release_usage(text, text) to service_role;
 
--- schemas/35_batches.sql
+-- schemas/37_batches.sql
 -- Many calls in one batch. What a call means is defined with the single functions; here is only how a batch is read,
 -- and what becomes of it where one of its calls is refused.
 
@@ -6315,15 +6671,713 @@ comment on function public.record_token_usage(text, bigint, numeric, text) is
 revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
 grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
 
+-- schemas/38_correction_effects.sql
+-- What each kind of correction changes of an account's tokens, plan or calls, and how it is taken back.
+
+create table governance.account_acts (
+  act_id bigint generated always as identity primary key,
+  command_id text not null unique,
+  account_id bigint not null,
+  kind text not null,
+  -- What was asked, as governance.check_act reads it.
+  fields jsonb not null,
+  reason text not null,
+  operator text not null,
+  status text not null check (status in ('proposed', 'done', 'rejected', 'undone')),
+  -- Why a second person was asked.
+  why text,
+  -- Account before and after, entries, lots; and what undoing needs.
+  effects jsonb not null default '{}',
+  created_at timestamptz not null,
+  done_at timestamptz,
+  -- The second person, who approved or rejected it.
+  decided_by text,
+  -- Numbers of acts.
+  undoes bigint,
+  undone_by bigint,
+  -- Of which bulk act it is a part.
+  bulk_id bigint
+);
+
+create index account_acts_account on governance.account_acts (account_id, act_id desc);
+
+create index account_acts_operator on governance.account_acts (operator, act_id desc);
+
+create index account_acts_proposed on governance.account_acts (act_id) where status = 'proposed';
+
+create unique index account_acts_refund on governance.account_acts (account_id, (fields ->> 'request_id'))
+  where kind = 'refund_call' and status in ('proposed', 'done') and undoes is null;
+
+comment on table governance.account_acts is 'Corrections that operators made or proposed, with their effects.';
+
+create function governance.act_whole(p_act jsonb, p_key text, p_min bigint default 1) returns bigint
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_whole bigint := governance.stripe_whole(p_act -> p_key);
+begin
+  if v_whole is null or v_whole < p_min then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act.%s is a whole number from %s up to 2^53 - 1', p_key, p_min));
+  end if;
+  return v_whole;
+end
+$$;
+comment on function governance.act_whole(jsonb, text, bigint) is 'A whole number of tokens in an act.';
+
+create function governance.act_moment(p_act jsonb, p_key text) returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_at timestamptz;
+begin
+  v_at := (p_act ->> p_key)::timestamptz;
+  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function governance.act_moment(jsonb, text) is 'A moment in the future in an act; null for anything else.';
+
+create function governance.check_act(p_act jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_kind text;
+  v_known text[];
+  v_unknown text;
+begin
+  if p_act is null or jsonb_typeof(p_act) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_act is an object with a kind');
+  end if;
+  p_act := jsonb_strip_nulls(p_act);
+  v_kind := case when jsonb_typeof(p_act -> 'kind') = 'string' then p_act ->> 'kind' end;
+  v_known := case v_kind
+    when 'give_tokens' then '{kind,tokens,lot_kind,expires_at}'
+    when 'take_tokens' then '{kind,tokens}'
+    when 'refund_call' then '{kind,request_id}'
+    when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
+    when 'change_plan' then '{kind,plan_id,when}'
+    when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
+    when 'note' then '{kind}' end;
+  if v_known is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
+  end if;
+  select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
+  if v_unknown is not null then
+    perform governance.fail('PT400', 'invalid_argument', format('p_act.%s is not part of %s', left(v_unknown, 64),
+      v_kind));
+  end if;
+  if v_kind in ('give_tokens', 'take_tokens') then
+    perform governance.act_whole(p_act, 'tokens');
+  end if;
+  if v_kind = 'give_tokens' then
+    if not coalesce(p_act ->> 'lot_kind', 'promotional') = any ('{promotional,purchased,subscription}') then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.lot_kind is promotional, purchased or subscription');
+    end if;
+    if p_act ? 'expires_at' and governance.act_moment(p_act, 'expires_at') is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
+    end if;
+  elsif v_kind in ('refund_call', 'end_hold') then
+    perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
+  end if;
+  if v_kind = 'end_hold' then
+    if not coalesce(p_act ->> 'action', '') = any ('{settle,release}') then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.action is settle or release');
+    end if;
+    if p_act ? 'input_tokens' then perform governance.act_whole(p_act, 'input_tokens', 0); end if;
+    if p_act ? 'output_tokens' then perform governance.act_whole(p_act, 'output_tokens', 0); end if;
+  elsif v_kind = 'change_plan' then
+    perform governance.check_id('p_act.plan_id', p_act ->> 'plan_id');
+    if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
+    end if;
+  elsif v_kind = 'raise_limit' then
+    if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
+    if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
+    if not p_act ?| '{daily_limit,monthly_limit}' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
+    elsif governance.act_moment(p_act, 'until') is null
+      or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_act.until is a moment in the future, within a year');
+    end if;
+  end if;
+  return p_act;
+end
+$$;
+comment on function governance.check_act(jsonb) is
+  'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
+  'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
+  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
+  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
+
+create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
+  p_reference text, p_description text, p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_tokens bigint;
+  v_expired bigint := 0;
+begin
+  for i in 1 .. cardinality(p_taken) by 2 loop
+    v_tokens := -p_taken[i + 1];
+    continue when v_tokens <= 0;
+    select * into strict v_lot from governance.lots l where l.lot_id = p_taken[i];
+    if v_lot.expires_at <= p_now then
+      v_expired := v_expired + v_tokens;
+      continue;
+    end if;
+    update governance.lots l set remaining = l.remaining + v_tokens, spent = l.spent - v_tokens, is_open = true
+    where l.lot_id = v_lot.lot_id;
+    perform governance.append_entry(p_account_id, p_type, p_now, array[v_lot.lot_id, v_tokens],
+      case v_lot.kind when 'subscription' then v_tokens else 0 end,
+      case v_lot.kind when 'purchased' then v_tokens else 0 end,
+      case v_lot.kind when 'promotional' then v_tokens else 0 end, 0, p_reference, p_description, p_metadata);
+  end loop;
+  if v_expired > 0 then
+    perform governance.grant_tokens(p_account_id, 'promotional', v_expired, p_type, p_now,
+      p_now + interval '30 days', p_reference, p_description, p_metadata);
+  end if;
+end
+$$;
+comment on function governance.put_back(bigint, bigint[], text, timestamptz, text, text, jsonb) is
+  'Puts tokens back into the lots that an entry took them from (its lot_changes), an entry each. What came from a lot '
+  'that has expired since comes back as promotional tokens for 30 days. The caller holds the account''s lock.';
+
+create function governance.request_of(p_account_id bigint, p_request_id text) returns governance.requests
+  language plpgsql stable set search_path = '' as $$
+declare
+  q governance.requests;
+begin
+  select x.* into q from governance.request_keys k
+    join governance.requests x on x.decision_id = k.decision_id and x.created_at = k.created_at
+  where k.request_id = p_request_id and x.account_id = p_account_id;
+  if not found then
+    perform governance.fail('PT404', 'unknown_request',
+      format('This user has no call "%s", or it is no longer kept', left(p_request_id, 64)));
+  end if;
+  return q;
+end
+$$;
+comment on function governance.request_of(bigint, text) is 'A call of an account by its request id. Errors: '
+  'unknown_request.';
+
+create function governance.apply_act(a governance.accounts, p_act jsonb, p_command_id text, p_reason text,
+  p_operator text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  c_reference constant text := left('act ' || p_command_id, 255);
+  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator);
+  v_tokens bigint := governance.stripe_whole(p_act -> 'tokens');
+  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_kind text := coalesce(p_act ->> 'lot_kind', 'promotional');
+  v_granted governance.granted;
+  v_spent governance.lot_spending;
+  v_lots bigint[];
+  v_debt bigint;
+  q governance.requests;
+begin
+  case p_act ->> 'kind'
+  when 'give_tokens' then
+    if v_free + a.reserved_tokens + v_tokens > 9007199254740991 then
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+    end if;
+    v_granted := governance.grant_tokens(a.account_id, v_kind, v_tokens,
+      case v_kind when 'promotional' then 'bonus' when 'subscription' then 'subscription_grant' else 'adjustment' end,
+      p_now, (p_act ->> 'expires_at')::timestamptz, c_reference, p_reason, v_metadata);
+    return jsonb_build_object('lot_id', v_granted.lot_id);
+  when 'take_tokens' then
+    if v_tokens > v_free then
+      perform governance.fail('PT402', 'insufficient_tokens',
+        format('%s tokens are free, %s are to be taken', v_free, v_tokens),
+        jsonb_build_object('have', v_free, 'need', v_tokens)::text);
+    end if;
+    v_spent := governance.spend_lots(a.account_id, v_tokens);
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased, v_spent.promotional, 0, c_reference, p_reason, v_metadata);
+    return jsonb_build_object('taken', to_jsonb(v_spent.lot_changes));
+  when 'refund_call' then
+    q := governance.request_of(a.account_id, p_act ->> 'request_id');
+    if q.status <> 'settled' or q.charged_tokens = 0 then
+      perform governance.fail('PT409', 'nothing_to_refund',
+        format('The call is %s%s: nothing was charged for it', q.status, case
+          when q.status = 'settled' then ' with no tokens' end));
+    elsif exists (select from governance.account_acts x where x.account_id = a.account_id and x.kind = 'refund_call'
+      and x.status in ('proposed', 'done') and x.undoes is null and x.command_id <> p_command_id
+      and x.fields ->> 'request_id' = q.request_id) then
+      perform governance.fail('PT409', 'already_refunded', 'This call was refunded, or its refund proposed, before');
+    end if;
+    v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
+    -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
+    v_debt := least(q.unpaid_tokens, a.debt_tokens);
+    if v_debt > 0 then
+      perform governance.append_entry(a.account_id, 'refund', p_now, '{}', 0, 0, 0, -v_debt, c_reference, p_reason,
+        v_metadata);
+    end if;
+    select t.lot_changes into strict v_lots from governance.token_transactions t
+    where t.transaction_id = q.transaction_id;
+    perform governance.put_back(a.account_id, v_lots, 'refund', p_now, c_reference, p_reason, v_metadata);
+    if q.unpaid_tokens > v_debt then
+      perform governance.grant_tokens(a.account_id, 'promotional', q.unpaid_tokens - v_debt, 'refund', p_now, null,
+        c_reference, p_reason, v_metadata);
+    end if;
+    perform governance.recover_debt(a.account_id, p_now, c_reference);
+    return jsonb_build_object('refunded', q.charged_tokens);
+  when 'end_hold' then
+    q := governance.request_of(a.account_id, p_act ->> 'request_id');
+    return jsonb_build_object('answer', governance.end_hold(q, p_act ->> 'action', p_reason,
+      governance.stripe_whole(p_act -> 'input_tokens'), governance.stripe_whole(p_act -> 'output_tokens'), p_now));
+  when 'change_plan' then
+    if p_act ->> 'plan_id' = a.plan_id then
+      perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    elsif p_act ->> 'when' = 'next_period' then
+      if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
+        perform governance.fail('PT404', 'unknown_plan',
+          format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
+      elsif p_act ->> 'plan_id' = a.next_plan_id then
+        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
+      end if;
+      update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
+      return jsonb_build_object('next_plan_id', a.next_plan_id);
+    end if;
+    perform public.upsert_account(a.user_id, p_act ->> 'plan_id');
+    return jsonb_build_object('plan_id', a.plan_id, 'month_allowance', a.month_allowance, 'lot_id', (
+      select max(l.lot_id) from governance.lots l
+      where l.account_id = a.account_id and l.kind = 'subscription'
+        and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
+  when 'raise_limit' then
+    if exists (select from governance.plans p where p.plan_id = a.plan_id
+      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
+        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
+      perform governance.fail('PT409', 'nothing_to_change',
+        'A limit is raised above what the plan has; a plan without this limit needs no raising');
+    end if;
+    update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
+      raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
+    where y.account_id = a.account_id;
+    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
+      a.raised_monthly_limit, 'until', a.raised_until));
+  else
+    return '{}';
+  end case;
+end
+$$;
+comment on function governance.apply_act(governance.accounts, jsonb, text, text, text, timestamptz) is
+  'Does an act that governance.check_act has read; answers what undoing it needs. The caller holds the account''s '
+  'lock. '
+  'Errors: insufficient_tokens, unknown_request, nothing_to_refund, already_refunded, already_resolved, unknown_plan, '
+  'nothing_to_change, invalid_argument.';
+
+create function governance.reverse_act(a governance.accounts, x governance.account_acts, p_command_id text,
+  p_reason text, p_operator text, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  c_reference constant text := left('act ' || p_command_id, 255);
+  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator, 'undoes', x.command_id);
+  v_undo jsonb := x.effects -> 'undo';
+  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
+  v_tokens bigint;
+  v_spent governance.lot_spending;
+  l governance.lots;
+begin
+  if v_undo ? 'next_plan_id' then
+    if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
+      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
+    end if;
+    update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
+    return;
+  elsif v_undo ? 'raised' then
+    if a.raised_until is distinct from (x.fields ->> 'until')::timestamptz
+      or a.raised_daily_limit is distinct from (x.fields ->> 'daily_limit')::bigint
+      or a.raised_monthly_limit is distinct from (x.fields ->> 'monthly_limit')::bigint then
+      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
+    end if;
+    update governance.accounts y set raised_daily_limit = (v_undo #>> '{raised,daily_limit}')::bigint,
+      raised_monthly_limit = (v_undo #>> '{raised,monthly_limit}')::bigint,
+      raised_until = (v_undo #>> '{raised,until}')::timestamptz
+    where y.account_id = a.account_id;
+    return;
+  end if;
+  if v_undo ? 'plan_id' and x.kind = 'change_plan' then
+    if a.plan_id is distinct from x.fields ->> 'plan_id' then
+      perform governance.fail('PT409', 'changed_since', format('The user has moved on to the plan %s since',
+        left(a.plan_id, 64)));
+    end if;
+    update governance.accounts y set plan_id = v_undo ->> 'plan_id',
+      month_allowance = case when y.local_month = (x.effects ->> 'local_month')::date
+        then (v_undo ->> 'month_allowance')::bigint else y.month_allowance end
+    where y.account_id = a.account_id;
+  end if;
+  if v_undo ? 'lot_id' and v_undo ->> 'lot_id' is not null then
+    -- What of it has expired is gone already; what was spent becomes debt, as it was before the grant.
+    select * into strict l from governance.lots y where y.lot_id = (v_undo ->> 'lot_id')::bigint;
+    if l.granted - l.expired - l.clawed_back > 0 then
+      perform governance.claw_back_lot(l.lot_id, l.granted - l.expired - l.clawed_back, 'reversal', p_now,
+        c_reference, p_reason, v_metadata);
+      perform governance.recover_debt(a.account_id, p_now, c_reference);
+    end if;
+  elsif v_undo ? 'taken' then
+    perform governance.put_back(a.account_id, array(select jsonb_array_elements_text(v_undo -> 'taken')::bigint),
+      'adjustment', p_now, c_reference, p_reason, v_metadata);
+    perform governance.recover_debt(a.account_id, p_now, c_reference);
+  elsif v_undo ? 'refunded' then
+    v_tokens := (v_undo ->> 'refunded')::bigint;
+    v_spent := governance.spend_lots(a.account_id, least(v_tokens, v_free));
+    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
+      v_spent.purchased, v_spent.promotional, v_tokens - v_spent.taken, c_reference, p_reason, v_metadata);
+  elsif x.kind <> 'change_plan' then
+    perform governance.fail('PT409', 'not_undoable', format('%s cannot be undone', replace(x.kind, '_', ' ')));
+  end if;
+end
+$$;
+comment on function governance.reverse_act(governance.accounts, governance.account_acts, text, text, text,
+  timestamptz) is
+  'Takes an act back with compensating entries. The caller holds the account''s lock. Errors: changed_since, '
+  'not_undoable.';
+
+-- schemas/39_corrections.sql
+-- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
+-- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
+
+create function governance.run_act(a governance.accounts, p_act jsonb, x governance.account_acts, p_command_id text,
+  p_reason text, p_operator text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged,raised,next_plan}';
+  v_before jsonb := governance.account_json(a);
+  v_books_before jsonb := governance.account_books(array[a.user_id]) -> a.user_id;
+  v_after jsonb;
+  v_books_after jsonb;
+  v_undo jsonb := '{}';
+begin
+  if x.act_id is not null then
+    perform governance.reverse_act(a, x, p_command_id, p_reason, p_operator, p_now);
+  else
+    v_undo := governance.apply_act(a, p_act || jsonb_build_object('last_lot_id',
+      (select coalesce(max(l.lot_id), 0) from governance.lots l where l.account_id = a.account_id)),
+      p_command_id, p_reason, p_operator, p_now);
+  end if;
+  select governance.account_json(y) into strict v_after from governance.accounts y where y.account_id = a.account_id;
+  v_books_after := governance.account_books(array[a.user_id]) -> a.user_id;
+  return jsonb_build_object('undo', v_undo, 'local_month', a.local_month,
+    'before', (select jsonb_object_agg(k, v_before -> k) from unnest(c_shown) k),
+    'after', (select jsonb_object_agg(k, v_after -> k) from unnest(c_shown) k),
+    -- Own entries of this transaction that were there before the act belong to bringing the account up to the moment.
+    'entries', (select coalesce(jsonb_agg(e order by n), '[]')
+      from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
+      where n > jsonb_array_length(v_books_before -> 'entries')),
+    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
+        v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
+      from jsonb_each(v_books_after -> 'lots') y
+      where y.value is distinct from v_books_before #> array['lots', y.key]));
+end
+$$;
+comment on function governance.run_act(governance.accounts, jsonb, governance.account_acts, text, text, text,
+  timestamptz) is
+  'Does an act, or takes act x back where it is given; answers its effects: the account before and after, ledger '
+  'entries, changed lots, and what undoing needs. The caller holds the account''s lock.';
+
+create function governance.act_stake(p_effects jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select least(coalesce(sum(abs((e ->> 'amount')::numeric)), 0)
+    + abs((p_effects #>> '{after,balance,debt}')::numeric - (p_effects #>> '{before,balance,debt}')::numeric),
+    9007199254740991)::bigint
+  from jsonb_array_elements(p_effects -> 'entries') e where e ->> 'type' <> 'debt_recovery'
+$$;
+comment on function governance.act_stake(jsonb) is 'How many tokens an act moves: what counts against the limit of one '
+  'person.';
+
+create function governance.why_second_person(p_operator text, p_tokens bigint, p_now timestamptz) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_limit bigint := governance.setting_number('approval_above_tokens', 1000000);
+  v_alone numeric;
+begin
+  if p_tokens = 0 then return null; end if;
+  if p_tokens > v_limit then
+    return format('More than %s tokens need the approval of a second person', governance.with_separators(v_limit));
+  end if;
+  select p_tokens + coalesce(sum(d.tokens), 0) into v_alone from governance.lone_decisions d
+  where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
+  if v_alone > v_limit then
+    return format('With this one you would have decided %s tokens alone within 24 hours: above %s a second person must '
+      'approve', governance.with_separators(v_alone::bigint), governance.with_separators(v_limit));
+  end if;
+  return null;
+end
+$$;
+comment on function governance.why_second_person(text, bigint, timestamptz) is
+  'Why a second person must approve so many tokens, in a sentence; null where one is enough. The limit is finance''s '
+  '(setting approval_above_tokens), and what one person decided alone within 24 hours is added up over both desks.';
+
+create function governance.act_json(x governance.account_acts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('act_id', x.act_id, 'command_id', x.command_id, 'user_id', a.user_id, 'display_name',
+    a.display_name, 'kind', x.kind, 'fields', x.fields - 'kind', 'reason', x.reason, 'operator', x.operator, 'status',
+    x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
+    x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
+    x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
+      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
+  from governance.accounts a where a.account_id = x.account_id
+$$;
+comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';
+
+create function public.console_act(p_command_id text, p_user_id text, p_act jsonb, p_reason text, p_operator text,
+  p_expected_version int default null, p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_act jsonb;
+  a governance.accounts;
+  x governance.account_acts;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_why text;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_act');
+  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
+  perform governance.check_id('p_operator', p_operator);
+  v_act := governance.check_act(p_act);
+  if not coalesce(p_dry_run, false) then
+    perform governance.lock_person(p_operator);
+    v_answer := governance.begin_act('act', p_command_id, p_user_id, p_reason, p_operator, p_expected_version,
+      v_act::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  a := governance.lock_account(p_user_id);
+  v_now := governance.now();
+  begin
+    v_effects := governance.run_act(a, v_act, null, p_command_id, p_reason, p_operator, v_now);
+    v_why := governance.why_second_person(p_operator, governance.act_stake(v_effects), v_now);
+    if p_dry_run or v_why is not null then
+      raise exception using errcode = 'PT0DR', message = 'preview';
+    end if;
+  exception when sqlstate 'PT0DR' then null;
+  end;
+  if p_dry_run then
+    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', v_why);
+  end if;
+  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, why, effects,
+    created_at, done_at)
+  values (p_command_id, a.account_id, v_act ->> 'kind', v_act, p_reason, p_operator,
+    case when v_why is null then 'done' else 'proposed' end, v_why, v_effects, v_now, case when v_why is null
+    then v_now end)
+  returning * into x;
+  if v_why is null and governance.act_stake(v_effects) > 0 then
+    insert into governance.lone_decisions (act_id, what, decided_at, decided_by, tokens, amount_minor)
+    values (x.act_id, 'act', v_now, p_operator, governance.act_stake(v_effects), 0);
+  end if;
+  return governance.end_act(case when v_why is null then '' else 'propose_' end || x.kind, p_command_id, p_user_id,
+    p_reason, p_operator, (v_act - 'kind') || jsonb_build_object('act_id', x.act_id), governance.act_json(x));
+end
+$$;
+comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
+  'An operator''s correction of an account: p_act is {kind, ...} as governance.check_act says. Answers {act, account}. '
+  'Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) act.status is '
+  'proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers {effects, why, '
+  'version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, unknown_user, '
+  'version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
+  'already_refunded, already_resolved, unknown_plan, nothing_to_change.';
+revoke all on function public.console_act(text, text, jsonb, text, text, int, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_act(text, text, jsonb, text, text, int, boolean) to service_role;
+
+create function governance.find_act(p_act_id bigint) returns governance.account_acts
+  language plpgsql stable set search_path = '' as $$
+declare
+  x governance.account_acts;
+begin
+  select * into x from governance.account_acts y where y.act_id = p_act_id;
+  if not found then
+    perform governance.fail('PT404', 'not_found', 'There is no such act');
+  end if;
+  return x;
+end
+$$;
+comment on function governance.find_act(bigint) is 'A correction by its number. Errors: not_found.';
+
+create function public.console_decide_act(p_command_id text, p_act_id bigint, p_decision text, p_reason text,
+  p_operator text, p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  x governance.account_acts;
+  a governance.accounts;
+  v_user_id text;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_decide_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  if p_decision is null or p_decision not in ('approve', 'reject') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_decision is approve or reject');
+  end if;
+  x := governance.find_act(p_act_id);
+  a := governance.lock_account_id(x.account_id);
+  if not coalesce(p_dry_run, false) then
+    v_answer := governance.begin_command('operator', p_command_id,
+      row('decide_act', p_act_id, p_decision, p_reason, p_operator)::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  x := governance.find_act(p_act_id);
+  if x.status <> 'proposed' then
+    perform governance.fail('PT409', 'already_decided', format('This act is %s already%s', x.status,
+      coalesce(': ' || left(x.decided_by, 64), '')), governance.act_json(x)::text);
+  elsif p_decision = 'approve' and governance.is_same_person(x.operator, p_operator) then
+    perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
+  end if;
+  v_now := governance.now();
+  if p_decision = 'approve' then
+    begin
+      v_effects := governance.run_act(a, x.fields, null, x.command_id, x.reason, x.operator, v_now);
+      if p_dry_run then
+        raise exception using errcode = 'PT0DR', message = 'preview';
+      end if;
+    exception when sqlstate 'PT0DR' then
+      return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
+    end;
+  end if;
+  update governance.account_acts y set status = case p_decision when 'approve' then 'done' else 'rejected' end,
+    effects = coalesce(v_effects, y.effects), done_at = v_now, decided_by = p_operator
+  where y.act_id = p_act_id returning * into x;
+  select y.user_id into strict v_user_id from governance.accounts y where y.account_id = x.account_id;
+  return governance.end_act(p_decision || '_' || x.kind, p_command_id, v_user_id, p_reason, p_operator,
+    (x.fields - 'kind') || jsonb_build_object('act_id', x.act_id, 'proposed_by', x.operator), governance.act_json(x));
+end
+$$;
+comment on function public.console_decide_act(text, bigint, text, text, text, boolean) is
+  'A second person approves a proposed correction, which is done then and there, or rejects it (its proposer may too). '
+  'Answers {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
+  'already_decided, same_person, and those of console_act.';
+revoke all on function public.console_decide_act(text, bigint, text, text, text, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_decide_act(text, bigint, text, text, text, boolean) to service_role;
+
+create function public.console_undo_act(p_command_id text, p_act_id bigint, p_reason text, p_operator text,
+  p_dry_run boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  x governance.account_acts;
+  y governance.account_acts;
+  a governance.accounts;
+  v_answer jsonb;
+  v_effects jsonb;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_undo_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  x := governance.find_act(p_act_id);
+  a := governance.lock_account_id(x.account_id);
+  if not coalesce(p_dry_run, false) then
+    v_answer := governance.begin_command('operator', p_command_id,
+      row('undo_act', p_act_id, p_reason, p_operator)::text);
+    if v_answer is not null then return v_answer; end if;
+  end if;
+  x := governance.find_act(p_act_id);
+  if x.status <> 'done' then
+    perform governance.fail('PT409', 'not_undoable', format('This act is %s: there is nothing to undo', x.status),
+      governance.act_json(x)::text);
+  elsif x.undoes is not null then
+    perform governance.fail('PT409', 'not_undoable', 'An undo is not undone: do the act again');
+  end if;
+  v_now := governance.now();
+  begin
+    v_effects := governance.run_act(a, null, x, p_command_id, p_reason, p_operator, v_now);
+    if p_dry_run then
+      raise exception using errcode = 'PT0DR', message = 'preview';
+    end if;
+  exception when sqlstate 'PT0DR' then
+    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
+  end;
+  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
+    created_at, done_at, undoes)
+  values (p_command_id, x.account_id, x.kind, x.fields, p_reason, p_operator, 'done', v_effects, v_now, v_now,
+    x.act_id)
+  returning * into y;
+  update governance.account_acts z set status = 'undone', undone_by = y.act_id where z.act_id = x.act_id;
+  delete from governance.lone_decisions d where d.act_id = x.act_id;
+  return governance.end_act('undo_' || x.kind, p_command_id, a.user_id, p_reason, p_operator,
+    (x.fields - 'kind') || jsonb_build_object('act_id', y.act_id, 'undoes', x.act_id), governance.act_json(y));
+end
+$$;
+comment on function public.console_undo_act(text, bigint, text, text, boolean) is
+  'Takes a correction back with compensating entries: tokens given are taken from their lot (what was spent of them '
+  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Answers {act, account}; '
+  'p_dry_run the effects. Audited. Errors: invalid_argument, not_found, not_undoable, changed_since, '
+  'idempotency_conflict.';
+revoke all on function public.console_undo_act(text, bigint, text, text, boolean) from public, anon, authenticated;
+grant execute on function public.console_undo_act(text, bigint, text, text, boolean) to service_role;
+
+create function public.console_command_outcome(p_command_id text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_command_outcome');
+  perform governance.check_id('p_command_id', p_command_id);
+  insert into governance.commands (kind, command_id, fingerprint, answer)
+  values ('operator', p_command_id, '', '{"is_void": true}') on conflict do nothing;
+  select c.answer into strict v_answer from governance.commands c
+  where c.kind = 'operator' and c.command_id = p_command_id;
+  return jsonb_build_object('is_done', not coalesce(v_answer ? 'is_void', false), 'answer', case
+    when not v_answer ? 'is_void' then v_answer end);
+end
+$$;
+comment on function public.console_command_outcome(text) is
+  'What came of an operator''s command whose answer was lost: {is_done, answer}. One that never arrived is void from '
+  'now on: should it still come, it is refused. Errors: invalid_argument.';
+revoke all on function public.console_command_outcome(text) from public, anon, authenticated;
+grant execute on function public.console_command_outcome(text) to service_role;
+
+create function public.console_list_acts(p_filter jsonb default '{}', p_before_id bigint default null,
+  p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_account_id bigint;
+begin
+  perform governance.refuse_others('console_list_acts');
+  perform governance.check_limit(p_limit, 200);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: operator, user_id, status');
+  end if;
+  if p_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user',
+        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
+    end if;
+  end if;
+  return (
+    with page as (
+      select x as act, row_number() over (order by x.act_id desc) as n
+      from governance.account_acts x
+      where x.act_id < coalesce(p_before_id, 9223372036854775807)
+        and (v_account_id is null or x.account_id = v_account_id)
+        -- Thousands of a bulk act would hide all others: that is listed as one.
+        and (v_account_id is not null or x.bulk_id is null)
+        and (p_filter ->> 'operator' is null or x.operator = p_filter ->> 'operator')
+        and (p_filter ->> 'status' is null or x.status = p_filter ->> 'status')
+      order by x.act_id desc limit p_limit + 1)
+    select jsonb_build_object(
+      'acts', coalesce(jsonb_agg(governance.act_json(p.act) order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max((p.act).act_id) filter (where p.n = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_list_acts(jsonb, bigint, int) is
+  'Corrections of accounts, newest first; p_filter may name operator, user_id, status. Those of bulk acts are listed '
+  'by user alone. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_list_acts(jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;
+
 -- schemas/40_listings.sql
--- Finding accounts: a copy of what the console searches, filters and sorts.
-
--- What the operators' console reads. Every function here is for the service role alone, and its cost is bounded: by a
--- page, by the minutes asked for, or by what happens at this moment, never by the length of history.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Copies to read from, seconds old, kept off the path of a call
--- ---------------------------------------------------------------------------------------------------------------
+-- Listings: a copy of each account that the console searches, filters and sorts. It is seconds old and kept off the
+-- path of a call. What the console reads (41 to 46) is for the service role alone, and its cost is bounded by a page or by
+-- the minutes asked for, never by the length of history.
 
 create table governance.account_listings (
   -- No foreign key: checking it would lock the account, which its holder has while it waits for this row. The triggers
@@ -6525,6 +7579,94 @@ end
 $$;
 comment on function governance.follow_account() is 'Carries who an account is, and what operators decided, into its '
   'listing.';
+
+create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval,
+  out expired_holds int, out expired_lots int, out allowances int, out failed int, out is_done boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + p_budget;
+  v_due bigint[];
+  v_id bigint;
+  v_account governance.accounts;
+  v_rolled governance.rolled;
+  v_touched bigint[] := '{}';
+begin
+  expired_holds := 0; expired_lots := 0; allowances := 0; failed := 0; is_done := true;
+  select array_agg(distinct x.account_id) into v_due from (
+    (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
+    union all
+    -- A frozen lot stays open beyond its end with nothing to take out of it: old disputes must not fill the page.
+    (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
+      order by o.expires_at limit p_limit)
+    union all
+    (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
+      limit p_limit)
+    union all
+    -- Only where the setting pay_debt_from changed, or a copy of older books was restored: see recover_debt.
+    (select l.account_id from governance.account_listings l where l.debt > 0 and l.available > 0
+      and governance.pays_debt_at_once() limit p_limit)
+  ) x;
+  foreach v_id in array coalesce(v_due, '{}') loop
+    if clock_timestamp() > v_until then
+      is_done := false;
+      exit;
+    end if;
+    -- Whoever has the account in hand brings it up to the moment too.
+    if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
+      where a.account_id = v_id))) then
+      continue;
+    end if;
+    select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
+    continue when not found;
+    v_touched := v_touched || v_id;
+    if governance.needs_roll(v_account, p_now) or v_account.debt_tokens > 0 then
+      begin
+        v_rolled := governance.roll_account(v_id, p_now);
+        if v_account.debt_tokens > 0 then
+          perform governance.recover_debt(v_id, p_now, null);
+        end if;
+        expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
+        expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
+        allowances := allowances + coalesce(v_rolled.allowances, 0);
+      exception when others then
+        -- One account that cannot be rolled must not keep the others from it.
+        failed := failed + 1;
+        perform governance.raise_alert(null, v_id, 'maintenance_failed', 'critical',
+          format('Upkeep of %s failed: %s', left(v_account.user_id, 100), left(sqlerrm, 300)), null, null,
+            (p_now at time zone 'UTC')::date::text,
+          jsonb_build_object('sqlstate', sqlstate), p_now);
+      end;
+    end if;
+  end loop;
+  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
+  if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
+    perform governance.copy_to_listings(v_touched);
+  end if;
+  is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
+end
+$$;
+comment on function governance.roll_due_accounts(timestamptz, int, interval) is
+  'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: '
+  'their calls wait meanwhile.';
+
+-- A guess at how many accounts hold a text is only as good as the sample.
+alter table governance.account_listings alter column search_text set statistics 500;
+
+create trigger account_listings_made after insert or delete
+  on governance.accounts for each row execute function governance.follow_account();
+
+-- Calls set none of these columns, or to what they are: the listing is not on their path. A rule's block is copied by
+-- governance.follow_events; that an operator lifted it shows at once.
+create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
+  blocked_until, rule_blocked_until
+  on governance.accounts for each row
+  when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
+    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until)
+    or (old.rule_blocked_until is not null and new.rule_blocked_until is null))
+  execute function governance.follow_account();
+
+-- schemas/41_search.sql
+-- Search: accounts by words, filter and order, and whatever an id names.
 
 create function governance.estimate_rows(p_query text) returns bigint
   language plpgsql set search_path = '' as $$
@@ -6791,125 +7933,6 @@ revoke all on function public.console_search_accounts(text, text, text, text, bo
 grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
   to service_role;
 
-create function governance.debt_causes(p_account_id bigint) returns jsonb
-  language sql stable set search_path = '' as $$
-  with entries as (
-    select t.transaction_id, t.created_at, t.transaction_type, t.reference, t.description, t.debt_after,
-      t.debt_after - lag(t.debt_after) over (order by t.transaction_id) as change
-    from (select * from governance.token_transactions x where x.account_id = p_account_id
-      order by x.transaction_id desc limit 5000) t
-  ), since as (
-    select e.*, coalesce(e.change, e.debt_after) as owed from entries e
-    where e.transaction_id > coalesce((select max(z.transaction_id) from entries z where z.debt_after = 0), 0)
-  ), causes as (
-    -- What was paid since goes to the oldest cause first.
-    select s.*, least(s.owed, greatest(sum(s.owed) over (order by s.transaction_id)
-      - (select coalesce(-sum(p.owed), 0) from since p where p.owed < 0), 0)) as open
-    from since s where s.owed > 0)
-  select coalesce(jsonb_agg(jsonb_build_object('transaction_id', c.transaction_id, 'at', c.created_at, 'cause',
-    coalesce(r.record_type, c.transaction_type), 'tokens', c.open, 'reference', c.reference, 'description',
-    c.description, 'charge_id', s.charge_id, 'dispute_id', r.dispute_id, 'refund_id', r.refund_id)
-    order by c.transaction_id desc), '[]')
-  from (select * from causes x where x.open > 0 order by x.transaction_id desc limit 20) c
-  left join governance.purchase_records r using (transaction_id)
-  left join governance.stripe_payments s using (payment_id)
-$$;
-comment on function governance.debt_causes(bigint) is
-  'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
-  'owed, and the refund or dispute where one took back what was spent. cause is usage where a call used more than was '
-  'there.';
-
-create function governance.payments_json(p_account_id bigint) returns jsonb
-  language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('payment_id', p.payment_id, 'paid_at', coalesce(p.paid_at, p.created_at),
-    'amount_minor', p.amount_minor, 'currency', p.currency, 'charge_id', p.charge_id, 'payment_intent_id',
-    p.payment_intent_id, 'checkout_session_id', p.checkout_session_id, 'invoice_id', p.invoice_id, 'subscription_id',
-    p.subscription_id, 'order_id', p.order_id, 'livemode', p.livemode,
-    'refunded_minor', coalesce(p.refunded_override_minor, p.refunded_minor),
-    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', s.lot_id, 'pack_id', l.pack_id, 'tokens', s.tokens,
-        'remaining', l.remaining, 'frozen', l.frozen, 'taken_back', s.reversed + s.clawed, 'dispute_state',
-        s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
-      from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
-    'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
-        'amount_minor', d.amount_minor) order by d.told_at), '[]')
-      from governance.stripe_disputes d where d.payment_id = p.payment_id))
-    order by coalesce(p.paid_at, p.created_at) desc, p.payment_id desc), '[]')
-  from (select * from governance.stripe_payments x where x.account_id = p_account_id
-    order by x.payment_id desc limit 50) p
-$$;
-comment on function governance.payments_json(bigint) is
-  'The newest 50 payments of an account: what was paid and refunded (minor units), its names at Stripe, the lots it '
-  'bought with what was taken back, and its disputes.';
-
-create function public.console_get_account(p_user_id text) returns jsonb
-  language plpgsql security definer set search_path = '' set jit = off as $$
-declare
-  v_account governance.accounts;
-  v_plan governance.plans;
-begin
-  perform governance.refuse_others('console_get_account');
-  perform governance.check_id('p_user_id', p_user_id);
-  v_account := governance.current_account(p_user_id);
-  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
-  return jsonb_build_object(
-    'account', governance.account_json(v_account) - '{balance,limits,plan_name,fail_mode,allows_top_up}'::text[],
-    'plan', jsonb_build_object('plan_id', v_plan.plan_id, 'name', v_plan.name, 'monthly_allowance',
-      v_plan.monthly_allowance,
-      'daily_limit', v_plan.daily_limit, 'monthly_limit', v_plan.monthly_limit, 'allows_top_up', v_plan.allows_top_up,
-      'fail_mode', v_plan.fail_mode, 'on_cancel', v_plan.on_cancel, 'warn_at', v_plan.warn_at, 'upgrade_to',
-        v_plan.upgrade_to),
-    'balance', governance.account_json(v_account) -> 'balance',
-    'limits', governance.account_json(v_account) -> 'limits',
-    'messages_today', v_account.day_messages,
-    'cost_today_micros', v_account.day_cost_micros,
-    'cost_this_month_micros', v_account.month_cost_micros,
-    'currency', (select c.currency from governance.active_config c),
-    'last_activity', v_account.last_activity_at,
-    'low_balance_tokens', (select c.low_balance_tokens from governance.active_config c),
-    'debt_causes', case when v_account.debt_tokens > 0 then governance.debt_causes(v_account.account_id) else '[]' end,
-    'payments', governance.payments_json(v_account.account_id),
-    'waiting', (select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id,
-        'model', r.settled_model, 'input_tokens', r.input_tokens, 'output_tokens', r.output_tokens, 'created_at',
-        r.created_at) order by r.created_at desc), '[]')
-      from governance.hold_events h
-      join governance.requests r on r.decision_id = h.decision_id and r.status = 'quarantined'
-      where h.kind = 'quarantined' and h.account_id = v_account.account_id),
-    'lots', (
-      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
-        'remaining', l.remaining,
-        'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
-          l.expires_at,
-        'created_at', l.created_at, 'description', l.description, 'pack_id', l.pack_id, 'charge_id', l.stripe_charge_id)
-        order by l.is_open desc, l.expires_at nulls last, case l.kind when 'subscription' then 0
-          when 'promotional' then 1 else 2 end, l.created_at, l.lot_id), '[]')
-      from ((select * from governance.lots o where o.account_id = v_account.account_id and o.is_open limit 200)
-        union all
-        -- Used-up ones, the newest few.
-        (select * from governance.lots u where u.account_id = v_account.account_id and not u.is_open
-          order by u.lot_id desc limit 20)) l),
-    'holds', case when v_account.holds_from is null then '[]' else (
-      select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id, 'model',
-        r.model, 'status', r.status,
-        'reserved_tokens', r.reserved_tokens, 'created_at', r.created_at, 'expires_at', r.expires_at)
-          order by r.created_at desc), '[]')
-      from (select * from governance.requests q where q.account_id = v_account.account_id and q.status = 'held'
-        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r) end,
-    'audit', (
-      select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator,
-        'action', g.action,
-        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
-          order by g.audit_id desc), '[]')
-      from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc
-        limit 50) g));
-end
-$$;
-comment on function public.console_get_account(text) is
-  'Everything the user''s page shows: account, plan, balance, limits, debt by cause, payments, lots (open ones, and '
-  'the newest used-up), open holds, settlements that wait for a person, the last 50 audit entries. Errors: '
-  'invalid_argument, unknown_user.';
-revoke all on function public.console_get_account(text) from public, anon, authenticated;
-grant execute on function public.console_get_account(text) to service_role;
-
 create function governance.find_payments(p_id text) returns setof bigint
   language plpgsql stable set search_path = '' as $$
 begin
@@ -7049,92 +8072,129 @@ comment on function public.console_search(text, int) is
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
-create function governance.roll_due_accounts(p_now timestamptz, p_limit int, p_budget interval,
-  out expired_holds int, out expired_lots int, out allowances int, out failed int, out is_done boolean)
-  language plpgsql set search_path = '' as $$
+-- schemas/42_user_page.sql
+-- One user's page: balance, lots, debt and its causes, payments.
+
+create function governance.debt_causes(p_account_id bigint) returns jsonb
+  language sql stable set search_path = '' as $$
+  with entries as (
+    select t.transaction_id, t.created_at, t.transaction_type, t.reference, t.description, t.debt_after,
+      t.debt_after - lag(t.debt_after) over (order by t.transaction_id) as change
+    from (select * from governance.token_transactions x where x.account_id = p_account_id
+      order by x.transaction_id desc limit 5000) t
+  ), since as (
+    select e.*, coalesce(e.change, e.debt_after) as owed from entries e
+    where e.transaction_id > coalesce((select max(z.transaction_id) from entries z where z.debt_after = 0), 0)
+  ), causes as (
+    -- What was paid since goes to the oldest cause first.
+    select s.*, least(s.owed, greatest(sum(s.owed) over (order by s.transaction_id)
+      - (select coalesce(-sum(p.owed), 0) from since p where p.owed < 0), 0)) as open
+    from since s where s.owed > 0)
+  select coalesce(jsonb_agg(jsonb_build_object('transaction_id', c.transaction_id, 'at', c.created_at, 'cause',
+    coalesce(r.record_type, c.transaction_type), 'tokens', c.open, 'reference', c.reference, 'description',
+    c.description, 'charge_id', s.charge_id, 'dispute_id', r.dispute_id, 'refund_id', r.refund_id)
+    order by c.transaction_id desc), '[]')
+  from (select * from causes x where x.open > 0 order by x.transaction_id desc limit 20) c
+  left join governance.purchase_records r using (transaction_id)
+  left join governance.stripe_payments s using (payment_id)
+$$;
+comment on function governance.debt_causes(bigint) is
+  'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
+  'owed, and the refund or dispute where one took back what was spent. cause is usage where a call used more than was '
+  'there.';
+
+create function governance.payments_json(p_account_id bigint) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('payment_id', p.payment_id, 'paid_at', coalesce(p.paid_at, p.created_at),
+    'amount_minor', p.amount_minor, 'currency', p.currency, 'charge_id', p.charge_id, 'payment_intent_id',
+    p.payment_intent_id, 'checkout_session_id', p.checkout_session_id, 'invoice_id', p.invoice_id, 'subscription_id',
+    p.subscription_id, 'order_id', p.order_id, 'livemode', p.livemode,
+    'refunded_minor', coalesce(p.refunded_override_minor, p.refunded_minor),
+    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', s.lot_id, 'pack_id', l.pack_id, 'tokens', s.tokens,
+        'remaining', l.remaining, 'frozen', l.frozen, 'taken_back', s.reversed + s.clawed, 'dispute_state',
+        s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
+      from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
+    'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
+        'amount_minor', d.amount_minor) order by d.told_at), '[]')
+      from governance.stripe_disputes d where d.payment_id = p.payment_id))
+    order by coalesce(p.paid_at, p.created_at) desc, p.payment_id desc), '[]')
+  from (select * from governance.stripe_payments x where x.account_id = p_account_id
+    order by x.payment_id desc limit 50) p
+$$;
+comment on function governance.payments_json(bigint) is
+  'The newest 50 payments of an account: what was paid and refunded (minor units), its names at Stripe, the lots it '
+  'bought with what was taken back, and its disputes.';
+
+create function public.console_get_account(p_user_id text) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  v_until timestamptz := clock_timestamp() + p_budget;
-  v_due bigint[];
-  v_id bigint;
   v_account governance.accounts;
-  v_rolled governance.rolled;
-  v_touched bigint[] := '{}';
+  v_plan governance.plans;
 begin
-  expired_holds := 0; expired_lots := 0; allowances := 0; failed := 0; is_done := true;
-  select array_agg(distinct x.account_id) into v_due from (
-    (select l.account_id from governance.account_listings l where l.holds_check_at <= p_now limit p_limit)
-    union all
-    -- A frozen lot stays open beyond its end with nothing to take out of it: old disputes must not fill the page.
-    (select o.account_id from governance.lots o where o.is_open and o.expires_at <= p_now and o.remaining > 0
-      order by o.expires_at limit p_limit)
-    union all
-    (select l.account_id from governance.account_listings l where l.month_ends_at <= p_now order by l.month_ends_at
-      limit p_limit)
-    union all
-    -- Only where the setting pay_debt_from changed, or a copy of older books was restored: see recover_debt.
-    (select l.account_id from governance.account_listings l where l.debt > 0 and l.available > 0
-      and governance.pays_debt_at_once() limit p_limit)
-  ) x;
-  foreach v_id in array coalesce(v_due, '{}') loop
-    if clock_timestamp() > v_until then
-      is_done := false;
-      exit;
-    end if;
-    -- Whoever has the account in hand brings it up to the moment too.
-    if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
-      where a.account_id = v_id))) then
-      continue;
-    end if;
-    select * into v_account from governance.accounts a where a.account_id = v_id for update skip locked;
-    continue when not found;
-    v_touched := v_touched || v_id;
-    if governance.needs_roll(v_account, p_now) or v_account.debt_tokens > 0 then
-      begin
-        v_rolled := governance.roll_account(v_id, p_now);
-        if v_account.debt_tokens > 0 then
-          perform governance.recover_debt(v_id, p_now, null);
-        end if;
-        expired_holds := expired_holds + coalesce(v_rolled.expired_holds, 0);
-        expired_lots := expired_lots + coalesce(v_rolled.expired_lots, 0);
-        allowances := allowances + coalesce(v_rolled.allowances, 0);
-      exception when others then
-        -- One account that cannot be rolled must not keep the others from it.
-        failed := failed + 1;
-        perform governance.raise_alert(null, v_id, 'maintenance_failed', 'critical',
-          format('Upkeep of %s failed: %s', left(v_account.user_id, 100), left(sqlerrm, 300)), null, null,
-            (p_now at time zone 'UTC')::date::text,
-          jsonb_build_object('sqlstate', sqlstate), p_now);
-      end;
-    end if;
-  end loop;
-  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
-  if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
-    perform governance.copy_to_listings(v_touched);
-  end if;
-  is_done := is_done and coalesce(cardinality(v_due), 0) < p_limit;
+  perform governance.refuse_others('console_get_account');
+  perform governance.check_id('p_user_id', p_user_id);
+  v_account := governance.current_account(p_user_id);
+  select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
+  return jsonb_build_object(
+    'account', governance.account_json(v_account) - '{balance,limits,plan_name,fail_mode,allows_top_up}'::text[],
+    'plan', jsonb_build_object('plan_id', v_plan.plan_id, 'name', v_plan.name, 'monthly_allowance',
+      v_plan.monthly_allowance,
+      'daily_limit', v_plan.daily_limit, 'monthly_limit', v_plan.monthly_limit, 'allows_top_up', v_plan.allows_top_up,
+      'fail_mode', v_plan.fail_mode, 'on_cancel', v_plan.on_cancel, 'warn_at', v_plan.warn_at, 'upgrade_to',
+        v_plan.upgrade_to),
+    'balance', governance.account_json(v_account) -> 'balance',
+    'limits', governance.account_json(v_account) -> 'limits',
+    'messages_today', v_account.day_messages,
+    'cost_today_micros', v_account.day_cost_micros,
+    'cost_this_month_micros', v_account.month_cost_micros,
+    'currency', (select c.currency from governance.active_config c),
+    'last_activity', v_account.last_activity_at,
+    'low_balance_tokens', (select c.low_balance_tokens from governance.active_config c),
+    'debt_causes', case when v_account.debt_tokens > 0 then governance.debt_causes(v_account.account_id) else '[]' end,
+    'payments', governance.payments_json(v_account.account_id),
+    'waiting', (select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id,
+        'model', r.settled_model, 'input_tokens', r.input_tokens, 'output_tokens', r.output_tokens, 'created_at',
+        r.created_at) order by r.created_at desc), '[]')
+      from governance.hold_events h
+      join governance.requests r on r.decision_id = h.decision_id and r.status = 'quarantined'
+      where h.kind = 'quarantined' and h.account_id = v_account.account_id),
+    'lots', (
+      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
+        'remaining', l.remaining,
+        'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
+          l.expires_at,
+        'created_at', l.created_at, 'description', l.description, 'pack_id', l.pack_id, 'charge_id', l.stripe_charge_id)
+        order by l.is_open desc, l.expires_at nulls last, case l.kind when 'subscription' then 0
+          when 'promotional' then 1 else 2 end, l.created_at, l.lot_id), '[]')
+      from ((select * from governance.lots o where o.account_id = v_account.account_id and o.is_open limit 200)
+        union all
+        -- Used-up ones, the newest few.
+        (select * from governance.lots u where u.account_id = v_account.account_id and not u.is_open
+          order by u.lot_id desc limit 20)) l),
+    'holds', case when v_account.holds_from is null then '[]' else (
+      select coalesce(jsonb_agg(jsonb_build_object('request_id', r.request_id, 'decision_id', r.decision_id, 'model',
+        r.model, 'status', r.status,
+        'reserved_tokens', r.reserved_tokens, 'created_at', r.created_at, 'expires_at', r.expires_at)
+          order by r.created_at desc), '[]')
+      from (select * from governance.requests q where q.account_id = v_account.account_id and q.status = 'held'
+        and q.created_at >= v_account.holds_from order by q.created_at desc limit 200) r) end,
+    'audit', (
+      select coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator', g.operator,
+        'action', g.action,
+        'user_id', p_user_id, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
+          order by g.audit_id desc), '[]')
+      from (select * from governance.audit_log x where x.account_id = v_account.account_id order by x.audit_id desc
+        limit 50) g));
 end
 $$;
-comment on function governance.roll_due_accounts(timestamptz, int, interval) is
-  'Brings accounts up to the moment whose holds or lots have expired or whose month is over, for at most so long: '
-  'their calls wait meanwhile.';
+comment on function public.console_get_account(text) is
+  'Everything the user''s page shows: account, plan, balance, limits, debt by cause, payments, lots (open ones, and '
+  'the newest used-up), open holds, settlements that wait for a person, the last 50 audit entries. Errors: '
+  'invalid_argument, unknown_user.';
+revoke all on function public.console_get_account(text) from public, anon, authenticated;
+grant execute on function public.console_get_account(text) to service_role;
 
--- A guess at how many accounts hold a text is only as good as the sample.
-alter table governance.account_listings alter column search_text set statistics 500;
-
-create trigger account_listings_made after insert or delete
-  on governance.accounts for each row execute function governance.follow_account();
-
--- Calls set none of these columns, or to what they are: the listing is not on their path. A rule's block is copied by
--- governance.follow_events; that an operator lifted it shows at once.
-create trigger account_listings_changed after update of display_name, email, plan_id, flagged_at, blocked_at,
-  blocked_until, rule_blocked_until
-  on governance.accounts for each row
-  when ((old.display_name, old.email, old.plan_id, old.flagged_at, old.blocked_at, old.blocked_until)
-    is distinct from (new.display_name, new.email, new.plan_id, new.flagged_at, new.blocked_at, new.blocked_until)
-    or (old.rule_blocked_until is not null and new.rule_blocked_until is null))
-  execute function governance.follow_account();
-
--- schemas/41_holds.sql
+-- schemas/43_holds.sql
 -- Holds that need a person.
 
 create view governance.stuck_holds with (security_invoker = true) as
@@ -7277,7 +8337,7 @@ revoke all on function public.console_resolve_hold(text, text, text, text, text,
   from public, anon, authenticated;
 grant execute on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) to service_role;
 
--- schemas/42_watch.sql
+-- schemas/44_watch.sql
 -- What happened in the last minutes and hours.
 
 create table governance.minute_totals (
@@ -7663,7 +8723,7 @@ comment on function public.console_project_info() is 'What project this is: migr
 revoke all on function public.console_project_info() from public, anon, authenticated;
 grant execute on function public.console_project_info() to service_role;
 
--- schemas/43_analytics.sql
+-- schemas/45_analytics.sql
 -- Usage by day, model, task and scope.
 
 create table governance.usage_totals (
@@ -8098,7 +9158,121 @@ comment on function public.console_token_stats() is 'Users with tokens, their av
 revoke all on function public.console_token_stats() from public, anon, authenticated;
 grant execute on function public.console_token_stats() to service_role;
 
--- schemas/44_imports.sql
+-- schemas/46_costs.sql
+-- The costs desk: what was used and what it cost, over any range, from the roll-ups alone.
+
+create function public.console_costs(p_from date, p_to date, p_step text default 'day', p_by text default 'model',
+  p_filter jsonb default '{}') returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_before date;
+  v_account_id bigint;
+  v_by_account boolean;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_costs');
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
+    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
+  end if;
+  if p_step is null or p_step not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
+  end if;
+  if p_by is null or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_by is model, provider, plan, task_type, scope or user');
+  end if;
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
+    where f.key not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') or jsonb_typeof(f.value) <> 'string'
+      or length(f.value #>> '{}') > 500) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object of model, provider, plan, task_type, scope and user, each a text');
+  end if;
+  if p_filter ? 'user' then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user';
+    if v_account_id is null then
+      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"',
+        left(p_filter ->> 'user', 64)));
+    end if;
+  end if;
+  v_before := p_from - (p_to - p_from + 1);
+  v_by_account := p_by in ('plan', 'user') or p_filter ?| array['plan', 'user'];
+  with usage as materialized (
+    select u.day, u.model, u.task_type, u.scope_id, null::bigint as account_id, u.calls,
+      u.input_tokens + u.output_tokens as tokens, u.cost_micros
+    from governance.usage_between(v_before, p_to) u where not v_by_account
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
+      d.cost_micros
+    from governance.usage_daily d where v_by_account and v_account_id is null and d.day between v_before and p_to
+    union all
+    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
+      d.cost_micros
+    from governance.usage_daily d where d.account_id = v_account_id and d.day between v_before and p_to
+  ), models as materialized (
+    select m.model, governance.provider_of(m.model, governance.now()) as provider
+    from (select distinct u.model from usage u) m
+  ), keyed as materialized (
+    select u.day, u.day >= p_from as is_now, u.calls, u.tokens, u.cost_micros,
+      case p_by when 'model' then u.model when 'provider' then coalesce(m.provider, '')
+        when 'plan' then coalesce(a.plan_id, '') when 'task_type' then u.task_type when 'scope' then u.scope_id
+        else u.account_id::text end as key
+    from usage u join models m using (model)
+    left join governance.accounts a on a.account_id = u.account_id and v_by_account
+    where (p_filter ->> 'model' is null or u.model = p_filter ->> 'model')
+      and (p_filter ->> 'provider' is null or coalesce(m.provider, '') = p_filter ->> 'provider')
+      and (p_filter ->> 'task_type' is null or u.task_type = p_filter ->> 'task_type')
+      and (p_filter ->> 'scope' is null or u.scope_id = p_filter ->> 'scope')
+      and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
+  ), parts as materialized (
+    select k.key, coalesce(sum(k.cost_micros) filter (where k.is_now), 0) as cost_micros,
+      coalesce(sum(k.cost_micros) filter (where not k.is_now), 0) as before_cost_micros,
+      coalesce(sum(k.calls) filter (where k.is_now), 0) as calls,
+      coalesce(sum(k.tokens) filter (where k.is_now), 0) as tokens
+    from keyed k group by 1
+  )
+  select jsonb_build_object('from', p_from, 'to', p_to, 'before_from', v_before, 'step', p_step, 'by', p_by,
+    'currency', (select c.currency from governance.active_config c),
+    'cost_micros', coalesce(sum(k.cost_micros) filter (where k.is_now), 0),
+    'calls', coalesce(sum(k.calls) filter (where k.is_now), 0),
+    'tokens', coalesce(sum(k.tokens) filter (where k.is_now), 0),
+    'before', jsonb_build_object('cost_micros', coalesce(sum(k.cost_micros) filter (where not k.is_now), 0),
+      'calls', coalesce(sum(k.calls) filter (where not k.is_now), 0),
+      'tokens', coalesce(sum(k.tokens) filter (where not k.is_now), 0)),
+    'periods', (select jsonb_agg(jsonb_build_object('from', greatest(p.first, p_from),
+        'to', least(p.next - 1, p_to), 'cost_micros', coalesce(x.cost_micros, 0), 'calls', coalesce(x.calls, 0),
+        'tokens', coalesce(x.tokens, 0)) order by p.first)
+      from (select g::date as first, (g + ('1 ' || p_step)::interval)::date as next
+        from generate_series(date_trunc(p_step, p_from::timestamp), p_to::timestamp, ('1 ' || p_step)::interval) g) p
+      left join (select date_trunc(p_step, y.day::timestamp)::date as first, sum(y.cost_micros) as cost_micros,
+          sum(y.calls) as calls, sum(y.tokens) as tokens
+        from keyed y where y.is_now group by 1) x using (first)),
+    'parts', (select coalesce(jsonb_agg(jsonb_build_object(
+        'key', case when p_by = 'user' then a.user_id else x.key end,
+        'name', case when p_by = 'user' then a.display_name when p_by = 'plan' then p.name end,
+        'cost_micros', x.cost_micros, 'before_cost_micros', x.before_cost_micros, 'calls', x.calls,
+        'tokens', x.tokens) order by x.cost_micros desc, x.tokens desc, x.key), '[]')
+      from (select * from parts y where y.calls > 0 or y.before_cost_micros > 0
+        order by y.cost_micros desc, y.tokens desc, y.key limit 100) x
+      left join governance.accounts a on p_by = 'user' and a.account_id = x.key::bigint
+      left join governance.plans p on p_by = 'plan' and p.plan_id = x.key),
+    'part_count', (select count(*) from parts y where y.calls > 0),
+    'top_ten_cost_micros', (select coalesce(sum(t.cost_micros), 0) from (select y.cost_micros from parts y
+      order by y.cost_micros desc limit 10) t))
+  into v_answer
+  from keyed k;
+  return v_answer;
+end
+$$;
+comment on function public.console_costs(date, date, text, text, jsonb) is
+  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many days '
+  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (the one that accounts have '
+  'now), task_type, scope or user, the 100 dearest. Days are each account''s own; a call counts when it settled; '
+  'models without a price cost nothing. Source: the roll-ups usage_totals and usage_daily. Errors: '
+  'invalid_argument, unknown_user.';
+revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
+grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
+
+-- schemas/47_imports.sql
 -- Usage taken over from an existing chat table.
 
 create table governance.imported_usage (
@@ -8491,707 +9665,7 @@ comment on function public.import_usage_history(text, jsonb, int, boolean) is
 revoke all on function public.import_usage_history(text, jsonb, int, boolean) from public, anon, authenticated;
 grant execute on function public.import_usage_history(text, jsonb, int, boolean) to service_role;
 
--- schemas/45_corrections.sql
--- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
--- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
-
-create table governance.account_acts (
-  act_id bigint generated always as identity primary key,
-  command_id text not null unique,
-  account_id bigint not null,
-  kind text not null,
-  -- What was asked, as governance.check_act reads it.
-  fields jsonb not null,
-  reason text not null,
-  operator text not null,
-  status text not null check (status in ('proposed', 'done', 'rejected', 'undone')),
-  -- Why a second person was asked.
-  why text,
-  -- Account before and after, entries, lots; and what undoing needs.
-  effects jsonb not null default '{}',
-  created_at timestamptz not null,
-  done_at timestamptz,
-  -- The second person, who approved or rejected it.
-  decided_by text,
-  -- Numbers of acts.
-  undoes bigint,
-  undone_by bigint,
-  -- Of which bulk act it is a part.
-  bulk_id bigint
-);
-
-create index account_acts_account on governance.account_acts (account_id, act_id desc);
-
-create index account_acts_operator on governance.account_acts (operator, act_id desc);
-
-create index account_acts_proposed on governance.account_acts (act_id) where status = 'proposed';
-
-create unique index account_acts_refund on governance.account_acts (account_id, (fields ->> 'request_id'))
-  where kind = 'refund_call' and status in ('proposed', 'done') and undoes is null;
-
-comment on table governance.account_acts is 'Corrections that operators made or proposed, with their effects.';
-
-create function governance.act_whole(p_act jsonb, p_key text, p_min bigint default 1) returns bigint
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_whole bigint := governance.stripe_whole(p_act -> p_key);
-begin
-  if v_whole is null or v_whole < p_min then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_act.%s is a whole number from %s up to 2^53 - 1', p_key, p_min));
-  end if;
-  return v_whole;
-end
-$$;
-comment on function governance.act_whole(jsonb, text, bigint) is 'A whole number of tokens in an act.';
-
-create function governance.act_moment(p_act jsonb, p_key text) returns timestamptz
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_at timestamptz;
-begin
-  v_at := (p_act ->> p_key)::timestamptz;
-  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
-exception when data_exception then
-  return null;
-end
-$$;
-comment on function governance.act_moment(jsonb, text) is 'A moment in the future in an act; null for anything else.';
-
-create function governance.check_act(p_act jsonb) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_kind text;
-  v_known text[];
-  v_unknown text;
-begin
-  if p_act is null or jsonb_typeof(p_act) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_act is an object with a kind');
-  end if;
-  p_act := jsonb_strip_nulls(p_act);
-  v_kind := case when jsonb_typeof(p_act -> 'kind') = 'string' then p_act ->> 'kind' end;
-  v_known := case v_kind
-    when 'give_tokens' then '{kind,tokens,lot_kind,expires_at}'
-    when 'take_tokens' then '{kind,tokens}'
-    when 'refund_call' then '{kind,request_id}'
-    when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
-    when 'change_plan' then '{kind,plan_id,when}'
-    when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
-    when 'note' then '{kind}' end;
-  if v_known is null then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
-  end if;
-  select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
-  if v_unknown is not null then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.%s is not part of %s', left(v_unknown, 64),
-      v_kind));
-  end if;
-  if v_kind in ('give_tokens', 'take_tokens') then
-    perform governance.act_whole(p_act, 'tokens');
-  end if;
-  if v_kind = 'give_tokens' then
-    if not coalesce(p_act ->> 'lot_kind', 'promotional') = any ('{promotional,purchased,subscription}') then
-      perform governance.fail('PT400', 'invalid_argument',
-        'p_act.lot_kind is promotional, purchased or subscription');
-    end if;
-    if p_act ? 'expires_at' and governance.act_moment(p_act, 'expires_at') is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
-    end if;
-  elsif v_kind in ('refund_call', 'end_hold') then
-    perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
-  end if;
-  if v_kind = 'end_hold' then
-    if not coalesce(p_act ->> 'action', '') = any ('{settle,release}') then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.action is settle or release');
-    end if;
-    if p_act ? 'input_tokens' then perform governance.act_whole(p_act, 'input_tokens', 0); end if;
-    if p_act ? 'output_tokens' then perform governance.act_whole(p_act, 'output_tokens', 0); end if;
-  elsif v_kind = 'change_plan' then
-    perform governance.check_id('p_act.plan_id', p_act ->> 'plan_id');
-    if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
-    end if;
-  elsif v_kind = 'raise_limit' then
-    if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
-    if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
-    if not p_act ?| '{daily_limit,monthly_limit}' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
-    elsif governance.act_moment(p_act, 'until') is null
-      or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.until is a moment in the future, within a year');
-    end if;
-  end if;
-  return p_act;
-end
-$$;
-comment on function governance.check_act(jsonb) is
-  'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
-  'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
-  'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
-  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
-
-create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
-  p_reference text, p_description text, p_metadata jsonb) returns void
-  language plpgsql set search_path = '' as $$
-declare
-  v_lot governance.lots;
-  v_tokens bigint;
-  v_expired bigint := 0;
-begin
-  for i in 1 .. cardinality(p_taken) by 2 loop
-    v_tokens := -p_taken[i + 1];
-    continue when v_tokens <= 0;
-    select * into strict v_lot from governance.lots l where l.lot_id = p_taken[i];
-    if v_lot.expires_at <= p_now then
-      v_expired := v_expired + v_tokens;
-      continue;
-    end if;
-    update governance.lots l set remaining = l.remaining + v_tokens, spent = l.spent - v_tokens, is_open = true
-    where l.lot_id = v_lot.lot_id;
-    perform governance.append_entry(p_account_id, p_type, p_now, array[v_lot.lot_id, v_tokens],
-      case v_lot.kind when 'subscription' then v_tokens else 0 end,
-      case v_lot.kind when 'purchased' then v_tokens else 0 end,
-      case v_lot.kind when 'promotional' then v_tokens else 0 end, 0, p_reference, p_description, p_metadata);
-  end loop;
-  if v_expired > 0 then
-    perform governance.grant_tokens(p_account_id, 'promotional', v_expired, p_type, p_now,
-      p_now + interval '30 days', p_reference, p_description, p_metadata);
-  end if;
-end
-$$;
-comment on function governance.put_back(bigint, bigint[], text, timestamptz, text, text, jsonb) is
-  'Puts tokens back into the lots that an entry took them from (its lot_changes), an entry each. What came from a lot '
-  'that has expired since comes back as promotional tokens for 30 days. The caller holds the account''s lock.';
-
-create function governance.request_of(p_account_id bigint, p_request_id text) returns governance.requests
-  language plpgsql stable set search_path = '' as $$
-declare
-  q governance.requests;
-begin
-  select x.* into q from governance.request_keys k
-    join governance.requests x on x.decision_id = k.decision_id and x.created_at = k.created_at
-  where k.request_id = p_request_id and x.account_id = p_account_id;
-  if not found then
-    perform governance.fail('PT404', 'unknown_request',
-      format('This user has no call "%s", or it is no longer kept', left(p_request_id, 64)));
-  end if;
-  return q;
-end
-$$;
-comment on function governance.request_of(bigint, text) is 'A call of an account by its request id. Errors: '
-  'unknown_request.';
-
-create function governance.apply_act(a governance.accounts, p_act jsonb, p_command_id text, p_reason text,
-  p_operator text, p_now timestamptz) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  c_reference constant text := left('act ' || p_command_id, 255);
-  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator);
-  v_tokens bigint := governance.stripe_whole(p_act -> 'tokens');
-  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
-  v_kind text := coalesce(p_act ->> 'lot_kind', 'promotional');
-  v_granted governance.granted;
-  v_spent governance.lot_spending;
-  v_lots bigint[];
-  v_debt bigint;
-  q governance.requests;
-begin
-  case p_act ->> 'kind'
-  when 'give_tokens' then
-    if v_free + a.reserved_tokens + v_tokens > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
-    end if;
-    v_granted := governance.grant_tokens(a.account_id, v_kind, v_tokens,
-      case v_kind when 'promotional' then 'bonus' when 'subscription' then 'subscription_grant' else 'adjustment' end,
-      p_now, (p_act ->> 'expires_at')::timestamptz, c_reference, p_reason, v_metadata);
-    return jsonb_build_object('lot_id', v_granted.lot_id);
-  when 'take_tokens' then
-    if v_tokens > v_free then
-      perform governance.fail('PT402', 'insufficient_tokens',
-        format('%s tokens are free, %s are to be taken', v_free, v_tokens),
-        jsonb_build_object('have', v_free, 'need', v_tokens)::text);
-    end if;
-    v_spent := governance.spend_lots(a.account_id, v_tokens);
-    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased, v_spent.promotional, 0, c_reference, p_reason, v_metadata);
-    return jsonb_build_object('taken', to_jsonb(v_spent.lot_changes));
-  when 'refund_call' then
-    q := governance.request_of(a.account_id, p_act ->> 'request_id');
-    if q.status <> 'settled' or q.charged_tokens = 0 then
-      perform governance.fail('PT409', 'nothing_to_refund',
-        format('The call is %s%s: nothing was charged for it', q.status, case
-          when q.status = 'settled' then ' with no tokens' end));
-    elsif exists (select from governance.account_acts x where x.account_id = a.account_id and x.kind = 'refund_call'
-      and x.status in ('proposed', 'done') and x.undoes is null and x.command_id <> p_command_id
-      and x.fields ->> 'request_id' = q.request_id) then
-      perform governance.fail('PT409', 'already_refunded', 'This call was refunded, or its refund proposed, before');
-    end if;
-    v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
-    -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
-    v_debt := least(q.unpaid_tokens, a.debt_tokens);
-    if v_debt > 0 then
-      perform governance.append_entry(a.account_id, 'refund', p_now, '{}', 0, 0, 0, -v_debt, c_reference, p_reason,
-        v_metadata);
-    end if;
-    select t.lot_changes into strict v_lots from governance.token_transactions t
-    where t.transaction_id = q.transaction_id;
-    perform governance.put_back(a.account_id, v_lots, 'refund', p_now, c_reference, p_reason, v_metadata);
-    if q.unpaid_tokens > v_debt then
-      perform governance.grant_tokens(a.account_id, 'promotional', q.unpaid_tokens - v_debt, 'refund', p_now, null,
-        c_reference, p_reason, v_metadata);
-    end if;
-    perform governance.recover_debt(a.account_id, p_now, c_reference);
-    return jsonb_build_object('refunded', q.charged_tokens);
-  when 'end_hold' then
-    q := governance.request_of(a.account_id, p_act ->> 'request_id');
-    return jsonb_build_object('answer', governance.end_hold(q, p_act ->> 'action', p_reason,
-      governance.stripe_whole(p_act -> 'input_tokens'), governance.stripe_whole(p_act -> 'output_tokens'), p_now));
-  when 'change_plan' then
-    if p_act ->> 'plan_id' = a.plan_id then
-      perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
-    elsif p_act ->> 'when' = 'next_period' then
-      if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
-        perform governance.fail('PT404', 'unknown_plan',
-          format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
-      elsif p_act ->> 'plan_id' = a.next_plan_id then
-        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
-      end if;
-      update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
-      return jsonb_build_object('next_plan_id', a.next_plan_id);
-    end if;
-    perform public.upsert_account(a.user_id, p_act ->> 'plan_id');
-    return jsonb_build_object('plan_id', a.plan_id, 'month_allowance', a.month_allowance, 'lot_id', (
-      select max(l.lot_id) from governance.lots l
-      where l.account_id = a.account_id and l.kind = 'subscription'
-        and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
-  when 'raise_limit' then
-    if exists (select from governance.plans p where p.plan_id = a.plan_id
-      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
-        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
-      perform governance.fail('PT409', 'nothing_to_change',
-        'A limit is raised above what the plan has; a plan without this limit needs no raising');
-    end if;
-    update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
-      raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
-    where y.account_id = a.account_id;
-    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
-      a.raised_monthly_limit, 'until', a.raised_until));
-  else
-    return '{}';
-  end case;
-end
-$$;
-comment on function governance.apply_act(governance.accounts, jsonb, text, text, text, timestamptz) is
-  'Does an act that governance.check_act has read; answers what undoing it needs. The caller holds the account''s '
-  'lock. '
-  'Errors: insufficient_tokens, unknown_request, nothing_to_refund, already_refunded, already_resolved, unknown_plan, '
-  'nothing_to_change, invalid_argument.';
-
-create function governance.reverse_act(a governance.accounts, x governance.account_acts, p_command_id text,
-  p_reason text, p_operator text, p_now timestamptz) returns void
-  language plpgsql set search_path = '' as $$
-declare
-  c_reference constant text := left('act ' || p_command_id, 255);
-  v_metadata jsonb := jsonb_build_object('command_id', p_command_id, 'operator', p_operator, 'undoes', x.command_id);
-  v_undo jsonb := x.effects -> 'undo';
-  v_free bigint := a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens;
-  v_tokens bigint;
-  v_spent governance.lot_spending;
-  l governance.lots;
-begin
-  if v_undo ? 'next_plan_id' then
-    if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
-      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
-    end if;
-    update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
-    return;
-  elsif v_undo ? 'raised' then
-    if a.raised_until is distinct from (x.fields ->> 'until')::timestamptz
-      or a.raised_daily_limit is distinct from (x.fields ->> 'daily_limit')::bigint
-      or a.raised_monthly_limit is distinct from (x.fields ->> 'monthly_limit')::bigint then
-      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
-    end if;
-    update governance.accounts y set raised_daily_limit = (v_undo #>> '{raised,daily_limit}')::bigint,
-      raised_monthly_limit = (v_undo #>> '{raised,monthly_limit}')::bigint,
-      raised_until = (v_undo #>> '{raised,until}')::timestamptz
-    where y.account_id = a.account_id;
-    return;
-  end if;
-  if v_undo ? 'plan_id' and x.kind = 'change_plan' then
-    if a.plan_id is distinct from x.fields ->> 'plan_id' then
-      perform governance.fail('PT409', 'changed_since', format('The user has moved on to the plan %s since',
-        left(a.plan_id, 64)));
-    end if;
-    update governance.accounts y set plan_id = v_undo ->> 'plan_id',
-      month_allowance = case when y.local_month = (x.effects ->> 'local_month')::date
-        then (v_undo ->> 'month_allowance')::bigint else y.month_allowance end
-    where y.account_id = a.account_id;
-  end if;
-  if v_undo ? 'lot_id' and v_undo ->> 'lot_id' is not null then
-    -- What of it has expired is gone already; what was spent becomes debt, as it was before the grant.
-    select * into strict l from governance.lots y where y.lot_id = (v_undo ->> 'lot_id')::bigint;
-    if l.granted - l.expired - l.clawed_back > 0 then
-      perform governance.claw_back_lot(l.lot_id, l.granted - l.expired - l.clawed_back, 'reversal', p_now,
-        c_reference, p_reason, v_metadata);
-      perform governance.recover_debt(a.account_id, p_now, c_reference);
-    end if;
-  elsif v_undo ? 'taken' then
-    perform governance.put_back(a.account_id, array(select jsonb_array_elements_text(v_undo -> 'taken')::bigint),
-      'adjustment', p_now, c_reference, p_reason, v_metadata);
-    perform governance.recover_debt(a.account_id, p_now, c_reference);
-  elsif v_undo ? 'refunded' then
-    v_tokens := (v_undo ->> 'refunded')::bigint;
-    v_spent := governance.spend_lots(a.account_id, least(v_tokens, v_free));
-    perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
-      v_spent.purchased, v_spent.promotional, v_tokens - v_spent.taken, c_reference, p_reason, v_metadata);
-  elsif x.kind <> 'change_plan' then
-    perform governance.fail('PT409', 'not_undoable', format('%s cannot be undone', replace(x.kind, '_', ' ')));
-  end if;
-end
-$$;
-comment on function governance.reverse_act(governance.accounts, governance.account_acts, text, text, text,
-  timestamptz) is
-  'Takes an act back with compensating entries. The caller holds the account''s lock. Errors: changed_since, '
-  'not_undoable.';
-
-create function governance.run_act(a governance.accounts, p_act jsonb, x governance.account_acts, p_command_id text,
-  p_reason text, p_operator text, p_now timestamptz) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  c_shown constant text[] := '{user_id,plan_id,plan_name,balance,limits,is_blocked,is_flagged,raised,next_plan}';
-  v_before jsonb := governance.account_json(a);
-  v_books_before jsonb := governance.account_books(array[a.user_id]) -> a.user_id;
-  v_after jsonb;
-  v_books_after jsonb;
-  v_undo jsonb := '{}';
-begin
-  if x.act_id is not null then
-    perform governance.reverse_act(a, x, p_command_id, p_reason, p_operator, p_now);
-  else
-    v_undo := governance.apply_act(a, p_act || jsonb_build_object('last_lot_id',
-      (select coalesce(max(l.lot_id), 0) from governance.lots l where l.account_id = a.account_id)),
-      p_command_id, p_reason, p_operator, p_now);
-  end if;
-  select governance.account_json(y) into strict v_after from governance.accounts y where y.account_id = a.account_id;
-  v_books_after := governance.account_books(array[a.user_id]) -> a.user_id;
-  return jsonb_build_object('undo', v_undo, 'local_month', a.local_month,
-    'before', (select jsonb_object_agg(k, v_before -> k) from unnest(c_shown) k),
-    'after', (select jsonb_object_agg(k, v_after -> k) from unnest(c_shown) k),
-    -- Own entries of this transaction that were there before the act belong to bringing the account up to the moment.
-    'entries', (select coalesce(jsonb_agg(e order by n), '[]')
-      from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
-      where n > jsonb_array_length(v_books_before -> 'entries')),
-    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
-        v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
-      from jsonb_each(v_books_after -> 'lots') y
-      where y.value is distinct from v_books_before #> array['lots', y.key]));
-end
-$$;
-comment on function governance.run_act(governance.accounts, jsonb, governance.account_acts, text, text, text,
-  timestamptz) is
-  'Does an act, or takes act x back where it is given; answers its effects: the account before and after, ledger '
-  'entries, changed lots, and what undoing needs. The caller holds the account''s lock.';
-
-create function governance.act_stake(p_effects jsonb) returns bigint
-  language sql immutable set search_path = '' as $$
-  select least(coalesce(sum(abs((e ->> 'amount')::numeric)), 0)
-    + abs((p_effects #>> '{after,balance,debt}')::numeric - (p_effects #>> '{before,balance,debt}')::numeric),
-    9007199254740991)::bigint
-  from jsonb_array_elements(p_effects -> 'entries') e where e ->> 'type' <> 'debt_recovery'
-$$;
-comment on function governance.act_stake(jsonb) is 'How many tokens an act moves: what counts against the limit of one '
-  'person.';
-
-create function governance.why_second_person(p_operator text, p_tokens bigint, p_now timestamptz) returns text
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_limit bigint := governance.setting_number('approval_above_tokens', 1000000);
-  v_alone numeric;
-begin
-  if p_tokens = 0 then return null; end if;
-  if p_tokens > v_limit then
-    return format('More than %s tokens need the approval of a second person', governance.with_separators(v_limit));
-  end if;
-  select p_tokens + coalesce(sum(d.tokens), 0) into v_alone from governance.lone_decisions d
-  where d.decided_at > p_now - interval '24 hours' and governance.is_same_person(d.decided_by, p_operator);
-  if v_alone > v_limit then
-    return format('With this one you would have decided %s tokens alone within 24 hours: above %s a second person must '
-      'approve', governance.with_separators(v_alone::bigint), governance.with_separators(v_limit));
-  end if;
-  return null;
-end
-$$;
-comment on function governance.why_second_person(text, bigint, timestamptz) is
-  'Why a second person must approve so many tokens, in a sentence; null where one is enough. The limit is finance''s '
-  '(setting approval_above_tokens), and what one person decided alone within 24 hours is added up over both desks.';
-
-create function governance.act_json(x governance.account_acts) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object('act_id', x.act_id, 'command_id', x.command_id, 'user_id', a.user_id, 'display_name',
-    a.display_name, 'kind', x.kind, 'fields', x.fields - 'kind', 'reason', x.reason, 'operator', x.operator, 'status',
-    x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
-    x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
-    x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
-      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
-  from governance.accounts a where a.account_id = x.account_id
-$$;
-comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';
-
-create function public.console_act(p_command_id text, p_user_id text, p_act jsonb, p_reason text, p_operator text,
-  p_expected_version int default null, p_dry_run boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_act jsonb;
-  a governance.accounts;
-  x governance.account_acts;
-  v_answer jsonb;
-  v_effects jsonb;
-  v_why text;
-  v_now timestamptz;
-begin
-  perform governance.refuse_others('console_act');
-  perform governance.check_operator_command(p_command_id, p_user_id, p_reason, p_operator);
-  perform governance.check_id('p_operator', p_operator);
-  v_act := governance.check_act(p_act);
-  if not coalesce(p_dry_run, false) then
-    perform governance.lock_person(p_operator);
-    v_answer := governance.begin_act('act', p_command_id, p_user_id, p_reason, p_operator, p_expected_version,
-      v_act::text);
-    if v_answer is not null then return v_answer; end if;
-  end if;
-  a := governance.lock_account(p_user_id);
-  v_now := governance.now();
-  begin
-    v_effects := governance.run_act(a, v_act, null, p_command_id, p_reason, p_operator, v_now);
-    v_why := governance.why_second_person(p_operator, governance.act_stake(v_effects), v_now);
-    if p_dry_run or v_why is not null then
-      raise exception using errcode = 'PT0DR', message = 'preview';
-    end if;
-  exception when sqlstate 'PT0DR' then null;
-  end;
-  if p_dry_run then
-    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', v_why);
-  end if;
-  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, why, effects,
-    created_at, done_at)
-  values (p_command_id, a.account_id, v_act ->> 'kind', v_act, p_reason, p_operator,
-    case when v_why is null then 'done' else 'proposed' end, v_why, v_effects, v_now, case when v_why is null
-    then v_now end)
-  returning * into x;
-  if v_why is null and governance.act_stake(v_effects) > 0 then
-    insert into governance.lone_decisions (act_id, what, decided_at, decided_by, tokens, amount_minor)
-    values (x.act_id, 'act', v_now, p_operator, governance.act_stake(v_effects), 0);
-  end if;
-  return governance.end_act(case when v_why is null then '' else 'propose_' end || x.kind, p_command_id, p_user_id,
-    p_reason, p_operator, (v_act - 'kind') || jsonb_build_object('act_id', x.act_id), governance.act_json(x));
-end
-$$;
-comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
-  'An operator''s correction of an account: p_act is {kind, ...} as governance.check_act says. Answers {act, account}. '
-  'Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) act.status is '
-  'proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers {effects, why, '
-  'version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, unknown_user, '
-  'version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
-  'already_refunded, already_resolved, unknown_plan, nothing_to_change.';
-revoke all on function public.console_act(text, text, jsonb, text, text, int, boolean)
-  from public, anon, authenticated;
-grant execute on function public.console_act(text, text, jsonb, text, text, int, boolean) to service_role;
-
-create function governance.find_act(p_act_id bigint) returns governance.account_acts
-  language plpgsql stable set search_path = '' as $$
-declare
-  x governance.account_acts;
-begin
-  select * into x from governance.account_acts y where y.act_id = p_act_id;
-  if not found then
-    perform governance.fail('PT404', 'not_found', 'There is no such act');
-  end if;
-  return x;
-end
-$$;
-comment on function governance.find_act(bigint) is 'A correction by its number. Errors: not_found.';
-
-create function public.console_decide_act(p_command_id text, p_act_id bigint, p_decision text, p_reason text,
-  p_operator text, p_dry_run boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  x governance.account_acts;
-  a governance.accounts;
-  v_user_id text;
-  v_answer jsonb;
-  v_effects jsonb;
-  v_now timestamptz;
-begin
-  perform governance.refuse_others('console_decide_act');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_id('p_operator', p_operator);
-  if p_decision is null or p_decision not in ('approve', 'reject') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_decision is approve or reject');
-  end if;
-  x := governance.find_act(p_act_id);
-  a := governance.lock_account_id(x.account_id);
-  if not coalesce(p_dry_run, false) then
-    v_answer := governance.begin_command('operator', p_command_id,
-      row('decide_act', p_act_id, p_decision, p_reason, p_operator)::text);
-    if v_answer is not null then return v_answer; end if;
-  end if;
-  x := governance.find_act(p_act_id);
-  if x.status <> 'proposed' then
-    perform governance.fail('PT409', 'already_decided', format('This act is %s already%s', x.status,
-      coalesce(': ' || left(x.decided_by, 64), '')), governance.act_json(x)::text);
-  elsif p_decision = 'approve' and governance.is_same_person(x.operator, p_operator) then
-    perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
-  end if;
-  v_now := governance.now();
-  if p_decision = 'approve' then
-    begin
-      v_effects := governance.run_act(a, x.fields, null, x.command_id, x.reason, x.operator, v_now);
-      if p_dry_run then
-        raise exception using errcode = 'PT0DR', message = 'preview';
-      end if;
-    exception when sqlstate 'PT0DR' then
-      return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
-    end;
-  end if;
-  update governance.account_acts y set status = case p_decision when 'approve' then 'done' else 'rejected' end,
-    effects = coalesce(v_effects, y.effects), done_at = v_now, decided_by = p_operator
-  where y.act_id = p_act_id returning * into x;
-  select y.user_id into strict v_user_id from governance.accounts y where y.account_id = x.account_id;
-  return governance.end_act(p_decision || '_' || x.kind, p_command_id, v_user_id, p_reason, p_operator,
-    (x.fields - 'kind') || jsonb_build_object('act_id', x.act_id, 'proposed_by', x.operator), governance.act_json(x));
-end
-$$;
-comment on function public.console_decide_act(text, bigint, text, text, text, boolean) is
-  'A second person approves a proposed correction, which is done then and there, or rejects it (its proposer may too). '
-  'Answers {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
-  'already_decided, same_person, and those of console_act.';
-revoke all on function public.console_decide_act(text, bigint, text, text, text, boolean)
-  from public, anon, authenticated;
-grant execute on function public.console_decide_act(text, bigint, text, text, text, boolean) to service_role;
-
-create function public.console_undo_act(p_command_id text, p_act_id bigint, p_reason text, p_operator text,
-  p_dry_run boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  x governance.account_acts;
-  y governance.account_acts;
-  a governance.accounts;
-  v_answer jsonb;
-  v_effects jsonb;
-  v_now timestamptz;
-begin
-  perform governance.refuse_others('console_undo_act');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_id('p_operator', p_operator);
-  x := governance.find_act(p_act_id);
-  a := governance.lock_account_id(x.account_id);
-  if not coalesce(p_dry_run, false) then
-    v_answer := governance.begin_command('operator', p_command_id,
-      row('undo_act', p_act_id, p_reason, p_operator)::text);
-    if v_answer is not null then return v_answer; end if;
-  end if;
-  x := governance.find_act(p_act_id);
-  if x.status <> 'done' then
-    perform governance.fail('PT409', 'not_undoable', format('This act is %s: there is nothing to undo', x.status),
-      governance.act_json(x)::text);
-  elsif x.undoes is not null then
-    perform governance.fail('PT409', 'not_undoable', 'An undo is not undone: do the act again');
-  end if;
-  v_now := governance.now();
-  begin
-    v_effects := governance.run_act(a, null, x, p_command_id, p_reason, p_operator, v_now);
-    if p_dry_run then
-      raise exception using errcode = 'PT0DR', message = 'preview';
-    end if;
-  exception when sqlstate 'PT0DR' then
-    return jsonb_build_object('effects', v_effects - '{undo,local_month}'::text[], 'version', a.version, 'why', null);
-  end;
-  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
-    created_at, done_at, undoes)
-  values (p_command_id, x.account_id, x.kind, x.fields, p_reason, p_operator, 'done', v_effects, v_now, v_now,
-    x.act_id)
-  returning * into y;
-  update governance.account_acts z set status = 'undone', undone_by = y.act_id where z.act_id = x.act_id;
-  delete from governance.lone_decisions d where d.act_id = x.act_id;
-  return governance.end_act('undo_' || x.kind, p_command_id, a.user_id, p_reason, p_operator,
-    (x.fields - 'kind') || jsonb_build_object('act_id', y.act_id, 'undoes', x.act_id), governance.act_json(y));
-end
-$$;
-comment on function public.console_undo_act(text, bigint, text, text, boolean) is
-  'Takes a correction back with compensating entries: tokens given are taken from their lot (what was spent of them '
-  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Answers {act, account}; '
-  'p_dry_run the effects. Audited. Errors: invalid_argument, not_found, not_undoable, changed_since, '
-  'idempotency_conflict.';
-revoke all on function public.console_undo_act(text, bigint, text, text, boolean) from public, anon, authenticated;
-grant execute on function public.console_undo_act(text, bigint, text, text, boolean) to service_role;
-
-create function public.console_command_outcome(p_command_id text) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_answer jsonb;
-begin
-  perform governance.refuse_others('console_command_outcome');
-  perform governance.check_id('p_command_id', p_command_id);
-  insert into governance.commands (kind, command_id, fingerprint, answer)
-  values ('operator', p_command_id, '', '{"is_void": true}') on conflict do nothing;
-  select c.answer into strict v_answer from governance.commands c
-  where c.kind = 'operator' and c.command_id = p_command_id;
-  return jsonb_build_object('is_done', not coalesce(v_answer ? 'is_void', false), 'answer', case
-    when not v_answer ? 'is_void' then v_answer end);
-end
-$$;
-comment on function public.console_command_outcome(text) is
-  'What came of an operator''s command whose answer was lost: {is_done, answer}. One that never arrived is void from '
-  'now on: should it still come, it is refused. Errors: invalid_argument.';
-revoke all on function public.console_command_outcome(text) from public, anon, authenticated;
-grant execute on function public.console_command_outcome(text) to service_role;
-
-create function public.console_list_acts(p_filter jsonb default '{}', p_before_id bigint default null,
-  p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_account_id bigint;
-begin
-  perform governance.refuse_others('console_list_acts');
-  perform governance.check_limit(p_limit, 200);
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: operator, user_id, status');
-  end if;
-  if p_filter ->> 'user_id' is not null then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user',
-        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
-    end if;
-  end if;
-  return (
-    with page as (
-      select x as act, row_number() over (order by x.act_id desc) as n
-      from governance.account_acts x
-      where x.act_id < coalesce(p_before_id, 9223372036854775807)
-        and (v_account_id is null or x.account_id = v_account_id)
-        -- Thousands of a bulk act would hide all others: that is listed as one.
-        and (v_account_id is not null or x.bulk_id is null)
-        and (p_filter ->> 'operator' is null or x.operator = p_filter ->> 'operator')
-        and (p_filter ->> 'status' is null or x.status = p_filter ->> 'status')
-      order by x.act_id desc limit p_limit + 1)
-    select jsonb_build_object(
-      'acts', coalesce(jsonb_agg(governance.act_json(p.act) order by p.n) filter (where p.n <= p_limit), '[]'),
-      'next_before_id', case when count(*) > p_limit then max((p.act).act_id) filter (where p.n = p_limit) end)
-    from page p);
-end
-$$;
-comment on function public.console_list_acts(jsonb, bigint, int) is
-  'Corrections of accounts, newest first; p_filter may name operator, user_id, status. Those of bulk acts are listed '
-  'by user alone. Errors: invalid_argument, unknown_user.';
-revoke all on function public.console_list_acts(jsonb, bigint, int) from public, anon, authenticated;
-grant execute on function public.console_list_acts(jsonb, bigint, int) to service_role;
-
--- schemas/46_bulk_acts.sql
+-- schemas/48_bulk_acts.sql
 -- One correction of many accounts: worked out before it starts, done in small steps that are each kept, stopped, gone
 -- on with and undone as a whole. A step holds the locks of a few accounts for a moment, so calls and operators go on.
 
@@ -9688,467 +10162,6 @@ comment on function public.console_list_bulk_acts(bigint, int) is
 revoke all on function public.console_list_bulk_acts(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_list_bulk_acts(bigint, int) to service_role;
 
--- schemas/46_costs.sql
--- The costs desk: what was used and what it cost, over any range, from the roll-ups alone.
-
-create function public.console_costs(p_from date, p_to date, p_step text default 'day', p_by text default 'model',
-  p_filter jsonb default '{}') returns jsonb
-  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
-declare
-  v_before date;
-  v_account_id bigint;
-  v_by_account boolean;
-  v_answer jsonb;
-begin
-  perform governance.refuse_others('console_costs');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
-    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
-  end if;
-  if p_step is null or p_step not in ('day', 'week', 'month') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
-  end if;
-  if p_by is null or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_by is model, provider, plan, task_type, scope or user');
-  end if;
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
-    where f.key not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') or jsonb_typeof(f.value) <> 'string'
-      or length(f.value #>> '{}') > 500) then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is an object of model, provider, plan, task_type, scope and user, each a text');
-  end if;
-  if p_filter ? 'user' then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"',
-        left(p_filter ->> 'user', 64)));
-    end if;
-  end if;
-  v_before := p_from - (p_to - p_from + 1);
-  v_by_account := p_by in ('plan', 'user') or p_filter ?| array['plan', 'user'];
-  with usage as materialized (
-    select u.day, u.model, u.task_type, u.scope_id, null::bigint as account_id, u.calls,
-      u.input_tokens + u.output_tokens as tokens, u.cost_micros
-    from governance.usage_between(v_before, p_to) u where not v_by_account
-    union all
-    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
-      d.cost_micros
-    from governance.usage_daily d where v_by_account and v_account_id is null and d.day between v_before and p_to
-    union all
-    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
-      d.cost_micros
-    from governance.usage_daily d where d.account_id = v_account_id and d.day between v_before and p_to
-  ), models as materialized (
-    select m.model, governance.provider_of(m.model, governance.now()) as provider
-    from (select distinct u.model from usage u) m
-  ), keyed as materialized (
-    select u.day, u.day >= p_from as is_now, u.calls, u.tokens, u.cost_micros,
-      case p_by when 'model' then u.model when 'provider' then coalesce(m.provider, '')
-        when 'plan' then coalesce(a.plan_id, '') when 'task_type' then u.task_type when 'scope' then u.scope_id
-        else u.account_id::text end as key
-    from usage u join models m using (model)
-    left join governance.accounts a on a.account_id = u.account_id and v_by_account
-    where (p_filter ->> 'model' is null or u.model = p_filter ->> 'model')
-      and (p_filter ->> 'provider' is null or coalesce(m.provider, '') = p_filter ->> 'provider')
-      and (p_filter ->> 'task_type' is null or u.task_type = p_filter ->> 'task_type')
-      and (p_filter ->> 'scope' is null or u.scope_id = p_filter ->> 'scope')
-      and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
-  ), parts as materialized (
-    select k.key, coalesce(sum(k.cost_micros) filter (where k.is_now), 0) as cost_micros,
-      coalesce(sum(k.cost_micros) filter (where not k.is_now), 0) as before_cost_micros,
-      coalesce(sum(k.calls) filter (where k.is_now), 0) as calls,
-      coalesce(sum(k.tokens) filter (where k.is_now), 0) as tokens
-    from keyed k group by 1
-  )
-  select jsonb_build_object('from', p_from, 'to', p_to, 'before_from', v_before, 'step', p_step, 'by', p_by,
-    'currency', (select c.currency from governance.active_config c),
-    'cost_micros', coalesce(sum(k.cost_micros) filter (where k.is_now), 0),
-    'calls', coalesce(sum(k.calls) filter (where k.is_now), 0),
-    'tokens', coalesce(sum(k.tokens) filter (where k.is_now), 0),
-    'before', jsonb_build_object('cost_micros', coalesce(sum(k.cost_micros) filter (where not k.is_now), 0),
-      'calls', coalesce(sum(k.calls) filter (where not k.is_now), 0),
-      'tokens', coalesce(sum(k.tokens) filter (where not k.is_now), 0)),
-    'periods', (select jsonb_agg(jsonb_build_object('from', greatest(p.first, p_from),
-        'to', least(p.next - 1, p_to), 'cost_micros', coalesce(x.cost_micros, 0), 'calls', coalesce(x.calls, 0),
-        'tokens', coalesce(x.tokens, 0)) order by p.first)
-      from (select g::date as first, (g + ('1 ' || p_step)::interval)::date as next
-        from generate_series(date_trunc(p_step, p_from::timestamp), p_to::timestamp, ('1 ' || p_step)::interval) g) p
-      left join (select date_trunc(p_step, y.day::timestamp)::date as first, sum(y.cost_micros) as cost_micros,
-          sum(y.calls) as calls, sum(y.tokens) as tokens
-        from keyed y where y.is_now group by 1) x using (first)),
-    'parts', (select coalesce(jsonb_agg(jsonb_build_object(
-        'key', case when p_by = 'user' then a.user_id else x.key end,
-        'name', case when p_by = 'user' then a.display_name when p_by = 'plan' then p.name end,
-        'cost_micros', x.cost_micros, 'before_cost_micros', x.before_cost_micros, 'calls', x.calls,
-        'tokens', x.tokens) order by x.cost_micros desc, x.tokens desc, x.key), '[]')
-      from (select * from parts y where y.calls > 0 or y.before_cost_micros > 0
-        order by y.cost_micros desc, y.tokens desc, y.key limit 100) x
-      left join governance.accounts a on p_by = 'user' and a.account_id = x.key::bigint
-      left join governance.plans p on p_by = 'plan' and p.plan_id = x.key),
-    'part_count', (select count(*) from parts y where y.calls > 0),
-    'top_ten_cost_micros', (select coalesce(sum(t.cost_micros), 0) from (select y.cost_micros from parts y
-      order by y.cost_micros desc limit 10) t))
-  into v_answer
-  from keyed k;
-  return v_answer;
-end
-$$;
-comment on function public.console_costs(date, date, text, text, jsonb) is
-  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many days '
-  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (the one that accounts have '
-  'now), task_type, scope or user, the 100 dearest. Days are each account''s own; a call counts when it settled; '
-  'models without a price cost nothing. Source: the roll-ups usage_totals and usage_daily. Errors: '
-  'invalid_argument, unknown_user.';
-revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
-grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
-
--- schemas/46_rule_desk.sql
--- What the rules desk asks: history and return, what a rule hit, and the calls behind it.
-
-create function public.console_retire_rule(p_command_id text, p_rule_name text, p_reason text,
-  p_expected_version int default null, p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_current governance.rules;
-  v_rule governance.rules;
-  v_answer jsonb;
-  v_now timestamptz;
-begin
-  perform governance.refuse_others('console_retire_rule');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_rule_name', p_rule_name, 100);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_optional('p_operator', p_operator, 255);
-  perform pg_advisory_xact_lock(7254012);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('console_retire_rule', p_rule_name, p_reason, p_expected_version, p_operator)::text);
-  if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  perform governance.end_timed_rules(v_now);
-  select * into v_current from governance.rules r where r.rule_name = p_rule_name and r.retired_at is null;
-  if v_current.rule_name is null then
-    perform governance.fail('PT404', 'not_found', format('There is no rule "%s" in force', left(p_rule_name, 64)));
-  end if;
-  perform governance.check_rule_version(p_rule_name, v_current, p_expected_version);
-  v_rule := governance.store_retirement(p_rule_name, p_operator, v_now, p_reason);
-  perform governance.compile_rules();
-  insert into governance.audit_log (created_at, operator, action, rule_name, reason, command_id, details)
-  values (v_now, p_operator, 'retire_rule', p_rule_name, p_reason, p_command_id,
-    jsonb_build_object('version', v_rule.version, 'before', governance.rule_json(v_current)));
-  perform governance.ring('rules', v_now);
-  return governance.end_command('operator', p_command_id,
-    governance.rule_json(v_rule) || '{"is_retired": true}');
-end
-$$;
-comment on function public.console_retire_rule(text, text, text, int, text) is
-  'Takes a rule out of use; its history stays, and save_rule brings it back. Errors: invalid_argument, not_found, '
-  'version_conflict (current rule in details), idempotency_conflict.';
-revoke all on function public.console_retire_rule(text, text, text, int, text) from public, anon, authenticated;
-grant execute on function public.console_retire_rule(text, text, text, int, text) to service_role;
-
-create function governance.version_json(v governance.rule_versions) returns jsonb
-  language sql immutable set search_path = '' as $$
-  select jsonb_build_object('version_id', v.version_id, 'rule_name', v.rule_name, 'version', v.version, 'rule', v.rule,
-    'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
-$$;
-comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions answer it.';
-
-create function public.console_rule_changes(p_rule_name text default null, p_before bigint default null,
-  p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_changes jsonb;
-begin
-  perform governance.refuse_others('console_rule_changes');
-  if p_limit is null or p_limit not between 1 and 200 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
-  end if;
-  select coalesce(jsonb_agg(governance.version_json(v) || jsonb_build_object('before', (
-    select governance.version_json(b) from governance.rule_versions b
-    where b.rule_name = v.rule_name and b.version < v.version order by b.version desc limit 1))
-    order by v.version_id desc), '[]') into v_changes
-  from (select x.* from governance.rule_versions x
-    where (p_rule_name is null or x.rule_name = p_rule_name) and (p_before is null or x.version_id < p_before)
-    order by x.version_id desc limit p_limit) v;
-  return jsonb_build_object('changes', v_changes, 'latest_version_id',
-    (select max(x.version_id) from governance.rule_versions x));
-end
-$$;
-comment on function public.console_rule_changes(text, bigint, int) is
-  'Changes of rules, newest first, of one rule or all, each with the version before it. p_before: the version_id to go '
-  'on from.';
-revoke all on function public.console_rule_changes(text, bigint, int) from public, anon, authenticated;
-grant execute on function public.console_rule_changes(text, bigint, int) to service_role;
-
-create function governance.rules_as_of(p_version_id bigint) returns setof governance.rule_versions
-  language sql stable set search_path = '' as $$
-  select x.* from (
-    select distinct on (v.rule_name) v.* from governance.rule_versions v
-    where v.version_id <= p_version_id order by v.rule_name, v.version_id desc) x
-  where not x.is_retired
-$$;
-comment on function governance.rules_as_of(bigint) is 'The rule set as it stood right after a change.';
-
-create function public.console_rules_as_of(p_version_id bigint) returns jsonb
-  language sql stable security definer set search_path = '' as $$
-  select governance.refuse_others('console_rules_as_of');
-  select coalesce(jsonb_agg(v.rule || jsonb_build_object('version', v.version)
-    order by (v.rule ->> 'priority')::int, v.rule_name collate "C"), '[]')
-  from governance.rules_as_of(p_version_id) v
-$$;
-comment on function public.console_rules_as_of(bigint) is 'The rules as they stood right after a change, in order.';
-revoke all on function public.console_rules_as_of(bigint) from public, anon, authenticated;
-grant execute on function public.console_rules_as_of(bigint) to service_role;
-
-create function public.console_restore_rules(p_command_id text, p_version_id bigint, p_expected_version_id bigint,
-  p_reason text, p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_answer jsonb;
-  v_now timestamptz;
-  v_latest bigint;
-  v_then governance.rule_versions;
-  v_name text;
-  v_changed text[] := '{}';
-begin
-  perform governance.refuse_others('console_restore_rules');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_optional('p_operator', p_operator, 255);
-  perform pg_advisory_xact_lock(7254012);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('console_restore_rules', p_version_id, p_expected_version_id, p_reason, p_operator)::text);
-  if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  perform governance.end_timed_rules(v_now);
-  select max(v.version_id) into v_latest from governance.rule_versions v;
-  if not exists (select from governance.rule_versions v where v.version_id = p_version_id) then
-    perform governance.fail('PT404', 'not_found', 'There is no such change of the rules');
-  end if;
-  if p_expected_version_id is distinct from v_latest then
-    perform governance.fail('PT409', 'version_conflict', 'Somebody changed a rule in the meantime', 'null');
-  end if;
-  for v_then in select * from governance.rules_as_of(p_version_id) loop
-    continue when exists (select from governance.rules r join governance.rule_versions n using (version_id)
-      where r.rule_name = v_then.rule_name and r.retired_at is null and n.rule = v_then.rule);
-    perform governance.store_rule(governance.check_rule(v_then.rule), p_operator, v_now, p_reason);
-    v_changed := v_changed || v_then.rule_name;
-  end loop;
-  for v_name in select r.rule_name from governance.rules r
-    where r.retired_at is null
-      and not exists (select from governance.rules_as_of(p_version_id) t where t.rule_name = r.rule_name)
-    order by r.rule_name
-  loop
-    perform governance.store_retirement(v_name, p_operator, v_now, p_reason);
-    v_changed := v_changed || v_name;
-  end loop;
-  if cardinality(v_changed) > 0 then
-    perform governance.compile_rules();
-    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
-    values (v_now, p_operator, 'restore_rules', p_reason, p_command_id,
-      jsonb_build_object('version_id', p_version_id, 'changed', to_jsonb(v_changed)));
-    perform governance.ring('rules', v_now);
-  end if;
-  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', to_jsonb(v_changed)));
-end
-$$;
-comment on function public.console_restore_rules(text, bigint, bigint, text, text) is
-  'Returns the whole rule set to what it was right after a change: rules made since are retired. p_expected_version_id '
-  'is the latest change that the operator saw. Errors: invalid_argument, not_found, version_conflict, '
-  'idempotency_conflict.';
-revoke all on function public.console_restore_rules(text, bigint, bigint, text, text)
-  from public, anon, authenticated;
-grant execute on function public.console_restore_rules(text, bigint, bigint, text, text) to service_role;
-
-create function public.console_rule_hits(p_rule_name text) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_now timestamptz := governance.now();
-  v_hours jsonb;
-  v_unblocked jsonb;
-begin
-  perform governance.refuse_others('console_rule_hits');
-  select coalesce(jsonb_agg(jsonb_build_object('hour', h.hour, 'enforced', h.enforced, 'shadow', h.shadow)
-    order by h.hour), '[]') into v_hours
-  from (
-    select date_trunc('hour', m.slot, 'UTC') as hour,
-      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'enforce'), 0) as enforced,
-      coalesce(sum(m.matches) filter (where v.rule ->> 'mode' = 'shadow'), 0) as shadow
-    from governance.matches_by_slot() m join governance.rule_versions v using (version_id)
-    where v.rule_name = p_rule_name and m.slot >= date_trunc('hour', v_now - interval '47 hours', 'UTC')
-    group by 1) h;
-  -- Blocks of this rule that an operator lifted: people who asked, and were right.
-  select jsonb_agg(jsonb_build_object('at', u.created_at, 'user_id', a.user_id, 'by', u.operator, 'reason', u.reason)
-    order by u.audit_id desc) into v_unblocked
-  from (
-    select g.* from governance.audit_log g
-    where g.created_at >= v_now - interval '7 days' and g.action = 'unblock_user'
-      and exists (select from governance.audit_log b
-        where b.account_id = g.account_id and b.action = 'rule_block' and b.rule_name = p_rule_name
-          and b.audit_id < g.audit_id and b.created_at >= g.created_at - interval '7 days')
-    order by g.audit_id desc limit 50) u
-  join governance.accounts a using (account_id);
-  return jsonb_build_object('now', v_now, 'hours', v_hours, 'unblocked', coalesce(v_unblocked, '[]'));
-end
-$$;
-comment on function public.console_rule_hits(text) is
-  'Calls that a rule matched in each hour of the last two days, enforced and in shadow, and the users whom an operator '
-  'unblocked after it within seven days (at most 50).';
-revoke all on function public.console_rule_hits(text) from public, anon, authenticated;
-grant execute on function public.console_rule_hits(text) to service_role;
-
-create function public.console_rule_calls(p_rule_name text, p_from timestamptz, p_to timestamptz,
-  p_before bigint default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_versions bigint[];
-  v_calls jsonb;
-begin
-  perform governance.refuse_others('console_rule_calls');
-  if p_limit is null or p_limit not between 1 and 200 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
-  end if;
-  if p_from is null or p_to is null or p_to <= p_from or p_to - p_from > interval '49 hours' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are at most two days apart');
-  end if;
-  select array_agg(v.version_id) into v_versions from governance.rule_versions v where v.rule_name = p_rule_name;
-  select coalesce(jsonb_agg(jsonb_build_object('decision_id', r.decision_id, 'request_id', r.request_id,
-    'at', r.created_at, 'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', r.plan_id,
-    'decision', r.decision, 'reason', r.reason, 'model', r.model, 'tokens', (r.facts).estimated_tokens,
-    'mode', (select v.rule ->> 'mode' from governance.rule_versions v
-      where v.rule_name = p_rule_name and v.version_id = any (r.matched_version_ids) limit 1))
-    order by r.decision_id desc), '[]') into v_calls
-  from (select q.* from governance.requests q
-    where q.created_at >= p_from and q.created_at < p_to and q.matched_version_ids && v_versions
-      and (p_before is null or q.decision_id < p_before)
-    order by q.decision_id desc limit p_limit) r
-  join governance.accounts a using (account_id);
-  return jsonb_build_object('calls', v_calls);
-end
-$$;
-comment on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) is
-  'The calls that a rule matched within at most two days, newest first. p_before: the decision_id to go on from.';
-revoke all on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int)
-  from public, anon, authenticated;
-grant execute on function public.console_rule_calls(text, timestamptz, timestamptz, bigint, int) to service_role;
-
--- schemas/47_price_desk.sql
--- Prices on the screen: what is set, which models have none, and single prices taken over.
-
-create function public.console_prices() returns jsonb
-  language sql stable security definer set search_path = '' as $$
-  select governance.refuse_others('console_prices');
-  select jsonb_build_object(
-    'currency', (select c.currency from governance.active_config c),
-    'prices', (select coalesce(jsonb_agg(jsonb_build_object('provider', p.provider, 'model', p.model,
-      'input_micros_per_million', p.input_micros_per_million, 'output_micros_per_million', p.output_micros_per_million,
-      'cached_input_micros_per_million', p.cached_input_micros_per_million,
-      'cache_write_micros_per_million', p.cache_write_micros_per_million,
-      'cache_write_1h_micros_per_million', p.cache_write_1h_micros_per_million,
-      'reasoning_micros_per_million', p.reasoning_micros_per_million, 'currency', p.currency,
-      'effective_from', p.effective_from) order by p.provider collate "C", p.model collate "C", p.effective_from), '[]')
-      from governance.prices p where p.retired_at is null),
-    -- Models that calls used while they had no price, and have none now.
-    'unpriced', (select coalesce(jsonb_agg(jsonb_build_object('model', u.model, 'first_seen_at', u.first_seen_at,
-      'calls', coalesce((select sum(t.calls) from governance.usage_totals t
-        where t.model = u.model and t.day >= (u.first_seen_at at time zone 'UTC')::date - 1), 0))
-      order by u.model collate "C"), '[]')
-      from (select e.subject as model, min(e.created_at) as first_seen_at from governance.alert_events e
-        where e.kind = 'unknown_price' and e.created_at > governance.now() - interval '62 days'
-        group by e.subject) u
-      where governance.provider_of(u.model, governance.now()) is null))
-$$;
-comment on function public.console_prices() is
-  'Prices that are not retired, past and to come too, and models that calls used without one (calls: of closed days).';
-revoke all on function public.console_prices() from public, anon, authenticated;
-grant execute on function public.console_prices() to service_role;
-
-create function public.console_save_prices(p_command_id text, p_prices jsonb, p_reason text,
-  p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_answer jsonb;
-  v_now timestamptz;
-  v_currency text;
-  v_changed jsonb := '[]';
-  v_item jsonb;
-  v_place bigint;
-begin
-  perform governance.refuse_others('console_save_prices');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_optional('p_operator', p_operator, 255);
-  if jsonb_typeof(p_prices) is distinct from 'array' or jsonb_array_length(p_prices) not between 1 and 500 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_prices is a list of 1 to 500 prices');
-  end if;
-  perform pg_advisory_xact_lock(7254012);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('console_save_prices', p_prices, p_reason, p_operator)::text);
-  if v_answer is not null then return v_answer; end if;
-  v_now := governance.now();
-  select c.currency into v_currency from governance.active_config c;
-  for v_item, v_place in select * from jsonb_array_elements(p_prices) with ordinality loop
-    if jsonb_typeof(v_item) <> 'object' then
-      perform governance.invalid_preset(format('prices[%s]', v_place - 1), 'an object is needed');
-    end if;
-    if governance.store_price(v_item, format('prices[%s]', v_place - 1), v_currency, v_now) then
-      v_changed := v_changed || jsonb_build_array(v_item ->> 'model');
-    end if;
-  end loop;
-  if v_changed <> '[]' then
-    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
-    values (v_now, p_operator, 'save_prices', p_reason, p_command_id, jsonb_build_object('prices', p_prices));
-    perform governance.ring('rules', v_now);
-  end if;
-  return governance.end_command('operator', p_command_id, jsonb_build_object('changed', v_changed));
-end
-$$;
-comment on function public.console_save_prices(text, jsonb, text, text) is
-  'Sets prices by provider, model and effective_from; others stay. Calls that were settled keep their cost. Errors: '
-  'invalid_argument, invalid_preset (path in details), idempotency_conflict.';
-revoke all on function public.console_save_prices(text, jsonb, text, text) from public, anon, authenticated;
-grant execute on function public.console_save_prices(text, jsonb, text, text) to service_role;
-
--- schemas/48_preset_desk.sql
--- The configuration in force, as the preset that it is.
-
-create function public.console_preset() returns jsonb
-  language sql stable security definer set search_path = '' as $$
-  select governance.refuse_others('console_preset');
-  select jsonb_build_object('name', c.preset_name, 'currency', c.currency, 'default_plan', c.default_plan,
-    'settings', (select coalesce(jsonb_object_agg(s.key, s.value), '{}') from governance.settings s),
-    'plans', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', p.plan_id, 'name', p.name,
-      'monthly_allowance', p.monthly_allowance, 'daily_limit', p.daily_limit, 'monthly_limit', p.monthly_limit,
-      'allows_top_up', p.allows_top_up, 'warn_at', to_jsonb(p.warn_at), 'fail_mode', p.fail_mode,
-      'on_cancel', p.on_cancel, 'rollover_months', p.rollover_months, 'upgrade_to', p.upgrade_to)
-      order by p.monthly_allowance, p.plan_id collate "C"), '[]') from governance.plans p where p.retired_at is null),
-    'packs', (select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens,
-      'price_minor', k.price_minor, 'currency', k.currency, 'plans', coalesce(to_jsonb(k.plans), '[]'))
-      order by k.tokens, k.pack_id collate "C"), '[]') from governance.packs k where k.retired_at is null),
-    'rules', (select coalesce(jsonb_agg(v.rule order by r.priority, r.rule_name collate "C"), '[]')
-      from governance.rules r join governance.rule_versions v using (version_id) where r.retired_at is null),
-    'prices', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('provider', x.provider, 'model', x.model,
-      'input_micros_per_million', x.input_micros_per_million,
-      'output_micros_per_million', x.output_micros_per_million,
-      'cached_input_micros_per_million', x.cached_input_micros_per_million,
-      'cache_write_micros_per_million', x.cache_write_micros_per_million,
-      'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
-      'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
-      'effective_from', x.effective_from))
-      order by x.provider collate "C", x.model collate "C", x.effective_from), '[]')
-      from governance.prices x where x.retired_at is null),
-    'estimates', (select coalesce(jsonb_agg(jsonb_build_object('task_type', e.task_type, 'tokens', e.tokens)
-      order by e.task_type collate "C"), '[]') from governance.estimates e),
-    'alerts', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('alert_name', a.alert_name,
-      'metric', a.metric, 'scope', a.scope, 'period', a.period, 'budget', a.budget,
-      'thresholds', to_jsonb(a.thresholds), 'channels', to_jsonb(a.channels))) order by a.alert_name collate "C"), '[]')
-      from governance.cost_alerts a where a.retired_at is null))
-  from governance.active_config c
-$$;
-comment on function public.console_preset() is 'The configuration in force as a preset: applied, it changes nothing.';
-revoke all on function public.console_preset() from public, anon, authenticated;
-grant execute on function public.console_preset() to service_role;
-
 -- schemas/50_alerts.sql
 -- Alerts: what can be watched, what is watched, and what was raised.
 
@@ -10528,62 +10541,6 @@ $$;
 comment on function governance.raise_unknown_price(text, timestamptz) is
   'Tells operators of a model without a price, once a month of UTC.';
 
-create function public.console_cost_alerts() returns jsonb
-  language sql stable security definer set search_path = '' set jit = off as $$
-  select governance.refuse_others('console_cost_alerts');
-  select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
-    'period', k.period, 'budget', k.budget,
-      'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
-        k.last_triggered_at,
-      'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
-      'currency', c.currency) order by k.alert_name), '[]')
-  from governance.cost_alerts k
-  cross join governance.active_config c
-  -- A budget's current period is that of UTC's date.
-  cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
-      select governance.alert_value(k, p.from_day, p.to_day)
-      from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
-    end as value) v
-  where k.retired_at is null
-$$;
-comment on function public.console_cost_alerts() is 'The alerts of the preset, with how far each has come in its '
-  'period.';
-revoke all on function public.console_cost_alerts() from public, anon, authenticated;
-grant execute on function public.console_cost_alerts() to service_role;
-
-create function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint,
-  p_operator text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_answer jsonb;
-  e governance.alert_events;
-begin
-  perform governance.refuse_others('console_acknowledge_alert');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_optional('p_operator', p_operator, 255);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('acknowledge_alert', p_alert_event_id, p_operator)::text);
-  if v_answer is not null then return v_answer; end if;
-  update governance.alert_events x set acknowledged_at = coalesce(x.acknowledged_at, governance.now()),
-    acknowledged_by = case when x.acknowledged_at is null then p_operator else x.acknowledged_by end
-  where x.alert_event_id = p_alert_event_id returning * into e;
-  if not found then
-    perform governance.fail('PT404', 'not_found', format('There is no alert %s', p_alert_event_id));
-  end if;
-  insert into governance.audit_log (created_at, operator, action, account_id, command_id, details)
-  values (governance.now(), p_operator, 'acknowledge_alert', e.account_id, p_command_id,
-    jsonb_build_object('alert_event_id', e.alert_event_id, 'kind', e.kind));
-  perform governance.ring('alerts', governance.now());
-  return governance.end_command('operator', p_command_id, jsonb_build_object('alert_event_id', e.alert_event_id,
-    'acknowledged_at', e.acknowledged_at, 'acknowledged_by', e.acknowledged_by));
-end
-$$;
-comment on function public.console_acknowledge_alert(text, bigint,
-  text) is 'Someone has seen to an alert: it is open no more. Errors: invalid_argument, not_found, '
-    'idempotency_conflict.';
-revoke all on function public.console_acknowledge_alert(text, bigint, text) from public, anon, authenticated;
-grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
-
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce((select k.is_for_operators from governance.alert_kinds() k
@@ -10591,88 +10548,6 @@ create function governance.is_for_operators(p_kind text) returns boolean
 $$;
 comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
   'are none of the business of the user whom they are about.';
-
-create function governance.check_alert_filter(p_filter jsonb) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
-    where not case f.key when 'kind' then jsonb_typeof(f.value) = 'string' and length(f.value #>> '{}') <= 100
-      when 'severity' then f.value in ('"info"', '"warning"', '"critical"')
-      when 'needs_operator' then jsonb_typeof(f.value) = 'boolean'
-      when 'after_id' then jsonb_typeof(f.value) = 'number' and f.value #>> '{}' ~ '^\d{1,18}$'
-      else false end) then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is an object of kind, severity (info, warning, critical), needs_operator and after_id');
-  end if;
-end
-$$;
-comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
-
-create function public.console_alerts(
-  p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
-    p_undelivered_only boolean default false, p_filter jsonb default '{}'
-) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_now timestamptz := governance.now();
-  v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
-begin
-  perform governance.refuse_others('console_alerts');
-  perform governance.check_limit(p_limit, 500);
-  perform governance.check_alert_filter(p_filter);
-  return (
-    with page as (
-      select e.*, row_number() over (order by e.alert_event_id desc) as n from (
-        select * from governance.alert_events x
-        where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
-          and (p_open_only is not true or (x.acknowledged_at is null
-            and (x.created_at > v_since or x.needs_operator)))
-          and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
-          and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
-          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
-          and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
-          and (p_undelivered_only is not true
-            or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
-        order by x.alert_event_id desc limit p_limit + 1) e)
-    select jsonb_build_object(
-      'alerts', coalesce(jsonb_agg(jsonb_build_object('alert_event_id', p.alert_event_id, 'alert_name', k.alert_name,
-        'kind', p.kind, 'severity', p.severity,
-        'message', p.message, 'user_id', a.user_id, 'display_name', a.display_name, 'threshold', p.threshold, 'value',
-          p.value, 'period', p.period_key,
-        'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
-          p.acknowledged_by,
-        'resolution', p.resolution, 'owner', p.owner, 'snoozed_until', p.snoozed_until,
-        'needs_operator', p.needs_operator,
-        'considered_at', p.considered_at, 'decision_id', case
-          when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
-        'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
-          n.channel, 'audience', n.audience,
-            'recipient', n.recipient, 'status', n.status, 'attempts', n.attempts, 'created_at', n.created_at, 'due_at',
-              n.due_at, 'sent_at', n.sent_at,
-            'last_error', n.last_error) order by n.notification_id), '[]')
-          from governance.notifications n where n.alert_event_id = p.alert_event_id))
-            order by p.n) filter (where p.n <= p_limit), '[]'),
-      'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
-      -- Due for five minutes and unclaimed counts as overdue. Given up counts until its alert is acknowledged.
-      'delivery', jsonb_build_object(
-        'queued', (select count(*)
-          from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
-        'overdue_since', (select min(q.due_at) from governance.notifications q
-          where q.status = 'queued' and q.due_at < v_now - interval '5 minutes'),
-        'failed', (select count(*)
-          from (select from governance.notifications f join governance.alert_events e using (alert_event_id)
-          where f.status = 'failed' and e.acknowledged_at is null limit 10000) x),
-        'upkeep_at', (select s.value -> 'at' from governance.maintenance_state s where s.key = 'allowance_warnings')))
-    from page p
-    left join governance.cost_alerts k on k.alert_id = p.alert_id
-    left join governance.accounts a on a.account_id = p.account_id);
-end
-$$;
-comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
-  'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
-  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
-revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
-grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;
 
 -- schemas/51_notifications.sql
 -- Messages to people about alerts.
@@ -11401,6 +11276,144 @@ comment on function public.console_decide_alerts(text, bigint[], text, text, tim
 revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)
   from public, anon, authenticated;
 grant execute on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) to service_role;
+
+create function public.console_cost_alerts() returns jsonb
+  language sql stable security definer set search_path = '' set jit = off as $$
+  select governance.refuse_others('console_cost_alerts');
+  select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
+    'period', k.period, 'budget', k.budget,
+      'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
+        k.last_triggered_at,
+      'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
+      'currency', c.currency) order by k.alert_name), '[]')
+  from governance.cost_alerts k
+  cross join governance.active_config c
+  -- A budget's current period is that of UTC's date.
+  cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
+      select governance.alert_value(k, p.from_day, p.to_day)
+      from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
+    end as value) v
+  where k.retired_at is null
+$$;
+comment on function public.console_cost_alerts() is 'The alerts of the preset, with how far each has come in its '
+  'period.';
+revoke all on function public.console_cost_alerts() from public, anon, authenticated;
+grant execute on function public.console_cost_alerts() to service_role;
+
+create function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  e governance.alert_events;
+begin
+  perform governance.refuse_others('console_acknowledge_alert');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('acknowledge_alert', p_alert_event_id, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  update governance.alert_events x set acknowledged_at = coalesce(x.acknowledged_at, governance.now()),
+    acknowledged_by = case when x.acknowledged_at is null then p_operator else x.acknowledged_by end
+  where x.alert_event_id = p_alert_event_id returning * into e;
+  if not found then
+    perform governance.fail('PT404', 'not_found', format('There is no alert %s', p_alert_event_id));
+  end if;
+  insert into governance.audit_log (created_at, operator, action, account_id, command_id, details)
+  values (governance.now(), p_operator, 'acknowledge_alert', e.account_id, p_command_id,
+    jsonb_build_object('alert_event_id', e.alert_event_id, 'kind', e.kind));
+  perform governance.ring('alerts', governance.now());
+  return governance.end_command('operator', p_command_id, jsonb_build_object('alert_event_id', e.alert_event_id,
+    'acknowledged_at', e.acknowledged_at, 'acknowledged_by', e.acknowledged_by));
+end
+$$;
+comment on function public.console_acknowledge_alert(text, bigint,
+  text) is 'Someone has seen to an alert: it is open no more. Errors: invalid_argument, not_found, '
+    'idempotency_conflict.';
+revoke all on function public.console_acknowledge_alert(text, bigint, text) from public, anon, authenticated;
+grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
+
+create function governance.check_alert_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
+    where not case f.key when 'kind' then jsonb_typeof(f.value) = 'string' and length(f.value #>> '{}') <= 100
+      when 'severity' then f.value in ('"info"', '"warning"', '"critical"')
+      when 'needs_operator' then jsonb_typeof(f.value) = 'boolean'
+      when 'after_id' then jsonb_typeof(f.value) = 'number' and f.value #>> '{}' ~ '^\d{1,18}$'
+      else false end) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object of kind, severity (info, warning, critical), needs_operator and after_id');
+  end if;
+end
+$$;
+comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
+
+create function public.console_alerts(
+  p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
+    p_undelivered_only boolean default false, p_filter jsonb default '{}'
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
+begin
+  perform governance.refuse_others('console_alerts');
+  perform governance.check_limit(p_limit, 500);
+  perform governance.check_alert_filter(p_filter);
+  return (
+    with page as (
+      select e.*, row_number() over (order by e.alert_event_id desc) as n from (
+        select * from governance.alert_events x
+        where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
+          and (p_open_only is not true or (x.acknowledged_at is null
+            and (x.created_at > v_since or x.needs_operator)))
+          and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
+          and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
+          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+          and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
+          and (p_undelivered_only is not true
+            or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
+        order by x.alert_event_id desc limit p_limit + 1) e)
+    select jsonb_build_object(
+      'alerts', coalesce(jsonb_agg(jsonb_build_object('alert_event_id', p.alert_event_id, 'alert_name', k.alert_name,
+        'kind', p.kind, 'severity', p.severity,
+        'message', p.message, 'user_id', a.user_id, 'display_name', a.display_name, 'threshold', p.threshold, 'value',
+          p.value, 'period', p.period_key,
+        'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
+          p.acknowledged_by,
+        'resolution', p.resolution, 'owner', p.owner, 'snoozed_until', p.snoozed_until,
+        'needs_operator', p.needs_operator,
+        'considered_at', p.considered_at, 'decision_id', case
+          when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
+        'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
+          n.channel, 'audience', n.audience,
+            'recipient', n.recipient, 'status', n.status, 'attempts', n.attempts, 'created_at', n.created_at, 'due_at',
+              n.due_at, 'sent_at', n.sent_at,
+            'last_error', n.last_error) order by n.notification_id), '[]')
+          from governance.notifications n where n.alert_event_id = p.alert_event_id))
+            order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
+      -- Due for five minutes and unclaimed counts as overdue. Given up counts until its alert is acknowledged.
+      'delivery', jsonb_build_object(
+        'queued', (select count(*)
+          from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
+        'overdue_since', (select min(q.due_at) from governance.notifications q
+          where q.status = 'queued' and q.due_at < v_now - interval '5 minutes'),
+        'failed', (select count(*)
+          from (select from governance.notifications f join governance.alert_events e using (alert_event_id)
+          where f.status = 'failed' and e.acknowledged_at is null limit 10000) x),
+        'upkeep_at', (select s.value -> 'at' from governance.maintenance_state s where s.key = 'allowance_warnings')))
+    from page p
+    left join governance.cost_alerts k on k.alert_id = p.alert_id
+    left join governance.accounts a on a.account_id = p.account_id);
+end
+$$;
+comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
+  'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
+  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
+revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
+grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;
 
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.
@@ -13899,28 +13912,8 @@ comment on function public.console_dismiss_stripe_event(text, text, text,
 revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
 grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
 
--- schemas/70_cases.sql
--- Reconciliation runs, and differences as finance decides them.
-
-create table governance.reconciliation_runs (
-  run_id text primary key check (run_id <> '' and length(run_id) <= 255),
-  period_from timestamptz not null,
-  period_to timestamptz not null check (period_to > period_from),
-  tied_out boolean not null,
-  -- The report without its differences.
-  report jsonb not null,
-  created_at timestamptz not null,
-  created_by text not null,
-  -- The ledger as of which the run was made: it cannot have seen what was posted later.
-  ledger_read_at timestamptz not null,
-  is_complete boolean not null default false,
-  -- What keeping it did, answered again when its last page comes again.
-  outcome jsonb not null default '{}'
-);
-
-create index reconciliation_runs_time on governance.reconciliation_runs (created_at desc);
-
-comment on table governance.reconciliation_runs is 'Reconciliations that were kept.';
+-- schemas/70_difference_classes.sql
+-- The classes of differences.
 
 create table governance.difference_classes (
   class text primary key,
@@ -13977,6 +13970,9 @@ insert into governance.difference_classes (class, name, means, blocks) values
   ('TEST_MODE_LEAK', 'Test mode', 'A test payment in live data.',
     true);
 
+-- schemas/71_cases.sql
+-- Cases: differences as finance decides them, and who may decide alone.
+
 create table governance.reconciliation_cases (
   difference_id text primary key check (difference_id <> '' and length(difference_id) <= 512),
   class text not null,
@@ -14022,19 +14018,6 @@ create index reconciliation_cases_status on governance.reconciliation_cases (sta
 
 comment on table governance.reconciliation_cases is 'Differences as finance works on them: open → investigating → '
   'proposed → approved → posted → verified; or carried forward, or written off.';
-
-create table governance.reconciliation_run_differences (
-  run_id text not null references governance.reconciliation_runs (run_id),
-  difference_id text not null,
-  class text not null,
-  amount_minor bigint not null,
-  currency text,
-  tokens bigint not null,
-  primary key (run_id, difference_id)
-);
-
-comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at '
-  'stake in it: runs can be compared.';
 
 create table governance.lone_decisions (
   lone_decision_id bigint generated always as identity primary key,
@@ -14097,37 +14080,6 @@ $$;
 comment on function governance.person_of(jsonb) is
   'Whom a correction is about: the user, lot, payment or customer that it names; null where the project knows none.';
 
-create function governance.complete_correction(c jsonb) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_user_id text := governance.person_of(c);
-  v_plan governance.plans;
-begin
-  if v_user_id is not null then
-    c := c || jsonb_build_object('user_id', v_user_id);
-  end if;
-  if c ->> 'grant_kind' = 'subscription' and governance.stripe_whole(c -> 'tokens') is null
-    and v_user_id is not null then
-    select p.* into v_plan from governance.accounts a
-      left join lateral (select s.plan_id from governance.stripe_subscriptions s
-        where s.customer_id = c ->> 'customer_id' and s.plan_id is not null and s.canceled_at is null
-        order by s.updated_at desc limit 1) s on true
-      join governance.plans p on p.plan_id = coalesce(s.plan_id, a.plan_id)
-    where a.user_id = v_user_id;
-    if v_plan.monthly_allowance > 0 then
-      c := c || jsonb_build_object('tokens', v_plan.monthly_allowance, 'plan_id', v_plan.plan_id, 'words',
-        format('Grant the %s tokens of a month of %s, keyed on %s.',
-          btrim(to_char(v_plan.monthly_allowance, '999,999,999,999')), v_plan.name,
-          coalesce(c ->> 'charge_id', c ->> 'invoice_id', 'the payment')));
-    end if;
-  end if;
-  return c;
-end
-$$;
-comment on function governance.complete_correction(jsonb) is
-  'A correction with what the project knows and the report could not: who it is about, and the tokens of a '
-  'subscription''s month.';
-
 create function governance.stake_tokens(p_difference jsonb, p_correction jsonb) returns bigint
   language sql stable set search_path = '' as $$
   select case when coalesce(governance.stripe_whole(p_difference -> 'tokens'), 0) <> 0
@@ -14139,199 +14091,6 @@ $$;
 comment on function governance.stake_tokens(jsonb, jsonb) is
   'Tokens at stake of a difference: what the ledger has too many (+) or too few (−); a correction moves as many.';
 
-create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
-  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_now timestamptz;
-  v_from timestamptz;
-  v_to timestamptz;
-  v_read_at timestamptz;
-  v_sees timestamptz;
-  v_run governance.reconciliation_runs;
-  v_covered text[];
-  v_reopened bigint;
-  v_kept bigint;
-  v_verified bigint := 0;
-  v_gone bigint := 0;
-  v_skipped bigint := 0;
-  v_answer jsonb;
-begin
-  perform governance.refuse_others('console_keep_reconciliation');
-  perform governance.check_id('p_run_id', p_run_id);
-  perform governance.check_id('p_operator', p_operator);
-  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
-    is distinct from 'boolean' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
-  elsif p_report ? 'inputs'
-    and (jsonb_typeof(p_report -> 'inputs') <> 'array'
-    or exists (select from jsonb_array_elements(p_report -> 'inputs') i where jsonb_typeof(i) <> 'object')) then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.inputs is a list of files');
-  elsif exists (select from unnest(array['bridge', 'tie_out', 'roll_forward']) k
-    where p_report ? k and (jsonb_typeof(p_report -> k) <> 'array'
-      or exists (select from jsonb_array_elements(p_report -> k) i where jsonb_typeof(i) <> 'object'))) then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_report.bridge, tie_out and roll_forward are lists of lines');
-  elsif pg_column_size(p_report) > 8388608 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report is larger than 8 MB');
-  elsif p_is_last is null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_is_last is true or false');
-  elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
-  elsif exists (select from jsonb_array_elements(p_differences) d
-    where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
-      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction')
-        is distinct from 'object') then
-    perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
-  elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
-      where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
-    perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
-  end if;
-  begin
-    v_from := (p_report #>> '{period,from}')::timestamptz;
-    v_to := (p_report #>> '{period,to}')::timestamptz;
-    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
-  exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
-  end;
-  begin
-    perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d
-      where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
-  exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument',
-      'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
-  end;
-  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
-  end if;
-
-  -- Pages, runs and closes one after the other, and no case changes meanwhile.
-  perform pg_advisory_xact_lock(7254101);
-  v_now := governance.now();
-  -- Nobody has read the ledger of a moment to come.
-  v_read_at := least(coalesce(v_read_at, v_now), v_now);
-  insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at,
-    created_by, ledger_read_at)
-  values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator,
-    v_read_at)
-  on conflict (run_id) do nothing;
-  select * into strict v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
-  if v_run.report <> p_report - 'differences' then
-    perform governance.fail('PT409', 'idempotency_conflict', 'This run was kept with another report');
-  elsif v_run.is_complete then
-    return v_run.outcome;
-  end if;
-  v_read_at := v_run.ledger_read_at;
-  -- What was posted just before may have been committed just after: better to look again than to book again.
-  v_sees := v_read_at - interval '10 seconds';
-
-  with page as (
-    select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class,
-      coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
-      d ->> 'currency' as currency, governance.stake_tokens(d, k.correction) as tokens, k.correction,
-      coalesce(k.correction ->> 'user_id', d ->> 'user_id') as user_id, d
-    from jsonb_array_elements(p_differences) d
-    cross join lateral (select governance.complete_correction(d -> 'correction') as correction) k order by 1
-  ), linked as (
-    insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
-    select p_run_id, p.difference_id, p.class, p.amount_minor, p.currency, p.tokens from page p
-    on conflict do nothing returning difference_id
-  ), kept as (
-    insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at,
-      period_from, period_to,
-      first_run_id, last_run_id, correction, updated_at, status_at, user_id, blocks, difference, opened_at, checked_at)
-    select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
-      case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
-      v_from, v_to, p_run_id, p_run_id, p.correction, v_now, v_now, p.user_id,
-      coalesce(p.d -> 'blocks' = 'true',
-        (select k.blocks from governance.difference_classes k where k.class = p.class), true),
-      p.d || jsonb_build_object('correction', p.correction, 'user_id', p.user_id, 'tokens', p.tokens), v_now, v_read_at
-    from page p join linked using (difference_id) order by 1
-    on conflict (difference_id) do update set
-      last_run_id = excluded.last_run_id, checked_at = excluded.checked_at, amount_minor = excluded.amount_minor,
-        tokens = excluded.tokens, currency = excluded.currency,
-      user_id = coalesce(excluded.user_id, c.user_id), blocks = excluded.blocks, difference = excluded.difference,
-        updated_at = v_now, version = c.version + 1,
-      -- The narrower period is the more exact one.
-      period_from = case when excluded.period_from >= c.period_from
-        and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
-      period_to = case when excluded.period_from >= c.period_from
-        and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
-      correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
-      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more
-      -- than
-      -- was written off: nobody has decided that.
-      (status, status_at, resolution, proposed_by, approved_by, history) = (select
-        case when x.reason is null then c.status else 'open' end,
-        case when x.reason is null then c.status_at else v_now end,
-        case when x.reason is null and c.status not in ('posted', 'verified') then c.resolution else 'correct' end,
-        case when x.reason is null then c.proposed_by end,
-        case when x.reason is null then c.approved_by end,
-        case when x.reason is null then c.history
-          else c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', x.reason
-            || p_run_id) end
-        from (select case
-          when c.status in ('posted', 'verified')
-            and (c.posted_at is null or c.posted_at < v_sees) then 'Still there in run '
-          when c.status = 'written_off'
-            and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
-            or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
-    -- A run that read an older ledger tells nothing new.
-    where c.checked_at <= excluded.checked_at
-    returning c.history -> -1 as last_entry)
-  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
-    ('Still there in run ' || p_run_id, 'More than was written off in run ' || p_run_id)) into v_reopened from kept k;
-  v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
-  select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
-
-  if p_is_last then
-    if coalesce(governance.stripe_whole(p_report -> 'differences_total') <> v_kept, false) then
-      perform governance.fail('PT409', 'incomplete_run',
-        format('The run has %s differences and %s came: send the others before the last page',
-        p_report ->> 'differences_total', v_kept));
-    end if;
-    -- What is gone, among all that this run would have found again.
-    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
-    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
-      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
-    with due as (
-      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
-      from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from
-        and c.period_to <= v_to and c.checked_at <= v_read_at
-        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
-        and not exists (select from governance.reconciliation_run_differences x
-          where x.run_id = p_run_id and x.difference_id = c.difference_id)
-      order by c.difference_id for update
-    ), verified as (
-      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at,
-        updated_at = v_now, version = c.version + 1,
-        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status
-          when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
-      from due d where d.difference_id = c.difference_id and d.is_covered
-      returning d.status)
-    select (select count(*) from verified v where v.status = 'posted'),
-      (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
-    into v_verified, v_gone, v_skipped;
-  end if;
-  v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened',
-    v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);
-  update governance.reconciliation_runs r set outcome = v_answer, is_complete = p_is_last where r.run_id = p_run_id;
-  return v_answer;
-end
-$$;
-comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
-  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone '
-  'are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so '
-  'are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). '
-  'Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was '
-  'read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
-revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean)
-  from public, anon, authenticated;
-grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
-
 create function governance.needs_approver(c governance.reconciliation_cases) returns boolean
   language sql stable set search_path = '' as $$
   select greatest(abs(c.tokens), abs(governance.stripe_whole(c.correction -> 'tokens')),
@@ -14342,196 +14101,6 @@ $$;
 comment on function governance.needs_approver(governance.reconciliation_cases) is
   'Whether a case alone is above the settings approval_above_tokens and approval_above_minor; what it books and what '
   'the same person booked that day count too: see governance.why_approver.';
-
-create function governance.grant_period(
-  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_plan_id text, p_tokens bigint, p_amount bigint,
-  p_currency text, p_cause text, p_difference_id text
-) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_account governance.accounts := governance.lock_account(p_user_id);
-  v_granted governance.granted;
-begin
-  update governance.stripe_payments p set account_id = v_account.account_id, amount_minor = p_amount,
-    currency = p_currency, paid_at = coalesce(p.paid_at, p_now)
-  where p.payment_id = p_pay.payment_id;
-  -- The invoiced month is over or under way: its tokens last a month from the day they come.
-  v_granted := governance.grant_tokens(v_account.account_id, 'subscription', p_tokens, 'subscription_grant', p_now,
-    p_now + interval '1 month', p_cause, 'Subscription ' || coalesce(p_plan_id, v_account.plan_id),
-    jsonb_strip_nulls(jsonb_build_object('difference_id', p_difference_id, 'invoice_id', p_pay.invoice_id, 'plan_id',
-      p_plan_id, 'amount_minor', p_amount, 'currency', p_currency)),
-    jsonb_build_object('stripe_charge_id', p_pay.charge_id, 'stripe_payment_intent_id', p_pay.payment_intent_id,
-      'amount_minor', p_amount, 'currency', p_currency));
-  insert into governance.stripe_lots (lot_id, payment_id, tokens)
-  values (v_granted.lot_id, p_pay.payment_id, p_tokens);
-  perform governance.record_purchase(v_granted.transaction_id, 'grant', v_granted.lot_id, p_pay.payment_id, p_tokens, 0,
-    p_amount, p_currency, p_difference_id => p_difference_id);
-  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_granted.transaction_id));
-end
-$$;
-comment on function governance.grant_period(timestamptz, governance.stripe_payments, text, text, bigint, bigint, text,
-  text, text) is
-  'Grants a subscription''s invoiced period that was never granted, as subscription tokens, and ties the lot to its '
-  'payment. The caller holds the payment''s locks; the account is locked here.';
-
-create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_action text := c ->> 'action';
-  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
-  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
-  v_currency text := governance.stripe_currency(c -> 'currency');
-  v_lot_id bigint := governance.stripe_whole(c -> 'lot_id');
-  v_user_id text := c ->> 'user_id';
-  v_known governance.stripe_lots;
-  v_lot governance.lots;
-  v_pay governance.stripe_payments;
-  v_taking governance.lot_taking;
-  v_entry bigint;
-  v_effects jsonb := '[]';
-  v_reference text := left('correction ' || p_difference_id, 500);
-  v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
-begin
-  if v_action = 'grant' then
-    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
-      governance.stripe_id(c -> 'charge_id'),
-      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
-        governance.stripe_id(c -> 'customer_id'));
-    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
-      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
-    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
-      perform governance.fail('PT409', 'already_granted',
-        'This payment has its tokens by now: run the reconciliation again');
-    end if;
-    v_user_id := coalesce(v_user_id, governance.person_of(c));
-    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
-      perform governance.fail('PT404', 'unknown_user',
-        'The payment names no known user: propose again with correction.user_id');
-    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
-      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
-    elsif v_amount is null or v_amount < 0 or v_currency is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.amount_minor and correction.currency are needed');
-    end if;
-    if c ->> 'grant_kind' = 'subscription' then
-      v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
-        v_reference, p_difference_id);
-    else
-      v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
-        v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
-    end if;
-    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
-      update governance.stripe_payments p
-        set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
-        refunded_at = p_now
-      where p.payment_id = v_pay.payment_id;
-    end if;
-    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
-  end if;
-
-  select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
-  if v_known.lot_id is null then
-    perform governance.fail('PT404', 'not_found', 'The correction names no lot of a payment');
-  end if;
-  select * into strict v_pay from governance.stripe_payments p where p.payment_id = v_known.payment_id;
-  perform governance.lock_stripe_ids(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id,
-    v_pay.invoice_id);
-  perform governance.lock_account_id(v_pay.account_id);
-  select s.* into strict v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
-  select l.* into strict v_lot from governance.lots l where l.lot_id = v_lot_id;
-  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = v_pay.account_id;
-
-  if v_action in ('reverse', 'adjust') then
-    if v_tokens is null or v_tokens = 0 or abs(v_tokens) > 100000000 then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.tokens is a whole number, not zero, of at most 100,000,000');
-    elsif v_tokens < 0 then
-      if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
-        perform governance.fail('PT409', 'more_than_left',
-          format('Only %s tokens of this grant are not taken back yet',
-          v_known.tokens - v_known.reversed - v_known.clawed));
-      end if;
-      v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
-      v_entry := v_taking.transaction_id;
-      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, v_taking.debt,
-        null, v_pay.currency, p_difference_id => p_difference_id);
-    else
-      update governance.lots l set granted = l.granted + v_tokens, remaining = l.remaining + v_tokens, is_open = true
-        where l.lot_id = v_lot_id;
-      v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, v_tokens],
-        case v_lot.kind when 'subscription' then v_tokens else 0 end, case v_lot.kind when 'purchased' then v_tokens
-          else 0 end,
-        case v_lot.kind when 'promotional' then v_tokens
-          else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
-      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null,
-        v_pay.currency, p_difference_id => p_difference_id);
-    end if;
-    perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
-    update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
-      or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
-    v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
-  elsif v_action in ('claw_back', 'restore') then
-    if governance.stripe_whole(c -> 'refunded_minor') is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.refunded_minor is needed: what Stripe says was refunded');
-    end if;
-    update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
-      refunded_override_at = greatest(p_now, p.refunded_at,
-        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
-    where p.payment_id = v_pay.payment_id;
-  elsif v_action in ('hold', 'release', 'finalise_dispute') then
-    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
-    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
-      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
-      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
-      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
-    where d.payment_id = v_pay.payment_id;
-    if not found and v_action <> 'release' then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
-        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2
-          else 3 end, v_action = 'finalise_dispute', p_now);
-    elsif not found then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
-    end if;
-  elsif v_action = 'relabel' then
-    if v_amount is null or v_amount < 0 or v_currency is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.amount_minor and correction.currency are needed');
-    end if;
-    update governance.lots l set amount_minor = v_amount, currency = v_currency where l.lot_id = v_lot_id;
-    update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency
-      where p.payment_id = v_pay.payment_id
-      and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
-    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference,
-      'Correction of the amount paid',
-      v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
-    perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
-      p_difference_id => p_difference_id);
-    v_effects := jsonb_build_array(governance.effect('relabel', v_user_id, 0, v_entry));
-  elsif v_action = 'promotional' then
-    update governance.lots l set kind = 'promotional' where l.lot_id = v_lot_id;
-    update governance.stripe_lots s set is_void = true where s.lot_id = v_lot_id;
-    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint],
-      case v_lot.kind when 'subscription' then -v_lot.remaining else 0 end, case v_lot.kind
-        when 'purchased' then -v_lot.remaining else 0 end,
-      case v_lot.kind when 'promotional' then 0
-        else v_lot.remaining end, 0, v_reference, 'Reclassified as promotional', v_metadata)).transaction_id;
-    perform governance.record_purchase(v_entry, 'promotional', v_lot_id, v_pay.payment_id, 0, 0, null, null,
-      p_difference_id => p_difference_id);
-    v_effects := jsonb_build_array(governance.effect('promotional', v_user_id, 0, v_entry));
-  else
-    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
-  end if;
-  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
-end
-$$;
-comment on function governance.apply_correction(text, jsonb,
-  timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is '
-    'edited.';
 
 create function governance.is_same_person(p_one text, p_other text) returns boolean
   language sql immutable set search_path = '' as $$
@@ -14606,137 +14175,6 @@ create function governance.lock_person(p_operator text) returns void
 $$;
 comment on function governance.lock_person(text) is 'What one person decides alone is added up: one decision at a time '
   'for each. Taken before any case and account.';
-
-create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
-  language sql immutable set search_path = '' as $$
-  select not exists (
-    select from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o
-    where not exists (
-      select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
-      where n ->> 'sha256' = o ->> 'sha256'
-        or (n ->> 'kind' is not distinct from o ->> 'kind'
-          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
-          and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
-            true))))
-    -- One file does not stand for two of its kind.
-    and not exists (
-      select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows
-        from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
-      where k.rows > coalesce((select sum(governance.stripe_whole(n -> 'rows'))
-        from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
-        where n ->> 'kind' is not distinct from k.kind), 0))
-$$;
-comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files '
-  'with as wide windows. Only then is what is gone gone.';
-
-create function governance.run_json(r governance.reconciliation_runs) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object('run_id', r.run_id, 'period_from', r.period_from, 'period_to', r.period_to, 'tied_out',
-    r.tied_out, 'is_complete', r.is_complete,
-    'created_at', r.created_at, 'created_by', r.created_by, 'ledger_read_at', r.ledger_read_at, 'outcome', r.outcome,
-    'file_names', (select coalesce(jsonb_agg(i ->> 'name'), '[]')
-      from jsonb_array_elements(coalesce(r.report -> 'inputs', '[]')) i),
-    'differences', (select count(*) from governance.reconciliation_run_differences d where d.run_id = r.run_id),
-    'undecided', (select count(*) from governance.reconciliation_run_differences d
-      join governance.reconciliation_cases c using (difference_id)
-      where d.run_id = r.run_id and governance.is_undecided(c)),
-    'is_closed', exists (select from governance.reconciliation_periods p where p.run_id = r.run_id))
-$$;
-comment on function governance.run_json(governance.reconciliation_runs) is 'A kept run as the console lists it.';
-
-create function public.console_kept_runs(p_limit int default 50, p_before_run_id text default null) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_before timestamptz;
-begin
-  perform governance.refuse_others('console_kept_runs');
-  if p_limit is null or p_limit not between 1 and 500 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
-  end if;
-  if p_before_run_id is not null then
-    select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
-    if v_before is null then
-      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
-    end if;
-  end if;
-  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
-    from (select * from governance.reconciliation_runs x
-      where v_before is null or (x.created_at, x.run_id) < (v_before, p_before_run_id)
-      order by x.created_at desc, x.run_id desc limit p_limit) r);
-end
-$$;
-comment on function public.console_kept_runs(int,
-  text) is 'Kept runs, newest first; p_before_run_id is the last one of the page before. Errors: invalid_argument, '
-    'not_found.';
-revoke all on function public.console_kept_runs(int, text) from public, anon, authenticated;
-grant execute on function public.console_kept_runs(int, text) to service_role;
-
-create function public.console_kept_run(p_run_id text) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_run governance.reconciliation_runs;
-begin
-  perform governance.refuse_others('console_kept_run');
-  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
-  if v_run.run_id is null then
-    perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
-  end if;
-  return jsonb_build_object('run', governance.run_json(v_run), 'report', v_run.report);
-end
-$$;
-comment on function public.console_kept_run(text) is 'A kept run with its report. Errors: not_found.';
-revoke all on function public.console_kept_run(text) from public, anon, authenticated;
-grant execute on function public.console_kept_run(text) to service_role;
-
-create function public.console_compare_reconciliations(p_run_id text, p_other_run_id text,
-  p_limit int default 200) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-declare
-  v_known int;
-begin
-  perform governance.refuse_others('console_compare_reconciliations');
-  if p_limit is null or p_limit not between 1 and 5000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
-  end if;
-  select count(*) into v_known from governance.reconciliation_runs r
-    where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
-  if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
-    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
-  end if;
-  return (
-    with pairs as (
-      select coalesce(a.difference_id, b.difference_id) as difference_id, coalesce(a.class, b.class) as class,
-        coalesce(a.currency, b.currency) as currency,
-        b.amount_minor as amount_before, a.amount_minor as amount_now, b.tokens as tokens_before,
-          a.tokens as tokens_now,
-        case when b.difference_id is null then 'new' when a.difference_id is null then 'gone'
-          when (a.amount_minor, a.tokens) is distinct from (b.amount_minor, b.tokens) then 'changed'
-            else 'same' end as how
-      from (select * from governance.reconciliation_run_differences x where x.run_id = p_run_id) a
-      full join (select * from governance.reconciliation_run_differences x where x.run_id = p_other_run_id) b
-        using (difference_id)
-    )
-    select jsonb_build_object(
-      'counts', jsonb_build_object('new', count(*) filter (where p.how = 'new'), 'gone',
-        count(*) filter (where p.how = 'gone'),
-        'changed', count(*) filter (where p.how = 'changed'), 'same', count(*) filter (where p.how = 'same')),
-      'rows', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', x.difference_id, 'class', x.class,
-        'currency', x.currency, 'how', x.how,
-          'amount_before', x.amount_before, 'amount_now', x.amount_now, 'tokens_before', x.tokens_before, 'tokens_now',
-            x.tokens_now, 'status', c.status)
-          order by array_position(array['new', 'gone', 'changed', 'same'], x.how), x.difference_id), '[]')
-        from (select * from pairs q order by array_position(array['new', 'gone', 'changed', 'same'], q.how),
-          q.difference_id limit p_limit) x
-        left join governance.reconciliation_cases c using (difference_id)))
-    from pairs p);
-end
-$$;
-comment on function public.console_compare_reconciliations(text, text, int) is
-  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and '
-  'has the same. Errors: invalid_argument, not_found.';
-revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
-grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;
 
 create function public.console_reconciliation_cases(
   p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500,
@@ -14964,6 +14402,608 @@ comment on function public.console_case_action(text, text[], text, text, text, j
 revoke all on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb)
   from public, anon, authenticated;
 grant execute on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) to service_role;
+
+create function public.console_finance_counts() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_finance_counts');
+  select jsonb_build_object(
+    'keeps_runs', exists (select from governance.reconciliation_runs),
+    'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),
+    'waiting_for_approval', (select count(*) from governance.reconciliation_cases c
+      where c.status = 'proposed' and c.blocks),
+    'stripe_events', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
+    'closed_periods', (select count(*) from governance.reconciliation_periods),
+    'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
+    'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
+$$;
+comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a '
+  'second person must approve.';
+revoke all on function public.console_finance_counts() from public, anon, authenticated;
+grant execute on function public.console_finance_counts() to service_role;
+
+-- schemas/72_reconciliation_runs.sql
+-- Reconciliation runs that are kept, their differences, and what changed from one run to another.
+
+create table governance.reconciliation_runs (
+  run_id text primary key check (run_id <> '' and length(run_id) <= 255),
+  period_from timestamptz not null,
+  period_to timestamptz not null check (period_to > period_from),
+  tied_out boolean not null,
+  -- The report without its differences.
+  report jsonb not null,
+  created_at timestamptz not null,
+  created_by text not null,
+  -- The ledger as of which the run was made: it cannot have seen what was posted later.
+  ledger_read_at timestamptz not null,
+  is_complete boolean not null default false,
+  -- What keeping it did, answered again when its last page comes again.
+  outcome jsonb not null default '{}'
+);
+
+create index reconciliation_runs_time on governance.reconciliation_runs (created_at desc);
+
+comment on table governance.reconciliation_runs is 'Reconciliations that were kept.';
+
+create table governance.reconciliation_run_differences (
+  run_id text not null references governance.reconciliation_runs (run_id),
+  difference_id text not null,
+  class text not null,
+  amount_minor bigint not null,
+  currency text,
+  tokens bigint not null,
+  primary key (run_id, difference_id)
+);
+
+comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at '
+  'stake in it: runs can be compared.';
+
+create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
+  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_read_at timestamptz;
+  v_sees timestamptz;
+  v_run governance.reconciliation_runs;
+  v_covered text[];
+  v_reopened bigint;
+  v_kept bigint;
+  v_verified bigint := 0;
+  v_gone bigint := 0;
+  v_skipped bigint := 0;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_keep_reconciliation');
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
+    is distinct from 'boolean' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
+  elsif p_report ? 'inputs'
+    and (jsonb_typeof(p_report -> 'inputs') <> 'array'
+    or exists (select from jsonb_array_elements(p_report -> 'inputs') i where jsonb_typeof(i) <> 'object')) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.inputs is a list of files');
+  elsif exists (select from unnest(array['bridge', 'tie_out', 'roll_forward']) k
+    where p_report ? k and (jsonb_typeof(p_report -> k) <> 'array'
+      or exists (select from jsonb_array_elements(p_report -> k) i where jsonb_typeof(i) <> 'object'))) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_report.bridge, tie_out and roll_forward are lists of lines');
+  elsif pg_column_size(p_report) > 8388608 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report is larger than 8 MB');
+  elsif p_is_last is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_is_last is true or false');
+  elsif p_differences is null or jsonb_typeof(p_differences) <> 'array' or jsonb_array_length(p_differences) > 5000 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_differences is a list of at most 5,000: send the others in further calls, the last with p_is_last');
+  elsif exists (select from jsonb_array_elements(p_differences) d
+    where jsonb_typeof(d) <> 'object' or length(coalesce(d ->> 'difference_id', '')) not between 1 and 512
+      or coalesce(d ->> 'class', '') = '' or length(d ->> 'class') > 100 or jsonb_typeof(d -> 'correction')
+        is distinct from 'object') then
+    perform governance.fail('PT400', 'invalid_argument', 'Each difference needs difference_id, class and correction');
+  elsif exists (select from jsonb_array_elements(p_differences) d cross join unnest(array['amount_minor', 'tokens']) k
+      where d ? k and d -> k <> 'null' and governance.stripe_whole(d -> k) is null) then
+    perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
+  end if;
+  begin
+    v_from := (p_report #>> '{period,from}')::timestamptz;
+    v_to := (p_report #>> '{period,to}')::timestamptz;
+    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+  end;
+  begin
+    perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d
+      where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument',
+      'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
+  end;
+  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+  end if;
+
+  -- Pages, runs and closes one after the other, and no case changes meanwhile.
+  perform pg_advisory_xact_lock(7254101);
+  v_now := governance.now();
+  -- Nobody has read the ledger of a moment to come.
+  v_read_at := least(coalesce(v_read_at, v_now), v_now);
+  insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at,
+    created_by, ledger_read_at)
+  values (p_run_id, v_from, v_to, (p_report ->> 'tied_out')::boolean, p_report - 'differences', v_now, p_operator,
+    v_read_at)
+  on conflict (run_id) do nothing;
+  select * into strict v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.report <> p_report - 'differences' then
+    perform governance.fail('PT409', 'idempotency_conflict', 'This run was kept with another report');
+  elsif v_run.is_complete then
+    return v_run.outcome;
+  end if;
+  v_read_at := v_run.ledger_read_at;
+  -- What was posted just before may have been committed just after: better to look again than to book again.
+  v_sees := v_read_at - interval '10 seconds';
+
+  with page as (
+    select distinct on (d ->> 'difference_id') d ->> 'difference_id' as difference_id, d ->> 'class' as class,
+      coalesce(governance.stripe_whole(d -> 'amount_minor'), 0) as amount_minor,
+      d ->> 'currency' as currency, governance.stake_tokens(d, k.correction) as tokens, k.correction,
+      coalesce(k.correction ->> 'user_id', d ->> 'user_id') as user_id, d
+    from jsonb_array_elements(p_differences) d
+    cross join lateral (select governance.complete_correction(d -> 'correction') as correction) k order by 1
+  ), linked as (
+    insert into governance.reconciliation_run_differences (run_id, difference_id, class, amount_minor, currency, tokens)
+    select p_run_id, p.difference_id, p.class, p.amount_minor, p.currency, p.tokens from page p
+    on conflict do nothing returning difference_id
+  ), kept as (
+    insert into governance.reconciliation_cases as c (difference_id, class, amount_minor, currency, tokens, occurred_at,
+      period_from, period_to,
+      first_run_id, last_run_id, correction, updated_at, status_at, user_id, blocks, difference, opened_at, checked_at)
+    select p.difference_id, p.class, p.amount_minor, p.currency, p.tokens,
+      case when p.d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' then (p.d ->> 'occurred_at')::timestamptz end,
+      v_from, v_to, p_run_id, p_run_id, p.correction, v_now, v_now, p.user_id,
+      coalesce(p.d -> 'blocks' = 'true',
+        (select k.blocks from governance.difference_classes k where k.class = p.class), true),
+      p.d || jsonb_build_object('correction', p.correction, 'user_id', p.user_id, 'tokens', p.tokens), v_now, v_read_at
+    from page p join linked using (difference_id) order by 1
+    on conflict (difference_id) do update set
+      last_run_id = excluded.last_run_id, checked_at = excluded.checked_at, amount_minor = excluded.amount_minor,
+        tokens = excluded.tokens, currency = excluded.currency,
+      user_id = coalesce(excluded.user_id, c.user_id), blocks = excluded.blocks, difference = excluded.difference,
+        updated_at = v_now, version = c.version + 1,
+      -- The narrower period is the more exact one.
+      period_from = case when excluded.period_from >= c.period_from
+        and excluded.period_to <= c.period_to then excluded.period_from else c.period_from end,
+      period_to = case when excluded.period_from >= c.period_from
+        and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
+      correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
+      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more
+      -- than
+      -- was written off: nobody has decided that.
+      (status, status_at, resolution, proposed_by, approved_by, history) = (select
+        case when x.reason is null then c.status else 'open' end,
+        case when x.reason is null then c.status_at else v_now end,
+        case when x.reason is null and c.status not in ('posted', 'verified') then c.resolution else 'correct' end,
+        case when x.reason is null then c.proposed_by end,
+        case when x.reason is null then c.approved_by end,
+        case when x.reason is null then c.history
+          else c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', 'reopened', 'reason', x.reason
+            || p_run_id) end
+        from (select case
+          when c.status in ('posted', 'verified')
+            and (c.posted_at is null or c.posted_at < v_sees) then 'Still there in run '
+          when c.status = 'written_off'
+            and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
+            or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
+    -- A run that read an older ledger tells nothing new.
+    where c.checked_at <= excluded.checked_at
+    returning c.history -> -1 as last_entry)
+  select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
+    ('Still there in run ' || p_run_id, 'More than was written off in run ' || p_run_id)) into v_reopened from kept k;
+  v_reopened := v_reopened + coalesce(governance.stripe_whole(v_run.outcome -> 'reopened'), 0);
+  select count(*) into v_kept from governance.reconciliation_run_differences x where x.run_id = p_run_id;
+
+  if p_is_last then
+    if coalesce(governance.stripe_whole(p_report -> 'differences_total') <> v_kept, false) then
+      perform governance.fail('PT409', 'incomplete_run',
+        format('The run has %s differences and %s came: send the others before the last page',
+        p_report ->> 'differences_total', v_kept));
+    end if;
+    -- What is gone, among all that this run would have found again.
+    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
+    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
+      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
+      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
+    with due as (
+      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
+      from governance.reconciliation_cases c
+      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from
+        and c.period_to <= v_to and c.checked_at <= v_read_at
+        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
+        and not exists (select from governance.reconciliation_run_differences x
+          where x.run_id = p_run_id and x.difference_id = c.difference_id)
+      order by c.difference_id for update
+    ), verified as (
+      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at,
+        updated_at = v_now, version = c.version + 1,
+        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status
+          when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
+      from due d where d.difference_id = c.difference_id and d.is_covered
+      returning d.status)
+    select (select count(*) from verified v where v.status = 'posted'),
+      (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
+    into v_verified, v_gone, v_skipped;
+  end if;
+  v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened',
+    v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);
+  update governance.reconciliation_runs r set outcome = v_answer, is_complete = p_is_last where r.run_id = p_run_id;
+  return v_answer;
+end
+$$;
+comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone '
+  'are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so '
+  'are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). '
+  'Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was '
+  'read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean)
+  from public, anon, authenticated;
+grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
+
+create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select not exists (
+    select from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o
+    where not exists (
+      select from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+      where n ->> 'sha256' = o ->> 'sha256'
+        or (n ->> 'kind' is not distinct from o ->> 'kind'
+          and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
+          and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
+            true))))
+    -- One file does not stand for two of its kind.
+    and not exists (
+      select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows
+        from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
+      where k.rows > coalesce((select sum(governance.stripe_whole(n -> 'rows'))
+        from jsonb_array_elements(coalesce(p_new -> 'inputs', '[]')) n
+        where n ->> 'kind' is not distinct from k.kind), 0))
+$$;
+comment on function governance.run_covers(jsonb, jsonb) is
+  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files '
+  'with as wide windows. Only then is what is gone gone.';
+
+create function governance.run_json(r governance.reconciliation_runs) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('run_id', r.run_id, 'period_from', r.period_from, 'period_to', r.period_to, 'tied_out',
+    r.tied_out, 'is_complete', r.is_complete,
+    'created_at', r.created_at, 'created_by', r.created_by, 'ledger_read_at', r.ledger_read_at, 'outcome', r.outcome,
+    'file_names', (select coalesce(jsonb_agg(i ->> 'name'), '[]')
+      from jsonb_array_elements(coalesce(r.report -> 'inputs', '[]')) i),
+    'differences', (select count(*) from governance.reconciliation_run_differences d where d.run_id = r.run_id),
+    'undecided', (select count(*) from governance.reconciliation_run_differences d
+      join governance.reconciliation_cases c using (difference_id)
+      where d.run_id = r.run_id and governance.is_undecided(c)),
+    'is_closed', exists (select from governance.reconciliation_periods p where p.run_id = r.run_id))
+$$;
+comment on function governance.run_json(governance.reconciliation_runs) is 'A kept run as the console lists it.';
+
+create function public.console_kept_runs(p_limit int default 50, p_before_run_id text default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_before timestamptz;
+begin
+  perform governance.refuse_others('console_kept_runs');
+  if p_limit is null or p_limit not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
+  end if;
+  if p_before_run_id is not null then
+    select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
+    if v_before is null then
+      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
+    end if;
+  end if;
+  return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
+    from (select * from governance.reconciliation_runs x
+      where v_before is null or (x.created_at, x.run_id) < (v_before, p_before_run_id)
+      order by x.created_at desc, x.run_id desc limit p_limit) r);
+end
+$$;
+comment on function public.console_kept_runs(int,
+  text) is 'Kept runs, newest first; p_before_run_id is the last one of the page before. Errors: invalid_argument, '
+    'not_found.';
+revoke all on function public.console_kept_runs(int, text) from public, anon, authenticated;
+grant execute on function public.console_kept_runs(int, text) to service_role;
+
+create function public.console_kept_run(p_run_id text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_run governance.reconciliation_runs;
+begin
+  perform governance.refuse_others('console_kept_run');
+  select * into v_run from governance.reconciliation_runs r where r.run_id = p_run_id;
+  if v_run.run_id is null then
+    perform governance.fail('PT404', 'not_found', 'This run is not kept in the project');
+  end if;
+  return jsonb_build_object('run', governance.run_json(v_run), 'report', v_run.report);
+end
+$$;
+comment on function public.console_kept_run(text) is 'A kept run with its report. Errors: not_found.';
+revoke all on function public.console_kept_run(text) from public, anon, authenticated;
+grant execute on function public.console_kept_run(text) to service_role;
+
+create function public.console_compare_reconciliations(p_run_id text, p_other_run_id text,
+  p_limit int default 200) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_known int;
+begin
+  perform governance.refuse_others('console_compare_reconciliations');
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  select count(*) into v_known from governance.reconciliation_runs r
+    where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
+  if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
+    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
+  end if;
+  return (
+    with pairs as (
+      select coalesce(a.difference_id, b.difference_id) as difference_id, coalesce(a.class, b.class) as class,
+        coalesce(a.currency, b.currency) as currency,
+        b.amount_minor as amount_before, a.amount_minor as amount_now, b.tokens as tokens_before,
+          a.tokens as tokens_now,
+        case when b.difference_id is null then 'new' when a.difference_id is null then 'gone'
+          when (a.amount_minor, a.tokens) is distinct from (b.amount_minor, b.tokens) then 'changed'
+            else 'same' end as how
+      from (select * from governance.reconciliation_run_differences x where x.run_id = p_run_id) a
+      full join (select * from governance.reconciliation_run_differences x where x.run_id = p_other_run_id) b
+        using (difference_id)
+    )
+    select jsonb_build_object(
+      'counts', jsonb_build_object('new', count(*) filter (where p.how = 'new'), 'gone',
+        count(*) filter (where p.how = 'gone'),
+        'changed', count(*) filter (where p.how = 'changed'), 'same', count(*) filter (where p.how = 'same')),
+      'rows', (select coalesce(jsonb_agg(jsonb_build_object('difference_id', x.difference_id, 'class', x.class,
+        'currency', x.currency, 'how', x.how,
+          'amount_before', x.amount_before, 'amount_now', x.amount_now, 'tokens_before', x.tokens_before, 'tokens_now',
+            x.tokens_now, 'status', c.status)
+          order by array_position(array['new', 'gone', 'changed', 'same'], x.how), x.difference_id), '[]')
+        from (select * from pairs q order by array_position(array['new', 'gone', 'changed', 'same'], q.how),
+          q.difference_id limit p_limit) x
+        left join governance.reconciliation_cases c using (difference_id)))
+    from pairs p);
+end
+$$;
+comment on function public.console_compare_reconciliations(text, text, int) is
+  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and '
+  'has the same. Errors: invalid_argument, not_found.';
+revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
+grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;
+
+-- schemas/73_case_corrections.sql
+-- What a case's correction books, and its preview.
+
+create function governance.complete_correction(c jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_user_id text := governance.person_of(c);
+  v_plan governance.plans;
+begin
+  if v_user_id is not null then
+    c := c || jsonb_build_object('user_id', v_user_id);
+  end if;
+  if c ->> 'grant_kind' = 'subscription' and governance.stripe_whole(c -> 'tokens') is null
+    and v_user_id is not null then
+    select p.* into v_plan from governance.accounts a
+      left join lateral (select s.plan_id from governance.stripe_subscriptions s
+        where s.customer_id = c ->> 'customer_id' and s.plan_id is not null and s.canceled_at is null
+        order by s.updated_at desc limit 1) s on true
+      join governance.plans p on p.plan_id = coalesce(s.plan_id, a.plan_id)
+    where a.user_id = v_user_id;
+    if v_plan.monthly_allowance > 0 then
+      c := c || jsonb_build_object('tokens', v_plan.monthly_allowance, 'plan_id', v_plan.plan_id, 'words',
+        format('Grant the %s tokens of a month of %s, keyed on %s.',
+          btrim(to_char(v_plan.monthly_allowance, '999,999,999,999')), v_plan.name,
+          coalesce(c ->> 'charge_id', c ->> 'invoice_id', 'the payment')));
+    end if;
+  end if;
+  return c;
+end
+$$;
+comment on function governance.complete_correction(jsonb) is
+  'A correction with what the project knows and the report could not: who it is about, and the tokens of a '
+  'subscription''s month.';
+
+create function governance.grant_period(
+  p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_plan_id text, p_tokens bigint, p_amount bigint,
+  p_currency text, p_cause text, p_difference_id text
+) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_account governance.accounts := governance.lock_account(p_user_id);
+  v_granted governance.granted;
+begin
+  update governance.stripe_payments p set account_id = v_account.account_id, amount_minor = p_amount,
+    currency = p_currency, paid_at = coalesce(p.paid_at, p_now)
+  where p.payment_id = p_pay.payment_id;
+  -- The invoiced month is over or under way: its tokens last a month from the day they come.
+  v_granted := governance.grant_tokens(v_account.account_id, 'subscription', p_tokens, 'subscription_grant', p_now,
+    p_now + interval '1 month', p_cause, 'Subscription ' || coalesce(p_plan_id, v_account.plan_id),
+    jsonb_strip_nulls(jsonb_build_object('difference_id', p_difference_id, 'invoice_id', p_pay.invoice_id, 'plan_id',
+      p_plan_id, 'amount_minor', p_amount, 'currency', p_currency)),
+    jsonb_build_object('stripe_charge_id', p_pay.charge_id, 'stripe_payment_intent_id', p_pay.payment_intent_id,
+      'amount_minor', p_amount, 'currency', p_currency));
+  insert into governance.stripe_lots (lot_id, payment_id, tokens)
+  values (v_granted.lot_id, p_pay.payment_id, p_tokens);
+  perform governance.record_purchase(v_granted.transaction_id, 'grant', v_granted.lot_id, p_pay.payment_id, p_tokens, 0,
+    p_amount, p_currency, p_difference_id => p_difference_id);
+  return jsonb_build_array(governance.effect('grant', p_user_id, p_tokens, v_granted.transaction_id));
+end
+$$;
+comment on function governance.grant_period(timestamptz, governance.stripe_payments, text, text, bigint, bigint, text,
+  text, text) is
+  'Grants a subscription''s invoiced period that was never granted, as subscription tokens, and ties the lot to its '
+  'payment. The caller holds the payment''s locks; the account is locked here.';
+
+create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_action text := c ->> 'action';
+  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
+  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
+  v_currency text := governance.stripe_currency(c -> 'currency');
+  v_lot_id bigint := governance.stripe_whole(c -> 'lot_id');
+  v_user_id text := c ->> 'user_id';
+  v_known governance.stripe_lots;
+  v_lot governance.lots;
+  v_pay governance.stripe_payments;
+  v_taking governance.lot_taking;
+  v_entry bigint;
+  v_effects jsonb := '[]';
+  v_reference text := left('correction ' || p_difference_id, 500);
+  v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
+begin
+  if v_action = 'grant' then
+    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
+      governance.stripe_id(c -> 'charge_id'),
+      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
+        governance.stripe_id(c -> 'customer_id'));
+    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
+      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      perform governance.fail('PT409', 'already_granted',
+        'This payment has its tokens by now: run the reconciliation again');
+    end if;
+    v_user_id := coalesce(v_user_id, governance.person_of(c));
+    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+      perform governance.fail('PT404', 'unknown_user',
+        'The payment names no known user: propose again with correction.user_id');
+    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
+    elsif v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.amount_minor and correction.currency are needed');
+    end if;
+    if c ->> 'grant_kind' = 'subscription' then
+      v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
+        v_reference, p_difference_id);
+    else
+      v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
+        v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
+    end if;
+    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
+      update governance.stripe_payments p
+        set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
+        refunded_at = p_now
+      where p.payment_id = v_pay.payment_id;
+    end if;
+    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+  end if;
+
+  select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  if v_known.lot_id is null then
+    perform governance.fail('PT404', 'not_found', 'The correction names no lot of a payment');
+  end if;
+  select * into strict v_pay from governance.stripe_payments p where p.payment_id = v_known.payment_id;
+  perform governance.lock_stripe_ids(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id,
+    v_pay.invoice_id);
+  perform governance.lock_account_id(v_pay.account_id);
+  select s.* into strict v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
+  select l.* into strict v_lot from governance.lots l where l.lot_id = v_lot_id;
+  select a.user_id into strict v_user_id from governance.accounts a where a.account_id = v_pay.account_id;
+
+  if v_action in ('reverse', 'adjust') then
+    if v_tokens is null or v_tokens = 0 or abs(v_tokens) > 100000000 then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.tokens is a whole number, not zero, of at most 100,000,000');
+    elsif v_tokens < 0 then
+      if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
+        perform governance.fail('PT409', 'more_than_left',
+          format('Only %s tokens of this grant are not taken back yet',
+          v_known.tokens - v_known.reversed - v_known.clawed));
+      end if;
+      v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
+      v_entry := v_taking.transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, v_taking.debt,
+        null, v_pay.currency, p_difference_id => p_difference_id);
+    else
+      update governance.lots l set granted = l.granted + v_tokens, remaining = l.remaining + v_tokens, is_open = true
+        where l.lot_id = v_lot_id;
+      v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, v_tokens],
+        case v_lot.kind when 'subscription' then v_tokens else 0 end, case v_lot.kind when 'purchased' then v_tokens
+          else 0 end,
+        case v_lot.kind when 'promotional' then v_tokens
+          else 0 end, 0, v_reference, 'Correction', v_metadata)).transaction_id;
+      perform governance.record_purchase(v_entry, 'adjustment', v_lot_id, v_pay.payment_id, v_tokens, 0, null,
+        v_pay.currency, p_difference_id => p_difference_id);
+    end if;
+    perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
+    update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
+      or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
+    v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
+  elsif v_action in ('claw_back', 'restore') then
+    if governance.stripe_whole(c -> 'refunded_minor') is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.refunded_minor is needed: what Stripe says was refunded');
+    end if;
+    update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
+      refunded_override_at = greatest(p_now, p.refunded_at,
+        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
+    where p.payment_id = v_pay.payment_id;
+  elsif v_action in ('hold', 'release', 'finalise_dispute') then
+    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
+      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
+      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
+    where d.payment_id = v_pay.payment_id;
+    if not found and v_action <> 'release' then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
+        coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
+        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2
+          else 3 end, v_action = 'finalise_dispute', p_now);
+    elsif not found then
+      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
+        coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
+    end if;
+  elsif v_action = 'relabel' then
+    if v_amount is null or v_amount < 0 or v_currency is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.amount_minor and correction.currency are needed');
+    end if;
+    update governance.lots l set amount_minor = v_amount, currency = v_currency where l.lot_id = v_lot_id;
+    update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency
+      where p.payment_id = v_pay.payment_id
+      and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference,
+      'Correction of the amount paid',
+      v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
+    perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
+      p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('relabel', v_user_id, 0, v_entry));
+  elsif v_action = 'promotional' then
+    update governance.lots l set kind = 'promotional' where l.lot_id = v_lot_id;
+    update governance.stripe_lots s set is_void = true where s.lot_id = v_lot_id;
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint],
+      case v_lot.kind when 'subscription' then -v_lot.remaining else 0 end, case v_lot.kind
+        when 'purchased' then -v_lot.remaining else 0 end,
+      case v_lot.kind when 'promotional' then 0
+        else v_lot.remaining end, 0, v_reference, 'Reclassified as promotional', v_metadata)).transaction_id;
+    perform governance.record_purchase(v_entry, 'promotional', v_lot_id, v_pay.payment_id, 0, 0, null, null,
+      p_difference_id => p_difference_id);
+    v_effects := jsonb_build_array(governance.effect('promotional', v_user_id, 0, v_entry));
+  else
+    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
+  end if;
+  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+end
+$$;
+comment on function governance.apply_correction(text, jsonb,
+  timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is '
+    'edited.';
 
 create function governance.account_books(p_user_ids text[]) returns jsonb
   language sql stable set search_path = '' as $$
@@ -15223,25 +15263,7 @@ comment on function public.console_preview_cases(text[], text, text) is
 revoke all on function public.console_preview_cases(text[], text, text) from public, anon, authenticated;
 grant execute on function public.console_preview_cases(text[], text, text) to service_role;
 
-create function public.console_finance_counts() returns jsonb
-  language sql stable security definer set search_path = '' as $$
-  select governance.refuse_others('console_finance_counts');
-  select jsonb_build_object(
-    'keeps_runs', exists (select from governance.reconciliation_runs),
-    'undecided', (select count(*) from governance.reconciliation_cases c where governance.is_undecided(c)),
-    'waiting_for_approval', (select count(*) from governance.reconciliation_cases c
-      where c.status = 'proposed' and c.blocks),
-    'stripe_events', (select count(*) from governance.webhook_events_processed w where w.status = 'quarantined'),
-    'closed_periods', (select count(*) from governance.reconciliation_periods),
-    'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
-    'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
-$$;
-comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a '
-  'second person must approve.';
-revoke all on function public.console_finance_counts() from public, anon, authenticated;
-grant execute on function public.console_finance_counts() to service_role;
-
--- schemas/71_periods.sql
+-- schemas/74_periods.sql
 -- Closing a period.
 
 create table governance.reconciliation_periods (
@@ -15534,7 +15556,7 @@ create trigger reconciliation_periods_append_only before update or delete
   or truncate on governance.reconciliation_periods
   for each statement execute function governance.refuse_change();
 
--- schemas/72_history.sql
+-- schemas/75_history.sql
 -- What happened to one account: everything on one line of time, and its ledger with where each entry came from.
 
 create index requests_refused_account on governance.requests (account_id, created_at) where decision = 'block';
@@ -16026,40 +16048,6 @@ $$;
 comment on function governance.sum_usage(bigint) is
   'The roll-up added up by account, model, task and scope, without what was imported.';
 
-create function governance.check_anchors(p_account_id bigint)
-  returns table (account_id bigint, problem jsonb, rank int, place bigint)
-  language plpgsql stable set search_path = '' as $$
-begin
-  return query
-  with anchors as (
-    -- A forged one may say anything: what is no number and no hash is a mismatch.
-    select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
-      coalesce(lag(x.hash) over w, '') as hash_before,
-      lead(x.audit_id) over w is null as is_last
-    from (select y.audit_id, case when y.details ->> 'upto' ~ '^[0-9]{1,18}$' then (y.details ->> 'upto')::bigint
-      end as upto,
-        case when y.details ->> 'hash' ~ '^[0-9a-f]{64}$' then y.details ->> 'hash' end as hash
-      from governance.audit_log y where y.action = 'ledger_anchor' and p_account_id is null) x
-    window w as (order by x.audit_id)
-  
-  ), anchor_problems as (
-    select a.upto from anchors a cross join lateral (
-      select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
-      where t.transaction_id > a.after and t.transaction_id <= a.upto) e
-    where a.hash is null or a.upto is null or a.hash
-      is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
-    union
-    select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
-    where s.key = 'anchored_ledger' and p_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
-  
-  )
-  select null::bigint, jsonb_build_object('problem', 'anchor_mismatch', 'upto', a.upto), 0, a.upto
-  from anchor_problems a;
-end
-$$;
-comment on function governance.check_anchors(bigint) is
-  'Anchors that do not match the entries they cover. Looks only where all accounts are checked.';
-
 create function governance.check_orphans(p_account_id bigint)
   returns table (account_id bigint, problem jsonb, rank int, place bigint)
   language plpgsql stable set search_path = '' as $$
@@ -16229,47 +16217,6 @@ comment on function public.verify_ledger(text) is
 revoke all on function public.verify_ledger(text) from public, anon, authenticated;
 grant execute on function public.verify_ledger(text) to service_role;
 
-create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_after bigint;
-  v_row record;
-  v_last bigint;
-  v_found int := 0;
-begin
-  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
-    where s.key = 'checked_rollups' for update skip locked;
-  if v_after is null then
-    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
-      on conflict do nothing;
-    return 0;
-  end if;
-  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
-  for v_row in
-    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
-        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
-        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
-    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
-  loop
-    v_last := v_row.account_id;
-    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
-      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
-        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
-          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
-        null, null, v_row.local_day::text, '{}', p_now);
-    end if;
-  end loop;
-  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
-    updated_at = clock_timestamp() where s.key = 'checked_rollups';
-  return v_found;
-end
-$$;
-comment on function governance.check_rollups(timestamptz,
-  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
-    'alert, changes nothing.';
-
 create function public.verify_purchases() returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
@@ -16321,6 +16268,43 @@ comment on function public.verify_purchases() is
   'payments, their records and events. problems is empty when all is sound; at most 1,000 are named.';
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
+
+-- schemas/81_anchors.sql
+-- Anchors: a daily hash over the whole ledger, kept outside of it.
+
+create function governance.check_anchors(p_account_id bigint)
+  returns table (account_id bigint, problem jsonb, rank int, place bigint)
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+  with anchors as (
+    -- A forged one may say anything: what is no number and no hash is a mismatch.
+    select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
+      coalesce(lag(x.hash) over w, '') as hash_before,
+      lead(x.audit_id) over w is null as is_last
+    from (select y.audit_id, case when y.details ->> 'upto' ~ '^[0-9]{1,18}$' then (y.details ->> 'upto')::bigint
+      end as upto,
+        case when y.details ->> 'hash' ~ '^[0-9a-f]{64}$' then y.details ->> 'hash' end as hash
+      from governance.audit_log y where y.action = 'ledger_anchor' and p_account_id is null) x
+    window w as (order by x.audit_id)
+  
+  ), anchor_problems as (
+    select a.upto from anchors a cross join lateral (
+      select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
+      where t.transaction_id > a.after and t.transaction_id <= a.upto) e
+    where a.hash is null or a.upto is null or a.hash
+      is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
+    union
+    select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
+    where s.key = 'anchored_ledger' and p_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
+  
+  )
+  select null::bigint, jsonb_build_object('problem', 'anchor_mismatch', 'upto', a.upto), 0, a.upto
+  from anchor_problems a;
+end
+$$;
+comment on function governance.check_anchors(bigint) is
+  'Anchors that do not match the entries they cover. Looks only where all accounts are checked.';
 
 create function governance.anchor_ledger(p_now timestamptz, p_limit int default 100000) returns boolean
   language plpgsql set search_path = '' as $$
@@ -16802,6 +16786,47 @@ insert into governance.maintenance_state (key, value)
 
 insert into governance.maintenance_state (key, value, updated_at)
   values ('rounds', '{"next": 0, "shares": {}}', 'infinity');
+
+create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_after bigint;
+  v_row record;
+  v_last bigint;
+  v_found int := 0;
+begin
+  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
+    where s.key = 'checked_rollups' for update skip locked;
+  if v_after is null then
+    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
+      on conflict do nothing;
+    return 0;
+  end if;
+  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
+  for v_row in
+    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
+        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
+        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
+    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
+  loop
+    v_last := v_row.account_id;
+    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
+      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
+        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
+          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
+        null, null, v_row.local_day::text, '{}', p_now);
+    end if;
+  end loop;
+  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
+    updated_at = clock_timestamp() where s.key = 'checked_rollups';
+  return v_found;
+end
+$$;
+comment on function governance.check_rollups(timestamptz,
+  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+    'alert, changes nothing.';
 
 -- schemas/91_health.sql
 -- Whether all is well: what npm run doctor and the health desk ask.

@@ -118,3 +118,141 @@ comment on function public.console_decide_alerts(text, bigint[], text, text, tim
 revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)
   from public, anon, authenticated;
 grant execute on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) to service_role;
+
+create function public.console_cost_alerts() returns jsonb
+  language sql stable security definer set search_path = '' set jit = off as $$
+  select governance.refuse_others('console_cost_alerts');
+  select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
+    'period', k.period, 'budget', k.budget,
+      'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
+        k.last_triggered_at,
+      'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
+      'currency', c.currency) order by k.alert_name), '[]')
+  from governance.cost_alerts k
+  cross join governance.active_config c
+  -- A budget's current period is that of UTC's date.
+  cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
+      select governance.alert_value(k, p.from_day, p.to_day)
+      from governance.budget_period(k.period, (governance.now() at time zone 'UTC')::date) p)
+    end as value) v
+  where k.retired_at is null
+$$;
+comment on function public.console_cost_alerts() is 'The alerts of the preset, with how far each has come in its '
+  'period.';
+revoke all on function public.console_cost_alerts() from public, anon, authenticated;
+grant execute on function public.console_cost_alerts() to service_role;
+
+create function public.console_acknowledge_alert(p_command_id text, p_alert_event_id bigint,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  e governance.alert_events;
+begin
+  perform governance.refuse_others('console_acknowledge_alert');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('acknowledge_alert', p_alert_event_id, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  update governance.alert_events x set acknowledged_at = coalesce(x.acknowledged_at, governance.now()),
+    acknowledged_by = case when x.acknowledged_at is null then p_operator else x.acknowledged_by end
+  where x.alert_event_id = p_alert_event_id returning * into e;
+  if not found then
+    perform governance.fail('PT404', 'not_found', format('There is no alert %s', p_alert_event_id));
+  end if;
+  insert into governance.audit_log (created_at, operator, action, account_id, command_id, details)
+  values (governance.now(), p_operator, 'acknowledge_alert', e.account_id, p_command_id,
+    jsonb_build_object('alert_event_id', e.alert_event_id, 'kind', e.kind));
+  perform governance.ring('alerts', governance.now());
+  return governance.end_command('operator', p_command_id, jsonb_build_object('alert_event_id', e.alert_event_id,
+    'acknowledged_at', e.acknowledged_at, 'acknowledged_by', e.acknowledged_by));
+end
+$$;
+comment on function public.console_acknowledge_alert(text, bigint,
+  text) is 'Someone has seen to an alert: it is open no more. Errors: invalid_argument, not_found, '
+    'idempotency_conflict.';
+revoke all on function public.console_acknowledge_alert(text, bigint, text) from public, anon, authenticated;
+grant execute on function public.console_acknowledge_alert(text, bigint, text) to service_role;
+
+create function governance.check_alert_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
+    where not case f.key when 'kind' then jsonb_typeof(f.value) = 'string' and length(f.value #>> '{}') <= 100
+      when 'severity' then f.value in ('"info"', '"warning"', '"critical"')
+      when 'needs_operator' then jsonb_typeof(f.value) = 'boolean'
+      when 'after_id' then jsonb_typeof(f.value) = 'number' and f.value #>> '{}' ~ '^\d{1,18}$'
+      else false end) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is an object of kind, severity (info, warning, critical), needs_operator and after_id');
+  end if;
+end
+$$;
+comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
+
+create function public.console_alerts(
+  p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
+    p_undelivered_only boolean default false, p_filter jsonb default '{}'
+) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
+begin
+  perform governance.refuse_others('console_alerts');
+  perform governance.check_limit(p_limit, 500);
+  perform governance.check_alert_filter(p_filter);
+  return (
+    with page as (
+      select e.*, row_number() over (order by e.alert_event_id desc) as n from (
+        select * from governance.alert_events x
+        where x.alert_event_id < coalesce(p_before_id, 9223372036854775807)
+          and (p_open_only is not true or (x.acknowledged_at is null
+            and (x.created_at > v_since or x.needs_operator)))
+          and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
+          and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
+          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+          and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
+          and (p_undelivered_only is not true
+            or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
+        order by x.alert_event_id desc limit p_limit + 1) e)
+    select jsonb_build_object(
+      'alerts', coalesce(jsonb_agg(jsonb_build_object('alert_event_id', p.alert_event_id, 'alert_name', k.alert_name,
+        'kind', p.kind, 'severity', p.severity,
+        'message', p.message, 'user_id', a.user_id, 'display_name', a.display_name, 'threshold', p.threshold, 'value',
+          p.value, 'period', p.period_key,
+        'details', p.details, 'created_at', p.created_at, 'acknowledged_at', p.acknowledged_at, 'acknowledged_by',
+          p.acknowledged_by,
+        'resolution', p.resolution, 'owner', p.owner, 'snoozed_until', p.snoozed_until,
+        'needs_operator', p.needs_operator,
+        'considered_at', p.considered_at, 'decision_id', case
+          when p.details ->> 'decision_id' ~ '^\d{1,18}$' then (p.details ->> 'decision_id')::bigint end,
+        'notifications', (select coalesce(jsonb_agg(jsonb_build_object('notification_id', n.notification_id, 'channel',
+          n.channel, 'audience', n.audience,
+            'recipient', n.recipient, 'status', n.status, 'attempts', n.attempts, 'created_at', n.created_at, 'due_at',
+              n.due_at, 'sent_at', n.sent_at,
+            'last_error', n.last_error) order by n.notification_id), '[]')
+          from governance.notifications n where n.alert_event_id = p.alert_event_id))
+            order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max(p.alert_event_id) filter (where p.n = p_limit) end,
+      -- Due for five minutes and unclaimed counts as overdue. Given up counts until its alert is acknowledged.
+      'delivery', jsonb_build_object(
+        'queued', (select count(*)
+          from (select from governance.notifications q where q.status = 'queued' limit 10000) x),
+        'overdue_since', (select min(q.due_at) from governance.notifications q
+          where q.status = 'queued' and q.due_at < v_now - interval '5 minutes'),
+        'failed', (select count(*)
+          from (select from governance.notifications f join governance.alert_events e using (alert_event_id)
+          where f.status = 'failed' and e.acknowledged_at is null limit 10000) x),
+        'upkeep_at', (select s.value -> 'at' from governance.maintenance_state s where s.key = 'allowance_warnings')))
+    from page p
+    left join governance.cost_alerts k on k.alert_id = p.alert_id
+    left join governance.accounts a on a.account_id = p.account_id);
+end
+$$;
+comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
+  'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
+  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
+revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
+grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;

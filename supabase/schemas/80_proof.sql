@@ -213,40 +213,6 @@ $$;
 comment on function governance.sum_usage(bigint) is
   'The roll-up added up by account, model, task and scope, without what was imported.';
 
-create function governance.check_anchors(p_account_id bigint)
-  returns table (account_id bigint, problem jsonb, rank int, place bigint)
-  language plpgsql stable set search_path = '' as $$
-begin
-  return query
-  with anchors as (
-    -- A forged one may say anything: what is no number and no hash is a mismatch.
-    select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
-      coalesce(lag(x.hash) over w, '') as hash_before,
-      lead(x.audit_id) over w is null as is_last
-    from (select y.audit_id, case when y.details ->> 'upto' ~ '^[0-9]{1,18}$' then (y.details ->> 'upto')::bigint
-      end as upto,
-        case when y.details ->> 'hash' ~ '^[0-9a-f]{64}$' then y.details ->> 'hash' end as hash
-      from governance.audit_log y where y.action = 'ledger_anchor' and p_account_id is null) x
-    window w as (order by x.audit_id)
-  
-  ), anchor_problems as (
-    select a.upto from anchors a cross join lateral (
-      select string_agg(t.hash, ''::bytea order by t.transaction_id) as hashes from governance.token_transactions t
-      where t.transaction_id > a.after and t.transaction_id <= a.upto) e
-    where a.hash is null or a.upto is null or a.hash
-      is distinct from encode(sha256(decode(a.hash_before, 'hex') || e.hashes), 'hex')
-    union
-    select (s.value ->> 'upto')::bigint from governance.maintenance_state s left join anchors a on a.is_last
-    where s.key = 'anchored_ledger' and p_account_id is null and s.value ->> 'hash' <> coalesce(a.hash, '')
-  
-  )
-  select null::bigint, jsonb_build_object('problem', 'anchor_mismatch', 'upto', a.upto), 0, a.upto
-  from anchor_problems a;
-end
-$$;
-comment on function governance.check_anchors(bigint) is
-  'Anchors that do not match the entries they cover. Looks only where all accounts are checked.';
-
 create function governance.check_orphans(p_account_id bigint)
   returns table (account_id bigint, problem jsonb, rank int, place bigint)
   language plpgsql stable set search_path = '' as $$
@@ -416,47 +382,6 @@ comment on function public.verify_ledger(text) is
 revoke all on function public.verify_ledger(text) from public, anon, authenticated;
 grant execute on function public.verify_ledger(text) to service_role;
 
-create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_after bigint;
-  v_row record;
-  v_last bigint;
-  v_found int := 0;
-begin
-  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
-    where s.key = 'checked_rollups' for update skip locked;
-  if v_after is null then
-    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
-      on conflict do nothing;
-    return 0;
-  end if;
-  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
-  for v_row in
-    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
-        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
-        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
-    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
-  loop
-    v_last := v_row.account_id;
-    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
-      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
-        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
-          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
-        null, null, v_row.local_day::text, '{}', p_now);
-    end if;
-  end loop;
-  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
-    updated_at = clock_timestamp() where s.key = 'checked_rollups';
-  return v_found;
-end
-$$;
-comment on function governance.check_rollups(timestamptz,
-  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
-    'alert, changes nothing.';
-
 create function public.verify_purchases() returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
 declare
@@ -508,45 +433,3 @@ comment on function public.verify_purchases() is
   'payments, their records and events. problems is empty when all is sound; at most 1,000 are named.';
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
-
-create function governance.anchor_ledger(p_now timestamptz, p_limit int default 100000) returns boolean
-  language plpgsql set search_path = '' as $$
-declare
-  v_day text := (p_now at time zone 'UTC')::date;
-  v_state jsonb;
-  v_upto bigint;
-  v_entries bigint;
-  v_hash text;
-begin
-  select s.value into v_state from governance.maintenance_state s
-    where s.key = 'anchored_ledger' and s.value ->> 'day' is distinct from v_day for update skip locked;
-  -- Up to the entries that were followed when the last anchor was made, once every transaction that can have had an id
-  -- among them has ended.
-  if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x
-    where x < (v_state ->> 'mark_xid')::xid8) then return true; end if;
-  select max(x.transaction_id), count(*),
-    encode(sha256(decode(v_state ->> 'hash', 'hex') || string_agg(x.hash, ''::bytea order by x.transaction_id)), 'hex')
-  into v_upto, v_entries, v_hash
-  from (select t.transaction_id, t.hash from governance.token_transactions t
-    where t.transaction_id > (v_state ->> 'upto')::bigint and t.transaction_id <= (v_state ->> 'mark')::bigint
-      order by t.transaction_id limit p_limit) x;
-  if v_entries > 0 then
-    v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
-    insert into governance.audit_log (created_at, action, details)
-    values (p_now, 'ledger_anchor', jsonb_build_object('upto', v_upto, 'entries', v_entries, 'hash', v_hash));
-    raise log 'governance: ledger anchor % up to entry %', v_hash, v_upto;
-  end if;
-  -- A long history is anchored in several rounds.
-  if v_entries < p_limit then
-    v_state := v_state || jsonb_build_object('day', v_day, 'mark_xid', pg_current_xact_id(),
-      'mark', (select (f.value ->> 'consumed')::bigint from governance.maintenance_state f
-        where f.key = 'followed_events'));
-  end if;
-  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-    where s.key = 'anchored_ledger';
-  return v_entries < p_limit;
-end
-$$;
-comment on function governance.anchor_ledger(timestamptz, int) is
-  'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
-  'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';

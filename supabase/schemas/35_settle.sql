@@ -1,5 +1,5 @@
--- The path of a call, second half: what was used is charged, or the hold is given back. One function ends any number of
--- calls in one batch; a single call is a batch of one.
+-- The path of a call, second half: what was used is charged. One function ends any number of calls in one batch; a
+-- single call is a batch of one.
 
 -- What a settlement changes of its account: counted in memory from call to call, written once.
 create type governance.settle_state as (account_id bigint, last_transaction_id bigint, last_hash bytea,
@@ -10,41 +10,6 @@ create type governance.settle_state as (account_id bigint, last_transaction_id b
   lot_id bigint, lot_kind text, lot_left bigint, lot_taken bigint,
   -- This account's calls that have ended in this batch
   ended bigint[]);
-
-create function governance.token_part(p_metadata jsonb, p_key text) returns bigint
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_number numeric;
-begin
-  if p_metadata -> p_key is null or p_metadata -> p_key = 'null' then return 0; end if;
-  if jsonb_typeof(p_metadata -> p_key) <> 'number' then
-    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
-  end if;
-  v_number := (p_metadata ->> p_key)::numeric;
-  if v_number <> trunc(v_number) or v_number not between 0 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', format('p_metadata.%s is a whole number of tokens', p_key));
-  end if;
-  return v_number::bigint;
-end
-$$;
-comment on function governance.token_part(jsonb,
-  text) is 'A count of tokens in the metadata of a settlement; 0 where absent.';
-
-create function governance.check_token_parts(p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  if governance.token_part(p_parts, 'cached_input_tokens')
-      + governance.token_part(p_parts, 'cache_write_tokens') > p_input_tokens
-    or governance.token_part(p_parts, 'cache_write_1h_tokens') > governance.token_part(p_parts, 'cache_write_tokens')
-    or governance.token_part(p_parts, 'reasoning_tokens') > p_output_tokens then
-    perform governance.fail('PT400', 'invalid_argument',
-      'cached_input_tokens and cache_write_tokens are part of p_input_tokens, cache_write_1h_tokens of '
-      'cache_write_tokens, reasoning_tokens of p_output_tokens');
-  end if;
-end
-$$;
-comment on function governance.check_token_parts(bigint, bigint, jsonb) is 'Refuses parts of tokens that are more than '
-  'the whole.';
 
 create function governance.check_other_models(e governance.settle_arguments) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -94,70 +59,6 @@ begin
 end
 $$;
 comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
-
-create function governance.price_at(p_model text, p_at timestamptz) returns governance.prices
-  language sql stable set search_path = '' as $$
-  select p from governance.prices p
-  where p.model = p_model and p.effective_from <= p_at and (p.retired_at is null or p.retired_at > p_at)
-  order by p.effective_from desc, p.created_at, p.provider collate "C" limit 1
-$$;
-comment on function governance.price_at(text, timestamptz) is 'A model''s price at a moment; null if none is known.';
-
-create function governance.cost_at(p governance.prices, p_input_tokens bigint, p_output_tokens bigint, p_parts jsonb)
-  returns numeric
-  language sql immutable set search_path = '' as $$
-  select (p_input_tokens - n.cached - n.written)::numeric * p.input_micros_per_million
-    + n.cached::numeric * coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)
-    + (n.written - n.hourly)::numeric * coalesce(p.cache_write_micros_per_million, p.input_micros_per_million)
-    + n.hourly::numeric * coalesce(p.cache_write_1h_micros_per_million, 2 * p.input_micros_per_million)
-    + (p_output_tokens - n.reasoning)::numeric * p.output_micros_per_million
-    + n.reasoning::numeric * coalesce(p.reasoning_micros_per_million, p.output_micros_per_million)
-  from (select governance.token_part(p_parts, 'cached_input_tokens') as cached,
-    governance.token_part(p_parts, 'cache_write_tokens') as written,
-    governance.token_part(p_parts, 'cache_write_1h_tokens') as hourly,
-    governance.token_part(p_parts, 'reasoning_tokens') as reasoning) n
-$$;
-comment on function governance.cost_at(governance.prices, bigint, bigint, jsonb) is
-  'What tokens cost by a price, in millionths of a micro-unit, before rounding.';
-
-create function governance.cost_micros(p_price governance.prices, p_made_at timestamptz, p_input_tokens bigint,
-  p_output_tokens bigint, p_metadata jsonb) returns bigint
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_cost numeric := governance.cost_at(p_price, p_input_tokens, p_output_tokens, p_metadata);
-  v_part jsonb;
-  v_price governance.prices;
-  v_input bigint;
-  v_output bigint;
-begin
-  -- What another model worked for costs what that model costs.
-  if p_metadata ? 'by_other_models' then
-    for v_part in select * from jsonb_array_elements(p_metadata -> 'by_other_models') loop
-      v_price := governance.price_at(v_part ->> 'model', p_made_at);
-      if v_price.price_id is null then return null; end if;
-      v_input := governance.token_part(v_part, 'input_tokens');
-      v_output := governance.token_part(v_part, 'output_tokens');
-      v_cost := v_cost - governance.cost_at(p_price, v_input, v_output, v_part)
-        + governance.cost_at(v_price, v_input, v_output, v_part);
-    end loop;
-  end if;
-  v_cost := div(v_cost + 500000, 1000000);
-  if v_cost > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
-  end if;
-  return greatest(v_cost, 0);
-end
-$$;
-comment on function governance.cost_micros(governance.prices, timestamptz, bigint, bigint, jsonb) is
-  'The cost of a call by its price, as docs/RULES.md says; null where another model that it used has no price.';
-
-create function governance.unpriced_part(p_metadata jsonb, p_made_at timestamptz) returns text
-  language sql stable set search_path = '' as $$
-  select x.part ->> 'model' from jsonb_array_elements(p_metadata -> 'by_other_models') x(part)
-  where (governance.price_at(x.part ->> 'model', p_made_at)).price_id is null limit 1
-$$;
-comment on function governance.unpriced_part(jsonb, timestamptz) is
-  'The first of the other models of a call that has no price.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
   p_fingerprint bigint) returns json
@@ -559,96 +460,3 @@ comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
   'invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
 revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
-
-create function governance.release_call(p_request_id text, p_reason text) returns json
-  language plpgsql set search_path = '' as $$
-declare
-  v_key governance.request_keys;
-  q governance.requests;
-  v_account governance.accounts;
-  v_now timestamptz;
-begin
-  select * into v_key from governance.request_keys k where k.request_id = p_request_id;
-  if not found then
-    perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(p_request_id, 64)));
-  end if;
-  v_account := governance.lock_account_id(v_key.account_id);
-  v_now := governance.now();
-  select x.* into strict q from governance.requests x
-    where x.decision_id = v_key.decision_id and x.created_at = v_key.created_at;
-  if q.status in ('settled', 'quarantined') then
-    perform governance.fail('PT409', 'already_settled', format('Request "%s" was settled', left(p_request_id, 64)));
-  elsif q.status = 'blocked' then
-    perform governance.fail('PT409', 'not_authorized',
-      format('Request "%s" was blocked: there is nothing to release', left(p_request_id, 64)));
-  elsif q.status = 'released' and q.end_reason is distinct from p_reason then
-    perform governance.fail('PT409', 'idempotency_conflict',
-      format('Request "%s" was released before with another reason', left(p_request_id, 64)));
-  end if;
-  if q.status = 'held' then
-    update governance.accounts a set
-      reserved_tokens = a.reserved_tokens - q.reserved_tokens,
-      holds_from = case when a.reserved_tokens > q.reserved_tokens then a.holds_from end,
-      holds_check_at = case when a.reserved_tokens > q.reserved_tokens then a.holds_check_at end
-    where a.account_id = q.account_id
-    returning * into v_account;
-    if v_account.debt_tokens > 0 and governance.recover_debt(q.account_id, v_now, p_request_id) > 0 then
-      select * into strict v_account from governance.accounts a where a.account_id = q.account_id;
-    end if;
-    insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-    values (v_now, 'released', q.decision_id, q.account_id, q.reserved_tokens, p_reason);
-  end if;
-  if q.status = 'held' or (q.status = 'expired' and q.end_reserved_tokens is null) then
-    -- A hold that expired keeps its status and gives nothing more back.
-    update governance.requests x set
-      status = case when x.status = 'held' then 'released' else x.status end,
-      ended_at = coalesce(x.ended_at, v_now), end_reason = coalesce(x.end_reason, p_reason),
-      released_tokens = case when x.status = 'held' then x.reserved_tokens else 0 end,
-      end_subscription_tokens = v_account.subscription_tokens, end_purchased_tokens = v_account.purchased_tokens,
-      end_promotional_tokens = v_account.promotional_tokens, end_reserved_tokens = v_account.reserved_tokens,
-      end_debt_tokens = v_account.debt_tokens
-    where x.decision_id = q.decision_id and x.created_at = q.created_at
-    returning * into strict q;
-    perform governance.ring('feed', v_now);
-  end if;
-  return governance.end_answer(governance.call_end(q));
-end
-$$;
-comment on function governance.release_call(text, text) is 'release_usage for one call.';
-
-create function governance.release_calls(p_calls governance.release_arguments[]) returns json[]
-  language plpgsql set search_path = '' as $$
-declare
-  e governance.release_arguments;
-  v_answers json[];
-begin
-  foreach e in array p_calls loop
-    perform governance.check_id('p_request_id', e.request_id);
-    perform governance.check_optional('p_reason', e.reason, 1000);
-  end loop;
-  perform pg_advisory_xact_lock(l.lock_key) from (
-    select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
-    order by 1) l;
-  foreach e in array p_calls loop
-    v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));
-  end loop;
-  return v_answers;
-end
-$$;
-comment on function governance.release_calls(governance.release_arguments[]) is
-  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
-  'release_usage does, for the whole batch.';
-
-create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-begin
-  perform governance.refuse_others('release_usage');
-  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1]::jsonb;
-end
-$$;
-comment on function public.release_usage(text, text) is
-  'Gives a hold back: the call failed or was not made. A hold that had expired answers status expired and releases '
-  'nothing more. Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_settled, '
-  'idempotency_conflict.';
-revoke all on function public.release_usage(text, text) from public, anon, authenticated;
-grant execute on function public.release_usage(text, text) to service_role;

@@ -1,0 +1,405 @@
+-- Search: accounts by words, filter and order, and whatever an id names.
+
+create function governance.estimate_rows(p_query text) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric::bigint;
+end
+$$;
+comment on function governance.estimate_rows(text) is 'How many rows the planner expects of a query.';
+
+create function governance.find_accounts_condition(p_query text) returns text
+  language sql immutable set search_path = '' as $$
+  select case when p_query <> '' then (
+    select string_agg(format('l.search_text like %L', case when char_length(p_query) < 3 then E'%\n' else '%' end
+      || governance.like_pattern(w) || '%'), ' and ' order by n)
+    from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)) end
+$$;
+comment on function governance.find_accounts_condition(text) is
+  'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
+  'fewer than three characters, at the beginning of one.';
+
+create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
+  language plpgsql volatile set search_path = '' as $$
+declare
+  v_schema text := (select n.nspname from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm');
+  v_words text[] := array(select w from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)
+    where char_length(w) between 3 and 50 order by char_length(w) desc, n limit 5);
+  v_found bigint[];
+begin
+  -- Ids are meant as they are.
+  if v_schema is null or v_words = '{}' or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then return '{}'; end if;
+  -- More than 5,000 close ones are not all compared: a word that so many have tells nobody apart.
+  -- Two letters in the wrong order share two of the five trigrams of a word of four.
+  perform set_config('pg_trgm.word_similarity_threshold', '0.39', true);
+  execute format('select array_agg(x.account_id order by x.likeness desc, x.account_id) from (
+      select l.account_id, %s as likeness
+      from (select y.account_id, y.search_text from governance.account_listings y where %s limit 5000) l
+      order by likeness desc, l.account_id limit %s) x',
+    (select string_agg(format('%I.word_similarity(%L, l.search_text)', v_schema, w), ' + ') from unnest(v_words) w),
+    (select string_agg(format('y.search_text operator(%I.%%>) %L', v_schema, w), ' and ') from unnest(v_words) w),
+    p_limit) into v_found;
+  return coalesce(v_found, '{}');
+end
+$$;
+comment on function governance.close_accounts(text, int) is
+  'Accounts whose user id, name or e-mail has words like these, the closest first: typing errors, other spellings. '
+  'Empty without pg_trgm.';
+
+create function governance.account_rows(p_account_ids bigint[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone',
+        a.timezone,
+      'created_at', a.created_at, 'version', a.version,
+      'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
+        a.flagged_by,
+      'last_activity', a.last_activity_at,
+      'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
+      'debt', a.debt_tokens,
+      'tokens_today', c.tokens_today,
+      'tokens_this_month', c.tokens_this_month,
+      'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
+      'currency', t.currency,
+      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
+        p.monthly_allowance),
+      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
+        p.monthly_allowance)
+    ) || governance.block_json(a, t.at) order by x.n), '[]')
+  from unnest(p_account_ids) with ordinality x(account_id, n)
+  join governance.accounts a using (account_id)
+  join governance.plans p using (plan_id)
+  cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
+  cross join lateral (select
+    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
+$$;
+comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
+
+create function public.console_search_accounts(
+  p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
+  p_descending boolean default false, p_cursor text default null, p_limit int default 20,
+  p_active_since timestamptz default null
+) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
+  c_few constant int := 2000;
+  v_query text := lower(btrim(regexp_replace(coalesce(p_query, ''), '\s+', ' ', 'g')));
+  v_column text;
+  v_type text := 'bigint';
+  v_direction text := case when coalesce(p_descending, false) then 'desc' else 'asc' end;
+  v_conditions text[] := '{}';
+  v_condition text;
+  v_where text;
+  v_source text := 'governance.account_listings l';
+  v_found bigint[];
+  v_total bigint;
+  v_is_exact boolean := false;
+  v_is_close boolean := false;
+  v_cursor jsonb;
+  v_tier int := 0;
+  v_last_tier int := 0;
+  v_tier_condition text;
+  v_tier_where text;
+  v_key text;
+  v_id bigint;
+  v_ids bigint[] := '{}';
+  v_keys text[] := '{}';
+  v_tiers int[] := '{}';
+  v_found_id bigint;
+  v_found_key text;
+begin
+  perform governance.refuse_others('console_search_accounts');
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
+    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month'
+      when 'available' then 'available'
+    when 'cost_this_month' then 'cost_this_month' when 'debt' then 'debt' end;
+  if v_column is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, debt, last_activity');
+  elsif v_column = 'sort_name' then
+    v_type := 'text';
+  elsif v_column = 'last_activity_at' then
+    v_type := 'timestamptz';
+  end if;
+  v_condition := case coalesce(p_filter, 'all') when 'all' then '' when 'flagged' then 'l.is_flagged'
+    when 'blocked' then format('l.blocked_until > %L', governance.now()) when 'near_limit' then 'l.usage_percent >= 80'
+    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now())
+    when 'low_balance' then format('l.available < %s', (select c.low_balance_tokens from governance.active_config c))
+    -- Disputes that are not decided are few.
+    when 'disputed' then format('l.account_id = any (%L::bigint[])', array(select p.account_id
+      from governance.stripe_disputes d join governance.stripe_payments p using (payment_id)
+      where d.stage < 3 and p.account_id is not null)) end;
+  if v_condition is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is one of all, flagged, blocked, near_limit, low_balance, in_debt, disputed, active_today');
+  elsif v_condition <> '' then
+    v_conditions := v_conditions || v_condition;
+  end if;
+  if p_active_since is not null then
+    if not isfinite(p_active_since) then
+      perform governance.fail('PT400', 'invalid_argument', 'p_active_since is a moment');
+    end if;
+    v_conditions := v_conditions || format('l.last_activity_at >= %L', p_active_since);
+  end if;
+  if p_plan_id is not null then
+    v_conditions := v_conditions || format('l.plan_id = %L', p_plan_id);
+  end if;
+  if v_query <> '' then
+    v_conditions := v_conditions || governance.find_accounts_condition(v_query);
+    -- Names that begin with what was typed come first.
+    v_last_tier := (v_column = 'sort_name')::int;
+  end if;
+  if p_cursor is not null then
+    begin
+      v_cursor := convert_from(decode(p_cursor, 'base64'), 'UTF8')::jsonb;
+      v_tier := (v_cursor ->> 't')::int;
+      v_key := v_cursor ->> 'k';
+      v_id := (v_cursor ->> 'i')::bigint;
+      if v_type = 'bigint' then v_key := v_key::bigint; elsif v_type = 'timestamptz' then v_key := v_key::timestamptz;
+        end if;
+    exception when others then
+      v_key := null;
+    end;
+    if v_key is null or v_id is null or v_tier is null or v_tier not between 0 and v_last_tier
+      or v_cursor ->> 's' is distinct from v_column || v_direction then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+    end if;
+  end if;
+  perform governance.follow_events(200);
+  if v_query <> '' then
+    execute format('select not exists (select from governance.account_listings l where %s)',
+      governance.find_accounts_condition(v_query)) into v_is_close;
+    if v_is_close then
+      -- Nobody is written so: whoever is written nearly so.
+      v_last_tier := 0;
+      v_conditions := array_replace(v_conditions, governance.find_accounts_condition(v_query),
+        format('l.account_id = any (%L::bigint[])', governance.close_accounts(v_query, 100)));
+    end if;
+  end if;
+
+  v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
+  -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
+  -- cheap.
+  foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
+    continue when governance.estimate_rows('select from governance.account_listings l where '
+      || v_condition) > 4 * c_few;
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      v_condition, c_few + 1)
+      into v_found;
+    if coalesce(cardinality(v_found), 0) <= c_few then
+      v_source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
+        coalesce(v_found, '{}'));
+      v_is_exact := true;
+      if cardinality(v_conditions) <= 1 then
+        v_total := coalesce(cardinality(v_found), 0);
+        v_where := 'true';
+      else
+        execute format('select count(*) from %s where %s', v_source, v_where) into v_total;
+      end if;
+      exit;
+    end if;
+  end loop;
+  if v_total is null then
+    v_total := governance.estimate_rows('select from governance.account_listings l where ' || v_where);
+    if v_where = 'true' and v_total < 10 * c_few then
+      select count(*) into v_total from governance.account_listings;
+      v_is_exact := true;
+    end if;
+  end if;
+
+  while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
+    v_tier_condition := case
+      when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
+      governance.like_pattern(v_query) || '%') else 'true' end;
+    -- A name that begins with the text holds it: no need to look for it again.
+    v_tier_where := case when v_last_tier = 1 and v_tier = 0
+      then coalesce(nullif(array_to_string(array_remove(v_conditions, governance.find_accounts_condition(v_query)),
+        ' and '), ''), 'true') else v_where end;
+    for v_found_id, v_found_key in execute format(
+      'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id '
+      '%6$s limit %7$s',
+      v_column, v_source, v_tier_where, v_tier_condition,
+      case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
+        case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"'
+          else '' end, v_id) else '' end,
+      v_direction, p_limit + 1 - cardinality(v_ids))
+    loop
+      v_ids := v_ids || v_found_id;
+      v_keys := v_keys || v_found_key;
+      v_tiers := v_tiers || v_tier;
+    end loop;
+    v_tier := v_tier + 1;
+    v_key := null;
+  end loop;
+
+  return jsonb_build_object(
+    'accounts', governance.account_rows(v_ids[1:p_limit]),
+    'next_cursor', case when cardinality(v_ids) > p_limit
+      then translate(encode(convert_to(jsonb_build_object('s', v_column || v_direction,
+      't', v_tiers[p_limit], 'k', v_keys[p_limit], 'i', v_ids[p_limit])::text, 'UTF8'), 'base64'), E'\n', '') end,
+    'total', v_total,
+    'total_is_exact', v_is_exact,
+    'is_close', v_is_close and v_ids <> '{}');
+end
+$$;
+comment on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz) is
+  'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
+  'characters at their beginning; in order of name, names that begin with it come first. Where nobody is written so, '
+  'the 100 closest are searched instead (is_close). Filters: all, flagged, blocked, near_limit (80 % or more used), '
+  'low_balance (the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. '
+  'next_cursor is null on the last page. Errors: invalid_argument.';
+revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
+  to service_role;
+
+create function governance.find_payments(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select p.payment_id from governance.stripe_payments p
+    where p_id in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id)
+    union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
+    union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
+    union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
+      where x.stripe_invoice_line_id = p_id
+    union select p.payment_id from governance.stripe_invoice_numbers i
+      join governance.stripe_payments p using (invoice_id) where i.number = upper(p_id);
+  if not found and p_id ~ '^(pi|ch|py)_\w{4,}$' then
+    return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
+      case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
+  end if;
+end
+$$;
+comment on function governance.find_payments(text) is
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, '
+  'by the number on the invoice, or by the beginning of the first two.';
+
+create function governance.find_waiting(p_id text)
+  returns table (kind text, id text, title text, subtitle text, user_id text)
+  language sql stable set search_path = '' as $$
+  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
+    null::text
+  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
+    order by x.received_at desc limit 2000) w
+  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
+  union all
+  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
+    c.user_id
+  from governance.reconciliation_cases c
+  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
+$$;
+comment on function governance.find_waiting(text) is
+  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
+  'differences of a reconciliation.';
+
+create function governance.find_calls(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_number bigint := case when p_id ~ '^\d{1,18}$' then p_id::bigint end;
+begin
+  return query select r.decision_id from governance.requests r where r.decision_id = v_number
+    union select k.decision_id from governance.request_keys k where k.request_id = p_id;
+  if found then return; end if;
+  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
+  if p_id ~ '^\S{6,}$' then
+    return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
+      where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
+  end if;
+  -- The beginning of a decision's number, with up to three digits left out.
+  if p_id ~ '^\d{4,15}$' then
+    return query select r.decision_id from generate_series(1, 3) d cross join lateral (
+      select x.decision_id from governance.requests x
+      where x.decision_id between v_number * (10 ^ d)::bigint and (v_number + 1) * (10 ^ d)::bigint - 1
+      order by x.decision_id limit 3) r limit 5;
+  end if;
+end
+$$;
+comment on function governance.find_calls(text) is
+  'Calls by their whole request or decision id, else by the beginning of one.';
+
+create function public.console_search(p_query text, p_limit int default 20) returns jsonb
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
+declare
+  v_query text := btrim(coalesce(p_query, ''));
+  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  v_ids bigint[];
+  v_more bigint[];
+begin
+  perform governance.refuse_others('console_search');
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  if v_lower = '' then return '[]'; end if;
+  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
+  select array_agg(x.account_id) into v_ids from (
+    select a.account_id from governance.accounts a where a.user_id = v_query
+    union select k.account_id from governance.stripe_customers k where k.customer_id = v_query
+    union select u.account_id from governance.stripe_subscriptions u
+      where u.subscription_id = v_query and u.account_id is not null) x;
+  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
+    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
+      governance.like_pattern(v_lower) || '%', p_limit) into v_more;
+  v_ids := v_ids || v_more;
+  if coalesce(cardinality(v_ids), 0) < p_limit then
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
+    v_ids := v_ids || v_more;
+  end if;
+  if coalesce(cardinality(v_ids), 0) = 0 then
+    -- Nobody is written so: whoever is written nearly so.
+    v_ids := governance.close_accounts(v_lower, least(p_limit, 7));
+  end if;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
+      select * from (
+        -- A whole id of a request, decision or payment is meant exactly.
+        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
+          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
+        from governance.find_calls(v_query) f(decision_id) join governance.requests r using (decision_id)
+        join governance.accounts a using (account_id) limit 5)
+        union all
+        -- What was not credited comes after the event or difference that says why.
+        (select 1, case when z.tokens is null then 4 else 2 end, 'payment', v_query, v_query,
+          concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
+            to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
+        from governance.find_payments(v_query) f(payment_id) join governance.stripe_payments p using (payment_id)
+        left join governance.accounts a using (account_id)
+        cross join lateral (select sum(s.tokens) as tokens from governance.stripe_lots s
+          where s.payment_id = p.payment_id) z limit 5)
+        union all
+        (select 1, 3, w.kind, w.id, w.title, w.subtitle, w.user_id, null from governance.find_waiting(v_query) w
+        where v_query ~ '^\S{6,}$')
+        union all
+        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
+          concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
+        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id)
+          group by a.account_id
+        union all
+        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
+          concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
+        from governance.rules u where u.retired_at is null
+          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+      ) every order by rank, n limit p_limit) h);
+end
+$$;
+comment on function public.console_search(text, int) is
+  'What a typed text may mean, best first: a request or decision by its id or the beginning of it; a payment by any id '
+  'of Stripe''s, the order''s, or the invoice''s number; Stripe''s events and open differences that name it and were '
+  'not credited; users, also by their customer or subscription at Stripe, and by words with typing errors where nobody '
+  'is written so; rules. Errors: invalid_argument.';
+revoke all on function public.console_search(text, int) from public, anon, authenticated;
+grant execute on function public.console_search(text, int) to service_role;
