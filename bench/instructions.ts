@@ -120,6 +120,7 @@ export async function run(only: readonly string[] = Object.keys(works)): Promise
       create table pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84));
       create table pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));
       insert into pgbench_accounts select i, 1, 0, '' from generate_series(1, 10000) i;
+      grant all on pgbench_accounts, pgbench_history to service_role;
       select count(public.upsert_account('user-' || i, 'enterprise')) from generate_series(1, ${ACCOUNTS}) i;
       select count(public.update_user_token_balance('user-' || i, 1000000000, 'bonus')) from generate_series(1, ${ACCOUNTS}) i;`);
     await client.query("vacuum analyze");

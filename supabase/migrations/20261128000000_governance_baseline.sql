@@ -4384,8 +4384,8 @@ create type governance.settlement as (request_id text, decision_id bigint, statu
 create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
   message text, conversation_id text, task_type text, scope_id text, complexity numeric);
 
--- A message as rules and counters see it.
-create type governance.judged_message as (folded text, hash bigint, characters int, words int);
+-- A message as rules and counters see it, and the lock of its account (governance.lock_key).
+create type governance.judged_message as (folded text, hash bigint, characters int, words int, lock_key bigint);
 
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
@@ -5477,7 +5477,8 @@ $$;
 comment on function governance.repeated_decision(governance.requests, bigint, text, bigint) is
   'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
 
-create function governance.authorize_calls(p_calls governance.authorize_arguments[]) returns json[]
+create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
+  returns json[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -5498,6 +5499,7 @@ declare
   v_is_plain boolean;
   v_folded text;
   v_phrases text;
+  v_lock_key bigint;
   v_fingerprint bigint;
   v_conversation int;
   v_estimate bigint;
@@ -5524,19 +5526,23 @@ begin
       and char_length(v_call.message) = octet_length(v_call.message)
       and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
     v_folded := case when v_is_plain then lower(v_call.message collate "C") else governance.fold(v_call.message) end;
+    -- As governance.lock_key, which would cost more than all the rest of this line.
+    v_lock_key := hashtextextended(v_call.user_id, 7254);
     v_messages := array_append(v_messages, row(v_folded, hashtextextended(
       case when v_is_plain then v_folded else governance.identity_text(v_call.message, v_folded) end,
-      hashtextextended(v_call.user_id, 7254)), char_length(v_call.message),
+      v_lock_key), char_length(v_call.message),
       case when v_is_plain then char_length(v_folded) - char_length(replace(v_folded, ' ', ''))
-        + (v_folded <> '')::int else governance.count_words(v_call.message) end)::governance.judged_message);
+        + (v_folded <> '')::int else governance.count_words(v_call.message) end,
+      v_lock_key)::governance.judged_message);
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
-  else
-    perform pg_advisory_xact_lock(l.key)
-      from (select distinct governance.lock_key(u.user_id) as key from unnest(p_calls) u order by 1) l;
+    perform pg_advisory_xact_lock(v_lock_key);
+  elsif p_waits then
+    perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
+  elsif exists (select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key)) then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -5560,7 +5566,7 @@ begin
               and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', b.forgiven_at)
             limit 999) n) end as identical_messages
       from unnest(p_calls, v_messages) with ordinality u(request_id, user_id, model, estimated_tokens, message,
-        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, place)
+        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, lock_key, place)
       left join governance.accounts b on b.user_id = u.user_id
       order by u.user_id collate "C", u.place
     loop
@@ -5671,7 +5677,7 @@ begin
         null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
       v_requests := array_append(v_requests, q);
       v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
-        hashtextextended(x.user_id, 7254), x.message_hash)::governance.request_keys);
+        x.lock_key, x.message_hash)::governance.request_keys);
       v_answers[x.place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
       s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
         case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
@@ -5736,9 +5742,10 @@ begin
   return v_answers;
 end
 $$;
-comment on function governance.authorize_calls(governance.authorize_arguments[]) is
+comment on function governance.authorize_calls(governance.authorize_arguments[], boolean) is
   'authorize_usage for any number of calls in one batch: answers in the order of the calls. Calls of one '
-  'account see each other in order. Raises where authorize_usage does, for the whole batch.';
+  'account see each other in order. Raises where authorize_usage does, for the whole batch; and unless p_waits, where '
+  'another transaction holds an account.';
 
 create function public.authorize_usage(
   p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,
@@ -6065,8 +6072,8 @@ create function governance.settle_state(p_account_id bigint) returns governance.
 $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
-create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
-  returns json[]
+create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
+  p_waits boolean default true) returns json[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
@@ -6084,6 +6091,7 @@ declare
   v_oldest timestamptz;
   v_newest timestamptz;
   v_now timestamptz;
+  v_is_locked boolean;
   v_is_first_reading boolean := true;
   v_has_rolled boolean;
   v_fingerprint bigint;
@@ -6121,13 +6129,19 @@ begin
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
   else
-    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at)
-    into v_keys, v_oldest, v_newest from (
-      select o.key, o.place, pg_advisory_xact_lock(o.lock_key) from (
+    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at),
+      coalesce(bool_and(l.is_locked), true)
+    into v_keys, v_oldest, v_newest, v_is_locked from (
+      select o.key, o.place, case when p_waits then pg_advisory_xact_lock(o.lock_key) is not null
+        else pg_try_advisory_xact_lock(o.lock_key) end as is_locked
+      from (
         select k as key, u.place, k.lock_key
         from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
         left join governance.request_keys k on k.request_id = u.request_id
         order by k.lock_key offset 0) o) l;
+    if not v_is_locked and not p_waits then
+      raise lock_not_available using message = 'Another transaction holds an account of the batch';
+    end if;
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -6303,9 +6317,10 @@ begin
   return v_answers;
 end
 $$;
-comment on function governance.settle_calls(governance.settle_arguments[], boolean) is
+comment on function governance.settle_calls(governance.settle_arguments[], boolean, boolean) is
   'settle_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
-  'settle_usage does, for the whole batch. With p_above_ceiling a person lets quarantined settlements through.';
+  'settle_usage does, for the whole batch; and unless p_waits, where another transaction holds an account. With '
+  'p_above_ceiling a person lets quarantined settlements through.';
 
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,
@@ -6386,7 +6401,8 @@ end
 $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';
 
-create function governance.release_calls(p_calls governance.release_arguments[]) returns json[]
+create function governance.release_calls(p_calls governance.release_arguments[], p_waits boolean default true)
+  returns json[]
   language plpgsql set search_path = '' as $$
 declare
   e governance.release_arguments;
@@ -6396,18 +6412,23 @@ begin
     perform governance.check_id('p_request_id', e.request_id);
     perform governance.check_optional('p_reason', e.reason, 1000);
   end loop;
-  perform pg_advisory_xact_lock(l.lock_key) from (
-    select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
-    order by 1) l;
+  if p_waits then
+    perform pg_advisory_xact_lock(l.lock_key) from (
+      select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+      order by 1) l;
+  elsif exists (select from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+    where not pg_try_advisory_xact_lock(k.lock_key)) then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
+  end if;
   foreach e in array p_calls loop
     v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));
   end loop;
   return v_answers;
 end
 $$;
-comment on function governance.release_calls(governance.release_arguments[]) is
-  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
-  'release_usage does, for the whole batch.';
+comment on function governance.release_calls(governance.release_arguments[], boolean) is
+  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where release_usage '
+  'does, for the whole batch; and unless p_waits, where another transaction holds an account.';
 
 create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -6446,8 +6467,33 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json[]
+  language plpgsql set search_path = '' as $$
+begin
+  case p_kind
+    when 'authorize' then
+      perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
+        'task_type,scope_id,complexity}');
+      return governance.authorize_calls(array(
+        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits);
+    when 'settle' then
+      perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
+      return governance.settle_calls(array(
+        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits);
+    else
+      perform governance.check_batch(p_calls, '{request_id,reason}');
+      return governance.release_calls(array(
+        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits);
+  end case;
+end
+$$;
+comment on function governance.run_calls(text, jsonb, boolean) is
+  'Runs a batch of calls of a kind (authorize, settle, release): answers in the order of the calls. Raises where one '
+  'is refused; and unless p_waits, where another transaction holds an account.';
+
 create function governance.lock_batch(p_kind text, p_calls jsonb) returns bigint[]
-  language plpgsql set search_path = '' set lock_timeout = '500ms' as $$
+  language plpgsql set search_path = '' set lock_timeout = '500ms' set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off as $$
 declare
   v_key bigint;
   v_busy bigint[] := '{}';
@@ -6476,58 +6522,48 @@ $$;
 comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
   'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
 
-create function governance.run_batch(p_kind text, p_calls jsonb) returns json[]
+create function governance.run_by_halves(p_kind text, p_calls jsonb) returns json[]
   language plpgsql set search_path = '' as $$
 declare
   v_half int := jsonb_array_length(p_calls) / 2;
-  v_answers json[];
   v_state text;
   v_hint text;
   v_message text;
   v_detail text;
 begin
   begin
-    case p_kind
-      when 'authorize' then
-        perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
-          'task_type,scope_id,complexity}');
-        v_answers := governance.authorize_calls(array(
-          select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e));
-      when 'settle' then
-        perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-        v_answers := governance.settle_calls(array(
-          select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e));
-      else
-        perform governance.check_batch(p_calls, '{request_id,reason}');
-        v_answers := governance.release_calls(array(
-          select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e));
-    end case;
-    return v_answers;
+    return governance.run_calls(p_kind, p_calls, true);
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
+    if governance.refuses_no_call(v_state) then raise; end if;
   end;
-  -- Deadlocks, full disks and the like refuse no call: nothing of the batch has happened, and it can be sent again.
-  if left(v_state, 2) in ('40', '53', '55', '57', '58', 'XX') then
-    raise exception using errcode = v_state, message = v_message, detail = v_detail, hint = v_hint;
-  end if;
   if v_half = 0 then
     return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
       v_message, 'details', nullif(v_detail, '')))];
   end if;
   -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone.
-  return governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
+  return governance.run_by_halves(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
       jsonb_build_object('end', v_half - 1)))
-    || governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
+    || governance.run_by_halves(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
       jsonb_build_object('start', v_half)));
 end
 $$;
-comment on function governance.run_batch(text, jsonb) is
-  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls. Whoever '
-  'calls has taken the locks: halves would not take them in one order.';
+comment on function governance.run_by_halves(text, jsonb) is
+  'Runs a batch in which a call may be refused: its slot then holds the error. Whoever calls has taken the locks: '
+  'halves would not take them in one order.';
+
+create function governance.refuses_no_call(p_sqlstate text) returns boolean
+  language plpgsql immutable set search_path = '' as $$
+begin
+  return left(p_sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX');
+end
+$$;
+comment on function governance.refuses_no_call(text) is 'Deadlocks, full disks and the like refuse no call: nothing of '
+  'the batch has happened, and it can be sent again.';
 
 create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns json[]
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_is_busy boolean[];
   v_free jsonb;
@@ -6542,7 +6578,7 @@ begin
       else (select k.lock_key from governance.request_keys k where k.request_id = e.call ->> 'request_id') end
       = any (p_busy), false) as is_busy
     from jsonb_array_elements(p_calls) with ordinality e(call, place)) l;
-  if v_free <> '[]' then v_given := governance.run_batch(p_kind, v_free); end if;
+  if v_free <> '[]' then v_given := governance.run_by_halves(p_kind, v_free); end if;
   for v_place in 1 .. cardinality(v_is_busy) loop
     if v_is_busy[v_place] then
       v_answers[v_place] := json_build_object('error', json_build_object('code', '55P03', 'hint', 'account_busy',
@@ -6568,9 +6604,18 @@ begin
   elsif p_calls = '[]' then
     return '[]';
   end if;
+  -- Nearly always no account is held by another, and no call is refused.
+  begin
+    return array_to_json(governance.run_calls(p_kind, p_calls, false));
+  exception
+    when lock_not_available then null;
+    when others then
+      if governance.refuses_no_call(sqlstate) then raise; end if;
+  end;
+  -- Nothing has happened and no lock is kept. Now with patience: first all locks, then each call by itself if need be.
   v_busy := governance.lock_batch(p_kind, p_calls);
-  if v_busy <> '{}' then return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy)); end if;
-  return array_to_json(governance.run_batch(p_kind, p_calls));
+  if v_busy = '{}' then return array_to_json(governance.run_by_halves(p_kind, p_calls)); end if;
+  return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy));
 end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';

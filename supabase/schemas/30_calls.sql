@@ -178,8 +178,8 @@ create type governance.settlement as (request_id text, decision_id bigint, statu
 create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
   message text, conversation_id text, task_type text, scope_id text, complexity numeric);
 
--- A message as rules and counters see it.
-create type governance.judged_message as (folded text, hash bigint, characters int, words int);
+-- A message as rules and counters see it, and the lock of its account (governance.lock_key).
+create type governance.judged_message as (folded text, hash bigint, characters int, words int, lock_key bigint);
 
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);

@@ -179,7 +179,8 @@ $$;
 comment on function governance.repeated_decision(governance.requests, bigint, text, bigint) is
   'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
 
-create function governance.authorize_calls(p_calls governance.authorize_arguments[]) returns json[]
+create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
+  returns json[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -200,6 +201,7 @@ declare
   v_is_plain boolean;
   v_folded text;
   v_phrases text;
+  v_lock_key bigint;
   v_fingerprint bigint;
   v_conversation int;
   v_estimate bigint;
@@ -226,19 +228,23 @@ begin
       and char_length(v_call.message) = octet_length(v_call.message)
       and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
     v_folded := case when v_is_plain then lower(v_call.message collate "C") else governance.fold(v_call.message) end;
+    -- As governance.lock_key, which would cost more than all the rest of this line.
+    v_lock_key := hashtextextended(v_call.user_id, 7254);
     v_messages := array_append(v_messages, row(v_folded, hashtextextended(
       case when v_is_plain then v_folded else governance.identity_text(v_call.message, v_folded) end,
-      hashtextextended(v_call.user_id, 7254)), char_length(v_call.message),
+      v_lock_key), char_length(v_call.message),
       case when v_is_plain then char_length(v_folded) - char_length(replace(v_folded, ' ', ''))
-        + (v_folded <> '')::int else governance.count_words(v_call.message) end)::governance.judged_message);
+        + (v_folded <> '')::int else governance.count_words(v_call.message) end,
+      v_lock_key)::governance.judged_message);
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(hashtextextended(v_call.user_id, 7254));
-  else
-    perform pg_advisory_xact_lock(l.key)
-      from (select distinct governance.lock_key(u.user_id) as key from unnest(p_calls) u order by 1) l;
+    perform pg_advisory_xact_lock(v_lock_key);
+  elsif p_waits then
+    perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
+  elsif exists (select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key)) then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -262,7 +268,7 @@ begin
               and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', b.forgiven_at)
             limit 999) n) end as identical_messages
       from unnest(p_calls, v_messages) with ordinality u(request_id, user_id, model, estimated_tokens, message,
-        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, place)
+        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, lock_key, place)
       left join governance.accounts b on b.user_id = u.user_id
       order by u.user_id collate "C", u.place
     loop
@@ -373,7 +379,7 @@ begin
         null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
       v_requests := array_append(v_requests, q);
       v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
-        hashtextextended(x.user_id, 7254), x.message_hash)::governance.request_keys);
+        x.lock_key, x.message_hash)::governance.request_keys);
       v_answers[x.place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
       s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
         case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
@@ -438,9 +444,10 @@ begin
   return v_answers;
 end
 $$;
-comment on function governance.authorize_calls(governance.authorize_arguments[]) is
+comment on function governance.authorize_calls(governance.authorize_arguments[], boolean) is
   'authorize_usage for any number of calls in one batch: answers in the order of the calls. Calls of one '
-  'account see each other in order. Raises where authorize_usage does, for the whole batch.';
+  'account see each other in order. Raises where authorize_usage does, for the whole batch; and unless p_waits, where '
+  'another transaction holds an account.';
 
 create function public.authorize_usage(
   p_request_id text, p_user_id text, p_model text, p_estimated_tokens bigint default null, p_message text default null,

@@ -199,8 +199,8 @@ create function governance.settle_state(p_account_id bigint) returns governance.
 $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
-create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false)
-  returns json[]
+create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
+  p_waits boolean default true) returns json[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
@@ -218,6 +218,7 @@ declare
   v_oldest timestamptz;
   v_newest timestamptz;
   v_now timestamptz;
+  v_is_locked boolean;
   v_is_first_reading boolean := true;
   v_has_rolled boolean;
   v_fingerprint bigint;
@@ -255,13 +256,19 @@ begin
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
   else
-    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at)
-    into v_keys, v_oldest, v_newest from (
-      select o.key, o.place, pg_advisory_xact_lock(o.lock_key) from (
+    select array_agg(l.key order by l.place), min((l.key).created_at), max((l.key).created_at),
+      coalesce(bool_and(l.is_locked), true)
+    into v_keys, v_oldest, v_newest, v_is_locked from (
+      select o.key, o.place, case when p_waits then pg_advisory_xact_lock(o.lock_key) is not null
+        else pg_try_advisory_xact_lock(o.lock_key) end as is_locked
+      from (
         select k as key, u.place, k.lock_key
         from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
         left join governance.request_keys k on k.request_id = u.request_id
         order by k.lock_key offset 0) o) l;
+    if not v_is_locked and not p_waits then
+      raise lock_not_available using message = 'Another transaction holds an account of the batch';
+    end if;
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -437,9 +444,10 @@ begin
   return v_answers;
 end
 $$;
-comment on function governance.settle_calls(governance.settle_arguments[], boolean) is
+comment on function governance.settle_calls(governance.settle_arguments[], boolean, boolean) is
   'settle_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
-  'settle_usage does, for the whole batch. With p_above_ceiling a person lets quarantined settlements through.';
+  'settle_usage does, for the whole batch; and unless p_waits, where another transaction holds an account. With '
+  'p_above_ceiling a person lets quarantined settlements through.';
 
 create function public.settle_usage(
   p_request_id text, p_input_tokens bigint, p_output_tokens bigint, p_model text default null,

@@ -56,7 +56,8 @@ end
 $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';
 
-create function governance.release_calls(p_calls governance.release_arguments[]) returns json[]
+create function governance.release_calls(p_calls governance.release_arguments[], p_waits boolean default true)
+  returns json[]
   language plpgsql set search_path = '' as $$
 declare
   e governance.release_arguments;
@@ -66,18 +67,23 @@ begin
     perform governance.check_id('p_request_id', e.request_id);
     perform governance.check_optional('p_reason', e.reason, 1000);
   end loop;
-  perform pg_advisory_xact_lock(l.lock_key) from (
-    select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
-    order by 1) l;
+  if p_waits then
+    perform pg_advisory_xact_lock(l.lock_key) from (
+      select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+      order by 1) l;
+  elsif exists (select from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
+    where not pg_try_advisory_xact_lock(k.lock_key)) then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
+  end if;
   foreach e in array p_calls loop
     v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));
   end loop;
   return v_answers;
 end
 $$;
-comment on function governance.release_calls(governance.release_arguments[]) is
-  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
-  'release_usage does, for the whole batch.';
+comment on function governance.release_calls(governance.release_arguments[], boolean) is
+  'release_usage for any number of calls in one batch: answers in the order of the calls. Raises where release_usage '
+  'does, for the whole batch; and unless p_waits, where another transaction holds an account.';
 
 create function public.release_usage(p_request_id text, p_reason text default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$

@@ -20,8 +20,33 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json[]
+  language plpgsql set search_path = '' as $$
+begin
+  case p_kind
+    when 'authorize' then
+      perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
+        'task_type,scope_id,complexity}');
+      return governance.authorize_calls(array(
+        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits);
+    when 'settle' then
+      perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
+      return governance.settle_calls(array(
+        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits);
+    else
+      perform governance.check_batch(p_calls, '{request_id,reason}');
+      return governance.release_calls(array(
+        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits);
+  end case;
+end
+$$;
+comment on function governance.run_calls(text, jsonb, boolean) is
+  'Runs a batch of calls of a kind (authorize, settle, release): answers in the order of the calls. Raises where one '
+  'is refused; and unless p_waits, where another transaction holds an account.';
+
 create function governance.lock_batch(p_kind text, p_calls jsonb) returns bigint[]
-  language plpgsql set search_path = '' set lock_timeout = '500ms' as $$
+  language plpgsql set search_path = '' set lock_timeout = '500ms' set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off as $$
 declare
   v_key bigint;
   v_busy bigint[] := '{}';
@@ -50,58 +75,48 @@ $$;
 comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
   'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
 
-create function governance.run_batch(p_kind text, p_calls jsonb) returns json[]
+create function governance.run_by_halves(p_kind text, p_calls jsonb) returns json[]
   language plpgsql set search_path = '' as $$
 declare
   v_half int := jsonb_array_length(p_calls) / 2;
-  v_answers json[];
   v_state text;
   v_hint text;
   v_message text;
   v_detail text;
 begin
   begin
-    case p_kind
-      when 'authorize' then
-        perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
-          'task_type,scope_id,complexity}');
-        v_answers := governance.authorize_calls(array(
-          select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e));
-      when 'settle' then
-        perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-        v_answers := governance.settle_calls(array(
-          select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e));
-      else
-        perform governance.check_batch(p_calls, '{request_id,reason}');
-        v_answers := governance.release_calls(array(
-          select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e));
-    end case;
-    return v_answers;
+    return governance.run_calls(p_kind, p_calls, true);
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
+    if governance.refuses_no_call(v_state) then raise; end if;
   end;
-  -- Deadlocks, full disks and the like refuse no call: nothing of the batch has happened, and it can be sent again.
-  if left(v_state, 2) in ('40', '53', '55', '57', '58', 'XX') then
-    raise exception using errcode = v_state, message = v_message, detail = v_detail, hint = v_hint;
-  end if;
   if v_half = 0 then
     return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
       v_message, 'details', nullif(v_detail, '')))];
   end if;
   -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone.
-  return governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
+  return governance.run_by_halves(p_kind, jsonb_path_query_array(p_calls, '$[0 to $end]',
       jsonb_build_object('end', v_half - 1)))
-    || governance.run_batch(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
+    || governance.run_by_halves(p_kind, jsonb_path_query_array(p_calls, '$[$start to last]',
       jsonb_build_object('start', v_half)));
 end
 $$;
-comment on function governance.run_batch(text, jsonb) is
-  'Runs a batch of calls of a kind (authorize, settle, release) in one go: answers in the order of the calls. Whoever '
-  'calls has taken the locks: halves would not take them in one order.';
+comment on function governance.run_by_halves(text, jsonb) is
+  'Runs a batch in which a call may be refused: its slot then holds the error. Whoever calls has taken the locks: '
+  'halves would not take them in one order.';
+
+create function governance.refuses_no_call(p_sqlstate text) returns boolean
+  language plpgsql immutable set search_path = '' as $$
+begin
+  return left(p_sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX');
+end
+$$;
+comment on function governance.refuses_no_call(text) is 'Deadlocks, full disks and the like refuse no call: nothing of '
+  'the batch has happened, and it can be sent again.';
 
 create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns json[]
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_is_busy boolean[];
   v_free jsonb;
@@ -116,7 +131,7 @@ begin
       else (select k.lock_key from governance.request_keys k where k.request_id = e.call ->> 'request_id') end
       = any (p_busy), false) as is_busy
     from jsonb_array_elements(p_calls) with ordinality e(call, place)) l;
-  if v_free <> '[]' then v_given := governance.run_batch(p_kind, v_free); end if;
+  if v_free <> '[]' then v_given := governance.run_by_halves(p_kind, v_free); end if;
   for v_place in 1 .. cardinality(v_is_busy) loop
     if v_is_busy[v_place] then
       v_answers[v_place] := json_build_object('error', json_build_object('code', '55P03', 'hint', 'account_busy',
@@ -142,9 +157,18 @@ begin
   elsif p_calls = '[]' then
     return '[]';
   end if;
+  -- Nearly always no account is held by another, and no call is refused.
+  begin
+    return array_to_json(governance.run_calls(p_kind, p_calls, false));
+  exception
+    when lock_not_available then null;
+    when others then
+      if governance.refuses_no_call(sqlstate) then raise; end if;
+  end;
+  -- Nothing has happened and no lock is kept. Now with patience: first all locks, then each call by itself if need be.
   v_busy := governance.lock_batch(p_kind, p_calls);
-  if v_busy <> '{}' then return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy)); end if;
-  return array_to_json(governance.run_batch(p_kind, p_calls));
+  if v_busy = '{}' then return array_to_json(governance.run_by_halves(p_kind, p_calls)); end if;
+  return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy));
 end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
