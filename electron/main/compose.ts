@@ -9,7 +9,7 @@ import type { Result } from "../../shared/governance/result.ts";
 import { startLocalProject } from "../../local-project/index.ts";
 import { readMigrations } from "../../local-project/migrations.ts";
 import { type SampleData, startSampleData } from "../../local-project/sample-data/index.ts";
-import type { LocalProject } from "./console/connection/connection.ts";
+import type { LocalProject } from "./console/connection/local.ts";
 import { type Console, type ConsoleOptions, createConsole } from "./console/console.ts";
 import type { Log } from "./console/dispatch.ts";
 import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";

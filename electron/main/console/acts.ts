@@ -14,7 +14,7 @@ import {
   subjects,
 } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
-import { notConnected } from "./connection/connection.ts";
+import { notConnected } from "./connection/link.ts";
 import type { DeskContext } from "./desk-context.ts";
 import type { Handlers } from "./dispatch.ts";
 import { findRule } from "./rules/rules.ts";

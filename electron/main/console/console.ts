@@ -7,34 +7,26 @@ import {
   type Notice,
   type RailCounts,
 } from "../../../shared/contract/index.ts";
-import { fail, ok, type Result } from "../../../shared/governance/result.ts";
-import { redact } from "../backend/redact.ts";
+import { ok, type Result } from "../../../shared/governance/result.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
-import { openStore } from "../store/store.ts";
-import { createBulk } from "./users/bulk.ts";
-import { createCorrections } from "./users/corrections.ts";
-import { historyHandlers } from "./users/history.ts";
-import { userHandlers } from "./users/users.ts";
-import { alertHandlers } from "./alerts/alerts.ts";
-import { costsHandlers } from "./costs/costs.ts";
-import { healthHandlers } from "./health/health.ts";
-import { auditHandlers } from "./audit/audit.ts";
-import { createConnection, type StartLocalProject } from "./connection/connection.ts";
+import { openStore, type Store } from "../store/store.ts";
+import { createBulkDriver } from "./users/bulk-driver.ts";
+import { createCommands } from "./users/sent-once.ts";
+import { followAlerts } from "./alerts/alerts.ts";
+import { createConnection } from "./connection/connection.ts";
+import type { StartLocalProject } from "./connection/local.ts";
 import type { DeskContext } from "./desk-context.ts";
-import { createDispatcher, type Dispatcher, type Handlers, type Log, type Sources } from "./dispatch.ts";
-import { financeHandlers } from "./finance/finance.ts";
+import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dispatch.ts";
+import { allHandlers } from "./handlers.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
-import { actHandlers } from "./acts.ts";
-import { priceHandlers, readCatalogue } from "./rules/prices.ts";
 import { createReplay } from "./rules/replay.ts";
-import { ruleHandlers } from "./rules/rules.ts";
-import { readSettings, writeSettings } from "./settings/settings.ts";
+import { readSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
+import { waitingIntents } from "./sync/sync.ts";
 import { createTopic } from "./topic.ts";
 import { createFeed } from "./watch/feed.ts";
 import { createRail, readStartCursor } from "./watch/rail.ts";
-import { watchHandlers } from "./watch/watch.ts";
 
 export interface ConsoleOptions {
   readonly dataDir: string;
@@ -65,9 +57,6 @@ export interface Console {
   close(): Promise<void>;
 }
 
-/** Wake-ups come at most every few hundred milliseconds. */
-const afterSignalMs = 700;
-
 /** Opens the data folder. Nothing is started before `start`. */
 export function createConsole(options: ConsoleOptions): Result<Console, Failure> {
   const { log, now = () => new Date() } = options;
@@ -76,21 +65,9 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const { store, path, note } = opened.value;
   if (note) log(note);
 
-  // Opened at first need: asking a keychain may make the system ask the person.
-  let keychain: Promise<Keychain> | null = null;
-  const getKeychain = (): Promise<Keychain> => {
-    keychain ??= (options.openKeychain ?? openKeychain)({
-      service: "Token Governance",
-      remembered: store.getSetting("keychain") as KeychainKind | null,
-    }).then((found) => {
-      if (found.kind !== "none") store.setSetting("keychain", found.kind);
-      return found;
-    });
-    return keychain;
-  };
-
+  const getKeychain = openAtNeed(store, options.openKeychain ?? openKeychain);
   const notices = createTopic<Notice>();
-  const alertsChanged = createTopic<{ at: string }>(() => ({ at: now().toISOString() }));
+  const alertsChanged = followAlerts(now);
   const feed = createFeed(store);
   const outbox = createOutbox({
     store,
@@ -99,12 +76,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       intents.publish(list);
       rail.refreshLocal();
     },
-    onConflict: (intent) =>
-      notices.publish({
-        level: "warning",
-        title: "A change needs your decision",
-        body: `${intent.summary}: somebody else changed it in the meantime.`,
-      }),
+    onConflict: (intent) => notices.publish(inConflict(intent)),
   });
   const connection = createConnection({
     store,
@@ -118,15 +90,12 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     },
     sendPending: async (backend, profileId) => {
       await outbox.sendPending(profileId, backend);
-      await corrections.settleDoubts(profileId, backend);
+      await commands.settleDoubts(profileId, backend);
       await bulk.resume(profileId, backend);
     },
     onSignal: (topic) => {
       rail.refreshSoon(topic === "alerts");
-      if (topic !== "alerts") return;
-      alertsChanged.publish({ at: now().toISOString() });
-      // What is raised right after a wake-up has none of its own.
-      setTimeout(() => alertsChanged.publish({ at: now().toISOString() }), afterSignalMs).unref();
+      if (topic === "alerts") alertsChanged.wake();
     },
     onProfile: (profileId) => {
       feed.show(profileId);
@@ -134,30 +103,19 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       rail.reset();
     },
     onState: (state) => {
-      const before = lastState?.status;
-      lastState = state;
       states.publish(state);
-      if (before === "live" && state.status === "offline") {
-        notices.publish({
-          level: "warning",
-          title: "Connection lost",
-          body: "What is shown is from the last contact. Flags, blocks and rule switches wait and are sent later.",
-        });
-      }
+      if (previous === "live" && state.status === "offline") notices.publish(connectionLost);
+      previous = state.status;
     },
     now,
     log,
   });
-  let lastState: ConnectionState | null = null;
+  let previous: ConnectionState["status"] | null = null;
   const states = createTopic<ConnectionState>(() => connection.state());
-  const currentIntents = (): Intent[] => {
-    const profileId = connection.profileId();
-    return profileId === null ? [] : outbox.list(profileId);
-  };
-  const intents = createTopic<Intent[]>(currentIntents);
+  const intents = createTopic<Intent[]>(() => waitingIntents(desk));
   const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };
-  const corrections = createCorrections(desk, (notice) => notices.publish(notice));
-  const bulk = createBulk(desk, corrections, (notice) => notices.publish(notice));
+  const commands = createCommands(desk, (notice) => notices.publish(notice));
+  const bulk = createBulkDriver(desk, (notice) => notices.publish(notice));
   const reconciliation = createReconciliation({
     desk,
     dataDir: options.dataDir,
@@ -172,67 +130,26 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
   const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
-  const handlers: Handlers = {
-    "connection.state": () => ok(connection.state()),
-    "connection.profiles": () => ok(connection.listProfiles()),
-    "connection.check": async ({ url, key, read_url: readUrl }) => {
-      const checked = await connection.check(url, key, readUrl);
-      if (!checked.ok) return checked;
-      const { project, missing_migrations } = checked.value;
-      return ok({ role: "service_role", project, missing_migrations: [...missing_migrations] });
+  const handlers = allHandlers({
+    desk,
+    commands,
+    bulk,
+    reconciliation,
+    replay,
+    rail,
+    priceCatalogue: options.priceCatalogue,
+    keychain: getKeychain,
+    about: {
+      version: options.version,
+      host: options.host,
+      store: { path, note },
+      migrations: [...options.migrations],
     },
-    "connection.add": (input) => connection.add(input),
-    "connection.select": ({ profile_id: profileId }) => connection.choose(profileId),
-    "connection.remove": async ({ profile_id: profileId }) => {
-      const removed = await connection.remove(profileId);
-      if (removed.ok) await reconciliation.forgetProject(profileId);
-      return removed.ok ? ok({}) : removed;
-    },
-    "connection.retry": () => connection.retry(),
-    "connection.sample_traffic": ({ running }) => connection.setSampleTraffic(running),
-    ...watchHandlers(desk),
-    ...alertHandlers(desk),
-    ...auditHandlers(desk),
-    ...costsHandlers(desk),
-    ...healthHandlers(desk, options.migrations),
-    ...userHandlers(desk),
-    ...historyHandlers(desk),
-    ...actHandlers(desk),
-    ...corrections.handlers,
-    ...bulk.handlers,
-    ...ruleHandlers(desk),
-    ...replay.handlers,
-    ...priceHandlers(desk, readCatalogue(options.priceCatalogue ?? "prices: []")),
-    ...reconciliation.handlers,
-    ...financeHandlers(desk, () => rail.refreshSoon()),
-    "sync.intents": () => ok(currentIntents()),
-    "sync.resolve": async ({ command_id: commandId, choice }) => {
-      const profileId = connection.profileId();
-      if (profileId === null) return ok([]);
-      const resolved = await outbox.resolve(profileId, connection.backend(), commandId, choice);
-      if (resolved.ok) connection.wake();
-      return resolved;
-    },
-    "settings.get": () => ok(readSettings(store)),
-    "settings.set": (change) => {
-      if (change.time_zone !== undefined && !isTimeZone(change.time_zone)) return fail(unknownZone);
-      return ok(writeSettings(store, change as Parameters<typeof writeSettings>[1]));
-    },
-    "settings.about": async () => {
-      const { kind, note: keychainNote } = await getKeychain();
-      return ok({
-        version: options.version,
-        host: options.host,
-        keychain: { kind, note: keychainNote && redact(keychainNote) },
-        store: { path, note },
-        migrations: [...options.migrations],
-      });
-    },
-  };
+  });
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
     rail: (_input, emit) => rails.follow(emit),
-    alerts: (_input, emit) => alertsChanged.follow(emit),
+    alerts: (_input, emit) => alertsChanged.topic.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
@@ -259,19 +176,29 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   });
 }
 
-/** `local` (the viewer's), `user` (each user's own), or a name of the time zone database. */
-function isTimeZone(name: string): boolean {
-  if (name === "local" || name === "user") return true;
-  try {
-    return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone !== "";
-  } catch {
-    return false;
-  }
+/** The keychain, opened at first need: asking one may make the system ask the person. */
+function openAtNeed(store: Store, open: typeof openKeychain): () => Promise<Keychain> {
+  let keychain: Promise<Keychain> | null = null;
+  return () => {
+    keychain ??= open({
+      service: "Token Governance",
+      remembered: store.getSetting("keychain") as KeychainKind | null,
+    }).then((found) => {
+      if (found.kind !== "none") store.setSetting("keychain", found.kind);
+      return found;
+    });
+    return keychain;
+  };
 }
 
-const unknownZone: Failure = {
-  code: "invalid_argument",
-  message: "There is no such time zone.",
-  advice: "Choose local, user, or a name such as Europe/London.",
-  details: null,
+const connectionLost: Notice = {
+  level: "warning",
+  title: "Connection lost",
+  body: "What is shown is from the last contact. Flags, blocks and rule switches wait and are sent later.",
 };
+
+const inConflict = ({ summary }: Intent): Notice => ({
+  level: "warning",
+  title: "A change needs your decision",
+  body: `${summary}: somebody else changed it in the meantime.`,
+});

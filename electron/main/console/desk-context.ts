@@ -5,7 +5,8 @@ import type { Failure } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { isUnreachable } from "../backend/failures.ts";
 import type { Store } from "../store/store.ts";
-import { type Connection, notConnected } from "./connection/connection.ts";
+import type { Connection } from "./connection/connection.ts";
+import { notConnected } from "./connection/link.ts";
 import type { Outbox } from "./sync/outbox.ts";
 
 export interface DeskContext {

@@ -14,7 +14,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { maxFeedTail, openStore, type OutboxEntry, type Store } from "./store.ts";
+import { maxFeedTail } from "./feed-tail.ts";
+import type { OutboxEntry } from "./intents.ts";
+import { openStore, type Store } from "./store.ts";
 
 let folder: string;
 const opened: Store[] = [];

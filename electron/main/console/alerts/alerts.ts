@@ -4,6 +4,7 @@ import { alertGroups, alertPage, alertsOperations, costAlert } from "../../../..
 import { ok } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
+import { createTopic, type Topic } from "../topic.ts";
 
 export type AlertHandlers = Pick<
   Handlers,
@@ -69,6 +70,23 @@ export function alertHandlers(desk: DeskContext): AlertHandlers {
         { retries: 2 },
       );
       return answer.ok ? ok({}) : answer;
+    },
+  };
+}
+
+/** Wake-ups come at most every few hundred milliseconds. */
+const afterSignalMs = 700;
+
+/** The topic that screens follow to read the alerts again. */
+export function followAlerts(now: () => Date): { topic: Topic<{ at: string }>; wake: () => void } {
+  const current = () => ({ at: now().toISOString() });
+  const topic = createTopic(current);
+  return {
+    topic,
+    wake() {
+      topic.publish(current());
+      // What is raised right after a wake-up has none of its own.
+      setTimeout(() => topic.publish(current()), afterSignalMs).unref();
     },
   };
 }

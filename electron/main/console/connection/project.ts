@@ -1,7 +1,9 @@
 /** Asks a project who it is, and whether this console and it fit together. */
 import { type Failure, type ProjectInfo, projectInfo } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
-import type { Backend } from "../../backend/backend.ts";
+import { type Backend, createBackend } from "../../backend/backend.ts";
+import { checkKey, parseProjectUrl } from "./key-check.ts";
+import { checkReplica } from "./replica-state.ts";
 
 export interface ProjectAnswer {
   readonly project: ProjectInfo;
@@ -46,6 +48,44 @@ export async function askProject(
     project: answer.value,
     missing_migrations: isRecorded ? migrations.filter((name) => !has.has(versionOf(name))) : [],
   });
+}
+
+export interface TypedProject {
+  readonly url: string;
+  readonly key: string;
+  /** A read replica's address, or nothing. */
+  readonly readUrl: string;
+}
+
+export interface CheckedProject extends ProjectAnswer {
+  readonly origin: string;
+  readonly readOrigin: string | null;
+}
+
+/** A key and addresses that a person typed; every way they can be wrong is a failure of its own. */
+export async function checkProject(
+  { url, key, readUrl }: TypedProject,
+  migrations: readonly string[],
+  now: Date,
+): Promise<Result<CheckedProject, Failure>> {
+  const origin = parseProjectUrl(url);
+  if (!origin.ok) return origin;
+  const readOrigin = readUrl === "" ? ok(null) : parseProjectUrl(readUrl);
+  if (!readOrigin.ok) return readOrigin;
+  const kind = checkKey(key, origin.value, now);
+  if (!kind.ok) return kind;
+  const backend = createBackend({ url: origin.value, key });
+  try {
+    const answer = await askProject(backend, migrations, { retries: 1, timeoutMs: 10_000 });
+    if (!answer.ok) return answer;
+    if (readOrigin.value !== null) {
+      const replica = await checkReplica(readOrigin.value, key);
+      if (!replica.ok) return replica;
+    }
+    return ok({ ...answer.value, origin: origin.value, readOrigin: readOrigin.value });
+  } finally {
+    await backend.close();
+  }
 }
 
 export function missing(names: readonly string[], details: string | null): Failure {

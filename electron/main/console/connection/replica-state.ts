@@ -13,13 +13,13 @@ const replication = z.looseObject({
 
 export type ReplicaState = NonNullable<ConnectionState["replica"]>;
 
-export const askReplicaEveryMs = 5_000;
+const askEveryMs = 5_000;
 
 /**
  * Asks the primary first, then the replica: one that has replayed what the primary had written by then is not behind.
  * Otherwise it is behind by the age of the last transaction that it replayed.
  */
-export async function askReplica(backend: Backend): Promise<ReplicaState | null> {
+async function askReplica(backend: Backend): Promise<ReplicaState | null> {
   if (!backend.replica) return null;
   const primary = await backend.rpc("console_replication", {}, replication);
   const replica = await backend.replica.rpc("console_replication", {}, replication);
@@ -31,6 +31,27 @@ export async function askReplica(backend: Backend): Promise<ReplicaState | null>
   return {
     lag_seconds: Number.isFinite(lagMs) ? Math.max(0, Math.round(lagMs / 1000)) : null,
     failure: null,
+  };
+}
+
+/** Asks now and at intervals, while the project can be reached; answers how to stop. */
+export function followReplica(
+  backend: Backend,
+  isReachable: () => boolean,
+  onAnswer: (replica: ReplicaState | null) => void,
+): () => void {
+  let isStopped = false;
+  const ask = async (): Promise<void> => {
+    if (!backend.replica || !isReachable()) return;
+    const answer = await askReplica(backend);
+    if (!isStopped) onAnswer(answer);
+  };
+  const timer = setInterval(() => void ask(), askEveryMs);
+  timer.unref();
+  void ask();
+  return () => {
+    isStopped = true;
+    clearInterval(timer);
   };
 }
 

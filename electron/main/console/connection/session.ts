@@ -7,6 +7,7 @@ import type { Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
 import type { Backend, SignalTopic } from "../../backend/backend.ts";
 import { askProject, missing, type ProjectAnswer } from "./project.ts";
+import { followReplica, type ReplicaState } from "./replica-state.ts";
 
 export type SessionStatus = Exclude<ConnectionState["status"], "starting">;
 
@@ -20,6 +21,7 @@ export interface SessionOptions {
   readonly onSignal: (topic: SignalTopic) => void;
   readonly onStatus: (status: SessionStatus, failure: Failure | null) => void;
   readonly onProject: (answer: ProjectAnswer) => void;
+  readonly onReplica: (replica: ReplicaState | null) => void;
 }
 
 export interface Session {
@@ -134,6 +136,7 @@ export function startSession(options: SessionOptions): Session {
     }
   }
   const ended = run();
+  const stopReplica = followReplica(backend, () => status !== "offline", options.onReplica);
 
   return {
     backend,
@@ -144,6 +147,7 @@ export function startSession(options: SessionOptions): Session {
     },
     async stop() {
       isStopped = true;
+      stopReplica();
       endWait?.();
       await backend.close();
       await ended;

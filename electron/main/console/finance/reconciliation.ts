@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Failure, Notice, ReconciliationRun, runOperations } from "../../../../shared/contract/index.ts";
 import { fail, ok } from "../../../../shared/governance/result.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
-import { notConnected } from "../connection/connection.ts";
+import { notConnected } from "../connection/link.ts";
 import type { DeskContext } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
 import type { Topic } from "../topic.ts";

@@ -2,7 +2,8 @@
 import { Worker } from "node:worker_threads";
 import type { Notice } from "../../../../shared/contract/index.ts";
 import type { Period, ReconcileProgress } from "../../../../shared/governance/reconciliation/index.ts";
-import { type Connection, notConnected } from "../connection/connection.ts";
+import type { Connection } from "../connection/connection.ts";
+import { notConnected } from "../connection/link.ts";
 import type { Topic } from "../topic.ts";
 import { type ActiveRun, type ActiveRuns, crashRun, finishRun, updateRun } from "./active-runs.ts";
 import type { FromWorker, Job, ReportHead, ToWorker } from "./messages.ts";

@@ -11,7 +11,7 @@ import { STRIPE_RESOURCES } from "../../../../shared/governance/reconciliation/i
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
 import type { Store } from "../../store/store.ts";
-import { notConnected } from "../connection/connection.ts";
+import { notConnected } from "../connection/link.ts";
 import type { Handlers } from "../dispatch.ts";
 import { openStripeCache } from "./stripe-source-cache.ts";
 import { type StripeEndpoint, stripeApiVersion, stripePermissions } from "./stripe-source-client.ts";

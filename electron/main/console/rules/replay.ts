@@ -15,7 +15,7 @@ import {
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { redact } from "../../backend/redact.ts";
 import { usageEventPages } from "../../backend/usage-events.ts";
-import { notConnected } from "../connection/connection.ts";
+import { notConnected } from "../connection/link.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
 import type { FromReplay, ReplayJob, ToReplay } from "./replay-messages.ts";

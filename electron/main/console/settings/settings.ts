@@ -1,7 +1,17 @@
 /** What a person set for this console. */
 import { userInfo } from "node:os";
-import { type Settings, settings } from "../../../../shared/contract/index.ts";
+import {
+  type About,
+  type Failure,
+  type Settings,
+  settings,
+  type settingsOperations,
+} from "../../../../shared/contract/index.ts";
+import { fail, ok } from "../../../../shared/governance/result.ts";
+import { redact } from "../../backend/redact.ts";
+import type { Keychain } from "../../keychain/keychain.ts";
 import type { Store } from "../../store/store.ts";
+import type { Handlers } from "../dispatch.ts";
 
 function systemName(): string {
   try {
@@ -27,3 +37,38 @@ export function writeSettings(store: Store, change: Partial<Settings>): Settings
   store.setSetting("settings", next);
   return next;
 }
+
+export function settingsHandlers(
+  store: Store,
+  keychain: () => Promise<Keychain>,
+  about: Omit<About, "keychain">,
+): Pick<Handlers, keyof typeof settingsOperations> {
+  return {
+    "settings.get": () => ok(readSettings(store)),
+    "settings.set": (change) => {
+      if (change.time_zone !== undefined && !isTimeZone(change.time_zone)) return fail(unknownZone);
+      return ok(writeSettings(store, change as Parameters<typeof writeSettings>[1]));
+    },
+    "settings.about": async () => {
+      const { kind, note: keychainNote } = await keychain();
+      return ok({ ...about, keychain: { kind, note: keychainNote && redact(keychainNote) } });
+    },
+  };
+}
+
+/** `local` (the viewer's), `user` (each user's own), or a name of the time zone database. */
+function isTimeZone(name: string): boolean {
+  if (name === "local" || name === "user") return true;
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone !== "";
+  } catch {
+    return false;
+  }
+}
+
+const unknownZone: Failure = {
+  code: "invalid_argument",
+  message: "There is no such time zone.",
+  advice: "Choose local, user, or a name such as Europe/London.",
+  details: null,
+};

@@ -16,7 +16,8 @@ import {
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
-import type { OutboxEntry, Store } from "../../store/store.ts";
+import type { OutboxEntry } from "../../store/intents.ts";
+import type { Store } from "../../store/store.ts";
 
 export interface NewIntent {
   readonly command_id: string;

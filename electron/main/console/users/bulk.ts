@@ -1,103 +1,28 @@
-/**
- * Corrections of many users: this console sends the steps, the database keeps each. Where the connection or the console
- * is lost, the act stands where it was, and goes on when the project answers again.
- */
+/** Corrections of many users: chosen, tried, started, stopped and undone. */
 import {
   type AccountPage,
   accountPage,
-  type BulkAct,
   bulkAct,
   bulkOperations,
-  manyPreview,
   correctionWords,
+  manyPreview,
   mostInBulk,
-  type Notice,
   type Reply,
 } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
-import type { Backend } from "../../backend/backend.ts";
-import { isUnreachable } from "../../backend/failures.ts";
 import type { DeskContext } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
-import type { Corrections } from "./corrections.ts";
+import { type BulkDriver, stepSize } from "./bulk-driver.ts";
+import type { Commands } from "./sent-once.ts";
 
 export type BulkHandlers = Pick<Handlers, keyof typeof bulkOperations>;
 
-const stepSize = 50;
-/** How long the driver waits before it asks a project that did not answer again. */
-const waitMs = [500, 1_000, 2_000, 5_000];
+const listed = bulkOperations["bulk.list"].output;
+const got = bulkOperations["bulk.get"].output.omit({ is_driven: true, operator: true });
 
-const isUnderWay = ({ status }: BulkAct): boolean => status === "running" || status === "undoing";
-
-export function createBulk(desk: DeskContext, corrections: Corrections, notify: (notice: Notice) => void) {
+export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: BulkDriver): BulkHandlers {
   const { connection, operator } = desk;
-  /** Projects and bulk acts whose steps this console sends now. */
-  const driven = new Set<string>();
-  /** Projects that were looked through for acts that this operator left in the middle. */
-  const resumed = new Set<string>();
-  const keyOf = (profileId: string, bulkId: number): string => `${profileId} ${bulkId}`;
-
-  async function drive(bulkId: number): Promise<void> {
-    const profileId = connection.profileId();
-    if (profileId === null || driven.has(keyOf(profileId, bulkId))) return;
-    const key = keyOf(profileId, bulkId);
-    driven.add(key);
-    try {
-      let failures = 0;
-      while (connection.profileId() === profileId) {
-        const stepped = await connection.rpc(
-          "console_step_bulk_act",
-          { p_bulk_id: bulkId, p_limit: stepSize },
-          bulkAct,
-        );
-        if (stepped.ok) {
-          failures = 0;
-          if (isUnderWay(stepped.value)) continue;
-          tell(stepped.value);
-          connection.wake();
-          return;
-        }
-        // A step that was lost did nothing, or is kept: the next one goes on either way.
-        failures += 1;
-        if (!isUnreachable(stepped.error) && failures > waitMs.length) {
-          notify({
-            level: "warning",
-            title: "An act on many users waits",
-            body: `${stepped.error.message} It stands where it was: Audit, Many at once.`,
-          });
-          return;
-        }
-        await new Promise((resolve) => setTimeout(resolve, waitMs[Math.min(failures, waitMs.length) - 1]));
-      }
-    } finally {
-      driven.delete(key);
-    }
-  }
-
-  function tell(bulk: BulkAct): void {
-    if (bulk.status !== "done" && bulk.status !== "undone") return;
-    const words = correctionWords[bulk.kind as keyof typeof correctionWords];
-    const title = words?.title ?? bulk.kind;
-    const refused = bulk.refused > 0 ? ` ${bulk.refused.toLocaleString("en")} were refused.` : "";
-    notify({
-      level: bulk.refused > 0 ? "warning" : "info",
-      title: bulk.status === "done" ? `Done: ${title}` : `Undone: ${title}`,
-      body:
-        bulk.status === "done"
-          ? `${bulk.done.toLocaleString("en")} of ${bulk.accounts.toLocaleString("en")} users.${refused}`
-          : `Taken back from ${bulk.undone.toLocaleString("en")} of ${bulk.done.toLocaleString("en")} users.`,
-    });
-  }
-
-  /** Starts to send the steps, where there are any; the answer goes to the screen at once. */
-  function driveIfUnderWay(bulk: BulkAct): void {
-    if (isUnderWay(bulk)) void drive(bulk.bulk_id);
-  }
-
-  const listed = bulkOperations["bulk.list"].output;
-  const got = bulkOperations["bulk.get"].output.omit({ is_driven: true, operator: true });
-
-  const handlers: BulkHandlers = {
+  return {
     "bulk.choose": async ({ query, filter, plan_id: planId, active_since: since }) => {
       const ids = new Set<string>();
       let cursor: string | null = null;
@@ -132,7 +57,7 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
         manyPreview,
       ),
     "bulk.start": async (input) => {
-      const started = await corrections.send(
+      const started = await send(
         "console_start_bulk_act",
         {
           p_command_id: input.command_id,
@@ -146,11 +71,11 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
         `${correctionWords[input.correction.kind].title}: ${input.user_ids.length.toLocaleString("en")} users`,
         bulkAct,
       );
-      if (started.ok) driveIfUnderWay(started.value);
+      if (started.ok) driver.driveIfUnderWay(started.value);
       return started;
     },
     "bulk.change": async (input) => {
-      const changed = await corrections.send(
+      const changed = await send(
         "console_change_bulk_act",
         {
           p_command_id: input.command_id,
@@ -162,7 +87,7 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
         `Bulk act ${input.bulk_id}: ${input.action.replace("_", " ")}`,
         bulkAct,
       );
-      if (changed.ok) driveIfUnderWay(changed.value);
+      if (changed.ok) driver.driveIfUnderWay(changed.value);
       return changed;
     },
     "bulk.drive": async ({ bulk_id: bulkId }) => {
@@ -171,7 +96,7 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
         { p_bulk_id: bulkId, p_limit: stepSize },
         bulkAct,
       );
-      if (stepped.ok) driveIfUnderWay(stepped.value);
+      if (stepped.ok) driver.driveIfUnderWay(stepped.value);
       return stepped;
     },
     "bulk.get": async ({ bulk_id: bulkId, status, after_id: afterId, limit }) => {
@@ -180,28 +105,11 @@ export function createBulk(desk: DeskContext, corrections: Corrections, notify: 
         { p_bulk_id: bulkId, p_status: status, p_after_id: afterId, p_limit: limit },
         got,
       );
-      const profileId = connection.profileId() ?? "";
       return answer.ok
-        ? ok({ ...answer.value, is_driven: driven.has(keyOf(profileId, bulkId)), operator: operator() })
+        ? ok({ ...answer.value, is_driven: driver.isDriven(bulkId), operator: operator() })
         : answer;
     },
     "bulk.list": ({ before_id: beforeId, limit }) =>
       connection.rpc("console_list_bulk_acts", { p_before_id: beforeId, p_limit: limit }, listed),
-  };
-
-  return {
-    handlers,
-
-    /** Goes on with what this operator's console was in the middle of when it ended. */
-    async resume(profileId: string, backend: Backend): Promise<void> {
-      if (resumed.has(profileId)) return;
-      const found = await backend.rpc("console_list_bulk_acts", { p_limit: 50 }, listed);
-      if (!found.ok) return;
-      resumed.add(profileId);
-      for (const bulk of found.value.bulks) {
-        const whose = bulk.status === "undoing" ? bulk.undone_by : bulk.operator;
-        if (isUnderWay(bulk) && whose === operator()) void drive(bulk.bulk_id);
-      }
-    },
   };
 }

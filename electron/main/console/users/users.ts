@@ -10,7 +10,7 @@ import {
   decisionRow,
 } from "../../../../shared/contract/index.ts";
 import { fail, ok } from "../../../../shared/governance/result.ts";
-import { notConnected } from "../connection/connection.ts";
+import { notConnected } from "../connection/link.ts";
 import { type DeskContext, mayBeOld, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 

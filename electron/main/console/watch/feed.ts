@@ -10,7 +10,8 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
-import { maxFeedTail, type Store } from "../../store/store.ts";
+import { maxFeedTail } from "../../store/feed-tail.ts";
+import type { Store } from "../../store/store.ts";
 
 /** The contract's bound for one batch. */
 const maxBatch = 500;

@@ -1,0 +1,189 @@
+/** The one project that is worked with: its session, and the state that the screen shows. */
+import type { z } from "zod";
+import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
+import { fail, type Result } from "../../../../shared/governance/result.ts";
+import { type Backend, createBackend, type RpcOptions, type SignalTopic } from "../../backend/backend.ts";
+import type { Store } from "../../store/store.ts";
+import type { Local } from "./local.ts";
+import { noKey } from "./profiles.ts";
+import type { ProjectAnswer } from "./project.ts";
+import { type Session, startSession } from "./session.ts";
+
+export interface LinkOptions {
+  readonly store: Store;
+  readonly local: Local;
+  readonly keyOf: (profile: Profile) => Promise<string | null>;
+  readonly migrations: readonly string[];
+  readonly readNew: (backend: Backend, profileId: string) => Promise<Result<number, Failure>>;
+  readonly sendPending: (backend: Backend, profileId: string) => Promise<void>;
+  readonly onSignal: (topic: SignalTopic) => void;
+  readonly onProfile: (profileId: string | null) => void;
+  readonly onState: (state: ConnectionState) => void;
+  readonly now: () => Date;
+}
+
+const noProject = { profile: null, project: null, replica: null, last_sync_at: null, sample_traffic: null };
+/** The screen shows ages in seconds; each reading would be too much news. */
+const syncNewsMs = 5_000;
+
+/** The state that the screen shows: what it becomes, and what is kept of the project for the time without it. */
+function keepState({ store, now, onState }: Pick<LinkOptions, "store" | "now" | "onState">) {
+  let state: ConnectionState = {
+    ...noProject,
+    status: "starting",
+    since: now().toISOString(),
+    failure: null,
+  };
+  function update(change: Partial<ConnectionState>): void {
+    const next = { ...state, ...change };
+    if (change.status !== undefined && change.status !== state.status) next.since = now().toISOString();
+    if (JSON.stringify(next) === JSON.stringify(state)) return;
+    state = next;
+    onState(state);
+  }
+
+  return {
+    read: (): ConnectionState => state,
+    update,
+
+    /** Another project: what is kept of it, until it answers. */
+    become(profile: Profile, status: ConnectionState["status"]): void {
+      const kept = store.getSnapshot(profile.profile_id, "project");
+      const project = (kept?.value as ConnectionState["project"]) ?? null;
+      update({ ...noProject, profile, project, last_sync_at: kept?.at ?? null, status, failure: null });
+    },
+    keepProject(profileId: string, { project }: ProjectAnswer): void {
+      const at = now().toISOString();
+      store.putSnapshot(profileId, "project", project, at);
+      update({ project, last_sync_at: at });
+    },
+    /** A reading went well. */
+    noteSync(): void {
+      const ageMs = now().getTime() - Date.parse(state.last_sync_at ?? "");
+      if (!(ageMs < syncNewsMs)) update({ last_sync_at: now().toISOString() });
+    },
+  };
+}
+
+export function createLink(options: LinkOptions) {
+  const { store, local } = options;
+  const shown = keepState(options);
+  const { read: state, update } = shown;
+  let session: Session | null = null;
+  let isClosed = false;
+  /** Counts selections: an answer that belongs to an earlier one is dropped. */
+  let generation = 0;
+  const isLocal = (): boolean => state().profile?.kind === "local";
+  const trafficState = () => (isLocal() ? local.trafficState() : null);
+
+  /** Ends what was and shows what is kept of the project that is wanted now. */
+  async function leaveFor(profile: Profile): Promise<void> {
+    const previous = session;
+    session = null;
+    store.setSetting("selected_profile", profile.profile_id);
+    options.onProfile(profile.profile_id);
+    shown.become(profile, profile.kind === "local" && !local.isRunning() ? "starting" : "connecting");
+    await previous?.stop();
+    if (profile.kind === "local") await local.ensure();
+    else await local.pauseTraffic();
+  }
+
+  async function select(profile: Profile): Promise<void> {
+    const mine = ++generation;
+    await leaveFor(profile);
+    if (mine !== generation || isClosed) return;
+    const key = await options.keyOf(profile);
+    if (mine !== generation || isClosed) return;
+    if (key === null) {
+      update({ status: "refused", failure: profile.kind === "local" ? local.failure() : noKey(profile) });
+      return;
+    }
+    // The local project has another address at each start.
+    const current = profile.kind === "local" ? local.profile() : profile;
+    if (profile.kind === "local") await local.resumeTraffic();
+    if (mine !== generation || isClosed) return;
+    update({ profile: current, status: "connecting", sample_traffic: trafficState() });
+    session = open(current, key, mine);
+  }
+
+  function open(profile: Profile, key: string, mine: number): Session {
+    const { profile_id: profileId } = profile;
+    const backend = createBackend({ url: profile.url, key, readUrl: profile.read_url });
+    return startSession({
+      backend,
+      migrations: options.migrations,
+      readNew: async () => {
+        const answer = await options.readNew(backend, profileId);
+        if (answer.ok && mine === generation) shown.noteSync();
+        return answer;
+      },
+      sendPending: () => options.sendPending(backend, profileId),
+      onSignal: options.onSignal,
+      onStatus: (status, failure) => mine === generation && update({ status, failure }),
+      onReplica: (replica) => mine === generation && update({ replica }),
+      onProject: (answer) => mine === generation && shown.keepProject(profileId, answer),
+    });
+  }
+
+  const traffic = setInterval(() => isLocal() && update({ sample_traffic: trafficState() }), 1_000);
+  traffic.unref();
+
+  /** A call of a desk. Tells the session when the project cannot be reached. */
+  async function rpc<S extends z.ZodType>(
+    name: string,
+    parameters: Readonly<Record<string, unknown>>,
+    schema: S,
+    rpcOptions?: RpcOptions,
+  ): Promise<Result<z.output<S>, Failure>> {
+    const { status, failure } = state();
+    if (!session) return fail(failure ?? notConnected);
+    // Known to be unreachable: fail now instead of after a time-out. The session finds out when it is back.
+    if (status === "offline" && failure) return fail(failure);
+    const answer = await session.backend.rpc(name, parameters, schema, rpcOptions);
+    if (!answer.ok) session?.reportFailure(answer.error);
+    return answer;
+  }
+
+  return {
+    state,
+    isLocal,
+    select,
+    refuse: (failure: Failure): void => update({ status: "refused", failure }),
+    showTraffic: (): void => update({ sample_traffic: trafficState() }),
+
+    /** Follows no project any more. */
+    async leave(): Promise<void> {
+      generation++;
+      await session?.stop();
+      session = null;
+      options.onProfile(null);
+      update({ ...noProject, status: "refused", failure: null });
+    },
+
+    async retry(): Promise<void> {
+      const { profile } = state();
+      if (session) session.wake();
+      else if (profile) await select(profile);
+    },
+
+    rpc,
+    /** Reads on at once, e.g. after an act whose effect the feed will show. */
+    wake: (): void => session?.wake(),
+    backend: (): Backend | null =>
+      state().status === "live" || state().status === "catching_up" ? (session?.backend ?? null) : null,
+
+    async close(): Promise<void> {
+      isClosed = true;
+      generation++;
+      clearInterval(traffic);
+      await session?.stop();
+    },
+  };
+}
+
+export const notConnected: Failure = {
+  code: "offline",
+  message: "The project is not connected yet.",
+  advice: "Wait a moment, or see Settings.",
+  details: null,
+};

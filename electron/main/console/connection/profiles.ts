@@ -1,0 +1,107 @@
+/** The projects that this console knows, and where the key of each is. */
+import { randomUUID } from "node:crypto";
+import type { Failure, Profile } from "../../../../shared/contract/index.ts";
+import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import type { Keychain } from "../../keychain/keychain.ts";
+import type { Store } from "../../store/store.ts";
+import { type Local, localProfileId } from "./local.ts";
+
+const maxProfiles = 100;
+
+export interface NewProfile {
+  readonly name: string;
+  readonly url: string;
+  readonly read_url: string | null;
+  readonly key: string;
+  readonly is_production: boolean;
+}
+
+export interface ProfilesOptions {
+  readonly store: Store;
+  readonly keychain: () => Promise<Keychain>;
+  readonly local: Local;
+  readonly now: () => Date;
+}
+
+export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
+  /** Keys that no keychain keeps: gone with this process. */
+  const sessionKeys = new Map<string, string>();
+  const list = (): Profile[] => {
+    const added = store.listProfiles();
+    return local.isOffered ? [local.profile(), ...added] : added;
+  };
+
+  return {
+    list,
+    find: (profileId: unknown): Profile | undefined => list().find(({ profile_id: id }) => id === profileId),
+
+    async keyOf({ kind, profile_id: profileId }: Profile): Promise<string | null> {
+      if (kind === "local") return local.key();
+      return sessionKeys.get(profileId) ?? (await (await keychain()).get(profileId));
+    },
+
+    hasRoom: (): Result<null, Failure> =>
+      store.listProfiles().length < maxProfiles ? ok(null) : fail(tooMany),
+
+    /** Keeps a project whose address and key were checked; the same address again replaces its key and name. */
+    async save({ key, ...added }: NewProfile): Promise<Profile> {
+      const existing = store.listProfiles().find(({ url }) => url === added.url);
+      const profileId = existing?.profile_id ?? randomUUID();
+      const isKept = await (await keychain()).set(profileId, key);
+      if (isKept) sessionKeys.delete(profileId);
+      else sessionKeys.set(profileId, key);
+      const profile: Profile = {
+        ...added,
+        profile_id: profileId,
+        kind: "supabase",
+        key_storage: isKept ? "keychain" : "session",
+        added_at: existing?.added_at ?? now().toISOString(),
+      };
+      store.putProfile(profile);
+      return profile;
+    },
+
+    mayRemove(profileId: string): Result<null, Failure> {
+      if (profileId === localProfileId) return fail(notRemovable);
+      return store.listProfiles().some(({ profile_id: id }) => id === profileId)
+        ? ok(null)
+        : fail(unknownProfile);
+    },
+    async remove(profileId: string): Promise<void> {
+      sessionKeys.delete(profileId);
+      await (await keychain()).remove(profileId);
+      store.removeProfile(profileId);
+    },
+  };
+}
+
+export const unknownProfile: Failure = {
+  code: "not_found",
+  message: "There is no such project here.",
+  advice: "It may have been removed in another window.",
+  details: null,
+};
+const tooMany: Failure = {
+  code: "too_many",
+  message: "There are too many projects.",
+  advice: "Remove one first.",
+  details: null,
+};
+const notRemovable: Failure = {
+  code: "not_removable",
+  message: "The local project stays; it can be left unused.",
+  advice: null,
+  details: null,
+};
+
+export function noKey(profile: Profile): Failure {
+  return {
+    code: "missing_key",
+    message:
+      profile.key_storage === "session"
+        ? "The key of this project was kept for one session only, and that has ended."
+        : "The keychain has no key for this project.",
+    advice: "Add the project again with its key.",
+    details: null,
+  };
+}
