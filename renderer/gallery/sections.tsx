@@ -9,14 +9,11 @@ import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
 import { ActList } from "../src/ui/act-list.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
-import {
-  CorrectionButton,
-  CorrectionFields,
-  DecideButtons,
-  EffectsView,
-  UndoButton,
-} from "../src/ui/correction-form.tsx";
+import { ChangedSince, EffectsView } from "../src/ui/correction-effects.tsx";
+import { CorrectionFields } from "../src/ui/correction-fields.tsx";
+import { CorrectionButton, DecideButtons, UndoButton } from "../src/ui/correction-form.tsx";
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
+import { DecisionForm } from "../src/ui/decision-form.tsx";
 import { DeskBar, Grow } from "../src/ui/desk.tsx";
 import * as icons from "../src/ui/icons.tsx";
 import {
@@ -365,6 +362,31 @@ const actions: SampleSection = {
         given={{}}
       />,
     ),
+    sample(
+      "CorrectionFields, of a block",
+      <CorrectionFields kind="block_user" fields={{ until: null }} set={nothing} plan="" given={{}} />,
+    ),
+    sample(
+      "DecisionForm, with a second person",
+      <DecisionForm
+        title="Give tokens"
+        button="Give tokens"
+        reasons={["Goodwill"]}
+        isDangerous={false}
+        preview={{
+          effects: changed,
+          why: "More than 1,000,000 tokens need the approval of a second person",
+          version: 3,
+        }}
+        failure={null}
+        isReady
+        done="Tokens given"
+        failed="No tokens given"
+        send={() => new Promise(nothing)}
+        onDone={nothing}
+      />,
+    ),
+    sample("ChangedSince", <ChangedSince before={changed.before} after={changed.after} />),
     sample("UndoButton", <UndoButton act={act} />),
     sample("DecideButtons, of a colleague's act", <DecideButtons act={proposed} isMine={false} />),
     sample("DecideButtons, of my own act", <DecideButtons act={proposed} isMine />),

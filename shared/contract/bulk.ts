@@ -1,17 +1,68 @@
 /**
- * One correction of many users: whom it hits and what it costs, shown before; then in steps that the console sends and
+ * One act on many users: whom it hits and what it costs, shown before; then in steps that the console sends and
  * the database keeps, with a result for each user, and an undo of the whole.
  */
 import { z } from "zod";
+import { acts } from "./acts.ts";
 import { commandId, instant, operation, reason, tokens, userId, whole } from "./basics.ts";
-import { correction } from "./corrections.ts";
+import { correction, correctionWords } from "./corrections.ts";
 import { accountFilter } from "./users.ts";
 
 /** As many users as go into one act. */
 export const mostInBulk = 20_000;
 
-export const bulkKinds = ["give_tokens", "take_tokens", "change_plan"] as const;
-export type BulkKind = (typeof bulkKinds)[number];
+/** What many users can get at once, by what it changes. */
+export const bulkGroups = [
+  { name: "Tokens", kinds: ["give_tokens", "take_tokens"] },
+  { name: "Plan and limits", kinds: ["change_plan", "raise_limit"] },
+  { name: "Standing", kinds: ["flag_user", "unflag_user", "block_user", "unblock_user"] },
+  { name: "Record", kinds: ["note"] },
+] as const;
+export type BulkKind = (typeof bulkGroups)[number]["kinds"][number];
+
+/** The acts that move no tokens: what they ask for beside the reason. */
+const standing = [
+  z.object({ kind: z.literal("flag_user") }).strict(),
+  z.object({ kind: z.literal("unflag_user") }).strict(),
+  z
+    .object({
+      kind: z.literal("block_user"),
+      /** null: until someone unblocks. */
+      until: instant.nullable(),
+    })
+    .strict(),
+  z.object({ kind: z.literal("unblock_user") }).strict(),
+  z.object({ kind: z.literal("note") }).strict(),
+] as const;
+export const manyAct = z.union([correction, z.discriminatedUnion("kind", standing)]);
+export type ManyCorrection = z.infer<typeof manyAct>;
+
+const wordsOf = (name: "flag_user" | "unflag_user" | "block_user" | "unblock_user") => ({
+  title: acts[name].words.title,
+  reasons: acts[name].words.reasons ?? [],
+  isDangerous: name === "block_user",
+});
+/** On the button and in the lists, with the usual reasons. */
+export const bulkWords: Readonly<
+  Record<
+    BulkKind,
+    { readonly title: string; readonly reasons: readonly string[]; readonly isDangerous?: boolean }
+  >
+> = {
+  ...correctionWords,
+  flag_user: wordsOf("flag_user"),
+  unflag_user: wordsOf("unflag_user"),
+  block_user: wordsOf("block_user"),
+  unblock_user: wordsOf("unblock_user"),
+  note: { title: acts.note_user.words.title, reasons: [] },
+};
+/** What an act is called, also one that a newer console made. */
+export const bulkTitle = (kind: string): string =>
+  Object.hasOwn(bulkWords, kind) ? bulkWords[kind as BulkKind].title : kind.replaceAll("_", " ");
+
+/** Whether it moves tokens: what else it costs is said in another way. */
+export const movesTokens = (kind: string): boolean =>
+  kind === "give_tokens" || kind === "take_tokens" || kind === "change_plan";
 
 const plan = z.looseObject({
   accounts: whole,
@@ -25,7 +76,13 @@ const plan = z.looseObject({
   debt_paid: tokens,
   by_refusal: z.array(z.looseObject({ hint: z.string(), accounts: whole })),
   by_plan: z.array(z.looseObject({ plan_id: z.string(), name: z.string(), accounts: whole, tokens })),
+  /** Of those that change: blocked now, flagged now, with a payment, with calls in flight. */
   blocked: whole,
+  flagged: whole.nullish(),
+  paying: whole.nullish(),
+  holding: whole.nullish(),
+  /** Tokens that they used this month, together. */
+  used_this_month: tokens.nullish(),
   why: z.string().nullable(),
 });
 
@@ -41,6 +98,11 @@ export const manyPreview = plan.extend({
       after: tokens,
       debt_paid: tokens,
       hint: z.string().nullable(),
+      is_flagged: z.boolean(),
+      is_blocked: z.boolean(),
+      blocked_until: instant.nullable(),
+      daily_limit: tokens.nullable(),
+      monthly_limit: tokens.nullable(),
     }),
   ),
 });
@@ -103,13 +165,13 @@ export const bulkOperations = {
       /** There are more than fit into one act. */ is_cut: z.boolean(),
     }),
   ),
-  "bulk.preview": operation(z.object({ user_ids: userIds, correction }).strict(), manyPreview),
+  "bulk.preview": operation(z.object({ user_ids: userIds, correction: manyAct }).strict(), manyPreview),
   "bulk.start": operation(
     z
       .object({
         command_id: commandId,
         user_ids: userIds,
-        correction,
+        correction: manyAct,
         reason,
         /** As the preview said. */
         expected_changes: whole,

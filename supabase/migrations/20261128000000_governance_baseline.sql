@@ -3207,6 +3207,95 @@ comment on function governance.end_act(text, text, text, text, text, jsonb, json
   'Ends an operator''s act on an account: its version rises, the audit has it, and its answer is kept: the account, '
   'with p_act beside it where there is one.';
 
+create function governance.change_standing(a governance.accounts, p_act jsonb, p_reason text, p_operator text,
+  p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+begin
+  case p_act ->> 'kind'
+  when 'flag_user' then
+    update governance.accounts y set flagged_at = p_now, flag_reason = p_reason, flagged_by = p_operator
+    where y.account_id = a.account_id;
+  when 'unflag_user' then
+    update governance.accounts y set flagged_at = null, flag_reason = null, flagged_by = null
+    where y.account_id = a.account_id;
+  when 'block_user' then
+    update governance.accounts y set blocked_at = p_now, blocked_until = (p_act ->> 'until')::timestamptz,
+      block_reason = p_reason, blocked_by = p_operator
+    where y.account_id = a.account_id;
+  when 'unblock_user' then
+    update governance.accounts y set
+      blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
+      rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
+      forgiven_at = p_now, rapid_messages = 0
+    where y.account_id = a.account_id;
+  end case;
+  return jsonb_build_object('at', p_now, 'standing', jsonb_build_object('flagged_at', a.flagged_at, 'flag_reason',
+    a.flag_reason, 'flagged_by', a.flagged_by, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until,
+    'block_reason', a.block_reason, 'blocked_by', a.blocked_by, 'rule_blocked_until', a.rule_blocked_until,
+    'rule_block_reason', a.rule_block_reason, 'rule_block_message', a.rule_block_message, 'rule_block_version_id',
+    a.rule_block_version_id));
+end
+$$;
+comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act says ({kind, until}); answers what undoing it '
+  'needs. The caller holds the account''s lock.';
+
+create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
+  returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_at timestamptz := (p_undo ->> 'at')::timestamptz;
+  v_was governance.accounts := jsonb_populate_record(a, p_undo -> 'standing');
+  v_why text := case p_kind
+    when 'flag_user' then case when a.flagged_at is distinct from v_at
+      then 'The flag was cleared, or set anew, since' end
+    when 'unflag_user' then case when a.flagged_at is not null then 'The user was flagged again since' end
+    when 'block_user' then case when a.blocked_at is distinct from v_at
+      then 'The user was unblocked, or blocked otherwise, since' end
+    when 'unblock_user' then case when governance.blocked_until(a) > p_now then 'The user was blocked again since' end
+    end;
+begin
+  if v_why is not null then perform governance.fail('PT409', 'changed_since', v_why); end if;
+  -- Messages that were forgiven are not counted again.
+  update governance.accounts y set
+    flagged_at = v_was.flagged_at, flag_reason = v_was.flag_reason, flagged_by = v_was.flagged_by
+  where y.account_id = a.account_id and p_kind in ('flag_user', 'unflag_user');
+  update governance.accounts y set
+    blocked_at = v_was.blocked_at, blocked_until = v_was.blocked_until, block_reason = v_was.block_reason,
+    blocked_by = v_was.blocked_by
+  where y.account_id = a.account_id and p_kind in ('block_user', 'unblock_user');
+  update governance.accounts y set
+    rule_blocked_until = v_was.rule_blocked_until, rule_block_reason = v_was.rule_block_reason,
+    rule_block_message = v_was.rule_block_message, rule_block_version_id = v_was.rule_block_version_id
+  where y.account_id = a.account_id and p_kind = 'unblock_user';
+end
+$$;
+comment on function governance.put_back_standing(governance.accounts, text, jsonb, timestamptz) is
+  'Takes a flag, a block, or the end of one back to what it was before. The caller holds the account''s lock. Errors: '
+  'changed_since.';
+
+create function governance.act_on_standing(p_act jsonb, p_command_id text, p_user_id text, p_reason text,
+  p_operator text, p_details jsonb) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts := governance.lock_account(p_user_id);
+  v_now timestamptz := governance.now();
+  v_effects jsonb := governance.run_act(a, p_act, null, p_command_id, p_reason, p_operator, v_now);
+begin
+  -- Who did it finds it among their acts, and can undo it there. A program that names nobody has no such list.
+  if p_operator is not null then
+    insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
+      created_at, done_at)
+    values (p_command_id, a.account_id, p_act ->> 'kind', p_act, p_reason, p_operator, 'done', v_effects, v_now, v_now)
+    on conflict (command_id) do nothing;
+  end if;
+  return governance.end_act(p_act ->> 'kind', p_command_id, p_user_id, p_reason, p_operator, p_details);
+end
+$$;
+comment on function governance.act_on_standing(jsonb, text, text, text, text, jsonb) is
+  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Answers the '
+  'account.';
+
 create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
   p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -3216,9 +3305,7 @@ begin
   perform governance.refuse_others('flag_user');
   v_answer := governance.begin_act('flag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  update governance.accounts a set flagged_at = governance.now(), flag_reason = p_reason, flagged_by = p_operator
-  where a.user_id = p_user_id;
-  return governance.end_act('flag_user', p_command_id, p_user_id, p_reason, p_operator);
+  return governance.act_on_standing('{"kind": "flag_user"}', p_command_id, p_user_id, p_reason, p_operator, '{}');
 end
 $$;
 comment on function public.flag_user(text, text, text, text, int) is
@@ -3236,9 +3323,7 @@ begin
   perform governance.refuse_others('unflag_user');
   v_answer := governance.begin_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  update governance.accounts a set flagged_at = null, flag_reason = null, flagged_by = null
-  where a.user_id = p_user_id;
-  return governance.end_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator);
+  return governance.act_on_standing('{"kind": "unflag_user"}', p_command_id, p_user_id, p_reason, p_operator, '{}');
 end
 $$;
 comment on function public.unflag_user(text, text, text, text, int) is
@@ -3265,11 +3350,8 @@ begin
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  update governance.accounts a set blocked_at = governance.now(), blocked_until = p_until, block_reason = p_reason,
-    blocked_by = p_operator
-  where a.user_id = p_user_id;
-  return governance.end_act('block_user', p_command_id, p_user_id, p_reason, p_operator,
-    jsonb_build_object('until', p_until));
+  return governance.act_on_standing(jsonb_build_object('kind', 'block_user', 'until', p_until), p_command_id, p_user_id,
+    p_reason, p_operator, jsonb_build_object('until', p_until));
 end
 $$;
 comment on function public.block_user(text, text, text, timestamptz, text, int) is
@@ -3290,12 +3372,7 @@ begin
   if v_answer is not null then return v_answer; end if;
   select jsonb_strip_nulls(governance.block_json(a, governance.now())) - 'is_blocked' into v_lifted
   from governance.accounts a where a.user_id = p_user_id;
-  update governance.accounts a set
-    blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
-    rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
-    forgiven_at = governance.now(), rapid_messages = 0
-  where a.user_id = p_user_id;
-  return governance.end_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator,
+  return governance.act_on_standing('{"kind": "unblock_user"}', p_command_id, p_user_id, p_reason, p_operator,
     jsonb_build_object('lifted', v_lifted));
 end
 $$;
@@ -6801,10 +6878,15 @@ begin
     when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
     when 'change_plan' then '{kind,plan_id,when}'
     when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
+    when 'block_user' then '{kind,until}'
+    when 'flag_user' then '{kind}'
+    when 'unflag_user' then '{kind}'
+    when 'unblock_user' then '{kind}'
     when 'note' then '{kind}' end;
   if v_known is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, flag_user, '
+      'unflag_user, block_user, unblock_user, note');
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
@@ -6837,6 +6919,9 @@ begin
     if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
       perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
     end if;
+  elsif v_kind = 'block_user' and p_act ? 'until' and governance.act_moment(p_act, 'until') is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_act.until is a moment in the future; leave it out to block until someone unblocks');
   elsif v_kind = 'raise_limit' then
     if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
     if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
@@ -6854,7 +6939,33 @@ comment on function governance.check_act(jsonb) is
   'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
   'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
   'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
-  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
+  'raise_limit {daily_limit, monthly_limit, until}, flag_user {}, unflag_user {}, block_user {until}, '
+  'unblock_user {}, note {}.';
+
+create function governance.why_unchanged(a governance.accounts, p_act jsonb, p_now timestamptz) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  return case p_act ->> 'kind'
+    when 'change_plan' then case
+      when p_act ->> 'plan_id' = a.plan_id then 'The user is on this plan already'
+      when p_act ->> 'when' = 'next_period' and p_act ->> 'plan_id' = a.next_plan_id
+        then 'The user moves to this plan at the next period already' end
+    when 'raise_limit' then case when exists (select from governance.plans p where p.plan_id = a.plan_id
+        and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
+          or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true))))
+      then 'A limit is raised above what the plan has; a plan without this limit needs no raising' end
+    when 'flag_user' then case when a.flagged_at is not null then 'The user is flagged already' end
+    when 'unflag_user' then case when a.flagged_at is null then 'The user is not flagged' end
+    when 'block_user' then case when a.blocked_at is not null and coalesce(a.blocked_until, 'infinity')
+        >= greatest(coalesce((p_act ->> 'until')::timestamptz, 'infinity'), p_now)
+      then 'The user is blocked for as long already' end
+    when 'unblock_user' then case when coalesce(governance.blocked_until(a) <= p_now, true)
+      then 'The user is not blocked' end
+    end;
+end
+$$;
+comment on function governance.why_unchanged(governance.accounts, jsonb, timestamptz) is
+  'Why an act would change nothing of an account, in a sentence; null where it would change something.';
 
 create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
   p_reference text, p_description text, p_metadata jsonb) returns void
@@ -6920,6 +7031,7 @@ declare
   v_spent governance.lot_spending;
   v_lots bigint[];
   v_debt bigint;
+  v_why text := governance.why_unchanged(a, p_act, p_now);
   q governance.requests;
 begin
   case p_act ->> 'kind'
@@ -6973,14 +7085,12 @@ begin
     return jsonb_build_object('answer', governance.end_hold(q, p_act ->> 'action', p_reason,
       governance.stripe_whole(p_act -> 'input_tokens'), governance.stripe_whole(p_act -> 'output_tokens'), p_now));
   when 'change_plan' then
-    if p_act ->> 'plan_id' = a.plan_id then
-      perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    if v_why is not null then
+      perform governance.fail('PT409', 'nothing_to_change', v_why);
     elsif p_act ->> 'when' = 'next_period' then
       if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
         perform governance.fail('PT404', 'unknown_plan',
           format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
-      elsif p_act ->> 'plan_id' = a.next_plan_id then
-        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
       end if;
       update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
       return jsonb_build_object('next_plan_id', a.next_plan_id);
@@ -6991,19 +7101,16 @@ begin
       where l.account_id = a.account_id and l.kind = 'subscription'
         and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
   when 'raise_limit' then
-    if exists (select from governance.plans p where p.plan_id = a.plan_id
-      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
-        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
-      perform governance.fail('PT409', 'nothing_to_change',
-        'A limit is raised above what the plan has; a plan without this limit needs no raising');
-    end if;
+    if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
     update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
       raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
     where y.account_id = a.account_id;
     return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
       a.raised_monthly_limit, 'until', a.raised_until));
-  else
+  when 'note' then
     return '{}';
+  else
+    return governance.change_standing(a, p_act, p_reason, p_operator, p_now);
   end case;
 end
 $$;
@@ -7025,7 +7132,10 @@ declare
   v_spent governance.lot_spending;
   l governance.lots;
 begin
-  if v_undo ? 'next_plan_id' then
+  if v_undo ? 'standing' then
+    perform governance.put_back_standing(a, x.kind, v_undo, p_now);
+    return;
+  elsif v_undo ? 'next_plan_id' then
     if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
       perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
     end if;
@@ -7162,7 +7272,7 @@ create function governance.act_json(x governance.account_acts) returns jsonb
     x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
     x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
     x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
-      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
+      and (x.effects -> 'undo') is distinct from '{}' and x.kind <> 'end_hold')
   from governance.accounts a where a.account_id = x.account_id
 $$;
 comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';
@@ -9776,6 +9886,7 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
     x.hint
   from governance.accounts a
   left join governance.plans p on p.plan_id = p_act ->> 'plan_id' and p.retired_at is null
+  cross join (select governance.now() as at offset 0) t
   cross join lateral (select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens as total) b
   cross join lateral (select
     case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
@@ -9787,8 +9898,7 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
         then 'invalid_argument' end
       when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
         then 'insufficient_tokens' end
-      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id'
-        or p_act ->> 'when' = 'next_period' and a.next_plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end
+      else case when governance.why_unchanged(a, p_act, t.at) is not null then 'nothing_to_change' end
       end as hint) x
   where a.account_id = any (p_account_ids)
 $$;
@@ -9801,9 +9911,9 @@ create function governance.check_bulk_act(p_act jsonb) returns jsonb
 declare
   v_act jsonb := governance.check_act(p_act);
 begin
-  if not v_act ->> 'kind' = any ('{give_tokens,take_tokens,change_plan,note}') then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, change_plan, note: the others are about one call');
+  if v_act ->> 'kind' in ('refund_call', 'end_hold') then
+    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
+      v_act ->> 'kind'));
   elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
     where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
     perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(v_act ->> 'plan_id', 64)));
@@ -9852,15 +9962,27 @@ begin
       from (select a.plan_id, count(*) as n, sum(z.tokens) as tokens from lines z
         join governance.accounts a using (account_id) where z.hint is null group by a.plan_id) y
       join governance.plans p using (plan_id)),
-    'blocked', (select count(*) from lines z join governance.accounts a using (account_id)
-      where governance.blocked_until(a) > p_now),
     'shown', (select coalesce(jsonb_agg(jsonb_build_object('user_id', y.user_id, 'display_name', y.display_name,
         'email', y.email, 'plan_id', y.plan_id, 'before', y.free, 'after', y.free + y.tokens - y.debt_paid,
-        'debt_paid', y.debt_paid, 'hint', y.hint) order by y.hint nulls last, y.user_id), '[]')
+        'debt_paid', y.debt_paid, 'hint', y.hint, 'is_flagged', y.is_flagged, 'is_blocked', y.blocked_until > p_now,
+        'blocked_until', case when y.blocked_until > p_now and isfinite(y.blocked_until) then y.blocked_until end,
+        'daily_limit', y.daily_limit, 'monthly_limit', y.monthly_limit) order by y.hint nulls last, y.user_id), '[]')
       from (select a.user_id, a.display_name, a.email, a.plan_id, z.tokens, z.debt_paid, z.hint,
-          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free
-        from lines z join governance.accounts a using (account_id)
+          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free,
+          a.flagged_at is not null as is_flagged, coalesce(governance.blocked_until(a), '-infinity') as blocked_until,
+          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, p_now) as daily_limit,
+          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, p_now) as monthly_limit
+        from lines z join governance.accounts a using (account_id) join governance.plans p using (plan_id)
         order by z.hint nulls last, a.user_id limit c_shown) y))
+    -- Who they are: what an act that moves no tokens costs them and us.
+    || (select jsonb_build_object(
+        'blocked', count(*) filter (where governance.blocked_until(a) > p_now),
+        'flagged', count(*) filter (where a.flagged_at is not null),
+        'paying', count(*) filter (where exists (select from governance.stripe_payments y
+          where y.account_id = a.account_id)),
+        'holding', count(*) filter (where a.reserved_tokens > 0),
+        'used_this_month', coalesce(sum(a.month_tokens) filter (where a.month_ends_at > p_now), 0))
+      from lines z join governance.accounts a using (account_id) where z.hint is null)
   into v_plan from lines l;
   if (v_plan ->> 'stake')::numeric > 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
@@ -9871,6 +9993,7 @@ end
 $$;
 comment on function governance.plan_bulk_act(jsonb, jsonb, text, timestamptz) is
   'Whom an act on many hits and what it costs: counts, tokens, by plan, who is refused and why, users that are gone, '
+  'of those that change how many pay, are blocked, are flagged or have calls in flight and what they used this month, '
   'the first hundred by user, and why a second person must approve. Errors: invalid_argument.';
 
 create function governance.bulk_json(b governance.bulk_acts) returns jsonb
@@ -9998,9 +10121,12 @@ declare
   v_effects jsonb;
   v_now timestamptz;
   v_state text;
+  v_why text;
 begin
   a := governance.lock_account_id(r.account_id);
   v_now := governance.now();
+  v_why := case when not v_undoes then governance.why_unchanged(a, b.fields, v_now) end;
+  if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
   if v_undoes then
     x := governance.find_act(r.act_id);
     if x.status <> 'done' then

@@ -118,6 +118,95 @@ comment on function governance.end_act(text, text, text, text, text, jsonb, json
   'Ends an operator''s act on an account: its version rises, the audit has it, and its answer is kept: the account, '
   'with p_act beside it where there is one.';
 
+create function governance.change_standing(a governance.accounts, p_act jsonb, p_reason text, p_operator text,
+  p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+begin
+  case p_act ->> 'kind'
+  when 'flag_user' then
+    update governance.accounts y set flagged_at = p_now, flag_reason = p_reason, flagged_by = p_operator
+    where y.account_id = a.account_id;
+  when 'unflag_user' then
+    update governance.accounts y set flagged_at = null, flag_reason = null, flagged_by = null
+    where y.account_id = a.account_id;
+  when 'block_user' then
+    update governance.accounts y set blocked_at = p_now, blocked_until = (p_act ->> 'until')::timestamptz,
+      block_reason = p_reason, blocked_by = p_operator
+    where y.account_id = a.account_id;
+  when 'unblock_user' then
+    update governance.accounts y set
+      blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
+      rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
+      forgiven_at = p_now, rapid_messages = 0
+    where y.account_id = a.account_id;
+  end case;
+  return jsonb_build_object('at', p_now, 'standing', jsonb_build_object('flagged_at', a.flagged_at, 'flag_reason',
+    a.flag_reason, 'flagged_by', a.flagged_by, 'blocked_at', a.blocked_at, 'blocked_until', a.blocked_until,
+    'block_reason', a.block_reason, 'blocked_by', a.blocked_by, 'rule_blocked_until', a.rule_blocked_until,
+    'rule_block_reason', a.rule_block_reason, 'rule_block_message', a.rule_block_message, 'rule_block_version_id',
+    a.rule_block_version_id));
+end
+$$;
+comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act says ({kind, until}); answers what undoing it '
+  'needs. The caller holds the account''s lock.';
+
+create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
+  returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_at timestamptz := (p_undo ->> 'at')::timestamptz;
+  v_was governance.accounts := jsonb_populate_record(a, p_undo -> 'standing');
+  v_why text := case p_kind
+    when 'flag_user' then case when a.flagged_at is distinct from v_at
+      then 'The flag was cleared, or set anew, since' end
+    when 'unflag_user' then case when a.flagged_at is not null then 'The user was flagged again since' end
+    when 'block_user' then case when a.blocked_at is distinct from v_at
+      then 'The user was unblocked, or blocked otherwise, since' end
+    when 'unblock_user' then case when governance.blocked_until(a) > p_now then 'The user was blocked again since' end
+    end;
+begin
+  if v_why is not null then perform governance.fail('PT409', 'changed_since', v_why); end if;
+  -- Messages that were forgiven are not counted again.
+  update governance.accounts y set
+    flagged_at = v_was.flagged_at, flag_reason = v_was.flag_reason, flagged_by = v_was.flagged_by
+  where y.account_id = a.account_id and p_kind in ('flag_user', 'unflag_user');
+  update governance.accounts y set
+    blocked_at = v_was.blocked_at, blocked_until = v_was.blocked_until, block_reason = v_was.block_reason,
+    blocked_by = v_was.blocked_by
+  where y.account_id = a.account_id and p_kind in ('block_user', 'unblock_user');
+  update governance.accounts y set
+    rule_blocked_until = v_was.rule_blocked_until, rule_block_reason = v_was.rule_block_reason,
+    rule_block_message = v_was.rule_block_message, rule_block_version_id = v_was.rule_block_version_id
+  where y.account_id = a.account_id and p_kind = 'unblock_user';
+end
+$$;
+comment on function governance.put_back_standing(governance.accounts, text, jsonb, timestamptz) is
+  'Takes a flag, a block, or the end of one back to what it was before. The caller holds the account''s lock. Errors: '
+  'changed_since.';
+
+create function governance.act_on_standing(p_act jsonb, p_command_id text, p_user_id text, p_reason text,
+  p_operator text, p_details jsonb) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts := governance.lock_account(p_user_id);
+  v_now timestamptz := governance.now();
+  v_effects jsonb := governance.run_act(a, p_act, null, p_command_id, p_reason, p_operator, v_now);
+begin
+  -- Who did it finds it among their acts, and can undo it there. A program that names nobody has no such list.
+  if p_operator is not null then
+    insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
+      created_at, done_at)
+    values (p_command_id, a.account_id, p_act ->> 'kind', p_act, p_reason, p_operator, 'done', v_effects, v_now, v_now)
+    on conflict (command_id) do nothing;
+  end if;
+  return governance.end_act(p_act ->> 'kind', p_command_id, p_user_id, p_reason, p_operator, p_details);
+end
+$$;
+comment on function governance.act_on_standing(jsonb, text, text, text, text, jsonb) is
+  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Answers the '
+  'account.';
+
 create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
   p_operator text default null, p_expected_version int default null) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -127,9 +216,7 @@ begin
   perform governance.refuse_others('flag_user');
   v_answer := governance.begin_act('flag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  update governance.accounts a set flagged_at = governance.now(), flag_reason = p_reason, flagged_by = p_operator
-  where a.user_id = p_user_id;
-  return governance.end_act('flag_user', p_command_id, p_user_id, p_reason, p_operator);
+  return governance.act_on_standing('{"kind": "flag_user"}', p_command_id, p_user_id, p_reason, p_operator, '{}');
 end
 $$;
 comment on function public.flag_user(text, text, text, text, int) is
@@ -147,9 +234,7 @@ begin
   perform governance.refuse_others('unflag_user');
   v_answer := governance.begin_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator, p_expected_version);
   if v_answer is not null then return v_answer; end if;
-  update governance.accounts a set flagged_at = null, flag_reason = null, flagged_by = null
-  where a.user_id = p_user_id;
-  return governance.end_act('unflag_user', p_command_id, p_user_id, p_reason, p_operator);
+  return governance.act_on_standing('{"kind": "unflag_user"}', p_command_id, p_user_id, p_reason, p_operator, '{}');
 end
 $$;
 comment on function public.unflag_user(text, text, text, text, int) is
@@ -176,11 +261,8 @@ begin
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
-  update governance.accounts a set blocked_at = governance.now(), blocked_until = p_until, block_reason = p_reason,
-    blocked_by = p_operator
-  where a.user_id = p_user_id;
-  return governance.end_act('block_user', p_command_id, p_user_id, p_reason, p_operator,
-    jsonb_build_object('until', p_until));
+  return governance.act_on_standing(jsonb_build_object('kind', 'block_user', 'until', p_until), p_command_id, p_user_id,
+    p_reason, p_operator, jsonb_build_object('until', p_until));
 end
 $$;
 comment on function public.block_user(text, text, text, timestamptz, text, int) is
@@ -201,12 +283,7 @@ begin
   if v_answer is not null then return v_answer; end if;
   select jsonb_strip_nulls(governance.block_json(a, governance.now())) - 'is_blocked' into v_lifted
   from governance.accounts a where a.user_id = p_user_id;
-  update governance.accounts a set
-    blocked_at = null, blocked_until = null, block_reason = null, blocked_by = null,
-    rule_blocked_until = null, rule_block_reason = null, rule_block_message = null, rule_block_version_id = null,
-    forgiven_at = governance.now(), rapid_messages = 0
-  where a.user_id = p_user_id;
-  return governance.end_act('unblock_user', p_command_id, p_user_id, p_reason, p_operator,
+  return governance.act_on_standing('{"kind": "unblock_user"}', p_command_id, p_user_id, p_reason, p_operator,
     jsonb_build_object('lifted', v_lifted));
 end
 $$;

@@ -82,10 +82,15 @@ begin
     when 'end_hold' then '{kind,request_id,action,input_tokens,output_tokens}'
     when 'change_plan' then '{kind,plan_id,when}'
     when 'raise_limit' then '{kind,daily_limit,monthly_limit,until}'
+    when 'block_user' then '{kind,until}'
+    when 'flag_user' then '{kind}'
+    when 'unflag_user' then '{kind}'
+    when 'unblock_user' then '{kind}'
     when 'note' then '{kind}' end;
   if v_known is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, note');
+      'p_act.kind is one of give_tokens, take_tokens, refund_call, end_hold, change_plan, raise_limit, flag_user, '
+      'unflag_user, block_user, unblock_user, note');
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
@@ -118,6 +123,9 @@ begin
     if not coalesce(p_act ->> 'when', 'now') = any ('{now,next_period}') then
       perform governance.fail('PT400', 'invalid_argument', 'p_act.when is now or next_period');
     end if;
+  elsif v_kind = 'block_user' and p_act ? 'until' and governance.act_moment(p_act, 'until') is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_act.until is a moment in the future; leave it out to block until someone unblocks');
   elsif v_kind = 'raise_limit' then
     if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
     if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
@@ -135,7 +143,33 @@ comment on function governance.check_act(jsonb) is
   'Refuses an act that is not complete. Kinds and fields: give_tokens {tokens, lot_kind promotional (default), '
   'purchased or subscription, expires_at}, take_tokens {tokens}, refund_call {request_id}, end_hold {request_id, '
   'action settle or release, input_tokens, output_tokens}, change_plan {plan_id, when now (default) or next_period}, '
-  'raise_limit {daily_limit, monthly_limit, until}, note {}.';
+  'raise_limit {daily_limit, monthly_limit, until}, flag_user {}, unflag_user {}, block_user {until}, '
+  'unblock_user {}, note {}.';
+
+create function governance.why_unchanged(a governance.accounts, p_act jsonb, p_now timestamptz) returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  return case p_act ->> 'kind'
+    when 'change_plan' then case
+      when p_act ->> 'plan_id' = a.plan_id then 'The user is on this plan already'
+      when p_act ->> 'when' = 'next_period' and p_act ->> 'plan_id' = a.next_plan_id
+        then 'The user moves to this plan at the next period already' end
+    when 'raise_limit' then case when exists (select from governance.plans p where p.plan_id = a.plan_id
+        and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
+          or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true))))
+      then 'A limit is raised above what the plan has; a plan without this limit needs no raising' end
+    when 'flag_user' then case when a.flagged_at is not null then 'The user is flagged already' end
+    when 'unflag_user' then case when a.flagged_at is null then 'The user is not flagged' end
+    when 'block_user' then case when a.blocked_at is not null and coalesce(a.blocked_until, 'infinity')
+        >= greatest(coalesce((p_act ->> 'until')::timestamptz, 'infinity'), p_now)
+      then 'The user is blocked for as long already' end
+    when 'unblock_user' then case when coalesce(governance.blocked_until(a) <= p_now, true)
+      then 'The user is not blocked' end
+    end;
+end
+$$;
+comment on function governance.why_unchanged(governance.accounts, jsonb, timestamptz) is
+  'Why an act would change nothing of an account, in a sentence; null where it would change something.';
 
 create function governance.put_back(p_account_id bigint, p_taken bigint[], p_type text, p_now timestamptz,
   p_reference text, p_description text, p_metadata jsonb) returns void
@@ -201,6 +235,7 @@ declare
   v_spent governance.lot_spending;
   v_lots bigint[];
   v_debt bigint;
+  v_why text := governance.why_unchanged(a, p_act, p_now);
   q governance.requests;
 begin
   case p_act ->> 'kind'
@@ -254,14 +289,12 @@ begin
     return jsonb_build_object('answer', governance.end_hold(q, p_act ->> 'action', p_reason,
       governance.stripe_whole(p_act -> 'input_tokens'), governance.stripe_whole(p_act -> 'output_tokens'), p_now));
   when 'change_plan' then
-    if p_act ->> 'plan_id' = a.plan_id then
-      perform governance.fail('PT409', 'nothing_to_change', 'The user is on this plan already');
+    if v_why is not null then
+      perform governance.fail('PT409', 'nothing_to_change', v_why);
     elsif p_act ->> 'when' = 'next_period' then
       if not exists (select from governance.plans p where p.plan_id = p_act ->> 'plan_id' and p.retired_at is null) then
         perform governance.fail('PT404', 'unknown_plan',
           format('There is no plan "%s"', left(p_act ->> 'plan_id', 64)));
-      elsif p_act ->> 'plan_id' = a.next_plan_id then
-        perform governance.fail('PT409', 'nothing_to_change', 'The user moves to this plan at the next period already');
       end if;
       update governance.accounts y set next_plan_id = p_act ->> 'plan_id' where y.account_id = a.account_id;
       return jsonb_build_object('next_plan_id', a.next_plan_id);
@@ -272,19 +305,16 @@ begin
       where l.account_id = a.account_id and l.kind = 'subscription'
         and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
   when 'raise_limit' then
-    if exists (select from governance.plans p where p.plan_id = a.plan_id
-      and ((p_act ? 'daily_limit' and coalesce((p_act ->> 'daily_limit')::bigint <= p.daily_limit, true))
-        or (p_act ? 'monthly_limit' and coalesce((p_act ->> 'monthly_limit')::bigint <= p.monthly_limit, true)))) then
-      perform governance.fail('PT409', 'nothing_to_change',
-        'A limit is raised above what the plan has; a plan without this limit needs no raising');
-    end if;
+    if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
     update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
       raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
     where y.account_id = a.account_id;
     return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
       a.raised_monthly_limit, 'until', a.raised_until));
-  else
+  when 'note' then
     return '{}';
+  else
+    return governance.change_standing(a, p_act, p_reason, p_operator, p_now);
   end case;
 end
 $$;
@@ -306,7 +336,10 @@ declare
   v_spent governance.lot_spending;
   l governance.lots;
 begin
-  if v_undo ? 'next_plan_id' then
+  if v_undo ? 'standing' then
+    perform governance.put_back_standing(a, x.kind, v_undo, p_now);
+    return;
+  elsif v_undo ? 'next_plan_id' then
     if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
       perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
     end if;

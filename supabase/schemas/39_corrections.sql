@@ -79,7 +79,7 @@ create function governance.act_json(x governance.account_acts) returns jsonb
     x.status, 'why', x.why, 'effects', x.effects - '{undo,local_month}'::text[], 'created_at', x.created_at, 'done_at',
     x.done_at, 'decided_by', x.decided_by, 'undoes', x.undoes, 'undone_by', x.undone_by, 'bulk_id',
     x.bulk_id, 'can_undo', x.status = 'done' and x.undoes is null
-      and x.kind in ('give_tokens', 'take_tokens', 'refund_call', 'change_plan', 'raise_limit'))
+      and (x.effects -> 'undo') is distinct from '{}' and x.kind <> 'end_hold')
   from governance.accounts a where a.account_id = x.account_id
 $$;
 comment on function governance.act_json(governance.account_acts) is 'A correction as the console reads it.';

@@ -63,6 +63,7 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
     x.hint
   from governance.accounts a
   left join governance.plans p on p.plan_id = p_act ->> 'plan_id' and p.retired_at is null
+  cross join (select governance.now() as at offset 0) t
   cross join lateral (select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens as total) b
   cross join lateral (select
     case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
@@ -74,8 +75,7 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
         then 'invalid_argument' end
       when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
         then 'insufficient_tokens' end
-      when 'change_plan' then case when a.plan_id = p_act ->> 'plan_id'
-        or p_act ->> 'when' = 'next_period' and a.next_plan_id = p_act ->> 'plan_id' then 'nothing_to_change' end
+      else case when governance.why_unchanged(a, p_act, t.at) is not null then 'nothing_to_change' end
       end as hint) x
   where a.account_id = any (p_account_ids)
 $$;
@@ -88,9 +88,9 @@ create function governance.check_bulk_act(p_act jsonb) returns jsonb
 declare
   v_act jsonb := governance.check_act(p_act);
 begin
-  if not v_act ->> 'kind' = any ('{give_tokens,take_tokens,change_plan,note}') then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_act.kind is one of give_tokens, take_tokens, change_plan, note: the others are about one call');
+  if v_act ->> 'kind' in ('refund_call', 'end_hold') then
+    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
+      v_act ->> 'kind'));
   elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
     where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
     perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(v_act ->> 'plan_id', 64)));
@@ -139,15 +139,27 @@ begin
       from (select a.plan_id, count(*) as n, sum(z.tokens) as tokens from lines z
         join governance.accounts a using (account_id) where z.hint is null group by a.plan_id) y
       join governance.plans p using (plan_id)),
-    'blocked', (select count(*) from lines z join governance.accounts a using (account_id)
-      where governance.blocked_until(a) > p_now),
     'shown', (select coalesce(jsonb_agg(jsonb_build_object('user_id', y.user_id, 'display_name', y.display_name,
         'email', y.email, 'plan_id', y.plan_id, 'before', y.free, 'after', y.free + y.tokens - y.debt_paid,
-        'debt_paid', y.debt_paid, 'hint', y.hint) order by y.hint nulls last, y.user_id), '[]')
+        'debt_paid', y.debt_paid, 'hint', y.hint, 'is_flagged', y.is_flagged, 'is_blocked', y.blocked_until > p_now,
+        'blocked_until', case when y.blocked_until > p_now and isfinite(y.blocked_until) then y.blocked_until end,
+        'daily_limit', y.daily_limit, 'monthly_limit', y.monthly_limit) order by y.hint nulls last, y.user_id), '[]')
       from (select a.user_id, a.display_name, a.email, a.plan_id, z.tokens, z.debt_paid, z.hint,
-          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free
-        from lines z join governance.accounts a using (account_id)
+          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free,
+          a.flagged_at is not null as is_flagged, coalesce(governance.blocked_until(a), '-infinity') as blocked_until,
+          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, p_now) as daily_limit,
+          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, p_now) as monthly_limit
+        from lines z join governance.accounts a using (account_id) join governance.plans p using (plan_id)
         order by z.hint nulls last, a.user_id limit c_shown) y))
+    -- Who they are: what an act that moves no tokens costs them and us.
+    || (select jsonb_build_object(
+        'blocked', count(*) filter (where governance.blocked_until(a) > p_now),
+        'flagged', count(*) filter (where a.flagged_at is not null),
+        'paying', count(*) filter (where exists (select from governance.stripe_payments y
+          where y.account_id = a.account_id)),
+        'holding', count(*) filter (where a.reserved_tokens > 0),
+        'used_this_month', coalesce(sum(a.month_tokens) filter (where a.month_ends_at > p_now), 0))
+      from lines z join governance.accounts a using (account_id) where z.hint is null)
   into v_plan from lines l;
   if (v_plan ->> 'stake')::numeric > 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
@@ -158,6 +170,7 @@ end
 $$;
 comment on function governance.plan_bulk_act(jsonb, jsonb, text, timestamptz) is
   'Whom an act on many hits and what it costs: counts, tokens, by plan, who is refused and why, users that are gone, '
+  'of those that change how many pay, are blocked, are flagged or have calls in flight and what they used this month, '
   'the first hundred by user, and why a second person must approve. Errors: invalid_argument.';
 
 create function governance.bulk_json(b governance.bulk_acts) returns jsonb
@@ -285,9 +298,12 @@ declare
   v_effects jsonb;
   v_now timestamptz;
   v_state text;
+  v_why text;
 begin
   a := governance.lock_account_id(r.account_id);
   v_now := governance.now();
+  v_why := case when not v_undoes then governance.why_unchanged(a, b.fields, v_now) end;
+  if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
   if v_undoes then
     x := governance.find_act(r.act_id);
     if x.status <> 'done' then

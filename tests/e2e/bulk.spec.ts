@@ -95,3 +95,49 @@ test("rows that were chosen get it; above what one may decide alone, it waits fo
   await expect(act.getByText("2 of 2 done")).toBeVisible();
   expect(await total(project, users)).toBe(before + 1_800_000);
 });
+
+test("many are blocked at once, with whom it hits and what they use; the undo unblocks them", async ({
+  page,
+  workshop: { project },
+}) => {
+  const stamp = `flock${Date.now()}`;
+  const users = [0, 1, 2, 3].map((number) => `${stamp}-${number}`);
+  for (const user of users) await makeUser(project, user, `Flock ${user}`, 1_000);
+  // Blocked for good already: the act has nothing to do there.
+  await project.client.rpc("block_user", {
+    p_command_id: `block-${stamp}`,
+    p_user_id: users[3],
+    p_reason: "before",
+    p_operator: "zoe",
+  });
+  const isBlocked = async (user: string | undefined): Promise<boolean> =>
+    (
+      (await project.client.rpc("console_get_account", { p_user_id: user })).data as {
+        account: { is_blocked: boolean };
+      }
+    ).account.is_blocked;
+  await page.goto(page.url().replace(/#.*/, `#/users?q=${stamp}`));
+  await page.getByRole("button", { name: "Correct many…" }).click();
+  const form = page.getByRole("form", { name: "Correct many users" });
+  await form.getByRole("combobox", { name: "What" }).click();
+  await page.getByRole("option", { name: "Block", exact: true }).click();
+  await form.getByRole("button", { name: "24 hours" }).click();
+  await expect(form.getByText("3 users", { exact: true }).first()).toBeVisible();
+  await expect(form.getByText("1 user (blocked for as long already)")).toBeVisible();
+  await form.getByText("All of them, one by one").click();
+  await expect(form.getByRole("table", { name: "Whom it hits" })).toContainText(/until \d/);
+  await form.getByRole("button", { name: "Automated use" }).click();
+  await form.getByRole("button", { name: "Block: 3 users" }).click();
+
+  const act = page.getByRole("region", { name: "Act on many users" });
+  await expect(act.getByRole("heading")).toContainText("Block until");
+  await expect(act.getByText("3 of 4 done, 1 refused")).toBeVisible();
+  expect(await isBlocked(users[0])).toBe(true);
+  await act.getByRole("button", { name: "Undo the whole…" }).click();
+  const undo = page.getByRole("form", { name: "Undo the whole…" });
+  await undo.getByRole("button", { name: "Wrong users" }).click();
+  await undo.getByRole("button", { name: "Undo the whole" }).click();
+  await expect(act.getByText("3 of 3 taken back")).toBeVisible();
+  expect(await isBlocked(users[0])).toBe(false);
+  expect(await isBlocked(users[3])).toBe(true);
+});

@@ -8,7 +8,8 @@ import type { Column } from "./data-table.tsx";
 import { SafeText, Tag, Time, UserName } from "./parts.tsx";
 import { PagedTable } from "./paged-table.tsx";
 import type { Tone } from "./theme.ts";
-import { DecideButtons, UndoButton, useActSentence } from "./correction-form.tsx";
+import { useActSentence } from "./act-sentence.ts";
+import { DecideButtons, UndoButton } from "./correction-form.tsx";
 import css from "./correction.module.css";
 
 const PAGE = 50;
@@ -118,8 +119,8 @@ export function ActList({
       rowKey={(act) => String(act.act_id)}
       empty={
         mine
-          ? "You have not given, taken, refunded or moved anything yet."
-          : "Nobody has corrected anything of this account."
+          ? "You have not changed anything of a user yet."
+          : "Nobody has changed anything of this account."
       }
     />
   );

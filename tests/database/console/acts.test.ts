@@ -54,6 +54,61 @@ describe.each(installedVersions())("acts of operators, on PostgreSQL %i", (versi
       ...more,
     });
 
+  it("flags, blocks and their ends stand among the operator's acts, and are undone from there: a rule's block comes back too", async () => {
+    const user = await makeSpammer(project);
+    const operator = fresh("undoer");
+    const before = (await detail(user)).account;
+    for (const [name, more] of [
+      ["flag_user", {}],
+      ["unblock_user", {}],
+      ["block_user", { p_until: null }],
+    ] as const)
+      await act(name, user, { p_operator: operator, ...more });
+    const mine = async () =>
+      (
+        await project.rpc<{ acts: { act_id: number; kind: string; status: string; can_undo: boolean }[] }>(
+          "console_list_acts",
+          { p_filter: { operator } },
+        )
+      ).acts.filter(({ can_undo: can }) => can);
+    expect((await mine()).map(({ kind }) => kind)).toEqual(["block_user", "unblock_user", "flag_user"]);
+    // Not in any order: what came after would be overwritten.
+    const [block, unblock] = await mine();
+    expect(
+      await project.refusal("console_undo_act", {
+        p_command_id: fresh("undo"),
+        p_act_id: unblock?.act_id,
+        p_reason: "too early",
+        p_operator: operator,
+      }),
+    ).toMatchObject({ hint: "changed_since" });
+    expect(
+      await project.rpc("console_undo_act", {
+        p_command_id: fresh("look"),
+        p_act_id: block?.act_id,
+        p_reason: "look",
+        p_operator: operator,
+        p_dry_run: true,
+      }),
+    ).toMatchObject({ effects: { before: { is_blocked: true }, after: { is_blocked: false } } });
+    for (const { act_id: id } of await mine())
+      await project.rpc("console_undo_act", {
+        p_command_id: fresh("undo"),
+        p_act_id: id,
+        p_reason: "wrong user",
+        p_operator: operator,
+      });
+    expect(await mine()).toEqual([]);
+    const {
+      version: _new,
+      last_activity: _at,
+      ...after
+    } = (await detail(user)).account as Account & Record<string, unknown>;
+    expect(before).toMatchObject(after);
+    // A backend that blocks without naming an operator has no list of acts, and works as before.
+    await act("block_user", user, { p_operator: null });
+  });
+
   it("a rule's block is the same block in the list, its filter, the page and every act's answer", async () => {
     const user = await makeSpammer(project);
     const blocked = {

@@ -248,6 +248,152 @@ describe("acts on many accounts", () => {
     ).toMatchObject({ rows: [{ user_id: users[0], hint: "changed_since" }] });
   });
 
+  /** What an operator sees of where each of them stands. */
+  const standings = async (users: readonly string[]): Promise<readonly unknown[]> =>
+    (
+      await project.sql.query(
+        `select user_id, version > 0 as there, flagged_at is not null as flagged, flag_reason, flagged_by,
+           blocked_at is not null as blocked, blocked_until, block_reason, rule_blocked_until, rule_block_reason,
+           raised_daily_limit, raised_monthly_limit, raised_until, plan_id, next_plan_id
+         from governance.accounts where user_id = any ($1) order by account_id`,
+        [users],
+      )
+    ).rows;
+  const soon = new Date(Date.now() + 86_400_000).toISOString();
+  const soonerThan = new Date(Date.now() + 3_600_000).toISOString();
+  const decide = async (user: string): Promise<unknown> =>
+    (
+      await project.rpc<{ decision: string }>("authorize_usage", {
+        p_request_id: fresh("asked"),
+        p_user_id: user,
+        p_model: "m",
+        p_estimated_tokens: 1,
+      })
+    ).decision;
+
+  it.each([
+    [{ kind: "flag_user" }, "flag_user", {}, ["flagged", true]],
+    [{ kind: "unflag_user" }, "unflag_user", {}, ["flagged", false]],
+    [{ kind: "block_user", until: soon }, "block_user", { p_until: soonerThan }, ["blocked", true]],
+    [{ kind: "block_user" }, "block_user", { p_until: soonerThan }, ["blocked", true]],
+    [{ kind: "unblock_user" }, "unblock_user", {}, ["blocked", false]],
+    [
+      { kind: "raise_limit", daily_limit: 5_000_000, until: soon },
+      null,
+      {},
+      ["raised_daily_limit", "5000000"],
+    ],
+    [{ kind: "change_plan", plan_id: "pro", when: "next_period" }, null, {}, ["next_plan_id", "pro"]],
+  ] as const)(
+    "%j of many: who has it already is left out, the preview is the result, and the undo puts each back where they stood",
+    async (act, single, more, [column, wanted]) => {
+      // A plan with limits that can be raised.
+      await project.sql.query("update governance.plans set daily_limit = 900000 where plan_id = 'starter'");
+      const users = await makeUsers(6);
+      const one = (name: string, user: string | undefined, fields: object = {}) =>
+        project.rpc(name, {
+          p_command_id: fresh("single"),
+          p_user_id: user,
+          p_reason: "before",
+          p_operator: "zoe",
+          ...fields,
+        });
+      // Half of them are flagged and blocked before, so that each act finds some to change.
+      for (const user of users.slice(0, 3)) {
+        await one("flag_user", user);
+        await one("block_user", user, { p_until: soonerThan });
+      }
+      // The last is where the act leads already, where there is a function of one user for it.
+      if (single) await one(single, users[5], { ...more, ...("until" in act ? { p_until: act.until } : {}) });
+      const before = await standings(users);
+      const operator = fresh("stander");
+      const plan = await preview(act, users, operator);
+      expect(plan).toMatchObject({ accounts: 6, tokens: 0, missing: 0, why: null });
+      expect(plan.changes + plan.refused).toBe(6);
+      expect(plan.changes).toBeGreaterThan(0);
+      expect(await standings(users)).toEqual(before);
+
+      const bulk = await start(act, [...users, "gone-since"], {
+        p_operator: operator,
+        p_expected_changes: plan.changes,
+        p_expected_tokens: 0,
+      });
+      const done = await finish(bulk);
+      expect(done).toMatchObject({
+        status: "done",
+        done: plan.changes,
+        refused: plan.refused,
+        can_undo: true,
+      });
+      expect(await standings(users)).not.toEqual(before);
+      for (const row of (await standings(users)) as Record<string, unknown>[])
+        if (column !== "blocked") expect(row[column]).toEqual(wanted);
+      if (act.kind === "block_user") expect(await decide(users[4] as string)).toBe("block");
+      if (act.kind === "unblock_user") expect(await decide(users[0] as string)).not.toBe("block");
+      const { rows } = await project.rpc<{ rows: { hint: string }[] }>("console_bulk_act", {
+        p_bulk_id: done.bulk_id,
+        p_status: "refused",
+      });
+      expect(rows.every(({ hint }) => hint === "nothing_to_change")).toBe(true);
+
+      await change(done, "undo");
+      expect(await finish(await step(done))).toMatchObject({ status: "undone", undone: done.done });
+      expect(await standings(users)).toEqual(before);
+    },
+  );
+
+  it("an undo leaves alone whom somebody flagged, blocked or unblocked otherwise since", async () => {
+    const users = await makeUsers(3);
+    const done = await finish(await start({ kind: "block_user" }, users));
+    const one = (name: string, user: string | undefined) =>
+      project.rpc(name, {
+        p_command_id: fresh("since"),
+        p_user_id: user,
+        p_reason: "since",
+        p_operator: "zoe",
+      });
+    await one("unblock_user", users[0]);
+    await one("block_user", users[1]);
+    await change(done, "undo");
+    expect(await finish(await step(done))).toMatchObject({ status: "undone", undone: 1 });
+    expect(
+      await project.rpc("console_bulk_act", { p_bulk_id: done.bulk_id, p_status: "kept" }),
+    ).toMatchObject({
+      rows: [
+        { user_id: users[0], hint: "changed_since" },
+        { user_id: users[1], hint: "changed_since" },
+      ],
+    });
+    expect(await standings(users)).toMatchObject([{ blocked: false }, { blocked: true }, { blocked: false }]);
+  });
+
+  it("a note on many stands in each one's audit, and says of whom it is: who pays, who is blocked, what they used", async () => {
+    const users = await makeUsers(4);
+    await use(users[0] as string, 300);
+    await project.rpc("block_user", {
+      p_command_id: fresh("b"),
+      p_user_id: users[1],
+      p_reason: "spam",
+      p_operator: "zoe",
+    });
+    expect(await preview({ kind: "note" }, users)).toMatchObject({
+      changes: 4,
+      tokens: 0,
+      blocked: 1,
+      flagged: 0,
+      paying: 0,
+      used_this_month: 300,
+    });
+    const done = await finish(
+      await start({ kind: "note" }, users, { p_reason: "Told of the outage <b>by mail</b>" }),
+    );
+    expect(done).toMatchObject({ status: "done", done: 4, can_undo: false });
+    for (const user of users)
+      expect(
+        await project.rpc("console_audit", { p_filter: { user_id: user, action: "note" } }),
+      ).toMatchObject({ entries: [{ reason: "Told of the outage <b>by mail</b>" }] });
+  });
+
   it("stops between two accounts, goes on, and the undo of a half-done one touches only what was done", async () => {
     const users = await makeUsers(10);
     const before = await balances(users);
@@ -380,6 +526,13 @@ describe("acts on many accounts", () => {
 
   it.each([
     [{ kind: "refund_call", request_id: "x" }, ["u"], "invalid_argument"],
+    [{ kind: "end_hold", request_id: "x", action: "release" }, ["u"], "invalid_argument"],
+    [{ kind: "block_user", until: "2020-01-01T00:00:00Z" }, ["u"], "invalid_argument"],
+    [{ kind: "block_user", until: "infinity" }, ["u"], "invalid_argument"],
+    [{ kind: "block_user", until: "soon" }, ["u"], "invalid_argument"],
+    [{ kind: "flag_user", until: "2020-01-01T00:00:00Z" }, ["u"], "invalid_argument"],
+    [{ kind: "flag_user'; drop table x; --" }, ["u"], "invalid_argument"],
+    [{ kind: "raise_limit", daily_limit: 1.5, until: "2099-01-01T00:00:00Z" }, ["u"], "invalid_argument"],
     [{ kind: "give_tokens", tokens: 0 }, ["u"], "invalid_argument"],
     [{ kind: "give_tokens", tokens: -5 }, ["u"], "invalid_argument"],
     [{ kind: "give_tokens", tokens: 1.5 }, ["u"], "invalid_argument"],

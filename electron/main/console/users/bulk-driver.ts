@@ -6,7 +6,7 @@ import {
   type BulkAct,
   bulkAct,
   bulkOperations,
-  correctionWords,
+  bulkTitle,
   type Notice,
 } from "../../../../shared/contract/index.ts";
 import type { Backend } from "../../backend/backend.ts";
@@ -68,9 +68,8 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
 
   function tell(bulk: BulkAct): void {
     if (bulk.status !== "done" && bulk.status !== "undone") return;
-    const words = correctionWords[bulk.kind as keyof typeof correctionWords];
-    const title = words?.title ?? bulk.kind;
-    const refused = bulk.refused > 0 ? ` ${bulk.refused.toLocaleString("en")} were refused.` : "";
+    const title = bulkTitle(bulk.kind);
+    const refused = bulk.refused > 0 ? ` Refused: ${bulk.refused.toLocaleString("en")}.` : "";
     notify({
       level: bulk.refused > 0 ? "warning" : "info",
       title: bulk.status === "done" ? `Done: ${title}` : `Undone: ${title}`,

@@ -1,10 +1,10 @@
-/** Corrections of many users: chosen, tried, started, stopped and undone. */
+/** Acts on many users: chosen, tried, started, stopped and undone. */
 import {
   type AccountPage,
   accountPage,
   bulkAct,
   bulkOperations,
-  correctionWords,
+  bulkTitle,
   manyPreview,
   mostInBulk,
   type Reply,
@@ -68,7 +68,7 @@ export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: Bulk
           p_expected_changes: input.expected_changes,
           p_expected_tokens: input.expected_tokens,
         },
-        `${correctionWords[input.correction.kind].title}: ${input.user_ids.length.toLocaleString("en")} users`,
+        `${bulkTitle(input.correction.kind)}: ${input.user_ids.length.toLocaleString("en")} users`,
         bulkAct,
       );
       if (started.ok) driver.driveIfUnderWay(started.value);

@@ -3,7 +3,7 @@ import { Button, Popover, Progress, SegmentedControl, Textarea } from "@mantine/
 import { keepPreviousData, useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Reply } from "../../../../shared/contract/basics.ts";
-import type { BulkAct, BulkRow } from "../../../../shared/contract/bulk.ts";
+import { type BulkAct, type BulkRow, movesTokens } from "../../../../shared/contract/bulk.ts";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import { useNow } from "../../lib/clock.ts";
@@ -13,7 +13,7 @@ import { formatChange, formatDuration, formatTokens } from "../../lib/format.ts"
 import { useIsLive } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { codeWords, counted } from "../../lib/text.ts";
-import { useActSentence } from "../../ui/correction-form.tsx";
+import { useActSentence } from "../../ui/act-sentence.ts";
 import { DownloadIcon } from "../../ui/icons.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { Facts, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
@@ -191,8 +191,12 @@ function Head({
               ) : null}
             </span>,
           ],
-          ["Tokens so far", formatChange(bulk.tokens)],
-          ["Tokens in all, as worked out", formatChange(bulk.plan.tokens)],
+          ...(movesTokens(bulk.kind)
+            ? [
+                ["Tokens so far", formatChange(bulk.tokens)] as const,
+                ["Tokens in all, as worked out", formatChange(bulk.plan.tokens)] as const,
+              ]
+            : []),
           ...(bulk.undone_by
             ? [
                 [
@@ -293,9 +297,11 @@ function Change({
         >
           {action === "undo" ? (
             <p className={css.quiet}>
-              {counted(bulk.done - bulk.undone, "user")}: {formatTokens(Math.abs(bulk.tokens))} tokens{" "}
-              {bulk.tokens < 0 ? "come back" : "are taken back"}. What was spent of them since becomes debt.
-              Whoever was moved on since stays, and the list says so.
+              {counted(bulk.done - bulk.undone, "user")}
+              {movesTokens(bulk.kind)
+                ? `: ${formatTokens(Math.abs(bulk.tokens))} tokens ${bulk.tokens < 0 ? "come back" : "are taken back"}. What was spent of them since becomes debt.`
+                : " stand again as they did before."}{" "}
+              Whoever was changed since stays, and the list says so.
             </p>
           ) : null}
           <Textarea
@@ -414,13 +420,17 @@ function Rows({ bulk }: { readonly bulk: BulkAct }): ReactNode {
                 </a>
               ),
           },
-          {
-            id: "tokens",
-            header: "Tokens",
-            width: 90,
-            align: "right",
-            cell: (row) => (row.tokens === null ? "" : formatChange(row.tokens)),
-          },
+          ...(movesTokens(bulk.kind)
+            ? [
+                {
+                  id: "tokens",
+                  header: "Tokens",
+                  width: 90,
+                  align: "right" as const,
+                  cell: (row: BulkRow) => (row.tokens === null ? "" : formatChange(row.tokens)),
+                },
+              ]
+            : []),
           {
             id: "status",
             header: "Result",

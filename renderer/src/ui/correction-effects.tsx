@@ -1,0 +1,107 @@
+/** What an act changes of an account: before, after, line by line. */
+import type { ReactNode } from "react";
+import type { Effects, Snapshot } from "../../../shared/contract/corrections.ts";
+import type { Balance } from "../../../shared/contract/users.ts";
+import { formatChange, formatTokens } from "../lib/format.ts";
+import { cleanText } from "../lib/text.ts";
+import { Note } from "./parts.tsx";
+import css from "./correction.module.css";
+
+/** What somebody else changed while the form was open. */
+export function ChangedSince({
+  before,
+  after,
+}: {
+  readonly before: Snapshot;
+  readonly after: Snapshot;
+}): ReactNode {
+  const lines = effectLines({ before, after });
+  return (
+    <Note tone="amber" role="alert">
+      {lines.length === 0
+        ? "Somebody changed this user since you looked; balance, plan, limits and blocks are the same."
+        : `Changed since you looked: ${lines.map(([name, was, is]) => `${name} ${was} → ${is}`).join("; ")}.`}{" "}
+      What you see now is what will happen.
+    </Note>
+  );
+}
+
+const balanceNames: readonly (readonly [key: keyof Balance, name: string])[] = [
+  ["available", "Free"],
+  ["reserved", "Held"],
+  ["subscription", "Subscription"],
+  ["purchased", "Purchased"],
+  ["promotional", "Promotional"],
+  ["debt", "Debt"],
+];
+
+/** What changes, line by line: before, after, and by how much. */
+export function effectLines(
+  effects: Pick<Effects, "before" | "after">,
+): readonly (readonly [string, string, string, string])[] {
+  const { before, after } = effects;
+  const lines: [string, string, string, string][] = [];
+  if (before.plan_id !== after.plan_id)
+    lines.push(["Plan", cleanText(before.plan_name), cleanText(after.plan_name), ""]);
+  if (before.next_plan?.plan_id !== after.next_plan?.plan_id)
+    lines.push([
+      "Plan, next month",
+      cleanText(before.next_plan?.name ?? "stays"),
+      cleanText(after.next_plan?.name ?? "stays"),
+      "",
+    ]);
+  for (const [key, name] of [
+    ["is_blocked", "Blocked"],
+    ["is_flagged", "Flagged"],
+  ] as const)
+    if ((before[key] ?? false) !== (after[key] ?? false))
+      lines.push([name, before[key] ? "yes" : "no", after[key] ? "yes" : "no", ""]);
+  for (const [key, name] of balanceNames) {
+    const [was, is] = [before.balance[key] as number, after.balance[key] as number];
+    if (was !== is) lines.push([name, formatTokens(was), formatTokens(is), formatChange(is - was)]);
+  }
+  for (const [key, name] of [
+    ["daily", "Daily limit"],
+    ["monthly", "Monthly limit"],
+  ] as const) {
+    const [was, is] = [before.limits[key].limit, after.limits[key].limit];
+    if (was !== is)
+      lines.push([
+        name,
+        was === null ? "none" : formatTokens(was),
+        is === null ? "none" : formatTokens(is),
+        "",
+      ]);
+  }
+  return lines;
+}
+
+export function EffectsView({ effects }: { readonly effects: Effects }): ReactNode {
+  const lines = effectLines(effects);
+  if (lines.length === 0)
+    return <p className={css.quiet}>The balance, the plan and the limits stay as they are.</p>;
+  return (
+    <table className={css.effects} aria-label="What changes">
+      <thead>
+        <tr>
+          <th>What changes</th>
+          <th>now</th>
+          <th>then</th>
+          <th />
+        </tr>
+      </thead>
+      <tbody>
+        {lines.map(([name, was, is, change]) => (
+          <tr key={name}>
+            <th>{name}</th>
+            <td>{was}</td>
+            <td>
+              <b>{is}</b>
+            </td>
+            <td className={css.quiet}>{change}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
