@@ -1,4 +1,5 @@
 import { isRecord } from "../rules/problems.ts";
+import { type Call, createQueue } from "./batch-queue.ts";
 import { tooManyWaiting, within } from "./rpc.ts";
 import type {
   BatchingClient,
@@ -24,19 +25,6 @@ const turnsToGather = 64;
 const accountBusy = "account_busy";
 /** What PostgreSQL's JSON cannot hold would refuse the whole batch: NUL and halves of surrogate pairs. */
 const unfitForBatch = /\\u(?:0000|d[89a-f])/;
-
-interface Call {
-  readonly name: string;
-  readonly args: Record<string, unknown>;
-  /** Calls of one account keep their order: one of them is under way, or several in one batch. */
-  readonly account: string;
-  readonly bytes: number;
-  /** Calls in its batch, with it: fewer once a batch with it had no answer, so that it fails alone if it is the cause. */
-  most: number;
-  isCancelled: boolean;
-  readonly resolve: (reply: RpcReply) => void;
-  readonly reject: (cause: unknown) => void;
-}
 
 /** Keeps the value under its key, and no more than so many. */
 function remember<T>(kept: Map<string, T>, key: string, value: T): void {
@@ -80,32 +68,8 @@ function replyOf(slot: unknown, status: number | undefined): RpcReply {
   };
 }
 
-/**
- * Makes a client whose calls travel in batches: what waits while batches are under way goes with the next, a call that
- * finds none under way goes at once and alone. Each call is answered as its single function answers it, a call that is
- * refused harms no other, calls of one account keep their order. When a batch's answer is lost, each of its callers
- * hears so, and asks again with the same request id.
- *
- * A full queue answers an error at once, with `too_many_waiting` as its hint.
- */
-export function batchCalls(
-  client: RpcClient,
-  { timer, rpcTimeoutMs = 5_000 }: Pick<GuardOptions, "timer" | "rpcTimeoutMs">,
-  options: BatchOptions = {},
-): BatchingClient {
-  const mostCalls = Math.min(mostEver, Math.max(1, options.mostCalls ?? 128));
-  const mostBytes = options.mostBytes ?? 1_000_000;
-  const mostBatches = Math.max(1, options.mostBatches ?? 2);
-  const mostWaiting = options.mostWaiting ?? 10_000;
-  const mostWaitingBytes = options.mostWaitingBytes ?? 64_000_000;
-
-  /** In the order of arrival. */
-  const waiting = new Set<Call>();
-  let waitingBytes = 0;
-  const accountsUnderWay = new Set<string>();
-  let underWay = 0;
-  let slow = 0;
-  let isGathering = false;
+/** What is remembered of requests: whose they are, and which had no answer. */
+function rememberRequests(mostCalls: number) {
   /** Whose a request is, for its settlement, which does not say. Where it is forgotten, only order is lost. */
   const accounts = new Map<string, string>();
   /** Requests whose batch had no answer, and in how large a one they may go. */
@@ -126,86 +90,100 @@ export function batchCalls(
       remember(wary, `${name} ${String(args["p_request_id"])}`, Math.max(1, batch.length >> 2));
   }
 
-  /** Somebody else holds the account's lock: the call waits for it by itself, as a single call does. */
-  function waitAlone(call: Call): void {
-    if (call.isCancelled) return;
-    call.most = 1;
-    waiting.add(call);
-    waitingBytes += call.bytes;
-  }
+  return {
+    accountOf,
+    beWary,
+    /** How many calls may go in one batch with this one. */
+    mostWith: (name: string, args: Record<string, unknown>): number =>
+      wary.get(`${name} ${String(args["p_request_id"])}`) ?? mostCalls,
+  };
+}
 
-  function leaveQueue(call: Call): boolean {
-    const wasWaiting = waiting.delete(call);
-    if (wasWaiting) waitingBytes -= call.bytes;
-    return wasWaiting;
-  }
+interface Traveller {
+  readonly send: (name: string, args: Record<string, unknown>) => PromiseLike<RpcReply>;
+  /** The batch had no answer. */
+  readonly onUnanswered: (batch: readonly Call[]) => void;
+  /** The call's account is locked by another transaction. */
+  readonly onBusy: (call: Call) => void;
+}
 
-  /** The oldest call that may go, and those behind it that may go with it. */
-  function nextBatch(): Call[] {
-    const batch: Call[] = [];
-    const heldBack = new Set(accountsUnderWay);
-    let bytes = 0;
-    let most = mostCalls;
-    for (const call of waiting) {
-      if (heldBack.has(call.account)) continue;
-      const [first] = batch;
-      if (
-        first &&
-        (call.name !== first.name || call.most <= batch.length || bytes + call.bytes > mostBytes)
-      ) {
-        // Those behind it of the same account wait as well.
-        heldBack.add(call.account);
-        continue;
-      }
-      batch.push(call);
-      bytes += call.bytes;
-      most = Math.min(most, call.most);
-      if (batch.length === most) break;
+/** Sends a batch and answers each of its calls. Never rejects. */
+async function travel(traveller: Traveller, batch: readonly Call[]): Promise<void> {
+  const { send, onUnanswered, onBusy } = traveller;
+  const [first] = batch;
+  if (!first) return;
+  try {
+    if (batch.length === 1) {
+      first.resolve(await send(first.name, first.args));
+      return;
     }
-    for (const call of batch) leaveQueue(call);
-    return batch;
-  }
-
-  async function send(name: string, args: Record<string, unknown>): Promise<RpcReply> {
-    const late: RpcReply = {
-      data: null,
-      status: 0,
-      error: { code: "", message: `${name} did not answer in time.` },
-    };
-    return within(client.rpc(name, args), rpcTimeoutMs, timer, late);
-  }
-
-  async function travel(batch: readonly Call[]): Promise<void> {
-    const [first] = batch;
-    if (!first) return;
-    try {
-      if (batch.length === 1) {
-        first.resolve(await send(first.name, first.args));
-        return;
-      }
-      const reply = await send(`${first.name}_many`, { p_calls: batch.map(({ args }) => asCall(args)) });
-      if (isAboutContent(reply)) {
-        const half = batch.length >> 1;
-        await travel(batch.slice(0, half));
-        await travel(batch.slice(half));
-        return;
-      }
-      const slots = reply.error === null && Array.isArray(reply.data) ? reply.data : [];
-      if (slots.length !== batch.length) beWary(batch);
-      for (const [place, call] of batch.entries()) {
-        const answer = slots.length === batch.length ? replyOf(slots[place], reply.status) : reply;
-        if (answer.error?.hint === accountBusy) waitAlone(call);
-        else call.resolve(answer);
-      }
-    } catch (cause) {
-      beWary(batch);
-      for (const call of batch) call.reject(cause);
+    const reply = await send(`${first.name}_many`, { p_calls: batch.map(({ args }) => asCall(args)) });
+    if (isAboutContent(reply)) {
+      const half = batch.length >> 1;
+      await travel(traveller, batch.slice(0, half));
+      await travel(traveller, batch.slice(half));
+      return;
     }
+    const slots = reply.error === null && Array.isArray(reply.data) ? reply.data : [];
+    if (slots.length !== batch.length) onUnanswered(batch);
+    for (const [place, call] of batch.entries()) {
+      const answer = slots.length === batch.length ? replyOf(slots[place], reply.status) : reply;
+      if (answer.error?.hint === accountBusy) onBusy(call);
+      else call.resolve(answer);
+    }
+  } catch (cause) {
+    onUnanswered(batch);
+    for (const call of batch) call.reject(cause);
   }
+}
+
+/**
+ * Makes a client whose calls travel in batches: what waits while batches are under way goes with the next, a call that
+ * finds none under way goes at once and alone. Each call is answered as its single function answers it, a call that is
+ * refused harms no other, calls of one account keep their order. When a batch's answer is lost, each of its callers
+ * hears so, and asks again with the same request id.
+ *
+ * A full queue answers an error at once, with `too_many_waiting` as its hint.
+ */
+export function batchCalls(
+  client: RpcClient,
+  { timer, rpcTimeoutMs = 5_000 }: Pick<GuardOptions, "timer" | "rpcTimeoutMs">,
+  options: BatchOptions = {},
+): BatchingClient {
+  const mostCalls = Math.min(mostEver, Math.max(1, options.mostCalls ?? 128));
+  const mostBytes = options.mostBytes ?? 1_000_000;
+  const mostBatches = Math.max(1, options.mostBatches ?? 2);
+  const queue = createQueue({
+    mostCalls,
+    mostBytes,
+    mostWaiting: options.mostWaiting ?? 10_000,
+    mostWaitingBytes: options.mostWaitingBytes ?? 64_000_000,
+  });
+  const requests = rememberRequests(mostCalls);
+  const accountsUnderWay = new Set<string>();
+  let underWay = 0;
+  let slow = 0;
+  let isGathering = false;
+
+  const traveller: Traveller = {
+    send: (name, args) =>
+      within(client.rpc(name, args), rpcTimeoutMs, timer, {
+        data: null,
+        status: 0,
+        error: { code: "", message: `${name} did not answer in time.` },
+      }),
+    onUnanswered: requests.beWary,
+    // The call waits for the account by itself, as a single call does.
+    onBusy(call) {
+      if (call.isCancelled) return;
+      call.most = 1;
+      queue.add(call);
+    },
+  };
 
   function start(): void {
-    while (waiting.size > 0 && underWay - slow < mostBatches && underWay < mostSlow * mostBatches) {
-      const batch = nextBatch();
+    while (queue.size > 0 && underWay - slow < mostBatches && underWay < mostSlow * mostBatches) {
+      const batch = queue.nextBatch(accountsUnderWay);
       if (batch.length === 0) return;
       const itsAccounts = new Set(batch.map(({ account }) => account));
       for (const account of itsAccounts) accountsUnderWay.add(account);
@@ -216,7 +194,7 @@ export function batchCalls(
         slow++;
         start();
       }, slowAfterMs);
-      void travel(batch).then(() => {
+      void travel(traveller, batch).then(() => {
         stopWatching();
         if (isSlow) slow--;
         underWay--;
@@ -240,29 +218,37 @@ export function batchCalls(
     const reply = new Promise<RpcReply>((resolve, reject) => {
       const text = JSON.stringify(args);
       const bytes = utf8Bytes(text);
-      if (waiting.size >= mostWaiting || waitingBytes + bytes > Math.max(mostWaitingBytes, bytes)) {
+      if (queue.isFull(bytes)) {
         resolve({
           data: null,
           status: 503,
           error: {
             code: "",
             hint: tooManyWaiting,
-            message: `${waiting.size.toLocaleString("en")} calls (${waitingBytes.toLocaleString("en")} bytes) wait for the database already.`,
+            message: `${queue.size.toLocaleString("en")} calls (${queue.bytes.toLocaleString("en")} bytes) wait for the database already.`,
           },
         });
         return;
       }
       const isAlone = bytes > mostBytes || unfitForBatch.test(text);
-      const most = isAlone ? 1 : (wary.get(`${name} ${String(args["p_request_id"])}`) ?? mostCalls);
-      call = { name, args, account: accountOf(args), bytes, most, isCancelled: false, resolve, reject };
-      waiting.add(call);
-      waitingBytes += bytes;
+      const most = isAlone ? 1 : requests.mostWith(name, args);
+      call = {
+        name,
+        args,
+        account: requests.accountOf(args),
+        bytes,
+        most,
+        isCancelled: false,
+        resolve,
+        reject,
+      };
+      queue.add(call);
       void gather();
     });
     const cancel = (): boolean => {
       if (!call) return false;
       call.isCancelled = true;
-      return leaveQueue(call);
+      return queue.leave(call);
     };
     return Object.assign(reply, { cancel });
   }
@@ -273,7 +259,7 @@ export function batchCalls(
       return Object.assign(Promise.resolve(client.rpc(name, args)), { cancel: () => false });
     },
     get waiting() {
-      return waiting.size;
+      return queue.size;
     },
   };
 }

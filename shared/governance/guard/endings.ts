@@ -1,0 +1,143 @@
+/** How a call ended, and what is charged or given back for it. */
+import { fail, ok, type Result } from "../result.ts";
+import { countCharacters } from "../rules/text.ts";
+import { makeCounts } from "../usage/counts.ts";
+import { lengthOfOutput } from "../usage/output.ts";
+import { type ReadUsage, readReport, readUsage } from "../usage/response.ts";
+import type { Admission } from "./call-context.ts";
+import type { Charges } from "./charges.ts";
+import { wasCutOff, wasRefused } from "./failures.ts";
+import { reasonOf, within } from "./rpc.ts";
+import { safely, storable } from "./safely.ts";
+import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementOutcome } from "./types.ts";
+
+/** The counts of a value, and never an exception: the reader may be the caller's own. */
+function countsOf<T>(
+  value: T,
+  read: NonNullable<CallOptions<T>["readUsage"]>,
+): Result<ReadUsage, { readonly message: string }> {
+  try {
+    const usage = read(value);
+    if (!usage.ok) return fail({ message: usage.error.message });
+    const { counts } = usage.value;
+    const checked = makeCounts({
+      input: counts.input_tokens,
+      output: counts.output_tokens,
+      cached: counts.cached_input_tokens,
+      cacheWrite: counts.cache_write_tokens,
+      cacheWrite1h: counts.cache_write_1h_tokens ?? 0,
+      reasoning: counts.reasoning_tokens,
+    });
+    return checked.ok ? ok({ ...usage.value, counts: checked.value }) : checked;
+  } catch (error) {
+    return fail({ message: reasonOf(error) });
+  }
+}
+
+export const described = ({ shape, model, by_other_models: others }: ReadUsage): Record<string, unknown> => ({
+  usage_shape: shape,
+  ...(model ? { provider_model: storable(model, 200) } : {}),
+  ...(others
+    ? {
+        by_other_models: others.slice(0, 20).map((other) => ({
+          model: storable(other.model, 200),
+          ...other.counts,
+        })),
+      }
+    : {}),
+});
+
+export const expectedInput = (request: GuardRequest): number =>
+  request.input_tokens ?? Math.ceil(countCharacters(request.message ?? "") / 4);
+
+export type Endings = ReturnType<typeof createEndings>;
+
+export function createEndings(
+  options: GuardOptions,
+  { settle, settleEstimate, settleUnknown, release }: Charges,
+  report: (problem: GuardProblem) => void,
+) {
+  function settleValue<T>(
+    admission: Admission,
+    value: T,
+    callOptions: CallOptions<T> | undefined,
+  ): Promise<SettlementOutcome> {
+    const usage = countsOf(value, callOptions?.readUsage ?? readUsage);
+    if (usage.ok) return settle(admission, usage.value.counts, described(usage.value));
+    report({ kind: "usage_unknown", request_id: admission.request_id, message: usage.error.message });
+    const reported = readReport(value);
+    const read = reported.ok ? reported.value.counts : null;
+    const input = (read?.input_tokens ?? 0) || expectedInput(admission.request);
+    const output = Math.ceil(lengthOfOutput(value) / 4);
+    if (input + output <= admission.expected_tokens) return settleUnknown(admission, usage.error.message);
+    // What is there to see is more than was expected.
+    return settleEstimate(
+      admission,
+      { input, output, read },
+      { usage_unknown: storable(usage.error.message, 200) },
+    );
+  }
+
+  /**
+   * What threw is charged where it tells its usage: the provider had answered before. Else its tokens are given back,
+   * and said unless the provider plainly refused the call: it may have worked, and will be on its bill.
+   */
+  function endFailed(admission: Admission, cause: unknown, what: string): void {
+    const told = countsOf(cause, readUsage);
+    if (told.ok) {
+      void settle(admission, told.value.counts, { call_failed: storable(reasonOf(cause), 200) });
+      return;
+    }
+    const isRefused = wasRefused(cause);
+    if (!isRefused && wasCutOff(cause)) {
+      void endUnsure(admission, what, cause);
+      return;
+    }
+    if (!isRefused)
+      report({
+        kind: "released_unsure",
+        request_id: admission.request_id,
+        message: `${what}, and its tokens were given back: the provider may have worked. ${reasonOf(cause)}`,
+      });
+    void release(admission.request_id, `${what}: ${reasonOf(cause)}`, admission);
+  }
+
+  /** Ends a call that was cut off by the setting, and reports it: the tokens stay held until it is known what the call used. */
+  function endUnsure(admission: Admission, what: string, cause: unknown): Promise<SettlementOutcome> {
+    const reason = cause === undefined ? what : `${what}: ${reasonOf(cause)}`;
+    const setting = options.unsure ?? "estimate";
+    const giveBack = (why: string): Promise<SettlementOutcome> => {
+      report({ kind: "released_unsure", request_id: admission.request_id, message: `${reason}. ${why}` });
+      return release(admission.request_id, reason, admission);
+    };
+    const charge = (): Promise<SettlementOutcome> => {
+      const message = `${reason}. Its provider may have worked: what was expected of it is charged.`;
+      report({ kind: "settled_unsure", request_id: admission.request_id, message });
+      return settleUnknown(admission, reason);
+    };
+    if (setting === "release") return giveBack("Its tokens were given back: the provider may have worked.");
+    if (setting === "estimate") return charge();
+    const call = {
+      request_id: admission.request_id,
+      user: String(admission.args["p_user_id"]),
+      model: admission.answer?.model ?? String(admission.args["p_model"]),
+      reason,
+      cause,
+    };
+    const looking = (async () => setting(call))();
+    const found = within(looking, options.callTimeoutMs ?? 300_000, options.timer, undefined).then(
+      (record) => {
+        if (record === null) return giveBack("Its provider has no record of it: its tokens were given back.");
+        const told = countsOf(record, readUsage);
+        if (!told.ok) return charge();
+        const metadata = { ...described(told.value), by_record: true, call_failed: storable(reason, 200) };
+        return settle(admission, told.value.counts, metadata);
+      },
+      charge,
+    );
+    safely(() => options.waitUntil?.(found));
+    return found;
+  }
+
+  return { settleValue, endFailed, endUnsure };
+}

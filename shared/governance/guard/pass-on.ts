@@ -1,0 +1,138 @@
+/** A provider's stream on its way to the reader, and its settlement when it ends, breaks or is left. */
+import { readUsageStream } from "../usage/stream.ts";
+import type { Admission } from "./call-context.ts";
+import type { Charges } from "./charges.ts";
+import { described, type Endings, expectedInput } from "./endings.ts";
+import { reasonOf, within } from "./rpc.ts";
+import { safely, storable } from "./safely.ts";
+import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./types.ts";
+
+const timedOut = Symbol("timed out");
+
+export interface PassOnOptions {
+  readonly options: GuardOptions;
+  readonly charges: Charges;
+  readonly endings: Endings;
+  readonly report: (problem: GuardProblem) => void;
+}
+
+/** Charges what a stream used; `broken` says why it did not come to its end. */
+function settleStream(
+  { charges, endings, report }: PassOnOptions,
+  admission: Admission,
+  usage: ReturnType<typeof readUsageStream>,
+  broken: string | null,
+): Promise<SettlementOutcome> {
+  const { settle, settleEstimate, settleUnknown, release } = charges;
+  const { request_id: requestId, request } = admission;
+  if (broken === null) {
+    const result = usage.result();
+    if (result.ok) return settle(admission, result.value.counts, described(result.value));
+    report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
+  }
+  const partial = usage.partial();
+  const spoken = Math.ceil(partial.text_since_report / 4);
+  const reported = partial.reported?.counts ?? null;
+  if (partial.chunks === 0)
+    return broken === null
+      ? release(requestId, "the stream was empty", admission)
+      : endings.endUnsure(admission, `the stream broke before its first chunk: ${broken}`, undefined);
+  if (broken === null && reported === null && spoken === 0)
+    return settleUnknown(admission, "the stream ended without usage or text");
+  const metadata =
+    broken === null ? { usage_unknown: "stream without usage" } : { stream_broken: storable(broken, 200) };
+  if (reported && spoken === 0) return settle(admission, reported, metadata);
+  // A placeholder of zero is no count.
+  const input = (reported?.input_tokens ?? 0) || expectedInput(request);
+  const output = (reported?.output_tokens ?? 0) + spoken;
+  return settleEstimate(admission, { input, output, read: reported }, metadata);
+}
+
+export function passOn<C>(
+  parts: PassOnOptions,
+  source: AsyncIterable<C>,
+  admission: Admission,
+  abort: () => void,
+): Guarded<AsyncIterable<C>> {
+  const { options } = parts;
+  const { request_id: requestId, request } = admission;
+  const usage = readUsageStream();
+  let settled: (outcome: Promise<SettlementOutcome>) => void = () => undefined;
+  const settlement = new Promise<SettlementOutcome>((resolve) => {
+    settled = resolve;
+  });
+  let ended = false;
+  let isGivenUp = false;
+  let stopWaiting: () => void = () => undefined;
+
+  /** A reader that just stops, without leaving, must not leave what was used uncharged. */
+  function waitForReader(): void {
+    stopWaiting = options.timer(() => {
+      isGivenUp = true;
+      end("nobody read the stream any more");
+      leave();
+    }, options.callTimeoutMs ?? 300_000);
+  }
+
+  function end(broken: string | null): void {
+    if (ended) return;
+    ended = true;
+    stopWaiting();
+    request.signal?.removeEventListener("abort", leaveEarly);
+    if (broken !== null) abort();
+    settled(settleStream(parts, admission, usage, broken));
+  }
+
+  let iterator: AsyncIterator<C> | null = null;
+  /** Not awaited: a provider that never answers must not hold up the reader. */
+  function leave(): void {
+    void safely(() => {
+      // Also a stream that nobody has begun to read holds its connection.
+      iterator ??= source[Symbol.asyncIterator]();
+      return iterator.return?.();
+    });
+  }
+  function leaveEarly(): void {
+    end("the caller left");
+    leave();
+  }
+  request.signal?.addEventListener("abort", leaveEarly);
+  // Not a generator: one that is left before its first chunk, or while it waits for one, could not settle.
+  const value: AsyncIterableIterator<C> = {
+    [Symbol.asyncIterator]: () => value,
+    async next() {
+      if (isGivenUp) throw new Error("The stream was given up: nobody had read it for too long.");
+      if (ended) return { done: true, value: undefined };
+      stopWaiting();
+      try {
+        iterator ??= source[Symbol.asyncIterator]();
+        const step = await within(iterator.next(), options.chunkTimeoutMs ?? 60_000, options.timer, timedOut);
+        // The reader has left while this chunk was on its way.
+        if (ended) return { done: true, value: undefined };
+        if (step === timedOut)
+          throw new Error(`The stream was silent for ${options.chunkTimeoutMs ?? 60_000} ms.`);
+        if (step.done) {
+          end(null);
+          return { done: true, value: undefined };
+        }
+        usage.push(step.value);
+        waitForReader();
+        return { done: false, value: step.value };
+      } catch (cause) {
+        if (ended) return { done: true, value: undefined };
+        end(reasonOf(cause));
+        leave();
+        throw cause;
+      }
+    },
+    async return() {
+      end("the reader left the stream");
+      leave();
+      return { done: true, value: undefined };
+    },
+  };
+
+  waitForReader();
+  if (request.signal?.aborted) leaveEarly();
+  return { value, request_id: requestId, answer: admission.answer, settlement };
+}
