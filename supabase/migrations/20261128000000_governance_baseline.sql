@@ -8251,7 +8251,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
     order by c.transaction_id desc), '[]')
   from (select * from causes x where x.open > 0 order by x.transaction_id desc limit 20) c
   left join governance.purchase_records r using (transaction_id)
-  left join governance.stripe_payments s using (payment_id)
+  left join governance.stripe_payments s on s.payment_id = governance.payment_of(r)
 $$;
 comment on function governance.debt_causes(bigint) is
   'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
@@ -11756,6 +11756,16 @@ create index stripe_payment_names_payment on governance.stripe_payment_names (pa
 comment on table governance.stripe_payment_names is
   'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
+create table governance.stripe_merged_payments (
+  payment_id bigint primary key,
+  merged_into bigint not null
+);
+
+create index stripe_merged_payments_into on governance.stripe_merged_payments (merged_into);
+
+comment on table governance.stripe_merged_payments is
+  'Payments that turned out to be another one: records, which are never changed, still name them.';
+
 create table governance.stripe_invoice_numbers (
   invoice_id text primary key,
   -- What stands on the invoice, and so in a user's mail.
@@ -11878,6 +11888,8 @@ begin
   update governance.stripe_disputes set payment_id = p_into where payment_id = p_from;
   update governance.stripe_lots set payment_id = p_into where payment_id = p_from;
   update governance.stripe_payment_names set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_merged_payments set merged_into = p_into where merged_into = p_from;
+  insert into governance.stripe_merged_payments (payment_id, merged_into) values (p_from, p_into);
   delete from governance.stripe_payments p where p.payment_id = p_from returning * into f;
   -- Two parts of one invoice: the second keeps its names, and what was refunded of it.
   insert into governance.stripe_payment_names (name, payment_id, refunded_minor)
@@ -11905,6 +11917,14 @@ end
 $$;
 comment on function governance.merge_payments(bigint,
   bigint) is 'Two rows turned out to be one payment: the first takes all that the second knew.';
+
+create function governance.payment_of(r governance.purchase_records) returns bigint
+  language sql stable set search_path = '' as $$
+  select coalesce((select m.merged_into from governance.stripe_merged_payments m where m.payment_id = r.payment_id),
+    r.payment_id)
+$$;
+comment on function governance.payment_of(governance.purchase_records) is
+  'The payment of a record as it is known now: it may have been merged into another.';
 
 create function governance.note_payment(
   p_now timestamptz, p_intent text, p_charge text default null, p_session text default null,
@@ -12110,7 +12130,11 @@ create table governance.stripe_subscriptions (
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
+  -- Its price names the plan: a price that nobody knows may be another plan's.
+  is_priced boolean not null default false,
   paid_plan_id text,
+  -- Tokens a period, where its Checkout Session alone names them.
+  tokens text,
   -- The last period that an invoice paid for; null until one did.
   paid_from timestamptz,
   paid_until timestamptz,
@@ -12123,10 +12147,19 @@ create index stripe_subscriptions_account on governance.stripe_subscriptions (ac
 comment on table governance.stripe_subscriptions is
   'Subscriptions: whose, for which plan, which period was paid last, and whether they ended.';
 
+create table governance.stripe_prices (
+  price_id text primary key,
+  plan_id text,
+  tokens text
+);
+
+comment on table governance.stripe_prices is
+  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the price''s id.';
+
 create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
 
 create type governance.invoice_due as (problem text, key text, plan_id text, tokens bigint, booked_minor bigint,
-  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz);
+  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz, is_credited boolean);
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
   p_subscription text, p_is_last boolean, p_lot_id bigint default null) returns bigint
@@ -12180,7 +12213,7 @@ comment on function governance.end_subscription_lots(bigint, text, timestamptz, 
   'paid for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
-  p_account_id bigint, p_plan_id text) returns jsonb
+  p_account_id bigint, p_plan_id text, p_tokens text default null) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_waiting record;
@@ -12188,11 +12221,15 @@ declare
 begin
   if p_subscription is not null then
     perform governance.lock_stripe_ids(p_subscription);
-    insert into governance.stripe_subscriptions as s (subscription_id, account_id, customer_id, plan_id, updated_at)
-    values (p_subscription, p_account_id, p_customer, p_plan_id, p_now)
+    insert into governance.stripe_subscriptions as s (subscription_id, account_id, customer_id, plan_id, tokens,
+      updated_at)
+    values (p_subscription, p_account_id, p_customer, p_plan_id, p_tokens, p_now)
     on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
-      customer_id = coalesce(s.customer_id, excluded.customer_id), plan_id = coalesce(excluded.plan_id, s.plan_id),
-        updated_at = p_now;
+      customer_id = coalesce(s.customer_id, excluded.customer_id),
+      -- Once it has ended, an older event that comes late does not change which plan it had at its end.
+      plan_id = case when s.canceled_at is null then coalesce(excluded.plan_id, s.plan_id)
+        else coalesce(s.plan_id, excluded.plan_id) end,
+      tokens = coalesce(excluded.tokens, s.tokens), updated_at = p_now;
   end if;
   perform governance.learn_customer(p_customer, p_account_id);
   if p_account_id is not null and p_customer is not null then
@@ -12212,7 +12249,7 @@ begin
   return v_effects;
 end
 $$;
-comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text) is
+comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
   'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
 
 create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz,
@@ -12223,7 +12260,8 @@ declare
   v_metadata jsonb := governance.stripe_object(o -> 'metadata');
   v_customer text := governance.stripe_id(o -> 'customer');
   v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
-  v_plan_id text := governance.plan_of(v_metadata, o #> '{items,data,0}');
+  v_plan_id text;
+  v_is_priced boolean;
   v_account governance.accounts;
   v_sub governance.stripe_subscriptions;
   v_other governance.stripe_subscriptions;
@@ -12232,10 +12270,22 @@ declare
   v_effects jsonb;
 begin
   if v_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  perform governance.learn_prices(governance.stripe_list(o -> 'items'));
+  perform governance.lock_stripe_ids(v_id);
+  -- Any of its items may be the plan; the others are seats, or what else is sold beside it.
+  select x.plan_id, governance.price_plan(i.item) is not null into v_plan_id, v_is_priced
+  from jsonb_array_elements(governance.stripe_list(o -> 'items') || '[{}]') with ordinality i(item, n)
+    cross join lateral governance.plan_of(v_metadata, i.item) x(plan_id)
+  where x.plan_id is not null
+  order by governance.plan_of('{}', i.item) is null, i.n limit 1;
   select a.* into v_account from governance.accounts a where a.user_id = v_user_id;
   if v_account.account_id is null then
     select a.* into v_account from governance.stripe_customers c join governance.accounts a using (account_id)
       where c.customer_id = v_customer;
+  end if;
+  if v_is_priced then
+    insert into governance.stripe_subscriptions as s (subscription_id, is_priced, updated_at) values (v_id, true, p_now)
+    on conflict (subscription_id) do update set is_priced = true where not s.is_priced;
   end if;
   v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
   if p_type <> 'customer.subscription.deleted' and coalesce(o ->> 'status', '') <> 'canceled' then
@@ -12247,9 +12297,9 @@ begin
     -- A month that began while the subscription ran turns first: afterwards it would give the plan's allowance.
     v_account := governance.lock_account_id(v_sub.account_id);
   end if;
-  update governance.stripe_subscriptions s
-    set canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'),
-    p_now)
+  -- The plan at its end decides what becomes of its tokens, also of those whose invoice comes late.
+  update governance.stripe_subscriptions s set plan_id = coalesce(v_plan_id, s.paid_plan_id, s.plan_id),
+    canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'), p_now)
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
   -- Another subscription that is paid and goes on: its plan and tokens stay.
@@ -12261,8 +12311,8 @@ begin
     return governance.outcome('processed', 'never_paid', v_effects);
   end if;
   select * into v_plan from governance.plans p
-  where p.plan_id = coalesce(v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
-  if v_plan.plan_id = v_account.plan_id or v_other.subscription_id is not null then
+  where p.plan_id = coalesce(v_plan_id, v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
+  if v_account.plan_id in (v_plan.plan_id, v_sub.paid_plan_id) or v_other.subscription_id is not null then
     v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
       v_other.subscription_id is null);
     update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
@@ -12278,18 +12328,68 @@ comment on function governance.on_subscription(text, text, timestamptz, jsonb) i
   'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel). Where '
   'another paid subscription goes on, only the tokens that this one paid for end.';
 
-create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
+create function governance.price_of(p_item jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select coalesce(governance.stripe_id(p_item #> '{pricing,price_details,price}'),
+    governance.stripe_id(p_item -> 'price'), governance.stripe_id(p_item -> 'plan'))
+$$;
+comment on function governance.price_of(jsonb) is 'The id of the price of a subscription item or invoice line.';
+
+create function governance.told_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
   select p.plan_id from (values
-    (1, governance.metadata_text(governance.stripe_object(p_item -> 'metadata'), 'plan_id', 'planId', 'plan')),
-    (2, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
-    (3, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
-    (4, governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan')),
-    (5, p_item #>> '{price,lookup_key}'), (6, p_item #>> '{price,nickname}'), (7, p_item #>> '{plan,nickname}')
+    (1, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
+    (2, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
+    (3, p_item #>> '{price,lookup_key}'), (4, p_item #>> '{price,nickname}'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
-comment on function governance.plan_of(jsonb,
-  jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
+comment on function governance.told_plan(jsonb) is
+  'The plan that the price within a subscription item or invoice line names: by metadata, lookup key or nickname.';
+
+create function governance.told_tokens(p_item jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(coalesce(btrim(p_item #>> '{price,metadata,tokens}'), btrim(p_item #>> '{plan,metadata,tokens}')), '')
+$$;
+comment on function governance.told_tokens(jsonb) is
+  'Tokens of one piece that the price within a subscription item or invoice line names.';
+
+create function governance.learn_prices(p_items jsonb) returns void
+  language sql set search_path = '' as $$
+  insert into governance.stripe_prices as k (price_id, plan_id, tokens)
+  select t.price_id, t.plan_id, t.tokens
+  from (select distinct on (1) governance.price_of(x.item), governance.told_plan(x.item),
+      left(governance.told_tokens(x.item), 255)
+    from jsonb_array_elements(p_items) x(item) order by 1) t(price_id, plan_id, tokens)
+  where t.price_id is not null and not exists (select from governance.stripe_prices o
+    where o.price_id = t.price_id and (o.plan_id, o.tokens) is not distinct from (t.plan_id, t.tokens))
+  order by t.price_id
+  on conflict (price_id) do update set plan_id = excluded.plan_id, tokens = excluded.tokens
+$$;
+comment on function governance.learn_prices(jsonb) is
+  'Notes what the prices of a subscription''s items are for. Writes, and so locks, only what is new, in order of ids.';
+
+create function governance.price_plan(p_item jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(governance.told_plan(p_item), (select k.plan_id from governance.stripe_prices k
+    join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
+$$;
+comment on function governance.price_plan(jsonb) is
+  'The plan that the price of a subscription item or invoice line is for, told with it or known from before.';
+
+create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select p.plan_id from (
+    select governance.metadata_text(governance.stripe_object(p_item -> 'metadata'), 'plan_id', 'planId', 'plan'),
+      governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan')) m(own, subscriptions)
+  cross join lateral (values
+    -- Stripe copies a subscription's metadata to its lines. A change of plan in Stripe's portal changes the price, and
+    -- leaves the metadata as it was.
+    (1, nullif(m.own, m.subscriptions)), (2, governance.price_plan(p_item)), (3, m.subscriptions)
+  ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
+$$;
+comment on function governance.plan_of(jsonb, jsonb) is
+  'The plan that a subscription item or invoice line is for: by metadata of its own, by its price, or by the '
+  'subscription''s metadata.';
 
 create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id text, p_subscription text,
   p_from timestamptz) returns void
@@ -12407,7 +12507,8 @@ begin
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
         governance.stripe_id(o -> 'customer'), v_account_id,
-        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan')));
+        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan'),
+        governance.metadata_text(v_metadata, 'tokens')));
   elsif v_mode = 'setup' then
     return governance.outcome('ignored', 'not_a_token_purchase');
   elsif v_pack_id is null then
@@ -12449,6 +12550,7 @@ declare
     - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0),
       0);
   v_refund jsonb;
+  v_outcome governance.stripe_outcome;
   v_pay governance.stripe_payments;
 begin
   if v_charge is null then return governance.outcome('quarantined', 'malformed'); end if;
@@ -12457,6 +12559,15 @@ begin
     or coalesce(o ->> 'status', 'succeeded') <> 'succeeded' then
     return governance.outcome('processed', case when p_type = 'charge.pending' then 'awaiting_payment'
       else 'payment_failed' end);
+  end if;
+  if v_intent is null and p_type in ('charge.succeeded', 'charge.captured') and o -> 'captured' <> 'false'
+    and governance.is_token_order(o -> 'metadata') then
+    -- Sold by a charge alone, as before there were PaymentIntents: then the order is on the charge.
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, o -> 'metadata',
+      governance.metadata_text(o -> 'metadata', 'user_id', 'userId', 'userid'),
+      governance.metadata_text(o -> 'metadata', 'pack_id', 'packId', 'packid'), null, v_charge, null, p_livemode,
+      coalesce(nullif(o -> 'amount_captured', 'null'), o -> 'amount'));
+    if v_outcome.status = 'quarantined' then return v_outcome; end if;
   end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
@@ -12473,8 +12584,8 @@ begin
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
     perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
   end loop;
-  return governance.outcome('processed', null, governance.settle_payment(v_pay.payment_id, p_now, p_event_id),
-    v_pay.payment_id);
+  return governance.outcome('processed', v_outcome.reason, coalesce(v_outcome.effects, '[]')
+    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
 end
 $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
@@ -12693,6 +12804,19 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
   'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise '
   'it waits for a person.';
 
+create function governance.close_event_alert(p_event_id text, p_now timestamptz, p_by text, p_words text) returns void
+  language sql set search_path = '' as $$
+  update governance.alert_events e set acknowledged_at = p_now, acknowledged_by = p_by, resolution = p_words
+  where e.alert_event_id in (
+    -- One that an operator decides just now is theirs.
+    select x.alert_event_id from governance.alert_events x
+    where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
+      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> '' and x.acknowledged_at is null
+    for update skip locked)
+$$;
+comment on function governance.close_event_alert(text, timestamptz, text, text) is
+  'An event that waited for a decision does not wait any more: nor does its alert.';
+
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -12758,6 +12882,9 @@ begin
       payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer,
       payload = case when v_status <> 'processed' then p_event end, attempts = w.attempts + 1
     where w.event_id = p_event_id;
+    if not v_waits then
+      perform governance.close_event_alert(p_event_id, p_now, 'Stripe', 'What it waited for came, and it was acted on');
+    end if;
   end if;
   if v_waits then
     insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
@@ -12900,14 +13027,20 @@ create function governance.sum_amounts(p_list jsonb) returns bigint
 $$;
 comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
 
+create function governance.invoice_tax(o jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
+$$;
+comment on function governance.invoice_tax(jsonb) is 'Tax within an invoice''s total, however its API version tells it.';
+
 create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
   language plpgsql immutable set search_path = '' as $$
 declare
   v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
   v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
-  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
-    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
-      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_tax bigint := governance.invoice_tax(o);
   v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
   v_listed bigint;
   v_net bigint;
@@ -12916,7 +13049,8 @@ declare
   v_collected bigint[];
   v_covered bigint[];
 begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
+      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
     coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
   into v_listed, v_net, v_weights
   from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
@@ -12924,11 +13058,11 @@ begin
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
   v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
-    else v_paid end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
-    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
-    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+    -- What was paid above the total was owed from before.
+    when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else 0 end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
+    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
   return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
     from generate_series(1, cardinality(v_weights)) n order by n);
 end
@@ -12945,7 +13079,9 @@ create function governance.invoice_covered_by(o jsonb) returns text
     case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
     case when o -> 'paid_out_of_band' is distinct from 'true'
       and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
+        + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)
       then 'customer balance' end,
+    case when governance.stripe_whole(o -> 'pre_payment_credit_notes_amount') > 0 then 'credit note' end,
     case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
       where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
     case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
@@ -12963,13 +13099,15 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       coalesce(x.value -> 'proration' = 'true', false)
         or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
       governance.stripe_whole(x.value -> 'amount') as amount,
-      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens,
+      coalesce(governance.told_tokens(x.value), k.tokens) as price_tokens,
       btrim(x.value #>> '{metadata,tokens}') as line_tokens,
-      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(btrim(p_metadata ->> 'tokens'), (select s.tokens from governance.stripe_subscriptions s
+        where s.subscription_id = p_subscription)) as subscription_tokens,
       coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
     join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n)
       using (n)
+    left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
       or x.value #>> '{parent,type}' = 'subscription_item_details'
   ), sold as (
@@ -12981,8 +13119,26 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
           then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
         else l.subscription_tokens end as tokens,
       coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
-        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as any_plan_id,
+      governance.price_plan(l.line) as price_plan_id,
+      governance.metadata_text(governance.stripe_object(l.line -> 'metadata'), 'plan_id', 'planId', 'plan')
+        as own_plan_id,
+      governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
+      -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
+      governance.price_of(l.line) is not null and jsonb_typeof(l.line -> 'price') is distinct from 'object'
+        and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
+        select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
     from lines l where l.amount is null or l.amount >= 0
+  ), planned as (
+    select s.*, case
+      when s.price_plan_id is not null or s.own_plan_id is distinct from s.subscription_plan_id
+        and s.own_plan_id is not null then s.any_plan_id
+      -- Beside the price of a plan, a line that names none is for something else.
+      when s.tokens is null and exists (select from sold x where x.price_plan_id is not null) then null
+      when s.has_new_price and exists (select from governance.stripe_subscriptions k
+        where k.subscription_id = p_subscription and k.is_priced) then null
+      else s.any_plan_id end as plan_id
+    from sold s
   ), named as (
     select s.*, case
       when s.tokens is null then 'plan ' || s.plan_id
@@ -12990,7 +13146,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       else 'line ' || s.n end as sale,
       governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
       governance.stripe_time(s.line #> '{period,end}') as period_to
-    from sold s where s.tokens is not null or s.plan_id is not null
+    from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
     select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
       (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
@@ -13015,7 +13171,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     case when g.id like 'il\_%' then g.id
       else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
     g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
-    g.period_from, g.period_to
+    g.period_from, g.period_to, exists (select from lines l where l.amount < 0)
   from grouped g order by g.place
 $$;
 comment on function governance.invoice_dues(jsonb, jsonb, text) is
@@ -13080,6 +13236,41 @@ comment on function governance.supplement_lot(bigint, timestamptz, text, governa
   'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
   'where there is none. The caller holds the account''s lock.';
 
+create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_given bigint := 0;
+begin
+  for v_lot in
+    select l.lot_id, l.granted, l.expired, l.is_open, l.expires_at, r.period_end
+    from governance.lots l join governance.stripe_lots s using (lot_id)
+      join governance.stripe_payments p on p.payment_id = s.payment_id
+      join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type = 'grant'
+    where l.account_id = p_account_id and l.kind = 'subscription' and p.subscription_id = p_subscription
+      and r.period_end > p_due.period_from and r.period_start < p_due.period_to
+      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited.
+      and (r.period_end >= p_due.period_to or p_due.is_credited)
+    order by l.lot_id
+  loop
+    v_given := v_given + v_lot.granted;
+    continue when v_lot.period_end >= p_due.period_to;
+    v_given := v_given - v_lot.expired;
+    if v_lot.is_open and v_lot.expires_at < p_expires then
+      update governance.lots l set expires_at = p_expires where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'subscription_grant', p_now, array[v_lot.lot_id, 0::bigint], 0, 0,
+        0, 0, p_due.key, 'Period begun anew: its tokens last until the end of the new one',
+        jsonb_build_object('cause', p_event_id));
+    end if;
+  end loop;
+  return v_given;
+end
+$$;
+comment on function governance.given_in_period(bigint, timestamptz, text, governance.invoice_due, text, timestamptz) is
+  'How much of a period''s allowance its subscription has given already. Where the period began anew and the rest of '
+  'the old one was credited, its tokens go on into the new one. The caller holds the account''s lock.';
+
 create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
   p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
   returns jsonb
@@ -13110,12 +13301,10 @@ begin
       else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
     -- What this period already gave is not given again.
     v_more := greatest(v_plan.monthly_allowance - coalesce((
-      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
-        left join governance.stripe_payments p using (payment_id)
-      where l.account_id = p_account_id and l.kind = 'subscription' and case
-        when l.stripe_invoice_line_id is null then l.expires_at > p_now
-        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
-          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+      select sum(l.granted) from governance.lots l
+      where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+        and l.expires_at > p_now), 0)
+      - governance.given_in_period(p_account_id, p_now, p_event_id, p_due, p_subscription, v_expires), 0);
     update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
     where a.account_id = p_account_id;
   end if;
@@ -13148,10 +13337,10 @@ begin
     p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
   perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
   -- The subscription ended before its invoice was delivered: its tokens share the fate of the others, which the plan
-  -- that was paid last decides.
+  -- at its end decides.
   select coalesce(p.on_cancel, 'keep') into v_on_cancel
   from governance.stripe_subscriptions s
-  left join governance.plans p on p.plan_id = coalesce(s.paid_plan_id, p_due.plan_id, s.plan_id, v_account.plan_id)
+  left join governance.plans p on p.plan_id = coalesce(s.plan_id, s.paid_plan_id, p_due.plan_id, v_account.plan_id)
   where s.subscription_id = p_subscription and s.canceled_at is not null;
   if v_type = 'grant' and found then
     perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
@@ -13180,7 +13369,7 @@ declare
     governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
   v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
     || governance.stripe_object(o #> '{subscription_details,metadata}');
-  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_user_id text;
   v_currency text := governance.stripe_currency(o -> 'currency');
   v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
   v_pay governance.stripe_payments;
@@ -13192,6 +13381,13 @@ declare
   v_effects jsonb := '[]';
 begin
   if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if o -> 'subscription_details' is null and v_parent = '{}' then
+    -- Before 2023 the subscription's metadata is on its lines alone.
+    v_metadata := v_metadata || coalesce((select governance.stripe_object(x.value -> 'metadata')
+      from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+      where x.value ->> 'type' = 'subscription' order by x.n limit 1), '{}');
+  end if;
+  v_user_id := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
   if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
   if jsonb_typeof(o -> 'number') = 'string' and char_length(o ->> 'number') between 1 and 100 then
@@ -13206,6 +13402,14 @@ begin
     (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
   v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
 
+  if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
+    -- A single invoice for a pack.
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o || jsonb_build_object('invoice', v_invoice,
+      'total_details', jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
+        governance.sum_amounts(o -> 'total_discount_amounts'))), v_metadata, v_user_id,
+      governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
+      o -> 'amount_paid');
+  end if;
   if v_dues = '{}' then
     -- The plan may be told later, by the subscription or its Checkout Session.
     return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
@@ -13807,7 +14011,16 @@ begin
         when 'grant' then l.remaining + l.frozen end,
       -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        -- A supplement's record has the price of its lot from then on.
+        when r.record_type = 'supplement' then r.amount_minor - (select x.amount_minor from governance.purchase_records x
+          where x.lot_id = r.lot_id and x.transaction_id < r.transaction_id
+            and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1)
         when r.collected_minor is not null then r.amount_minor end,
+      -- Other things were sold with the tokens.
+      'payment_minor', case when r.collected_minor is not null and p.invoice_id is not null and p.amount_minor > (
+          select sum(x.collected_minor) from governance.purchase_records x
+          where x.invoice_line_id is not null and governance.payment_of(x) = p.payment_id)
+        then p.amount_minor end,
       'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
         'charge_id', p.charge_id,
         'payment_intent_id', p.payment_intent_id,
@@ -13822,7 +14035,9 @@ begin
   join governance.accounts a on a.account_id = r.account_id
   join governance.lots l on l.lot_id = r.lot_id
   left join governance.stripe_lots s on s.lot_id = r.lot_id
-  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  -- More money for tokens that are there already came by a payment of its own.
+  left join governance.stripe_payments p on p.payment_id = case when r.record_type = 'supplement' or s.lot_id is null
+    then governance.payment_of(r) else s.payment_id end;
   return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
     v_count = p_limit);
 end
@@ -13848,10 +14063,18 @@ begin
   with moves as (
     select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
     from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), prices as (
+    -- What a lot cost may change after it was sold: each period has what was true by its end.
+    select r.lot_id,
+      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_from))[1] as opening,
+      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_to))[1] as closing
+    from governance.purchase_records r where r.record_type in ('grant', 'relabel', 'supplement') group by r.lot_id
   ), by_lot as (
     select l.lot_id, case l.kind when 'purchased' then 'purchased'
-      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
-      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      else l.kind end as kind, l.currency, l.granted,
+      case when c.lot_id is not null then c.opening when l.created_at < p_from then l.amount_minor end as opening_price,
+      case when c.lot_id is not null then c.closing else l.amount_minor end as closing_price,
+      l.created_at < p_to as is_there, l.remaining,
       coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
       coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
       coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
@@ -13866,15 +14089,16 @@ begin
       coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
     from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
     join governance.lots l using (lot_id)
-    group by l.lot_id
+    left join prices c using (lot_id)
+    group by l.lot_id, c.lot_id, c.opening, c.closing
   ), priced as (
     select b.*,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
+      case when b.opening_price is null then 0
+        else governance.pro_rata(b.opening_price, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.closing_price is null then 0
+        else governance.pro_rata(b.closing_price, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.closing_price is null then 0
+        else governance.pro_rata(b.closing_price, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
         b.granted) end as given_back
     from by_lot b
   )
@@ -13899,7 +14123,7 @@ begin
       sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
         sum(p.deferred_closing)::bigint as deferred_closing,
       sum(p.given_back)::bigint as given_back,
-        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+        sum(coalesce(p.closing_price, 0) - coalesce(p.opening_price, 0))::bigint as sold
     from priced p where p.is_there group by p.kind, p.currency) s;
   return v_lines;
 end
@@ -14030,6 +14254,7 @@ begin
   end if;
   update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
     decided_reason = p_reason where w.event_id = p_event_id;
+  perform governance.close_event_alert(p_event_id, v_now, p_operator, p_reason);
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
   select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
     jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
@@ -14070,6 +14295,7 @@ begin
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
   end if;
+  perform governance.close_event_alert(p_event_id, v_now, p_operator, p_reason);
   insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
   values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
     jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));
@@ -15917,7 +16143,7 @@ create function governance.entry_origin(t governance.token_transactions) returns
         'id', coalesce(r.dispute_id, r.refund_id, p.charge_id, p.payment_intent_id, p.invoice_id),
         'payment_id', p.payment_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id, 'invoice_id',
         p.invoice_id, 'livemode', p.livemode)
-      from governance.purchase_records r join governance.stripe_payments p using (payment_id)
+      from governance.purchase_records r join governance.stripe_payments p on p.payment_id = governance.payment_of(r)
       where r.transaction_id = t.transaction_id),
       (select jsonb_build_object('kind', 'act', 'id', x.act_id, 'operator', x.operator, 'act_kind', x.kind)
       from governance.account_acts x where x.command_id = t.metadata ->> 'command_id' and x.account_id = t.account_id),

@@ -21,7 +21,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
     order by c.transaction_id desc), '[]')
   from (select * from causes x where x.open > 0 order by x.transaction_id desc limit 20) c
   left join governance.purchase_records r using (transaction_id)
-  left join governance.stripe_payments s using (payment_id)
+  left join governance.stripe_payments s on s.payment_id = governance.payment_of(r)
 $$;
 comment on function governance.debt_causes(bigint) is
   'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '

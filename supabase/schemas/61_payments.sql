@@ -57,6 +57,16 @@ create index stripe_payment_names_payment on governance.stripe_payment_names (pa
 comment on table governance.stripe_payment_names is
   'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
+create table governance.stripe_merged_payments (
+  payment_id bigint primary key,
+  merged_into bigint not null
+);
+
+create index stripe_merged_payments_into on governance.stripe_merged_payments (merged_into);
+
+comment on table governance.stripe_merged_payments is
+  'Payments that turned out to be another one: records, which are never changed, still name them.';
+
 create table governance.stripe_invoice_numbers (
   invoice_id text primary key,
   -- What stands on the invoice, and so in a user's mail.
@@ -179,6 +189,8 @@ begin
   update governance.stripe_disputes set payment_id = p_into where payment_id = p_from;
   update governance.stripe_lots set payment_id = p_into where payment_id = p_from;
   update governance.stripe_payment_names set payment_id = p_into where payment_id = p_from;
+  update governance.stripe_merged_payments set merged_into = p_into where merged_into = p_from;
+  insert into governance.stripe_merged_payments (payment_id, merged_into) values (p_from, p_into);
   delete from governance.stripe_payments p where p.payment_id = p_from returning * into f;
   -- Two parts of one invoice: the second keeps its names, and what was refunded of it.
   insert into governance.stripe_payment_names (name, payment_id, refunded_minor)
@@ -206,6 +218,14 @@ end
 $$;
 comment on function governance.merge_payments(bigint,
   bigint) is 'Two rows turned out to be one payment: the first takes all that the second knew.';
+
+create function governance.payment_of(r governance.purchase_records) returns bigint
+  language sql stable set search_path = '' as $$
+  select coalesce((select m.merged_into from governance.stripe_merged_payments m where m.payment_id = r.payment_id),
+    r.payment_id)
+$$;
+comment on function governance.payment_of(governance.purchase_records) is
+  'The payment of a record as it is known now: it may have been merged into another.';
 
 create function governance.note_payment(
   p_now timestamptz, p_intent text, p_charge text default null, p_session text default null,

@@ -6,7 +6,11 @@ create table governance.stripe_subscriptions (
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
+  -- Its price names the plan: a price that nobody knows may be another plan's.
+  is_priced boolean not null default false,
   paid_plan_id text,
+  -- Tokens a period, where its Checkout Session alone names them.
+  tokens text,
   -- The last period that an invoice paid for; null until one did.
   paid_from timestamptz,
   paid_until timestamptz,
@@ -19,10 +23,19 @@ create index stripe_subscriptions_account on governance.stripe_subscriptions (ac
 comment on table governance.stripe_subscriptions is
   'Subscriptions: whose, for which plan, which period was paid last, and whether they ended.';
 
+create table governance.stripe_prices (
+  price_id text primary key,
+  plan_id text,
+  tokens text
+);
+
+comment on table governance.stripe_prices is
+  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the price''s id.';
+
 create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
 
 create type governance.invoice_due as (problem text, key text, plan_id text, tokens bigint, booked_minor bigint,
-  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz);
+  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz, is_credited boolean);
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
   p_subscription text, p_is_last boolean, p_lot_id bigint default null) returns bigint
@@ -76,7 +89,7 @@ comment on function governance.end_subscription_lots(bigint, text, timestamptz, 
   'paid for. The caller holds the account''s lock.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
-  p_account_id bigint, p_plan_id text) returns jsonb
+  p_account_id bigint, p_plan_id text, p_tokens text default null) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_waiting record;
@@ -84,11 +97,15 @@ declare
 begin
   if p_subscription is not null then
     perform governance.lock_stripe_ids(p_subscription);
-    insert into governance.stripe_subscriptions as s (subscription_id, account_id, customer_id, plan_id, updated_at)
-    values (p_subscription, p_account_id, p_customer, p_plan_id, p_now)
+    insert into governance.stripe_subscriptions as s (subscription_id, account_id, customer_id, plan_id, tokens,
+      updated_at)
+    values (p_subscription, p_account_id, p_customer, p_plan_id, p_tokens, p_now)
     on conflict (subscription_id) do update set account_id = coalesce(s.account_id, excluded.account_id),
-      customer_id = coalesce(s.customer_id, excluded.customer_id), plan_id = coalesce(excluded.plan_id, s.plan_id),
-        updated_at = p_now;
+      customer_id = coalesce(s.customer_id, excluded.customer_id),
+      -- Once it has ended, an older event that comes late does not change which plan it had at its end.
+      plan_id = case when s.canceled_at is null then coalesce(excluded.plan_id, s.plan_id)
+        else coalesce(s.plan_id, excluded.plan_id) end,
+      tokens = coalesce(excluded.tokens, s.tokens), updated_at = p_now;
   end if;
   perform governance.learn_customer(p_customer, p_account_id);
   if p_account_id is not null and p_customer is not null then
@@ -108,7 +125,7 @@ begin
   return v_effects;
 end
 $$;
-comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text) is
+comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
   'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
 
 create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz,
@@ -119,7 +136,8 @@ declare
   v_metadata jsonb := governance.stripe_object(o -> 'metadata');
   v_customer text := governance.stripe_id(o -> 'customer');
   v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
-  v_plan_id text := governance.plan_of(v_metadata, o #> '{items,data,0}');
+  v_plan_id text;
+  v_is_priced boolean;
   v_account governance.accounts;
   v_sub governance.stripe_subscriptions;
   v_other governance.stripe_subscriptions;
@@ -128,10 +146,22 @@ declare
   v_effects jsonb;
 begin
   if v_id is null then return governance.outcome('quarantined', 'malformed'); end if;
+  perform governance.learn_prices(governance.stripe_list(o -> 'items'));
+  perform governance.lock_stripe_ids(v_id);
+  -- Any of its items may be the plan; the others are seats, or what else is sold beside it.
+  select x.plan_id, governance.price_plan(i.item) is not null into v_plan_id, v_is_priced
+  from jsonb_array_elements(governance.stripe_list(o -> 'items') || '[{}]') with ordinality i(item, n)
+    cross join lateral governance.plan_of(v_metadata, i.item) x(plan_id)
+  where x.plan_id is not null
+  order by governance.plan_of('{}', i.item) is null, i.n limit 1;
   select a.* into v_account from governance.accounts a where a.user_id = v_user_id;
   if v_account.account_id is null then
     select a.* into v_account from governance.stripe_customers c join governance.accounts a using (account_id)
       where c.customer_id = v_customer;
+  end if;
+  if v_is_priced then
+    insert into governance.stripe_subscriptions as s (subscription_id, is_priced, updated_at) values (v_id, true, p_now)
+    on conflict (subscription_id) do update set is_priced = true where not s.is_priced;
   end if;
   v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
   if p_type <> 'customer.subscription.deleted' and coalesce(o ->> 'status', '') <> 'canceled' then
@@ -143,9 +173,9 @@ begin
     -- A month that began while the subscription ran turns first: afterwards it would give the plan's allowance.
     v_account := governance.lock_account_id(v_sub.account_id);
   end if;
-  update governance.stripe_subscriptions s
-    set canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'),
-    p_now)
+  -- The plan at its end decides what becomes of its tokens, also of those whose invoice comes late.
+  update governance.stripe_subscriptions s set plan_id = coalesce(v_plan_id, s.paid_plan_id, s.plan_id),
+    canceled_at = coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at'), p_now)
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
   -- Another subscription that is paid and goes on: its plan and tokens stay.
@@ -157,8 +187,8 @@ begin
     return governance.outcome('processed', 'never_paid', v_effects);
   end if;
   select * into v_plan from governance.plans p
-  where p.plan_id = coalesce(v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
-  if v_plan.plan_id = v_account.plan_id or v_other.subscription_id is not null then
+  where p.plan_id = coalesce(v_plan_id, v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
+  if v_account.plan_id in (v_plan.plan_id, v_sub.paid_plan_id) or v_other.subscription_id is not null then
     v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
       v_other.subscription_id is null);
     update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
@@ -174,18 +204,68 @@ comment on function governance.on_subscription(text, text, timestamptz, jsonb) i
   'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel). Where '
   'another paid subscription goes on, only the tokens that this one paid for end.';
 
-create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
+create function governance.price_of(p_item jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select coalesce(governance.stripe_id(p_item #> '{pricing,price_details,price}'),
+    governance.stripe_id(p_item -> 'price'), governance.stripe_id(p_item -> 'plan'))
+$$;
+comment on function governance.price_of(jsonb) is 'The id of the price of a subscription item or invoice line.';
+
+create function governance.told_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
   select p.plan_id from (values
-    (1, governance.metadata_text(governance.stripe_object(p_item -> 'metadata'), 'plan_id', 'planId', 'plan')),
-    (2, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
-    (3, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
-    (4, governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan')),
-    (5, p_item #>> '{price,lookup_key}'), (6, p_item #>> '{price,nickname}'), (7, p_item #>> '{plan,nickname}')
+    (1, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
+    (2, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
+    (3, p_item #>> '{price,lookup_key}'), (4, p_item #>> '{price,nickname}'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
-comment on function governance.plan_of(jsonb,
-  jsonb) is 'The plan that a subscription item or invoice line is for: by metadata, lookup key or nickname.';
+comment on function governance.told_plan(jsonb) is
+  'The plan that the price within a subscription item or invoice line names: by metadata, lookup key or nickname.';
+
+create function governance.told_tokens(p_item jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(coalesce(btrim(p_item #>> '{price,metadata,tokens}'), btrim(p_item #>> '{plan,metadata,tokens}')), '')
+$$;
+comment on function governance.told_tokens(jsonb) is
+  'Tokens of one piece that the price within a subscription item or invoice line names.';
+
+create function governance.learn_prices(p_items jsonb) returns void
+  language sql set search_path = '' as $$
+  insert into governance.stripe_prices as k (price_id, plan_id, tokens)
+  select t.price_id, t.plan_id, t.tokens
+  from (select distinct on (1) governance.price_of(x.item), governance.told_plan(x.item),
+      left(governance.told_tokens(x.item), 255)
+    from jsonb_array_elements(p_items) x(item) order by 1) t(price_id, plan_id, tokens)
+  where t.price_id is not null and not exists (select from governance.stripe_prices o
+    where o.price_id = t.price_id and (o.plan_id, o.tokens) is not distinct from (t.plan_id, t.tokens))
+  order by t.price_id
+  on conflict (price_id) do update set plan_id = excluded.plan_id, tokens = excluded.tokens
+$$;
+comment on function governance.learn_prices(jsonb) is
+  'Notes what the prices of a subscription''s items are for. Writes, and so locks, only what is new, in order of ids.';
+
+create function governance.price_plan(p_item jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(governance.told_plan(p_item), (select k.plan_id from governance.stripe_prices k
+    join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
+$$;
+comment on function governance.price_plan(jsonb) is
+  'The plan that the price of a subscription item or invoice line is for, told with it or known from before.';
+
+create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select p.plan_id from (
+    select governance.metadata_text(governance.stripe_object(p_item -> 'metadata'), 'plan_id', 'planId', 'plan'),
+      governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan')) m(own, subscriptions)
+  cross join lateral (values
+    -- Stripe copies a subscription's metadata to its lines. A change of plan in Stripe's portal changes the price, and
+    -- leaves the metadata as it was.
+    (1, nullif(m.own, m.subscriptions)), (2, governance.price_plan(p_item)), (3, m.subscriptions)
+  ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
+$$;
+comment on function governance.plan_of(jsonb, jsonb) is
+  'The plan that a subscription item or invoice line is for: by metadata of its own, by its price, or by the '
+  'subscription''s metadata.';
 
 create function governance.switch_to_paid_plan(p_account_id bigint, p_plan_id text, p_subscription text,
   p_from timestamptz) returns void

@@ -70,7 +70,8 @@ begin
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
         governance.stripe_id(o -> 'customer'), v_account_id,
-        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan')));
+        governance.metadata_text(v_metadata, 'plan_id', 'planId', 'plan'),
+        governance.metadata_text(v_metadata, 'tokens')));
   elsif v_mode = 'setup' then
     return governance.outcome('ignored', 'not_a_token_purchase');
   elsif v_pack_id is null then
@@ -112,6 +113,7 @@ declare
     - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0),
       0);
   v_refund jsonb;
+  v_outcome governance.stripe_outcome;
   v_pay governance.stripe_payments;
 begin
   if v_charge is null then return governance.outcome('quarantined', 'malformed'); end if;
@@ -120,6 +122,15 @@ begin
     or coalesce(o ->> 'status', 'succeeded') <> 'succeeded' then
     return governance.outcome('processed', case when p_type = 'charge.pending' then 'awaiting_payment'
       else 'payment_failed' end);
+  end if;
+  if v_intent is null and p_type in ('charge.succeeded', 'charge.captured') and o -> 'captured' <> 'false'
+    and governance.is_token_order(o -> 'metadata') then
+    -- Sold by a charge alone, as before there were PaymentIntents: then the order is on the charge.
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, o -> 'metadata',
+      governance.metadata_text(o -> 'metadata', 'user_id', 'userId', 'userid'),
+      governance.metadata_text(o -> 'metadata', 'pack_id', 'packId', 'packid'), null, v_charge, null, p_livemode,
+      coalesce(nullif(o -> 'amount_captured', 'null'), o -> 'amount'));
+    if v_outcome.status = 'quarantined' then return v_outcome; end if;
   end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
@@ -136,8 +147,8 @@ begin
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
     perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
   end loop;
-  return governance.outcome('processed', null, governance.settle_payment(v_pay.payment_id, p_now, p_event_id),
-    v_pay.payment_id);
+  return governance.outcome('processed', v_outcome.reason, coalesce(v_outcome.effects, '[]')
+    || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
 end
 $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
@@ -356,6 +367,19 @@ comment on function governance.on_paid_order(text, timestamptz, timestamptz, jso
   'Grants what was paid for once all of it fits: user, pack, tokens, price at the time, currency, ceiling; otherwise '
   'it waits for a person.';
 
+create function governance.close_event_alert(p_event_id text, p_now timestamptz, p_by text, p_words text) returns void
+  language sql set search_path = '' as $$
+  update governance.alert_events e set acknowledged_at = p_now, acknowledged_by = p_by, resolution = p_words
+  where e.alert_event_id in (
+    -- One that an operator decides just now is theirs.
+    select x.alert_event_id from governance.alert_events x
+    where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
+      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> '' and x.acknowledged_at is null
+    for update skip locked)
+$$;
+comment on function governance.close_event_alert(text, timestamptz, text, text) is
+  'An event that waited for a decision does not wait any more: nor does its alert.';
+
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -421,6 +445,9 @@ begin
       payment_id = v_outcome.payment_id, waits_for_customer = v_outcome.waits_for_customer,
       payload = case when v_status <> 'processed' then p_event end, attempts = w.attempts + 1
     where w.event_id = p_event_id;
+    if not v_waits then
+      perform governance.close_event_alert(p_event_id, p_now, 'Stripe', 'What it waited for came, and it was acted on');
+    end if;
   end if;
   if v_waits then
     insert into governance.alert_events (kind, severity, message, period_key, details, created_at)

@@ -29,14 +29,20 @@ create function governance.sum_amounts(p_list jsonb) returns bigint
 $$;
 comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
 
+create function governance.invoice_tax(o jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
+$$;
+comment on function governance.invoice_tax(jsonb) is 'Tax within an invoice''s total, however its API version tells it.';
+
 create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
   language plpgsql immutable set search_path = '' as $$
 declare
   v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
   v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
-  v_tax bigint := greatest(coalesce(v_total - governance.stripe_whole(o -> 'total_excluding_tax'),
-    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
-      + governance.sum_amounts(o -> 'total_tax_amounts')), 0);
+  v_tax bigint := governance.invoice_tax(o);
   v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
   v_listed bigint;
   v_net bigint;
@@ -45,7 +51,8 @@ declare
   v_collected bigint[];
   v_covered bigint[];
 begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), coalesce(sum(l.amount - l.discount), 0),
+  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
+      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
     coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
   into v_listed, v_net, v_weights
   from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
@@ -53,11 +60,11 @@ begin
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
   v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    when v_total > 0 then v_paid - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
-    else v_paid end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed - least(v_net, v_total),
-    governance.sum_amounts(o -> 'total_discount_amounts'), 0)
-    + case when v_is_outside then v_total else greatest(v_total - v_paid, 0) end, v_weights);
+    -- What was paid above the total was owed from before.
+    when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else 0 end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
+    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
   return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
     from generate_series(1, cardinality(v_weights)) n order by n);
 end
@@ -74,7 +81,9 @@ create function governance.invoice_covered_by(o jsonb) returns text
     case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
     case when o -> 'paid_out_of_band' is distinct from 'true'
       and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
+        + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)
       then 'customer balance' end,
+    case when governance.stripe_whole(o -> 'pre_payment_credit_notes_amount') > 0 then 'credit note' end,
     case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
       where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
     case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
@@ -92,13 +101,15 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       coalesce(x.value -> 'proration' = 'true', false)
         or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
       governance.stripe_whole(x.value -> 'amount') as amount,
-      btrim(x.value #>> '{price,metadata,tokens}') as price_tokens,
+      coalesce(governance.told_tokens(x.value), k.tokens) as price_tokens,
       btrim(x.value #>> '{metadata,tokens}') as line_tokens,
-      btrim(p_metadata ->> 'tokens') as subscription_tokens,
+      coalesce(btrim(p_metadata ->> 'tokens'), (select s.tokens from governance.stripe_subscriptions s
+        where s.subscription_id = p_subscription)) as subscription_tokens,
       coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
     join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n)
       using (n)
+    left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
       or x.value #>> '{parent,type}' = 'subscription_item_details'
   ), sold as (
@@ -110,8 +121,26 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
           then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
         else l.subscription_tokens end as tokens,
       coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
-        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as plan_id
+        join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as any_plan_id,
+      governance.price_plan(l.line) as price_plan_id,
+      governance.metadata_text(governance.stripe_object(l.line -> 'metadata'), 'plan_id', 'planId', 'plan')
+        as own_plan_id,
+      governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
+      -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
+      governance.price_of(l.line) is not null and jsonb_typeof(l.line -> 'price') is distinct from 'object'
+        and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
+        select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
     from lines l where l.amount is null or l.amount >= 0
+  ), planned as (
+    select s.*, case
+      when s.price_plan_id is not null or s.own_plan_id is distinct from s.subscription_plan_id
+        and s.own_plan_id is not null then s.any_plan_id
+      -- Beside the price of a plan, a line that names none is for something else.
+      when s.tokens is null and exists (select from sold x where x.price_plan_id is not null) then null
+      when s.has_new_price and exists (select from governance.stripe_subscriptions k
+        where k.subscription_id = p_subscription and k.is_priced) then null
+      else s.any_plan_id end as plan_id
+    from sold s
   ), named as (
     select s.*, case
       when s.tokens is null then 'plan ' || s.plan_id
@@ -119,7 +148,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       else 'line ' || s.n end as sale,
       governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
       governance.stripe_time(s.line #> '{period,end}') as period_to
-    from sold s where s.tokens is not null or s.plan_id is not null
+    from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
     select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
       (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
@@ -144,7 +173,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     case when g.id like 'il\_%' then g.id
       else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
     g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
-    g.period_from, g.period_to
+    g.period_from, g.period_to, exists (select from lines l where l.amount < 0)
   from grouped g order by g.place
 $$;
 comment on function governance.invoice_dues(jsonb, jsonb, text) is
@@ -209,6 +238,41 @@ comment on function governance.supplement_lot(bigint, timestamptz, text, governa
   'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
   'where there is none. The caller holds the account''s lock.';
 
+create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
+  p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_given bigint := 0;
+begin
+  for v_lot in
+    select l.lot_id, l.granted, l.expired, l.is_open, l.expires_at, r.period_end
+    from governance.lots l join governance.stripe_lots s using (lot_id)
+      join governance.stripe_payments p on p.payment_id = s.payment_id
+      join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type = 'grant'
+    where l.account_id = p_account_id and l.kind = 'subscription' and p.subscription_id = p_subscription
+      and r.period_end > p_due.period_from and r.period_start < p_due.period_to
+      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited.
+      and (r.period_end >= p_due.period_to or p_due.is_credited)
+    order by l.lot_id
+  loop
+    v_given := v_given + v_lot.granted;
+    continue when v_lot.period_end >= p_due.period_to;
+    v_given := v_given - v_lot.expired;
+    if v_lot.is_open and v_lot.expires_at < p_expires then
+      update governance.lots l set expires_at = p_expires where l.lot_id = v_lot.lot_id;
+      perform governance.append_entry(p_account_id, 'subscription_grant', p_now, array[v_lot.lot_id, 0::bigint], 0, 0,
+        0, 0, p_due.key, 'Period begun anew: its tokens last until the end of the new one',
+        jsonb_build_object('cause', p_event_id));
+    end if;
+  end loop;
+  return v_given;
+end
+$$;
+comment on function governance.given_in_period(bigint, timestamptz, text, governance.invoice_due, text, timestamptz) is
+  'How much of a period''s allowance its subscription has given already. Where the period began anew and the rest of '
+  'the old one was credited, its tokens go on into the new one. The caller holds the account''s lock.';
+
 create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
   p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
   returns jsonb
@@ -239,12 +303,10 @@ begin
       else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
     -- What this period already gave is not given again.
     v_more := greatest(v_plan.monthly_allowance - coalesce((
-      select sum(l.granted) from governance.lots l left join governance.stripe_lots s using (lot_id)
-        left join governance.stripe_payments p using (payment_id)
-      where l.account_id = p_account_id and l.kind = 'subscription' and case
-        when l.stripe_invoice_line_id is null then l.expires_at > p_now
-        else p.subscription_id = p_subscription and exists (select from governance.purchase_records r
-          where r.lot_id = l.lot_id and r.record_type = 'grant' and r.period_end > p_due.period_from) end), 0), 0);
+      select sum(l.granted) from governance.lots l
+      where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
+        and l.expires_at > p_now), 0)
+      - governance.given_in_period(p_account_id, p_now, p_event_id, p_due, p_subscription, v_expires), 0);
     update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
     where a.account_id = p_account_id;
   end if;
@@ -277,10 +339,10 @@ begin
     p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
   perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
   -- The subscription ended before its invoice was delivered: its tokens share the fate of the others, which the plan
-  -- that was paid last decides.
+  -- at its end decides.
   select coalesce(p.on_cancel, 'keep') into v_on_cancel
   from governance.stripe_subscriptions s
-  left join governance.plans p on p.plan_id = coalesce(s.paid_plan_id, p_due.plan_id, s.plan_id, v_account.plan_id)
+  left join governance.plans p on p.plan_id = coalesce(s.plan_id, s.paid_plan_id, p_due.plan_id, v_account.plan_id)
   where s.subscription_id = p_subscription and s.canceled_at is not null;
   if v_type = 'grant' and found then
     perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
@@ -309,7 +371,7 @@ declare
     governance.stripe_id(o #> '{payments,data,0,payment,charge}'));
   v_metadata jsonb := governance.stripe_object(o -> 'metadata') || governance.stripe_object(v_parent -> 'metadata')
     || governance.stripe_object(o #> '{subscription_details,metadata}');
-  v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
+  v_user_id text;
   v_currency text := governance.stripe_currency(o -> 'currency');
   v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
   v_pay governance.stripe_payments;
@@ -321,6 +383,13 @@ declare
   v_effects jsonb := '[]';
 begin
   if v_invoice is null then return governance.outcome('quarantined', 'malformed'); end if;
+  if o -> 'subscription_details' is null and v_parent = '{}' then
+    -- Before 2023 the subscription's metadata is on its lines alone.
+    v_metadata := v_metadata || coalesce((select governance.stripe_object(x.value -> 'metadata')
+      from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+      where x.value ->> 'type' = 'subscription' order by x.n limit 1), '{}');
+  end if;
+  v_user_id := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
   if coalesce(o ->> 'status', 'paid') <> 'paid' then return governance.outcome('processed', 'awaiting_payment'); end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, v_invoice, v_customer, p_livemode);
   if jsonb_typeof(o -> 'number') = 'string' and char_length(o ->> 'number') between 1 and 100 then
@@ -335,6 +404,14 @@ begin
     (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
   v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
 
+  if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
+    -- A single invoice for a pack.
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o || jsonb_build_object('invoice', v_invoice,
+      'total_details', jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
+        governance.sum_amounts(o -> 'total_discount_amounts'))), v_metadata, v_user_id,
+      governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
+      o -> 'amount_paid');
+  end if;
   if v_dues = '{}' then
     -- The plan may be told later, by the subscription or its Checkout Session.
     return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')

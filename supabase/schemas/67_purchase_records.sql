@@ -135,7 +135,16 @@ begin
         when 'grant' then l.remaining + l.frozen end,
       -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
+        -- A supplement's record has the price of its lot from then on.
+        when r.record_type = 'supplement' then r.amount_minor - (select x.amount_minor from governance.purchase_records x
+          where x.lot_id = r.lot_id and x.transaction_id < r.transaction_id
+            and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1)
         when r.collected_minor is not null then r.amount_minor end,
+      -- Other things were sold with the tokens.
+      'payment_minor', case when r.collected_minor is not null and p.invoice_id is not null and p.amount_minor > (
+          select sum(x.collected_minor) from governance.purchase_records x
+          where x.invoice_line_id is not null and governance.payment_of(x) = p.payment_id)
+        then p.amount_minor end,
       'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
         'charge_id', p.charge_id,
         'payment_intent_id', p.payment_intent_id,
@@ -150,7 +159,9 @@ begin
   join governance.accounts a on a.account_id = r.account_id
   join governance.lots l on l.lot_id = r.lot_id
   left join governance.stripe_lots s on s.lot_id = r.lot_id
-  left join governance.stripe_payments p on p.payment_id = coalesce(s.payment_id, r.payment_id);
+  -- More money for tokens that are there already came by a payment of its own.
+  left join governance.stripe_payments p on p.payment_id = case when r.record_type = 'supplement' or s.lot_id is null
+    then governance.payment_of(r) else s.payment_id end;
   return jsonb_build_object('records', v_records, 'next_cursor', coalesce(v_last::text, p_cursor), 'has_more',
     v_count = p_limit);
 end
@@ -176,10 +187,18 @@ begin
   with moves as (
     select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
     from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+  ), prices as (
+    -- What a lot cost may change after it was sold: each period has what was true by its end.
+    select r.lot_id,
+      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_from))[1] as opening,
+      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_to))[1] as closing
+    from governance.purchase_records r where r.record_type in ('grant', 'relabel', 'supplement') group by r.lot_id
   ), by_lot as (
     select l.lot_id, case l.kind when 'purchased' then 'purchased'
-      else l.kind end as kind, l.currency, l.amount_minor, l.granted,
-      l.created_at >= p_from and l.created_at < p_to as is_new, l.created_at < p_to as is_there, l.remaining,
+      else l.kind end as kind, l.currency, l.granted,
+      case when c.lot_id is not null then c.opening when l.created_at < p_from then l.amount_minor end as opening_price,
+      case when c.lot_id is not null then c.closing else l.amount_minor end as closing_price,
+      l.created_at < p_to as is_there, l.remaining,
       coalesce(sum(m.tokens) filter (where m.created_at < p_from), 0)::bigint as opening,
       coalesce(sum(m.tokens) filter (where m.created_at < p_to), 0)::bigint as closing,
       coalesce(sum(m.tokens) filter (where m.created_at >= p_to), 0)::bigint as later,
@@ -194,15 +213,16 @@ begin
       coalesce(sum(m.tokens) filter (where i.inside and m.type = 'adjustment'), 0)::bigint as adjusted
     from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
     join governance.lots l using (lot_id)
-    group by l.lot_id
+    left join prices c using (lot_id)
+    group by l.lot_id, c.lot_id, c.opening, c.closing
   ), priced as (
     select b.*,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.opening, b.granted), b.granted) end as deferred_opening,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(b.closing, b.granted), b.granted) end as deferred_closing,
-      case when b.amount_minor is null then 0
-        else governance.pro_rata(b.amount_minor, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
+      case when b.opening_price is null then 0
+        else governance.pro_rata(b.opening_price, least(b.opening, b.granted), b.granted) end as deferred_opening,
+      case when b.closing_price is null then 0
+        else governance.pro_rata(b.closing_price, least(b.closing, b.granted), b.granted) end as deferred_closing,
+      case when b.closing_price is null then 0
+        else governance.pro_rata(b.closing_price, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
         b.granted) end as given_back
     from by_lot b
   )
@@ -227,7 +247,7 @@ begin
       sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
         sum(p.deferred_closing)::bigint as deferred_closing,
       sum(p.given_back)::bigint as given_back,
-        sum(case when p.is_new then coalesce(p.amount_minor, 0) else 0 end)::bigint as sold
+        sum(coalesce(p.closing_price, 0) - coalesce(p.opening_price, 0))::bigint as sold
     from priced p where p.is_there group by p.kind, p.currency) s;
   return v_lines;
 end

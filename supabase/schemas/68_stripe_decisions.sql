@@ -117,6 +117,7 @@ begin
   end if;
   update governance.webhook_events_processed w set decided_at = v_now, decided_by = p_operator,
     decided_reason = p_reason where w.event_id = p_event_id;
+  perform governance.close_event_alert(p_event_id, v_now, p_operator, p_reason);
   insert into governance.audit_log (created_at, operator, action, account_id, reason, command_id, details)
   select v_now, p_operator, 'release_stripe_event', p.account_id, p_reason, p_command_id,
     jsonb_build_object('event_id', p_event_id, 'was', v_known.reason, 'effects', v_answer -> 'effects')
@@ -157,6 +158,7 @@ begin
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event waiting');
   end if;
+  perform governance.close_event_alert(p_event_id, v_now, p_operator, p_reason);
   insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
   values (v_now, p_operator, 'dismiss_stripe_event', p_reason, p_command_id,
     jsonb_build_object('event_id', p_event_id, 'was', v_known.reason));

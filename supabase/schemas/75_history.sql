@@ -187,7 +187,7 @@ create function governance.entry_origin(t governance.token_transactions) returns
         'id', coalesce(r.dispute_id, r.refund_id, p.charge_id, p.payment_intent_id, p.invoice_id),
         'payment_id', p.payment_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id, 'invoice_id',
         p.invoice_id, 'livemode', p.livemode)
-      from governance.purchase_records r join governance.stripe_payments p using (payment_id)
+      from governance.purchase_records r join governance.stripe_payments p on p.payment_id = governance.payment_of(r)
       where r.transaction_id = t.transaction_id),
       (select jsonb_build_object('kind', 'act', 'id', x.act_id, 'operator', x.operator, 'act_kind', x.kind)
       from governance.account_acts x where x.command_id = t.metadata ->> 'command_id' and x.account_id = t.account_id),

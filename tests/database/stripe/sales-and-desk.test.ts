@@ -441,7 +441,7 @@ describe("invoices of subscriptions", () => {
         },
       };
       const unknown = line(`late-${n}`, 2_000, {
-        period: { start: now - (3 - n) * 100, end: now + n * 30 * 86_400 },
+        period: { start: now - (3 - n) * 100, end: now + 30 * 86_400 },
       });
       expect(await invoiced(`late-${n}`, {}, [unknown], 0, changes)).toMatchObject({
         reason: "not_known_yet",

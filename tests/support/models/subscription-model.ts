@@ -1,6 +1,6 @@
 /**
- * Subscriptions as a project lives with them: started, paid, failed, upgraded, downgraded, cancelled, begun again, two at
- * once, or never paid. `subscriptionHistory` draws one life and answers Stripe's events of it, each with the day of its
+ * Subscriptions as a project lives with them: tried, started, paid, failed, upgraded, downgraded, cancelled, begun again,
+ * two at once, or never paid, alone or beside another price. `subscriptionHistory` draws one life and answers Stripe's events of it, each with the day of its
  * delivery; `expectedAccount` says, from the same life, what the user has in the end. The model knows days, periods and
  * plans, and nothing of lots, locks or order.
  */
@@ -10,6 +10,7 @@ const DAY = 86_400;
 /** Tokens of a paid month last this much longer than the month: Stripe takes about an hour to collect the next one. */
 const GRACE_DAYS = 1.5 / 24;
 const PERIOD_DAYS = 30;
+const TRIAL_DAYS = 14;
 
 /** Plans of the test's preset; `end` is `on_cancel`. */
 export const plans = {
@@ -46,7 +47,8 @@ export const subscriptionPreset = {
 interface PaidPeriod {
   readonly plan: PlanId;
   readonly from: number;
-  readonly to: number;
+  /** Later where the period was begun anew. */
+  to: number;
   readonly net: number;
 }
 
@@ -71,6 +73,15 @@ export interface ExpectedAccount {
   readonly subscription: number;
   /** Money of all invoices, net of tax, in minor units. */
   readonly booked: number;
+}
+
+interface Line {
+  readonly plan: PlanId;
+  readonly from: number;
+  readonly to: number;
+  readonly amount: number;
+  readonly isProration: boolean;
+  readonly isSeats?: boolean;
 }
 
 /** Where a subscription's plan is written. */
@@ -148,8 +159,16 @@ class Life {
       return startDay + 1;
     }
     let credit = 0;
-    for (let from = start; from <= lastDay; from += PERIOD_DAYS) {
-      const to = from + PERIOD_DAYS;
+    let from = start;
+    if (random() < 0.2) {
+      // Tried for two weeks, or until they paid before that.
+      this.#pay(start, one, naming, plan, [
+        { plan, from, to: from + TRIAL_DAYS, amount: 0, isProration: false },
+      ]);
+      from += random() < 0.5 ? TRIAL_DAYS : pick(random, 3, 12);
+    }
+    for (let to = from; from <= lastDay; from = to) {
+      to = from + PERIOD_DAYS;
       if (from > start && random() < 0.12) {
         this.#fail(from, one);
         this.#tell(
@@ -169,11 +188,12 @@ class Life {
         // A credit is on the customer's balance, or a line of the next invoice.
         if (used > 0 && random() < 0.5)
           this.#pay(from, one, naming, plan, [{ ...line, amount: -used, isProration: true }, line]);
-        else this.#pay(from, one, naming, plan, [line], used);
+        else this.#pay(from, one, naming, plan, [line, ...this.#seats(naming, line)], used);
         credit -= used;
-        if (naming === "metadata" && random() < 0.3) {
+        if (naming !== "session" && random() < 0.3) {
           const changeDay = from + pick(random, 2, 20);
-          if (changeDay <= lastDay) [plan, credit] = this.#change(one, plan, changeDay, to, credit);
+          if (changeDay <= lastDay)
+            [plan, credit, to] = this.#change(one, naming, plan, changeDay, to, credit);
         }
       }
       if (random() < 0.25) {
@@ -186,17 +206,35 @@ class Life {
   }
 
   /** An upgrade is invoiced at once; a downgrade leaves a credit for the next invoice. */
-  #change(one: Subscription, from: PlanId, day: number, to: number, credit: number): [PlanId, number] {
+  #change(
+    one: Subscription,
+    naming: Naming,
+    from: PlanId,
+    day: number,
+    to: number,
+    credit: number,
+  ): [PlanId, number, number] {
     const next = paidPlans[(paidPlans.indexOf(from as "basic") + 1) % paidPlans.length] ?? "basic";
     const left = (to - day) / PERIOD_DAYS;
     const back = Math.floor(plans[from].price * left);
     const more = Math.floor(plans[next].price * left);
-    this.#tell(day, "customer.subscription.updated", this.#subscription(one, "metadata", next, "active"));
-    this.#pay(day, one, "metadata", next, [
-      { plan: from, from: day, to, amount: -back, isProration: true },
+    this.#tell(day, "customer.subscription.updated", this.#subscription(one, naming, next, "active"));
+    const unused = { plan: from, from: day, to, amount: -back, isProration: true };
+    if (plans[next].price > plans[from].price && this.#options.random() < 0.3) {
+      // The period begins anew: what the old one gave goes on into it.
+      const end = day + PERIOD_DAYS;
+      for (const period of one.paid) if (period.to === to) period.to = end;
+      this.#pay(day, one, naming, next, [
+        unused,
+        { plan: next, from: day, to: end, amount: plans[next].price, isProration: false },
+      ]);
+      return [next, credit, end];
+    }
+    this.#pay(day, one, naming, next, [
+      unused,
       { plan: next, from: day, to, amount: more, isProration: true },
     ]);
-    return [next, credit + Math.max(back - more, 0)];
+    return [next, credit + Math.max(back - more, 0), to];
   }
 
   #pay(
@@ -204,7 +242,7 @@ class Life {
     one: Subscription,
     naming: Naming,
     plan: PlanId,
-    lines: readonly { plan: PlanId; from: number; to: number; amount: number; isProration: boolean }[],
+    lines: readonly Line[],
     fromBalance = 0,
   ): void {
     const { random } = this.#options;
@@ -212,8 +250,12 @@ class Life {
     const total = lines.reduce((sum, line) => sum + line.amount, 0);
     const paid = Math.max(total - fromBalance, 0);
     const name = `${one.id.slice(4)}_${number}`;
-    const sold = lines.filter((line) => line.amount >= 0).at(-1);
-    if (sold) one.paid.push({ plan: sold.plan, from: sold.from, to: sold.to, net: paid });
+    const sold = lines.filter((line) => line.amount >= 0 && !line.isSeats).at(-1);
+    const seats = lines.find((line) => line.isSeats);
+    if (sold) {
+      const net = seats ? Math.trunc((paid * sold.amount) / (sold.amount + seats.amount)) : paid;
+      one.paid.push({ plan: sold.plan, from: sold.from, to: sold.to, net });
+    }
     const metadata = this.#metadata(naming, plan);
     this.#tell(day, "invoice.paid", {
       id: `in_${name}`,
@@ -249,7 +291,13 @@ class Life {
               subscription_item: `si_${one.id}`,
             },
           },
-          pricing: { type: "price_details", price_details: { price: "price_1", product: "prod_1" } },
+          pricing: {
+            type: "price_details",
+            price_details: {
+              price: line.isSeats ? "price_seats" : priceId(naming, line.plan),
+              product: "prod_1",
+            },
+          },
         })),
       },
     });
@@ -311,15 +359,33 @@ class Life {
   }
 
   #subscription(one: Subscription, naming: Naming, plan: PlanId, status: string): Record<string, unknown> {
-    const price = { id: "price_1", lookup_key: naming === "lookup key" ? plan : null, metadata: {} };
+    const price = {
+      id: priceId(naming, plan),
+      lookup_key: naming === "lookup key" ? plan : null,
+      metadata: {},
+    };
+    const seats = {
+      id: `si_seats_${one.id}`,
+      price: { id: "price_seats", lookup_key: "seats", metadata: {} },
+    };
     return {
       id: one.id,
       object: "subscription",
       status,
       customer: this.#customer(one),
       metadata: this.#metadata(naming, plan),
-      items: { object: "list", data: [{ id: `si_${one.id}`, price }] },
+      items: {
+        object: "list",
+        data: [seats, { id: `si_${one.id}`, price }].slice(naming === "lookup key" ? 0 : 1),
+      },
     };
+  }
+
+  /** What is sold beside the plan, where prices tell the two apart. */
+  #seats(naming: Naming, line: Line): Line[] {
+    const { random } = this.#options;
+    if (naming !== "lookup key" || random() < 0.6) return [];
+    return [{ ...line, amount: 100 * pick(random, 1, 20), isSeats: true }];
   }
 
   #metadata(naming: Naming, plan: PlanId): Record<string, string> {
@@ -344,6 +410,9 @@ class Life {
   #plan = (): PlanId => paidPlans[pick(this.#options.random, 0, 2)] ?? "basic";
   #seconds = (day: number): number => Math.round(this.#options.start + day * DAY);
 }
+
+const priceId = (naming: Naming, plan: PlanId): string =>
+  naming === "lookup key" ? `price_${plan}` : "price_1";
 
 const pick = (random: () => number, from: number, to: number): number =>
   from + Math.floor(random() * (to - from + 1));

@@ -1,0 +1,513 @@
+/**
+ * Ways of selling that Stripe allows beside the plain ones: trials that end early, periods begun anew, plans and tokens
+ * named by a price alone, other prices beside the plan, single invoices, charges without PaymentIntents. Each in the
+ * order in which it happens and, where that matters, in another.
+ */
+import { createHash } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { reconcile } from "../../../shared/governance/reconciliation/index.ts";
+import { openProject, type Project } from "../../support/project.ts";
+import { subscriptionPreset } from "../../support/models/subscription-model.ts";
+import { event, type StripeEvent } from "../../support/stripe/events.ts";
+
+const now = Date.parse("2027-03-10T12:00:00Z") / 1000;
+const day = 86_400;
+type Extra = Record<string, unknown>;
+
+const item = (price: Extra, extra: Extra = {}): object => ({
+  id: `si_${String(price["id"])}`,
+  price,
+  ...extra,
+});
+const subscription = (
+  id: string,
+  metadata: object,
+  items: readonly object[] = [],
+  extra: Extra = {},
+): object => ({
+  id: `sub_${id}`,
+  object: "subscription",
+  status: "active",
+  customer: `cus_${id}`,
+  metadata,
+  items: { object: "list", data: items },
+  ...extra,
+});
+/** A line as written from 2025-03-31 on: its price is an id. */
+const line = (id: string, amount: number, price: string, extra: Extra = {}): Extra => ({
+  id: `il_${id}`,
+  object: "line_item",
+  amount,
+  currency: "usd",
+  quantity: 1,
+  metadata: {},
+  period: { start: now, end: now + 30 * day },
+  parent: { type: "subscription_item_details", subscription_item_details: { proration: false } },
+  pricing: { type: "price_details", price_details: { price, product: `prod_${price}` } },
+  ...extra,
+});
+const proration = {
+  parent: { type: "subscription_item_details", subscription_item_details: { proration: true } },
+};
+const alone = { parent: { type: "invoice_item_details", invoice_item_details: { proration: false } } };
+const period = (from: number, to: number): Extra => ({
+  period: { start: now + from * day, end: now + to * day },
+});
+const invoice = (id: string, metadata: object, lines: readonly Extra[], extra: Extra = {}): object => {
+  const sum = lines.reduce((total, one) => total + (one["amount"] as number), 0);
+  const of = id.split("_")[0] ?? id;
+  return {
+    id: `in_${id}`,
+    object: "invoice",
+    status: "paid",
+    customer: `cus_${of}`,
+    currency: "usd",
+    amount_due: sum,
+    amount_paid: Math.max(sum, 0),
+    total: sum,
+    created: now,
+    metadata: {},
+    parent: {
+      type: "subscription_details",
+      subscription_details: { subscription: `sub_${of}`, metadata },
+    },
+    lines: { object: "list", has_more: false, data: lines },
+    ...extra,
+  };
+};
+const created = (object: object): StripeEvent => event("customer.subscription.created", object);
+const updated = (object: object): StripeEvent => event("customer.subscription.updated", object);
+const paid = (object: object): StripeEvent => event("invoice.paid", object);
+const paymentOf = (invoiceId: string, intent: string, amount: number): StripeEvent =>
+  event("invoice_payment.paid", {
+    id: `inpay_${intent}`,
+    object: "invoice_payment",
+    invoice: `in_${invoiceId}`,
+    amount_paid: amount,
+    status: "paid",
+    payment: { type: "payment_intent", payment_intent: `pi_${intent}` },
+  });
+const charge = (id: string, amount: number, extra: Extra = {}): StripeEvent =>
+  event("charge.succeeded", {
+    id: `ch_${id}`,
+    object: "charge",
+    amount,
+    amount_captured: amount,
+    amount_refunded: 0,
+    captured: true,
+    currency: "usd",
+    payment_intent: `pi_${id}`,
+    status: "succeeded",
+    created: now,
+    metadata: {},
+    ...extra,
+  });
+
+describe("what is sold through Stripe in other ways", () => {
+  let project: Project;
+  beforeAll(async () => {
+    project = await openProject(18);
+    await project.rpc("apply_preset", {
+      p_preset: {
+        ...subscriptionPreset,
+        packs: [{ pack_id: "pack", tokens: 500_000, price_minor: 1_000, currency: "usd" }],
+      },
+    });
+    await project.setClock(new Date(now * 1000).toISOString(), true);
+  });
+  afterAll(async () => {
+    expect((await project.call("verify_ledger"))["problems"]).toEqual([]);
+    expect((await project.call("verify_purchases"))["problems"]).toEqual([]);
+    await project.close();
+  });
+
+  async function send(...events: readonly StripeEvent[]): Promise<string[]> {
+    const told: string[] = [];
+    for (const one of events) {
+      const { status, reason } = await project.rpc<{ status: string; reason: string | null }>(
+        "process_stripe_event",
+        { p_event: JSON.stringify(one) },
+      );
+      told.push([status, reason].filter(Boolean).join(" "));
+    }
+    return told;
+  }
+  const join = (...users: readonly string[]): Promise<unknown> =>
+    project.sql.query("select upsert_account(u) from unnest($1::text[]) u", [users]);
+  /** Plan, and lots as "granted until day: money". */
+  async function found(userId: string): Promise<{ plan: string; lots: string[] }> {
+    return project.one(
+      `select a.plan_id as plan, coalesce((select array_agg(format('%s until %s: %s', l.granted,
+           round(extract(epoch from l.expires_at - governance.now()) / 86400), l.amount_minor) order by l.lot_id)
+         from governance.lots l where l.account_id = a.account_id), '{}') as lots
+       from governance.accounts a where a.user_id = $1`,
+      [userId],
+    );
+  }
+  /** What the books have for each sale, and what covered the rest. */
+  async function booked(userId: string): Promise<unknown[]> {
+    const { rows } = await project.sql.query(
+      `select r.collected_minor::int as collected, r.covered_minor::int as covered, r.covered_by as by
+       from governance.purchase_records r join governance.accounts a using (account_id)
+       where a.user_id = $1 order by r.transaction_id`,
+      [userId],
+    );
+    return rows;
+  }
+  async function desk(userId: string, csv: readonly string[]): Promise<unknown> {
+    const from = new Date((now - day) * 1000).toISOString();
+    const to = new Date((now + day) * 1000).toISOString();
+    const { records } = await project.rpc<{ records: { user_id: string }[] }>(
+      "console_ledger_purchases_since",
+      {
+        p_limit: 20_000,
+        p_from: from,
+        p_to: to,
+      },
+    );
+    const text = [
+      "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status,PaymentIntent ID,Invoice ID",
+      ...csv,
+    ].join("\n");
+    const report = await reconcile({
+      stripeFiles: [
+        {
+          name: "payments.csv",
+          size_bytes: null,
+          chunks: (async function* () {
+            yield new TextEncoder().encode(text);
+          })(),
+        },
+      ],
+      ledger: (async function* () {
+        yield records.filter((one) => one.user_id === userId);
+      })() as never,
+      period: { from, to },
+      options: {
+        create_sha256: () => createHash("sha256"),
+        ledger_through: new Date((now + 4 * day) * 1000).toISOString(),
+        packs: await project.rpc("console_pack_prices"),
+      },
+    } as never);
+    if (!report.ok) throw new Error(JSON.stringify(report.error));
+    const { tied_out, differences } = report.value;
+    return { tied_out, differences: differences.map((one) => `${one.class}: ${one.explanation}`) };
+  }
+  const row = (id: string, amount: string, invoiceId: string): string =>
+    `ch_${id},2027-03-10 12:00:00,${amount},0.00,usd,true,0.50,Paid,pi_${id},in_${invoiceId}`;
+
+  it("a trial that is paid before its end gives the paid period its own tokens", async () => {
+    await join("trial");
+    const of = { user_id: "trial", plan_id: "basic" };
+    await send(
+      created(subscription("trial", of)),
+      paid(invoice("trial", of, [line("trial", 0, "p", period(-5, 9))])),
+      paid(invoice("trial_2", of, [line("trial_2", 2_000, "p")])),
+    );
+    expect(await found("trial")).toEqual({
+      plan: "basic",
+      lots: ["100000 until 9: 0", "100000 until 30: 2000"],
+    });
+  });
+
+  it("a period that begins anew with a credit takes over what the old one gave, until its own end", async () => {
+    await join("anew");
+    const of = (plan_id: string): object => ({ user_id: "anew", plan_id });
+    await send(
+      created(subscription("anew", of("basic"))),
+      paid(invoice("anew", of("basic"), [line("anew", 2_000, "p", period(-10, 20))])),
+      paid(
+        invoice("anew_2", of("pro"), [
+          line("anew_2", -1_333, "p", { ...period(0, 20), ...proration }),
+          line("anew_3", 6_000, "q"),
+        ]),
+      ),
+    );
+    expect(await found("anew")).toEqual({
+      plan: "pro",
+      lots: ["100000 until 30: 2000", "200000 until 30: 4667"],
+    });
+  });
+
+  for (const order of ["in order", "invoice first"] as const) {
+    const name = order.replace(" ", "-");
+    const told = (events: StripeEvent[]): StripeEvent[] => (order === "in order" ? events : events.reverse());
+
+    it(`a plan that its price alone names is changed by the price, ${order}`, async () => {
+      const userId = `priced-${name}`;
+      const of = { user_id: userId };
+      const at = (plan: string): object =>
+        subscription(userId, of, [item({ id: `price_${plan}_${name}`, lookup_key: plan })]);
+      await join(userId);
+      await send(
+        created(at("basic")),
+        paid(invoice(userId, of, [line(userId, 2_000, `price_basic_${name}`, period(-10, 20))])),
+        ...told([
+          updated(at("pro")),
+          paid(
+            invoice(`${userId}_2`, of, [
+              line(`${userId}_2`, -1_333, `price_basic_${name}`, { ...period(0, 20), ...proration }),
+              line(`${userId}_3`, 4_000, `price_pro_${name}`, { ...period(0, 20), ...proration }),
+            ]),
+          ),
+        ]),
+      );
+      expect(await found(userId)).toEqual({
+        plan: "pro",
+        lots: ["100000 until 20: 2000", "200000 until 20: 2667"],
+      });
+    });
+
+    it(`tokens that the price names on the subscription alone are granted, ${order}`, async () => {
+      const userId = `tokens-${name}`;
+      await join(userId);
+      await send(
+        ...told([
+          created(
+            subscription(userId, { user_id: userId }, [
+              item({ id: `price_tokens_${name}`, metadata: { tokens: "1000" } }, { quantity: 3 }),
+            ]),
+          ),
+          paid(
+            invoice(userId, { user_id: userId }, [
+              line(userId, 6_000, `price_tokens_${name}`, { quantity: 3 }),
+            ]),
+          ),
+        ]),
+      );
+      expect((await found(userId)).lots).toEqual(["3000 until 30: 6000"]);
+    });
+
+    it(`tokens that the Checkout Session alone names are granted, ${order}`, async () => {
+      const userId = `session-${name}`;
+      await join(userId);
+      await send(
+        ...told([
+          event("checkout.session.completed", {
+            id: `cs_${userId}`,
+            object: "checkout.session",
+            mode: "subscription",
+            payment_status: "paid",
+            subscription: `sub_${userId}`,
+            customer: `cus_${userId}`,
+            metadata: { user_id: userId, tokens: "50000" },
+          }),
+          paid(invoice(userId, {}, [line(userId, 2_000, "price_unnamed")])),
+        ]),
+      );
+      expect((await found(userId)).lots).toEqual(["50000 until 30: 2000"]);
+    });
+
+    it(`a Checkout Session that makes an invoice is one sale, ${order}`, async () => {
+      const userId = `invoiced-${name}`;
+      const metadata = { user_id: userId, pack_id: "pack" };
+      await join(userId);
+      const answers = await send(
+        ...told([
+          event("checkout.session.completed", {
+            id: `cs_${userId}`,
+            object: "checkout.session",
+            mode: "payment",
+            payment_status: "paid",
+            amount_total: 1_000,
+            currency: "usd",
+            payment_intent: `pi_${userId}`,
+            invoice: `in_${userId}`,
+            created: now,
+            metadata,
+          }),
+          paid(invoice(userId, {}, [line(userId, 1_000, "p", alone)], { parent: null, metadata })),
+        ]),
+        paymentOf(userId, userId, 1_000),
+      );
+      expect(answers).toEqual(["processed", "processed already_granted", "processed"]);
+      expect(await found(userId)).toMatchObject({ lots: [expect.stringMatching(/^500000 .*: 1000$/)] });
+    });
+  }
+
+  it("a change of plan in Stripe's portal, which leaves the metadata as it was, follows the price", async () => {
+    await join("portal");
+    const of = { user_id: "portal", plan_id: "basic" };
+    await send(
+      created(subscription("portal", of, [item({ id: "portal_basic", lookup_key: "basic" })])),
+      paid(invoice("portal", of, [line("portal", 2_000, "portal_basic", period(-30, 0))])),
+      updated(subscription("portal", of, [item({ id: "portal_pro", lookup_key: "pro" })])),
+      paid(invoice("portal_2", of, [line("portal_2", 6_000, "portal_pro")])),
+    );
+    expect(await found("portal")).toMatchObject({
+      plan: "pro",
+      lots: [expect.stringMatching(/^100000/), "300000 until 30: 6000"],
+    });
+  });
+
+  it("the plan may be any item of a subscription, and what is sold beside it is not booked for tokens", async () => {
+    await join("beside");
+    const of = { user_id: "beside" };
+    await send(
+      created(
+        subscription("beside", of, [
+          item({ id: "beside_seat", lookup_key: "seat" }),
+          item({ id: "beside_basic", lookup_key: "basic" }),
+        ]),
+      ),
+      paid(
+        invoice("beside", of, [line("beside", 500, "beside_seat"), line("beside_2", 2_000, "beside_basic")]),
+      ),
+      paymentOf("beside", "beside", 2_500),
+      charge("beside", 2_500),
+    );
+    expect((await found("beside")).lots).toEqual(["100000 until 30: 2000"]);
+    expect(await desk("beside", [row("beside", "25.00", "beside")])).toEqual({
+      tied_out: true,
+      differences: [],
+    });
+  });
+
+  it("metadata that older versions copy to each line is the subscription's, once", async () => {
+    await join("older");
+    const metadata = { user_id: "older", tokens: "50000" };
+    const old = { parent: undefined, type: "subscription", subscription: "sub_older", metadata };
+    await send(
+      paid(
+        invoice("older", {}, [line("older", 2_000, "p", old), line("older_2", 500, "q", old)], {
+          parent: undefined,
+          subscription: "sub_older",
+        }),
+      ),
+    );
+    expect((await found("older")).lots).toEqual(["50000 until 30: 2500"]);
+  });
+
+  it("tokens named by a plan object, as before there were prices, are granted", async () => {
+    await join("plan-object");
+    const old = {
+      parent: undefined,
+      pricing: undefined,
+      type: "subscription",
+      plan: { id: "p", metadata: { tokens: "7000" } },
+    };
+    await send(
+      paid(
+        invoice("plan-object", {}, [line("plan-object", 2_000, "p", old)], {
+          parent: undefined,
+          subscription: "sub_plan-object",
+          subscription_details: { metadata: { user_id: "plan-object" } },
+        }),
+      ),
+    );
+    expect((await found("plan-object")).lots).toEqual(["7000 until 30: 2000"]);
+  });
+
+  it("what was owed from before, a credit note and a credit are no part of the price, and are said", async () => {
+    await join("owed", "noted", "lower");
+    const of = (user_id: string, plan_id = "basic"): object => ({ user_id, plan_id });
+    await send(
+      paymentOf("owed", "owed", 2_500),
+      paid(invoice("owed", of("owed"), [line("owed", 2_000, "p")], { amount_paid: 2_500 })),
+      charge("owed", 2_500),
+      paid(
+        invoice("noted", of("noted"), [line("noted", 2_000, "p")], {
+          amount_paid: 1_500,
+          pre_payment_credit_notes_amount: 500,
+        }),
+      ),
+      paid(invoice("lower", of("lower", "pro"), [line("lower", 6_000, "p", period(-10, 20))])),
+      paid(
+        invoice("lower_2", of("lower"), [
+          line("lower_2", -4_000, "p", { ...period(0, 20), ...proration, metadata: { plan_id: "pro" } }),
+          line("lower_3", 1_333, "q", { ...period(0, 20), ...proration }),
+        ]),
+      ),
+    );
+    expect((await found("owed")).lots).toEqual(["100000 until 30: 2000"]);
+    expect(await desk("owed", [row("owed", "25.00", "owed")])).toEqual({ tied_out: true, differences: [] });
+    expect(await booked("noted")).toEqual([{ collected: 1_500, covered: 500, by: "credit note" }]);
+    expect(await booked("lower")).toEqual([
+      { collected: 6_000, covered: null, by: null },
+      { collected: 0, covered: 1_333, by: "credit" },
+    ]);
+  });
+
+  it("a single invoice and a charge of its own sell a pack, and are refunded as others are", async () => {
+    await join("single", "charged");
+    const metadata = (user_id: string): object => ({ user_id, pack_id: "pack" });
+    await send(
+      paid(
+        invoice("single", {}, [line("single", 1_000, "p", alone)], {
+          parent: null,
+          metadata: metadata("single"),
+        }),
+      ),
+      charge("charged", 1_000, { payment_intent: null, metadata: metadata("charged") }),
+      event("charge.refunded", {
+        ...charge("charged", 1_000, {
+          payment_intent: null,
+          metadata: metadata("charged"),
+          amount_refunded: 250,
+        }).data.object,
+      }),
+    );
+    expect(await project.call("get_user_token_balance", "single")).toBe(500_000);
+    expect(await project.call("get_user_token_balance", "charged")).toBe(375_000);
+  });
+
+  it("other lines of an invoice, and a seat more that was paid by itself, leave nothing to ask a person", async () => {
+    await join("fee", "seat");
+    const of = (user_id: string): object => ({ user_id, plan_id: "basic" });
+    await send(
+      charge("fee", 3_000),
+      paid(invoice("fee", of("fee"), [line("fee", 2_000, "p"), line("fee_2", 1_000, "q", alone)])),
+      paymentOf("fee", "fee", 3_000),
+      charge("seat", 2_000),
+      charge("seat_2", 700),
+      paid(invoice("seat", of("seat"), [line("seat", 2_000, "p")])),
+      paid(invoice("seat_2", of("seat"), [line("seat_2", 700, "p", proration)])),
+      paymentOf("seat", "seat", 2_000),
+      paymentOf("seat_2", "seat_2", 700),
+    );
+    expect((await found("fee")).lots).toEqual(["100000 until 30: 2000"]);
+    expect(await desk("fee", [row("fee", "30.00", "fee")])).toEqual({ tied_out: true, differences: [] });
+    expect((await found("seat")).lots).toEqual(["100000 until 30: 2700"]);
+    expect(await desk("seat", [row("seat", "20.00", "seat"), row("seat_2", "7.00", "seat_2")])).toEqual({
+      tied_out: true,
+      differences: [],
+    });
+  });
+
+  it("the plan at its end decides what becomes of a subscription's tokens, though an invoice comes after the end", async () => {
+    await join("late");
+    const of = (plan_id: string): object => ({ user_id: "late", plan_id });
+    await send(
+      created(subscription("late", of("pro"))),
+      paid(invoice("late", of("pro"), [line("late", 6_000, "p", period(-10, 20))])),
+      event(
+        "customer.subscription.deleted",
+        subscription("late", of("loyal"), [], { status: "canceled", ended_at: now }),
+      ),
+      paid(invoice("late_2", of("loyal"), [line("late_2", 100, "q", { ...period(-1, 20), ...proration })])),
+    );
+    expect(await found("late")).toMatchObject({ plan: "free", lots: ["300000 until 20: 6100"] });
+    expect(await project.call("get_user_token_balance", "late")).toBe(300_000);
+  });
+
+  it("an event that was taken up by itself leaves no alert open", async () => {
+    await join("patient");
+    const waiting = paid(
+      invoice("patient", { user_id: "patient" }, [line("patient", 2_000, "patient_price")]),
+    );
+    expect(await send(waiting)).toEqual(["quarantined unknown_plan"]);
+    const alert = (): Promise<{ by: string | null; resolution: string | null }> =>
+      project.one(
+        "select acknowledged_by as by, resolution from governance.alert_events where period_key = $1",
+        [waiting.id],
+      );
+    expect(await alert()).toEqual({ by: null, resolution: null });
+    await send(
+      created(
+        subscription("patient", { user_id: "patient" }, [item({ id: "patient_price", lookup_key: "pro" })]),
+      ),
+    );
+    expect(await found("patient")).toMatchObject({ plan: "pro", lots: ["300000 until 30: 2000"] });
+    expect(await alert()).toMatchObject({ by: "Stripe", resolution: expect.stringMatching(/waited for/) });
+  });
+});
