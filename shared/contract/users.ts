@@ -83,13 +83,19 @@ export function accountAt<Account extends Pick<AccountState, "is_blocked" | "blo
     : account;
 }
 
-/** Figures of the user table that it can be sorted by, besides name and last activity. */
-const sortableFigures = { tokens_today: tokens, tokens_this_month: tokens, available: tokens, debt: tokens };
+/** The figures of the user table, as `governance.account_figures` has them. It can be sorted by each. */
+export const accountFigures = {
+  tokens_today: tokens,
+  tokens_this_month: tokens,
+  cost_this_month_micros: whole,
+  available: tokens,
+  debt: tokens,
+};
+export type AccountFigure = keyof typeof accountFigures;
 
 /** A row of the user table. */
 export const accountRow = accountState.extend({
-  ...sortableFigures,
-  cost_this_month_micros: whole,
+  ...accountFigures,
   currency: z.string(),
   /** Used and held tokens in percent of what `usage_of` names; of two limits the higher. null without any. */
   usage_percent: whole.nullable(),
@@ -114,8 +120,7 @@ export type AccountFilter = z.infer<typeof accountFilter>;
 export const accountSort = z.enum([
   "name",
   "last_activity",
-  "cost_this_month",
-  ...(Object.keys(sortableFigures) as (keyof typeof sortableFigures)[]),
+  ...(Object.keys(accountFigures) as AccountFigure[]),
 ]);
 export type AccountSort = z.infer<typeof accountSort>;
 

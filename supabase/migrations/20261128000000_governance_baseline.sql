@@ -7531,8 +7531,8 @@ grant execute on function public.console_list_acts(jsonb, bigint, int) to servic
 
 -- schemas/40_listings.sql
 -- Listings: a copy of each account that the console searches, filters and sorts. It is seconds old and kept off the
--- path of a call. What the console reads (41 to 46) is for the service role alone, and its cost is bounded by a page or by
--- the minutes asked for, never by the length of history.
+-- path of a call. What the console reads (41 to 46) is for the service role alone, and its cost is bounded by a page
+-- or by the minutes asked for, never by the length of history.
 
 create table governance.account_listings (
   -- No foreign key: checking it would lock the account, which its holder has while it waits for this row. The triggers
@@ -7547,7 +7547,7 @@ create table governance.account_listings (
   blocked_until timestamptz,
   tokens_today bigint not null default 0,
   tokens_this_month bigint not null default 0,
-  cost_this_month bigint not null default 0,
+  cost_this_month_micros bigint not null default 0,
   available bigint not null default 0,
   reserved bigint not null default 0,
   debt bigint not null default 0,
@@ -7571,7 +7571,7 @@ create index account_listings_today on governance.account_listings (tokens_today
 
 create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
 
-create index account_listings_cost on governance.account_listings (cost_this_month, account_id);
+create index account_listings_cost on governance.account_listings (cost_this_month_micros, account_id);
 
 create index account_listings_available on governance.account_listings (available, account_id);
 
@@ -7668,46 +7668,57 @@ $$;
 comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
   'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
 
+-- The figures of the user table, all of which it can be sorted by. A column here is a column of account_listings with
+-- its index, a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
+create view governance.account_figures with (security_invoker = true) as
+  select a.account_id,
+    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+    case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month_micros,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
+    a.debt_tokens as debt
+  from governance.accounts a cross join (select governance.now() as at) t;
+
+comment on view governance.account_figures is 'The figures of the user table, as they are at this moment.';
+
+create view governance.current_listings with (security_invoker = true) as
+  select f.*,
+    governance.blocked_until(a) as blocked_until,
+    a.reserved_tokens as reserved,
+    governance.percent_used(f.tokens_today, f.tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at),
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at),
+      p.monthly_allowance) as usage_percent,
+    coalesce(a.last_activity_at, '-infinity') as last_activity_at,
+    case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
+    a.month_ends_at,
+    a.holds_check_at
+  from governance.account_figures f
+  join governance.accounts a using (account_id)
+  join governance.plans p using (plan_id)
+  cross join (select governance.now() as at) t;
+
+comment on view governance.current_listings is 'What governance.copy_to_listings copies, as it is at this moment.';
+
+create function governance.columns_of(p_view regclass) returns text[]
+  language sql stable set search_path = '' as $$
+  select array_agg(a.attname::text order by a.attnum) from pg_catalog.pg_attribute a
+  where a.attrelid = p_view and a.attnum > 0 and not a.attisdropped and a.attname <> 'account_id'
+$$;
+comment on function governance.columns_of(regclass) is 'Columns of a view of accounts, besides the account itself.';
+
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
-  language sql set search_path = '' as $$
+  language plpgsql set search_path = '' as $$
+declare
+  v_columns text[] := governance.columns_of('governance.current_listings');
+begin
   -- One writer of many rows at a time, so that two never wait for each other.
-  select pg_advisory_xact_lock(7254014);
-  update governance.account_listings l set
-    blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
-    cost_this_month = n.cost_this_month,
-    available = n.available, reserved = n.reserved, debt = n.debt, usage_percent = n.usage_percent,
-    last_activity_at = n.last_activity_at, day_ends_at = n.day_ends_at, month_ends_at = n.month_ends_at,
-    holds_check_at = n.holds_check_at
-  from (
-    select a.account_id,
-      governance.blocked_until(a) as blocked_until,
-      c.tokens_today, c.tokens_this_month,
-      case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
-      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
-      a.reserved_tokens as reserved, a.debt_tokens as debt,
-      governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
-        p.monthly_allowance) as usage_percent,
-      coalesce(a.last_activity_at, '-infinity') as last_activity_at,
-      case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
-      a.month_ends_at,
-      a.holds_check_at
-    from governance.accounts a
-    join governance.plans p on p.plan_id = a.plan_id
-    cross join (select governance.now() as at) t
-    cross join lateral (select
-      case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
-      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
-      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
-    where a.account_id = any (p_account_ids)
-  ) n
-  where l.account_id = n.account_id
-    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.cost_this_month, l.available, l.reserved, l.debt,
-      l.usage_percent, l.last_activity_at,
-      l.day_ends_at, l.month_ends_at, l.holds_check_at)
-    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.cost_this_month, n.available, n.reserved,
-      n.debt, n.usage_percent,
-      n.last_activity_at, n.day_ends_at, n.month_ends_at, n.holds_check_at)
+  perform pg_advisory_xact_lock(7254014);
+  execute format('update governance.account_listings l set (%s) = row(%s) from governance.current_listings n '
+    'where n.account_id = any ($1) and l.account_id = n.account_id and (%s) is distinct from (%2$s)',
+    array_to_string(v_columns, ', '), 'n.' || array_to_string(v_columns, ', n.'),
+    'l.' || array_to_string(v_columns, ', l.')) using p_account_ids;
+end
 $$;
 comment on function governance.copy_to_listings(bigint[]) is 'Brings the listings of these accounts up to the moment.';
 
@@ -7883,28 +7894,137 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'is_flagged', a.flagged_at is not null, 'flag_reason', a.flag_reason, 'flagged_at', a.flagged_at, 'flagged_by',
         a.flagged_by,
       'last_activity', a.last_activity_at,
-      'available', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens,
-      'debt', a.debt_tokens,
-      'tokens_today', c.tokens_today,
-      'tokens_this_month', c.tokens_this_month,
-      'cost_this_month_micros', case when a.month_ends_at > t.at then a.month_cost_micros else 0 end,
       'currency', t.currency,
-      'usage_percent', governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
+      'usage_percent', governance.percent_used(f.tokens_today, f.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance),
-      'usage_of', governance.usage_of(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
+      'usage_of', governance.usage_of(f.tokens_today, f.tokens_this_month, c.daily_limit, c.monthly_limit,
         p.monthly_allowance)
-    ) || governance.block_json(a, t.at) order by x.n), '[]')
+    ) || to_jsonb(f) - 'account_id' || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
   join governance.accounts a using (account_id)
+  join governance.account_figures f using (account_id)
   join governance.plans p using (plan_id)
   cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
   cross join lateral (select
-    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
       governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
       governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
 $$;
 comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
+
+create function governance.sort_column(p_sort text, out name text, out type text)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_figures text[] := governance.columns_of('governance.account_figures');
+begin
+  if p_sort = any (v_figures) then
+    name := p_sort;
+    type := 'bigint';
+  elsif coalesce(p_sort, 'name') = 'name' then
+    name := 'sort_name';
+    type := 'text';
+  elsif p_sort = 'last_activity' then
+    name := 'last_activity_at';
+    type := 'timestamptz';
+  else
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_sort is one of name, last_activity, %s', array_to_string(v_figures, ', ')));
+  end if;
+end
+$$;
+comment on function governance.sort_column(text) is
+  'The column of governance.account_listings, and its type, that a word of p_sort means. Errors: invalid_argument.';
+
+create function governance.filter_condition(p_filter text) returns text
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_condition text := case coalesce(p_filter, 'all')
+    when 'all' then 'true'
+    when 'flagged' then 'l.is_flagged'
+    when 'blocked' then format('l.blocked_until > %L', governance.now())
+    when 'near_limit' then 'l.usage_percent >= 80'
+    when 'in_debt' then 'l.debt > 0'
+    when 'active_today' then format('l.day_ends_at > %L', governance.now())
+    when 'low_balance' then format('l.available < %s', (select c.low_balance_tokens from governance.active_config c))
+    -- Disputes that are not decided are few.
+    when 'disputed' then format('l.account_id = any (%L::bigint[])', array(select p.account_id
+      from governance.stripe_disputes d join governance.stripe_payments p using (payment_id)
+      where d.stage < 3 and p.account_id is not null)) end;
+begin
+  if v_condition is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter is one of all, flagged, blocked, near_limit, low_balance, in_debt, disputed, active_today');
+  end if;
+  return v_condition;
+end
+$$;
+comment on function governance.filter_condition(text) is
+  'The condition on governance.account_listings l that a filter of the user table means. Errors: invalid_argument.';
+
+create function governance.read_search_cursor(p_cursor text, p_order text, p_type text, p_last_tier int,
+  out tier int, out key text, out id bigint)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_cursor jsonb;
+begin
+  tier := 0;
+  if p_cursor is null then return; end if;
+  begin
+    v_cursor := convert_from(decode(p_cursor, 'base64'), 'UTF8')::jsonb;
+    tier := (v_cursor ->> 't')::int;
+    key := v_cursor ->> 'k';
+    id := (v_cursor ->> 'i')::bigint;
+    if p_type = 'bigint' then key := key::bigint; elsif p_type = 'timestamptz' then key := key::timestamptz; end if;
+  exception when others then
+    key := null;
+  end;
+  if key is null or id is null or tier is null or tier not between 0 and p_last_tier
+    or v_cursor ->> 's' is distinct from p_order then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+  end if;
+end
+$$;
+comment on function governance.read_search_cursor(text, text, text, int) is
+  'Where a page of a search goes on: after this key and account. Errors: invalid_argument.';
+
+create function governance.gather_few(p_conditions text[], out source text, out condition text, out total bigint,
+  out is_exact boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
+  c_few constant int := 2000;
+  v_one text;
+  v_found bigint[];
+begin
+  source := 'governance.account_listings l';
+  condition := coalesce(nullif(array_to_string(p_conditions, ' and '), ''), 'true');
+  is_exact := false;
+  -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
+  -- cheap.
+  foreach v_one in array case when cardinality(p_conditions) > 0 then p_conditions else '{true}' end loop
+    continue when governance.estimate_rows('select from governance.account_listings l where ' || v_one) > 4 * c_few;
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x', v_one, c_few + 1) into v_found;
+    continue when cardinality(v_found) > c_few;
+    source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
+      coalesce(v_found, '{}'));
+    is_exact := true;
+    if cardinality(p_conditions) <= 1 then
+      total := coalesce(cardinality(v_found), 0);
+      condition := 'true';
+    else
+      execute format('select count(*) from %s where %s', source, condition) into total;
+    end if;
+    return;
+  end loop;
+  total := governance.estimate_rows('select from governance.account_listings l where ' || condition);
+  if condition = 'true' and total < 10 * c_few then
+    select count(*) into total from governance.account_listings;
+    is_exact := true;
+  end if;
+end
+$$;
+comment on function governance.gather_few(text[]) is
+  'What a search reads: the few accounts that fit, or the table with the condition. And how many there are.';
 
 create function public.console_search_accounts(
   p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
@@ -7913,23 +8033,15 @@ create function public.console_search_accounts(
 ) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  -- Up to so many accounts are gathered and sorted; where more match, the index of the sort is walked instead.
-  c_few constant int := 2000;
   v_query text := lower(btrim(regexp_replace(coalesce(p_query, ''), '\s+', ' ', 'g')));
-  v_column text;
-  v_type text := 'bigint';
+  v_sort record := governance.sort_column(p_sort);
   v_direction text := case when coalesce(p_descending, false) then 'desc' else 'asc' end;
   v_conditions text[] := '{}';
   v_condition text;
-  v_where text;
-  v_source text := 'governance.account_listings l';
-  v_found bigint[];
-  v_total bigint;
-  v_is_exact boolean := false;
   v_is_close boolean := false;
-  v_cursor jsonb;
   v_tier int := 0;
   v_last_tier int := 0;
+  v_from record;
   v_tier_condition text;
   v_tier_where text;
   v_key text;
@@ -7943,30 +8055,8 @@ begin
   perform governance.refuse_others('console_search_accounts');
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
-  v_column := case coalesce(p_sort, 'name') when 'name' then 'sort_name' when 'last_activity' then 'last_activity_at'
-    when 'tokens_today' then 'tokens_today' when 'tokens_this_month' then 'tokens_this_month'
-      when 'available' then 'available'
-    when 'cost_this_month' then 'cost_this_month' when 'debt' then 'debt' end;
-  if v_column is null then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_sort is one of name, tokens_today, tokens_this_month, cost_this_month, available, debt, last_activity');
-  elsif v_column = 'sort_name' then
-    v_type := 'text';
-  elsif v_column = 'last_activity_at' then
-    v_type := 'timestamptz';
-  end if;
-  v_condition := case coalesce(p_filter, 'all') when 'all' then '' when 'flagged' then 'l.is_flagged'
-    when 'blocked' then format('l.blocked_until > %L', governance.now()) when 'near_limit' then 'l.usage_percent >= 80'
-    when 'in_debt' then 'l.debt > 0' when 'active_today' then format('l.day_ends_at > %L', governance.now())
-    when 'low_balance' then format('l.available < %s', (select c.low_balance_tokens from governance.active_config c))
-    -- Disputes that are not decided are few.
-    when 'disputed' then format('l.account_id = any (%L::bigint[])', array(select p.account_id
-      from governance.stripe_disputes d join governance.stripe_payments p using (payment_id)
-      where d.stage < 3 and p.account_id is not null)) end;
-  if v_condition is null then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is one of all, flagged, blocked, near_limit, low_balance, in_debt, disputed, active_today');
-  elsif v_condition <> '' then
+  v_condition := governance.filter_condition(p_filter);
+  if v_condition <> 'true' then
     v_conditions := v_conditions || v_condition;
   end if;
   if p_active_since is not null then
@@ -7981,24 +8071,10 @@ begin
   if v_query <> '' then
     v_conditions := v_conditions || governance.find_accounts_condition(v_query);
     -- Names that begin with what was typed come first.
-    v_last_tier := (v_column = 'sort_name')::int;
+    v_last_tier := (v_sort.name = 'sort_name')::int;
   end if;
-  if p_cursor is not null then
-    begin
-      v_cursor := convert_from(decode(p_cursor, 'base64'), 'UTF8')::jsonb;
-      v_tier := (v_cursor ->> 't')::int;
-      v_key := v_cursor ->> 'k';
-      v_id := (v_cursor ->> 'i')::bigint;
-      if v_type = 'bigint' then v_key := v_key::bigint; elsif v_type = 'timestamptz' then v_key := v_key::timestamptz;
-        end if;
-    exception when others then
-      v_key := null;
-    end;
-    if v_key is null or v_id is null or v_tier is null or v_tier not between 0 and v_last_tier
-      or v_cursor ->> 's' is distinct from v_column || v_direction then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
-    end if;
-  end if;
+  select c.tier, c.key, c.id into v_tier, v_key, v_id
+  from governance.read_search_cursor(p_cursor, v_sort.name || v_direction, v_sort.type, v_last_tier) c;
   perform governance.follow_events(200);
   if v_query <> '' then
     execute format('select not exists (select from governance.account_listings l where %s)',
@@ -8011,37 +8087,7 @@ begin
     end if;
   end if;
 
-  v_where := coalesce(nullif(array_to_string(v_conditions, ' and '), ''), 'true');
-  -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
-  -- cheap.
-  foreach v_condition in array case when cardinality(v_conditions) > 0 then v_conditions else '{true}' end loop
-    continue when governance.estimate_rows('select from governance.account_listings l where '
-      || v_condition) > 4 * c_few;
-    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
-      '%s limit %s) x',
-      v_condition, c_few + 1)
-      into v_found;
-    if coalesce(cardinality(v_found), 0) <= c_few then
-      v_source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
-        coalesce(v_found, '{}'));
-      v_is_exact := true;
-      if cardinality(v_conditions) <= 1 then
-        v_total := coalesce(cardinality(v_found), 0);
-        v_where := 'true';
-      else
-        execute format('select count(*) from %s where %s', v_source, v_where) into v_total;
-      end if;
-      exit;
-    end if;
-  end loop;
-  if v_total is null then
-    v_total := governance.estimate_rows('select from governance.account_listings l where ' || v_where);
-    if v_where = 'true' and v_total < 10 * c_few then
-      select count(*) into v_total from governance.account_listings;
-      v_is_exact := true;
-    end if;
-  end if;
-
+  v_from := governance.gather_few(v_conditions);
   while v_tier <= v_last_tier and cardinality(v_ids) <= p_limit loop
     v_tier_condition := case
       when v_last_tier = 1 then format('l.sort_name %s like %L', case v_tier when 1 then 'not' else '' end,
@@ -8049,14 +8095,14 @@ begin
     -- A name that begins with the text holds it: no need to look for it again.
     v_tier_where := case when v_last_tier = 1 and v_tier = 0
       then coalesce(nullif(array_to_string(array_remove(v_conditions, governance.find_accounts_condition(v_query)),
-        ' and '), ''), 'true') else v_where end;
+        ' and '), ''), 'true') else v_from.condition end;
     for v_found_id, v_found_key in execute format(
       'select l.account_id, l.%1$I::text as key from %2$s where %3$s and %4$s %5$s order by l.%1$I %6$s, l.account_id '
       '%6$s limit %7$s',
-      v_column, v_source, v_tier_where, v_tier_condition,
-      case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_column,
-        case v_direction when 'asc' then '>' else '<' end, v_key, v_type || case v_type when 'text' then ' collate "C"'
-          else '' end, v_id) else '' end,
+      v_sort.name, v_from.source, v_tier_where, v_tier_condition,
+      case when v_key is not null then format('and (l.%I, l.account_id) %s (%L::%s, %s)', v_sort.name,
+        case v_direction when 'asc' then '>' else '<' end, v_key,
+        v_sort.type || case v_sort.type when 'text' then ' collate "C"' else '' end, v_id) else '' end,
       v_direction, p_limit + 1 - cardinality(v_ids))
     loop
       v_ids := v_ids || v_found_id;
@@ -8070,10 +8116,10 @@ begin
   return jsonb_build_object(
     'accounts', governance.account_rows(v_ids[1:p_limit]),
     'next_cursor', case when cardinality(v_ids) > p_limit
-      then translate(encode(convert_to(jsonb_build_object('s', v_column || v_direction,
+      then translate(encode(convert_to(jsonb_build_object('s', v_sort.name || v_direction,
       't', v_tiers[p_limit], 'k', v_keys[p_limit], 'i', v_ids[p_limit])::text, 'UTF8'), 'base64'), E'\n', '') end,
-    'total', v_total,
-    'total_is_exact', v_is_exact,
+    'total', v_from.total,
+    'total_is_exact', v_from.is_exact,
     'is_close', v_is_close and v_ids <> '{}');
 end
 $$;
@@ -8685,9 +8731,9 @@ begin
       limit p_limit)
     || array(select x.account_id from (
       -- The rest waits for upkeep, which gives the new month's allowance too.
-      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
+      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month_micros from governance.account_listings l
       where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
-      where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
+      where x.tokens_this_month > x.reserved or x.cost_this_month_micros > 0 limit p_limit);
   followed := case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
 end
 $$;
@@ -9275,10 +9321,10 @@ begin
         order by 3 desc limit 100) x),
     'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
       'plan_id', a.plan_id,
-        'cost_this_month_micros', x.cost_this_month, 'tokens_this_month', x.tokens_this_month)
-          order by x.cost_this_month desc, a.user_id), '[]')
-      from (select * from governance.account_listings l where l.cost_this_month > 0
-        order by l.cost_this_month desc, l.account_id desc limit 20) x
+        'cost_this_month_micros', x.cost_this_month_micros, 'tokens_this_month', x.tokens_this_month)
+          order by x.cost_this_month_micros desc, a.user_id), '[]')
+      from (select * from governance.account_listings l where l.cost_this_month_micros > 0
+        order by l.cost_this_month_micros desc, l.account_id desc limit 20) x
       join governance.accounts a using (account_id)))
   into v_answer
   from usage u;

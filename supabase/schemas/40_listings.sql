@@ -1,6 +1,6 @@
 -- Listings: a copy of each account that the console searches, filters and sorts. It is seconds old and kept off the
--- path of a call. What the console reads (41 to 46) is for the service role alone, and its cost is bounded by a page or by
--- the minutes asked for, never by the length of history.
+-- path of a call. What the console reads (41 to 46) is for the service role alone, and its cost is bounded by a page
+-- or by the minutes asked for, never by the length of history.
 
 create table governance.account_listings (
   -- No foreign key: checking it would lock the account, which its holder has while it waits for this row. The triggers
@@ -15,7 +15,7 @@ create table governance.account_listings (
   blocked_until timestamptz,
   tokens_today bigint not null default 0,
   tokens_this_month bigint not null default 0,
-  cost_this_month bigint not null default 0,
+  cost_this_month_micros bigint not null default 0,
   available bigint not null default 0,
   reserved bigint not null default 0,
   debt bigint not null default 0,
@@ -39,7 +39,7 @@ create index account_listings_today on governance.account_listings (tokens_today
 
 create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
 
-create index account_listings_cost on governance.account_listings (cost_this_month, account_id);
+create index account_listings_cost on governance.account_listings (cost_this_month_micros, account_id);
 
 create index account_listings_available on governance.account_listings (available, account_id);
 
@@ -136,46 +136,57 @@ $$;
 comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
   'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
 
+-- The figures of the user table, all of which it can be sorted by. A column here is a column of account_listings with
+-- its index, a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
+create view governance.account_figures with (security_invoker = true) as
+  select a.account_id,
+    case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
+    case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
+    case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month_micros,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
+    a.debt_tokens as debt
+  from governance.accounts a cross join (select governance.now() as at) t;
+
+comment on view governance.account_figures is 'The figures of the user table, as they are at this moment.';
+
+create view governance.current_listings with (security_invoker = true) as
+  select f.*,
+    governance.blocked_until(a) as blocked_until,
+    a.reserved_tokens as reserved,
+    governance.percent_used(f.tokens_today, f.tokens_this_month,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at),
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at),
+      p.monthly_allowance) as usage_percent,
+    coalesce(a.last_activity_at, '-infinity') as last_activity_at,
+    case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
+    a.month_ends_at,
+    a.holds_check_at
+  from governance.account_figures f
+  join governance.accounts a using (account_id)
+  join governance.plans p using (plan_id)
+  cross join (select governance.now() as at) t;
+
+comment on view governance.current_listings is 'What governance.copy_to_listings copies, as it is at this moment.';
+
+create function governance.columns_of(p_view regclass) returns text[]
+  language sql stable set search_path = '' as $$
+  select array_agg(a.attname::text order by a.attnum) from pg_catalog.pg_attribute a
+  where a.attrelid = p_view and a.attnum > 0 and not a.attisdropped and a.attname <> 'account_id'
+$$;
+comment on function governance.columns_of(regclass) is 'Columns of a view of accounts, besides the account itself.';
+
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
-  language sql set search_path = '' as $$
+  language plpgsql set search_path = '' as $$
+declare
+  v_columns text[] := governance.columns_of('governance.current_listings');
+begin
   -- One writer of many rows at a time, so that two never wait for each other.
-  select pg_advisory_xact_lock(7254014);
-  update governance.account_listings l set
-    blocked_until = n.blocked_until, tokens_today = n.tokens_today, tokens_this_month = n.tokens_this_month,
-    cost_this_month = n.cost_this_month,
-    available = n.available, reserved = n.reserved, debt = n.debt, usage_percent = n.usage_percent,
-    last_activity_at = n.last_activity_at, day_ends_at = n.day_ends_at, month_ends_at = n.month_ends_at,
-    holds_check_at = n.holds_check_at
-  from (
-    select a.account_id,
-      governance.blocked_until(a) as blocked_until,
-      c.tokens_today, c.tokens_this_month,
-      case when a.month_ends_at > t.at then a.month_cost_micros else 0 end as cost_this_month,
-      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as available,
-      a.reserved_tokens as reserved, a.debt_tokens as debt,
-      governance.percent_used(c.tokens_today, c.tokens_this_month, c.daily_limit, c.monthly_limit,
-        p.monthly_allowance) as usage_percent,
-      coalesce(a.last_activity_at, '-infinity') as last_activity_at,
-      case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
-      a.month_ends_at,
-      a.holds_check_at
-    from governance.accounts a
-    join governance.plans p on p.plan_id = a.plan_id
-    cross join (select governance.now() as at) t
-    cross join lateral (select
-      case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
-      case when a.month_ends_at > t.at then a.month_tokens else 0 end + a.reserved_tokens as tokens_this_month,
-      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
-      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
-    where a.account_id = any (p_account_ids)
-  ) n
-  where l.account_id = n.account_id
-    and (l.blocked_until, l.tokens_today, l.tokens_this_month, l.cost_this_month, l.available, l.reserved, l.debt,
-      l.usage_percent, l.last_activity_at,
-      l.day_ends_at, l.month_ends_at, l.holds_check_at)
-    is distinct from (n.blocked_until, n.tokens_today, n.tokens_this_month, n.cost_this_month, n.available, n.reserved,
-      n.debt, n.usage_percent,
-      n.last_activity_at, n.day_ends_at, n.month_ends_at, n.holds_check_at)
+  perform pg_advisory_xact_lock(7254014);
+  execute format('update governance.account_listings l set (%s) = row(%s) from governance.current_listings n '
+    'where n.account_id = any ($1) and l.account_id = n.account_id and (%s) is distinct from (%2$s)',
+    array_to_string(v_columns, ', '), 'n.' || array_to_string(v_columns, ', n.'),
+    'l.' || array_to_string(v_columns, ', l.')) using p_account_ids;
+end
 $$;
 comment on function governance.copy_to_listings(bigint[]) is 'Brings the listings of these accounts up to the moment.';
 

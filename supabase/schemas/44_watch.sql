@@ -190,9 +190,9 @@ begin
       limit p_limit)
     || array(select x.account_id from (
       -- The rest waits for upkeep, which gives the new month's allowance too.
-      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month from governance.account_listings l
+      select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month_micros from governance.account_listings l
       where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
-      where x.tokens_this_month > x.reserved or x.cost_this_month > 0 limit p_limit);
+      where x.tokens_this_month > x.reserved or x.cost_this_month_micros > 0 limit p_limit);
   followed := case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
 end
 $$;

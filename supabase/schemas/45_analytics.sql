@@ -394,10 +394,10 @@ begin
         order by 3 desc limit 100) x),
     'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
       'plan_id', a.plan_id,
-        'cost_this_month_micros', x.cost_this_month, 'tokens_this_month', x.tokens_this_month)
-          order by x.cost_this_month desc, a.user_id), '[]')
-      from (select * from governance.account_listings l where l.cost_this_month > 0
-        order by l.cost_this_month desc, l.account_id desc limit 20) x
+        'cost_this_month_micros', x.cost_this_month_micros, 'tokens_this_month', x.tokens_this_month)
+          order by x.cost_this_month_micros desc, a.user_id), '[]')
+      from (select * from governance.account_listings l where l.cost_this_month_micros > 0
+        order by l.cost_this_month_micros desc, l.account_id desc limit 20) x
       join governance.accounts a using (account_id)))
   into v_answer
   from usage u;

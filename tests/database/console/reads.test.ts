@@ -499,7 +499,7 @@ describe("the user table over many accounts", () => {
     "tokens_this_month",
     "available",
     "last_activity",
-    "cost_this_month",
+    "cost_this_month_micros",
   ] as const;
   it.each(
     sorts.flatMap(
@@ -520,9 +520,7 @@ describe("the user table over many accounts", () => {
           ? account.available
           : sort === "last_activity"
             ? Date.parse(account.last_activity ?? "")
-            : sort === "cost_this_month"
-              ? account.cost_this_month_micros
-              : account[sort];
+            : account[sort];
     const keys = accounts.map(key);
     const ordered = keys.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
     expect(keys).toEqual(isDescending ? ordered.toReversed() : ordered);

@@ -1,6 +1,6 @@
 /** A user is found by whatever a ticket contains, also where it is written wrongly or cut off. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { AccountPage } from "../../../shared/contract/index.ts";
+import { accountFigures, type AccountPage } from "../../../shared/contract/index.ts";
 import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
 import { checkoutSession, dispute, event, invoiceSinceBasil } from "../../support/stripe/events.ts";
 
@@ -136,9 +136,29 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     const since = new Date(Date.now() - 3_600_000).toISOString();
     expect((await ids({ p_active_since: since })).sort()).toEqual(["u-1", "u-2"]);
     expect(await ids({ p_active_since: new Date(Date.now() + 3_600_000).toISOString() })).toEqual([]);
-    expect(await ids({ p_sort: "cost_this_month", p_descending: true, p_limit: 1 })).toEqual(["u-1"]);
+    expect(await ids({ p_sort: "cost_this_month_micros", p_descending: true, p_limit: 1 })).toEqual(["u-1"]);
     expect((await ids({ p_sort: "debt", p_descending: true })).length).toBe(4);
     for (const wrong of [{ p_filter: "nosuch" }, { p_sort: "nosuch" }, { p_active_since: "infinity" }])
       expect((await desk.refusal("console_search_accounts", wrong)).hint).toBe("invalid_argument");
+  });
+
+  it.each(Object.keys(accountFigures))("sorts by %s, a key of each row, on an index", async (figure) => {
+    const { accounts } = await desk.rpc<{ accounts: Record<string, number>[] }>("console_search_accounts", {
+      p_sort: figure,
+    });
+    const values = accounts.map((row) => row[figure] ?? Number.NaN);
+    expect(values).toEqual(values.toSorted((a, b) => a - b));
+    const { rows } = await desk.sql.query(
+      "select from pg_indexes where tablename = 'account_listings' and indexdef like $1",
+      [`%(${figure}, account_id)`],
+    );
+    expect(rows).toHaveLength(1);
+  });
+
+  it("sorts by the figures of the contract, and by no other", async () => {
+    const { names } = await desk.one<{ names: string[] }>(
+      "select governance.columns_of('governance.account_figures') as names",
+    );
+    expect(names.toSorted()).toEqual(Object.keys(accountFigures).toSorted());
   });
 });

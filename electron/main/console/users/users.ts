@@ -152,7 +152,6 @@ function fits(filter: Search["filter"], account: AccountRow): boolean {
 function compare(a: AccountRow, b: AccountRow, sort: Search["sort"]): number {
   if (sort === "name") return (a.display_name ?? a.user_id).localeCompare(b.display_name ?? b.user_id);
   if (sort === "last_activity") return (a.last_activity ?? "").localeCompare(b.last_activity ?? "");
-  if (sort === "cost_this_month") return a.cost_this_month_micros - b.cost_this_month_micros;
   return a[sort] - b[sort];
 }
 

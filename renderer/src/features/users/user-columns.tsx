@@ -1,5 +1,5 @@
 /** The columns of the user table, whole and beside an open user. */
-import type { AccountRow } from "../../../../shared/contract/users.ts";
+import type { AccountFigure, AccountRow } from "../../../../shared/contract/users.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -43,6 +43,33 @@ const usedColumn: Column<AccountRow> = {
     />
   ),
 };
+/** The figures: the compiler asks for each. */
+const figures: Readonly<Record<AccountFigure, Omit<Column<AccountRow>, "id" | "sort" | "align">>> = {
+  tokens_today: {
+    header: "Today",
+    width: 82,
+    hint: "Tokens, in the user's own day",
+    cell: (row) => <Tokens value={row.tokens_today} />,
+  },
+  tokens_this_month: {
+    header: "This month",
+    width: 92,
+    cell: (row) => <Tokens value={row.tokens_this_month} />,
+  },
+  cost_this_month_micros: {
+    header: "Cost, month",
+    width: 86,
+    cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
+  },
+  available: {
+    header: "Free",
+    width: 92,
+    hint: "Tokens that can be used now",
+    cell: (row) => <Tokens value={row.available} />,
+  },
+  debt: { header: "Debt", width: 80, hidden: true, cell: (row) => <Tokens value={row.debt} /> },
+};
+
 export const columns: readonly Column<AccountRow>[] = [
   nameColumn,
   {
@@ -53,40 +80,9 @@ export const columns: readonly Column<AccountRow>[] = [
     cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
   },
   { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
-  {
-    id: "today",
-    header: "Today",
-    width: 82,
-    align: "right",
-    sort: "tokens_today",
-    hint: "Tokens, in the user's own day",
-    cell: (row) => <Tokens value={row.tokens_today} />,
-  },
-  {
-    id: "month",
-    header: "This month",
-    width: 92,
-    align: "right",
-    sort: "tokens_this_month",
-    cell: (row) => <Tokens value={row.tokens_this_month} />,
-  },
-  {
-    id: "cost",
-    header: "Cost, month",
-    width: 86,
-    align: "right",
-    sort: "cost_this_month",
-    cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
-  },
-  {
-    id: "available",
-    header: "Free",
-    width: 92,
-    align: "right",
-    sort: "available",
-    hint: "Tokens that can be used now",
-    cell: (row) => <Tokens value={row.available} />,
-  },
+  ...Object.entries(figures).map(
+    ([id, figure]): Column<AccountRow> => ({ ...figure, id, sort: id, align: "right" }),
+  ),
   usedColumn,
   {
     id: "active",
@@ -102,15 +98,6 @@ export const columns: readonly Column<AccountRow>[] = [
     width: 130,
     hidden: true,
     cell: (row) => <Id value={row.user_id} head={10} tail={4} copy={false} />,
-  },
-  {
-    id: "debt",
-    header: "Debt",
-    width: 80,
-    align: "right",
-    hidden: true,
-    sort: "debt",
-    cell: (row) => <Tokens value={row.debt} />,
   },
   {
     id: "zone",
