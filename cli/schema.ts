@@ -1,16 +1,62 @@
 /**
- * `npm run schema`: writes the baseline migration of 0.1.0 from supabase/schemas, where every object is defined once.
+ * `npm run schema`: writes the catalogue of users' words into supabase/schemas, and the baseline migration of 0.1.0 from
+ * there, where every object is defined once.
  * `--check` writes nothing and fails when the migration is out of date. From the first release on the baseline is
  * history: edit the schema file, write the next migration by hand; a test keeps both ways equal.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { userLanguages, type UserWord, userWords } from "../shared/governance/rules/user-words.ts";
 
 const schemasDir = fileURLToPath(new URL("../supabase/schemas", import.meta.url));
 const baseline = fileURLToPath(
   new URL("../supabase/migrations/20261128000000_governance_baseline.sql", import.meta.url),
 );
+
+const wordsRoom = fileURLToPath(new URL("../supabase/schemas/07_user_words.sql", import.meta.url));
+
+/** One word of the catalogue, in lines of at most 120 columns. */
+function writeWord(word: string, text: string): string {
+  const quoted = (part: string): string => `'${part.replaceAll("'", "''")}'`;
+  const line = `      when '${word}' then ${quoted(text)}`;
+  if (line.length <= 120) return line;
+  const parts = text.match(/.{1,90}(?:\s|$)/g) ?? [text];
+  return `      when '${word}' then\n        ${parts.map(quoted).join("\n        ")}`;
+}
+
+/** The catalogue of what users read, as the database has it. */
+function writeWords(): string {
+  const cases = userLanguages.map((language) => {
+    const words = Object.entries(userWords[language]) as [UserWord, string][];
+    return [
+      language === "en" ? "    else case p_word" : `    when '${language}' then case p_word`,
+      ...words.map(([word, text]) => writeWord(word, text)),
+      "    end",
+    ].join("\n");
+  });
+  // English is the one that others fall back to, and stands last.
+  const [english, ...others] = cases;
+  return `-- What users read, in each language.
+-- Written by \`npm run schema\` from shared/governance/rules/user-words.ts: edit there.
+
+create function governance.user_languages() returns text[]
+  language sql immutable parallel safe set search_path = '' as $$
+  select '{${userLanguages.join(",")}}'::text[]
+$$;
+comment on function governance.user_languages() is 'Languages in which users are written to.';
+
+create function governance.user_word(p_word text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select case p_language
+${[...others, english].join("\n")}
+  end
+$$;
+comment on function governance.user_word(text, text) is
+  'A text of the catalogue, in English where the language has none; null for a word that is not in it. {name} stands '
+  'for a value: governance.say puts it in.';
+`;
+}
 
 /**
  * The whole schema as one script, the rooms in the order of their file names. Bodies are not checked while they are
@@ -30,12 +76,13 @@ export function readSchema(folder = schemasDir): string {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });
-  const schema = readSchema();
+  const words = writeWords();
   if (!values.check) {
-    writeFileSync(baseline, schema);
+    writeFileSync(wordsRoom, words);
+    writeFileSync(baseline, readSchema());
     console.log("Wrote supabase/migrations/20261128000000_governance_baseline.sql.");
-  } else if (readFileSync(baseline, "utf8") !== schema) {
-    console.error("The baseline migration is out of date. Run: npm run schema");
+  } else if (readFileSync(wordsRoom, "utf8") !== words || readFileSync(baseline, "utf8") !== readSchema()) {
+    console.error("The baseline migration or the users' words are out of date. Run: npm run schema");
     process.exitCode = 1;
   }
 }

@@ -134,6 +134,11 @@ export const receipt = z.looseObject({
   rules: z.array(ruleTrace),
   /** What would have to change for this call to pass, in plain sentences. */
   remedies: z.array(z.string()),
+  /** The user's, and where they can buy, upgrade or reach a person, where that would help; absent in older projects. */
+  language: z.string().nullish(),
+  buy_url: z.string().nullish(),
+  contact_url: z.string().nullish(),
+  upgrade: z.looseObject({ name: z.string(), url: z.string().nullish() }).nullish(),
 });
 export type Receipt = z.infer<typeof receipt>;
 

@@ -630,6 +630,230 @@ create function governance.lacks_publication() returns boolean
 $$;
 comment on function governance.lacks_publication() is 'Whether Realtime is there and does not carry the wake-ups.';
 
+-- schemas/07_user_words.sql
+-- What users read, in each language.
+-- Written by `npm run schema` from shared/governance/rules/user-words.ts: edit there.
+
+create function governance.user_languages() returns text[]
+  language sql immutable parallel safe set search_path = '' as $$
+  select '{en,de}'::text[]
+$$;
+comment on function governance.user_languages() is 'Languages in which users are written to.';
+
+create function governance.user_word(p_word text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select case p_language
+    when 'de' then case p_word
+      when 'language.name' then 'Deutsch'
+      when 'format.locale' then 'de-DE'
+      when 'format.separator' then '.'
+      when 'format.decimal' then ','
+      when 'reason.insufficient_tokens' then 'Dafür reichen Ihre Tokens nicht mehr.'
+      when 'reason.daily_limit' then 'Sie haben das Limit für heute erreicht. Morgen beginnt es von vorn.'
+      when 'reason.monthly_limit' then 'Sie haben das Limit für diesen Monat erreicht.'
+      when 'reason.budget_exhausted' then 'Das Budget dafür ist aufgebraucht.'
+      when 'reason.user_blocked' then 'Ihr Zugang ist angehalten. Bitte wenden Sie sich an den Support.'
+      when 'reason.spam_identical' then
+        'Sie haben dieselbe Nachricht viele Male gesendet. Bitte warten Sie, bevor Sie sie erneut '
+        'senden.'
+      when 'reason.bot_behavior' then 'Sie senden Nachrichten zu schnell. Bitte lassen Sie sich etwas Zeit.'
+      when 'reason.token_hogging' then
+        'Sie haben heute sehr viele Nachrichten gesendet. Bitte kommen Sie morgen wieder.'
+      when 'reason.rate_limited' then 'Zu viele Anfragen. Bitte warten Sie einen Moment.'
+      when 'reason.off_topic' then 'Dabei kann ich hier nicht helfen.'
+      when 'reason.other' then 'Diese Anfrage war nicht erlaubt.'
+      when 'unavailable' then 'Der Dienst kann gerade nicht antworten. Bitte versuchen Sie es noch einmal.'
+      when 'next.resolved' then 'Das ist behoben: Bitte versuchen Sie es noch einmal.'
+      when 'next.works_again' then 'Ab {at} geht es wieder.'
+      when 'next.needed' then 'Nötig waren {need} Tokens, vorhanden waren {have}.'
+      when 'next.buy' then 'Hier können Sie Tokens kaufen: {url}'
+      when 'next.upgrade' then 'Der Tarif {plan} bietet Ihnen mehr.'
+      when 'next.upgrade_at' then 'Der Tarif {plan} bietet Ihnen mehr: {url}'
+      when 'next.plans' then 'Hier können Sie einen Tarif wählen: {url}'
+      when 'next.contact' then 'So erreichen Sie uns: {url}'
+      when 'next.ask_us' then 'Falls das nicht stimmen kann, antworten Sie bitte mit dieser Nummer: {reference}.'
+      when 'warning.daily_limit' then '{percent} % des Tageslimits sind verbraucht.'
+      when 'warning.monthly_limit' then '{percent} % des Monatslimits sind verbraucht.'
+      when 'warning.usage' then 'Sie haben {percent} % Ihrer Tokens verbraucht.'
+      when 'checkout.plan_not_allowed' then 'In Ihrem Tarif kann dieses Paket nicht gekauft werden.'
+      when 'checkout.user_blocked' then 'Ihr Konto ist gesperrt. Bitte wenden Sie sich an den Support.'
+      when 'checkout.cooldown' then 'Sie haben gerade einen Kauf begonnen. Bitte warten Sie einen Moment.'
+      when 'checkout.too_many_open_checkouts' then
+        'Sie haben mehrere Käufe offen. Schließen Sie einen davon ab, oder versuchen Sie es später.'
+      when 'alert.user_budget' then 'Sie haben im Zeitraum {period} schon {value} verbraucht.'
+      when 'alert.usage_spike' then
+        'Sie haben in einer Stunde {value} Tokens verbraucht; üblich sind bei Ihnen {usual}.'
+      when 'alert.low_balance' then 'Sie haben noch {value} Tokens.'
+      when 'alert.high_usage' then 'Eine Ihrer Anfragen hat {value} Tokens verbraucht.'
+      when 'alert.negative_balance' then
+        'Ihre letzte Anfrage hat {value} Tokens mehr verbraucht, als Sie hatten. Ihre nächsten '
+        'Tokens gleichen das zuerst aus.'
+      when 'alert.daily_limit' then 'Sie haben {threshold} % Ihrer Tokens für heute verbraucht.'
+      when 'alert.monthly_limit' then 'Sie haben {threshold} % Ihrer Tokens für diesen Monat verbraucht.'
+      when 'alert.allowance' then 'Sie haben {threshold} % Ihrer Tokens für diesen Monat verbraucht.'
+      when 'amount.tokens' then '{value} Tokens'
+      when 'message.purchase' then 'Ihr Kauf ist bestätigt: {tokens} Tokens für {money}.'
+      when 'message.renewal' then 'Ihre Zahlung für den Tarif {plan} ist bestätigt: {tokens} Tokens für {money}.'
+      when 'message.subscription_expire' then
+        'Ihr Abonnement {plan} ist beendet, und damit sind seine Tokens verfallen.'
+      when 'message.subscription_convert' then
+        'Ihr Abonnement {plan} ist beendet. Die {tokens} Tokens, die noch übrig waren, behalten '
+        'Sie.'
+      when 'message.subscription_keep' then
+        'Ihr Abonnement {plan} ist beendet. Seine Tokens bleiben Ihnen, bis sie verfallen.'
+      when 'message.refund' then '{tokens} Tokens wurden zurückgenommen, weil ihre Zahlung erstattet wurde.'
+      when 'message.dispute' then
+        '{tokens} Tokens wurden zurückgenommen, weil ihre Zahlung angefochten wurde und die '
+        'Anfechtung Erfolg hatte.'
+      when 'message.support' then '{tokens} Tokens wurden von unserem Support zurückgenommen.'
+      when 'mail.hello' then 'Guten Tag {name},'
+      when 'mail.hello_nobody' then 'Guten Tag,'
+      when 'mail.why' then 'Sie erhalten diese E-Mail, weil E-Mails über {topic} für Ihr Konto eingeschaltet sind.'
+      when 'mail.turn_off' then 'Dort können Sie sie ausschalten.'
+      when 'mail.turn_off_at' then 'Ausschalten: {url}'
+      when 'topic.limits' then 'Ihre Limits'
+      when 'topic.low_balance' then 'ein niedriges Guthaben'
+      when 'topic.purchases' then 'Käufe'
+      when 'topic.subscription' then 'Ihr Abonnement'
+      when 'topic.tokens_taken' then 'zurückgenommene Tokens'
+      when 'off.question' then 'Keine E-Mails mehr über {topic}?'
+      when 'off.button' then 'Ausschalten'
+      when 'off.done' then 'E-Mails über {topic} sind jetzt ausgeschaltet.'
+      when 'off.wrong' then 'Dieser Link ist nicht gültig. Bitte verwenden Sie den aus der neuesten E-Mail.'
+    end
+    else case p_word
+      when 'language.name' then 'English'
+      when 'format.locale' then 'en-GB'
+      when 'format.separator' then ','
+      when 'format.decimal' then '.'
+      when 'reason.insufficient_tokens' then 'You do not have enough tokens left for this.'
+      when 'reason.daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
+      when 'reason.monthly_limit' then 'You have reached this month''s limit.'
+      when 'reason.budget_exhausted' then 'The budget for this is used up.'
+      when 'reason.user_blocked' then 'Your access is paused. Please contact support.'
+      when 'reason.spam_identical' then
+        'You have sent the same message many times. Please wait before you send it again.'
+      when 'reason.bot_behavior' then 'You are sending messages too fast. Please slow down.'
+      when 'reason.token_hogging' then 'You have sent very many messages today. Please come back tomorrow.'
+      when 'reason.rate_limited' then 'Too many requests. Please wait a moment.'
+      when 'reason.off_topic' then 'I cannot help with that here.'
+      when 'reason.other' then 'This request was not allowed.'
+      when 'unavailable' then 'The service cannot answer now. Please try again.'
+      when 'next.resolved' then 'This is resolved: please try again.'
+      when 'next.works_again' then 'It will work again from {at}.'
+      when 'next.needed' then 'It needed {need} tokens; you had {have}.'
+      when 'next.buy' then 'You can buy tokens here: {url}'
+      when 'next.upgrade' then 'The plan {plan} gives you more.'
+      when 'next.upgrade_at' then 'The plan {plan} gives you more: {url}'
+      when 'next.plans' then 'You can choose a plan here: {url}'
+      when 'next.contact' then 'You can reach us here: {url}'
+      when 'next.ask_us' then 'If this looks wrong, answer with this number: {reference}.'
+      when 'warning.daily_limit' then '{percent}% of the daily limit is used.'
+      when 'warning.monthly_limit' then '{percent}% of the monthly limit is used.'
+      when 'warning.usage' then 'You have used {percent}% of your tokens.'
+      when 'checkout.plan_not_allowed' then 'Your plan does not include buying this pack.'
+      when 'checkout.user_blocked' then 'Your account is blocked. Please contact support.'
+      when 'checkout.cooldown' then 'You have just begun a purchase. Please wait a moment.'
+      when 'checkout.too_many_open_checkouts' then
+        'You have several purchases open. Finish one of them, or try again later.'
+      when 'alert.user_budget' then 'You have used {value} in {period}.'
+      when 'alert.usage_spike' then 'You used {value} tokens within an hour; {usual} is usual for you.'
+      when 'alert.low_balance' then 'You have {value} tokens left.'
+      when 'alert.high_usage' then 'One of your requests used {value} tokens.'
+      when 'alert.negative_balance' then
+        'Your last request used {value} tokens more than you had. The next tokens you get pay for '
+        'them first.'
+      when 'alert.daily_limit' then 'You have used {threshold} % of today''s tokens.'
+      when 'alert.monthly_limit' then 'You have used {threshold} % of this month''s tokens.'
+      when 'alert.allowance' then 'You have used {threshold} % of this month''s tokens.'
+      when 'amount.tokens' then '{value} tokens'
+      when 'message.purchase' then 'Your purchase is confirmed: {tokens} tokens for {money}.'
+      when 'message.renewal' then 'Your payment for the plan {plan} is confirmed: {tokens} tokens for {money}.'
+      when 'message.subscription_expire' then 'Your subscription {plan} has ended, and its tokens with it.'
+      when 'message.subscription_convert' then
+        'Your subscription {plan} has ended. You keep the {tokens} tokens that were left.'
+      when 'message.subscription_keep' then 'Your subscription {plan} has ended. Its tokens stay until they expire.'
+      when 'message.refund' then '{tokens} tokens were taken back, because their payment was refunded.'
+      when 'message.dispute' then
+        '{tokens} tokens were taken back, because their payment was disputed and the dispute was '
+        'lost.'
+      when 'message.support' then '{tokens} tokens were taken back by our support.'
+      when 'mail.hello' then 'Hello {name},'
+      when 'mail.hello_nobody' then 'Hello,'
+      when 'mail.why' then 'You get this because mails about {topic} are on for your account.'
+      when 'mail.turn_off' then 'You can turn them off there.'
+      when 'mail.turn_off_at' then 'Turn them off: {url}'
+      when 'topic.limits' then 'your limits'
+      when 'topic.low_balance' then 'a low balance'
+      when 'topic.purchases' then 'purchases'
+      when 'topic.subscription' then 'your subscription'
+      when 'topic.tokens_taken' then 'tokens that were taken back'
+      when 'off.question' then 'No more mails about {topic}?'
+      when 'off.button' then 'Turn them off'
+      when 'off.done' then 'Mails about {topic} are off now.'
+      when 'off.wrong' then 'This link is not valid. Please use the one in the newest mail.'
+    end
+  end
+$$;
+comment on function governance.user_word(text, text) is
+  'A text of the catalogue, in English where the language has none; null for a word that is not in it. {name} stands '
+  'for a value: governance.say puts it in.';
+
+-- schemas/08_user_texts.sql
+-- Texts for users, put together from the catalogue (governance.user_word).
+
+create function governance.say(p_word text, p_language text, p_values jsonb default '{}') returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  -- In one pass: a value that looks like a place of another stays as it is.
+  select string_agg(case when x.n = 1 then x.part
+    else coalesce(p_values ->> split_part(x.part, '}', 1), '') || substr(x.part, strpos(x.part, '}') + 1) end, ''
+    order by x.n)
+  from unnest(string_to_array(governance.user_word(p_word, p_language), '{')) with ordinality x(part, n)
+$$;
+comment on function governance.say(text, text, jsonb) is
+  'A text of the catalogue with its values; null for a word that is not in it. The core''s say is the same.';
+
+create function governance.say_count(p_number numeric, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select replace(to_char(p_number, 'FM999,999,999,999,999,999,990'), ',',
+    governance.user_word('format.separator', p_language))
+$$;
+comment on function governance.say_count(numeric, text) is 'A whole number with the language''s separators.';
+
+create function governance.minor_digits(p_currency text) returns int
+  language sql immutable parallel safe set search_path = '' as $$
+  select case
+    when lower(p_currency) = any ('{bif,clp,djf,gnf,jpy,kmf,krw,mga,pyg,rwf,vnd,vuv,xaf,xof,xpf}') then 0
+    when lower(p_currency) = any ('{bhd,jod,kwd,omr,tnd}') then 3
+    else 2 end
+$$;
+comment on function governance.minor_digits(text) is
+  'Decimal places of a currency as Stripe writes it. The core''s currencyExponent is the same.';
+
+create function governance.say_money(p_minor numeric, p_currency text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select case when p_minor < 0 then '-' else '' end || governance.say_count(
+      trunc(abs(p_minor) / 10::numeric ^ d.digits), p_language)
+    || case when d.digits = 0 then '' else governance.user_word('format.decimal', p_language)
+      || lpad((abs(p_minor) % (10::numeric ^ d.digits))::bigint::text, d.digits, '0') end
+    || ' ' || upper(p_currency)
+  from (select governance.minor_digits(p_currency) as digits) d
+$$;
+comment on function governance.say_money(numeric, text, text) is 'Money out of minor units: 5.00 USD.';
+
+create function governance.user_message(p_reason text, p_message text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  -- What a rule says itself is in English alone. The standard words of another language are said in this one.
+  select case when p_message is not null and (p_language = 'en' or w.word is null)
+      and not exists (select from unnest(governance.user_languages()) l
+        where p_message = coalesce(governance.user_word('reason.' || p_reason, l),
+          governance.user_word('reason.other', l)))
+    then p_message else coalesce(w.word, governance.user_word('reason.other', p_language)) end
+  from (select governance.user_word('reason.' || p_reason, p_language) as word) w
+$$;
+comment on function governance.user_message(text, text, text) is
+  'What the user of a stopped call reads: what the rule says, in other languages than English what its reason says.';
+
 -- schemas/10_configuration.sql
 -- Plans, packs, prices, estimates and settings: what the preset in force says.
 
@@ -817,6 +1041,13 @@ create function governance.setting_texts(p_key text, p_otherwise text[]) returns
 $$;
 comment on function governance.setting_texts(text,
   text[]) is 'A setting that is a list of texts; p_otherwise where it is not given.';
+
+create function governance.setting_text(p_key text) returns text
+  language sql stable set search_path = '' as $$
+  select case when jsonb_typeof(s.value) = 'string' then s.value #>> '{}' end
+  from governance.settings s where s.key = p_key
+$$;
+comment on function governance.setting_text(text) is 'A setting that is a text; null where it is not given.';
 
 insert into governance.active_config default values;
 
@@ -1788,6 +2019,22 @@ begin
         or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
       perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
     end if;
+  end if;
+  foreach v_key in array '{buy_url,upgrade_url,contact_url,unsubscribe_url}'::text[] loop
+    -- Into mails and answers: one address, and nothing that could be read as more.
+    if coalesce(p_settings -> v_key, 'null') <> 'null' and (jsonb_typeof(p_settings -> v_key) <> 'string'
+      or char_length(p_settings ->> v_key) > 500
+      or (p_settings ->> v_key) !~ (case v_key when 'contact_url' then '^(mailto:|https://[^/?#]|http://localhost[:/])'
+        else '^(https://[^/?#]|http://localhost[:/])' end)
+      or (p_settings ->> v_key) ~ '[^\x21-\x7e]|[<>"\\^`{|}]') then
+      perform governance.invalid_preset('settings.' || v_key,
+        'an address that begins with https:// is needed, of at most 500 characters');
+    end if;
+  end loop;
+  if coalesce(p_settings -> 'default_language', 'null') <> 'null'
+    and not coalesce(p_settings ->> 'default_language' = any (governance.user_languages()), false) then
+    perform governance.invalid_preset('settings.default_language',
+      'one of ' || array_to_string(governance.user_languages(), ', ') || ' is needed');
   end if;
   if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
     perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
@@ -3017,6 +3264,7 @@ declare
   v_percent int;
   v_reached int;
   v_available bigint;
+  v_language text := governance.user_language(v_account);
 begin
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
   v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
@@ -3038,23 +3286,26 @@ begin
     'usage_percent', v_percent,
     'warning', case
       when v_available < (select c.low_balance_tokens from governance.active_config c) then
-        jsonb_build_object('type', 'low_balance', 'message', format('You have %s tokens left.', v_available))
+        jsonb_build_object('type', 'low_balance', 'message', governance.say('alert.low_balance', v_language,
+          jsonb_build_object('value', governance.say_count(v_available, v_language))))
       when v_reached is not null then
         jsonb_build_object('type', 'usage', 'percent', v_reached, 'message',
-          format('You have used %s%% of your tokens.', v_reached)) end,
+          governance.say('warning.usage', v_language, jsonb_build_object('percent', v_reached))) end,
     'packs', case when v_plan.allows_top_up then (
       select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor',
         k.price_minor, 'currency', k.currency) order by k.tokens, k.pack_id), '[]')
       from governance.packs k where k.retired_at is null and (k.plans is null or v_account.plan_id = any (k.plans)))
         else '[]' end,
-    'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans u
+    'buy_url', governance.buy_url('insufficient_tokens', v_account.plan_id),
+    'upgrade', (select governance.upgrade_json(u.plan_id) from governance.plans u
       where u.plan_id = v_plan.upgrade_to and u.retired_at is null),
+    'language', v_language,
     'is_blocked', governance.account_json(v_account) -> 'is_blocked');
 end
 $$;
 comment on function public.my_token_balance() is
-  'The signed-in user''s tokens, plan, limits, a warning where there is one, and the packs they may buy. Errors: '
-    'not_signed_in, not_configured.';
+  'The signed-in user''s tokens, plan, limits, a warning where there is one, the packs they may buy and where '
+  '(the setting buy_url). Errors: not_signed_in, not_configured.';
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 
@@ -4451,7 +4702,8 @@ create index requests_refused_by_reason on governance.requests (reason, decision
 create type governance.authorization as (request_id text, decision_id bigint, decision text, reason text,
   http_status int, message text, requested_model text, model text, truncate_to_words int, estimated_tokens bigint,
   reserved_tokens bigint, expires_at timestamptz, retry_after_seconds int, shortfall jsonb, upgrade jsonb,
-  balance governance.balance, limits governance.limits, warnings text[], fail_mode text);
+  buy_url text, contact_url text, balance governance.balance, limits governance.limits, warnings text[],
+  fail_mode text);
 
 create type governance.settlement as (request_id text, decision_id bigint, status text, charged_tokens bigint,
   released_tokens bigint, debt_tokens bigint, cost_micros bigint, currency text, model text, transaction_id bigint,
@@ -4542,24 +4794,6 @@ create function governance.http_status(p_reason text) returns int
 $$;
 comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
 
-create function governance.reason_message(p_reason text) returns text
-  language sql immutable set search_path = '' as $$
-  select case p_reason
-    when 'insufficient_tokens' then 'You do not have enough tokens left for this.'
-    when 'daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
-    when 'monthly_limit' then 'You have reached this month''s limit.'
-    when 'budget_exhausted' then 'The budget for this is used up.'
-    when 'user_blocked' then 'Your access is paused. Please contact support.'
-    when 'spam_identical' then 'You have sent the same message many times. Please wait before you send it again.'
-    when 'bot_behavior' then 'You are sending messages too fast. Please slow down.'
-    when 'token_hogging' then 'You have sent very many messages today. Please come back tomorrow.'
-    when 'rate_limited' then 'Too many requests. Please wait a moment.'
-    when 'off_topic' then 'I cannot help with that here.'
-    else 'This request was not allowed.'
-  end
-$$;
-comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
-
 -- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
 -- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
@@ -4570,6 +4804,8 @@ create function governance.decision_answer(q governance.requests, f governance.f
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
     p_upgrade,
+    case when q.reason is not null then governance.buy_url(q.reason, q.plan_id) end,
+    case when q.reason is not null then governance.contact_url(q.reason) end,
     row(f.available_tokens - q.reserved_tokens, q.total_reserved_tokens, q.subscription_tokens, q.purchased_tokens,
       q.promotional_tokens, q.debt_tokens,
       f.available_tokens - q.reserved_tokens + q.total_reserved_tokens)::governance.balance,
@@ -4584,6 +4820,21 @@ create function governance.decision_answer(q governance.requests, f governance.f
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
+
+create function governance.buy_url(p_reason text, p_plan_id text) returns text
+  language sql stable set search_path = '' as $$
+  select governance.setting_text('buy_url') from governance.plans p
+  where p.plan_id = p_plan_id and p.allows_top_up and p_reason = 'insufficient_tokens'
+$$;
+comment on function governance.buy_url(text, text) is 'Where a user is to buy tokens (the setting buy_url), where that '
+  'helps: tokens are missing and the plan allows to buy some.';
+
+create function governance.contact_url(p_reason text) returns text
+  language sql stable set search_path = '' as $$
+  select governance.setting_text('contact_url') where p_reason = 'user_blocked'
+$$;
+comment on function governance.contact_url(text) is 'Where a user reaches a person (the setting contact_url), where '
+  'only that helps: they are blocked.';
 
 create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p_have bigint) returns jsonb
   language sql immutable set search_path = '' as $$
@@ -4837,7 +5088,9 @@ begin
     'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'currency', (select c.currency from governance.active_config c),
     'facts', v_facts,
     'rules', v_trace,
-    'remedies', to_jsonb(v_remedies));
+    'remedies', to_jsonb(v_remedies),
+    'language', governance.user_language(a), 'buy_url', v_answer -> 'buy_url', 'contact_url', v_answer -> 'contact_url',
+    'upgrade', governance.upgrade_json(r.upgrade_plan));
 end
 $$;
 comment on function public.explain_decision(bigint) is
@@ -5458,21 +5711,23 @@ begin
       select max(w) into v_percent from unnest(p.warn_at) w
         where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
       if v_percent is not null then
-        v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
       end if;
     end if;
     if p.monthly_limit > 0 then
       select max(w) into v_percent from unnest(p.warn_at) w
         where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
       if v_percent is not null then
-        v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent);
+        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
       end if;
     end if;
   end if;
 
   if j.reason is not null then
     j.http_status := governance.http_status(j.reason);
-    j.message := coalesce(j.message, governance.reason_message(j.reason));
+    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
     if v_retry_at is null and j.http_status = 429 then
       v_retry_at := case j.reason
         when 'daily_limit' then a.day_ends_at
@@ -5510,9 +5765,12 @@ comment on function governance.judge_call(governance.accounts, governance.plans,
 
 create function governance.upgrade_json(p_plan_id text) returns jsonb
   language sql stable set search_path = '' as $$
-  select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) from governance.plans p where p.plan_id = p_plan_id
+  select jsonb_strip_nulls(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'url',
+    governance.setting_text('upgrade_url')))
+  from governance.plans p where p.plan_id = p_plan_id
 $$;
-comment on function governance.upgrade_json(text) is 'The plan that an answer offers; null for none.';
+comment on function governance.upgrade_json(text) is 'The plan that an answer offers, and where to take it (the '
+  'setting upgrade_url); null for none.';
 
 create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
@@ -7052,6 +7310,8 @@ begin
     v_spent := governance.spend_lots(a.account_id, v_tokens);
     perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
       v_spent.purchased, v_spent.promotional, 0, c_reference, p_reason, v_metadata);
+    perform governance.tell_user(a.account_id, 'tokens_taken', 'message.support',
+      jsonb_build_object('tokens', v_tokens), p_now);
     return jsonb_build_object('taken', to_jsonb(v_spent.lot_changes));
   when 'refund_call' then
     q := governance.request_of(a.account_id, p_act ->> 'request_id');
@@ -10384,42 +10644,35 @@ grant execute on function public.console_list_bulk_acts(bigint, int) to service_
 
 create function governance.alert_kinds()
   returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
-    needs_operator boolean, title text, user_sentence text)
+    needs_operator boolean, title text)
   language sql immutable set search_path = '' as $$
   -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
   -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
-  -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
-  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their
-  -- percent: daily_limit_80.
+  -- each user's own limits, which stand in the user's timeline and are counted. What users read of a kind is
+  -- 'alert.<kind>' in the catalogue of words. Kinds of limits carry their percent: daily_limit_80.
   values
-    ('budget', null, 'percent', null, false, true, 'Budget', null),
-    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
-    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use',
-      'You used {value} tokens within an hour; {usual} is usual for you.'),
-    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low', 'You have {value} tokens left.'),
-    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage',
-      'One of your requests used {value} tokens.'),
-    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance',
-      'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
-    ('daily_limit', null, 'percent', null, false, false, 'Daily limit',
-      'You have used {threshold} % of today''s tokens.'),
-    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit',
-      'You have used {threshold} % of this month''s tokens.'),
-    ('allowance', null, 'percent', null, false, false, 'Allowance',
-      'You have used {threshold} % of this month''s tokens.'),
-    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls', null),
-    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price', null),
-    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known', null),
-    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision', null),
-    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ', null),
-    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed', null),
-    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed', null),
-    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run', null),
-    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be', null),
-    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision', null),
-    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision', null),
-    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed', null)
+    ('budget', null, 'percent', null, false, true, 'Budget'),
+    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use'),
+    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage'),
+    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance'),
+    ('daily_limit', null, 'percent', null, false, false, 'Daily limit'),
+    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit'),
+    ('allowance', null, 'percent', null, false, false, 'Allowance'),
+    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls'),
+    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price'),
+    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known'),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision'),
+    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ'),
+    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed'),
+    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed'),
+    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run'),
+    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be'),
+    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision'),
+    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision'),
+    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed')
 $$;
 comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
   '(shared/governance/alerts/kinds.ts), and a test compares them.';
@@ -10528,21 +10781,21 @@ create index alert_events_open on governance.alert_events (alert_event_id) inclu
 create index alert_events_operators on governance.alert_events (alert_event_id)
   where acknowledged_at is null and needs_operator;
 
-create function governance.alert_user_sentence(e governance.alert_events) returns text
-  language sql immutable set search_path = '' as $$
-  select coalesce((
-    select replace(replace(replace(replace(k.user_sentence,
-      '{value}', case when e.details ->> 'metric' = 'cost_micros'
-        then to_char(e.value / 1000000, 'FM999,999,999,999,990.00') || ' ' || upper(e.details ->> 'currency')
-        when e.details ->> 'metric' = 'tokens' then to_char(e.value, 'FM999,999,999,999,999,990') || ' tokens'
-        else to_char(abs(e.value), 'FM999,999,999,999,999,990') end),
-      '{threshold}', coalesce(to_char(e.threshold, 'FM999,999,999,999,999,990'), '')),
-      '{usual}', coalesce(to_char((e.details ->> 'usual_tokens')::numeric, 'FM999,999,999,999,999,990'), '0')),
-      '{period}', coalesce(e.period_key, ''))
-    from governance.alert_kinds() k where k.kind = governance.alert_kind(e.kind)), e.message)
+create function governance.alert_user_sentence(e governance.alert_events, p_language text) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(governance.say('alert.' || governance.alert_kind(e.kind), p_language, jsonb_build_object(
+    'value', case when e.details ->> 'metric' = 'cost_micros'
+        then governance.say_money(round(e.value * 10::numeric ^ governance.minor_digits(e.details ->> 'currency')
+          / 1000000), e.details ->> 'currency', p_language)
+      when e.details ->> 'metric' = 'tokens' then governance.say('amount.tokens', p_language,
+        jsonb_build_object('value', governance.say_count(e.value, p_language)))
+      else governance.say_count(abs(e.value), p_language) end,
+    'threshold', governance.say_count(e.threshold, p_language),
+    'usual', governance.say_count(coalesce((e.details ->> 'usual_tokens')::numeric, 0), p_language),
+    'period', e.period_key)), e.message)
 $$;
-comment on function governance.alert_user_sentence(governance.alert_events) is
-  'What the user whom an alert is about reads: the one place of these words.';
+comment on function governance.alert_user_sentence(governance.alert_events, text) is
+  'What the user whom an alert is about reads.';
 
 create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb) returns governance.cost_alerts
   language plpgsql set search_path = '' as $$
@@ -10634,6 +10887,7 @@ create function public.my_token_alerts() returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_account governance.accounts := governance.my_account();
+  v_language text := governance.user_language(v_account);
 begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity,
@@ -10641,7 +10895,7 @@ begin
       'details', e.details || jsonb_build_object('threshold', e.threshold, case e.kind when 'low_balance' then 'balance'
         else 'value' end, e.value),
       'created_at', e.created_at) order by e.created_at desc, e.alert_event_id desc), '[]')
-    from (select x.*, governance.alert_user_sentence(x) as sentence from governance.alert_events x
+    from (select x.*, governance.alert_user_sentence(x, v_language) as sentence from governance.alert_events x
       where x.account_id = v_account.account_id and not governance.is_for_operators(x.kind)
         and x.created_at > governance.now() - governance.alert_retention()
       order by x.created_at desc limit 100) e);
@@ -10841,6 +11095,7 @@ begin
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
         v_event.value,
         'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
+        'language', case when t.audience = 'user' then governance.user_language(a) end,
         'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans p
           join governance.plans u on u.plan_id = p.upgrade_to
           where p.plan_id = a.plan_id and t.audience = 'user')),
@@ -10855,18 +11110,23 @@ begin
       union
       -- Users are warned of their own limits.
       select w, 'user' from unnest(v_user_channels) w
-      where v_event.alert_id is null and v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
+      where v_event.alert_id is null and (v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
+        or v_event.kind = 'low_balance')
       union
       select w, 'operators' from unnest(v_operator_channels) w
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
     ) t
     left join governance.accounts a on a.account_id = v_event.account_id
-    cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
+    cross join lateral (select case t.audience when 'user' then
+        governance.alert_user_sentence(v_event, governance.user_language(a))
       else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- Not to users without an address, or who opted out.
-      and (t.audience = 'operators' or (a.email is not null and a.email <> ''
-        and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
+      and (t.audience = 'operators' or (governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
+        -- A balance that goes up and down around its threshold is said once a day.
+        and not (v_event.kind = 'low_balance' and exists (select from governance.notifications o
+          where o.account_id = v_event.account_id and o.audience = 'user' and o.channel = t.channel
+            and o.payload ->> 'kind' = 'low_balance' and o.created_at > p_now - interval '1 day'))));
     get diagnostics v_count = row_count;
     v_queued := v_queued + v_count;
     if v_event.alert_id is null then
@@ -10878,9 +11138,9 @@ begin
 end
 $$;
 comment on function governance.queue_notifications(timestamptz, int) is
-  'Queues the messages that new alerts give cause for; answers how many. A user opts out with metadata '
-  '{"notifications": {"email": false}}. Operators'' addresses are the setting operator_emails; operator_channels says '
-    'how they hear of what no alert of the preset names.';
+  'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
+  'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
+  'operator_emails; operator_channels says how they hear of what no alert of the preset names.';
 
 create function public.claim_notifications(p_limit int default 50, p_channel text default null,
   p_lease_seconds int default 300) returns jsonb
@@ -10916,7 +11176,8 @@ begin
     t.audience, 'recipient', t.recipient,
     'recipients', case when t.audience = 'operators' and t.channel = 'email' then to_jsonb(v_operators)
       else to_jsonb(array_remove(array[t.recipient], null)) end,
-    'subject', t.subject, 'body', t.body, 'payload', t.payload, 'attempts', t.attempts, 'created_at', t.created_at)
+    'subject', t.subject, 'body', t.body, 'payload', t.payload, 'mail', governance.user_mail(t),
+    'attempts', t.attempts, 'created_at', t.created_at)
       order by t.notification_id), '[]')
   into v_answer from taken t;
   return v_answer;
@@ -10924,7 +11185,8 @@ end
 $$;
 comment on function public.claim_notifications(int, text, int) is
   'Takes messages to send; what is not finished within the lease comes again. recipients are addresses: the user''s, '
-    'or operators'' (the setting operator_emails). Errors: invalid_argument.';
+    'or operators'' (the setting operator_emails). mail: what a mail to a user says around its body. Errors: '
+    'invalid_argument.';
 revoke all on function public.claim_notifications(int, text, int) from public, anon, authenticated;
 grant execute on function public.claim_notifications(int, text, int) to service_role;
 
@@ -11631,6 +11893,283 @@ comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) 
   'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
 revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;
+
+-- schemas/54_user_messages.sql
+-- What users are written, in which language, and what they turned off: by a function, or by the link in a mail.
+
+create table governance.preferences (
+  account_id bigint primary key references governance.accounts (account_id) on delete cascade,
+  -- Null: as the account or the project has it.
+  language text,
+  -- Topics (governance.message_topics) that the user wants no messages about.
+  topics_off text[] not null default '{}',
+  updated_at timestamptz not null
+);
+
+comment on table governance.preferences is 'What users chose themselves: language, and messages that they turned off.';
+
+create table governance.secrets (
+  name text primary key,
+  value bytea not null
+);
+
+comment on table governance.secrets is 'Keys that this database made for itself, and that leave it in no answer.';
+
+create function governance.message_topics() returns text[]
+  language sql immutable set search_path = '' as $$
+  select '{limits,low_balance,purchases,subscription,tokens_taken}'::text[]
+$$;
+comment on function governance.message_topics() is 'What messages to users are about. Each can be turned off.';
+
+create function governance.alert_topic(p_kind text) returns text
+  language sql immutable set search_path = '' as $$
+  select case p_kind when 'low_balance' then 'low_balance' else 'limits' end
+$$;
+comment on function governance.alert_topic(text) is 'The topic of an alert that a user is told.';
+
+create function governance.user_language(a governance.accounts) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(
+    (select p.language from governance.preferences p where p.account_id = a.account_id),
+    (select l from unnest(governance.user_languages()) l
+      where l = lower(split_part(replace(a.metadata ->> 'language', '_', '-'), '-', 1))),
+    governance.setting_text('default_language'), 'en')
+$$;
+comment on function governance.user_language(governance.accounts) is
+  'The language a user is written to: their own choice, metadata.language of the account (de, de-AT), the setting '
+  'default_language, English.';
+
+create function governance.wants_message(a governance.accounts, p_channel text, p_topic text) returns boolean
+  language sql stable set search_path = '' as $$
+  select coalesce(a.email, '') <> '' and coalesce(a.metadata -> 'notifications' -> p_channel, 'true') <> 'false'
+    and not exists (select from governance.preferences p
+      where p.account_id = a.account_id and p_topic = any (p.topics_off))
+$$;
+comment on function governance.wants_message(governance.accounts, text, text) is
+  'Whether a user can be written to and has not turned that off: the topic, or the channel (metadata '
+  '{"notifications": {"email": false}}).';
+
+create function governance.tell_user(p_account_id bigint, p_topic text, p_word text, p_values jsonb,
+  p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  v_language text;
+  v_body text;
+begin
+  select * into a from governance.accounts x where x.account_id = p_account_id;
+  if not governance.wants_message(a, 'email', p_topic)
+    or 'email' <> all (governance.setting_texts('user_warning_channels', '{email}')) then
+    return;
+  end if;
+  v_language := governance.user_language(a);
+  v_body := governance.say(p_word, v_language, (
+    select jsonb_object_agg(v.key, case jsonb_typeof(v.value)
+      when 'number' then governance.say_count((v.value #>> '{}')::numeric, v_language)
+      when 'object' then governance.say_money((v.value ->> 'minor')::numeric, v.value ->> 'currency', v_language)
+      else v.value #>> '{}' end)
+    from jsonb_each(p_values) v));
+  insert into governance.notifications (channel, audience, recipient, account_id, subject, body, payload, due_at,
+    created_at)
+  values ('email', 'user', a.email, a.account_id, left(v_body, 200), v_body,
+    jsonb_build_object('topic', p_topic, 'word', p_word, 'values', p_values, 'language', v_language, 'user_id',
+      a.user_id, 'display_name', a.display_name, 'at', p_now), p_now, p_now);
+end
+$$;
+comment on function governance.tell_user(bigint, text, text, jsonb, timestamptz) is
+  'Queues a message to a user who wants such. Values: numbers are counts, {minor, currency} is money. Within the '
+  'transaction of what it is about: both happen, or neither.';
+
+create function governance.hmac_sha256(p_key bytea, p_text text) returns bytea
+  language sql immutable set search_path = '' as $$
+  -- RFC 2104, for keys of at most one block.
+  select sha256(k.outside || sha256(k.inside || convert_to(p_text, 'UTF8')))
+  from (select
+      string_agg(set_byte('\x00'::bytea, 0, b # 54), ''::bytea order by n) as inside,
+      string_agg(set_byte('\x00'::bytea, 0, b # 92), ''::bytea order by n) as outside
+    from (select n, case when n < octet_length(p_key) then get_byte(p_key, n) else 0 end as b
+      from generate_series(0, 63) n) x) k
+$$;
+comment on function governance.hmac_sha256(bytea, text) is 'HMAC-SHA-256, so that no extension is needed for it.';
+
+create function governance.turn_off_token(p_account_id bigint, p_topic text) returns text
+  language plpgsql set search_path = '' as $$
+declare
+  v_key bytea := (select s.value from governance.secrets s where s.name = 'turn_off_messages');
+begin
+  if v_key is null then
+    insert into governance.secrets (name, value) values ('turn_off_messages',
+      sha256(convert_to(gen_random_uuid()::text || gen_random_uuid() || gen_random_uuid(), 'UTF8')))
+    on conflict do nothing;
+    select s.value into strict v_key from governance.secrets s where s.name = 'turn_off_messages';
+  end if;
+  return p_account_id || '.' || p_topic || '.' || encode(governance.hmac_sha256(v_key,
+    p_account_id || '.' || p_topic), 'hex');
+end
+$$;
+comment on function governance.turn_off_token(bigint, text) is
+  'What the link in a mail carries: it turns off one topic for one user, and is good for nothing else.';
+
+create function governance.user_mail(n governance.notifications) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  p governance.plans;
+  v_topic text := coalesce(n.payload ->> 'topic', governance.alert_topic(n.payload ->> 'kind'));
+  v_language text;
+  v_lines text[] := '{}';
+  v_url text;
+  v_upgrade jsonb;
+begin
+  select * into a from governance.accounts x where x.account_id = n.account_id;
+  if n.audience <> 'user' or a.account_id is null then return null; end if;
+  v_language := coalesce(n.payload ->> 'language', governance.user_language(a));
+  select * into p from governance.plans x where x.plan_id = a.plan_id;
+  if v_topic = 'low_balance' then
+    v_lines := v_lines || governance.say('next.buy', v_language,
+      jsonb_build_object('url', governance.buy_url('insufficient_tokens', a.plan_id)));
+    if governance.buy_url('insufficient_tokens', a.plan_id) is null then v_lines := '{}'; end if;
+  end if;
+  if v_topic in ('low_balance', 'limits') and p.upgrade_to is not null then
+    v_upgrade := governance.upgrade_json(p.upgrade_to);
+    v_lines := v_lines || governance.say(case when v_upgrade ? 'url' then 'next.upgrade_at' else 'next.upgrade' end,
+      v_language, jsonb_build_object('plan', v_upgrade -> 'name', 'url', v_upgrade -> 'url'));
+  elsif v_topic = 'subscription' and governance.setting_text('upgrade_url') is not null then
+    v_lines := v_lines || governance.say('next.plans', v_language,
+      jsonb_build_object('url', governance.setting_text('upgrade_url')));
+  elsif v_topic = 'tokens_taken' and governance.setting_text('contact_url') is not null then
+    v_lines := v_lines || governance.say('next.contact', v_language,
+      jsonb_build_object('url', governance.setting_text('contact_url')));
+  end if;
+  v_url := governance.setting_text('unsubscribe_url');
+  v_url := v_url || case when v_url like '%?%' then '&' else '?' end || 'token='
+    || governance.turn_off_token(a.account_id, v_topic);
+  return jsonb_build_object('language', v_language, 'topic', v_topic,
+    'hello', case when coalesce(btrim(a.display_name), '') = '' then governance.say('mail.hello_nobody', v_language)
+      else governance.say('mail.hello', v_language, jsonb_build_object('name', left(a.display_name, 80))) end,
+    'lines', to_jsonb(v_lines),
+    'why', governance.say('mail.why', v_language,
+      jsonb_build_object('topic', governance.user_word('topic.' || v_topic, v_language))),
+    'turn_off', governance.say(case when v_url is null then 'mail.turn_off' else 'mail.turn_off_at' end, v_language,
+      jsonb_build_object('url', v_url)),
+    'turn_off_url', v_url);
+end
+$$;
+comment on function governance.user_mail(governance.notifications) is
+  'What a mail to a user says around its sentence, in the user''s language: greeting, what to do next with its link, '
+  'why it came, and how to turn such mails off. Null for others.';
+
+create function governance.save_topic(p_account_id bigint, p_topic text, p_is_on boolean, p_now timestamptz)
+  returns void
+  language sql set search_path = '' as $$
+  insert into governance.preferences as p (account_id, topics_off, updated_at)
+  values (p_account_id, case when p_is_on then '{}' else array[p_topic] end, p_now)
+  on conflict (account_id) do update set updated_at = p_now,
+    topics_off = array(select distinct t from unnest(case when p_is_on then array_remove(p.topics_off, p_topic)
+      else p.topics_off || p_topic end) t order by t)
+$$;
+comment on function governance.save_topic(bigint, text, boolean, timestamptz) is
+  'Turns messages about a topic on or off for a user.';
+
+create function governance.preferences_json(a governance.accounts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('language', governance.user_language(a), 'languages', to_jsonb(governance.user_languages()),
+    'email', a.email, 'messages', (select jsonb_object_agg(t, not t = any (coalesce(p.topics_off, '{}')))
+      from unnest(governance.message_topics()) t))
+  from (select) one left join governance.preferences p on p.account_id = a.account_id
+$$;
+comment on function governance.preferences_json(governance.accounts) is 'What a user chose.';
+
+create function public.my_preferences(p_changes jsonb default '{}') returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  a governance.accounts := governance.my_account();
+  v_now timestamptz := governance.now();
+  v_key text;
+  v_value jsonb;
+begin
+  if p_changes is null or jsonb_typeof(p_changes) <> 'object'
+    or jsonb_typeof(coalesce(p_changes -> 'messages', '{}')) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_changes is an object: language, messages');
+  end if;
+  select k into v_key from jsonb_object_keys(p_changes) k where k not in ('language', 'messages') limit 1;
+  if v_key is not null then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_changes.%s is unknown: it has language and messages', left(v_key, 64)));
+  end if;
+  if coalesce(p_changes -> 'language', 'null') <> 'null' and (jsonb_typeof(p_changes -> 'language') <> 'string'
+    or (p_changes ->> 'language') <> all (governance.user_languages())) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_changes.language is one of ' || array_to_string(governance.user_languages(), ', ') || ', or null');
+  end if;
+  for v_key, v_value in select * from jsonb_each(coalesce(p_changes -> 'messages', '{}')) loop
+    if v_key <> all (governance.message_topics()) or jsonb_typeof(v_value) <> 'boolean' then
+      perform governance.fail('PT400', 'invalid_argument', 'p_changes.messages has true or false by topic: '
+        || array_to_string(governance.message_topics(), ', '));
+    end if;
+  end loop;
+  if p_changes <> '{}' then
+    if p_changes ? 'language' then
+      insert into governance.preferences as p (account_id, language, updated_at)
+      values (a.account_id, p_changes ->> 'language', v_now)
+      on conflict (account_id) do update set language = excluded.language, updated_at = v_now;
+    end if;
+    perform governance.save_topic(a.account_id, m.key, m.value = 'true', v_now)
+    from jsonb_each(coalesce(p_changes -> 'messages', '{}')) m;
+    insert into governance.audit_log (created_at, action, account_id, details)
+    values (v_now, 'user_preferences', a.account_id, p_changes);
+  end if;
+  return governance.preferences_json(a);
+end
+$$;
+comment on function public.my_preferences(jsonb) is
+  'What the signed-in user chose: language, and which messages they get by topic. p_changes changes what it names: '
+  '{"language": "de", "messages": {"low_balance": false}}; language null is the account''s own again. Errors: '
+  'not_signed_in, not_configured, invalid_argument.';
+revoke all on function public.my_preferences(jsonb) from public, anon, authenticated;
+grant execute on function public.my_preferences(jsonb) to authenticated;
+
+create function public.turn_off_messages(p_token text, p_is_question boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_parts text[] := regexp_match(p_token, '^([0-9]{1,18})\.([a-z_]{1,32})\.([0-9a-f]{64})$');
+  v_now timestamptz := governance.now();
+  v_topic text;
+  v_language text;
+  a governance.accounts;
+begin
+  perform governance.refuse_others('turn_off_messages');
+  if v_parts[2] = any (governance.message_topics())
+    -- Compared as hashes: how long it takes says nothing about where they differ.
+    and sha256(convert_to(p_token, 'UTF8'))
+      = sha256(convert_to(governance.turn_off_token(v_parts[1]::bigint, v_parts[2]), 'UTF8')) then
+    select * into a from governance.accounts x where x.account_id = v_parts[1]::bigint;
+  end if;
+  if a.account_id is null then
+    v_language := coalesce(governance.setting_text('default_language'), 'en');
+    return jsonb_build_object('is_valid', false, 'language', v_language, 'text',
+      governance.say('off.wrong', v_language));
+  end if;
+  v_language := governance.user_language(a);
+  v_topic := governance.user_word('topic.' || v_parts[2], v_language);
+  if not p_is_question and not exists (select from governance.preferences p
+    where p.account_id = a.account_id and v_parts[2] = any (p.topics_off)) then
+    perform governance.save_topic(a.account_id, v_parts[2], false, v_now);
+    insert into governance.audit_log (created_at, action, account_id, details)
+    values (v_now, 'user_preferences', a.account_id, jsonb_build_object('messages',
+      jsonb_build_object(v_parts[2], false), 'by', 'link'));
+  end if;
+  return jsonb_build_object('is_valid', true, 'language', v_language, 'topic', v_parts[2],
+    'text', governance.say(case when p_is_question then 'off.question' else 'off.done' end, v_language,
+      jsonb_build_object('topic', v_topic)),
+    'button', governance.say('off.button', v_language));
+end
+$$;
+comment on function public.turn_off_messages(text, boolean) is
+  'Turns off what the link in a mail is about, without a sign-in; p_is_question only words the question. Answers '
+  'is_valid and what to show, in the user''s language.';
+revoke all on function public.turn_off_messages(text, boolean) from public, anon, authenticated;
+grant execute on function public.turn_off_messages(text, boolean) to service_role;
 
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.
@@ -12365,6 +12904,8 @@ begin
     from governance.active_config c where a.account_id = v_account.account_id
       and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
     v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
+    perform governance.tell_user(v_account.account_id, 'subscription', 'message.subscription_' || v_plan.on_cancel,
+      jsonb_build_object('plan', v_plan.name, 'tokens', abs(v_moved)), p_now);
     perform governance.ring('accounts', p_now);
   end if;
   return governance.outcome('processed', null, v_effects);
@@ -13030,14 +13571,15 @@ begin
   end if;
   return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', case
     when v_retry is not null then greatest(ceil(v_retry), 1)::bigint end,
+    'message', governance.say('checkout.' || v_reason, governance.user_language(v_account)),
     'pack', jsonb_build_object('pack_id', v_pack.pack_id, 'tokens', v_pack.tokens, 'price_minor', v_pack.price_minor,
       'currency', v_pack.currency));
 end
 $$;
 comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
-  'checkouts (open_checkout_limit within open_checkout_minutes). Allowed ones count. Errors: invalid_argument, '
-  'unknown_user, unknown_pack.';
+  'checkouts (open_checkout_limit within open_checkout_minutes); message says it to the user. Allowed ones count. '
+  'Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;
 
@@ -13391,6 +13933,11 @@ begin
   if v_type = 'grant' and found then
     perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
   end if;
+  if v_more > 0 and p_due.collected_minor > 0 then
+    perform governance.tell_user(p_account_id, 'purchases', 'message.renewal', jsonb_build_object('tokens', v_more,
+      'plan', coalesce(v_plan.name, (select x.name from governance.plans x where x.plan_id = v_account.plan_id)),
+      'money', jsonb_build_object('minor', p_due.collected_minor, 'currency', p_currency)), p_now);
+  end if;
   return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end
 $$;
@@ -13682,6 +14229,8 @@ begin
     perform governance.record_purchase(v_taking.transaction_id, 'refund', p_lot.lot_id, p_pay.payment_id, -v_move,
       v_taking.debt, p_back.refunded, p_pay.currency, p_back.refund_id, p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
+    perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.refund',
+      jsonb_build_object('tokens', v_move), p_now);
   end if;
   if v_due_clawed > p_lot.clawed then
     v_move := v_due_clawed - p_lot.clawed;
@@ -13692,6 +14241,8 @@ begin
       -v_move, v_taking.debt, p_back.disputed, p_pay.currency, null, p_back.dispute_id,
       p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
+    perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.dispute',
+      jsonb_build_object('tokens', v_move), p_now);
   end if;
   return v_effects;
 end
@@ -13878,6 +14429,9 @@ begin
   if v_debt > 0 then
     perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
+  perform governance.tell_user(p_pay.account_id, 'purchases', 'message.purchase', jsonb_build_object('tokens', p_tokens,
+    'money', jsonb_build_object('minor', coalesce(p_sale.collected_minor, p_pay.amount_minor), 'currency',
+      p_pay.currency)), p_now);
   perform governance.ring('accounts', p_now);
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end

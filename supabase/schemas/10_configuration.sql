@@ -185,4 +185,11 @@ $$;
 comment on function governance.setting_texts(text,
   text[]) is 'A setting that is a list of texts; p_otherwise where it is not given.';
 
+create function governance.setting_text(p_key text) returns text
+  language sql stable set search_path = '' as $$
+  select case when jsonb_typeof(s.value) = 'string' then s.value #>> '{}' end
+  from governance.settings s where s.key = p_key
+$$;
+comment on function governance.setting_text(text) is 'A setting that is a text; null where it is not given.';
+
 insert into governance.active_config default values;

@@ -113,6 +113,22 @@ begin
       perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
     end if;
   end if;
+  foreach v_key in array '{buy_url,upgrade_url,contact_url,unsubscribe_url}'::text[] loop
+    -- Into mails and answers: one address, and nothing that could be read as more.
+    if coalesce(p_settings -> v_key, 'null') <> 'null' and (jsonb_typeof(p_settings -> v_key) <> 'string'
+      or char_length(p_settings ->> v_key) > 500
+      or (p_settings ->> v_key) !~ (case v_key when 'contact_url' then '^(mailto:|https://[^/?#]|http://localhost[:/])'
+        else '^(https://[^/?#]|http://localhost[:/])' end)
+      or (p_settings ->> v_key) ~ '[^\x21-\x7e]|[<>"\\^`{|}]') then
+      perform governance.invalid_preset('settings.' || v_key,
+        'an address that begins with https:// is needed, of at most 500 characters');
+    end if;
+  end loop;
+  if coalesce(p_settings -> 'default_language', 'null') <> 'null'
+    and not coalesce(p_settings ->> 'default_language' = any (governance.user_languages()), false) then
+    perform governance.invalid_preset('settings.default_language',
+      'one of ' || array_to_string(governance.user_languages(), ', ') || ' is needed');
+  end if;
   if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
     perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
   end if;

@@ -397,6 +397,7 @@ declare
   v_percent int;
   v_reached int;
   v_available bigint;
+  v_language text := governance.user_language(v_account);
 begin
   select * into strict v_plan from governance.plans p where p.plan_id = v_account.plan_id;
   v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
@@ -418,23 +419,26 @@ begin
     'usage_percent', v_percent,
     'warning', case
       when v_available < (select c.low_balance_tokens from governance.active_config c) then
-        jsonb_build_object('type', 'low_balance', 'message', format('You have %s tokens left.', v_available))
+        jsonb_build_object('type', 'low_balance', 'message', governance.say('alert.low_balance', v_language,
+          jsonb_build_object('value', governance.say_count(v_available, v_language))))
       when v_reached is not null then
         jsonb_build_object('type', 'usage', 'percent', v_reached, 'message',
-          format('You have used %s%% of your tokens.', v_reached)) end,
+          governance.say('warning.usage', v_language, jsonb_build_object('percent', v_reached))) end,
     'packs', case when v_plan.allows_top_up then (
       select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor',
         k.price_minor, 'currency', k.currency) order by k.tokens, k.pack_id), '[]')
       from governance.packs k where k.retired_at is null and (k.plans is null or v_account.plan_id = any (k.plans)))
         else '[]' end,
-    'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans u
+    'buy_url', governance.buy_url('insufficient_tokens', v_account.plan_id),
+    'upgrade', (select governance.upgrade_json(u.plan_id) from governance.plans u
       where u.plan_id = v_plan.upgrade_to and u.retired_at is null),
+    'language', v_language,
     'is_blocked', governance.account_json(v_account) -> 'is_blocked');
 end
 $$;
 comment on function public.my_token_balance() is
-  'The signed-in user''s tokens, plan, limits, a warning where there is one, and the packs they may buy. Errors: '
-    'not_signed_in, not_configured.';
+  'The signed-in user''s tokens, plan, limits, a warning where there is one, the packs they may buy and where '
+  '(the setting buy_url). Errors: not_signed_in, not_configured.';
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 

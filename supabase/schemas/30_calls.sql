@@ -168,7 +168,8 @@ create index requests_refused_by_reason on governance.requests (reason, decision
 create type governance.authorization as (request_id text, decision_id bigint, decision text, reason text,
   http_status int, message text, requested_model text, model text, truncate_to_words int, estimated_tokens bigint,
   reserved_tokens bigint, expires_at timestamptz, retry_after_seconds int, shortfall jsonb, upgrade jsonb,
-  balance governance.balance, limits governance.limits, warnings text[], fail_mode text);
+  buy_url text, contact_url text, balance governance.balance, limits governance.limits, warnings text[],
+  fail_mode text);
 
 create type governance.settlement as (request_id text, decision_id bigint, status text, charged_tokens bigint,
   released_tokens bigint, debt_tokens bigint, cost_micros bigint, currency text, model text, transaction_id bigint,
@@ -259,24 +260,6 @@ create function governance.http_status(p_reason text) returns int
 $$;
 comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
 
-create function governance.reason_message(p_reason text) returns text
-  language sql immutable set search_path = '' as $$
-  select case p_reason
-    when 'insufficient_tokens' then 'You do not have enough tokens left for this.'
-    when 'daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
-    when 'monthly_limit' then 'You have reached this month''s limit.'
-    when 'budget_exhausted' then 'The budget for this is used up.'
-    when 'user_blocked' then 'Your access is paused. Please contact support.'
-    when 'spam_identical' then 'You have sent the same message many times. Please wait before you send it again.'
-    when 'bot_behavior' then 'You are sending messages too fast. Please slow down.'
-    when 'token_hogging' then 'You have sent very many messages today. Please come back tomorrow.'
-    when 'rate_limited' then 'Too many requests. Please wait a moment.'
-    when 'off_topic' then 'I cannot help with that here.'
-    else 'This request was not allowed.'
-  end
-$$;
-comment on function governance.reason_message(text) is 'What a user is told where the rule says nothing itself.';
-
 -- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
 -- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
@@ -287,6 +270,8 @@ create function governance.decision_answer(q governance.requests, f governance.f
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
     p_upgrade,
+    case when q.reason is not null then governance.buy_url(q.reason, q.plan_id) end,
+    case when q.reason is not null then governance.contact_url(q.reason) end,
     row(f.available_tokens - q.reserved_tokens, q.total_reserved_tokens, q.subscription_tokens, q.purchased_tokens,
       q.promotional_tokens, q.debt_tokens,
       f.available_tokens - q.reserved_tokens + q.total_reserved_tokens)::governance.balance,
@@ -301,6 +286,21 @@ create function governance.decision_answer(q governance.requests, f governance.f
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
+
+create function governance.buy_url(p_reason text, p_plan_id text) returns text
+  language sql stable set search_path = '' as $$
+  select governance.setting_text('buy_url') from governance.plans p
+  where p.plan_id = p_plan_id and p.allows_top_up and p_reason = 'insufficient_tokens'
+$$;
+comment on function governance.buy_url(text, text) is 'Where a user is to buy tokens (the setting buy_url), where that '
+  'helps: tokens are missing and the plan allows to buy some.';
+
+create function governance.contact_url(p_reason text) returns text
+  language sql stable set search_path = '' as $$
+  select governance.setting_text('contact_url') where p_reason = 'user_blocked'
+$$;
+comment on function governance.contact_url(text) is 'Where a user reaches a person (the setting contact_url), where '
+  'only that helps: they are blocked.';
 
 create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p_have bigint) returns jsonb
   language sql immutable set search_path = '' as $$

@@ -208,7 +208,9 @@ begin
     'warnings', coalesce(to_jsonb(r.warnings), '[]'), 'currency', (select c.currency from governance.active_config c),
     'facts', v_facts,
     'rules', v_trace,
-    'remedies', to_jsonb(v_remedies));
+    'remedies', to_jsonb(v_remedies),
+    'language', governance.user_language(a), 'buy_url', v_answer -> 'buy_url', 'contact_url', v_answer -> 'contact_url',
+    'upgrade', governance.upgrade_json(r.upgrade_plan));
 end
 $$;
 comment on function public.explain_decision(bigint) is

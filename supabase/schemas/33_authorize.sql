@@ -83,21 +83,23 @@ begin
       select max(w) into v_percent from unnest(p.warn_at) w
         where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
       if v_percent is not null then
-        v.warnings := v.warnings || format('%s%% of the daily limit is used.', v_percent);
+        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
       end if;
     end if;
     if p.monthly_limit > 0 then
       select max(w) into v_percent from unnest(p.warn_at) w
         where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
       if v_percent is not null then
-        v.warnings := v.warnings || format('%s%% of the monthly limit is used.', v_percent);
+        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
       end if;
     end if;
   end if;
 
   if j.reason is not null then
     j.http_status := governance.http_status(j.reason);
-    j.message := coalesce(j.message, governance.reason_message(j.reason));
+    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
     if v_retry_at is null and j.http_status = 429 then
       v_retry_at := case j.reason
         when 'daily_limit' then a.day_ends_at
@@ -135,9 +137,12 @@ comment on function governance.judge_call(governance.accounts, governance.plans,
 
 create function governance.upgrade_json(p_plan_id text) returns jsonb
   language sql stable set search_path = '' as $$
-  select jsonb_build_object('plan_id', p.plan_id, 'name', p.name) from governance.plans p where p.plan_id = p_plan_id
+  select jsonb_strip_nulls(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'url',
+    governance.setting_text('upgrade_url')))
+  from governance.plans p where p.plan_id = p_plan_id
 $$;
-comment on function governance.upgrade_json(text) is 'The plan that an answer offers; null for none.';
+comment on function governance.upgrade_json(text) is 'The plan that an answer offers, and where to take it (the '
+  'setting upgrade_url); null for none.';
 
 create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$

@@ -256,6 +256,8 @@ begin
     v_spent := governance.spend_lots(a.account_id, v_tokens);
     perform governance.append_entry(a.account_id, 'adjustment', p_now, v_spent.lot_changes, v_spent.subscription,
       v_spent.purchased, v_spent.promotional, 0, c_reference, p_reason, v_metadata);
+    perform governance.tell_user(a.account_id, 'tokens_taken', 'message.support',
+      jsonb_build_object('tokens', v_tokens), p_now);
     return jsonb_build_object('taken', to_jsonb(v_spent.lot_changes));
   when 'refund_call' then
     q := governance.request_of(a.account_id, p_act ->> 'request_id');

@@ -2,42 +2,35 @@
 
 create function governance.alert_kinds()
   returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
-    needs_operator boolean, title text, user_sentence text)
+    needs_operator boolean, title text)
   language sql immutable set search_path = '' as $$
   -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
   -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
   -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
-  -- each user's own limits, which stand in the user's timeline and are counted. user_sentence:
-  -- governance.alert_user_sentence fills it in; null for what is not said to users. Kinds of limits carry their
-  -- percent: daily_limit_80.
+  -- each user's own limits, which stand in the user's timeline and are counted. What users read of a kind is
+  -- 'alert.<kind>' in the catalogue of words. Kinds of limits carry their percent: daily_limit_80.
   values
-    ('budget', null, 'percent', null, false, true, 'Budget', null),
-    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user', 'You have used {value} in {period}.'),
-    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use',
-      'You used {value} tokens within an hour; {usual} is usual for you.'),
-    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low', 'You have {value} tokens left.'),
-    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage',
-      'One of your requests used {value} tokens.'),
-    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance',
-      'Your last request used {value} tokens more than you had. The next tokens you get pay for them first.'),
-    ('daily_limit', null, 'percent', null, false, false, 'Daily limit',
-      'You have used {threshold} % of today''s tokens.'),
-    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit',
-      'You have used {threshold} % of this month''s tokens.'),
-    ('allowance', null, 'percent', null, false, false, 'Allowance',
-      'You have used {threshold} % of this month''s tokens.'),
-    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls', null),
-    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price', null),
-    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known', null),
-    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision', null),
-    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ', null),
-    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed', null),
-    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed', null),
-    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run', null),
-    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be', null),
-    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision', null),
-    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision', null),
-    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed', null)
+    ('budget', null, 'percent', null, false, true, 'Budget'),
+    ('user_budget', null, 'amount', 'warning', false, true, 'Budget of a user'),
+    ('usage_spike', 'spike', 'tokens', 'info', false, true, 'Sudden use'),
+    ('low_balance', 'balance', 'tokens', 'warning', false, false, 'Balance is low'),
+    ('high_usage', 'operation_tokens', 'tokens', 'warning', false, false, 'High usage'),
+    ('negative_balance', 'debt', 'tokens', 'critical', false, false, 'Used beyond the balance'),
+    ('daily_limit', null, 'percent', null, false, false, 'Daily limit'),
+    ('monthly_limit', null, 'percent', null, false, false, 'Monthly limit'),
+    ('allowance', null, 'percent', null, false, false, 'Allowance'),
+    ('abuse_burst', null, 'none', 'critical', true, true, 'Burst of stopped calls'),
+    ('unknown_price', null, 'none', 'warning', true, true, 'Model without a price'),
+    ('unknown_zone', null, 'none', 'warning', true, true, 'Time zone not known'),
+    ('settlement_quarantined', null, 'tokens', 'critical', true, true, 'Settlement waits for a decision'),
+    ('rollup_mismatch', null, 'none', 'critical', true, true, 'Counters and roll-up differ'),
+    ('maintenance_failed', null, 'none', 'critical', true, true, 'Upkeep of one user failed'),
+    ('upkeep_failed', null, 'none', null, true, true, 'A step of upkeep failed'),
+    ('upkeep_late', null, 'none', 'critical', true, true, 'Upkeep was not run'),
+    ('doors_open', null, 'none', 'critical', true, true, 'Rights are open that should not be'),
+    ('webhook_quarantined', null, 'none', 'critical', true, true, 'Stripe event waits for a decision'),
+    ('event_quarantined', null, 'none', 'critical', true, true, 'Event waits for a decision'),
+    ('stripe_dispute', null, 'none', 'warning', true, true, 'Payment disputed')
 $$;
 comment on function governance.alert_kinds() is 'Every kind of alert there is; the core has the same list '
   '(shared/governance/alerts/kinds.ts), and a test compares them.';
@@ -146,21 +139,21 @@ create index alert_events_open on governance.alert_events (alert_event_id) inclu
 create index alert_events_operators on governance.alert_events (alert_event_id)
   where acknowledged_at is null and needs_operator;
 
-create function governance.alert_user_sentence(e governance.alert_events) returns text
-  language sql immutable set search_path = '' as $$
-  select coalesce((
-    select replace(replace(replace(replace(k.user_sentence,
-      '{value}', case when e.details ->> 'metric' = 'cost_micros'
-        then to_char(e.value / 1000000, 'FM999,999,999,999,990.00') || ' ' || upper(e.details ->> 'currency')
-        when e.details ->> 'metric' = 'tokens' then to_char(e.value, 'FM999,999,999,999,999,990') || ' tokens'
-        else to_char(abs(e.value), 'FM999,999,999,999,999,990') end),
-      '{threshold}', coalesce(to_char(e.threshold, 'FM999,999,999,999,999,990'), '')),
-      '{usual}', coalesce(to_char((e.details ->> 'usual_tokens')::numeric, 'FM999,999,999,999,999,990'), '0')),
-      '{period}', coalesce(e.period_key, ''))
-    from governance.alert_kinds() k where k.kind = governance.alert_kind(e.kind)), e.message)
+create function governance.alert_user_sentence(e governance.alert_events, p_language text) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce(governance.say('alert.' || governance.alert_kind(e.kind), p_language, jsonb_build_object(
+    'value', case when e.details ->> 'metric' = 'cost_micros'
+        then governance.say_money(round(e.value * 10::numeric ^ governance.minor_digits(e.details ->> 'currency')
+          / 1000000), e.details ->> 'currency', p_language)
+      when e.details ->> 'metric' = 'tokens' then governance.say('amount.tokens', p_language,
+        jsonb_build_object('value', governance.say_count(e.value, p_language)))
+      else governance.say_count(abs(e.value), p_language) end,
+    'threshold', governance.say_count(e.threshold, p_language),
+    'usual', governance.say_count(coalesce((e.details ->> 'usual_tokens')::numeric, 0), p_language),
+    'period', e.period_key)), e.message)
 $$;
-comment on function governance.alert_user_sentence(governance.alert_events) is
-  'What the user whom an alert is about reads: the one place of these words.';
+comment on function governance.alert_user_sentence(governance.alert_events, text) is
+  'What the user whom an alert is about reads.';
 
 create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb) returns governance.cost_alerts
   language plpgsql set search_path = '' as $$
@@ -252,6 +245,7 @@ create function public.my_token_alerts() returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_account governance.accounts := governance.my_account();
+  v_language text := governance.user_language(v_account);
 begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object('type', e.kind, 'severity', e.severity,
@@ -259,7 +253,7 @@ begin
       'details', e.details || jsonb_build_object('threshold', e.threshold, case e.kind when 'low_balance' then 'balance'
         else 'value' end, e.value),
       'created_at', e.created_at) order by e.created_at desc, e.alert_event_id desc), '[]')
-    from (select x.*, governance.alert_user_sentence(x) as sentence from governance.alert_events x
+    from (select x.*, governance.alert_user_sentence(x, v_language) as sentence from governance.alert_events x
       where x.account_id = v_account.account_id and not governance.is_for_operators(x.kind)
         and x.created_at > governance.now() - governance.alert_retention()
       order by x.created_at desc limit 100) e);

@@ -72,6 +72,7 @@ begin
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
         v_event.value,
         'user_id', a.user_id, 'display_name', a.display_name, 'details', v_event.details, 'at', v_event.created_at,
+        'language', case when t.audience = 'user' then governance.user_language(a) end,
         'upgrade', (select jsonb_build_object('plan_id', u.plan_id, 'name', u.name) from governance.plans p
           join governance.plans u on u.plan_id = p.upgrade_to
           where p.plan_id = a.plan_id and t.audience = 'user')),
@@ -86,18 +87,23 @@ begin
       union
       -- Users are warned of their own limits.
       select w, 'user' from unnest(v_user_channels) w
-      where v_event.alert_id is null and v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
+      where v_event.alert_id is null and (v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
+        or v_event.kind = 'low_balance')
       union
       select w, 'operators' from unnest(v_operator_channels) w
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
     ) t
     left join governance.accounts a on a.account_id = v_event.account_id
-    cross join lateral (select case t.audience when 'user' then governance.alert_user_sentence(v_event)
+    cross join lateral (select case t.audience when 'user' then
+        governance.alert_user_sentence(v_event, governance.user_language(a))
       else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- Not to users without an address, or who opted out.
-      and (t.audience = 'operators' or (a.email is not null and a.email <> ''
-        and coalesce(a.metadata -> 'notifications' -> t.channel, 'true') <> 'false'));
+      and (t.audience = 'operators' or (governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
+        -- A balance that goes up and down around its threshold is said once a day.
+        and not (v_event.kind = 'low_balance' and exists (select from governance.notifications o
+          where o.account_id = v_event.account_id and o.audience = 'user' and o.channel = t.channel
+            and o.payload ->> 'kind' = 'low_balance' and o.created_at > p_now - interval '1 day'))));
     get diagnostics v_count = row_count;
     v_queued := v_queued + v_count;
     if v_event.alert_id is null then
@@ -109,9 +115,9 @@ begin
 end
 $$;
 comment on function governance.queue_notifications(timestamptz, int) is
-  'Queues the messages that new alerts give cause for; answers how many. A user opts out with metadata '
-  '{"notifications": {"email": false}}. Operators'' addresses are the setting operator_emails; operator_channels says '
-    'how they hear of what no alert of the preset names.';
+  'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
+  'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
+  'operator_emails; operator_channels says how they hear of what no alert of the preset names.';
 
 create function public.claim_notifications(p_limit int default 50, p_channel text default null,
   p_lease_seconds int default 300) returns jsonb
@@ -147,7 +153,8 @@ begin
     t.audience, 'recipient', t.recipient,
     'recipients', case when t.audience = 'operators' and t.channel = 'email' then to_jsonb(v_operators)
       else to_jsonb(array_remove(array[t.recipient], null)) end,
-    'subject', t.subject, 'body', t.body, 'payload', t.payload, 'attempts', t.attempts, 'created_at', t.created_at)
+    'subject', t.subject, 'body', t.body, 'payload', t.payload, 'mail', governance.user_mail(t),
+    'attempts', t.attempts, 'created_at', t.created_at)
       order by t.notification_id), '[]')
   into v_answer from taken t;
   return v_answer;
@@ -155,7 +162,8 @@ end
 $$;
 comment on function public.claim_notifications(int, text, int) is
   'Takes messages to send; what is not finished within the lease comes again. recipients are addresses: the user''s, '
-    'or operators'' (the setting operator_emails). Errors: invalid_argument.';
+    'or operators'' (the setting operator_emails). mail: what a mail to a user says around its body. Errors: '
+    'invalid_argument.';
 revoke all on function public.claim_notifications(int, text, int) from public, anon, authenticated;
 grant execute on function public.claim_notifications(int, text, int) to service_role;
 

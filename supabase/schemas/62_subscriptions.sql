@@ -195,6 +195,8 @@ begin
     from governance.active_config c where a.account_id = v_account.account_id
       and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
     v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
+    perform governance.tell_user(v_account.account_id, 'subscription', 'message.subscription_' || v_plan.on_cancel,
+      jsonb_build_object('plan', v_plan.name, 'tokens', abs(v_moved)), p_now);
     perform governance.ring('accounts', p_now);
   end if;
   return governance.outcome('processed', null, v_effects);

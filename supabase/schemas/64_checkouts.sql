@@ -68,13 +68,14 @@ begin
   end if;
   return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', case
     when v_retry is not null then greatest(ceil(v_retry), 1)::bigint end,
+    'message', governance.say('checkout.' || v_reason, governance.user_language(v_account)),
     'pack', jsonb_build_object('pack_id', v_pack.pack_id, 'tokens', v_pack.tokens, 'price_minor', v_pack.price_minor,
       'currency', v_pack.currency));
 end
 $$;
 comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
-  'checkouts (open_checkout_limit within open_checkout_minutes). Allowed ones count. Errors: invalid_argument, '
-  'unknown_user, unknown_pack.';
+  'checkouts (open_checkout_limit within open_checkout_minutes); message says it to the user. Allowed ones count. '
+  'Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;

@@ -347,6 +347,11 @@ begin
   if v_type = 'grant' and found then
     perform governance.end_subscription_lots(p_account_id, v_on_cancel, p_now, p_subscription, false, v_granted.lot_id);
   end if;
+  if v_more > 0 and p_due.collected_minor > 0 then
+    perform governance.tell_user(p_account_id, 'purchases', 'message.renewal', jsonb_build_object('tokens', v_more,
+      'plan', coalesce(v_plan.name, (select x.name from governance.plans x where x.plan_id = v_account.plan_id)),
+      'money', jsonb_build_object('minor', p_due.collected_minor, 'currency', p_currency)), p_now);
+  end if;
   return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end
 $$;

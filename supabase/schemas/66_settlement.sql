@@ -180,6 +180,8 @@ begin
     perform governance.record_purchase(v_taking.transaction_id, 'refund', p_lot.lot_id, p_pay.payment_id, -v_move,
       v_taking.debt, p_back.refunded, p_pay.currency, p_back.refund_id, p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
+    perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.refund',
+      jsonb_build_object('tokens', v_move), p_now);
   end if;
   if v_due_clawed > p_lot.clawed then
     v_move := v_due_clawed - p_lot.clawed;
@@ -190,6 +192,8 @@ begin
       -v_move, v_taking.debt, p_back.disputed, p_pay.currency, null, p_back.dispute_id,
       p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
+    perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.dispute',
+      jsonb_build_object('tokens', v_move), p_now);
   end if;
   return v_effects;
 end
@@ -376,6 +380,9 @@ begin
   if v_debt > 0 then
     perform governance.recover_debt(p_pay.account_id, p_now, v_reference, p_tokens);
   end if;
+  perform governance.tell_user(p_pay.account_id, 'purchases', 'message.purchase', jsonb_build_object('tokens', p_tokens,
+    'money', jsonb_build_object('minor', coalesce(p_sale.collected_minor, p_pay.amount_minor), 'currency',
+      p_pay.currency)), p_now);
   perform governance.ring('accounts', p_now);
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end

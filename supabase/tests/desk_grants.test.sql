@@ -2,16 +2,16 @@
 -- grants in place (the role that migrates grants everything new in public to all three API roles).
 begin;
 create extension if not exists pgtap;
-select plan(72);
+select plan(76);
 
 create temporary table desk_functions (name text, arguments text[], is_users_own boolean);
 insert into desk_functions
 select p.proname, array(select pg_catalog.format_type(t, null) from unnest(p.proargtypes) t), p.proname like 'my\_%'
 from pg_catalog.pg_proc p
 where p.pronamespace = 'public'::regnamespace
-  and p.proname = any ('{console_project_info,console_overview,console_search_accounts,console_get_account,console_account_decisions,console_events_before,console_search,console_rail_counts,explain_decision,calculate_user_token_usage,user_token_usage,get_or_create_token_record,console_usage_totals,console_token_stats,import_usage_history,run_maintenance,claim_notifications,finish_notification,console_alerts,console_cost_alerts,console_acknowledge_alert,console_retry_notification,console_stuck_holds,console_resolve_hold,my_token_balance,my_token_usage,my_token_alerts,my_token_history}');
+  and p.proname = any ('{console_project_info,console_overview,console_search_accounts,console_get_account,console_account_decisions,console_events_before,console_search,console_rail_counts,explain_decision,calculate_user_token_usage,user_token_usage,get_or_create_token_record,console_usage_totals,console_token_stats,import_usage_history,run_maintenance,claim_notifications,finish_notification,console_alerts,console_cost_alerts,console_acknowledge_alert,console_retry_notification,console_stuck_holds,console_resolve_hold,my_token_balance,my_token_usage,my_token_alerts,my_token_history,my_preferences,turn_off_messages}');
 
-select is(count(*), 28::bigint, 'the desk has its 28 functions, none overloaded') from desk_functions;
+select is(count(*), 30::bigint, 'the desk has its 30 functions, none overloaded') from desk_functions;
 select function_privs_are('public', name, arguments, 'anon', '{}'::text[]) from desk_functions order by name;
 select function_privs_are('public', name, arguments, 'authenticated', case when is_users_own then '{EXECUTE}' else '{}' end::text[]) from desk_functions order by name;
 select ok(not has_function_privilege('public', (format('public.%I(%s)', name, array_to_string(arguments, ', ')))::regprocedure, 'execute'),

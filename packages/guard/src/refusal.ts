@@ -1,4 +1,9 @@
-import { type GuardFailure, type GuardResult, toHttp } from "../../../shared/governance/guard/index.ts";
+import {
+  type GuardFailure,
+  type GuardResult,
+  toHttp,
+  type ToHttpOptions,
+} from "../../../shared/governance/guard/index.ts";
 
 /** What to answer over HTTP for a call that was refused. */
 export type Refusal = ReturnType<typeof toHttp>;
@@ -61,11 +66,11 @@ const headerOf = (headers: unknown, name: string): string | null => {
 
 /**
  * Why a call was refused, from whatever it threw: a GuardRefusal, or the error that a client library made of the
- * guard's answer. null for every other error.
+ * guard's answer. null for every other error. A language words it for a user whose account has none.
  */
-export function refusalOf(thrown: unknown): Refusal | null {
+export function refusalOf(thrown: unknown, options: ToHttpOptions = {}): Refusal | null {
   for (let error = thrown, depth = 0; isRecord(error) && depth < 5; depth++) {
-    if (error instanceof GuardRefusal) return toHttp(error.failure);
+    if (error instanceof GuardRefusal) return toHttp(error.failure, options);
     const headers = error["headers"] ?? error["responseHeaders"];
     if (headerOf(headers, refusalHeader) !== null) {
       const status = Number(error["status"] ?? error["statusCode"]);

@@ -10,6 +10,7 @@ import {
   parseRule,
   type UserLanguage,
   userLanguageName,
+  userLanguageOf,
   userLanguages,
   userText,
 } from "../../../shared/governance/rules/index.ts";
@@ -18,7 +19,7 @@ import { useNow } from "../lib/clock.ts";
 import { useCall } from "../lib/console.tsx";
 import { formatInstant, formatTokens } from "../lib/format.ts";
 import { useIsLive } from "../lib/live.ts";
-import { isOneOf, useRemembered } from "../lib/remember.ts";
+import { isOneOf } from "../lib/remember.ts";
 import { absoluteAddress, placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
 import { cleanText, clip, codeWords } from "../lib/text.ts";
@@ -91,7 +92,9 @@ const isLanguage = isOneOf(...userLanguages);
 export function ReceiptCopies({ receipt }: { readonly receipt: Receipt }): ReactNode {
   const now = useNow(1000);
   const tried = useTried(receipt).data ?? null;
-  const [language, setLanguage] = useRemembered<UserLanguage>("receipt.language", "en", isLanguage);
+  // The user's own, until the agent chooses another for this receipt.
+  const [chosen, setLanguage] = useState<UserLanguage | null>(null);
+  const language = chosen ?? userLanguageOf(receipt.language);
   const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
   return (
     <>

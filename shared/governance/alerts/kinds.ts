@@ -19,19 +19,16 @@ export interface AlertKind {
   readonly needs_operator: boolean;
   /** In few words, for operators. */
   readonly title: string;
-  /** What the user it is about reads, with {value}, {threshold}, {usual} and {period}; null: nothing. */
-  readonly user_sentence: string | null;
 }
 
 function kind(
   title: string,
   unit: AlertUnit,
   severity: AlertKind["severity"],
-  user_sentence: string | null = null,
   metric: string | null = null,
   needs_operator = false,
 ): AlertKind {
-  return { metric, unit, severity, is_for_operators: false, needs_operator, title, user_sentence };
+  return { metric, unit, severity, is_for_operators: false, needs_operator, title };
 }
 
 function forOperators(
@@ -46,48 +43,19 @@ function forOperators(
     is_for_operators: true,
     needs_operator: true,
     title,
-    user_sentence: null,
   };
 }
 
-const monthUsed = "You have used {threshold} % of this month's tokens.";
-
 export const alertKinds: Readonly<Record<string, AlertKind>> = {
-  budget: kind("Budget", "percent", null, null, null, true),
-  user_budget: kind(
-    "Budget of a user",
-    "amount",
-    "warning",
-    "You have used {value} in {period}.",
-    null,
-    true,
-  ),
-  usage_spike: kind(
-    "Sudden use",
-    "tokens",
-    "info",
-    "You used {value} tokens within an hour; {usual} is usual for you.",
-    "spike",
-    true,
-  ),
-  low_balance: kind("Balance is low", "tokens", "warning", "You have {value} tokens left.", "balance"),
-  high_usage: kind(
-    "High usage",
-    "tokens",
-    "warning",
-    "One of your requests used {value} tokens.",
-    "operation_tokens",
-  ),
-  negative_balance: kind(
-    "Used beyond the balance",
-    "tokens",
-    "critical",
-    "Your last request used {value} tokens more than you had. The next tokens you get pay for them first.",
-    "debt",
-  ),
-  daily_limit: kind("Daily limit", "percent", null, "You have used {threshold} % of today's tokens."),
-  monthly_limit: kind("Monthly limit", "percent", null, monthUsed),
-  allowance: kind("Allowance", "percent", null, monthUsed),
+  budget: kind("Budget", "percent", null, null, true),
+  user_budget: kind("Budget of a user", "amount", "warning", null, true),
+  usage_spike: kind("Sudden use", "tokens", "info", "spike", true),
+  low_balance: kind("Balance is low", "tokens", "warning", "balance"),
+  high_usage: kind("High usage", "tokens", "warning", "operation_tokens"),
+  negative_balance: kind("Used beyond the balance", "tokens", "critical", "debt"),
+  daily_limit: kind("Daily limit", "percent", null),
+  monthly_limit: kind("Monthly limit", "percent", null),
+  allowance: kind("Allowance", "percent", null),
   abuse_burst: forOperators("Burst of stopped calls"),
   unknown_price: forOperators("Model without a price", "warning"),
   unknown_zone: forOperators("Time zone not known", "warning"),

@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import {
+  type AuthorizeAnswer,
   type CallContext,
   createGuard,
+  type GuardFailure,
   type GuardOptions,
   type GuardProblem,
   learnEstimates,
@@ -179,6 +181,35 @@ describe("a guarded call", () => {
         upgrade: { plan_id: "gold", name: "Gold" },
       },
     });
+  });
+
+  it("is answered in the caller's language, with what was missing and where to buy, upgrade or ask", () => {
+    const failure: GuardFailure = {
+      kind: "blocked",
+      http_status: 402,
+      reason: "insufficient_tokens",
+      answer: {
+        message: "You do not have enough tokens left for this.",
+        shortfall: { need: 10, have: 3, missing: 7 },
+        upgrade: { plan_id: "gold", name: "Gold", url: "https://app.example.com/plans" },
+        buy_url: "https://app.example.com/buy",
+        contact_url: "mailto:help@example.com",
+      } as unknown as AuthorizeAnswer,
+    };
+    expect(toHttp(failure, { language: "de-AT" })).toMatchObject({
+      status: 402,
+      body: {
+        error: "insufficient_tokens",
+        message: "Dafür reichen Ihre Tokens nicht mehr.",
+        shortfall: { need: 10, have: 3, missing: 7 },
+        upgrade: { url: "https://app.example.com/plans" },
+        buy_url: "https://app.example.com/buy",
+        contact_url: "mailto:help@example.com",
+      },
+    });
+    const away = { kind: "unavailable", http_status: 503, reason: "no route to host" } as const;
+    expect(toHttp(away, { language: "de" }).body["message"]).toMatch(/^Der Dienst kann gerade nicht/);
+    expect(toHttp(away, { language: "xx" }).body["message"]).toMatch(/^The service cannot/);
   });
 
   it("gives its tokens back when the provider's call throws, at once or later", async () => {

@@ -150,31 +150,3 @@ export function createGuard(options: GuardOptions): Guard {
     idle: () => settlements.idle(),
   };
 }
-
-/** What to answer over HTTP for a call that was not made: status, Retry-After, and a body that says what to do. */
-export function toHttp(failure: GuardFailure): {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Readonly<Record<string, unknown>>;
-} {
-  const answer = failure.kind === "blocked" ? failure.answer : null;
-  const retryAfter = answer?.retry_after_seconds ?? (failure.kind === "unavailable" ? 5 : null);
-  return {
-    status: failure.http_status,
-    headers: {
-      "content-type": "application/json",
-      ...(retryAfter === null ? {} : { "retry-after": String(retryAfter) }),
-    },
-    body: {
-      error: failure.kind === "blocked" ? failure.reason : failure.kind,
-      message:
-        answer?.message ??
-        (failure.kind === "misuse" ? failure.reason : "The service cannot answer now. Please try again."),
-      ...(retryAfter === null ? {} : { retry_after_seconds: retryAfter }),
-      ...(answer?.shortfall ? { shortfall: answer.shortfall } : {}),
-      ...(answer?.upgrade ? { upgrade: answer.upgrade } : {}),
-      ...(answer?.buy_url ? { buy_url: answer.buy_url } : {}),
-      ...(answer?.balance ? { balance: answer.balance } : {}),
-    },
-  };
-}

@@ -60,9 +60,12 @@ export interface AuthorizeAnswer {
   readonly retry_after_seconds: number | null;
   /** With `insufficient_tokens`: tokens needed, free, and missing. */
   readonly shortfall?: { readonly need: number; readonly have: number; readonly missing: number } | null;
-  readonly upgrade: { readonly plan_id: string; readonly name: string } | null;
-  /** Where the user can buy tokens, if the answer names it. */
+  /** The plan that would help, and where to take it (the setting `upgrade_url`). */
+  readonly upgrade: { readonly plan_id: string; readonly name: string; readonly url?: string } | null;
+  /** Where the user can buy tokens (the setting `buy_url`), where that helps. */
   readonly buy_url?: string | null;
+  /** Where a blocked user reaches a person (the setting `contact_url`). */
+  readonly contact_url?: string | null;
   readonly balance: Balance | null;
   readonly limits?: { readonly daily: LimitState; readonly monthly: LimitState } | null;
   readonly warnings: readonly string[];

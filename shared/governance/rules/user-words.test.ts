@@ -15,16 +15,16 @@ it("the text for a user says in each language what happened, what to do next and
   expect(userText(facts, "en", false, moment)).toBe(
     [
       "No tokens left, dear friend.",
-      "It will work again from 2026-11-29T00:00:00Z en-GB.",
       "It needed 12,400 tokens; you had 300.",
+      "It will work again from 2026-11-29T00:00:00Z en-GB.",
       "If this looks wrong, answer with this number: 4711.",
     ].join("\n"),
   );
   expect(userText(facts, "de", true, moment)).toBe(
     [
       "Dafür reichen Ihre Tokens nicht mehr.",
-      "Das ist behoben: Bitte versuchen Sie es noch einmal.",
       "Nötig waren 12.400 Tokens, vorhanden waren 300.",
+      "Das ist behoben: Bitte versuchen Sie es noch einmal.",
       "Falls das nicht stimmen kann, antworten Sie bitte mit dieser Nummer: 4711.",
     ].join("\n"),
   );

@@ -100,6 +100,7 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
     timeoutMs: waits.totalMs,
     async send(notification) {
       const { recipients } = notification;
+      const turnOff = notification.mail?.turn_off_url ?? null;
       if (recipients.length === 0)
         return {
           sent: false,
@@ -123,7 +124,16 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
           messageId: messageId(notification, settings.from),
           date: new Date(notification.created_at),
           // Nobody's holiday reply shall come back to it.
-          headers: { "Auto-Submitted": "auto-generated" },
+          headers: {
+            "Auto-Submitted": "auto-generated",
+            // Mail programs offer it as a button of theirs (RFC 8058).
+            ...(turnOff === null
+              ? {}
+              : {
+                  "List-Unsubscribe": `<${turnOff}>`,
+                  "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+                }),
+          },
           signal: AbortSignal.timeout(waits.totalMs),
         });
         const refused = info.rejected.map(String);

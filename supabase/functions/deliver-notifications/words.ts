@@ -19,8 +19,17 @@ export interface Notification {
     readonly details?: Readonly<Record<string, unknown>> | null;
     /** When the alert was raised. */
     readonly at?: string;
-    readonly upgrade?: { readonly plan_id: string; readonly name: string } | null;
   };
+  /** Of a message to a user: what a mail says around its sentence, in the user's language; null to operators. */
+  readonly mail?: {
+    readonly hello: string;
+    /** What to do next, with its link. */
+    readonly lines: readonly string[];
+    readonly why: string;
+    readonly turn_off: string;
+    /** Turns mails like this off, without a sign-in; null where the project has no such address. */
+    readonly turn_off_url: string | null;
+  } | null;
   /** ISO instant. */
   readonly created_at: string;
 }
@@ -86,22 +95,20 @@ export function mailOf(notification: Notification, appUrl: string | null): Mail 
       text: `${[said, "", ...factLines(notification)].join("\n")}\n`,
     };
   }
-  // The database words what users read (governance.alert_kinds).
+  // The database words what users read (governance.user_mail): the one catalogue of their words is there.
   const sentence = oneLine(notification.body, 500);
-  const name = oneLine(payload.display_name ?? "", 80);
-  const upgrade = payload.upgrade
-    ? `The plan ${oneLine(payload.upgrade.name, 80)} gives you more${appUrl ? `: ${appUrl}` : "."}`
-    : null;
+  const { mail } = notification;
+  const lines = mail?.lines ?? [];
+  const said = [
+    oneLine(mail?.hello ?? ""),
+    sentence,
+    lines.map((line) => oneLine(line, 1_000)).join("\n"),
+    appUrl ?? "",
+    mail ? `${oneLine(mail.why)}\n${oneLine(mail.turn_off, 1_000)}` : "",
+  ];
   return {
     subject: oneLine(sentence.replace(/\.$/, "")),
-    text: `${[
-      name ? `Hello ${name},` : "Hello,",
-      "",
-      sentence,
-      ...(upgrade ? ["", upgrade] : []),
-      "",
-      "You get this because warnings by e-mail are on for your account; you can turn them off there.",
-    ].join("\n")}\n`,
+    text: `${said.filter((part) => part !== "").join("\n\n")}\n`,
   };
 }
 

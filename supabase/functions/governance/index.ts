@@ -8,11 +8,16 @@
  *   GET  /tokens/alerts             GET /admin/cost/dashboard?days=30
  *   GET  /cost/summary?days=30      GET /admin/tokens/stats
  *   GET  /tokens/history?limit=50&before=
+ *   GET  /preferences               PUT /preferences {language?, messages?: {topic: true or false}}
  *   POST /tokens/checkout {pack_id}: a Stripe Checkout session for a pack, answered as {url}
+ *   GET, POST /unsubscribe?token=…: a page for the link in mails (the setting unsubscribe_url leads here), without a
+ *     sign-in. Supabase shows pages of functions on domains of your own alone; on its own, use a page of your app that
+ *     posts the token here.
  *
  * The paths of the source systems (/api/governance/…, /api/admin/governance/…, /api/tokens/…) are answered too.
  *
- * A token may ask GOVERNANCE_REQUESTS_PER_MINUTE times a minute (60), counted by each instance of the function.
+ * A user may ask GOVERNANCE_REQUESTS_PER_MINUTE times a minute (60), with however many tokens, counted by each instance
+ * of the function.
  * Checkout takes STRIPE_SECRET_KEY (a restricted key that writes Checkout Sessions), and GOVERNANCE_RETURN_URL, the page
  * to which Stripe sends the buyer back.
  *
@@ -84,6 +89,8 @@ async function call(
     },
     body: JSON.stringify(parameters),
   });
+  const subject = caller.key === caller.bearer ? null : subjectOf(caller.bearer);
+  if (status !== 401 && subject !== null) count(subject);
   if (status >= 200 && status < 300) return body;
   const error = (body ?? {}) as {
     code?: string;
@@ -110,24 +117,47 @@ function bearerOf(request: Request): string {
   return bearer;
 }
 
-/** Requests of this minute by token: a token that somebody made up must not use up the user's own. */
+/**
+ * Requests of this minute, by token and by user. A token that somebody made up must not use up the user's own: whom it
+ * names counts only once the project has taken the token.
+ */
 const asked = new Map<string, number>();
 let minute = 0;
-const rememberedTokens = 10_000;
+const rememberedCallers = 10_000;
+
+function countOf(caller: string): number {
+  const now = Math.floor(Date.now() / 60_000);
+  if (now !== minute || asked.size >= rememberedCallers) asked.clear();
+  minute = now;
+  return asked.get(caller) ?? 0;
+}
+
+function count(caller: string): void {
+  asked.set(caller, countOf(caller) + 1);
+}
+
+/** The user that a token names, checked by nobody yet. */
+function subjectOf(bearer: string): string | null {
+  try {
+    const part = (bearer.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
+    const { sub } = JSON.parse(atob(part)) as { sub?: unknown };
+    return typeof sub === "string" ? `user ${sub}` : null;
+  } catch {
+    return null;
+  }
+}
 
 function limit(bearer: string): void {
-  const now = Date.now();
-  if (Math.floor(now / 60_000) !== minute || asked.size >= rememberedTokens) asked.clear();
-  minute = Math.floor(now / 60_000);
-  const count = (asked.get(bearer) ?? 0) + 1;
-  asked.set(bearer, count);
-  if (count > Number(Deno.env.get("GOVERNANCE_REQUESTS_PER_MINUTE") ?? 60))
+  count(bearer);
+  const subject = subjectOf(bearer);
+  const most = Number(Deno.env.get("GOVERNANCE_REQUESTS_PER_MINUTE") ?? 60);
+  if (countOf(bearer) > most || (subject !== null && countOf(subject) >= most))
     throw new HttpError(
       429,
       "rate_limited",
       "Too many requests. Try again in a moment.",
       null,
-      60 - Math.floor((now % 60_000) / 1_000),
+      60 - Math.floor((Date.now() % 60_000) / 1_000),
     );
 }
 
@@ -221,6 +251,8 @@ interface Checkout {
   readonly allowed: boolean;
   readonly reason: string | null;
   readonly retry_after_seconds: number | null;
+  /** Why not, for the buyer, in their language. */
+  readonly message: string | null;
   readonly pack: {
     readonly pack_id: string;
     readonly tokens: number;
@@ -229,13 +261,7 @@ interface Checkout {
   };
 }
 
-/** Why a purchase may not begin, for the buyer. */
-const checkoutRefusals: Readonly<Record<string, readonly [status: number, message: string]>> = {
-  plan_not_allowed: [403, "Your plan does not include buying this pack."],
-  user_blocked: [403, "Your account is blocked. Please contact support."],
-  cooldown: [429, "You have just begun a purchase. Please wait a moment."],
-  too_many_open_checkouts: [429, "You have several purchases open. Finish one of them, or try again later."],
-};
+const checkoutStatus: Readonly<Record<string, number>> = { cooldown: 429, too_many_open_checkouts: 429 };
 
 /** A Stripe Checkout session for a pack, for exactly its price; `process_stripe_event` credits it when it is paid. */
 async function checkout(request: Request): Promise<unknown> {
@@ -253,8 +279,13 @@ async function checkout(request: Request): Promise<unknown> {
   })) as Checkout;
   if (!begun.allowed) {
     const reason = begun.reason ?? "refused";
-    const [status, message] = checkoutRefusals[reason] ?? [403, "This purchase is not possible now."];
-    throw new HttpError(status, reason, message, null, begun.retry_after_seconds);
+    throw new HttpError(
+      checkoutStatus[reason] ?? 403,
+      reason,
+      begun.message ?? "This purchase is not possible now.",
+      null,
+      begun.retry_after_seconds,
+    );
   }
   const { pack } = begun;
   const metadata = { user_id: id, pack_id: pack.pack_id, tokens: String(pack.tokens) };
@@ -290,6 +321,46 @@ async function checkout(request: Request): Promise<unknown> {
   return { url, pack };
 }
 
+interface TurnedOff {
+  readonly is_valid: boolean;
+  readonly language: string;
+  readonly text: string;
+  readonly button?: string;
+}
+
+const escapeHtml = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+
+/**
+ * The link in a mail. To look at it changes nothing: scanners of mails follow links. Its button, or the mail program's
+ * own (RFC 8058), turns the mails off.
+ */
+async function turnOff(request: Request, url: URL): Promise<Response> {
+  const token = url.searchParams.get("token") ?? "";
+  // By the token: whoever guesses at many is stopped by their number of bits, and a mail program posts but once.
+  limit(token);
+  const key = setting("SUPABASE_SERVICE_ROLE_KEY");
+  const said = (await call({ bearer: key, key, operator: null }, "turn_off_messages", {
+    p_token: token,
+    p_is_question: request.method === "GET",
+  })) as TurnedOff;
+  const isQuestion = request.method === "GET" && said.is_valid;
+  const form = isQuestion
+    ? `<form method="post"><button>${escapeHtml(said.button ?? "OK")}</button></form>`
+    : "";
+  const page = `<!doctype html><html lang="${escapeHtml(said.language)}"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex"><title>${escapeHtml(said.text)}</title><body style="font:16px/1.5 system-ui;max-width:32rem;margin:15vh auto;padding:0 1rem"><p>${escapeHtml(said.text)}</p>${form}</body></html>`;
+  return new Response(page, {
+    status: said.is_valid ? 200 : 404,
+    headers: {
+      "content-type": "text/html; charset=utf-8",
+      "cache-control": "no-store",
+      "referrer-policy": "no-referrer",
+      "content-security-policy":
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+    },
+  });
+}
+
 type Route = (request: Request, url: URL) => Promise<unknown>;
 const routes: Readonly<Record<string, Route>> = {
   "GET tokens/balance": (request) => call(user(request), "my_token_balance"),
@@ -302,6 +373,11 @@ const routes: Readonly<Record<string, Route>> = {
       p_before_id: numberOf(url, "before", null),
     }),
   "POST tokens/checkout": checkout,
+  "GET preferences": (request) => call(user(request), "my_preferences"),
+  "PUT preferences": async (request) =>
+    call(user(request), "my_preferences", { p_changes: await bodyOf(request) }),
+  "GET unsubscribe": turnOff,
+  "POST unsubscribe": turnOff,
   "GET cost/summary": costSummary,
   "GET admin/rules": async (request) => call(await admin(request), "list_rules"),
   "PUT admin/rules": saveRule,
@@ -362,7 +438,10 @@ async function handle(request: Request): Promise<Response> {
         ? new HttpError(405, "method_not_allowed", `${path} does not take ${request.method}.`)
         : new HttpError(404, "not_found", "There is no such address.");
     }
-    return new Response(JSON.stringify(await route(request, url)), { status: 200, headers });
+    const answer = await route(request, url);
+    return answer instanceof Response
+      ? answer
+      : new Response(JSON.stringify(answer), { status: 200, headers });
   } catch (error) {
     const known =
       error instanceof HttpError ? error : new HttpError(500, "internal", "Something went wrong here.");

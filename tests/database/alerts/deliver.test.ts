@@ -267,7 +267,7 @@ describe("what was queued", () => {
     expect(header(raw, "To")).toEqual(["ann@example.com"]);
     expect(header(raw, "From")).toEqual(["Alerts <alerts@example.com>"]);
     expect(header(raw, "Auto-Submitted")).toEqual(["auto-generated"]);
-    expect(raw).toContain("The plan Business gives you more: https://app.example.com/plans");
+    expect(raw).toMatch(/The plan Business gives you more\.\s+https:\/\/app\.example\.com\/plans\s/);
     expect(mail.mails.some(({ to }) => to.includes("quiet@example.com"))).toBe(false);
 
     const toOperators = mail.mails.filter(({ raw: text }) =>

@@ -332,7 +332,7 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
 
   it("speak to users in words of theirs, with separators and money", async () => {
     const { rows } = await project.sql.query<{ sentence: string }>(
-      `select governance.alert_user_sentence(jsonb_populate_record(null::governance.alert_events, e)) as sentence
+      `select governance.alert_user_sentence(jsonb_populate_record(null::governance.alert_events, e), 'en') as sentence
        from jsonb_array_elements('[
          {"kind": "low_balance", "value": 12345, "details": {}},
          {"kind": "negative_balance", "value": -1500, "details": {}},

@@ -274,6 +274,59 @@ describe("a user's history", () => {
   });
 });
 
+describe("a user's preferences", () => {
+  it("are read and changed with their own token alone", async () => {
+    const token = await sign({ sub: "dora" });
+    expect(await send("GET", "/preferences", token)).toMatchObject({
+      status: 200,
+      body: { language: "en", languages: ["en", "de"], messages: { purchases: true, low_balance: true } },
+    });
+    const changes = { language: "de", messages: { purchases: false } };
+    expect((await send("PUT", "/preferences", token, changes)).body).toMatchObject({
+      language: "de",
+      messages: { purchases: false, low_balance: true },
+    });
+    expect((await send("GET", "/preferences", await sign({ sub: "eve" }))).body.language).toBe("en");
+    expect((await send("GET", "/preferences", null)).status).toBe(401);
+    for (const wrong of [
+      { language: "xx" },
+      { messages: { everything: true } },
+      { messages: 1 },
+      { more: 1 },
+    ])
+      expect(await send("PUT", "/preferences", token, wrong)).toMatchObject({
+        status: 400,
+        body: { error: "invalid_argument" },
+      });
+  });
+
+  it("end by the link of a mail: to look at it changes nothing, its button does, a forged one is refused", async () => {
+    const [row] = await project.run(
+      "select governance.turn_off_token(a.account_id, 'subscription') from governance.accounts a where a.user_id = 'dora'",
+    );
+    const link = `${address}/unsubscribe?token=${row?.[0]}`;
+    const messages = async (): Promise<unknown> =>
+      (await send("GET", "/preferences", await sign({ sub: "dora" }))).body.messages;
+    const asked = await fetch(link);
+    expect(asked.headers.get("content-type")).toContain("text/html");
+    const page = await asked.text();
+    expect(page).toContain("Keine E-Mails mehr über Ihr Abonnement?");
+    expect(page).toContain('<form method="post"><button>Ausschalten</button></form>');
+    expect(await messages()).toMatchObject({ subscription: true });
+    const done = await fetch(link, { method: "POST", body: "List-Unsubscribe=One-Click" });
+    expect(await done.text()).toContain("E-Mails über Ihr Abonnement sind jetzt ausgeschaltet.");
+    expect(await messages()).toMatchObject({ subscription: false, low_balance: true });
+    for (const forged of [
+      link.replace(/.$/, (last) => (last === "0" ? "1" : "0")),
+      `${address}/unsubscribe`,
+    ]) {
+      const refused = await fetch(forged, { method: "POST" });
+      expect(refused.status).toBe(404);
+      expect(await refused.text()).not.toContain("<form");
+    }
+  });
+});
+
 describe("a checkout", () => {
   it("is made for exactly the pack's price, for whom the token names; limits are said in words", async () => {
     const { packs } = (await send("GET", "/tokens/balance", await sign({ sub: "buyer" }))).body;
@@ -364,8 +417,12 @@ describe("the paths of the source systems", () => {
   });
 });
 
-describe("a token that asks too often", () => {
-  it("is told when to come back, and harms no other", async () => {
+describe("a user who asks too often", () => {
+  it("is told when to come back, with whatever token, and harms no other; nor does a made-up token harm them", async () => {
+    const forged = await sign({ sub: "calm" }, "another secret that is long enough!!");
+    for (let n = 0; n < 70; n++) await send("GET", "/tokens/alerts", forged);
+    expect((await send("GET", "/tokens/alerts", forged)).status).toBe(429);
+    expect((await send("GET", "/tokens/alerts", await sign({ sub: "calm" }))).status).toBe(200);
     const token = await sign({ sub: "eager", nonce: 1 });
     const statuses = [];
     let last;
@@ -376,7 +433,8 @@ describe("a token that asks too often", () => {
     expect(last).toMatchObject({ status: 429, body: { error: "rate_limited" } });
     expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);
     expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(60);
-    expect((await send("GET", "/tokens/alerts", await sign({ sub: "eager", nonce: 2 }))).status).toBe(200);
+    expect((await send("GET", "/tokens/alerts", await sign({ sub: "eager", nonce: 2 }))).status).toBe(429);
+    expect((await send("GET", "/tokens/alerts", await sign({ sub: "another" }))).status).toBe(200);
   });
 });
 

@@ -675,9 +675,19 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         pack,
       });
       const userId = await newUser();
-      expect(await begin(userId)).toEqual({ allowed: true, reason: null, retry_after_seconds: null, pack });
+      expect(await begin(userId)).toEqual({
+        allowed: true,
+        reason: null,
+        retry_after_seconds: null,
+        message: null,
+        pack,
+      });
       const second = await begin(userId);
-      expect(second).toMatchObject({ allowed: false, reason: "cooldown" });
+      expect(second).toMatchObject({
+        allowed: false,
+        reason: "cooldown",
+        message: "You have just begun a purchase. Please wait a moment.",
+      });
       expect(second["retry_after_seconds"]).toBeGreaterThan(0);
       const backdate = () =>
         db.query(

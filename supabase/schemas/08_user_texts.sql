@@ -1,0 +1,53 @@
+-- Texts for users, put together from the catalogue (governance.user_word).
+
+create function governance.say(p_word text, p_language text, p_values jsonb default '{}') returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  -- In one pass: a value that looks like a place of another stays as it is.
+  select string_agg(case when x.n = 1 then x.part
+    else coalesce(p_values ->> split_part(x.part, '}', 1), '') || substr(x.part, strpos(x.part, '}') + 1) end, ''
+    order by x.n)
+  from unnest(string_to_array(governance.user_word(p_word, p_language), '{')) with ordinality x(part, n)
+$$;
+comment on function governance.say(text, text, jsonb) is
+  'A text of the catalogue with its values; null for a word that is not in it. The core''s say is the same.';
+
+create function governance.say_count(p_number numeric, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select replace(to_char(p_number, 'FM999,999,999,999,999,999,990'), ',',
+    governance.user_word('format.separator', p_language))
+$$;
+comment on function governance.say_count(numeric, text) is 'A whole number with the language''s separators.';
+
+create function governance.minor_digits(p_currency text) returns int
+  language sql immutable parallel safe set search_path = '' as $$
+  select case
+    when lower(p_currency) = any ('{bif,clp,djf,gnf,jpy,kmf,krw,mga,pyg,rwf,vnd,vuv,xaf,xof,xpf}') then 0
+    when lower(p_currency) = any ('{bhd,jod,kwd,omr,tnd}') then 3
+    else 2 end
+$$;
+comment on function governance.minor_digits(text) is
+  'Decimal places of a currency as Stripe writes it. The core''s currencyExponent is the same.';
+
+create function governance.say_money(p_minor numeric, p_currency text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select case when p_minor < 0 then '-' else '' end || governance.say_count(
+      trunc(abs(p_minor) / 10::numeric ^ d.digits), p_language)
+    || case when d.digits = 0 then '' else governance.user_word('format.decimal', p_language)
+      || lpad((abs(p_minor) % (10::numeric ^ d.digits))::bigint::text, d.digits, '0') end
+    || ' ' || upper(p_currency)
+  from (select governance.minor_digits(p_currency) as digits) d
+$$;
+comment on function governance.say_money(numeric, text, text) is 'Money out of minor units: 5.00 USD.';
+
+create function governance.user_message(p_reason text, p_message text, p_language text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  -- What a rule says itself is in English alone. The standard words of another language are said in this one.
+  select case when p_message is not null and (p_language = 'en' or w.word is null)
+      and not exists (select from unnest(governance.user_languages()) l
+        where p_message = coalesce(governance.user_word('reason.' || p_reason, l),
+          governance.user_word('reason.other', l)))
+    then p_message else coalesce(w.word, governance.user_word('reason.other', p_language)) end
+  from (select governance.user_word('reason.' || p_reason, p_language) as word) w
+$$;
+comment on function governance.user_message(text, text, text) is
+  'What the user of a stopped call reads: what the rule says, in other languages than English what its reason says.';
