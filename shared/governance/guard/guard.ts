@@ -11,7 +11,6 @@ import { keepSettlements } from "./settlements.ts";
 import type {
   CallContext,
   CallOptions,
-  GuardFailure,
   GuardOptions,
   GuardProblem,
   GuardRequest,
