@@ -154,6 +154,73 @@ export async function migrate(
   return { applied: done, present, preset: { name: preset.name, answer } };
 }
 
+export interface Look {
+  readonly serverVersion: string;
+  readonly present: number;
+  /** Migrations that are missing, as `<14 digits>_<name>`. */
+  readonly missing: readonly string[];
+  /** Objects of the project's own under names that ours need. */
+  readonly inTheWay: readonly string[];
+}
+
+/** What `migrate` would meet, without changing anything. Throws MigrationError where the database cannot take it at all. */
+export async function lookAt(connection: SqlConnection, resourcesDir = defaultResourcesDir): Promise<Look> {
+  const migrations = readMigrations(resourcesDir);
+  await refuseOldServer(connection);
+  await connection.exec("begin");
+  try {
+    const applied = await appliedVersions(connection);
+    refuseNewerDatabase(migrations, applied);
+    const pending = migrations.filter(({ version }) => !applied.has(version));
+    if (pending.length > 0) await refuseMissingRoles(connection);
+    const { rows } = await connection.query<{ version: string }>(
+      "select current_setting('server_version') as version",
+    );
+    return {
+      serverVersion: rows[0]?.version ?? "",
+      present: migrations.length - pending.length,
+      missing: pending.map(({ version, name }) => `${version}_${name}`),
+      inTheWay: pending.length > 0 ? await findCollisions(connection, migrations, pending) : [],
+    };
+  } finally {
+    await connection.exec("rollback").catch(() => {});
+  }
+}
+
+/** All migrations as one file for psql, recorded as `migrate` records them; one that is there already is passed over. */
+export function migrationsAsFile(resourcesDir = defaultResourcesDir): string {
+  const parts = readMigrations(resourcesDir).map(
+    ({
+      version,
+      name,
+      sql,
+    }) => `select not exists (select from supabase_migrations.schema_migrations where version = '${version}') as is_missing
+\\gset
+\\if :is_missing
+begin;
+${sql}
+insert into supabase_migrations.schema_migrations (version, statements, name)
+values ('${version}', array[]::text[], '${name}');
+commit;
+\\echo 'Applied ${version}_${name}.'
+\\else
+\\echo '${version}_${name} is there already.'
+\\endif
+`,
+  );
+  return `-- For psql: psql "postgresql://…" -f FILE
+\\set ON_ERROR_STOP on
+${recordSql}
+${parts.join("\n")}`;
+}
+
+const recordSql = `
+    create schema if not exists supabase_migrations;
+    create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+    alter table supabase_migrations.schema_migrations add column if not exists statements text[];
+    alter table supabase_migrations.schema_migrations add column if not exists name text;
+  `;
+
 /** Versions recorded in the database, ours and the project's own, with their names. */
 async function appliedVersions(connection: SqlConnection): Promise<Map<string, string>> {
   const { rows: exists } = await connection.query<{ found: boolean }>(
@@ -168,12 +235,7 @@ async function appliedVersions(connection: SqlConnection): Promise<Map<string, s
 }
 
 async function createRecord(connection: SqlConnection): Promise<void> {
-  await connection.exec(`
-    create schema if not exists supabase_migrations;
-    create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
-    alter table supabase_migrations.schema_migrations add column if not exists statements text[];
-    alter table supabase_migrations.schema_migrations add column if not exists name text;
-  `);
+  await connection.exec(recordSql);
 }
 
 async function applyOne(
@@ -286,6 +348,20 @@ async function refuseCollisions(
   migrations: readonly Migration[],
   pending: readonly Migration[],
 ): Promise<void> {
+  const found = await findCollisions(connection, migrations, pending);
+  if (found.length > 0) {
+    throw new MigrationError(
+      `The database already has objects of its own under names this product needs:\n${found.map((one) => `  - ${one}`).join("\n")}\n` +
+        "Rename or move them, then run this again. Nothing was changed.",
+    );
+  }
+}
+
+async function findCollisions(
+  connection: SqlConnection,
+  migrations: readonly Migration[],
+  pending: readonly Migration[],
+): Promise<string[]> {
   const created = (some: readonly Migration[]): PublicObject[] =>
     some.flatMap(({ sql }) => publicObjects(sql));
   // What a migration applied earlier made is ours to replace.
@@ -307,12 +383,7 @@ async function refuseCollisions(
   for (const object of wanted.values()) {
     if (await existsInDatabase(connection, object)) found.push(`${object.kind} ${object.identity}`);
   }
-  if (found.length > 0) {
-    throw new MigrationError(
-      `The database already has objects of its own under names this product needs:\n${found.map((one) => `  - ${one}`).join("\n")}\n` +
-        "Rename or move them, then run this again. Nothing was changed.",
-    );
-  }
+  return found;
 }
 
 async function existsInDatabase(connection: SqlConnection, object: PublicObject): Promise<boolean> {

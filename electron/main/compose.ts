@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { About, Failure } from "../../shared/contract/index.ts";
 import type { Result } from "../../shared/governance/result.ts";
 import { startLocalProject } from "../../local-project/index.ts";
+import { createInstaller } from "../../local-project/installer.ts";
 import { readMigrations } from "../../local-project/migrations.ts";
 import { type SampleData, startSampleData } from "../../local-project/sample-data/index.ts";
 import type { LocalProject } from "./console/connection/local.ts";
@@ -17,7 +18,7 @@ import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";
 export interface ComposeOptions {
   readonly dataDir: string;
   readonly host: About["host"];
-  /** Whether an empty local project is filled with sample people and traffic. */
+  /** Whether an empty local project is filled with sample people and traffic by itself; else once a person asks. */
   readonly sampleData: boolean;
   /** What the program came with: `supabase/`, `local-project/` (its SQL) and package.json. */
   readonly resourcesDir: string;
@@ -45,6 +46,7 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
           replayWorkerUrl: options.workerUrls.replay,
         }
       : {}),
+    installer: createInstaller(supabaseDir),
     startLocalProject: () => startLocal(options, supabaseDir),
     ...stripeEndpointOf(process.env),
   });
@@ -71,22 +73,21 @@ async function startLocal(options: ComposeOptions, supabaseDir: string): Promise
     url: project.url,
     serviceRoleKey: project.serviceRoleKey,
     ended: project.ended,
-    sampleTraffic: options.sampleData
-      ? {
-          start() {
-            if (sample) return sample.resume();
-            const started = startSampleData(project, { stripeFolder: join(dataDir, "sample-stripe") });
-            sample = started;
-            void started.filled.then(() => {
-              const { problem, stripe_folder: folder } = started.status();
-              if (problem) log(problem);
-              else if (folder) log(`Stripe's exports for the sample data are in ${folder}.`);
-            });
-          },
-          stop: () => sample?.pause(),
-          status: () => sample?.status() ?? { running: false, calls: 0, filling: null },
-        }
-      : null,
+    sampleTraffic: {
+      startsItself: options.sampleData,
+      start() {
+        if (sample) return sample.resume();
+        const started = startSampleData(project, { stripeFolder: join(dataDir, "sample-stripe") });
+        sample = started;
+        void started.filled.then(() => {
+          const { problem, stripe_folder: folder } = started.status();
+          if (problem) log(problem);
+          else if (folder) log(`Stripe's exports for the sample data are in ${folder}.`);
+        });
+      },
+      stop: () => sample?.pause(),
+      status: () => sample?.status() ?? { running: false, calls: 0, filling: null },
+    },
     async stop() {
       await sample?.stop();
       await project.stop();

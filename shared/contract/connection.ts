@@ -18,6 +18,11 @@ export const projectInfo = z.looseObject({
 });
 export type ProjectInfo = z.infer<typeof projectInfo>;
 
+/** What a project can be marked with, so that one is not taken for another. */
+export const profileColors = ["grey", "blue", "green", "amber", "red", "violet"] as const;
+export const profileColor = z.enum(profileColors);
+export type ProfileColor = z.infer<typeof profileColor>;
+
 export const profile = z.object({
   profile_id: z.string(),
   name: z.string(),
@@ -27,6 +32,9 @@ export const profile = z.object({
   /** local: the embedded project on this machine. supabase: a project a person connected. */
   kind: z.enum(["local", "supabase"]),
   is_production: z.boolean(),
+  /** Nothing is ever changed in the project from here. */
+  is_read_only: z.boolean(),
+  color: profileColor.nullable(),
   /** session: no keychain here, the key is forgotten when the console ends. generated: the local project's own. */
   key_storage: z.enum(["keychain", "session", "generated", "missing"]),
   added_at: instant,
@@ -72,7 +80,12 @@ export const connectionOperations = {
         read_url: z.string().trim().max(2000).optional(),
       })
       .strict(),
-    z.object({ role: z.string(), project: projectInfo, missing_migrations: z.array(z.string()) }),
+    z.object({
+      role: z.string(),
+      /** Null where the project has nothing of ours yet. */
+      project: projectInfo.nullable(),
+      missing_migrations: z.array(z.string()),
+    }),
   ),
   "connection.add": operation(
     z
@@ -83,6 +96,24 @@ export const connectionOperations = {
         /** A read replica of the project; left out or empty where there is none. */
         read_url: z.string().trim().max(2000).optional(),
         is_production: z.boolean(),
+        is_read_only: z.boolean().default(false),
+        color: profileColor.nullable().default(null),
+      })
+      .strict(),
+    profile,
+  ),
+  /** Changes what is given. A new key or read replica is tried before it is kept. */
+  "connection.edit": operation(
+    z
+      .object({
+        profile_id: z.string(),
+        name: z.string().trim().min(1).max(200).optional(),
+        key: z.string().trim().max(10_000).optional(),
+        /** Empty: none any more. */
+        read_url: z.string().trim().max(2000).optional(),
+        is_production: z.boolean().optional(),
+        is_read_only: z.boolean().optional(),
+        color: profileColor.nullable().optional(),
       })
       .strict(),
     profile,

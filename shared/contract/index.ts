@@ -20,6 +20,7 @@ export * from "./operations.ts";
 export * from "./prices.ts";
 export * from "./rules.ts";
 export * from "./settings.ts";
+export * from "./setup.ts";
 export * from "./sync.ts";
 export * from "./users.ts";
 export * from "./watch.ts";

@@ -19,6 +19,7 @@ import { historyOperations } from "./history.ts";
 import { pricesOperations } from "./prices.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
 import { healthOperations } from "./health.ts";
+import { setupOperations } from "./setup.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
 import { usersOperations } from "./users.ts";
@@ -26,6 +27,7 @@ import { watchOperations, watchStreams } from "./watch.ts";
 
 export const operations = {
   ...connectionOperations,
+  ...setupOperations,
   ...watchOperations,
   ...usersOperations,
   ...historyOperations,

@@ -9,6 +9,7 @@ import type { Failure } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { isUnreachable, type RpcError, timeoutFailure, toFailure } from "./failures.ts";
 import { redact } from "./redact.ts";
+import { readingFunctions, readOnly } from "./reading.ts";
 import { createReplicaRoute, queryParameters } from "./replica.ts";
 
 export interface RpcOptions {
@@ -46,11 +47,13 @@ export interface BackendOptions {
   readonly key: string;
   /** A read replica of the same project, which takes the same key; null or left out where there is none. */
   readonly readUrl?: string | null;
+  /** Refuses every function that may change something. */
+  readonly isReadOnly?: boolean;
 }
 
 const defaultTimeoutMs = 15_000;
 
-export function createBackend({ url, key, readUrl = null }: BackendOptions): Backend {
+export function createBackend({ url, key, readUrl = null, isReadOnly = false }: BackendOptions): Backend {
   const secrets = [key];
   const clientOf = (address: string) =>
     createClient(address, key, {
@@ -124,6 +127,7 @@ export function createBackend({ url, key, readUrl = null }: BackendOptions): Bac
       rpc: (name, parameters, schema, options = {}) => once("replica", name, parameters, schema, options),
     },
     async rpc(name, parameters, schema, options = {}) {
+      if (isReadOnly && !readingFunctions.has(name)) return fail(readOnly);
       if (reader && route.takes(name, Date.now())) {
         const answer = await once("replica", name, parameters, schema, options);
         if (answer.ok || answer.error.code === "cancelled") return answer;

@@ -14,6 +14,7 @@ import {
   subjects,
 } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
+import { readOnly } from "../backend/reading.ts";
 import { notConnected } from "./connection/link.ts";
 import type { DeskContext } from "./desk-context.ts";
 import type { Handlers } from "./dispatch.ts";
@@ -67,6 +68,7 @@ async function runAct(context: DeskContext, name: ActName, input: Seen): Promise
   if (refused) return fail(refused);
   const profileId = connection.profileId();
   if (profileId === null) return fail(notConnected);
+  if (connection.state().profile?.is_read_only) return fail(readOnly);
   const { seen: lookUp, answered } = bySubject[act.subject];
   const seen = await lookUp(context, profileId, input);
   if (!seen.ok) return seen;

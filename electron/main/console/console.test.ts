@@ -438,8 +438,13 @@ test("a project without the console's functions is one without migrations", asyn
   });
   try {
     const answer = await call(open(), "connection.check", { url: old.url, key: old.serviceRoleKey });
-    expect(answer).toMatchObject({ ok: false, error: { code: "migrations_missing" } });
-    expect(answer.ok ? "" : answer.error.advice).toContain("npm run migrate");
+    expect(answer).toMatchObject({ ok: true, value: { project: null, missing_migrations: migrations } });
+    const added = await call(open(), "connection.add", {
+      ...addInput(0, old.serviceRoleKey),
+      url: old.url,
+    });
+    expect(added).toMatchObject({ ok: false, error: { code: "migrations_missing" } });
+    expect(added.ok ? "" : added.error.advice).toContain("npm run migrate");
   } finally {
     await old.stop();
   }

@@ -14,6 +14,7 @@ import { createBulkDriver } from "./users/bulk-driver.ts";
 import { createCommands } from "./users/sent-once.ts";
 import { followAlerts } from "./alerts/alerts.ts";
 import { createConnection } from "./connection/connection.ts";
+import type { Installer } from "./connection/setup.ts";
 import type { StartLocalProject } from "./connection/local.ts";
 import type { DeskContext } from "./desk-context.ts";
 import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dispatch.ts";
@@ -40,6 +41,8 @@ export interface ConsoleOptions {
   readonly replayWorkerUrl?: URL;
   /** The catalogue of public list prices, as YAML; left out: none. */
   readonly priceCatalogue?: string;
+  /** Left out where a project's database cannot be prepared from here. */
+  readonly installer?: Installer;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;
   readonly log: Log;
@@ -138,6 +141,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     replay,
     rail,
     priceCatalogue: options.priceCatalogue,
+    installer: options.installer ?? null,
     keychain: getKeychain,
     about: {
       version: options.version,

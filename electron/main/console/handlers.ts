@@ -5,6 +5,7 @@ import { actHandlers } from "./acts.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { auditHandlers } from "./audit/audit.ts";
 import { connectionHandlers } from "./connection/handlers.ts";
+import { type Installer, setupHandlers } from "./connection/setup.ts";
 import { costsHandlers } from "./costs/costs.ts";
 import type { DeskContext } from "./desk-context.ts";
 import type { Handlers } from "./dispatch.ts";
@@ -34,6 +35,8 @@ export interface Parts {
   readonly rail: ReturnType<typeof createRail>;
   /** YAML; left out: none. */
   readonly priceCatalogue: string | undefined;
+  /** Null where a project's database cannot be prepared from here. */
+  readonly installer: Installer | null;
   readonly keychain: () => Promise<Keychain>;
   readonly about: Omit<About, "keychain">;
 }
@@ -42,6 +45,7 @@ export function allHandlers(parts: Parts): Handlers {
   const { desk, commands, bulk, reconciliation, replay, rail, priceCatalogue, keychain, about } = parts;
   return {
     ...connectionHandlers(desk.connection, (profileId) => reconciliation.forgetProject(profileId)),
+    ...setupHandlers(desk.connection, parts.installer),
     ...watchHandlers(desk),
     ...alertHandlers(desk),
     ...auditHandlers(desk),

@@ -79,6 +79,10 @@ const migrations: readonly string[] = [
   create index differences_class on differences (run_id, class, position);
   `,
   "alter table profiles add column read_url text",
+  `
+  alter table profiles add column is_read_only integer not null default 0;
+  alter table profiles add column color text;
+  `,
 ];
 export const storeVersion = migrations.length;
 

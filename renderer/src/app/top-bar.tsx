@@ -6,7 +6,7 @@ import { useNow, useZone } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatDuration, formatHourMinute } from "../lib/format.ts";
 import { isMac } from "../lib/keys.ts";
-import { type LiveState, useLive } from "../lib/live.ts";
+import { type LiveState, readOnlyWords, useLive } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { HelpIcon, MoonIcon, SearchIcon, SunIcon } from "../ui/icons.tsx";
 import { Facts, Kbd, Note, Tag, Time } from "../ui/parts.tsx";
@@ -20,7 +20,11 @@ import { SyncPill } from "./sync-panel.tsx";
 export function TopBar({ onHelp }: { readonly onHelp: () => void }): ReactNode {
   const profile = useLive((state) => state.connection?.profile ?? null);
   return (
-    <header className={css.top} data-production={profile?.is_production || undefined}>
+    <header
+      className={css.top}
+      data-production={profile?.is_production || undefined}
+      data-color={profile?.color ?? undefined}
+    >
       <ProjectSign />
       <button type="button" className={css.search} onClick={openPalette}>
         <SearchIcon size={14} />
@@ -49,7 +53,13 @@ function ProjectSign(): ReactNode {
       href="#/settings/connections"
       title={`${cleanText(profile.name)}: ${profile.url}`}
     >
-      <span className={css.projectName}>{clip(cleanText(profile.name), 40)}</span>
+      {profile.color ? <span className={css.projectColor} data-color={profile.color} /> : null}
+      <bdi className={css.projectName}>{clip(cleanText(profile.name), 40)}</bdi>
+      {profile.is_read_only ? (
+        <Tag tone="violet" title={`${readOnlyWords}: nothing is changed in it from here.`}>
+          Read only
+        </Tag>
+      ) : null}
       {profile.is_production ? (
         <strong className={css.production}>PRODUCTION</strong>
       ) : connection.project?.sample_data ? (

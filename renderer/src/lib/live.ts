@@ -81,3 +81,22 @@ export function useIsLive(): boolean {
       (state.connection?.status === "live" || state.connection?.status === "catching_up"),
   );
 }
+
+/** Nothing is changed in this project from here: the console refuses it, and the screen does not offer it. */
+export function useIsReadOnly(): boolean {
+  return useLive((state) => state.connection?.profile?.is_read_only === true);
+}
+
+export const readOnlyWords = "This project is open for reading only";
+
+/** Why the project cannot be changed right now, in words; null where it can. */
+export function useWhyNot(): string | null {
+  const isLive = useIsLive();
+  const isReadOnly = useIsReadOnly();
+  if (isReadOnly) return readOnlyWords;
+  return isLive ? null : "Needs a connection to the project";
+}
+
+export function useMayAct(): boolean {
+  return useWhyNot() === null;
+}

@@ -3,6 +3,7 @@ import { type ReactNode, useState } from "react";
 import { z } from "zod";
 import { type ActName, actNamed, type Seen } from "../../../shared/contract/acts.ts";
 import { viewerZone } from "../lib/format.ts";
+import { readOnlyWords, useIsReadOnly } from "../lib/live.ts";
 import { capitalise, codeWords } from "../lib/text.ts";
 import { PresetReasons } from "./preset-reasons.tsx";
 import css from "./act-form.module.css";
@@ -49,10 +50,17 @@ export function ActButton({
   readonly opened: boolean;
   readonly onOpened: (opened: boolean) => void;
 }): ReactNode {
+  const isReadOnly = useIsReadOnly();
   return (
     <Popover opened={opened} onChange={onOpened} position="bottom-end" trapFocus returnFocus>
       <Popover.Target>
-        <Button leftSection={icon} aria-haspopup="dialog" onClick={() => onOpened(!opened)}>
+        <Button
+          leftSection={icon}
+          aria-haspopup="dialog"
+          disabled={isReadOnly}
+          title={isReadOnly ? readOnlyWords : undefined}
+          onClick={() => onOpened(!opened)}
+        >
           {actNamed(act).words.button}
         </Button>
       </Popover.Target>

@@ -118,9 +118,7 @@ export function ActList({
       rows={rows}
       rowKey={(act) => String(act.act_id)}
       empty={
-        mine
-          ? "You have not changed anything of a user yet."
-          : "Nobody has changed anything of this account."
+        mine ? "You have not changed anything of a user yet." : "Nobody has changed anything of this account."
       }
     />
   );

@@ -15,6 +15,7 @@ import { showDone, showFailure } from "./notices.tsx";
 import { resolveZone, useZoneChoice } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatInstant } from "../lib/format.ts";
+import { readOnlyWords, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 
 /** How the screen knows each kind of subject: its name, where its record is shown, and what to read again. */
@@ -118,6 +119,10 @@ async function perform(
   const act = actNamed(name);
   const subject = shown[act.subject];
   const title = subject.name(record);
+  if (useLive.getState().connection?.profile?.is_read_only) {
+    showFailure(act.words.failed(title), readOnly);
+    return null;
+  }
   const refresh = (): void => {
     for (const key of subject.queries) void queries.invalidateQueries({ queryKey: [key] });
   };
@@ -176,6 +181,8 @@ export function useAct(): RunAct {
     [client, queries],
   );
 }
+
+const readOnly = { code: "read_only", message: `${readOnlyWords}.`, advice: null, details: null };
 
 const conflict = {
   code: "version_conflict",

@@ -10,7 +10,7 @@ import {
   correctionWords,
 } from "../../../shared/contract/corrections.ts";
 import { toFailure, useCall } from "../lib/console.tsx";
-import { useIsLive } from "../lib/live.ts";
+import { useMayAct, useWhyNot } from "../lib/live.ts";
 import { codeWords } from "../lib/text.ts";
 import { CorrectionFields, inDays } from "./correction-fields.tsx";
 import { DecisionForm } from "./decision-form.tsx";
@@ -44,7 +44,7 @@ export function CorrectionButton({
   readonly onOpened?: (opened: boolean) => void;
 }): ReactNode {
   const [openedHere, setOpenedHere] = useState(false);
-  const isLive = useIsLive();
+  const whyNot = useWhyNot();
   const opened = openedOutside ?? openedHere;
   const setOpened = onOpened ?? setOpenedHere;
   const { title, key } = correctionWords[kind];
@@ -60,8 +60,8 @@ export function CorrectionButton({
         <Button
           leftSection={icon}
           variant={variant}
-          disabled={!isLive}
-          title={isLive ? (key ? `${title} (${key})` : title) : "Needs a connection to the project"}
+          disabled={whyNot !== null}
+          title={whyNot ?? (key ? `${title} (${key})` : title)}
           aria-haspopup="dialog"
           onClick={() => setOpened(!opened)}
         >
@@ -158,7 +158,7 @@ function title(kind: CorrectionKind, fields: Readonly<Record<string, unknown>>):
 /** Takes an act back, after showing what that does now. */
 export function UndoButton({ act }: { readonly act: AccountAct }): ReactNode {
   const [opened, setOpened] = useState(false);
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   return (
     <Popover opened={opened} onChange={setOpened} position="bottom-end" trapFocus returnFocus>
       <Popover.Target>
@@ -203,7 +203,7 @@ export function DecideButtons({
   readonly isMine: boolean;
 }): ReactNode {
   const [opened, setOpened] = useState<"approve" | "reject" | null>(null);
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   return (
     <span className={css.presets}>
       {(isMine ? (["reject"] as const) : (["approve", "reject"] as const)).map((decision) => (

@@ -1,5 +1,11 @@
 /** Which project this console works with: adding, choosing and removing one. */
-import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
+import type { z } from "zod";
+import type {
+  ConnectionState,
+  connectionOperations,
+  Failure,
+  Profile,
+} from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
 import type { Log } from "../dispatch.ts";
@@ -14,13 +20,8 @@ export interface ConnectionOptions extends Omit<LinkOptions, "local" | "keyOf"> 
   readonly log: Log;
 }
 
-export interface ProjectToAdd {
-  readonly name: string;
-  readonly url: string;
-  readonly key: string;
-  readonly read_url?: string | undefined;
-  readonly is_production: boolean;
-}
+export type ProjectToAdd = z.output<(typeof connectionOperations)["connection.add"]["input"]>;
+export type ProjectToEdit = z.output<(typeof connectionOperations)["connection.edit"]["input"]>;
 
 export type Connection = ReturnType<typeof createConnection>;
 
@@ -42,6 +43,7 @@ export function createConnection(options: ConnectionOptions) {
     rpc: link.rpc,
     wake: link.wake,
     backend: link.backend,
+    askAgain: link.askAgain,
     listProfiles: profiles.list,
     check,
 
@@ -61,9 +63,34 @@ export function createConnection(options: ConnectionOptions) {
       if (!checked.ok) return checked;
       const { missing_migrations: lacking, origin, readOrigin } = checked.value;
       if (lacking.length > 0) return fail(missing(lacking, null));
-      const { name, key, is_production } = input;
-      const profile = await profiles.save({ name, key, is_production, url: origin, read_url: readOrigin });
+      const { name, key, is_production, is_read_only, color } = input;
+      const marks = { name, is_production, is_read_only, color };
+      const profile = await profiles.save({ ...marks, key, url: origin, read_url: readOrigin });
       await link.select(profile);
+      return ok(profile);
+    },
+
+    /** A new key or replica is tried first: what does not work replaces nothing. */
+    async edit({
+      profile_id: profileId,
+      key = "",
+      ...change
+    }: ProjectToEdit): Promise<Result<Profile, Failure>> {
+      const found = profiles.added(profileId);
+      if (!found.ok) return found;
+      const before = found.value;
+      const readUrl = change.read_url ?? before.read_url ?? "";
+      const isTried = key !== "" || readUrl !== (before.read_url ?? "");
+      const used = key === "" ? ((await profiles.keyOf(before)) ?? "") : key;
+      const checked = isTried ? await check(before.url, used, readUrl) : ok({ readOrigin: before.read_url });
+      if (!checked.ok) return checked;
+      const { name = before.name, color = before.color } = change;
+      const { is_production = before.is_production, is_read_only = before.is_read_only } = change;
+      const marks = { name, color, is_production, is_read_only, read_url: checked.value.readOrigin };
+      const profile = await profiles.change({ ...before, ...marks }, key === "" ? null : key);
+      if (link.state().profile?.profile_id !== profileId) return ok(profile);
+      if (isTried || is_read_only !== before.is_read_only) await link.select(profile);
+      else link.rename(profile);
       return ok(profile);
     },
 

@@ -19,6 +19,7 @@ export function connectionHandlers(
       return ok({ role: "service_role", project, missing_migrations: [...missing_migrations] });
     },
     "connection.add": (input) => connection.add(input),
+    "connection.edit": (input) => connection.edit(input),
     "connection.select": ({ profile_id: profileId }) => connection.choose(profileId),
     "connection.remove": async ({ profile_id: profileId }) => {
       const removed = await connection.remove(profileId);

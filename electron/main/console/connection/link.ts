@@ -6,7 +6,7 @@ import { type Backend, createBackend, type RpcOptions, type SignalTopic } from "
 import type { Store } from "../../store/store.ts";
 import type { Local } from "./local.ts";
 import { noKey } from "./profiles.ts";
-import type { ProjectAnswer } from "./project.ts";
+import { askProject, type ProjectAnswer } from "./project.ts";
 import { type Session, startSession } from "./session.ts";
 
 export interface LinkOptions {
@@ -108,7 +108,12 @@ export function createLink(options: LinkOptions) {
 
   function open(profile: Profile, key: string, mine: number): Session {
     const { profile_id: profileId } = profile;
-    const backend = createBackend({ url: profile.url, key, readUrl: profile.read_url });
+    const backend = createBackend({
+      url: profile.url,
+      key,
+      readUrl: profile.read_url,
+      isReadOnly: profile.is_read_only,
+    });
     return startSession({
       backend,
       migrations: options.migrations,
@@ -164,6 +169,18 @@ export function createLink(options: LinkOptions) {
       const { profile } = state();
       if (session) session.wake();
       else if (profile) await select(profile);
+    },
+
+    /** The same project under another name or colour. */
+    rename: (profile: Profile): void => update({ profile }),
+
+    /** Reads again what the project says of itself, after its configuration was changed. */
+    async askAgain(): Promise<void> {
+      const profileId = state().profile?.profile_id;
+      if (!session || profileId === undefined) return;
+      const mine = generation;
+      const answer = await askProject(session.backend, options.migrations, { retries: 1 });
+      if (answer.ok && mine === generation) shown.keepProject(profileId, answer.value);
     },
 
     rpc,

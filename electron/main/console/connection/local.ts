@@ -9,8 +9,10 @@ import type { Log } from "../dispatch.ts";
 export interface LocalProject {
   readonly url: string;
   readonly serviceRoleKey: string;
-  /** Null where it was started without sample data. */
+  /** Null where it has none. */
   readonly sampleTraffic: {
+    /** Left out: it does. Else it begins once a person has asked for it. */
+    readonly startsItself?: boolean;
     start(): void | Promise<void>;
     stop(): void | Promise<void>;
     status(): { running: boolean; calls: number; filling: number | null; problem?: string | null };
@@ -95,6 +97,8 @@ export function keepLocalProject(options: LocalOptions) {
       read_url: null,
       kind: "local",
       is_production: false,
+      is_read_only: false,
+      color: null,
       key_storage: "generated",
       added_at: (store.getSetting("local_added_at") as string | null) ?? now().toISOString(),
     }),
@@ -110,7 +114,8 @@ export function keepLocalProject(options: LocalOptions) {
     trafficState: (): ConnectionState["sample_traffic"] => project?.sampleTraffic?.status() ?? null,
     /** Sample traffic goes on as it was when the console ended. */
     async resumeTraffic(): Promise<void> {
-      if (store.getSetting("sample_traffic") !== false) await project?.sampleTraffic?.start();
+      const traffic = project?.sampleTraffic;
+      if ((store.getSetting("sample_traffic") ?? traffic?.startsItself) !== false) await traffic?.start();
     },
     async pauseTraffic(): Promise<void> {
       await project?.sampleTraffic?.stop();

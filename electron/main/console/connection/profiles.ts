@@ -14,6 +14,8 @@ export interface NewProfile {
   readonly read_url: string | null;
   readonly key: string;
   readonly is_production: boolean;
+  readonly is_read_only: boolean;
+  readonly color: Profile["color"];
 }
 
 export interface ProfilesOptions {
@@ -31,6 +33,13 @@ export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
     return local.isOffered ? [local.profile(), ...added] : added;
   };
 
+  async function keepKey(profileId: string, key: string): Promise<Profile["key_storage"]> {
+    const isKept = await (await keychain()).set(profileId, key);
+    if (isKept) sessionKeys.delete(profileId);
+    else sessionKeys.set(profileId, key);
+    return isKept ? "keychain" : "session";
+  }
+
   return {
     list,
     find: (profileId: unknown): Profile | undefined => list().find(({ profile_id: id }) => id === profileId),
@@ -47,25 +56,34 @@ export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
     async save({ key, ...added }: NewProfile): Promise<Profile> {
       const existing = store.listProfiles().find(({ url }) => url === added.url);
       const profileId = existing?.profile_id ?? randomUUID();
-      const isKept = await (await keychain()).set(profileId, key);
-      if (isKept) sessionKeys.delete(profileId);
-      else sessionKeys.set(profileId, key);
       const profile: Profile = {
         ...added,
         profile_id: profileId,
         kind: "supabase",
-        key_storage: isKept ? "keychain" : "session",
+        key_storage: await keepKey(profileId, key),
         added_at: existing?.added_at ?? now().toISOString(),
       };
       store.putProfile(profile);
       return profile;
     },
 
+    /** Those a person added; the local project is not among them. */
+    added: (profileId: string): Result<Profile, Failure> => {
+      const profile = store.listProfiles().find(({ profile_id: id }) => id === profileId);
+      return profile ? ok(profile) : fail(profileId === localProfileId ? localStays : unknownProfile);
+    },
+
+    /** Changes one that is there; a new key was tried before. */
+    async change(profile: Profile, key: string | null): Promise<Profile> {
+      const changed =
+        key === null ? profile : { ...profile, key_storage: await keepKey(profile.profile_id, key) };
+      store.putProfile(changed);
+      return changed;
+    },
+
     mayRemove(profileId: string): Result<null, Failure> {
-      if (profileId === localProfileId) return fail(notRemovable);
-      return store.listProfiles().some(({ profile_id: id }) => id === profileId)
-        ? ok(null)
-        : fail(unknownProfile);
+      const added = this.added(profileId);
+      return added.ok ? ok(null) : added;
     },
     async remove(profileId: string): Promise<void> {
       sessionKeys.delete(profileId);
@@ -87,9 +105,9 @@ const tooMany: Failure = {
   advice: "Remove one first.",
   details: null,
 };
-const notRemovable: Failure = {
+const localStays: Failure = {
   code: "not_removable",
-  message: "The local project stays; it can be left unused.",
+  message: "The local project stays as it is; it can be left unused.",
   advice: null,
   details: null,
 };
@@ -101,7 +119,7 @@ export function noKey(profile: Profile): Failure {
       profile.key_storage === "session"
         ? "The key of this project was kept for one session only, and that has ended."
         : "The keychain has no key for this project.",
-    advice: "Add the project again with its key.",
+    advice: "Give its key again: Settings, Connections, Edit.",
     details: null,
   };
 }

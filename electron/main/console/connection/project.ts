@@ -57,7 +57,10 @@ export interface TypedProject {
   readonly readUrl: string;
 }
 
-export interface CheckedProject extends ProjectAnswer {
+export interface CheckedProject {
+  /** Null where it has nothing of ours yet. */
+  readonly project: ProjectInfo | null;
+  readonly missing_migrations: readonly string[];
   readonly origin: string;
   readonly readOrigin: string | null;
 }
@@ -77,12 +80,13 @@ export async function checkProject(
   const backend = createBackend({ url: origin.value, key });
   try {
     const answer = await askProject(backend, migrations, { retries: 1, timeoutMs: 10_000 });
-    if (!answer.ok) return answer;
+    if (!answer.ok && answer.error.code !== "migrations_missing") return answer;
     if (readOrigin.value !== null) {
       const replica = await checkReplica(readOrigin.value, key);
       if (!replica.ok) return replica;
     }
-    return ok({ ...answer.value, origin: origin.value, readOrigin: readOrigin.value });
+    const found = answer.ok ? answer.value : { project: null, missing_migrations: migrations };
+    return ok({ ...found, origin: origin.value, readOrigin: readOrigin.value });
   } finally {
     await backend.close();
   }
@@ -92,7 +96,8 @@ export function missing(names: readonly string[], details: string | null): Failu
   return {
     code: "migrations_missing",
     message: "The project lacks migrations that this console needs.",
-    advice: "Apply them with npm run migrate -- --database-url URL, or supabase db push, then try again.",
+    advice:
+      "Apply them from Settings, Connections, or with npm run migrate -- --database-url URL, then try again.",
     details: [...names, ...(details ? [details] : [])].join("\n") || null,
   };
 }

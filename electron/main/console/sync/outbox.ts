@@ -57,6 +57,7 @@ const connectionCodes: ReadonlySet<string> = new Set([
   "missing_function",
   "busy",
   "cancelled",
+  "read_only",
 ]);
 
 export type Outbox = ReturnType<typeof createOutbox>;

@@ -1,3 +1,4 @@
+import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
 import { Button } from "@mantine/core";
 import { type ReactNode } from "react";
 import type { Alert, Notification } from "../../../../shared/contract/alerts.ts";
@@ -30,6 +31,7 @@ export function AlertDetail({
   readonly onSendAgain: (notification: Notification) => void;
 }): ReactNode {
   const sign = severitySign(alert.severity);
+  const isReadOnly = useIsReadOnly();
   const isSeen = waits || alert.acknowledged_at !== null;
   return (
     <div className={css.alert}>
@@ -39,9 +41,9 @@ export function AlertDetail({
       <div className={css.buttons}>
         <Button
           variant={isSeen ? "default" : "filled"}
-          disabled={isSeen}
+          disabled={isSeen || isReadOnly}
           leftSection={<CheckIcon size={14} />}
-          title="Acknowledge (a)"
+          title={isReadOnly ? readOnlyWords : "Acknowledge (a)"}
           onClick={onAcknowledge}
         >
           {isSeen ? "Acknowledged" : "Acknowledge"}

@@ -7,7 +7,7 @@ import { alertKind } from "../../../../shared/governance/alerts/kinds.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive, useLive } from "../../lib/live.ts";
+import { useMayAct, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
@@ -255,7 +255,7 @@ function GroupActs({
 }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   const [asks, setAsks] = useState<"resolve" | "snooze" | null>(null);
   const [reason, setReason] = useState("");
   const ids = groups.flatMap(({ alert_event_ids: each }) => each).slice(0, 2000);

@@ -10,7 +10,7 @@ import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import { formatChange, formatDuration, formatTokens } from "../../lib/format.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useMayAct } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { codeWords, counted } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";
@@ -137,7 +137,7 @@ function Head({
 }): ReactNode {
   const client = useConsole();
   const sentence = useActSentence();
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   const now = useNow(1_000);
   const isMine = bulk.operator === operator;
   const isSilent =

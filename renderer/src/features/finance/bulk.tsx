@@ -4,7 +4,7 @@ import { type ReactNode, useState } from "react";
 import type { BulkPreview, CaseAction, FinanceCase } from "../../../../shared/contract/finance.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useMayAct } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
 import { showDone, showFailure, showNotice } from "../../ui/notices.tsx";
 import { Facts, Id, Note, Section } from "../../ui/parts.tsx";
@@ -35,7 +35,7 @@ export function BulkBar({
   readonly onClear: () => void;
 }): ReactNode {
   const [action, setAction] = useState<Bulk | null>(null);
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   return (
     <div className={css.bulk} role="toolbar" aria-label="Selected differences">
       <b>{cases.length.toLocaleString("en")} selected</b>

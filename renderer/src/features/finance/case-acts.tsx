@@ -6,7 +6,7 @@ import type { CaseAction, FinanceCase } from "../../../../shared/contract/financ
 import type { OperationInput } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useMayAct } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Kbd, Note } from "../../ui/parts.tsx";
@@ -135,7 +135,7 @@ export function CaseActs({
   readonly onPost: () => void;
 }): ReactNode {
   const act = useCaseAct();
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   const [opened, setOpened] = useState<CaseAction | null>(null);
   const acts = actsOn(of);
   const run = (action: CaseAction | "post"): boolean => {

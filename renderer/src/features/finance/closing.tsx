@@ -5,7 +5,7 @@ import type { ClosedPeriod, Closing } from "../../../../shared/contract/finance.
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile } from "../../lib/csv.ts";
 import { formatTokens } from "../../lib/format.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useWhyNot } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { counted } from "../../lib/text.ts";
 import { DeskBar } from "../../ui/desk.tsx";
@@ -135,7 +135,7 @@ function Decided({ closing }: { readonly closing: Closing }): ReactNode {
 function SignOff({ closing, runId }: { readonly closing: Closing; readonly runId: string }): ReactNode {
   const client = useConsole();
   const operator = useOperator();
-  const isLive = useIsLive();
+  const whyNot = useWhyNot();
   const refresh = useFinanceRefresh();
   const [commandId] = useState(() => crypto.randomUUID());
   const [words, setWords] = useState("");
@@ -172,7 +172,7 @@ function SignOff({ closing, runId }: { readonly closing: Closing; readonly runId
         <div className={css.buttons}>
           <Button
             variant="filled"
-            disabled={!closing.can_close || !isLive || words.trim().length < 3}
+            disabled={!closing.can_close || whyNot !== null || words.trim().length < 3}
             onClick={() => setAsked(true)}
           >
             Close the period…
@@ -180,7 +180,7 @@ function SignOff({ closing, runId }: { readonly closing: Closing; readonly runId
           {closing.can_close ? null : (
             <span className={css.quiet}>Something in the list above still blocks it.</span>
           )}
-          {isLive ? null : <span className={css.quiet}>Offline: closing needs the project.</span>}
+          {whyNot === null ? null : <span className={css.quiet}>{whyNot}.</span>}
         </div>
       </div>
       <Modal opened={asked} onClose={() => setAsked(false)} title={`Close ${period}?`}>

@@ -10,7 +10,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { fromBase64 } from "../../lib/base64.ts";
 import { openPage, saveFile } from "../../lib/csv.ts";
 import { formatDuration } from "../../lib/format.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useMayAct } from "../../lib/live.ts";
 import { placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { ChevronDownIcon, DownloadIcon } from "../../ui/icons.tsx";
@@ -274,7 +274,7 @@ export function RunResult({
 /** A run is work in progress on this machine until it is kept in the project, where all can decide. */
 function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: boolean }): ReactNode {
   const client = useConsole();
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   const refresh = useFinanceRefresh();
   const [progress, setProgress] = useState<{ readonly kept: number; readonly total: number } | null>(null);
   const keep = async (): Promise<void> => {

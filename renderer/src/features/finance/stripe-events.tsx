@@ -5,7 +5,7 @@ import type { OperationOutput } from "../../../../shared/contract/operations.ts"
 import type { StripeEvent } from "../../../../shared/contract/finance.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useWhyNot } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
@@ -237,7 +237,7 @@ function Decide({
   readonly onDone: () => void;
 }): ReactNode {
   const client = useConsole();
-  const isLive = useIsLive();
+  const whyNot = useWhyNot();
   const refresh = useFinanceRefresh();
   const [commands] = useState(() => ({ release: crypto.randomUUID(), dismiss: crypto.randomUUID() }));
   const [reason, setReason] = useState("");
@@ -246,7 +246,7 @@ function Decide({
   const [tokens, setTokens] = useState<number | null>(null);
   const [busy, setBusy] = useState<"release" | "dismiss" | null>(null);
   const words = reason.trim();
-  const can = isLive && words.length >= 3;
+  const can = whyNot === null && words.length >= 3;
   // The price of a pack in force is its latest.
   const choices = [...new Map(packs.map((pack) => [pack.pack_id, pack])).values()];
   const release = async (): Promise<void> => {
@@ -324,7 +324,7 @@ function Decide({
         value={reason}
         onChange={(change) => setReason(change.currentTarget.value)}
       />
-      {isLive ? null : <Note tone="amber">Offline: deciding needs the project.</Note>}
+      {whyNot === null ? null : <Note tone="amber">{whyNot}.</Note>}
       <div className={css.buttons}>
         <Button variant="filled" disabled={!can} loading={busy === "release"} onClick={() => void release()}>
           Release

@@ -6,7 +6,7 @@ import type { HealthCheck, HealthDetails } from "../../../../shared/contract/hea
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatBytes, formatDuration, formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useMayAct } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { capitalise, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -188,7 +188,7 @@ function Upkeep({ runs }: { readonly runs: readonly Run[] }): ReactNode {
 function Ledger({ details }: { readonly details: HealthDetails }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const isLive = useIsLive();
+  const isLive = useMayAct();
   const [isBusy, setBusy] = useState(false);
   const { verified } = details;
   const verify = async (): Promise<void> => {

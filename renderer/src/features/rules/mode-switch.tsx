@@ -2,6 +2,7 @@ import { NativeSelect } from "@mantine/core";
 import { type ReactNode, useCallback } from "react";
 import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
+import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
 import { codeWords } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import css from "./rules.module.css";
@@ -36,6 +37,7 @@ export function ModeSwitch({
   readonly waits: boolean;
 }): ReactNode {
   const current = record.is_active ? record.mode : "off";
+  const isReadOnly = useIsReadOnly();
   return (
     <span style={{ whiteSpace: "nowrap" }}>
       <span className={css.modes} role="group" aria-label={`Mode of ${codeWords(record.rule_name)}`}>
@@ -45,7 +47,8 @@ export function ModeSwitch({
             type="button"
             data-mode={mode}
             aria-pressed={current === mode}
-            title={title}
+            title={isReadOnly ? readOnlyWords : title}
+            disabled={isReadOnly}
             onClick={(event) => {
               event.stopPropagation();
               void setMode({ ...record, mode: current }, mode);
@@ -75,8 +78,10 @@ export function ForAWhile({
   readonly record: RuleRecord;
   readonly setMode: SetMode;
 }): ReactNode {
+  const isReadOnly = useIsReadOnly();
   return (
     <NativeSelect
+      disabled={isReadOnly}
       size="xs"
       aria-label="Another mode for a while"
       title="The project puts it back by itself"

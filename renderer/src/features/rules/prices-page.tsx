@@ -3,7 +3,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { PriceRecord, PriceReview } from "../../../../shared/contract/prices.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { useLive } from "../../lib/live.ts";
+import { useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate } from "../../lib/router.ts";
 import { cleanText, clip, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -225,6 +225,7 @@ function TakeOver({
   const queries = useQueryClient();
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
+  const isReadOnly = useIsReadOnly();
   const save = async (): Promise<void> => {
     setBusy(true);
     const result = await client.call("prices.save", {
@@ -259,7 +260,7 @@ function TakeOver({
         type="submit"
         variant="filled"
         loading={busy}
-        disabled={prices.length === 0 || reason.trim().length < 3}
+        disabled={prices.length === 0 || reason.trim().length < 3 || isReadOnly}
       >
         Take over {counted(prices.length, "price")}
       </Button>

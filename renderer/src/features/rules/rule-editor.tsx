@@ -5,7 +5,7 @@ import type { RuleProblem, RuleRecord } from "../../../../shared/contract/rules.
 import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
-import { useLive } from "../../lib/live.ts";
+import { useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
@@ -406,6 +406,7 @@ function SaveBar({
   readonly onSaved: (name: string) => void;
 }): ReactNode {
   const runAct = useAct();
+  const isReadOnly = useIsReadOnly();
   const [reason, setReason] = useState("");
   const [hours, setHours] = useState("");
   const [error, setError] = useState<string | null>(null);
@@ -471,7 +472,7 @@ function SaveBar({
         value={hours}
         onChange={(event) => setHours(event.currentTarget.value)}
       />
-      <Button type="submit" variant="filled" loading={busy} disabled={!canSave}>
+      <Button type="submit" variant="filled" loading={busy} disabled={!canSave || isReadOnly}>
         {base ? "Save" : "Save the new rule"}
       </Button>
       <Kbd>Ctrl S</Kbd>

@@ -16,6 +16,7 @@ import {
   standardMessage,
 } from "../../../../shared/governance/rules/index.ts";
 import { useKeys } from "../../lib/keys.ts";
+import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
@@ -72,6 +73,7 @@ export function RulePage({
   const place = usePlace();
   const tab = place.query.get("tab") ?? "";
   const takeBack = useTakeBack();
+  const isReadOnly = useIsReadOnly();
   const [isRetiring, setRetiring] = useState(false);
   const edit = (): void => navigate(placeAddress(["rules", record.rule_name], { do: "edit" }));
   const copy = (): void => navigate(placeAddress(["rules"], { do: "new", from: record.rule_name }));
@@ -101,7 +103,8 @@ export function RulePage({
             </Button>
             <Button
               leftSection={<UndoIcon size={14} />}
-              title="Return to the version before (z)"
+              title={isReadOnly ? readOnlyWords : "Return to the version before (z)"}
+              disabled={isReadOnly}
               onClick={() => void takeBack(record)}
             >
               Take back

@@ -7,7 +7,7 @@ import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile } from "../../lib/csv.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive, useLive } from "../../lib/live.ts";
+import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
@@ -203,7 +203,8 @@ export function RulesDesk(): ReactNode {
     () => ruleColumns(names, setMode, waiting, isNarrow, drop),
     [names, setMode, waiting, isNarrow, drop],
   );
-  useKeys({ n: () => navigate("/rules?do=new") }, doing === null);
+  const isReadOnly = useIsReadOnly();
+  useKeys({ n: () => navigate("/rules?do=new") }, doing === null && !isReadOnly);
 
   return (
     <QueryView query={query} skeleton={<Skeleton lines={10} />}>
@@ -261,6 +262,7 @@ function RulesView({
 }): ReactNode {
   const ruleName = usePlace().parts[1] ?? null;
   const isNarrow = ruleName !== null;
+  const isReadOnly = useIsReadOnly();
   const isLive = useIsLive();
   const [text, setText] = useState("");
   const wanted = text.trim().toLowerCase();
@@ -292,7 +294,8 @@ function RulesView({
             <Button
               variant="filled"
               leftSection={<PlusIcon size={14} />}
-              title="New rule (n)"
+              title={isReadOnly ? readOnlyWords : "New rule (n)"}
+              disabled={isReadOnly}
               onClick={() => navigate("/rules?do=new")}
             >
               New rule

@@ -3,6 +3,7 @@ import { Button, Modal, SegmentedControl } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { mostInBulk } from "../../../../shared/contract/bulk.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
+import { useWhyNot } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
 import { Note } from "../../ui/parts.tsx";
 import { FailureLine, Skeleton } from "../../ui/states.tsx";
@@ -14,21 +15,20 @@ import css from "./bulk.module.css";
 export function CorrectMany({
   search,
   picked,
-  isLive,
 }: {
   readonly search: UserSearch;
   readonly picked: ReadonlySet<string>;
-  readonly isLive: boolean;
 }): ReactNode {
+  const whyNot = useWhyNot();
   const [opened, setOpened] = useState(false);
   return (
     <>
       <Button
-        disabled={!isLive}
+        disabled={whyNot !== null}
         title={
-          isLive
+          whyNot === null
             ? "Tokens, plans, limits, flags, blocks and notes of many users at once. Choose rows with x, or take all that the list finds."
-            : "Needs a connection to the project"
+            : whyNot
         }
         aria-haspopup="dialog"
         variant={picked.size > 0 ? "filled" : "default"}

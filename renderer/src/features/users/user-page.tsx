@@ -8,7 +8,7 @@ import type { Receipt } from "../../../../shared/contract/watch.ts";
 import { useZone } from "../../lib/clock.ts";
 import { toFailure, useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive } from "../../lib/live.ts";
+import { useIsReadOnly, useMayAct } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
@@ -82,11 +82,14 @@ function NoUser({
 /** What can be done to the user: by button, by key and from the palette. */
 function useUserActs(userId: string, account: AccountState | undefined) {
   const [act, setAct] = useState<ActName | CorrectionKind | null>(null);
-  const isLive = useIsLive();
+  const isLive = useMayAct();
+  const isReadOnly = useIsReadOnly();
   const offered = userActs.filter((name) => account && actNamed(name).isOffered(account));
   useKeys(
     {
-      ...Object.fromEntries(offered.map((name) => [actNamed(name).words.key ?? name, () => setAct(name)])),
+      ...Object.fromEntries(
+        offered.map((name) => [actNamed(name).words.key ?? name, () => isReadOnly || setAct(name)]),
+      ),
       ...Object.fromEntries(
         userCorrections.flatMap((kind) => {
           const { key } = correctionWords[kind];
@@ -98,7 +101,7 @@ function useUserActs(userId: string, account: AccountState | undefined) {
     account !== undefined,
   );
   const named = [
-    ...offered.map((name) => ({ name, title: actNamed(name).words.button })),
+    ...(isReadOnly ? [] : offered).map((name) => ({ name, title: actNamed(name).words.button })),
     ...(account && isLive
       ? userCorrections.map((name) => ({ name, title: correctionWords[name].title }))
       : []),

@@ -2,7 +2,7 @@ import { ActionIcon, Checkbox, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo, useState } from "react";
 import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive, useLive } from "../../lib/live.ts";
+import { useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
@@ -122,7 +122,6 @@ function SearchBar({
   readonly isOpen: boolean;
   readonly picked: Picked;
 }): ReactNode {
-  const isLive = useIsLive();
   const { filter, setFilter, planId, setPlanId, days, setDays } = search;
   const plans = useLive((state) => state.connection?.project?.plans) ?? [];
   return (
@@ -164,7 +163,7 @@ function SearchBar({
           />
           <SavedViews search={search} />
           <Grow />
-          <CorrectMany search={search} picked={picked.ids} isLive={isLive} />
+          <CorrectMany search={search} picked={picked.ids} />
         </>
       )}
     </DeskBar>
