@@ -69,6 +69,8 @@ export interface AuthorizeAnswer {
   readonly balance: Balance | null;
   readonly limits?: { readonly daily: LimitState; readonly monthly: LimitState } | null;
   readonly warnings: readonly string[];
+  /** Whether a call is made while nobody can be asked, by the user's plan. */
+  readonly fail_mode?: "closed" | "open";
   readonly decision_id: number | null;
   readonly [key: string]: unknown;
 }

@@ -1,8 +1,10 @@
 /** What the enforcement functions promise, one call at a time; and the numbers of the presets. */
 import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPreset } from "../../../local-project/migrations.ts";
 import { installedVersions, openProject, type Project } from "../../support/project.ts";
+import { repository } from "../../stages.ts";
 
 interface Decision {
   readonly decision: string;
@@ -67,6 +69,16 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     desk = await openProject(version);
   });
   afterAll(() => desk.close());
+
+  it("answers the keys that the guard's type names, and no other", async () => {
+    const types = readFileSync(join(repository, "shared/governance/guard/types.ts"), "utf8");
+    const [, answer = ""] = /^export interface AuthorizeAnswer \{\n(.*?)^\}/ms.exec(types) ?? [];
+    const named = [...answer.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name]) => name);
+    // A product may add where to buy tokens on the answer's way to its front end.
+    expect(Object.keys(await authorize(desk, fresh("user"))).toSorted()).toEqual(
+      named.filter((name) => name !== "buy_url").toSorted(),
+    );
+  });
 
   it("holds, charges what was used, gives back the rest, and answers a repeat the same", async () => {
     const user = fresh("user");
