@@ -120,6 +120,8 @@ export type AccountFilter = z.infer<typeof accountFilter>;
 export const accountSort = z.enum([
   "name",
   "last_activity",
+  "created_at",
+  "usage_percent",
   ...(Object.keys(accountFigures) as AccountFigure[]),
 ]);
 export type AccountSort = z.infer<typeof accountSort>;
@@ -132,6 +134,8 @@ export const accountPage = z.looseObject({
   total_is_exact: z.boolean(),
   /** Nobody is written as it was asked for: these are the closest. */
   is_close: z.boolean().optional(),
+  /** Nobody is written so; these have a payment, a call or a customer with such an id. */
+  is_by_id: z.boolean().optional(),
 });
 export type AccountPage = z.infer<typeof accountPage>;
 

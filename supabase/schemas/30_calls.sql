@@ -83,6 +83,10 @@ create index requests_account_time on governance.requests (account_id, created_a
 create index requests_conversation on governance.requests (account_id, conversation_id, created_at)
   where conversation_id is not null;
 
+-- Tickets name a stopped call by the end of its id.
+create index requests_refused_end on governance.requests (reverse(request_id) text_pattern_ops)
+  where decision = 'block';
+
 create index requests_refused on governance.requests (created_at) where decision = 'block';
 
 comment on table governance.requests is

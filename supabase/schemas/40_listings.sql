@@ -19,8 +19,10 @@ create table governance.account_listings (
   available bigint not null default 0,
   reserved bigint not null default 0,
   debt bigint not null default 0,
-  usage_percent int,
+  -- -1: of nothing that could be used up.
+  usage_percent int not null default -1,
   last_activity_at timestamptz not null default '-infinity',
+  created_at timestamptz not null,
   -- End of the local day on which the account was last active, and of the month that its counters are of.
   day_ends_at timestamptz,
   month_ends_at timestamptz not null,
@@ -51,7 +53,9 @@ create index account_listings_flagged on governance.account_listings (account_id
 
 create index account_listings_blocked on governance.account_listings (blocked_until) where blocked_until is not null;
 
-create index account_listings_near_limit on governance.account_listings (usage_percent) where usage_percent >= 80;
+create index account_listings_used on governance.account_listings (usage_percent, account_id);
+
+create index account_listings_since on governance.account_listings (created_at, account_id);
 
 create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
 
@@ -80,12 +84,26 @@ begin
       return;
     end;
   end if;
-  select n.nspname into strict v_schema from pg_catalog.pg_extension e
-    join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-    where e.extname = 'pg_trgm';
-  execute format('create index account_listings_search on governance.account_listings using gin (search_text '
-    '%I.gin_trgm_ops) with (gin_pending_list_limit = 256)',
-    v_schema);
+end
+$$;
+
+create function governance.index_parts(p_index text, p_table text, p_expression text) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_schema text := (select n.nspname from pg_catalog.pg_extension e
+    join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm');
+begin
+  if v_schema is null then return; end if;
+  execute format('create index %I on governance.%I using gin ((%s) %I.gin_trgm_ops) '
+    'with (gin_pending_list_limit = 256)', p_index, p_table, p_expression, v_schema);
+end
+$$;
+comment on function governance.index_parts(text, text, text) is
+  'Makes the index by which any part of a text is found. Nothing without pg_trgm: then the table is read.';
+
+do $$
+begin
+  perform governance.index_parts('account_listings_search', 'account_listings', 'search_text');
 end
 $$;
 
@@ -153,10 +171,10 @@ create view governance.current_listings with (security_invoker = true) as
   select f.*,
     governance.blocked_until(a) as blocked_until,
     a.reserved_tokens as reserved,
-    governance.percent_used(f.tokens_today, f.tokens_this_month,
+    coalesce(governance.percent_used(f.tokens_today, f.tokens_this_month,
       governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at),
       governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at),
-      p.monthly_allowance) as usage_percent,
+      p.monthly_allowance), -1) as usage_percent,
     coalesce(a.last_activity_at, '-infinity') as last_activity_at,
     case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
     a.month_ends_at,
@@ -194,10 +212,11 @@ create function governance.follow_account() returns trigger
   language plpgsql set search_path = '' as $$
 begin
   if tg_op = 'INSERT' then
-    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at)
+    insert into governance.account_listings (account_id, sort_name, search_text, plan_id, is_flagged, month_ends_at,
+      created_at)
     values (new.account_id, governance.sort_name(new.user_id, new.display_name),
       governance.search_text(new.user_id, new.display_name, new.email), new.plan_id, new.flagged_at is not null,
-        new.month_ends_at);
+        new.month_ends_at, new.created_at);
   elsif tg_op = 'DELETE' then
     delete from governance.account_listings l where l.account_id = old.account_id;
   else

@@ -44,6 +44,15 @@ create index stripe_payments_account on governance.stripe_payments (account_id, 
 
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
+create function governance.payment_ids(p_charge_id text, p_payment_intent_id text, p_session_id text,
+  p_invoice_id text, p_order_id text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select lower(coalesce(p_charge_id, '') || E'\n' || coalesce(p_payment_intent_id, '') || E'\n'
+    || coalesce(p_session_id, '') || E'\n' || coalesce(p_invoice_id, '') || E'\n' || coalesce(p_order_id, ''))
+$$;
+comment on function governance.payment_ids(text, text, text, text, text) is
+  'The ids of a payment in small letters, each on a line of its own: any part of one is looked for in it.';
+
 create table governance.stripe_payment_names (
   -- Mostly a PaymentIntent or a charge.
   name text primary key,
@@ -421,3 +430,15 @@ create trigger purchase_records_append_only before update or delete or truncate 
 -- squawk-ignore constraint-missing-not-valid
 alter table governance.stripe_lots add constraint stripe_lots_within_bounds
   check (governance.is_within_bounds(stripe_lots));
+
+-- A ticket often has the last characters of an id.
+do $$
+begin
+  perform governance.index_parts('stripe_payments_parts', 'stripe_payments',
+    'governance.payment_ids(charge_id, payment_intent_id, checkout_session_id, invoice_id, order_id)');
+  perform governance.index_parts('stripe_refunds_parts', 'stripe_refunds', 'lower(refund_id)');
+  perform governance.index_parts('stripe_disputes_parts', 'stripe_disputes', 'lower(dispute_id)');
+  perform governance.index_parts('stripe_invoice_numbers_parts', 'stripe_invoice_numbers', 'lower(number)');
+  perform governance.index_parts('stripe_customers_parts', 'stripe_customers', 'lower(customer_id)');
+end
+$$;

@@ -20,6 +20,12 @@ create table governance.stripe_subscriptions (
 
 create index stripe_subscriptions_account on governance.stripe_subscriptions (account_id);
 
+do $$
+begin
+  perform governance.index_parts('stripe_subscriptions_parts', 'stripe_subscriptions', 'lower(subscription_id)');
+end
+$$;
+
 comment on table governance.stripe_subscriptions is
   'Subscriptions: whose, for which plan, which period was paid last, and whether they ended.';
 

@@ -4,7 +4,8 @@ import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { SearchHit } from "../../../shared/contract/frame.ts";
 import { useCall } from "../lib/console.tsx";
 import { useOffered } from "../lib/offered.ts";
-import { navigate, placeAddress } from "../lib/router.ts";
+import { hitAddress } from "../lib/hit-address.ts";
+import { navigate } from "../lib/router.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import {
   FileIcon,
@@ -32,29 +33,6 @@ const kinds: Record<SearchHit["kind"], { readonly group: string; readonly icon: 
   event: { group: "Not credited: Stripe events that wait", icon: <WarningIcon /> },
   case: { group: "Open differences", icon: <FinanceIcon /> },
 };
-
-/** Where a hit leads. */
-export function hitAddress(hit: SearchHit): string {
-  const owner = typeof hit["user_id"] === "string" ? hit["user_id"] : null;
-  switch (hit.kind) {
-    case "user":
-      return placeAddress(["users", hit.id]);
-    case "rule":
-      return placeAddress(["rules", hit.id]);
-    case "request":
-      return placeAddress([
-        "watch",
-        "decisions",
-        typeof hit["decision_id"] === "number" ? String(hit["decision_id"]) : hit.id,
-      ]);
-    case "payment":
-      return owner ? placeAddress(["users", owner, "payments"]) : placeAddress(["finance", "events"]);
-    case "event":
-      return placeAddress(["finance", "events", hit.id]);
-    case "case":
-      return placeAddress(["finance", "cases", hit.id], { status: "all" });
-  }
-}
 
 const [store, palette] = createSpotlight();
 export const openPalette = palette.open;

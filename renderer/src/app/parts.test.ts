@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ConnectionState } from "../../../shared/contract/connection.ts";
-import { hitAddress } from "./command-palette.tsx";
+import { hitAddress } from "../lib/hit-address.ts";
 import { threeWayRows } from "./sync-panel.tsx";
 import { standing } from "./top-bar.tsx";
 

@@ -500,6 +500,8 @@ describe("the user table over many accounts", () => {
     "available",
     "last_activity",
     "cost_this_month_micros",
+    "usage_percent",
+    "created_at",
   ] as const;
   it.each(
     sorts.flatMap(
@@ -520,7 +522,11 @@ describe("the user table over many accounts", () => {
           ? account.available
           : sort === "last_activity"
             ? Date.parse(account.last_activity ?? "")
-            : account[sort];
+            : sort === "usage_percent"
+              ? (account.usage_percent ?? -1)
+              : sort === "created_at"
+                ? Date.parse(account.created_at)
+                : account[sort];
     const keys = accounts.map(key);
     const ordered = keys.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
     expect(keys).toEqual(isDescending ? ordered.toReversed() : ordered);

@@ -28,7 +28,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     const stripe = (type: string, object: object): Promise<{ status: string }> =>
       desk.rpc("process_stripe_event", { p_event: event(type, object) });
     const purchase = {
-      name: "found",
+      name: "3Qf7Kx2LkdIwHu7ix0a1b2c3",
       userId: "u-4",
       packId: "tokens-500k",
       tokens: 500_000,
@@ -96,6 +96,93 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     expect((await everything("req-zz9999")).filter(({ kind }) => kind === "request")).toEqual([]);
   });
 
+  it("finds a payment and its user by any part of an id, from the one search and from the desk", async () => {
+    const paid = await desk.one<Record<string, string | null>>(
+      `select charge_id, payment_intent_id, checkout_session_id, order_id,
+         (select refund_id from governance.stripe_refunds limit 1) as refund_id,
+         (select dispute_id from governance.stripe_disputes limit 1) as dispute_id,
+         (select customer_id from governance.stripe_customers c where c.account_id = p.account_id limit 1) as customer_id
+       from governance.stripe_payments p join governance.accounts a using (account_id) where a.user_id = 'u-4'`,
+    );
+    const ids = Object.entries(paid).filter((each): each is [string, string] => each[1] !== null);
+    expect(ids.map(([name]) => name)).toEqual(
+      expect.arrayContaining(["payment_intent_id", "checkout_session_id", "dispute_id"]),
+    );
+    for (const [name, id] of ids) {
+      const parts = [
+        id,
+        id.slice(-8),
+        id.slice(2, 12),
+        id.toUpperCase().slice(-9),
+        `ticket: ${id.slice(-10)}, please`,
+      ];
+      for (const part of parts.filter((each) => each.length >= 8)) {
+        if (name !== "customer_id")
+          expect([
+            name,
+            part,
+            (await everything(part)).find(({ kind }) => kind === "payment")?.user_id,
+          ]).toEqual([name, part, "u-4"]);
+        const found = await page({ p_query: part });
+        expect([part, found.accounts.map(({ user_id: user }) => user)]).toEqual([part, ["u-4"]]);
+        expect(found).toMatchObject({ is_by_id: true, is_close: false, total: 1 });
+      }
+    }
+    // The hit names the whole id, not only what was typed of it.
+    const intent = paid["payment_intent_id"] ?? "";
+    const hit = (await everything(intent.slice(-8))).find(({ kind }) => kind === "payment");
+    expect(ids.map(([, id]) => id)).toContain(hit?.id);
+  });
+
+  it("finds a call by the end of its request id: any stopped one, and the newest of the others", async () => {
+    await desk.rpc("block_user", { p_command_id: "stop-u-3", p_user_id: "u-3", p_reason: "test" });
+    for (const [request, user] of [
+      ["9b1f-aa07-STOPPED-e1c2d3f4", "u-3"],
+      ["9b1f-aa07-allowed-77aa88bb", "u-2"],
+    ])
+      await desk.rpc("authorize_usage", { p_request_id: request, p_user_id: user, p_model: "gpt-4o-mini" });
+    await desk.rpc("unblock_user", { p_command_id: "free-u-3", p_user_id: "u-3", p_reason: "test" });
+    for (const [part, user] of [
+      ["e1c2d3f4", "u-3"],
+      ["77aa88bb", "u-2"],
+      ["allowed-77", "u-2"],
+      ["the call …: request 77aa88bb failed", "u-2"],
+    ] as const) {
+      expect([part, (await everything(part)).find(({ kind }) => kind === "request")?.user_id]).toEqual([
+        part,
+        user,
+      ]);
+      expect([part, (await page({ p_query: part })).accounts.map(({ user_id: id }) => id)]).toEqual([
+        part,
+        [user],
+      ]);
+    }
+  });
+
+  it("finds what was never credited by a part of its id, says so, and leads to it", async () => {
+    const stray = {
+      name: "4Rt8stray2MkdIwHu7",
+      userId: "nobody-here",
+      packId: "no-such-pack",
+      tokens: 500_000,
+      amountMinor: 500,
+      currency: "usd",
+      created,
+    };
+    const taken: { status: string } = await desk.rpc("process_stripe_event", {
+      p_event: event("checkout.session.completed", checkoutSession(stray)),
+    });
+    expect(taken.status).toBe("quarantined");
+    const intent = `pi_${stray.name}`;
+    for (const part of [intent, intent.slice(2), `Where are my tokens? ${intent}`]) {
+      const hits = (await desk.rpc("console_search", { p_query: part })) as (Hit & { subtitle: string })[];
+      expect([part, hits.find(({ kind }) => kind === "event")?.subtitle]).toEqual([
+        part,
+        expect.stringContaining("not credited"),
+      ]);
+    }
+  });
+
   it("finds the payment of an invoice by the number that stands on it", async () => {
     await desk.rpc("process_stripe_event", {
       p_event: event("invoice.paid", {
@@ -112,7 +199,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
         number: "F1A2B3C4-0007",
       }),
     });
-    for (const typed of ["F1A2B3C4-0007", "f1a2b3c4-0007"])
+    for (const typed of ["F1A2B3C4-0007", "f1a2b3c4-0007", "b3c4-0007"])
       expect((await everything(typed)).map(({ kind }) => kind)).toContain("payment");
   });
 
@@ -134,7 +221,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     await desk.rpc("run_maintenance");
     expect(await ids({ p_filter: "low_balance" })).toEqual(["u-3"]);
     const since = new Date(Date.now() - 3_600_000).toISOString();
-    expect((await ids({ p_active_since: since })).sort()).toEqual(["u-1", "u-2"]);
+    expect((await ids({ p_active_since: since })).sort()).toEqual(["u-1", "u-2", "u-3"]);
     expect(await ids({ p_active_since: new Date(Date.now() + 3_600_000).toISOString() })).toEqual([]);
     expect(await ids({ p_sort: "cost_this_month_micros", p_descending: true, p_limit: 1 })).toEqual(["u-1"]);
     expect((await ids({ p_sort: "debt", p_descending: true })).length).toBe(4);

@@ -152,6 +152,8 @@ function fits(filter: Search["filter"], account: AccountRow): boolean {
 function compare(a: AccountRow, b: AccountRow, sort: Search["sort"]): number {
   if (sort === "name") return (a.display_name ?? a.user_id).localeCompare(b.display_name ?? b.user_id);
   if (sort === "last_activity") return (a.last_activity ?? "").localeCompare(b.last_activity ?? "");
+  if (sort === "created_at") return Date.parse(a.created_at) - Date.parse(b.created_at);
+  if (sort === "usage_percent") return (a.usage_percent ?? -1) - (b.usage_percent ?? -1);
   return a[sort] - b[sort];
 }
 

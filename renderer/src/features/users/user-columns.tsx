@@ -28,6 +28,7 @@ const usedColumn: Column<AccountRow> = {
   id: "used",
   header: "Used",
   width: 116,
+  sort: "usage_percent",
   hint: "Of the day's or the month's limit, whichever is higher; of the month's allowance without a limit",
   cell: (row) => (
     <Meter
@@ -111,6 +112,7 @@ export const columns: readonly Column<AccountRow>[] = [
     header: "Since",
     width: 100,
     hidden: true,
+    sort: "created_at",
     cell: (row) => <Time at={row.created_at} form="short" />,
   },
 ];

@@ -1,6 +1,8 @@
 import { ActionIcon, Checkbox, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo, useState } from "react";
 import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
+import { useCall } from "../../lib/console.tsx";
+import { hitAddress } from "../../lib/hit-address.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
@@ -8,7 +10,7 @@ import { cleanText, clip } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ChevronLeftIcon, ChevronRightIcon, CloseIcon, RefreshIcon, SearchIcon } from "../../ui/icons.tsx";
-import { Time } from "../../ui/parts.tsx";
+import { SafeText, Time } from "../../ui/parts.tsx";
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { CorrectMany } from "./bulk-dialog.tsx";
@@ -244,6 +246,12 @@ function UserTable({
               Nobody is written “{clip(cleanText(search.searched), 60)}”. These are close to it.
             </div>
           ) : null}
+          {page.is_by_id ? (
+            <div className={css.close} role="status">
+              Found by an id: a payment, a call or a customer of theirs has “
+              {clip(cleanText(search.searched), 60)}”.
+            </div>
+          ) : null}
           <DataTable
             id={isOpen ? "users-narrow" : "users"}
             label="Users"
@@ -276,18 +284,48 @@ function NoUsers({ search: { searched, filter, isNarrowed, clear } }: { readonly
       </EmptyView>
     );
   return (
-    <EmptyView
-      title="No user fits"
-      actions={
-        <button type="button" className={css.preset} onClick={clear}>
-          Show all users
-        </button>
-      }
-    >
-      {searched
-        ? `Nobody's name, e-mail or id contains “${clip(cleanText(searched), 60)}”${filter === "all" ? "" : " among these"}.`
-        : "Nobody is in this group now."}
-    </EmptyView>
+    <>
+      <EmptyView
+        title="No user fits"
+        actions={
+          <button type="button" className={css.preset} onClick={clear}>
+            Show all users
+          </button>
+        }
+      >
+        {searched
+          ? `Nobody's name, e-mail or id contains “${clip(cleanText(searched), 60)}”${filter === "all" ? "" : " among these"}.`
+          : "Nobody is in this group now."}
+      </EmptyView>
+      {searched ? <Elsewhere query={searched} /> : null}
+    </>
+  );
+}
+
+/** What has the text though no user does: a payment nobody was credited for, a Stripe event that waits, a difference. */
+function Elsewhere({ query }: { readonly query: string }): ReactNode {
+  const found = useCall("search.everything", { query }, { staleMs: 5000 });
+  const hits = (found.data ?? []).filter(({ kind }) => kind !== "user" && kind !== "rule");
+  if (hits.length === 0) return null;
+  return (
+    <section className={css.elsewhere} aria-label="Found elsewhere">
+      <h2>No user has it, but it is known</h2>
+      <ul>
+        {hits.map((hit) => (
+          <li key={`${hit.kind} ${hit.id}`}>
+            <a href={`#${hitAddress(hit)}`}>
+              <SafeText text={hit.title} length={60} />
+            </a>
+            {hit.subtitle ? (
+              <span className={css.quiet}>
+                {" "}
+                <SafeText text={hit.subtitle} length={160} />
+              </span>
+            ) : null}
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
 
