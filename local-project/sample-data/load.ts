@@ -349,22 +349,8 @@ begin
   perform governance.adopt_purchases() where exists (select from jsonb_array_elements(v -> 'lots') l where l ->> 'stripe_charge_id' is not null);
 
   -- What governance.follow_events does for what happens live.
-  insert into governance.minute_totals as m (minute, outcome, reason, calls, tokens, cost_micros)
-  select date_trunc('minute', e.at), e.outcome, e.reason, count(*), sum(e.tokens), sum(e.cost_micros)
-  from (
-    select r.created_at as at, r.decision as outcome, case r.decision when 'block' then r.reason else '' end as reason,
-      case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end as tokens, 0 as cost_micros
-    from governance.requests r where r.account_id = v_account.account_id and r.created_at > v_recent
-    union all
-    select r.ended_at, 'settled', '', r.charged_tokens, r.cost_micros
-    from governance.requests r where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled'
-  ) e group by 1, 2, 3
-  on conflict (minute, outcome, reason) do update set
-    calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens, cost_micros = m.cost_micros + excluded.cost_micros;
-  insert into governance.recent_usage (slot, account_id, tokens)
-  select date_bin('5 minutes', r.ended_at, '2000-01-01'), r.account_id, sum(r.charged_tokens)
-  from governance.requests r
-  where r.account_id = v_account.account_id and r.created_at > v_recent and r.status = 'settled' group by 1, 2;
+  perform governance.add_to_totals(array(select c
+    from governance.count_calls_of(v_account.account_id, '-infinity', 'infinity', 0) c), governance.now());
   insert into governance.rule_matches as m (slot, version_id, matches)
   select date_bin('5 minutes', r.created_at, '2000-01-01'), x.version_id, count(*)
   from governance.requests r cross join unnest(r.matched_version_ids) x (version_id)

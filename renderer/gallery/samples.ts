@@ -3,7 +3,7 @@ import type { Failure } from "../../shared/contract/basics.ts";
 import type { ConsoleClient } from "../../shared/contract/client.ts";
 import type { AccountAct, Effects } from "../../shared/contract/corrections.ts";
 import type { OperationName } from "../../shared/contract/operations.ts";
-import type { MinuteBucket, Receipt } from "../../shared/contract/watch.ts";
+import type { OverviewStep, Receipt } from "../../shared/contract/watch.ts";
 
 export const failure: Failure = {
   code: "project_unreachable",
@@ -175,12 +175,13 @@ export const consoleOfSamples: ConsoleClient = {
   },
 };
 
-export const minutes: readonly MinuteBucket[] = Array.from({ length: 30 }, (_, index) => ({
-  minute: new Date(Date.parse(at) + index * 60_000).toISOString(),
+export const minutes: readonly OverviewStep[] = Array.from({ length: 30 }, (_, index) => ({
+  start: new Date(Date.parse(at) + index * 60_000).toISOString(),
   calls: 20 + (index % 7),
   settled_tokens: 900 * (index % 5),
   allowed_tokens: 1_000 * (1 + (index % 6)),
   warned_tokens: 300 * (index % 3),
   blocked_tokens: index % 9 === 0 ? 1_500 : 0,
   blocked_calls: index % 9 === 0 ? 2 : 0,
+  cost_micros: 40 * (index % 5),
 }));

@@ -3,7 +3,7 @@ import type { UseQueryResult } from "@tanstack/react-query";
 import type { ComponentProps, ReactNode } from "react";
 import { actNames, acts } from "../../shared/contract/acts.ts";
 import { Chart } from "../src/charts/chart.tsx";
-import { tokensPerMinute } from "../src/charts/options.ts";
+import { tokensOverTime } from "../src/charts/options.ts";
 import { CallError } from "../src/lib/console.tsx";
 import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
@@ -324,8 +324,8 @@ const tables: SampleSection = {
       "Chart",
       <Chart
         title="Tokens per minute: used, and asked for by decision"
-        build={tokensPerMinute(minutes, "Europe/London")}
-        table={{ header: ["Minute", "Calls"], rows: minutes.map((each) => [each.minute, each.calls]) }}
+        build={tokensOverTime(minutes, 1, "Europe/London")}
+        table={{ header: ["Minute", "Calls"], rows: minutes.map((each) => [each.start, each.calls]) }}
         fileName="gallery"
       />,
       220,

@@ -27,6 +27,24 @@ export const usageEvent = z.looseObject({
 });
 export type UsageEvent = z.infer<typeof usageEvent>;
 
+/** A call's row with what happened to it since: it stays where and when it was decided. */
+export function withEnd(call: UsageEvent, end: UsageEvent): UsageEvent {
+  if (end.kind === "authorized" || end.kind === "blocked") return call;
+  return { ...end, event_id: call.event_id, at: call.at, reason: call.reason ?? end.reason };
+}
+
+/** Events, oldest first, as calls, newest first: one row each. An ending whose decision is not among them is left out. */
+export function callsOf(events: readonly UsageEvent[]): UsageEvent[] {
+  const calls = new Map<number, UsageEvent>();
+  for (const event of events) {
+    const id = event.decision_id ?? event.event_id;
+    const call = calls.get(id);
+    if (event.kind === "authorized" || event.kind === "blocked") calls.set(id, event);
+    else if (call) calls.set(id, withEnd(call, event));
+  }
+  return [...calls.values()].sort((a, b) => b.event_id - a.event_id);
+}
+
 export const usageEventPage = z.looseObject({
   events: z.array(usageEvent),
   next_cursor: z.string().nullable(),
@@ -47,15 +65,22 @@ export const feedFilter = z
   .strict();
 export type FeedFilter = z.infer<typeof feedFilter>;
 
+/** Filter of calls, figures and rankings. */
+export const callFilter = feedFilter.omit({ kinds: true });
+
+/** From a moment up to another one, which is not part of it. */
+export const stretch = z.object({ from: instant, to: instant }).strict();
+export type Stretch = z.infer<typeof stretch>;
+
 /**
- * One minute. Asked for: tokens of calls decided in it, before anybody knows what they use. Used: tokens of calls
- * settled in it, as charged. A call is asked for in one minute and settled in another, so the two need not agree.
+ * One step of time. Asked for: tokens of calls decided in it, before anybody knows what they use. Used: tokens of calls
+ * settled in it, as charged. A call is asked for in one step and may be settled in another, so the two need not agree.
  */
-export const minuteBucket = z.looseObject({
-  minute: instant,
-  /** Decided in the minute: allowed, warned and blocked. */
+export const overviewStep = z.looseObject({
+  start: instant,
+  /** Decided in the step: allowed, warned and blocked. */
   calls: whole,
-  /** Used: charged at settlements in the minute, debt included. */
+  /** Used: charged at settlements in the step, debt included. */
   settled_tokens: tokens,
   /** Held for calls that were allowed without a warning. */
   allowed_tokens: tokens,
@@ -64,23 +89,28 @@ export const minuteBucket = z.looseObject({
   /** Asked for by calls that were blocked: never used. */
   blocked_tokens: tokens,
   blocked_calls: whole,
+  cost_micros: whole,
 });
-export type MinuteBucket = z.infer<typeof minuteBucket>;
+export type OverviewStep = z.infer<typeof overviewStep>;
 
-/** What goes on: sums over the minutes asked for, and states as they are now. Source: console_overview. */
+/** What went on: sums over the time asked for, and states as they are now. Source: console_overview. */
 export const overview = z.looseObject({
   at: instant,
-  /** Decided in these minutes; `blocked` and `warned` are among them. */
+  /** The time that is shown: `to` is not part of it. */
+  from: instant,
+  to: instant,
+  step_minutes: whole,
+  /** Decided in this time; `blocked` and `warned` are among them. */
   calls: whole,
   blocked: whole,
   warned: whole,
-  /** Used in these minutes: the sum of `minutes`. */
+  /** Used in this time: the sum of `steps`. */
   settled_tokens: tokens,
   /** Cost of what was used, in micro-units of `currency`; models without a price cost nothing here. */
   cost_micros: whole,
   currency: z.string(),
-  /** Users with a call in these minutes. */
-  active_users: whole,
+  /** Users with a call in this time; null where it is not known. */
+  active_users: whole.nullable(),
   /** Now: calls that hold tokens, and how many they hold. */
   open_holds: whole,
   held_tokens: tokens,
@@ -93,11 +123,24 @@ export const overview = z.looseObject({
   /** Now: alerts still shown that nobody has acknowledged. */
   open_alerts: whole,
   /** Oldest first, without gaps. */
-  minutes: z.array(minuteBucket),
-  /** Most frequent reasons of blocks in these minutes. */
+  steps: z.array(overviewStep),
+  /** Most frequent reasons of blocks in this time. */
   reasons: z.array(z.looseObject({ reason: z.string(), calls: whole })),
-  /** Who used most, in whole five minutes: tokens as charged, debt included. */
+  /** Models of the calls decided in this time, the most used first. */
+  models: z.array(z.looseObject({ model: z.string(), calls: whole })),
+  /** Who used most: tokens as charged, debt included. */
   top_users: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable(), tokens })),
+  /** Who was stopped most often, with the most frequent reason. */
+  most_stopped: z.array(
+    z.looseObject({
+      user_id: z.string(),
+      display_name: z.string().nullable(),
+      calls: whole,
+      reason: z.string(),
+      is_flagged: z.boolean(),
+      is_blocked: z.boolean(),
+    }),
+  ),
 });
 export type Overview = z.infer<typeof overview>;
 
@@ -143,17 +186,28 @@ export const receipt = z.looseObject({
 export type Receipt = z.infer<typeof receipt>;
 
 export const watchOperations = {
-  "watch.overview": operation(z.object({ minutes: z.number().int().min(5).max(1440) }).strict(), overview),
-  /** A page of past events, newest first. */
-  "watch.history": operation(
+  /** The last `minutes`, or a stretch of time that is given. */
+  "watch.overview": operation(
     z
       .object({
-        filter: feedFilter,
-        before_event_id: whole.nullable(),
+        minutes: z.number().int().min(5).max(527_040),
+        filter: callFilter,
+        stretch: stretch.nullable(),
+      })
+      .strict(),
+    overview,
+  ),
+  /** A page of calls, newest first: one row a call, as an event whose `kind` is where the call is now. */
+  "watch.calls": operation(
+    z
+      .object({
+        filter: callFilter,
+        stretch: stretch.nullable(),
+        before_decision_id: whole.nullable(),
         limit: z.number().int().min(1).max(500),
       })
       .strict(),
-    z.object({ events: z.array(usageEvent), next_before_event_id: whole.nullable() }),
+    z.object({ calls: z.array(usageEvent), next_before_decision_id: whole.nullable() }),
   ),
   "watch.explain": operation(z.object({ decision_id: whole }).strict(), receipt),
 } as const;

@@ -145,7 +145,7 @@ create function governance.usage_not_followed() returns table (account_id bigint
   order by t.transaction_id limit 20000
 $$;
 comment on function governance.usage_not_followed() is
-  'Usage that is committed and that listings and recent_usage do not have yet.';
+  'Usage that is committed and that listings and user_totals do not have yet.';
 
 create function governance.active_accounts(p_since timestamptz) returns setof bigint
   language sql stable set search_path = '' as $$
@@ -202,7 +202,8 @@ begin
       select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
         from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
           and e.created_at > p_now - interval '2 hours') as raised_to
-      from (select u.account_id, u.slot, u.tokens from governance.recent_usage u
+      from (select u.account_id, u.start as slot, u.tokens from governance.user_totals u
+        where u.step = 'five_minutes' and u.start > p_now - interval '25 hours' and u.kind = 'settled'
         union all select * from governance.usage_not_followed()) r
       where r.slot > p_now - interval '25 hours'
     ), hours as (
@@ -276,13 +277,15 @@ declare
     where s.key = 'abuse_burst_calls' and jsonb_typeof(s.value) = 'number'), 100);
   v_users bigint;
 begin
-  select coalesce(sum(m.calls) filter (where m.minute > p_now - interval '10 minutes'), 0),
-    coalesce(sum(m.calls) filter (where m.minute <= p_now - interval '10 minutes'), 0) / 144.0
-  into v_now, v_usual from governance.minute_totals m
-  where m.minute > p_now - interval '1 day' and m.outcome = 'block' and m.reason <> all (c_ordinary);
+  select coalesce(sum(m.calls) filter (where m.start > p_now - interval '10 minutes'), 0),
+    coalesce(sum(m.calls) filter (where m.start <= p_now - interval '10 minutes'), 0) / 144.0
+  into v_now, v_usual from governance.call_totals m
+  where m.step = 'minute' and m.start > p_now - interval '1 day' and m.decision = 'block'
+    and m.reason <> all (c_ordinary);
   if v_now < v_least or v_now < 5 * v_usual then return 0; end if;
-  select m.reason into v_reason from governance.minute_totals m
-  where m.minute > p_now - interval '10 minutes' and m.outcome = 'block' and m.reason <> all (c_ordinary)
+  select m.reason into v_reason from governance.call_totals m
+  where m.step = 'minute' and m.start > p_now - interval '10 minutes' and m.decision = 'block'
+    and m.reason <> all (c_ordinary)
   group by 1 order by sum(m.calls) desc, 1 limit 1;
   select count(distinct x.account_id) into v_users from (select r.account_id from governance.requests r
     where r.decision = 'block' and r.created_at > p_now - interval '10 minutes'

@@ -126,12 +126,16 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.minute_totals m where m.ctid = any (array(
-    select o.ctid from governance.minute_totals o where o.minute < p_now - interval '2 days' limit p_limit));
+  delete from governance.call_totals m where m.ctid = any (array(
+    select o.ctid from governance.call_totals o
+    where (o.step = 'minute' and o.start < p_now - interval '2 days')
+      or (o.step = 'hour' and o.start < p_now - interval '400 days') limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.recent_usage u where u.ctid = any (array(
-    select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
+  delete from governance.user_totals u where u.ctid = any (array(
+    select o.ctid from governance.user_totals o where o.step = 'five_minutes'
+      and o.start < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  v_count := governance.rank_days(p_now); rows_purged := rows_purged + v_count;
   delete from governance.rule_matches m where m.ctid = any (array(
     select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;

@@ -22,7 +22,7 @@ select is(array(
     select format('%s %s %s', r.name, c.relname, v.name) from pg_catalog.pg_class c
     cross join (values ('anon'), ('authenticated'), ('service_role')) r(name) cross join (values ('select'), ('insert'), ('update'), ('delete'), ('truncate')) v(name)
     where c.relnamespace = 'governance'::regnamespace and c.relkind in ('r', 'p', 'v')
-      and c.relname in ('account_listings', 'minute_totals', 'recent_usage', 'rule_matches', 'imported_usage', 'usage_imports', 'usage_totals', 'usage_days', 'notifications', 'stuck_holds')
+      and c.relname in ('account_listings', 'call_totals', 'user_totals', 'rule_matches', 'imported_usage', 'usage_imports', 'usage_totals', 'usage_days', 'notifications', 'stuck_holds')
       and has_table_privilege(r.name, c.oid, v.name)), '{}'::text[], 'no role of the API may touch the desk''s tables');
 select is(array(
     select c.relname::text from pg_catalog.pg_class c

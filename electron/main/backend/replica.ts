@@ -10,6 +10,7 @@ const replicaFunctions: ReadonlySet<string> = new Set([
   "console_account_decisions",
   "console_account_history",
   "console_account_ledger",
+  "console_calls_before",
   "console_events_before",
   "console_ledger_purchases_since",
   "console_search",

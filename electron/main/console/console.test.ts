@@ -261,13 +261,16 @@ test("every desk's reading answers records of the contract", async () => {
       { timeout: 60_000 },
     )
     .toEqual([user]);
-  expect((await value(console_, "watch.overview", { minutes: 30 })).minutes).toHaveLength(30);
-  const { events } = await value(console_, "watch.history", {
+  expect(
+    (await value(console_, "watch.overview", { minutes: 30, filter: {}, stretch: null })).steps,
+  ).toHaveLength(30);
+  const { calls } = await value(console_, "watch.calls", {
     filter: { user_id: user },
-    before_event_id: null,
+    stretch: null,
+    before_decision_id: null,
     limit: 10,
   });
-  expect(events[0]).toMatchObject({ user_id: user, kind: "authorized" });
+  expect(calls[0]).toMatchObject({ user_id: user, kind: "authorized" });
   const { decisions } = await value(console_, "users.decisions", {
     user_id: user,
     before_id: null,
@@ -516,12 +519,13 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
     error: { code: "offline" },
   });
 
-  const history = await value(console_, "watch.history", {
+  const past = await value(console_, "watch.calls", {
     filter: { user_id: user },
-    before_event_id: null,
+    stretch: null,
+    before_decision_id: null,
     limit: 10,
   });
-  expect(history.events.map(({ user_id }) => user_id)).toEqual([user]);
+  expect(past.calls.map(({ user_id }) => user_id)).toEqual([user]);
   expect(await value(console_, "search.everything", { query: "large_mess" })).toMatchObject([
     { kind: "rule", id: "large_message" },
   ]);

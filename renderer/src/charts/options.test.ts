@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { light } from "../ui/tokens.ts";
-import { groupUsage, tokensPerMinute, usageOverTime } from "./options.ts";
+import { groupUsage, tokensOverTime, usageOverTime } from "./options.ts";
 
 const day = (date: string, prompt: number, completion: number) => ({
   day: date,
@@ -39,15 +39,16 @@ describe("groupUsage", () => {
 describe("options", () => {
   it("show tokens used beside those asked for, decisions in the colours they have everywhere", () => {
     const bucket = {
-      minute: "2026-11-22T12:00:00Z",
+      start: "2026-11-22T12:00:00Z",
       calls: 3,
       settled_tokens: 10,
       allowed_tokens: 30,
       warned_tokens: 20,
       blocked_tokens: 10,
       blocked_calls: 1,
+      cost_micros: 5,
     };
-    const option = tokensPerMinute([bucket], "UTC")(light);
+    const option = tokensOverTime([bucket], 1, "UTC")(light);
     const series = option.series as { name: string; data: number[]; itemStyle: { color: string } }[];
     expect(series.map((each) => [each.name, each.data, each.itemStyle.color])).toEqual([
       ["used", [10], light.blueMark],

@@ -3,15 +3,8 @@ import type { BarSeriesOption, LineSeriesOption } from "echarts/charts";
 import type { GridComponentOption, LegendComponentOption, TooltipComponentOption } from "echarts/components";
 import type { ComposeOption } from "echarts/core";
 import type { AccountUsage } from "../../../shared/contract/users.ts";
-import type { MinuteBucket } from "../../../shared/contract/watch.ts";
-import {
-  formatClock,
-  formatCompact,
-  formatCost,
-  formatDay,
-  formatHourMinute,
-  formatTokens,
-} from "../lib/format.ts";
+import type { OverviewStep } from "../../../shared/contract/watch.ts";
+import { formatCompact, formatCost, formatDay, formatHourMinute, formatTokens } from "../lib/format.ts";
 import type { Palette } from "../ui/tokens.ts";
 
 export type ChartOption = ComposeOption<
@@ -96,30 +89,39 @@ function stackedBars(
   };
 }
 
-/** "Tokens per minute": used, beside those asked for by decision. */
-export function tokensPerMinute(minutes: readonly MinuteBucket[], zone: string) {
+/** How a step of time is named under its bar and over its figures: by the clock, or by the day where it has whole days. */
+export function stepName(start: string, stepMinutes: number, zone: string): string {
+  if (stepMinutes >= 1440) return formatDay(start, "UTC").slice(0, -5);
+  return stepMinutes >= 60
+    ? `${formatDay(start, zone).slice(0, -5)} ${formatHourMinute(start, zone)}`
+    : formatHourMinute(start, zone);
+}
+
+/** "Tokens per minute", hour, day or week: used, beside those asked for by decision. */
+export function tokensOverTime(steps: readonly OverviewStep[], stepMinutes: number, zone: string) {
   return (palette: Palette): ChartOption =>
     stackedBars(
       palette,
-      minutes.map((bucket) => formatHourMinute(bucket.minute, zone)),
+      steps.map(({ start }) => stepName(start, stepMinutes, zone)),
       [
         {
           name: "used",
           color: palette.blueMark,
-          values: minutes.map((each) => each.settled_tokens),
+          values: steps.map((each) => each.settled_tokens),
           group: "used",
         },
-        { name: "allowed", color: palette.greenMark, values: minutes.map((each) => each.allowed_tokens) },
-        { name: "warned", color: palette.amberMark, values: minutes.map((each) => each.warned_tokens) },
-        { name: "blocked", color: palette.redMark, values: minutes.map((each) => each.blocked_tokens) },
+        { name: "allowed", color: palette.greenMark, values: steps.map((each) => each.allowed_tokens) },
+        { name: "warned", color: palette.amberMark, values: steps.map((each) => each.warned_tokens) },
+        { name: "blocked", color: palette.redMark, values: steps.map((each) => each.blocked_tokens) },
       ],
       (value) => `${formatTokens(value)} tokens`,
       formatCompact,
       (index) => {
-        const bucket = minutes[index];
-        return bucket
-          ? `${formatClock(bucket.minute, zone).slice(0, 5)}, ${formatTokens(bucket.calls)} calls`
-          : "";
+        const step = steps[index];
+        if (!step) return "";
+        const name = stepName(step.start, stepMinutes, zone);
+        const prefix = stepMinutes === 10_080 ? "Week from " : "";
+        return `${prefix}${name}, ${formatTokens(step.calls)} calls, ${formatTokens(step.blocked_calls)} blocked`;
       },
     );
 }

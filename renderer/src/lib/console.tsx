@@ -56,7 +56,7 @@ export async function callOrThrow<N extends OperationName>(
 export interface CallOptions {
   readonly enabled?: boolean;
   /** Asks again so often while the window is looked at. */
-  readonly refetchMs?: number;
+  readonly refetchMs?: number | false;
   /** Keep showing the answer to the previous input until the new one is there. */
   readonly keepPrevious?: boolean;
   /** How long an answer counts as fresh. */

@@ -140,8 +140,7 @@ it("a burst of calls that rules stop raises one alert an hour, with the reason a
     ).rows;
   const blocked = async (reason: string, calls: number): Promise<void> => {
     await project.sql.query(
-      `insert into governance.minute_totals (minute, outcome, reason, calls, tokens)
-       values (date_trunc('minute', governance.now()), 'block', $1, $2, 0)`,
+      `insert into governance.call_totals values ('minute', date_trunc('minute', governance.now()), 'decided', 'block', $1, 'm', 'm', $2, 0, 0)`,
       [reason, calls],
     );
     await project.sql.query("select governance.evaluate_alerts(governance.now())");

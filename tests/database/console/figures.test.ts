@@ -133,13 +133,13 @@ describe.each(installedVersions())("figures, on PostgreSQL %i", (version) => {
     type Overview = {
       settled_tokens: number;
       top_users: { user_id: string; tokens: number }[];
-      minutes: { settled_tokens: number; allowed_tokens: number }[];
+      steps: { settled_tokens: number; allowed_tokens: number }[];
     };
     for (const round of [1, 2]) {
       const overview = await project.rpc<Overview>("console_overview", { p_minutes: 10 });
       expect(overview.settled_tokens, `round ${round}`).toBe(900);
       expect(overview.top_users).toMatchObject([{ user_id: "owes", tokens: 900 }]);
-      expect(overview.minutes.at(-1)).toMatchObject({ settled_tokens: 900, allowed_tokens: 100 });
+      expect(overview.steps.at(-1)).toMatchObject({ settled_tokens: 900, allowed_tokens: 100 });
       await project.rpc("run_maintenance");
     }
   });

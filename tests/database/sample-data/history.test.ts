@@ -94,9 +94,9 @@ describe("the sample's history", () => {
     const found = await books.one(`
       with since as (select date_trunc('minute', now() - interval '47 hours') as at)
       select
-        (select coalesce(sum(calls), 0)::int from governance.minute_totals, since where minute >= since.at and outcome <> 'settled') as counted,
+        (select coalesce(sum(calls), 0)::int from governance.call_totals, since where step = 'minute' and start >= since.at and kind = 'decided') as counted,
         (select count(*)::int from governance.requests, since where created_at >= since.at) as calls,
-        (select coalesce(sum(tokens), 0)::int from governance.minute_totals, since where minute >= since.at and outcome = 'settled') as tokens_counted,
+        (select coalesce(sum(tokens), 0)::int from governance.call_totals, since where step = 'minute' and start >= since.at and kind = 'settled') as tokens_counted,
         (select coalesce(sum(charged_tokens), 0)::int from governance.requests, since where ended_at >= since.at and status = 'settled') as tokens,
         (select count(*)::int from governance.account_listings l join governance.accounts a using (account_id)
           where l.tokens_this_month = a.month_tokens and l.available = a.subscription_tokens + a.purchased_tokens + a.promotional_tokens) as listed`);

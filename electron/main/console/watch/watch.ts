@@ -6,6 +6,7 @@ import {
   rule,
   type SearchHit,
   searchHit,
+  callsOf,
   usageEvent,
 } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
@@ -15,6 +16,11 @@ import { matches } from "./feed.ts";
 
 const maxHits = 20;
 
+const callsBefore = z.looseObject({
+  calls: z.array(usageEvent),
+  next_before_decision_id: z.number().int().nullable(),
+});
+
 export const eventsBefore = z.looseObject({
   events: z.array(usageEvent),
   next_before_event_id: z.number().int().nullable(),
@@ -22,37 +28,52 @@ export const eventsBefore = z.looseObject({
 
 export function watchHandlers(
   desk: DeskContext,
-): Pick<Handlers, "watch.overview" | "watch.history" | "watch.explain" | "search.everything"> {
+): Pick<Handlers, "watch.overview" | "watch.calls" | "watch.explain" | "search.everything"> {
   const { connection, store } = desk;
   return {
-    "watch.overview": async ({ minutes }) => {
+    "watch.overview": async ({ minutes, filter, stretch }) => {
       const answer = await readThrough(
         desk,
-        `overview:${minutes}`,
+        `overview:${minutes}:${JSON.stringify([filter, stretch])}`,
         "console_overview",
-        { p_minutes: minutes },
+        {
+          p_minutes: minutes,
+          p_filter: filter,
+          p_from: stretch?.from ?? null,
+          p_to: stretch?.to ?? null,
+        },
         overview,
       );
       return answer.ok ? ok(answer.value.value) : answer;
     },
-    "watch.history": async ({ filter, before_event_id: before, limit }) => {
+    "watch.calls": async ({ filter, stretch, before_decision_id: before, limit }) => {
       const page = await connection.rpc(
-        "console_events_before",
-        { p_before_event_id: before, p_limit: limit, p_filter: filter },
-        eventsBefore,
+        "console_calls_before",
+        {
+          p_before_decision_id: before,
+          p_limit: limit,
+          p_filter: filter,
+          p_from: stretch?.from ?? null,
+          p_to: stretch?.to ?? null,
+        },
+        callsBefore,
         { retries: 1 },
       );
       const profileId = connection.profileId();
       if (page.ok || profileId === null || !mayBeOld(page.error, connection)) return page;
       // As far back as the feed's tail goes.
-      const kept = store
-        .listFeedTail(profileId)
-        .filter((event) => (before === null || event.event_id < before) && matches(filter, event))
-        .toReversed();
-      const events = kept.slice(0, limit);
+      const kept = callsOf(store.listFeedTail(profileId)).filter(
+        (call) =>
+          (before === null || call.event_id < before) &&
+          (stretch === null ||
+            (Date.parse(call.at) >= Date.parse(stretch.from) &&
+              Date.parse(call.at) < Date.parse(stretch.to))) &&
+          matches(filter, call),
+      );
+      const calls = kept.slice(0, limit);
       return ok({
-        events,
-        next_before_event_id: kept.length > limit ? (events.at(-1)?.event_id ?? null) : null,
+        calls,
+        next_before_decision_id: kept.length > limit ? (calls.at(-1)?.event_id ?? null) : null,
       });
     },
     "watch.explain": async ({ decision_id: decisionId }) => {

@@ -14,7 +14,7 @@ import {
 
 const event = (id: number): UsageEvent => ({
   event_id: id,
-  kind: "settled",
+  kind: "authorized",
   at: "2026-11-22T12:00:00Z",
   request_id: `r${id}`,
   decision_id: id,
@@ -39,6 +39,38 @@ const batch = (from: number, to: number) => ({
 const ids = (events: readonly UsageEvent[]): number[] => events.map((each) => each.event_id);
 
 describe("the feed", () => {
+  const settled = (call: number, id: number): UsageEvent => ({
+    ...event(id),
+    kind: "settled",
+    decision_id: call,
+    at: "2026-11-22T12:05:00Z",
+    tokens: 7,
+    cost_micros: 3,
+  });
+  it("has one row a call: what happens to a call later is shown in its row, which stays where it is", () => {
+    let feed = receiveBatch(emptyFeed, batch(1, 3));
+    feed = receiveBatch(feed, { events: [settled(2, 4), event(5)], caught_up: true });
+    expect(ids(feed.shown)).toEqual([5, 3, 2, 1]);
+    expect(feed.shown[2]).toMatchObject({ kind: "settled", tokens: 7, at: event(2).at, cost_micros: 3 });
+    // Also while the feed stands still, and of one that waits.
+    feed = receiveBatch(setPaused(feed, true), { events: [event(6)], caught_up: true });
+    feed = receiveBatch(feed, { events: [settled(6, 7), settled(1, 8)], caught_up: true });
+    expect(setPaused(feed, false).shown.map(({ event_id: id, kind }) => [id, kind])).toEqual([
+      [6, "settled"],
+      [5, "authorized"],
+      [3, "authorized"],
+      [2, "settled"],
+      [1, "settled"],
+    ]);
+  });
+  it("loses no ending of a call whose row was on its way", () => {
+    const feed = receiveBatch(receiveBatch(emptyFeed, batch(8, 9)), {
+      events: [settled(4, 10)],
+      caught_up: true,
+    });
+    expect(ids(feed.shown)).toEqual([9, 8]);
+    expect(addOlder(feed, [event(5), event(4)], false).shown.at(-1)).toMatchObject({ kind: "settled" });
+  });
   it("shows the newest first and takes no event twice", () => {
     let feed = receiveBatch(emptyFeed, batch(1, 3));
     feed = receiveBatch(feed, batch(2, 4));

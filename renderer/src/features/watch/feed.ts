@@ -2,16 +2,19 @@ import { create } from "zustand";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { StreamItem } from "../../../../shared/contract/operations.ts";
-import type { FeedFilter } from "../../../../shared/contract/watch.ts";
-import type { UsageEvent } from "../../../../shared/contract/watch.ts";
+import { type Stretch, type UsageEvent, withEnd } from "../../../../shared/contract/watch.ts";
+import type { CallFilter } from "./look.ts";
 
 /** Rows kept on the screen; what is older is read again from the project when the person scrolls there. */
 export const SHOWN_MAX = 5_000;
 /** Rows kept while the feed stands still. Beyond it the oldest are dropped here, and read again when wanted. */
 export const WAITING_MAX = 20_000;
 
+/** Endings kept for calls whose row is still on its way here. */
+const ENDINGS_KEPT = 500;
+
 export interface FeedState {
-  /** Newest first. */
+  /** Calls, newest first, each as it is now. */
   readonly shown: readonly UsageEvent[];
   /** Arrived while the feed stood still; newest first. */
   readonly waiting: readonly UsageEvent[];
@@ -23,6 +26,8 @@ export interface FeedState {
   readonly isCaughtUp: boolean;
   /** Is there something older than the last shown row? */
   readonly hasOlder: boolean;
+  /** The last endings, oldest first. */
+  readonly endings: readonly UsageEvent[];
 }
 
 export const emptyFeed: FeedState = {
@@ -33,11 +38,25 @@ export const emptyFeed: FeedState = {
   isHeld: false,
   isCaughtUp: false,
   hasOlder: true,
+  endings: [],
 };
 
+const isEnding = ({ kind }: UsageEvent): boolean => kind !== "authorized" && kind !== "blocked";
+
+/** Puts endings into the rows of their calls, where these are. */
+function end(rows: readonly UsageEvent[], endings: readonly UsageEvent[]): readonly UsageEvent[] {
+  if (endings.length === 0 || rows.length === 0) return rows;
+  const byCall = new Map(endings.map((each) => [each.decision_id, each]));
+  return rows.map((row) => {
+    const ending = byCall.get(row.decision_id);
+    return ending ? withEnd(row, ending) : row;
+  });
+}
+
 /**
- * A batch of the stream (oldest first) comes in. An event is never taken twice. Which ones are here is asked of the
- * events, not of their numbers: one whose transaction committed late has a lower number than others before it.
+ * A batch of the stream (oldest first) comes in: a decision is a new row, an ending changes its call's row. A call is
+ * never taken twice. Which ones are here is asked of the rows, not of their numbers: one whose transaction committed
+ * late has a lower number than others before it.
  */
 export function receiveBatch(
   before: FeedState,
@@ -46,14 +65,22 @@ export function receiveBatch(
   const state = batch.begins_anew
     ? { ...emptyFeed, isPaused: before.isPaused, isHeld: before.isHeld }
     : before;
-  const fresh = without(state, batch.events).reverse();
-  const next = { ...state, isCaughtUp: batch.caught_up };
+  const endings = batch.events.filter(isEnding);
+  const starts = batch.events.filter((event) => !isEnding(event));
+  const fresh = end(without(state, starts).reverse(), endings);
+  const next = {
+    ...state,
+    isCaughtUp: batch.caught_up,
+    shown: end(state.shown, endings),
+    waiting: end(state.waiting, endings),
+    endings: endings.length === 0 ? state.endings : [...state.endings, ...endings].slice(-ENDINGS_KEPT),
+  };
   if (fresh.length === 0) return next;
   // The first screenful goes straight in: there is no row yet that could jump.
   if ((state.isPaused || state.isHeld) && state.shown.length > 0) {
     return {
       ...next,
-      waiting: [...fresh, ...state.waiting].slice(0, WAITING_MAX),
+      waiting: [...fresh, ...next.waiting].slice(0, WAITING_MAX),
       waitingCount: state.waitingCount + fresh.length,
     };
   }
@@ -95,9 +122,9 @@ export function setHeld(state: FeedState, isHeld: boolean): FeedState {
   return isHeld || state.isPaused ? next : releaseWaiting(next);
 }
 
-/** Older rows (newest first) from the project's history. */
-export function addOlder(state: FeedState, events: readonly UsageEvent[], hasOlder: boolean): FeedState {
-  return { ...state, shown: [...state.shown, ...without(state, events)], hasOlder };
+/** Older rows (newest first) from the project's history. One may have ended while it was on its way. */
+export function addOlder(state: FeedState, calls: readonly UsageEvent[], hasOlder: boolean): FeedState {
+  return { ...state, shown: [...state.shown, ...end(without(state, calls), state.endings)], hasOlder };
 }
 
 /**
@@ -110,63 +137,78 @@ export function olderFrom(shown: readonly UsageEvent[]): number | null {
 }
 
 interface FeedStore extends FeedState {
-  readonly filter: FeedFilter;
+  readonly filter: CallFilter;
+  readonly stretch: Stretch | null;
   readonly failure: Failure | null;
   readonly isLoadingOlder: boolean;
   readonly stop: (() => void) | null;
   readonly project: string;
-  readonly follow: (client: ConsoleClient, project: string, filter: FeedFilter) => void;
+  readonly follow: (
+    client: ConsoleClient,
+    project: string,
+    filter: CallFilter,
+    stretch: Stretch | null,
+  ) => void;
   readonly pause: (isPaused: boolean) => void;
   readonly hold: (isHeld: boolean) => void;
   readonly release: () => void;
   readonly loadOlder: (client: ConsoleClient) => Promise<void>;
 }
 
-/** The feed goes on while the person looks elsewhere; another filter or project starts it anew. */
+/** The feed goes on while the person looks elsewhere; another filter, time or project starts it anew. */
 export const useFeed = create<FeedStore>((set, get) => ({
   ...emptyFeed,
   filter: {},
+  stretch: null,
   failure: null,
   isLoadingOlder: false,
   stop: null,
   project: "",
-  follow(client, project, filter) {
+  follow(client, project, filter, stretch) {
     const state = get();
-    if (state.stop && state.project === project && JSON.stringify(state.filter) === JSON.stringify(filter))
-      return;
+    const isSame = JSON.stringify([state.filter, state.stretch]) === JSON.stringify([filter, stretch]);
+    if (state.stop && state.project === project && isSame) return;
     state.stop?.();
     set({
       ...emptyFeed,
+      // What is over does not move: it is read, not followed.
+      isCaughtUp: stretch !== null,
       isPaused: state.project === project && state.isPaused,
+      isLoadingOlder: false,
       filter,
+      stretch,
       project,
       failure: null,
     });
-    const stop = client.follow("feed", { filter, after_event_id: null }, (batch) =>
-      // What is still on its way from the project before must not be taken for this one's.
-      set((now) => (batch.profile_id === project ? receiveBatch(now, batch) : now)),
-    );
+    const stop =
+      stretch === null
+        ? client.follow("feed", { filter, after_event_id: null }, (batch) =>
+            // What is still on its way from the project before must not be taken for this one's.
+            set((now) => (batch.profile_id === project ? receiveBatch(now, batch) : now)),
+          )
+        : () => undefined;
     set({ stop });
   },
   pause: (isPaused) => set((state) => setPaused(state, isPaused)),
   hold: (isHeld) => set((state) => setHeld(state, isHeld)),
   release: () => set((state) => releaseWaiting(state)),
   async loadOlder(client) {
-    const { shown, hasOlder, isLoadingOlder, filter, project } = get();
-    const before = olderFrom(shown);
-    if (before === null || !hasOlder || isLoadingOlder) return;
+    const { shown, hasOlder, isLoadingOlder, filter, stretch, project } = get();
+    if (!hasOlder || isLoadingOlder) return;
     set({ isLoadingOlder: true });
-    const result = await client.call("watch.history", {
+    const result = await client.call("watch.calls", {
       filter,
-      before_event_id: before,
+      stretch,
+      before_decision_id: olderFrom(shown),
       limit: 200,
     });
     set((state) => {
-      if (state.project !== project || state.filter !== filter) return { isLoadingOlder: false };
+      // Another filter began its own.
+      if (state.project !== project || state.filter !== filter || state.stretch !== stretch) return {};
       if (!result.ok) return { isLoadingOlder: false, failure: result.error };
-      const { events, next_before_event_id: next } = result.value;
+      const { calls, next_before_decision_id: next } = result.value;
       return {
-        ...addOlder(state, events, next !== null && events.length > 0),
+        ...addOlder(state, calls, next !== null),
         isLoadingOlder: false,
         failure: null,
       };

@@ -1,13 +1,15 @@
 import { type ReactNode, useMemo } from "react";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
-import { tokensPerMinute } from "../../charts/options.ts";
-import type { Overview, MinuteBucket } from "../../../../shared/contract/watch.ts";
+import { stepName, tokensOverTime } from "../../charts/options.ts";
+import type { Overview, OverviewStep, Stretch } from "../../../../shared/contract/watch.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useZone } from "../../lib/clock.ts";
 import { formatCompact, formatCost, formatExactCost, formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText } from "../../lib/text.ts";
 import { Tokens, UserName } from "../../ui/parts.tsx";
+import { stepWords } from "./look.ts";
+import { StoppedUser } from "./stopped-user.tsx";
 import css from "./watch.module.css";
 
 interface Counter {
@@ -49,11 +51,14 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
     },
     {
       name: "Active users",
-      value: formatCompact(overview.active_users),
+      value: overview.active_users === null ? "—" : formatCompact(overview.active_users),
+      ...(overview.active_users === null
+        ? { exact: "Not counted for so long a time with a filter, or in the past" }
+        : {}),
       href: "#/users?filter=active_today",
     },
     {
-      name: "Open holds",
+      name: "Open holds now",
       value: formatCompact(overview.open_holds),
       ...(overview.stuck_holds > 0
         ? { beside: `${overview.stuck_holds} stuck`, tone: "amber" as const }
@@ -61,14 +66,14 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       exact: `${formatTokens(overview.held_tokens)} tokens held, ${overview.stuck_holds} holds past their time`,
     },
     {
-      name: "Users stopped",
+      name: "Users blocked now",
       value: formatCompact(overview.blocked_users),
       beside: `${formatCompact(overview.flagged_users)} flagged`,
       exact: `${formatTokens(overview.blocked_users)} blocked, ${formatTokens(overview.flagged_users)} flagged, ${formatTokens(overview.users_in_debt)} in debt`,
       href: "#/users?filter=blocked",
     },
     {
-      name: "Open alerts",
+      name: "Open alerts now",
       value: formatCompact(overview.open_alerts),
       ...(overview.open_alerts > 0 ? { tone: "red" as const } : {}),
       href: "#/alerts",
@@ -118,25 +123,27 @@ export function Counters({
   );
 }
 
-function minuteTable(minutes: readonly MinuteBucket[]): ChartTable {
+function stepTable(steps: readonly OverviewStep[]): ChartTable {
   return {
     header: [
-      "minute",
+      "from",
       "calls",
       "used tokens",
       "allowed tokens",
       "warned tokens",
       "blocked tokens",
       "blocked calls",
+      "cost (micro-units)",
     ],
-    rows: minutes.map((each) => [
-      each.minute,
+    rows: steps.map((each) => [
+      each.start,
       each.calls,
       each.settled_tokens,
       each.allowed_tokens,
       each.warned_tokens,
       each.blocked_tokens,
       each.blocked_calls,
+      each.cost_micros,
     ]),
     show: (value, column) => (column > 0 && typeof value === "number" ? formatTokens(value) : String(value)),
   };
@@ -145,21 +152,36 @@ function minuteTable(minutes: readonly MinuteBucket[]): ChartTable {
 export function OverviewCharts({
   overview,
   onReason,
+  onStretch,
+  onOnlyUser,
 }: {
   readonly overview: Overview;
   readonly onReason: (reason: string) => void;
+  readonly onStretch: (stretch: Stretch) => void;
+  readonly onOnlyUser: (userId: string) => void;
 }): ReactNode {
   const zone = useZone();
-  const build = useMemo(() => tokensPerMinute(overview.minutes, zone), [overview.minutes, zone]);
-  const table = useMemo(() => minuteTable(overview.minutes), [overview.minutes]);
+  const { steps, step_minutes: minutes } = overview;
+  const build = useMemo(() => tokensOverTime(steps, minutes, zone), [steps, minutes, zone]);
+  const table = useMemo(() => stepTable(steps), [steps]);
+  const where = minutes >= 1440 ? " (days of UTC)" : "";
   return (
     <div className={css.top}>
       <div>
         <Chart
-          title="Tokens per minute: used, and asked for by decision"
+          title={`Tokens per ${stepWords(minutes)}${where}: used, and asked for by decision`}
           build={build}
           table={table}
-          fileName="tokens-per-minute"
+          fileName={`tokens-${overview.from.slice(0, 10)}`}
+          onPick={(index) => {
+            const step = steps[index];
+            if (!step) return;
+            const start = Date.parse(step.start);
+            onStretch({
+              from: new Date(start).toISOString(),
+              to: new Date(start + minutes * 60_000).toISOString(),
+            });
+          }}
         />
       </div>
       <div>
@@ -181,6 +203,15 @@ export function OverviewCharts({
         </div>
       </div>
       <div>
+        <h2>Stopped most often</h2>
+        {overview.most_stopped.length === 0 ? <span className={css.quiet}>Nobody was stopped.</span> : null}
+        <div className={css.ranking}>
+          {overview.most_stopped.slice(0, 6).map((user) => (
+            <StoppedUser key={user.user_id} stopped={user} onOnly={() => onOnlyUser(user.user_id)} />
+          ))}
+        </div>
+      </div>
+      <div>
         <h2>Most tokens</h2>
         {overview.top_users.length === 0 ? <span className={css.quiet}>No tokens were used.</span> : null}
         <div className={css.ranking}>
@@ -194,4 +225,15 @@ export function OverviewCharts({
       </div>
     </div>
   );
+}
+
+/** "28 Nov, 10:00 to 12:00", as the pill beside the filters says it. */
+export function stretchWords({ from, to }: Stretch, zone: string): string {
+  const minutes = (Date.parse(to) - Date.parse(from)) / 60_000;
+  if (minutes % 1440 === 0 && from.slice(11, 19) === "00:00:00") {
+    const last = new Date(Date.parse(to) - 1).toISOString();
+    const first = stepName(from, 1440, zone);
+    return minutes === 1440 ? `${first} (UTC)` : `${first} to ${stepName(last, 1440, zone)} (UTC)`;
+  }
+  return `${stepName(from, 60, zone)} to ${stepName(to, minutes > 1440 ? 60 : 1, zone)}`;
 }

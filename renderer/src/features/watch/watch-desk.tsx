@@ -1,14 +1,14 @@
 import { ActionIcon, Button, Select } from "@mantine/core";
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
-import type { FeedFilter } from "../../../../shared/contract/watch.ts";
 import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
+import { useZone } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
-import { isFlag, isNumber, recall, remember, useRemembered } from "../../lib/remember.ts";
-import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { eventSign, kindWords } from "../../lib/signs.ts";
+import { isFlag, recall, remember, useRemembered } from "../../lib/remember.ts";
+import { currentPlace, navigate, placeAddress, usePlace } from "../../lib/router.ts";
+import { eventSign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
@@ -21,18 +21,9 @@ import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx
 import { UserPicker } from "../../ui/user-picker.tsx";
 import { useFeed } from "./feed.ts";
 import { FirstCall } from "./first-call.tsx";
-import { Counters, OverviewCharts } from "./overview.tsx";
+import { type CallFilter, type Look, lookQuery, readLook, windows } from "./look.ts";
+import { Counters, OverviewCharts, stretchWords } from "./overview.tsx";
 import css from "./watch.module.css";
-
-const isFilter = (value: unknown): value is FeedFilter =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-const windows = [
-  { value: "15", label: "last 15 minutes" },
-  { value: "60", label: "last hour" },
-  { value: "360", label: "last 6 hours" },
-  { value: "1440", label: "last 24 hours" },
-];
 
 const columns: readonly Column<UsageEvent>[] = [
   { id: "at", header: "Time", width: 74, fixed: true, cell: (event) => <Time at={event.at} form="clock" /> },
@@ -63,7 +54,7 @@ const columns: readonly Column<UsageEvent>[] = [
     header: "Tokens",
     width: 76,
     align: "right",
-    hint: "Held, asked for, charged or given back",
+    hint: "Charged; held, asked for or given back where nothing was charged",
     cell: (event) => <Tokens value={event.tokens} />,
   },
   {
@@ -136,17 +127,21 @@ const columns: readonly Column<UsageEvent>[] = [
 
 const eventKey = (event: UsageEvent): string => String(event.event_id);
 
-/** What happens now: figures, the chart, and every call as it is decided. */
+/** What happens and happened: figures, the chart, rankings, and every call. */
 export function WatchDesk(): ReactNode {
   const place = usePlace();
   const client = useConsole();
   const project = useLive((state) => state.connection?.profile?.profile_id ?? "");
   const watch = useWatch();
-  const { filter, setFilter, overview, showFigures } = watch;
-  useEffect(() => useFeed.getState().follow(client, project, filter), [client, project, filter]);
+  const { look, setFilter, setLook, overview, showFigures } = watch;
+  const { filter, stretch } = look;
+  useEffect(
+    () => useFeed.getState().follow(client, project, filter, stretch),
+    [client, project, filter, stretch],
+  );
   const decisionId = place.parts[1] === "decisions" ? Number(place.parts[2]) : null;
   const openDecision = decisionId !== null && Number.isSafeInteger(decisionId) ? decisionId : null;
-  const close = (): void => navigate("/watch");
+  const close = (): void => navigate(placeAddress(["watch"], lookQuery(look)));
   return (
     <SideDetail
       id="watch"
@@ -161,12 +156,14 @@ export function WatchDesk(): ReactNode {
                   <OverviewCharts
                     overview={data}
                     onReason={(reason) => setFilter({ ...filter, reason, decision: "block" })}
+                    onStretch={(next) => setLook({ ...look, stretch: next })}
+                    onOnlyUser={(userId) => setFilter({ ...filter, user_id: userId })}
                   />
                 ) : null}
               </div>
             )}
           </QueryView>
-          <FeedTable watch={watch} openDecision={openDecision} openEvent={place.query.get("event")} />
+          <FeedTable watch={watch} openDecision={openDecision} />
         </>
       }
       minListWidth={460}
@@ -199,44 +196,84 @@ export function WatchDesk(): ReactNode {
 
 type Watch = ReturnType<typeof useWatch>;
 
-/** What is looked at: the filter of the feed, and the figures of the last minutes. */
+const isLook = (value: unknown): value is Readonly<Record<string, string>> =>
+  typeof value === "object" &&
+  value !== null &&
+  Object.values(value).every((each) => typeof each === "string");
+
+/** What is looked at, as the address says it; where it says nothing, what was looked at last. */
 function useWatch() {
-  const place = usePlace();
-  const [minutes, setMinutes] = useRemembered("watch.minutes", 60, isNumber);
+  const { address, parts, query } = usePlace();
+  const text = query.toString();
+  const look = useMemo(() => readLook(new URLSearchParams(text)), [text]);
   const [showFigures, setShowFigures] = useRemembered("watch.figures", true, isFlag);
-  const overview = useCall("watch.overview", { minutes }, { refetchMs: 5000, keepPrevious: true });
-  const [filter, setFilterState] = useState<FeedFilter>(() => ({
-    ...recall("watch.filter", {}, isFilter),
-    ...(place.query.get("user") ? { user_id: place.query.get("user") as string } : {}),
-  }));
-  const setFilter = useCallback((next: FeedFilter) => {
-    const clean = Object.fromEntries(Object.entries(next).filter(([, value]) => value !== undefined));
-    setFilterState(clean);
-    remember("watch.filter", clean);
+  useEffect(() => {
+    if (parts[0] !== "watch") return;
+    const last = recall("watch.look", {}, isLook);
+    if (address === "/watch" && Object.keys(last).length > 0)
+      navigate(placeAddress(["watch"], last), { replace: true });
+    // Of the first look alone: who clears the filter means it.
+    // oxlint-disable-next-line react-hooks/exhaustive-deps -- see above
   }, []);
-  return { minutes, setMinutes, showFigures, setShowFigures, overview, filter, setFilter };
+  const setLook = useCallback((next: Look) => {
+    const { stretch: _, ...kept } = next;
+    remember("watch.look", lookQuery({ ...kept, stretch: null }));
+    navigate(placeAddress(currentPlace().parts, lookQuery(next)));
+  }, []);
+  const setFilter = useCallback(
+    (next: CallFilter) => {
+      const filter = Object.fromEntries(Object.entries(next).filter(([, value]) => value !== undefined));
+      setLook({ ...look, filter });
+    },
+    [look, setLook],
+  );
+  const { minutes, filter, stretch } = look;
+  const overview = useCall(
+    "watch.overview",
+    { minutes, filter, stretch },
+    // A year moves less in five seconds than an hour does.
+    { refetchMs: stretch ? false : minutes <= 1_440 ? 5_000 : 30_000, keepPrevious: true },
+  );
+  return { look, setLook, setFilter, showFigures, setShowFigures, overview };
 }
 
 function WatchBar({ watch }: { readonly watch: Watch }): ReactNode {
-  const { minutes, setMinutes, showFigures, setShowFigures, filter, setFilter } = watch;
+  const { look, setLook, showFigures, setShowFigures } = watch;
+  const { filter, minutes, stretch } = look;
+  const zone = useZone();
   const feed = useFeed();
   return (
     <DeskBar title="Watch">
       <Filters watch={watch} />
-      {Object.keys(filter).length > 0 ? (
-        <Button variant="subtle" leftSection={<CloseIcon size={13} />} onClick={() => setFilter({})}>
+      {Object.keys(filter).length > 0 || stretch ? (
+        <Button
+          variant="subtle"
+          leftSection={<CloseIcon size={13} />}
+          onClick={() => setLook({ ...look, filter: {}, stretch: null })}
+        >
           Clear
         </Button>
       ) : null}
       <Grow />
-      <Select
-        aria-label="Time of the figures"
-        w={128}
-        data={windows}
-        allowDeselect={false}
-        value={String(minutes)}
-        onChange={(value) => setMinutes(Number(value ?? 60))}
-      />
+      {stretch ? (
+        <Button
+          variant="default"
+          title="Back to the time that goes on"
+          rightSection={<CloseIcon size={13} />}
+          onClick={() => setLook({ ...look, stretch: null })}
+        >
+          {stretchWords(stretch, zone)}
+        </Button>
+      ) : (
+        <Select
+          aria-label="Time"
+          w={128}
+          data={windows.map((each) => ({ value: String(each.minutes), label: each.label }))}
+          allowDeselect={false}
+          value={String(minutes)}
+          onChange={(value) => setLook({ ...look, minutes: Number(value ?? 60) })}
+        />
+      )}
       <ActionIcon
         aria-label={showFigures ? "Hide the charts" : "Show the charts"}
         title={showFigures ? "Hide the charts" : "Show the charts"}
@@ -246,6 +283,7 @@ function WatchBar({ watch }: { readonly watch: Watch }): ReactNode {
         <ChartIcon />
       </ActionIcon>
       <Button
+        disabled={stretch !== null}
         variant={feed.isPaused ? "filled" : "default"}
         leftSection={feed.isPaused ? <PlayIcon size={14} /> : <PauseIcon size={14} />}
         title={feed.isPaused ? "Go on (p)" : "Pause (p)"}
@@ -271,9 +309,9 @@ const usualReasons = [
   "off_topic",
 ];
 
-function Filters({ watch: { filter, setFilter, overview } }: { readonly watch: Watch }): ReactNode {
-  const shown = useFeed((state) => state.shown);
-  const models = [...new Set(shown.slice(0, 500).flatMap((event) => event.model ?? []))].sort();
+function Filters({ watch: { look, setFilter, overview } }: { readonly watch: Watch }): ReactNode {
+  const { filter } = look;
+  const models = (overview.data?.models.map((each) => each.model) ?? []).toSorted();
   const reasons = [
     ...new Set([...(overview.data?.reasons.map((each) => each.reason) ?? []), ...usualReasons]),
   ];
@@ -295,18 +333,7 @@ function Filters({ watch: { filter, setFilter, overview } }: { readonly watch: W
         ]}
         value={filter.decision ?? null}
         onChange={(value) =>
-          setFilter({ ...filter, decision: (value as FeedFilter["decision"] | null) ?? undefined })
-        }
-      />
-      <Select
-        aria-label="What happened"
-        placeholder="Anything"
-        w={112}
-        clearable
-        data={Object.entries(kindWords).map(([value, label]) => ({ value, label }))}
-        value={filter.kinds?.[0] ?? null}
-        onChange={(value) =>
-          setFilter({ ...filter, kinds: value ? [value as UsageEvent["kind"]] : undefined })
+          setFilter({ ...filter, decision: (value as CallFilter["decision"] | null) ?? undefined })
         }
       />
       <Select
@@ -334,14 +361,11 @@ function Filters({ watch: { filter, setFilter, overview } }: { readonly watch: W
 }
 
 function FeedTable({
-  watch: { filter, setFilter },
+  watch: { look, setLook, overview },
   openDecision,
-  openEvent,
 }: {
   readonly watch: Watch;
   readonly openDecision: number | null;
-  /** Of several events of that decision, the one that was clicked. */
-  readonly openEvent: string | null;
 }): ReactNode {
   const client = useConsole();
   const feed = useFeed();
@@ -351,39 +375,45 @@ function FeedTable({
     setToTop((count) => count + 1);
   }, []);
   useKeys({ p: () => feed.pause(!feed.isPaused), t: goToTop });
-  const openKey = useMemo(() => {
-    if (openDecision === null) return null;
-    if (openEvent) return openEvent;
-    const event = feed.shown.find((each) => each.decision_id === openDecision);
-    return event ? eventKey(event) : null;
-  }, [openDecision, openEvent, feed.shown]);
+  // The list ends where the figures begin.
+  const since = overview.data && !overview.isPlaceholderData ? Date.parse(overview.data.from) : null;
+  const { shown, hasOlder, isCaughtUp, isLoadingOlder, failure } = feed;
+  const rows = useMemo(() => {
+    const end = since === null ? -1 : shown.findIndex(({ at }) => Date.parse(at) < since);
+    return end === -1 ? shown : shown.slice(0, end);
+  }, [shown, since]);
+  const hasMore = hasOlder && rows.length === shown.length;
+  const isBare = shown.length === 0 && hasOlder && isCaughtUp && !isLoadingOlder && failure === null;
+  useEffect(() => {
+    if (isBare) void useFeed.getState().loadOlder(client);
+  }, [isBare, client]);
   const open = useCallback(
     (event: UsageEvent) => {
       if (event.decision_id === null) return navigate(placeAddress(["users", event.user_id]));
-      navigate(placeAddress(["watch", "decisions", String(event.decision_id)], { event: eventKey(event) }), {
+      navigate(placeAddress(["watch", "decisions", String(event.decision_id)], lookQuery(look)), {
         replace: openDecision !== null,
       });
     },
-    [openDecision],
+    [openDecision, look],
   );
   return (
     <>
-      {feed.failure ? (
-        <FailureLine failure={feed.failure} onRetry={() => void feed.loadOlder(client)} />
-      ) : null}
+      {failure ? <FailureLine failure={failure} onRetry={() => void feed.loadOlder(client)} /> : null}
       <DataTable
         id="feed"
         label="Calls, newest first"
         columns={columns}
-        rows={feed.shown}
+        rows={rows}
         rowKey={eventKey}
         rowHeight={26}
         onOpen={open}
-        openKey={openKey}
+        openKey={openDecision === null ? null : String(openDecision)}
         keys
         toTop={toTop}
         onHold={feed.hold}
-        onEnd={() => void feed.loadOlder(client)}
+        onEnd={() => {
+          if (hasMore) void feed.loadOlder(client);
+        }}
         columnMenu
         pill={
           feed.waitingCount > 0 && !feed.isPaused ? (
@@ -392,22 +422,18 @@ function FeedTable({
             </Button>
           ) : null
         }
-        empty={<NoCalls isFiltered={Object.keys(filter).length > 0} onClear={() => setFilter({})} />}
-        footer={<FeedFooter />}
+        empty={<NoCalls look={look} setLook={setLook} />}
+        footer={<FeedFooter count={rows.length} hasMore={hasMore} />}
       />
     </>
   );
 }
 
-function NoCalls({
-  isFiltered,
-  onClear,
-}: {
-  readonly isFiltered: boolean;
-  readonly onClear: () => void;
-}): ReactNode {
-  const isCaughtUp = useFeed((state) => state.isCaughtUp);
-  const isFirst = isCaughtUp && !isFiltered;
+function NoCalls({ look, setLook }: Pick<Watch, "look" | "setLook">): ReactNode {
+  const { isCaughtUp, hasOlder, failure, shown } = useFeed();
+  const isFiltered = Object.keys(look.filter).length > 0;
+  const isRead = isCaughtUp && (shown.length > 0 || !hasOlder || failure !== null);
+  const isFirst = isRead && !isFiltered && look.stretch === null && shown.length === 0 && failure === null;
   useEffect(() => {
     if (!isFirst) return;
     // This page goes when a call comes: then it is the first.
@@ -415,26 +441,35 @@ function NoCalls({
       if (useFeed.getState().shown.length > 0) showDone("The first call has arrived.");
     };
   }, [isFirst]);
-  if (!isCaughtUp) return <Skeleton lines={10} />;
-  return isFiltered ? (
+  if (!isRead) return <Skeleton lines={10} />;
+  if (isFirst) return <FirstCall />;
+  const wider = windows.find(({ minutes }) => minutes > look.minutes);
+  return (
     <EmptyView
-      title="No call fits this filter yet"
-      actions={<Button onClick={onClear}>Clear the filter</Button>}
+      title={isFiltered ? "No call of this time fits the filter" : "No call in this time"}
+      actions={
+        <>
+          {isFiltered ? (
+            <Button onClick={() => setLook({ ...look, filter: {} })}>Clear the filter</Button>
+          ) : null}
+          {look.stretch ? (
+            <Button onClick={() => setLook({ ...look, stretch: null })}>Back to now</Button>
+          ) : wider ? (
+            <Button onClick={() => setLook({ ...look, minutes: wider.minutes })}>
+              Look at the {wider.label}
+            </Button>
+          ) : null}
+        </>
+      }
     >
-      New calls that fit appear here as they happen.
+      {look.stretch ? null : "New calls appear here as they happen."}
     </EmptyView>
-  ) : (
-    <FirstCall />
   );
 }
 
-function FeedFooter(): ReactNode {
+function FeedFooter({ count, hasMore }: { readonly count: number; readonly hasMore: boolean }): ReactNode {
   const feed = useFeed();
-  const older = feed.isLoadingOlder
-    ? ", reading older ones…"
-    : feed.hasOlder
-      ? ", older ones as you scroll"
-      : "";
+  const older = feed.isLoadingOlder ? ", reading older ones…" : hasMore ? ", older ones as you scroll" : "";
   const still = feed.isPaused
     ? ", paused"
     : feed.isHeld && feed.waitingCount > 0
@@ -442,7 +477,7 @@ function FeedFooter(): ReactNode {
       : "";
   return (
     <span>
-      {counted(feed.shown.length, "event")}
+      {counted(count, "call")}
       {older}
       {still}
       {feed.isCaughtUp ? "" : ", catching up"}
