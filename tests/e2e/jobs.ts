@@ -14,7 +14,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   // The product's backend is asked fifteen times with one message: the feed shows the refusals as they happen.
   await page.goto(page.url().replace(/#.*/, "#/watch"));
   await expect(page.getByRole("heading", { name: "Watch" })).toBeVisible();
-  await expect(page.getByText(/events?, |No calls yet/).first()).toBeVisible();
+  await expect(page.getByText(/calls?, |No calls yet/).first()).toBeVisible();
   // A pointer over the rows would hold the list.
   await page.mouse.move(5, 400);
   const reasons: (string | null)[] = [];

@@ -32,7 +32,7 @@ export function Chart({
   readonly table: ChartTable;
   readonly fileName: string;
   readonly tools?: ReactNode;
-  /** A mark was clicked: its place on the category axis. */
+  /** A mark, or the column it stands in, was clicked: its place on the category axis. */
   readonly onPick?: (index: number) => void;
 }): ReactNode {
   const [asTable, setAsTable] = useState(false);
@@ -113,8 +113,27 @@ function Plot({
     import("./echarts.ts")
       .then(({ init }) => {
         if (gone) return;
-        made = init(element, null, { renderer: "svg" });
-        made.on("click", (event) => pick.current?.(event.dataIndex));
+        const plot = init(element, null, { renderer: "svg" });
+        made = plot;
+        // The whole column of a mark is its door: a small bar is hard to hit.
+        const columnAt = ({
+          offsetX: x,
+          offsetY: y,
+        }: {
+          offsetX: number;
+          offsetY: number;
+        }): number | null => {
+          if (!pick.current || !plot.containPixel("grid", [x, y])) return null;
+          const [index] = plot.convertFromPixel({ xAxisIndex: 0, yAxisIndex: 0 }, [x, y]) as number[];
+          return index !== undefined && Number.isFinite(index) ? Math.round(index) : null;
+        };
+        plot.getZr().on("click", (event) => {
+          const index = columnAt(event);
+          if (index !== null) pick.current?.(index);
+        });
+        plot.getZr().on("mousemove", (event) => {
+          plot.getZr().setCursorStyle(columnAt(event) === null ? "default" : "pointer");
+        });
         sizes.observe(element);
         setChart(made);
       })

@@ -146,7 +146,10 @@ async function check(filter: Filter, parameters: Record<string, unknown>): Promi
   ]);
   expect(found.steps.length).toBeLessThanOrEqual(125);
   expect([say, found.reasons.reduce((total, each) => total + each.calls, 0)]).toEqual([say, blocked]);
-  expect([say, found.top_users.reduce((total, each) => total + each.tokens, 0)]).toEqual([say, settled_tokens]);
+  expect([say, found.top_users.reduce((total, each) => total + each.tokens, 0)]).toEqual([
+    say,
+    settled_tokens,
+  ]);
   const stopped = await project.sql.query(
     `select a.user_id, count(*)::int as calls from governance.requests r join governance.accounts a using (account_id)
      where ${where} and r.decision = 'block' and r.created_at >= $1 and r.created_at < $2 group by 1 order by 2 desc, 1`,
@@ -158,7 +161,11 @@ async function check(filter: Filter, parameters: Record<string, unknown>): Promi
   ]);
   // The list has the same calls, one row each.
   const list = await everyCall(filter, found.from, found.to);
-  expect([say, new Set(list.map(({ decision_id: id }) => id)).size, list.length]).toEqual([say, calls, calls]);
+  expect([say, new Set(list.map(({ decision_id: id }) => id)).size, list.length]).toEqual([
+    say,
+    calls,
+    calls,
+  ]);
   expect(list.map(({ decision_id: id }) => id)).toEqual(
     list.map(({ decision_id: id }) => id).toSorted((a, b) => b - a),
   );
@@ -205,7 +212,8 @@ it("a call's row says where the call is now, and stays where it was decided", as
     p_estimated_tokens: 500,
   });
   const row = async (): Promise<unknown> =>
-    (await project.rpc<{ calls: Call[] }>("console_calls_before", { p_filter: { user_id: "late" } })).calls[0];
+    (await project.rpc<{ calls: Call[] }>("console_calls_before", { p_filter: { user_id: "late" } }))
+      .calls[0];
   const held = await row();
   expect(held).toMatchObject({ kind: "authorized", tokens: 500, cost_micros: null });
   await project.setClock("2027-06-15T14:00:00Z", true);
@@ -229,7 +237,11 @@ it.each<[string, string, Record<string, unknown>]>([
   ["an unknown filter", "console_overview", { p_filter: { colour: "red" } }],
   ["kinds, which calls do not have", "console_overview", { p_filter: { kinds: ["settled"] } }],
   ["kinds in the list", "console_calls_before", { p_filter: { kinds: ["settled"] } }],
-  ["a list that ends before it begins", "console_calls_before", { p_from: now, p_to: "2027-01-01T00:00:00Z" }],
+  [
+    "a list that ends before it begins",
+    "console_calls_before",
+    { p_from: now, p_to: "2027-01-01T00:00:00Z" },
+  ],
 ])("%s is refused", async (_, name, parameters) => {
   expect(await project.refusal(name, parameters)).toMatchObject({ code: "PT400", hint: "invalid_argument" });
 });

@@ -188,7 +188,7 @@ export function OverviewCharts({
         <h2>Why blocked</h2>
         {overview.reasons.length === 0 ? <span className={css.quiet}>Nothing was blocked.</span> : null}
         <div className={css.ranking}>
-          {overview.reasons.slice(0, 6).map((each) => (
+          {overview.reasons.slice(0, 5).map((each) => (
             <button
               key={each.reason}
               type="button"
@@ -206,7 +206,7 @@ export function OverviewCharts({
         <h2>Stopped most often</h2>
         {overview.most_stopped.length === 0 ? <span className={css.quiet}>Nobody was stopped.</span> : null}
         <div className={css.ranking}>
-          {overview.most_stopped.slice(0, 6).map((user) => (
+          {overview.most_stopped.slice(0, 5).map((user) => (
             <StoppedUser key={user.user_id} stopped={user} onOnly={() => onOnlyUser(user.user_id)} />
           ))}
         </div>
@@ -215,7 +215,7 @@ export function OverviewCharts({
         <h2>Most tokens</h2>
         {overview.top_users.length === 0 ? <span className={css.quiet}>No tokens were used.</span> : null}
         <div className={css.ranking}>
-          {overview.top_users.slice(0, 6).map((user) => (
+          {overview.top_users.slice(0, 5).map((user) => (
             <a key={user.user_id} className={css.ranked} href={`#${placeAddress(["users", user.user_id])}`}>
               <UserName name={user.display_name} id={user.user_id} />
               <Tokens value={user.tokens} compact />

@@ -125,6 +125,13 @@ const columns: readonly Column<UsageEvent>[] = [
   },
 ];
 
+/** Over days, the time of day alone does not say when. */
+const datedColumns: readonly Column<UsageEvent>[] = columns.map((column) =>
+  column.id === "at"
+    ? { ...column, width: 104, cell: (event) => <Time at={event.at} form="short" /> }
+    : column,
+);
+
 const eventKey = (event: UsageEvent): string => String(event.event_id);
 
 /** What happens and happened: figures, the chart, rankings, and every call. */
@@ -402,7 +409,7 @@ function FeedTable({
       <DataTable
         id="feed"
         label="Calls, newest first"
-        columns={columns}
+        columns={look.stretch || look.minutes > 1440 ? datedColumns : columns}
         rows={rows}
         rowKey={eventKey}
         rowHeight={26}
