@@ -8910,33 +8910,47 @@ revoke all on function public.console_resolve_hold(text, text, text, text, text,
   from public, anon, authenticated;
 grant execute on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) to service_role;
 
--- schemas/44_watch.sql
--- What happened in the last minutes and hours.
+-- schemas/44_totals.sql
+-- Calls added up by time, as they happen: what charts and rankings read instead of the calls.
 
-create table governance.minute_totals (
-  minute timestamptz not null,
-  -- allow, warn or block of the calls made in it; settled of those that ended in it.
-  outcome text not null check (outcome in ('allow', 'warn', 'block', 'settled')),
+create table governance.call_totals (
+  step text not null check (step in ('minute', 'hour', 'day')),
+  -- When the step begins; days and hours are UTC's.
+  start timestamptz not null,
+  -- decided: by when a call was asked for. settled: by when it was charged.
+  kind text not null check (kind in ('decided', 'settled')),
+  decision text not null,
   -- Why blocked; empty for none.
-  reason text not null default '',
+  reason text not null,
+  requested_model text not null,
+  model text not null,
   calls bigint not null,
-  -- Held for allow and warn, asked for block, charged for settled.
+  -- Held for what was allowed, asked for what was blocked, charged for what was settled.
   tokens bigint not null,
-  cost_micros bigint not null default 0,
-  primary key (minute, outcome, reason)
+  cost_micros bigint not null,
+  primary key (step, start, kind, decision, reason, requested_model, model)
 ) with (fillfactor = 70);
 
-comment on table governance.minute_totals is 'Calls and tokens by minute, for the chart; kept two days.';
+comment on table governance.call_totals is 'Calls and tokens by minute (kept two days), hour (400 days) and day, by '
+  'what was decided, why, and with which model.';
 
-create table governance.recent_usage (
-  -- Start of five minutes.
-  slot timestamptz not null,
+create table governance.user_totals (
+  step text not null check (step in ('five_minutes', 'day')),
+  start timestamptz not null,
   account_id bigint not null,
+  kind text not null check (kind in ('decided', 'settled')),
+  decision text not null,
+  reason text not null,
+  requested_model text not null,
+  model text not null,
+  calls bigint not null,
   tokens bigint not null,
-  primary key (slot, account_id)
+  cost_micros bigint not null,
+  primary key (step, start, account_id, kind, decision, reason, requested_model, model)
 ) with (fillfactor = 70);
 
-comment on table governance.recent_usage is 'Tokens charged by account in each five minutes; kept two days.';
+comment on table governance.user_totals is 'The same by account, for rankings: five minutes are kept two days; of a '
+  'day of UTC that is over, the 200 accounts that used most and the 200 that were stopped most.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -8985,28 +8999,113 @@ $$;
 comment on function governance.matches_since(timestamptz) is
   'Calls that each rule matched since a moment, at most two days back, in whole five minutes; all versions together.';
 
-create function governance.count_events(p_after bigint, p_upto bigint)
-  returns table (minute timestamptz, outcome text, reason text, calls bigint, tokens bigint, cost_micros bigint)
+-- Calls of one minute that are alike.
+create type governance.counted_calls as (minute timestamptz, account_id bigint, kind text, decision text, reason text,
+  requested_model text, model text, calls bigint, tokens bigint, cost_micros bigint);
+
+create function governance.count_calls(p_after bigint, p_upto bigint) returns setof governance.counted_calls
   language sql stable set search_path = '' as $$
-  select date_trunc('minute', r.created_at), r.decision, case r.decision when 'block' then coalesce(r.reason, '')
-    else '' end,
-    count(*), sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint,
-      0::bigint
+  select date_trunc('minute', r.created_at), r.account_id, 'decided', r.decision,
+    case r.decision when 'block' then coalesce(r.reason, '') else '' end, r.requested_model, r.model, count(*),
+    sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
   from governance.requests r
   where r.decision_id > p_after and r.decision_id <= p_upto
-  group by 1, 2, 3
+  group by 1, 2, 4, 5, 6, 7
   union all
-  select date_trunc('minute', t.created_at), 'settled', '', count(*),
+  select date_trunc('minute', t.created_at), t.account_id, 'settled', coalesce(r.decision, 'allow'), '',
+    coalesce(r.requested_model, ''), coalesce(r.settled_model, ''), count(*),
     sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
   from governance.token_transactions t
   -- One look into an index each: the entries are few, the calls are not.
-  left join lateral (select q.charged_tokens, q.cost_micros from governance.requests q
-    where q.decision_id = t.decision_id limit 1) r on true
+  left join lateral (select q.decision, q.requested_model, q.settled_model, q.charged_tokens, q.cost_micros
+    from governance.requests q where q.decision_id = t.decision_id limit 1) r on true
   where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-  group by 1
+  group by 1, 2, 4, 6, 7
 $$;
-comment on function governance.count_events(bigint,
-  bigint) is 'Calls and tokens by minute of the events with ids after the first and up to the second.';
+comment on function governance.count_calls(bigint, bigint) is
+  'Calls by minute and account of the events with ids after the first and up to the second.';
+
+create function governance.count_calls_of(p_account_id bigint, p_from timestamptz, p_to timestamptz, p_after bigint)
+  returns setof governance.counted_calls
+  language sql stable set search_path = '' as $$
+  select date_trunc('minute', r.created_at), r.account_id, 'decided', r.decision,
+    case r.decision when 'block' then coalesce(r.reason, '') else '' end, r.requested_model, r.model, count(*),
+    sum(case r.decision when 'block' then (r.facts).estimated_tokens else r.reserved_tokens end)::bigint, 0::bigint
+  from governance.requests r
+  where r.account_id = p_account_id and r.created_at >= p_from and r.created_at < p_to
+  group by 1, 2, 4, 5, 6, 7
+  union all
+  select date_trunc('minute', t.created_at), t.account_id, 'settled', coalesce(r.decision, 'allow'), '',
+    coalesce(r.requested_model, ''), coalesce(r.settled_model, ''), count(*),
+    sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
+  from governance.token_transactions t
+  left join lateral (select q.decision, q.requested_model, q.settled_model, q.charged_tokens, q.cost_micros
+    from governance.requests q where q.decision_id = t.decision_id limit 1) r on true
+  where t.account_id = p_account_id and t.transaction_id > p_after and t.created_at >= p_from and t.created_at < p_to
+    and t.transaction_type = 'usage'
+  group by 1, 2, 4, 6, 7
+$$;
+comment on function governance.count_calls_of(bigint, timestamptz, timestamptz, bigint) is
+  'Calls of one account by minute, from p_from up to p_to; none of its ledger entries in that time has an id up to '
+  'p_after.';
+
+create function governance.add_to_totals(p_calls governance.counted_calls[], p_now timestamptz) returns void
+  language sql set search_path = '' as $$
+  insert into governance.call_totals as m (step, start, kind, decision, reason, requested_model, model, calls, tokens,
+    cost_micros)
+  select s.step, date_trunc(s.step, c.minute, 'UTC'), c.kind, c.decision, c.reason, c.requested_model, c.model,
+    sum(c.calls), sum(c.tokens), sum(c.cost_micros)
+  from unnest(p_calls) c cross join (values ('minute', interval '2 days'), ('hour', interval '400 days'),
+    ('day', interval '100 years')) s(step, kept)
+  where c.minute > p_now - s.kept
+  group by 1, 2, 3, 4, 5, 6, 7
+  on conflict (step, start, kind, decision, reason, requested_model, model) do update set
+    calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
+    cost_micros = m.cost_micros + excluded.cost_micros;
+  insert into governance.user_totals as m (step, start, account_id, kind, decision, reason, requested_model, model,
+    calls, tokens, cost_micros)
+  select s.step, date_bin(s.length, c.minute, '2000-01-01 00:00Z'), c.account_id, c.kind, c.decision, c.reason,
+    c.requested_model, c.model, sum(c.calls), sum(c.tokens), sum(c.cost_micros)
+  from unnest(p_calls) c cross join (values ('five_minutes', interval '5 minutes', interval '2 days'),
+    ('day', interval '1 day', interval '100 years')) s(step, length, kept)
+  where c.minute > p_now - s.kept
+  group by 1, 2, 3, 4, 5, 6, 7, 8
+  on conflict (step, start, account_id, kind, decision, reason, requested_model, model) do update set
+    calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
+    cost_micros = m.cost_micros + excluded.cost_micros;
+$$;
+comment on function governance.add_to_totals(governance.counted_calls[], timestamptz) is
+  'Adds calls to call_totals and user_totals, in every step that is still kept for them.';
+
+create function governance.rank_days(p_now timestamptz) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  c_most constant int := 200;
+  v_ranked timestamptz := (select (s.value ->> 'day')::timestamptz from governance.maintenance_state s
+    where s.key = 'ranked_days');
+  v_day timestamptz;
+  v_gone int;
+begin
+  -- A day that is over for two days gets no more calls but such as commit very late; they are counted all the same.
+  select min(u.start) into v_day from governance.user_totals u
+  where u.step = 'day' and u.start > coalesce(v_ranked, '-infinity') and u.start < p_now - interval '3 days';
+  if v_day is null then return 0; end if;
+  delete from governance.user_totals u where u.step = 'day' and u.start = v_day and u.account_id not in (
+    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
+      and x.kind = 'settled' group by 1 order by sum(x.tokens) desc, 1 limit c_most)
+    union
+    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
+      and x.decision = 'block' group by 1 order by sum(x.calls) desc, 1 limit c_most));
+  get diagnostics v_gone = row_count;
+  insert into governance.maintenance_state as s (key, value)
+    values ('ranked_days', jsonb_build_object('day', v_day))
+  on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
+  return v_gone;
+end
+$$;
+comment on function governance.rank_days(timestamptz) is
+  'Keeps, of the next day that is over, the accounts that used most and those that were stopped most; answers how many '
+  'rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -9068,21 +9167,7 @@ begin
   ) p where p.n = p_limit;
 
   if v_upto > v_from then
-    insert into governance.minute_totals as m (minute, outcome, reason, calls, tokens, cost_micros)
-    select c.minute, c.outcome, c.reason, sum(c.calls), sum(c.tokens), sum(c.cost_micros)
-    from governance.count_events(v_from, v_upto) c where c.minute > v_oldest group by 1, 2, 3
-    on conflict (minute, outcome, reason) do update set
-      calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
-        cost_micros = m.cost_micros + excluded.cost_micros;
-    insert into governance.recent_usage as u (slot, account_id, tokens)
-    select date_bin('5 minutes', t.created_at, '2000-01-01'), t.account_id, sum(coalesce(r.charged_tokens, -t.amount))
-    from governance.token_transactions t
-    left join lateral (select q.charged_tokens from governance.requests q
-      where q.decision_id = t.decision_id limit 1) r on true
-    where t.transaction_id > v_from and t.transaction_id <= v_upto and t.transaction_type = 'usage'
-      and t.created_at > v_oldest
-    group by 1, 2
-    on conflict (slot, account_id) do update set tokens = u.tokens + excluded.tokens;
+    perform governance.add_to_totals(array(select c from governance.count_calls(v_from, v_upto) c), v_now);
     insert into governance.rule_matches as m (slot, version_id, matches)
     select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
     on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
@@ -9110,7 +9195,7 @@ begin
 end
 $$;
 comment on function governance.follow_new_events(int, bigint, xid8) is
-  'Carries events into the totals by minute, one page a call; answers how many ids it passed, and the accounts whose '
+  'Carries events into the totals, one page a call; answers how many ids it passed, and the accounts whose '
   'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
@@ -9133,54 +9218,184 @@ begin
 end
 $$;
 comment on function governance.follow_events(int) is
-  'Carries events into minute_totals, recent_usage and account_listings, each once; at most so many of each kind. '
+  'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
   'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves at once.';
 
-create function public.console_overview(p_minutes int default 60) returns jsonb
+-- schemas/44_watch.sql
+-- What happened, over any stretch of time, and what it is now.
+
+create type governance.stretch as (from_at timestamptz, to_at timestamptz, step interval, source text, after_id bigint,
+  upto_id bigint);
+
+create function governance.stretch(p_minutes int, p_from timestamptz, p_to timestamptz, p_now timestamptz,
+  p_account_id bigint) returns governance.stretch
+  language plpgsql stable set search_path = '' as $$
+declare
+  -- So many events are counted one by one where no totals fit; more are taken as whole days.
+  c_most constant bigint := 400000;
+  c_day constant interval := '1 day';
+  -- A Monday: weeks begin there.
+  c_origin constant timestamptz := '2000-01-03 00:00Z';
+  s governance.stretch;
+  v_minutes numeric;
+begin
+  s.from_at := p_from;
+  s.to_at := p_to;
+  if p_from is null then
+    s.to_at := date_trunc('minute', p_now) + interval '1 minute';
+    -- From whole five minutes, as rankings are kept; more than two days are today and whole days before it.
+    s.from_at := case when p_minutes <= 2880 then
+        date_bin('5 minutes', s.to_at - p_minutes * interval '1 minute', c_origin)
+      else date_trunc('day', p_now - (p_minutes - 1440) * interval '1 minute', 'UTC') end;
+  end if;
+  v_minutes := coalesce(case when p_from is null then p_minutes end, extract(epoch from s.to_at - s.from_at) / 60);
+  s.step := case when v_minutes <= 90 then interval '1 minute' when v_minutes <= 360 then interval '5 minutes'
+    when v_minutes <= 1440 then interval '15 minutes' when v_minutes <= 2880 then interval '30 minutes'
+    when v_minutes <= 8 * 1440 then interval '2 hours' when v_minutes <= 124 * 1440 then c_day
+    else interval '7 days' end;
+  s.from_at := date_bin(s.step, s.from_at, c_origin);
+  s.source := 'minute';
+  if p_account_id is not null then
+    s.source := 'user';
+  elsif p_from is not null and s.from_at >= p_now - interval '47 hours' then
+    if (date_bin('5 minutes', s.from_at, c_origin), date_bin('5 minutes', s.to_at, c_origin))
+      is distinct from (s.from_at, s.to_at) then
+      s.source := 'calls';
+    end if;
+  elsif s.from_at < p_now - interval '47 hours' then
+    if date_trunc('day', s.from_at, 'UTC') <> s.from_at
+      or (p_to is not null and date_trunc('day', s.to_at, 'UTC') <> s.to_at and s.to_at < p_now) then
+      s.source := 'calls';
+    else
+      s.step := greatest(s.step, interval '1 hour');
+      s.source := case when s.step >= c_day then 'day' else 'hour' end;
+    end if;
+  end if;
+  if s.source in ('user', 'calls') then
+    s.after_id := governance.feed_low_id(s.from_at - interval '1 hour');
+    s.upto_id := governance.feed_low_id(s.to_at + interval '1 hour');
+    if not exists (select from governance.requests r where r.decision_id > s.upto_id) then
+      -- No call came after: what was settled since has higher ids than any call.
+      select e.last_value into s.upto_id from governance.event_ids e;
+    end if;
+    if s.source = 'calls' and s.upto_id - s.after_id > c_most then
+      if s.from_at >= p_now - interval '47 hours' then
+        s.source := 'minute';
+        return s;
+      end if;
+      s.from_at := date_trunc('day', s.from_at, 'UTC');
+      s.to_at := date_trunc('day', s.to_at - interval '1 microsecond', 'UTC') + c_day;
+      s.step := greatest(s.step, interval '1 hour');
+      s.source := case when s.step >= c_day then 'day' else 'hour' end;
+    end if;
+  end if;
+  if s.source = 'hour' and s.from_at < p_now - interval '400 days' then
+    s.step := c_day;
+    s.source := 'day';
+  end if;
+  return s;
+end
+$$;
+comment on function governance.stretch(int, timestamptz, timestamptz, timestamptz, bigint) is
+  'A stretch of time with the step that fits it, and where its figures are read: call_totals by minute, hour or day, '
+  'the calls of one user, or calls by their ids.';
+
+create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
+  p_from timestamptz default null, p_to timestamptz default null) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
 declare
   v_now timestamptz := governance.now();
-  v_from timestamptz;
+  v_decision text := p_filter ->> 'decision';
+  v_reason text := p_filter ->> 'reason';
+  v_model text := p_filter ->> 'model';
+  v_account_id bigint;
+  v_is_whole boolean := coalesce(p_filter, '{}') = '{}';
+  s governance.stretch;
   v_consumed bigint;
   v_answer jsonb;
 begin
   perform governance.refuse_others('console_overview');
-  if p_minutes is null or p_minutes not between 1 and 1440 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 1440');
+  if p_minutes is null or p_minutes not between 1 and 527040 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 527040, a year');
   end if;
-  v_from := date_trunc('minute', v_now) - (p_minutes - 1) * interval '1 minute';
+  if (p_from is null) <> (p_to is null) or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to
+    or p_to - p_from > interval '367 days' or p_from < '2000-01-01' or p_to > '2199-12-31' then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_from and p_to are moments in this order, at most a year apart, or both null');
+  end if;
+  perform governance.check_event_filter(p_filter);
+  if p_filter ? 'kinds' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+  end if;
+  if p_filter ->> 'user_id' is not null then
+    -- Nobody of that name: nothing has happened.
+    v_account_id := coalesce((select a.account_id from governance.accounts a
+      where a.user_id = p_filter ->> 'user_id'), -1);
+  end if;
+  s := governance.stretch(p_minutes, p_from, p_to, v_now, v_account_id);
   for v_round in 1..5 loop
     exit when governance.follow_events(2000) = 0;
   end loop;
-  select (s.value ->> 'consumed')::bigint into v_consumed from governance.maintenance_state s
-    where s.key = 'followed_events';
-  with totals as materialized (
-    select m.minute, m.outcome, m.reason, m.calls, m.tokens, m.cost_micros from governance.minute_totals m
-      where m.minute >= v_from
-    union all
-    -- What is committed and not yet counted: some seconds' worth, or two minutes' where a long transaction holds the
-    -- count up.
-    select c.minute, c.outcome, c.reason, c.calls, c.tokens, c.cost_micros
-    from governance.count_events(v_consumed, v_consumed + 50000) c where c.minute >= v_from
-  ), minutes as (
-    select g.minute, coalesce(sum(t.calls) filter (where t.outcome <> 'settled'), 0) as calls,
-      coalesce(sum(t.tokens) filter (where t.outcome = 'settled'), 0) as settled_tokens,
-      coalesce(sum(t.tokens) filter (where t.outcome = 'allow'), 0) as allowed_tokens,
-      coalesce(sum(t.tokens) filter (where t.outcome = 'warn'), 0) as warned_tokens,
-      coalesce(sum(t.tokens) filter (where t.outcome = 'block'), 0) as blocked_tokens,
-      coalesce(sum(t.calls) filter (where t.outcome = 'block'), 0) as blocked_calls
-    from generate_series(v_from, v_now, interval '1 minute') g(minute)
-    left join totals t using (minute) group by 1
+  select (m.value ->> 'consumed')::bigint into v_consumed from governance.maintenance_state m
+    where m.key = 'followed_events';
+  with counted as materialized (
+    select x.* from (
+      -- What is committed and not yet counted: some seconds' worth, or two minutes' where a long transaction holds the
+      -- count up.
+      select c.* from governance.count_calls(v_consumed, v_consumed + 50000) c
+        where s.source in ('minute', 'hour', 'day')
+      union all
+      select c.* from governance.count_calls(s.after_id, s.upto_id) c where s.source = 'calls'
+      union all
+      select c.* from governance.count_calls_of(v_account_id, s.from_at, s.to_at, s.after_id) c
+        where s.source = 'user') x
+    where x.minute >= s.from_at and x.minute < s.to_at
+  ), totals as materialized (
+    select x.* from (
+      select m.start, m.kind, m.decision, m.reason, m.requested_model, m.model, m.calls, m.tokens, m.cost_micros
+      from governance.call_totals m where m.step = s.source and m.start >= s.from_at and m.start < s.to_at
+      union all
+      select c.minute, c.kind, c.decision, c.reason, c.requested_model, c.model, c.calls, c.tokens, c.cost_micros
+      from counted c) x
+    where (v_decision is null or x.decision = v_decision)
+      and (v_reason is null or (x.decision = 'block' and x.reason = v_reason))
+      and (v_model is null or v_model in (x.requested_model, x.model))
+  ), users as materialized (
+    select x.* from (
+      select u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens
+      from governance.user_totals u
+      where u.step = case s.source when 'minute' then 'five_minutes' when 'hour' then 'day' when 'day' then 'day' end
+        and u.start >= date_bin('5 minutes', s.from_at, '2000-01-01 00:00Z') and u.start < s.to_at
+      union all
+      select c.account_id, c.kind, c.decision, c.reason, c.requested_model, c.model, c.calls, c.tokens
+      from counted c) x
+    where (v_decision is null or x.decision = v_decision)
+      and (v_reason is null or (x.decision = 'block' and x.reason = v_reason))
+      and (v_model is null or v_model in (x.requested_model, x.model))
+  ), steps as (
+    select g.start, coalesce(sum(t.calls) filter (where t.kind = 'decided'), 0) as calls,
+      coalesce(sum(t.tokens) filter (where t.kind = 'settled'), 0) as settled_tokens,
+      coalesce(sum(t.tokens) filter (where t.kind = 'decided' and t.decision = 'allow'), 0) as allowed_tokens,
+      coalesce(sum(t.tokens) filter (where t.kind = 'decided' and t.decision = 'warn'), 0) as warned_tokens,
+      coalesce(sum(t.tokens) filter (where t.kind = 'decided' and t.decision = 'block'), 0) as blocked_tokens,
+      coalesce(sum(t.calls) filter (where t.kind = 'decided' and t.decision = 'block'), 0) as blocked_calls,
+      coalesce(sum(t.cost_micros), 0) as cost_micros
+    from generate_series(s.from_at, s.to_at - interval '1 microsecond', s.step) g(start)
+    left join (select date_bin(s.step, y.start, '2000-01-03 00:00Z') as start, y.kind, y.decision,
+      y.calls, y.tokens, y.cost_micros from totals y) t using (start) group by 1
   )
   select jsonb_build_object(
-    'at', v_now,
-    'calls', (select coalesce(sum(t.calls), 0) from totals t where t.outcome <> 'settled'),
-    'blocked', (select coalesce(sum(t.calls), 0) from totals t where t.outcome = 'block'),
-    'warned', (select coalesce(sum(t.calls), 0) from totals t where t.outcome = 'warn'),
-    'settled_tokens', (select coalesce(sum(t.tokens), 0) from totals t where t.outcome = 'settled'),
-    'cost_micros', (select coalesce(sum(t.cost_micros), 0) from totals t where t.outcome = 'settled'),
+    'at', v_now, 'from', s.from_at, 'to', s.to_at, 'step_minutes', (extract(epoch from s.step) / 60)::int,
+    'calls', (select coalesce(sum(t.calls), 0) from totals t where t.kind = 'decided'),
+    'blocked', (select coalesce(sum(t.calls), 0) from totals t where t.kind = 'decided' and t.decision = 'block'),
+    'warned', (select coalesce(sum(t.calls), 0) from totals t where t.kind = 'decided' and t.decision = 'warn'),
+    'settled_tokens', (select coalesce(sum(t.tokens), 0) from totals t where t.kind = 'settled'),
+    'cost_micros', (select coalesce(sum(t.cost_micros), 0) from totals t where t.kind = 'settled'),
     'currency', (select c.currency from governance.active_config c),
-    'active_users', (select count(*) from governance.account_listings l where l.last_activity_at >= v_from),
+    'active_users', case
+      when s.source not in ('hour', 'day') then (select count(distinct u.account_id) from users u)
+      when v_is_whole and s.to_at >= v_now then
+        (select count(*) from governance.account_listings l where l.last_activity_at >= s.from_at) end,
     'open_holds', (
       select count(*) from governance.account_listings l
       join governance.accounts a using (account_id)
@@ -9192,31 +9407,147 @@ begin
     'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > v_now),
     'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
     'open_alerts', governance.count_operator_alerts(),
-    'minutes', (select jsonb_agg(to_jsonb(m) order by m.minute) from minutes m),
+    'steps', (select jsonb_agg(to_jsonb(m) order by m.start) from steps m),
     'reasons', (select coalesce(jsonb_agg(jsonb_build_object('reason', r.reason, 'calls', r.calls)
       order by r.calls desc, r.reason), '[]') from (
-      select t.reason, sum(t.calls) as calls from totals t where t.outcome = 'block' and t.reason <> '' group by 1
+      select t.reason, sum(t.calls) as calls from totals t where t.decision = 'block' and t.reason <> '' group by 1
         order by 2 desc, 1 limit 10) r),
+    'models', (select coalesce(jsonb_agg(jsonb_build_object('model', r.model, 'calls', r.calls)
+      order by r.calls desc, r.model), '[]') from (
+      select t.model, sum(t.calls) as calls from totals t where t.kind = 'decided' group by 1
+        order by 2 desc, 1 limit 20) r),
     'top_users', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
       'tokens', u.tokens)
       order by u.tokens desc, a.user_id), '[]') from (
-        select x.account_id, sum(x.tokens) as tokens from (
-          select y.account_id, y.tokens from governance.recent_usage y
-            where y.slot >= date_bin('5 minutes', v_from, '2000-01-01')
-          union all
-          select u.account_id, u.tokens from governance.usage_not_followed() u
-          where u.slot >= date_bin('5 minutes', v_from, '2000-01-01')) x
+        select x.account_id, sum(x.tokens) as tokens from users x where x.kind = 'settled'
         group by 1 having sum(x.tokens) > 0 order by 2 desc, 1 limit 10) u
-      join governance.accounts a using (account_id)))
+      join governance.accounts a using (account_id)),
+    'most_stopped', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name,
+        'calls', u.calls, 'reason', u.reason, 'is_flagged', a.flagged_at is not null,
+        'is_blocked', coalesce(l.blocked_until > v_now, false))
+      order by u.calls desc, a.user_id), '[]') from (
+        select x.account_id, sum(x.calls) as calls, (array_agg(x.reason order by x.calls desc, x.reason))[1] as reason
+        from (select y.account_id, y.reason, sum(y.calls) as calls from users y where y.decision = 'block'
+          group by 1, 2) x
+        group by 1 order by 2 desc, 1 limit 10) u
+      join governance.accounts a using (account_id)
+      left join governance.account_listings l using (account_id)))
   into v_answer;
   return v_answer;
 end
 $$;
-comment on function public.console_overview(int) is
-  'What is going on, over the last p_minutes (1 to 1440): counters, a bucket a minute, reasons of blocks, whose '
-  'tokens. Errors: invalid_argument.';
-revoke all on function public.console_overview(int) from public, anon, authenticated;
-grant execute on function public.console_overview(int) to service_role;
+comment on function public.console_overview(int, jsonb, timestamptz, timestamptz) is
+  'What went on, over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
+  'reasons of blocks, models, whose tokens, who was stopped most; p_filter may have user_id, decision, reason, model. '
+  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of days that are over know the '
+  '200 first of each day. '
+  'active_users is null where it is not known. Open holds and the states of users and alerts are of now, whatever the '
+  'filter. Errors: invalid_argument.';
+revoke all on function public.console_overview(int, jsonb, timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_overview(int, jsonb, timestamptz, timestamptz) to service_role;
+
+create function public.console_calls_before(p_before_decision_id bigint default null, p_limit int default 200,
+  p_filter jsonb default '{}', p_from timestamptz default null, p_to timestamptz default null) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  -- A rare filter ends the page here, with what was found and where to go on: the cost of a page has a bound.
+  c_most constant int := 10000;
+  v_filter jsonb := coalesce(p_filter, '{}');
+  v_high bigint := coalesce(p_before_decision_id, 9223372036854775807);
+  v_low bigint := 0;
+  v_from timestamptz := coalesce(p_from, '-infinity');
+  v_to timestamptz := coalesce(p_to, 'infinity');
+  v_page int := greatest(p_limit + 1, 50);
+  v_where text := 'true';
+  v_order text := 'r.decision_id desc';
+  v_looked int := 0;
+  v_account_id bigint;
+  v_seen int;
+  v_floor bigint;
+  v_at timestamptz;
+  v_rows jsonb;
+  v_calls jsonb := '[]';
+begin
+  perform governance.refuse_others('console_calls_before');
+  perform governance.check_limit(p_limit, 1000);
+  perform governance.check_event_filter(p_filter);
+  if v_filter ? 'kinds' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+  end if;
+  if p_from > p_to then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from is not after p_to');
+  end if;
+  if isfinite(v_from) then v_low := governance.feed_low_id(v_from - interval '1 hour'); end if;
+  if isfinite(v_to) then v_high := least(v_high, governance.feed_low_id(v_to + interval '1 hour') + 1); end if;
+  if v_filter ->> 'user_id' is not null then
+    select a.account_id into v_account_id from governance.accounts a where a.user_id = v_filter ->> 'user_id';
+    if v_account_id is null then
+      return jsonb_build_object('calls', '[]'::jsonb, 'next_before_decision_id', null);
+    end if;
+    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    select least(v_to, r.created_at + interval '1 microsecond') into v_at from governance.requests r
+      where r.decision_id = v_high;
+    v_to := coalesce(v_at, v_to);
+    v_where := format('r.account_id = %s', v_account_id);
+    v_order := 'r.created_at desc, r.decision_id desc';
+  end if;
+  if v_filter ->> 'reason' is not null then
+    v_where := v_where || format(' and r.decision = ''block'' and r.reason = %L', v_filter ->> 'reason');
+    -- The index that has them in order of the reason first, and no walk through everything else.
+    if v_account_id is null then v_order := 'r.reason desc, r.decision_id desc'; end if;
+  elsif v_filter ->> 'decision' = 'block' then
+    v_where := v_where || ' and r.decision = ''block''';
+  end if;
+  loop
+    execute format($q$
+      with looked as materialized (
+        select r.* from governance.requests r
+        where r.decision_id < $1 and r.decision_id > $2 and r.created_at >= $3 and r.created_at < $4 and %1$s
+        order by %2$s limit $5
+      )
+      select (select count(*) from looked), (select min(l.decision_id) from looked l), (
+        select coalesce(jsonb_agg(jsonb_build_object('event_id', p.decision_id, 'kind', case p.status
+            when 'held' then 'authorized' else p.status end, 'at', p.created_at, 'request_id', p.request_id,
+            'decision_id', p.decision_id, 'user_id', a.user_id, 'display_name', a.display_name, 'plan_id', p.plan_id,
+            'decision', p.decision, 'reason', coalesce(p.reason, p.end_reason), 'http_status', p.http_status,
+            'requested_model', p.requested_model, 'model', coalesce(p.settled_model, p.model),
+            'task_type', p.task_type, 'scope_id', p.scope_id, 'conversation_id', p.conversation_id,
+            'tokens', case p.status when 'blocked' then (p.facts).estimated_tokens when 'settled' then p.charged_tokens
+              else p.reserved_tokens end,
+            'input_tokens', p.input_tokens, 'output_tokens', p.output_tokens, 'cost_micros', p.cost_micros,
+            'currency', p.currency, 'ended_at', p.ended_at, 'warnings', coalesce(to_jsonb(p.warnings), '[]'),
+            'rule_name', case when p.rule_version_id is not null then
+              (select v.rule_name from governance.rule_versions v where v.version_id = p.rule_version_id) end)
+          order by p.decision_id desc), '[]')
+        from (select * from looked l
+          where ($6 is null or l.decision = $6) and ($7 is null or $7 in (l.model, l.requested_model, l.settled_model))
+          order by l.decision_id desc limit $8) p
+        join governance.accounts a on a.account_id = p.account_id)
+      $q$, v_where, v_order)
+    into v_seen, v_floor, v_rows
+    using v_high, v_low, v_from, v_to, v_page, v_filter ->> 'decision', v_filter ->> 'model',
+      p_limit + 1 - jsonb_array_length(v_calls);
+    v_calls := v_calls || v_rows;
+    v_looked := v_looked + v_page;
+    exit when jsonb_array_length(v_calls) > p_limit or v_seen < v_page or v_looked >= c_most;
+    v_high := v_floor;
+    v_page := least(v_page * 4, c_most);
+  end loop;
+  return jsonb_build_object(
+    'calls', case when jsonb_array_length(v_calls) > p_limit then v_calls - p_limit else v_calls end,
+    'next_before_decision_id', case
+      when jsonb_array_length(v_calls) > p_limit then (v_calls -> (p_limit - 1) ->> 'decision_id')::bigint
+      when v_seen = v_page then v_floor end);
+end
+$$;
+comment on function public.console_calls_before(bigint, int, jsonb, timestamptz, timestamptz) is
+  'Calls, newest first, one row each with how it ended: as an event of the feed whose kind is where the call is now '
+  'and whose event_id and at are the decision''s. p_filter may have user_id, decision, reason, model; p_from and p_to '
+  'bound when it was decided. next_before_decision_id goes on from here, null at the end; where the filter is rare a '
+  'page may hold fewer calls than asked, and there are more. Errors: invalid_argument.';
+revoke all on function public.console_calls_before(bigint, int, jsonb, timestamptz, timestamptz)
+  from public, anon, authenticated;
+grant execute on function public.console_calls_before(bigint, int, jsonb, timestamptz, timestamptz) to service_role;
 
 create function public.console_rail_counts() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
@@ -11551,7 +11882,7 @@ create function governance.usage_not_followed() returns table (account_id bigint
   order by t.transaction_id limit 20000
 $$;
 comment on function governance.usage_not_followed() is
-  'Usage that is committed and that listings and recent_usage do not have yet.';
+  'Usage that is committed and that listings and user_totals do not have yet.';
 
 create function governance.active_accounts(p_since timestamptz) returns setof bigint
   language sql stable set search_path = '' as $$
@@ -11608,7 +11939,8 @@ begin
       select r.account_id, r.slot, r.tokens, (select max((e.details ->> 'counted_to')::timestamptz)
         from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = r.account_id
           and e.created_at > p_now - interval '2 hours') as raised_to
-      from (select u.account_id, u.slot, u.tokens from governance.recent_usage u
+      from (select u.account_id, u.start as slot, u.tokens from governance.user_totals u
+        where u.step = 'five_minutes' and u.start > p_now - interval '25 hours' and u.kind = 'settled'
         union all select * from governance.usage_not_followed()) r
       where r.slot > p_now - interval '25 hours'
     ), hours as (
@@ -11682,13 +12014,15 @@ declare
     where s.key = 'abuse_burst_calls' and jsonb_typeof(s.value) = 'number'), 100);
   v_users bigint;
 begin
-  select coalesce(sum(m.calls) filter (where m.minute > p_now - interval '10 minutes'), 0),
-    coalesce(sum(m.calls) filter (where m.minute <= p_now - interval '10 minutes'), 0) / 144.0
-  into v_now, v_usual from governance.minute_totals m
-  where m.minute > p_now - interval '1 day' and m.outcome = 'block' and m.reason <> all (c_ordinary);
+  select coalesce(sum(m.calls) filter (where m.start > p_now - interval '10 minutes'), 0),
+    coalesce(sum(m.calls) filter (where m.start <= p_now - interval '10 minutes'), 0) / 144.0
+  into v_now, v_usual from governance.call_totals m
+  where m.step = 'minute' and m.start > p_now - interval '1 day' and m.decision = 'block'
+    and m.reason <> all (c_ordinary);
   if v_now < v_least or v_now < 5 * v_usual then return 0; end if;
-  select m.reason into v_reason from governance.minute_totals m
-  where m.minute > p_now - interval '10 minutes' and m.outcome = 'block' and m.reason <> all (c_ordinary)
+  select m.reason into v_reason from governance.call_totals m
+  where m.step = 'minute' and m.start > p_now - interval '10 minutes' and m.decision = 'block'
+    and m.reason <> all (c_ordinary)
   group by 1 order by sum(m.calls) desc, 1 limit 1;
   select count(distinct x.account_id) into v_users from (select r.account_id from governance.requests r
     where r.decision = 'block' and r.created_at > p_now - interval '10 minutes'
@@ -17613,12 +17947,16 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.minute_totals m where m.ctid = any (array(
-    select o.ctid from governance.minute_totals o where o.minute < p_now - interval '2 days' limit p_limit));
+  delete from governance.call_totals m where m.ctid = any (array(
+    select o.ctid from governance.call_totals o
+    where (o.step = 'minute' and o.start < p_now - interval '2 days')
+      or (o.step = 'hour' and o.start < p_now - interval '400 days') limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.recent_usage u where u.ctid = any (array(
-    select o.ctid from governance.recent_usage o where o.slot < p_now - interval '2 days' limit p_limit));
+  delete from governance.user_totals u where u.ctid = any (array(
+    select o.ctid from governance.user_totals o where o.step = 'five_minutes'
+      and o.start < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  v_count := governance.rank_days(p_now); rows_purged := rows_purged + v_count;
   delete from governance.rule_matches m where m.ctid = any (array(
     select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;

@@ -225,7 +225,7 @@ test("a read-only profile reads everything and changes nothing, whatever is aske
   expect(await everything()).toEqual(before);
   for (const name of ["rules.list", "health.get", "settings.about"] as const)
     expect([name, (await call(console_, name, {} as never)).ok]).toEqual([name, true]);
-  expect((await call(console_, "watch.overview", { minutes: 60 })).ok).toBe(true);
+  expect((await call(console_, "watch.overview", { minutes: 60, filter: {}, stretch: null })).ok).toBe(true);
   expect((await call(console_, "users.get", { user_id: "first-user" })).ok).toBe(true);
   expect((await value(console_, "connection.state", {})).status).toBe("live");
   await value(console_, "connection.edit", { profile_id: id, is_read_only: false });
