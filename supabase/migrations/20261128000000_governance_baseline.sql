@@ -3723,7 +3723,9 @@ create table governance.lots (
   clawed_back bigint not null default 0
 ) with (fillfactor = 70);
 
-create index lots_open on governance.lots (account_id) where is_open;
+-- In the order in which lots are spent (governance.spend_lots).
+create index lots_open on governance.lots (account_id, expires_at,
+  (case kind when 'subscription' then 0 when 'promotional' then 1 else 2 end), created_at, lot_id) where is_open;
 
 create index lots_account on governance.lots (account_id, lot_id);
 
@@ -4524,8 +4526,7 @@ comment on function governance.roll_account(bigint, timestamptz) is
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
   language plpgsql stable set search_path = '' as $$
 begin
-  return a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false);
+  return least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= p_now;
 end
 $$;
 comment on function governance.needs_roll(governance.accounts,
@@ -4798,12 +4799,12 @@ create function governance.http_status(p_reason text) returns int
 $$;
 comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
--- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
+-- Answers are typed rows until they leave: those become JSON at half the cost of jsonb_build_object. This one has no
+-- search path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
-  p_fail_mode text) returns json
+  p_fail_mode text) returns governance.authorization
   language sql stable as $$
-  select row_to_json(row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
+  select row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
     q.model, q.truncate_to_words, f.estimated_tokens, q.reserved_tokens, q.expires_at, q.retry_after_seconds,
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
@@ -4820,7 +4821,7 @@ create function governance.decision_answer(q governance.requests, f governance.f
         case when q.monthly_limit is not null then
           greatest(q.monthly_limit - f.tokens_this_month - q.reserved_tokens, 0) end,
         q.month_ends_at)::governance.limit_state)::governance.limits,
-    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization)
+    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
@@ -4846,21 +4847,6 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
   from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
-
-create function governance.end_answer(e governance.call_end) returns json
-  language plpgsql stable set search_path = '' as $$
-begin
-  return case when e.status in ('settled', 'quarantined') then
-    row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
-      e.cost_micros, e.currency, e.model, e.transaction_id,
-      row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
-        e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
-        e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
-      coalesce(e.alerts, '[]'))::governance.settlement)
-    else governance.release_answer(e) end;
-end
-$$;
-comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 
 create function governance.release_answer(e governance.call_end) returns json
   language sql stable set search_path = '' as $$
@@ -4982,7 +4968,7 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
-  v_answer := governance.decision_answer(r, r.facts, null, null);
+  v_answer := to_jsonb(governance.decision_answer(r, r.facts, null, null));
   -- Only a hash and a count of the message are kept.
   v_facts := governance.facts_json(r)
     || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
@@ -5802,7 +5788,7 @@ comment on function governance.punish_account(governance.judgement, timestamptz)
   'Blocks the account for a while or flags it, as a rule said of a call.';
 
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.authorization
   language plpgsql stable set search_path = '' as $$
 begin
   if (q.account_id = p_account_id and q.fingerprint = p_fingerprint) is not true then
@@ -5817,7 +5803,7 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
   'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
 
 create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
-  returns json[]
+  returns governance.authorization[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -5839,6 +5825,7 @@ declare
   v_folded text;
   v_phrases text;
   v_lock_key bigint;
+  v_is_locked boolean;
   v_fingerprint bigint;
   v_conversation int;
   v_estimate bigint;
@@ -5849,7 +5836,7 @@ declare
   v_requests governance.requests[];
   v_states governance.authorize_state[];
   v_judgements governance.judgement[];
-  v_answers json[];
+  v_answers governance.authorization[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or v_call.user_id is null or v_call.model is null
@@ -5876,11 +5863,15 @@ begin
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
-  elsif exists (select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key)) then
+  else
+    v_is_locked := not exists (
+      select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key));
+  end if;
+  if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
@@ -5913,7 +5904,9 @@ begin
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
-        if a.account_id is null or governance.needs_roll(a, v_now) then
+        -- As governance.needs_roll.
+        if a.account_id is null
+          or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
           -- Twice, as a lot that was kept for a hold may end once a new allowance is there.
           for v_count in 1..2 loop
             if a.account_id is null then
@@ -6094,8 +6087,8 @@ create function public.authorize_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
-  return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]::jsonb;
+  return to_jsonb((governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]);
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
@@ -6273,7 +6266,7 @@ $$;
 comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.call_end
   language plpgsql stable set search_path = '' as $$
 declare
   q governance.requests;
@@ -6289,11 +6282,11 @@ begin
     perform governance.fail('PT409', 'idempotency_conflict',
       format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.call_end(q);
 end
 $$;
 comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
-  'The answer of settle_usage for a call that has ended: its own from before, or why it cannot be settled.';
+  'How a call that is settled again has ended, or why it cannot be settled.';
 
 create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
   p_now timestamptz) returns jsonb
@@ -6324,6 +6317,7 @@ create function governance.write_ends(p_entries governance.token_transactions[],
 declare
   v_usage governance.usage_daily[];
   v_end governance.call_end := p_ends[1];
+  v_ids bigint[];
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
@@ -6337,7 +6331,9 @@ begin
         coalesce(v_end.scope_id, ''), 1, v_end.messages, v_end.input_tokens, v_end.output_tokens, v_end.charged_tokens,
         coalesce(v_end.cost_micros, 0), p_now, p_now)::governance.usage_daily];
     end if;
+    v_ids := array[v_end.decision_id];
   else
+    v_ids := array(select u.decision_id from unnest(p_ends) u);
     select array_agg(n.usage) into v_usage from (
       select row(u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, ''), count(*),
         sum(u.messages), sum(u.input_tokens), sum(u.output_tokens), sum(u.charged_tokens),
@@ -6373,7 +6369,8 @@ begin
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
   from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
-    and y.created_at >= p_oldest and y.created_at <= p_newest;
+    -- So that every plan goes by the key, also one that was made while the table was empty.
+    and y.decision_id = any (v_ids) and y.created_at >= p_oldest and y.created_at <= p_newest;
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[],
@@ -6412,7 +6409,7 @@ $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
-  p_waits boolean default true) returns json[]
+  p_waits boolean default true) returns governance.settlement[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
@@ -6431,8 +6428,9 @@ declare
   v_newest timestamptz;
   v_now timestamptz;
   v_is_locked boolean;
-  v_is_first_reading boolean := true;
-  v_has_rolled boolean;
+  -- Accounts that were brought up to the moment in this reading, and in the one before
+  v_due bigint[];
+  v_rolled bigint[];
   v_fingerprint bigint;
   v_model text;
   v_unpriced text;
@@ -6449,7 +6447,7 @@ declare
   v_entries governance.token_transactions[];
   v_ends governance.call_end[];
   v_states governance.settle_state[];
-  v_answers json[];
+  v_answers governance.settlement[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
@@ -6462,8 +6460,8 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_key.lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := v_key.lock_key is null or pg_advisory_xact_lock(v_key.lock_key) is not null;
     v_keys := array[v_key];
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
@@ -6474,13 +6472,15 @@ begin
       select o.key, o.place, case when p_waits then pg_advisory_xact_lock(o.lock_key) is not null
         else pg_try_advisory_xact_lock(o.lock_key) end as is_locked
       from (
-        select k as key, u.place, k.lock_key
+        select k.key, u.place, (k.key).lock_key
         from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
-        left join governance.request_keys k on k.request_id = u.request_id
-        order by k.lock_key offset 0) o) l;
-    if not v_is_locked and not p_waits then
-      raise lock_not_available using message = 'Another transaction holds an account of the batch';
-    end if;
+        -- With a limit each is found by its key, also by a plan that was made while the table was empty.
+        left join lateral (select y as key from governance.request_keys y where y.request_id = u.request_id limit 1) k
+          on true
+        order by (k.key).lock_key offset 0) o) l;
+  end if;
+  if not v_is_locked and not p_waits then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -6488,11 +6488,9 @@ begin
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
   loop
-    v_has_rolled := false;
     for x in
-      select u.*, b as account, governance.needs_roll(b, v_now) and v_is_first_reading as is_due,
-        q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type, q.scope_id,
-        q.message_hash is not null as is_message,
+      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type,
+        q.scope_id, q.message_hash is not null as is_message,
         (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
         -- The price is the one of the moment of the call.
         (select y from governance.prices y
@@ -6504,25 +6502,33 @@ begin
             y.created_at, y.lot_id limit 1) as lot
       from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
         key_id, made_at, decision_id, account_id, lock_key, hash, place)
-      -- The bounds leave partitions out before they are opened.
-      left join governance.requests q on q.decision_id = u.decision_id and q.created_at = u.made_at
-        and q.created_at >= v_oldest and q.created_at <= v_newest
+      left join lateral (
+        select r.status, r.reserved_tokens, r.cost_factor, r.model, r.task_type, r.scope_id, r.message_hash
+        from governance.requests r
+        where r.decision_id = u.decision_id and r.created_at = u.made_at
+          -- The bounds leave partitions out before they are opened.
+          and r.created_at >= v_oldest and r.created_at <= v_newest
+        limit 1) q on true
       left join governance.accounts b on b.account_id = u.account_id
-      order by is_due desc, u.account_id, u.place
+      where v_rolled is null or u.account_id = any (v_rolled)
+      order by u.account_id, u.place
     loop
       if x.decision_id is null then
         perform governance.fail('PT404', 'unknown_request',
           format('There is no request "%s"', left(x.request_id, 64)));
-      elsif x.is_due then
-        perform governance.roll_account(x.account_id, v_now);
-        v_has_rolled := true;
-        continue;
       end if;
-      exit when v_has_rolled;
-      if s.account_id is distinct from x.account_id then
+      if a.account_id is distinct from x.account_id then
         if s.ended is not null then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
+        s := null;
+        -- As governance.needs_roll. What was read is of yesterday: the account's calls are read again.
+        if v_rolled is null
+          and least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
+          perform governance.roll_account(a.account_id, v_now);
+          v_due := v_due || a.account_id;
+          continue;
+        end if;
         if a.raised_until > v_now then
           p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
           p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
@@ -6531,6 +6537,7 @@ begin
           a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
           a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
       end if;
+      continue when s.account_id is null;
       v_model := coalesce(x.model, x.asked_model);
       v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
         coalesce(x.metadata, '{}'))::text, 0);
@@ -6545,14 +6552,14 @@ begin
           perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
           v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
         end if;
-        v_answers[x.place] := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
-        continue;
+        v_end := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
       elsif v_charge > c.settle_ceiling_tokens and not p_above_ceiling then
         v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
           x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
           v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
           v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
         v_end.alerts := governance.quarantine_call(v_end, v_charge, c.settle_ceiling_tokens, v_now);
+        v_ends := array_append(v_ends, v_end);
         s.reserved_tokens := v_reserved;
         s.ended := s.ended || x.decision_id;
       else
@@ -6593,13 +6600,14 @@ begin
         v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
           v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
           null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_unpriced := case when v_cost is not null then null when (x.price).price_id is null then v_model
-          else governance.unpriced_part(x.metadata, x.made_at) end;
-        v_alerts := case when v_unpriced is not null
-          then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_unpriced), 'details',
-            jsonb_build_object('model', v_unpriced))) end;
-        if v_alerts is not null then perform governance.raise_unknown_price(v_unpriced, v_now); end if;
+        v_alerts := null;
+        if v_cost is null then
+          v_unpriced := case when (x.price).price_id is null then v_model
+            else governance.unpriced_part(x.metadata, x.made_at) end;
+          v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+            format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
+          perform governance.raise_unknown_price(v_unpriced, v_now);
+        end if;
         if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
           or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
           or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
@@ -6618,6 +6626,7 @@ begin
           s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
           s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
           a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
+        v_ends := array_append(v_ends, v_end);
         s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
           s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
           v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
@@ -6628,8 +6637,7 @@ begin
             from governance.settle_state(x.account_id) n;
         end if;
       end if;
-      v_ends := array_append(v_ends, v_end);
-      if s.debt_tokens > 0
+      if s.debt_tokens > 0 and v_ends is not null
         and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
         -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
         perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
@@ -6639,12 +6647,20 @@ begin
         s := governance.settle_state(x.account_id);
         s.ended := v_ended;
       end if;
-      v_answers[x.place] := governance.end_answer(v_end);
+      v_answers[x.place] := row(v_end.request_id, v_end.decision_id, v_end.status, v_end.charged_tokens,
+        v_end.released_tokens, v_end.unpaid_tokens, v_end.cost_micros, v_end.currency, v_end.model,
+        v_end.transaction_id,
+        row(v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens - v_end.reserved_tokens,
+          v_end.reserved_tokens, v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens,
+          v_end.debt_tokens,
+          v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens)::governance.balance,
+        coalesce(v_end.alerts, '[]'))::governance.settlement;
     end loop;
-    exit when not v_has_rolled;
-    v_is_first_reading := false;
+    if s.ended is not null then v_states := array_append(v_states, s); end if;
+    exit when v_due is null;
+    v_rolled := v_due;
+    v_due := null; a := null; s := null;
   end loop;
-  if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
     perform governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
     -- Each connection wakes the readers once an interval at most.
@@ -6668,8 +6684,8 @@ create function public.settle_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
-  return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
-    p_metadata)::governance.settle_arguments]))[1]::jsonb;
+  return to_jsonb((governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
+    p_metadata)::governance.settle_arguments]))[1]);
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
@@ -6735,7 +6751,7 @@ begin
     returning * into strict q;
     perform governance.ring('feed', v_now);
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.release_answer(governance.call_end(q));
 end
 $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';
@@ -6806,23 +6822,23 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
-create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json[]
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json
   language plpgsql set search_path = '' as $$
 begin
   case p_kind
     when 'authorize' then
       perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
         'task_type,scope_id,complexity}');
-      return governance.authorize_calls(array(
-        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.authorize_calls(array(
+        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits));
     when 'settle' then
       perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-      return governance.settle_calls(array(
-        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits);
+      return array_to_json(governance.settle_calls(array(
+        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits));
     else
       perform governance.check_batch(p_calls, '{request_id,reason}');
-      return governance.release_calls(array(
-        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.release_calls(array(
+        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits));
   end case;
 end
 $$;
@@ -6871,7 +6887,7 @@ declare
   v_detail text;
 begin
   begin
-    return governance.run_calls(p_kind, p_calls, true);
+    return array(select a.answer from json_array_elements(governance.run_calls(p_kind, p_calls, true)) a(answer));
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
@@ -6945,7 +6961,7 @@ begin
   end if;
   -- Nearly always no account is held by another, and no call is refused.
   begin
-    return array_to_json(governance.run_calls(p_kind, p_calls, false));
+    return governance.run_calls(p_kind, p_calls, false);
   exception
     when lock_not_available then null;
     when others then
@@ -6959,11 +6975,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns jsonb
+create function public.authorize_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls)::jsonb;
+  return governance.answer_batch('authorize', p_calls);
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -6973,11 +6989,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns jsonb
+create function public.settle_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls)::jsonb;
+  return governance.answer_batch('settle', p_calls);
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -6987,11 +7003,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns jsonb
+create function public.release_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls)::jsonb;
+  return governance.answer_batch('release', p_calls);
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
@@ -8829,9 +8845,9 @@ begin
 
   if p_action = 'settle' and q.status = 'quarantined' then
     -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
-    v_answer := (governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
       coalesce(p_output_tokens, q.output_tokens), q.settled_model,
-      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1];
+      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1]);
     update governance.requests x set settle_fingerprint = q.settle_fingerprint
       where x.decision_id = q.decision_id and x.created_at = q.created_at;
   elsif p_action = 'settle' then
@@ -8839,8 +8855,8 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'Say what the call used: p_input_tokens and p_output_tokens');
     end if;
-    v_answer := (governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
-      null)::governance.settle_arguments], true))[1];
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
+      null)::governance.settle_arguments], true))[1]);
   elsif q.status = 'held' then
     v_answer := public.release_usage(q.request_id, p_reason);
   elsif q.status = 'expired' then
@@ -8851,7 +8867,7 @@ begin
     values (p_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
     update governance.requests x set status = 'released', ended_at = p_now, end_reason = p_reason, released_tokens = 0
     where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
-    v_answer := governance.end_answer(governance.call_end(q));
+    v_answer := governance.release_answer(governance.call_end(q));
     perform governance.ring('feed', p_now);
   end if;
   return v_answer;
