@@ -21,6 +21,8 @@ import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dis
 import { allHandlers } from "./handlers.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
+import { createConfiguration } from "./plans/plans.ts";
+import { createPastJudge } from "./rules/past-judge.ts";
 import { createReplay } from "./rules/replay.ts";
 import { readSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -41,6 +43,8 @@ export interface ConsoleOptions {
   readonly replayWorkerUrl?: URL;
   /** The catalogue of public list prices, as YAML; left out: none. */
   readonly priceCatalogue?: string;
+  /** The presets that this console came with, as YAML; left out: none. */
+  readonly presets?: readonly { readonly name: string; readonly text: string }[];
   /** Left out where a project's database cannot be prepared from here. */
   readonly installer?: Installer;
   /** Null where this console has no local project to offer. */
@@ -129,7 +133,9 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     onChange: () => rail.refreshLocal(),
     notices,
   });
-  const replay = createReplay({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
+  const judge = createPastJudge({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
+  const replay = createReplay({ desk, judge, log });
+  const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
   const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
@@ -139,6 +145,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     bulk,
     reconciliation,
     replay,
+    configuration,
     rail,
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
@@ -158,6 +165,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
     replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
+    simulation: ({ run_id: runId }, emit) => configuration.follow(runId, emit),
     notices: (_input, emit) => {
       if (note) emit({ level: "warning", title: "The local store was made anew", body: note });
       return notices.follow(emit);
@@ -172,7 +180,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (isClosed) return;
       isClosed = true;
       rail.close();
-      replay.close();
+      judge.close();
       await reconciliation.close();
       await connection.close();
       store.close();

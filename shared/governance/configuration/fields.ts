@@ -308,8 +308,8 @@ export const settingFields: ReadonlyMap<string, Field> = new Map([
     "abuse_burst_calls",
     "Stopped calls that are a burst",
     number(1, most, "calls"),
-    50,
-    "Within five minutes",
+    100,
+    "In ten minutes, and five times the usual of the day before",
   ),
   setting("purchase_cooldown_seconds", "Between two checkouts", number(0, 86_400, "seconds"), 10),
   setting("open_checkout_limit", "Open checkouts of one user", number(0, 1000), 3),
@@ -415,5 +415,7 @@ export function priceDate(given: string): string {
   const iso = new Date(at).toISOString();
   // The database keeps microseconds; a Date keeps thousandths.
   const finer = /\.\d{3}(\d{1,3})/.exec(written)?.[1]?.padEnd(3, "0") ?? "000";
-  return iso.endsWith("T00:00:00.000Z") && finer === "000" ? iso.slice(0, 10) : `${iso.slice(0, -1)}${finer}Z`;
+  return iso.endsWith("T00:00:00.000Z") && finer === "000"
+    ? iso.slice(0, 10)
+    : `${iso.slice(0, -1)}${finer}Z`;
 }
