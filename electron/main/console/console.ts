@@ -5,7 +5,6 @@ import {
   type Failure,
   type Intent,
   type Notice,
-  type RailCounts,
 } from "../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../shared/governance/result.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
@@ -137,7 +136,6 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const replay = createReplay({ desk, judge, log });
   const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
-  const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
   const handlers = allHandlers({
     desk,
@@ -150,16 +148,11 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
     keychain: getKeychain,
-    about: {
-      version: options.version,
-      host: options.host,
-      store: { path, note },
-      migrations: [...options.migrations],
-    },
+    about: aboutOf(options, { path, note }),
   });
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
-    rail: (_input, emit) => rails.follow(emit),
+    rail: (_input, emit) => rail.topic.follow(emit),
     alerts: (_input, emit) => alertsChanged.topic.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
@@ -214,3 +207,10 @@ const inConflict = ({ summary }: Intent): Notice => ({
   title: "A change needs your decision",
   body: `${summary}: somebody else changed it in the meantime.`,
 });
+
+function aboutOf(
+  { version, host, migrations }: ConsoleOptions,
+  store: About["store"],
+): Omit<About, "keychain"> {
+  return { version, host, store, migrations: [...migrations] };
+}

@@ -44,7 +44,18 @@ export interface Parts {
 }
 
 export function allHandlers(parts: Parts): Handlers {
-  const { desk, commands, bulk, reconciliation, replay, configuration, rail, priceCatalogue, keychain, about } = parts;
+  const {
+    desk,
+    commands,
+    bulk,
+    reconciliation,
+    replay,
+    configuration,
+    rail,
+    priceCatalogue,
+    keychain,
+    about,
+  } = parts;
   return {
     ...connectionHandlers(desk.connection, (profileId) => reconciliation.forgetProject(profileId)),
     ...setupHandlers(desk.connection, parts.installer),

@@ -364,6 +364,23 @@ export const settingFields: ReadonlyMap<string, Field> = new Map([
     [],
     "One a line",
   ),
+  setting(
+    "buy_url",
+    "Where users buy",
+    text(500),
+    null,
+    "https://…, in answers and mails about a low balance",
+  ),
+  setting(
+    "upgrade_url",
+    "Where users upgrade",
+    text(500),
+    null,
+    "https://…, beside the plan that would help",
+  ),
+  setting("contact_url", "Where users ask", text(500), null, "mailto:… or https://…"),
+  setting("unsubscribe_url", "Where mails are turned off", text(500), null, "https://…; ?token=… is added"),
+  setting("default_language", "Language of users who chose none", text(2), null, "Such as en or de"),
   setting("operator_channels", "Operators are told by", channels, ["email"], "One a line"),
   setting("user_warning_channels", "Users are warned by", channels, ["email"], "One a line"),
 ]);
