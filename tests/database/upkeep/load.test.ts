@@ -1,13 +1,13 @@
 /**
- * Everything at once: calls, sign-ins, blocks, Stripe events, presets and upkeep without a pause, on few accounts. No
- * deadlock and no error but stated ones. LOAD_SECONDS=60 for the whole load.
+ * Everything at once: calls alone and in batches, sign-ins, operators' acts on one account and on many, Stripe's events
+ * of sales and subscriptions, presets and upkeep without a pause, on few accounts. No deadlock and no error but stated ones. LOAD_SECONDS=60 for the whole load.
  */
 import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
 import { defaultResourcesDir, readPreset } from "../../../local-project/migrations.ts";
-import { dice } from "../../support/dice.ts";
+import { dice, shuffle } from "../../support/dice.ts";
 import {
   expectSoundBooks,
   installedVersions,
@@ -15,7 +15,14 @@ import {
   type Project,
   projectAt,
 } from "../../support/project.ts";
-import { charge, checkoutSession, event, type Purchase } from "../../support/stripe/events.ts";
+import {
+  charge,
+  checkoutSession,
+  event,
+  invoiceSinceBasil,
+  type Purchase,
+  subscription,
+} from "../../support/stripe/events.ts";
 
 const seconds = Number(process.env["LOAD_SECONDS"] ?? 10);
 const connections = 16;
@@ -24,6 +31,50 @@ const users = 40;
 const errorCodes = readFileSync(new URL("../../../supabase/ERROR_CODES.md", import.meta.url), "utf8");
 
 type Call = readonly [name: string, ...parameters: readonly unknown[]];
+
+/** A subscription with two prices, in any order, paid and ended, whose invoice may come before anybody knows whose it is. */
+function* subscriptionLife(random: () => number, id: string, user: string): Generator<Call> {
+  const items = ["starter", "seats"].map((key) => ({
+    id: `si_${key}`,
+    price: { id: `price_${key}`, lookup_key: key },
+  }));
+  const about = (status: string): object => ({
+    ...subscription(id, { status, metadata: { user_id: user } }),
+    items: { object: "list", data: random() < 0.5 ? items : items.toReversed() },
+  });
+  const start = Math.floor(Date.now() / 1000);
+  const period = { name: id, userId: null, planId: null, amountMinor: 900, currency: "usd", start };
+  const events = [
+    event("customer.subscription.created", about("active")),
+    event("invoice.paid", invoiceSinceBasil({ ...period, end: start + 2_592_000 })),
+    event("customer.subscription.deleted", about("canceled")),
+  ];
+  for (const one of random() < 0.5 ? events : shuffle(events, random)) yield ["process_stripe_event", one];
+}
+
+/** Writers that take several accounts, or several rows, in an order of their own. */
+function* manyAtOnce(random: () => number, id: string, someone: () => string): Generator<Call> {
+  const calls = Array.from({ length: 12 }, (_, n) => ({
+    request_id: `m-${id}-${n}`,
+    user_id: someone(),
+    model: "gpt-4o",
+  }));
+  const some = [...new Set(Array.from({ length: 15 }, someone))];
+  yield ["authorize_usage_many", JSON.stringify(calls)];
+  yield [
+    "settle_usage_many",
+    JSON.stringify(calls.map((one) => ({ ...one, input_tokens: 20, output_tokens: 5 }))),
+  ];
+  yield ["update_user_token_balance", someone(), 500, "bonus", null, {}, `k-${id}`, null];
+  yield ["console_act", `a-${id}`, someone(), { kind: "take_tokens", tokens: 5 }, "load", `agent-${id}`];
+  const act = JSON.stringify({ kind: "give_tokens", tokens: 5 });
+  yield ["console_start_bulk_act", `bulk-${id}`, act, JSON.stringify(some), "load", `agent-${id}`];
+  // Steps of whichever act, also of another worker's.
+  for (let n = 0; n < 3; n += 1) yield ["console_step_bulk_act", 1 + Math.floor(random() * 20), 10];
+  const alerts = Array.from({ length: 20 }, () => 1 + Math.floor(random() * 300));
+  yield ["console_decide_alerts", `d-${id}`, alerts, "acknowledge", null, null, "ann"];
+  yield ["claim_notifications", 20];
+}
 
 /** The calls of one worker, in turn. */
 function* traffic(worker: number): Generator<Call> {
@@ -55,8 +106,10 @@ function* traffic(worker: number): Generator<Call> {
       yield ["process_stripe_event", event("charge.succeeded", charge(bought))];
       if (random() < 0.5)
         yield ["process_stripe_event", event("charge.refunded", charge(bought, { amount_refunded: 250 }))];
-    } else if (chance < 0.985) yield ["console_search_accounts", "user"];
-    else if (chance < 0.995) yield ["console_overview"];
+    } else if (chance < 0.975) yield* subscriptionLife(random, id, user);
+    else if (chance < 0.985) yield* manyAtOnce(random, id, someone);
+    else if (chance < 0.99) yield ["console_search_accounts", "user"];
+    else if (chance < 0.996) yield ["console_overview"];
     else yield ["apply_preset", preset];
   }
 }
