@@ -283,7 +283,7 @@ function refuseDeepJson(text: string): void {
 const claimsLiterals = new WeakMap<Caller, string>();
 
 /** What PostgREST sets for the transaction (docs: references/transactions.html). */
-function prelude({ caller, method, functionName }: RpcRequest, readOnly: boolean): string {
+function prelude({ caller, method, functionName, headers }: RpcRequest, readOnly: boolean): string {
   let claims = claimsLiterals.get(caller);
   if (claims === undefined) {
     claims = quoteLiteral(JSON.stringify(caller.claims));
@@ -295,9 +295,15 @@ function prelude({ caller, method, functionName }: RpcRequest, readOnly: boolean
     `set_config('request.jwt.claims', ${claims}, true)`,
     `set_config('request.method', '${method}', true)`,
     `set_config('request.path', ${quoteLiteral(`/rpc/${functionName}`)}, true)`,
+    `set_config('request.headers', ${quoteLiteral(JSON.stringify(ownHeaders(headers)))}, true)`,
   ];
   if (readOnly) settings.push("set_config('transaction_read_only', 'on', true)");
   return `select ${settings.join(", ")}`;
+}
+
+/** Of the headers those that a caller made up: PostgREST passes on all, and no function here reads the others. */
+function ownHeaders(headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith("x-")));
 }
 
 /** The two statements of a call; the second answers one row: body, rows on this page, rows in all or null. */

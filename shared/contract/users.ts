@@ -210,6 +210,8 @@ export const auditEntry = z.looseObject({
   reason: z.string().nullable(),
   /** The operator's command that did it; null for what rules and upkeep did. */
   command_id: z.string().nullish(),
+  /** The machine that the console said it was done from. */
+  device: z.string().nullish(),
   details: z.record(z.string(), z.unknown()),
 });
 export type AuditEntry = z.infer<typeof auditEntry>;

@@ -4041,6 +4041,19 @@ create index commands_time on governance.commands (created_at);
 comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
   'does nothing. Kept at least 30 days.';
 
+create function governance.request_device() returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  return nullif(left(regexp_replace(nullif(current_setting('request.headers', true), '')::jsonb
+    ->> 'x-console-device', '[^ -~]', '', 'g'), 120), '');
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function governance.request_device() is
+  'The machine that a console says it runs on (the header x-console-device, which PostgREST passes on); null for '
+  'anything else. As the operator''s name it is what the caller says.';
+
 create table governance.audit_log (
   audit_id bigint generated always as identity primary key,
   created_at timestamptz not null,
@@ -4050,7 +4063,9 @@ create table governance.audit_log (
   rule_name text,
   reason text,
   command_id text,
-  details jsonb not null default '{}'
+  details jsonb not null default '{}',
+  -- The machine that it was done from.
+  device text default governance.request_device()
 );
 
 create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
@@ -4333,7 +4348,7 @@ begin
   perform governance.check_limit(p_limit, 1000);
   if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is an object: operator, action, user_id, from, to, by (people or rules)');
+      'p_filter is an object: operator, device, action, user_id, from, to, by (people or rules)');
   end if;
   begin
     v_from := (p_filter ->> 'from')::timestamptz;
@@ -4355,6 +4370,7 @@ begin
         where g.audit_id < coalesce(p_before_id, 9223372036854775807)
           and (v_account_id is null or g.account_id = v_account_id)
           and (p_filter ->> 'operator' is null or g.operator = p_filter ->> 'operator')
+          and (p_filter ->> 'device' is null or g.device = p_filter ->> 'device')
           and (p_filter ->> 'action' is null or g.action = p_filter ->> 'action')
           and (p_filter ->> 'by' is distinct from 'people' or g.operator is not null)
           and (p_filter ->> 'by' is distinct from 'rules' or g.operator is null)
@@ -4363,15 +4379,16 @@ begin
     select jsonb_build_object(
       'entries', coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator',
         g.operator, 'action', g.action, 'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email,
-        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
-        order by g.n) filter (where g.n <= p_limit), '[]'),
+        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'device', g.device,
+        'details', g.details) order by g.n) filter (where g.n <= p_limit), '[]'),
       'next_before_id', case when count(*) > p_limit then max(g.audit_id) filter (where g.n = p_limit) end)
     from page g left join governance.accounts a using (account_id));
 end
 $$;
 comment on function public.console_audit(jsonb, bigint, int) is
-  'The audit log, newest first: who did what to whom, when and why. p_filter may name operator, action, user_id, from, '
-  'to, and by (people: operators alone; rules: rules and upkeep alone). Errors: invalid_argument, unknown_user.';
+  'The audit log, newest first: who did what to whom, when, why and from which device. p_filter may name operator, '
+  'device, action, user_id, from, to, and by (people: operators alone; rules: rules and upkeep alone). Errors: '
+  'invalid_argument, unknown_user.';
 revoke all on function public.console_audit(jsonb, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_audit(jsonb, bigint, int) to service_role;
 
@@ -18521,6 +18538,121 @@ comment on function governance.anchor_ledger(timestamptz, int) is
   'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
   'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
 
+-- schemas/82_audit_seals.sql
+-- Seals: a chain of hashes over the audit log, so that an entry that was changed, taken out or put in is noticed.
+
+create table governance.audit_seals (
+  seal_id bigint generated always as identity primary key,
+  sealed_at timestamptz not null,
+  -- Entries after this one, up to that one.
+  after_id bigint not null,
+  upto bigint not null,
+  entries int not null,
+  -- SHA-256 over the seal before and the hashes of its entries.
+  hash text not null
+);
+
+comment on table governance.audit_seals is 'Hashes over the audit log, each over the one before; append-only.';
+
+create trigger audit_seals_append_only before update or delete or truncate on governance.audit_seals
+  for each statement execute function governance.refuse_change();
+
+create function governance.audit_hash(p_before text, p_after_id bigint, p_upto bigint, out entries int, out hash text)
+  language sql stable set search_path = '' as $$
+  select count(*)::int, encode(sha256(decode(p_before, 'hex') || coalesce(string_agg(sha256(convert_to(
+    jsonb_build_array(g.audit_id, extract(epoch from g.created_at), g.operator, g.action, g.account_id, g.rule_name,
+      g.reason, g.command_id, g.device, g.details)::text, 'UTF8')), ''::bytea order by g.audit_id), '')), 'hex')
+  from governance.audit_log g where g.audit_id > p_after_id and g.audit_id <= p_upto
+$$;
+comment on function governance.audit_hash(text, bigint, bigint) is
+  'How many entries of the audit log there are after one and up to another, and their hash over the one before.';
+
+create function governance.seal_audit(p_now timestamptz, p_limit int default 20000) returns boolean
+  language plpgsql set search_path = '' as $$
+declare
+  v_state jsonb;
+  v_upto bigint;
+  v_entries int := 0;
+  v_hash text;
+begin
+  select s.value into v_state from governance.maintenance_state s where s.key = 'sealed_audit' for update skip locked;
+  -- Up to the entries that were there the last time, once every transaction that can have a number among them ended.
+  if v_state is null or exists (select from pg_snapshot_xip(pg_current_snapshot()) x
+    where x < (v_state ->> 'mark_xid')::xid8) then return true; end if;
+  select max(x.audit_id) into v_upto from (select g.audit_id from governance.audit_log g
+    where g.audit_id > (v_state ->> 'upto')::bigint and g.audit_id <= (v_state ->> 'mark')::bigint
+    order by g.audit_id limit p_limit) x;
+  if v_upto is not null then
+    select f.entries, f.hash into v_entries, v_hash
+    from governance.audit_hash(v_state ->> 'hash', (v_state ->> 'upto')::bigint, v_upto) f;
+    insert into governance.audit_seals (sealed_at, after_id, upto, entries, hash)
+    values (p_now, (v_state ->> 'upto')::bigint, v_upto, v_entries, v_hash);
+    v_state := v_state || jsonb_build_object('upto', v_upto, 'hash', v_hash);
+  end if;
+  if v_entries < p_limit then
+    v_state := v_state || jsonb_build_object('mark_xid', pg_current_xact_id(),
+      'mark', (select coalesce(max(g.audit_id), 0) from governance.audit_log g));
+  end if;
+  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
+  where s.key = 'sealed_audit';
+  return v_entries < p_limit;
+end
+$$;
+comment on function governance.seal_audit(timestamptz, int) is
+  'Seals the entries of the audit log that were there at the last round; false while there are more.';
+
+create function public.console_verify_audit(p_command_id text, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_verify_audit');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  v_answer := governance.begin_command('operator', p_command_id, row('verify_audit', p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  -- The first marks what is there now, the second seals it, unless a transaction is under way.
+  perform governance.seal_audit(governance.now());
+  perform governance.seal_audit(governance.now());
+  with seals as (
+    select s.*, lag(s.hash, 1, '') over w as before, lag(s.upto, 1, 0::bigint) over w as upto_before,
+      lead(s.seal_id) over w is null as is_last
+    from governance.audit_seals s window w as (order by s.seal_id)
+  ), checked as (
+    select s.*, f.entries as found, f.hash is distinct from s.hash or s.after_id <> s.upto_before as is_wrong
+    from seals s cross join lateral governance.audit_hash(s.before, s.after_id, s.upto) f
+  ), problems as (
+    select c.seal_id, jsonb_build_object('seal_id', c.seal_id, 'sealed_at', c.sealed_at, 'after_id', c.after_id, 'upto',
+      c.upto, 'entries', c.entries, 'found', c.found) as problem
+    from checked c where c.is_wrong
+    union all
+    -- Seals that were taken from the end.
+    select 9223372036854775807, jsonb_build_object('seal_id', null, 'sealed_at', null, 'after_id',
+      coalesce(l.upto, 0), 'upto', (s.value ->> 'upto')::bigint, 'entries', null, 'found', null)
+    from governance.maintenance_state s left join checked l on l.is_last
+    where s.key = 'sealed_audit' and s.value ->> 'hash' <> coalesce(l.hash, '')
+  )
+  select jsonb_build_object(
+    'entries_checked', (select coalesce(sum(c.found), 0) from checked c), 'seals', (select count(*) from checked),
+    'problem_count', (select count(*) from problems),
+    'problems', (select coalesce(jsonb_agg(p.problem order by p.seal_id), '[]')
+      from (select * from problems order by seal_id limit 20) p),
+    'upto', (select max(c.upto) from checked c), 'hash', (select c.hash from checked c where c.is_last),
+    'unsealed', (select count(*) from governance.audit_log g
+      where g.audit_id > coalesce((select max(c.upto) from checked c), 0)))
+  into v_answer;
+  insert into governance.audit_log (created_at, operator, action, command_id, details)
+  values (governance.now(), p_operator, 'verify_audit', p_command_id, v_answer);
+  return governance.end_command('operator', p_command_id, v_answer);
+end
+$$;
+comment on function public.console_verify_audit(text, text) is
+  'Checks the audit log against its seals, and keeps in it who did and what was found: entries_checked, seals, '
+  'problem_count, the first 20 problems (entries after after_id up to upto are not those that were sealed), the last '
+  'hash, and how many of the newest entries are not sealed yet. Errors: invalid_argument, idempotency_conflict.';
+revoke all on function public.console_verify_audit(text, text) from public, anon, authenticated;
+grant execute on function public.console_verify_audit(text, text) to service_role;
+
 -- schemas/90_upkeep.sql
 -- Upkeep: what happens without anybody asking.
 
@@ -18751,7 +18883,8 @@ begin
       v_answer := jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
     when 'anchor' then
       v_answer := jsonb_build_object('more',
-        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int)
+        or not governance.seal_audit(p_now, greatest(20000 * p_share, 1000)::int));
     when 'doors' then
       v_answer := jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
     when 'alerts' then
@@ -18960,6 +19093,9 @@ values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
 
 insert into governance.maintenance_state (key, value)
   values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+
+insert into governance.maintenance_state (key, value)
+  values ('sealed_audit', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
 
 insert into governance.maintenance_state (key, value, updated_at)
   values ('rounds', '{"next": 0, "shares": {}}', 'infinity');

@@ -14,6 +14,19 @@ create index commands_time on governance.commands (created_at);
 comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
   'does nothing. Kept at least 30 days.';
 
+create function governance.request_device() returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  return nullif(left(regexp_replace(nullif(current_setting('request.headers', true), '')::jsonb
+    ->> 'x-console-device', '[^ -~]', '', 'g'), 120), '');
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function governance.request_device() is
+  'The machine that a console says it runs on (the header x-console-device, which PostgREST passes on); null for '
+  'anything else. As the operator''s name it is what the caller says.';
+
 create table governance.audit_log (
   audit_id bigint generated always as identity primary key,
   created_at timestamptz not null,
@@ -23,7 +36,9 @@ create table governance.audit_log (
   rule_name text,
   reason text,
   command_id text,
-  details jsonb not null default '{}'
+  details jsonb not null default '{}',
+  -- The machine that it was done from.
+  device text default governance.request_device()
 );
 
 create index audit_log_account on governance.audit_log (account_id, audit_id desc) where account_id is not null;
@@ -306,7 +321,7 @@ begin
   perform governance.check_limit(p_limit, 1000);
   if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_filter is an object: operator, action, user_id, from, to, by (people or rules)');
+      'p_filter is an object: operator, device, action, user_id, from, to, by (people or rules)');
   end if;
   begin
     v_from := (p_filter ->> 'from')::timestamptz;
@@ -328,6 +343,7 @@ begin
         where g.audit_id < coalesce(p_before_id, 9223372036854775807)
           and (v_account_id is null or g.account_id = v_account_id)
           and (p_filter ->> 'operator' is null or g.operator = p_filter ->> 'operator')
+          and (p_filter ->> 'device' is null or g.device = p_filter ->> 'device')
           and (p_filter ->> 'action' is null or g.action = p_filter ->> 'action')
           and (p_filter ->> 'by' is distinct from 'people' or g.operator is not null)
           and (p_filter ->> 'by' is distinct from 'rules' or g.operator is null)
@@ -336,15 +352,16 @@ begin
     select jsonb_build_object(
       'entries', coalesce(jsonb_agg(jsonb_build_object('audit_id', g.audit_id, 'at', g.created_at, 'operator',
         g.operator, 'action', g.action, 'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email,
-        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'details', g.details)
-        order by g.n) filter (where g.n <= p_limit), '[]'),
+        'rule_name', g.rule_name, 'reason', g.reason, 'command_id', g.command_id, 'device', g.device,
+        'details', g.details) order by g.n) filter (where g.n <= p_limit), '[]'),
       'next_before_id', case when count(*) > p_limit then max(g.audit_id) filter (where g.n = p_limit) end)
     from page g left join governance.accounts a using (account_id));
 end
 $$;
 comment on function public.console_audit(jsonb, bigint, int) is
-  'The audit log, newest first: who did what to whom, when and why. p_filter may name operator, action, user_id, from, '
-  'to, and by (people: operators alone; rules: rules and upkeep alone). Errors: invalid_argument, unknown_user.';
+  'The audit log, newest first: who did what to whom, when, why and from which device. p_filter may name operator, '
+  'device, action, user_id, from, to, and by (people: operators alone; rules: rules and upkeep alone). Errors: '
+  'invalid_argument, unknown_user.';
 revoke all on function public.console_audit(jsonb, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_audit(jsonb, bigint, int) to service_role;
 

@@ -227,7 +227,8 @@ begin
       v_answer := jsonb_build_object('rollup_problems', v_count, 'alerts_triggered', v_count);
     when 'anchor' then
       v_answer := jsonb_build_object('more',
-        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int));
+        not governance.anchor_ledger(p_now, greatest(100000 * p_share, 1000)::int)
+        or not governance.seal_audit(p_now, greatest(20000 * p_share, 1000)::int));
     when 'doors' then
       v_answer := jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
     when 'alerts' then
@@ -436,6 +437,9 @@ values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
 
 insert into governance.maintenance_state (key, value)
   values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+
+insert into governance.maintenance_state (key, value)
+  values ('sealed_audit', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
 
 insert into governance.maintenance_state (key, value, updated_at)
   values ('rounds', '{"next": 0, "shares": {}}', 'infinity');

@@ -49,19 +49,33 @@ export interface BackendOptions {
   readonly readUrl?: string | null;
   /** Refuses every function that may change something. */
   readonly isReadOnly?: boolean;
+  /** The machine this runs on: the audit says from where an act came. */
+  readonly device?: string | null;
 }
 
 const defaultTimeoutMs = 15_000;
 
-export function createBackend({ url, key, readUrl = null, isReadOnly = false }: BackendOptions): Backend {
-  const secrets = [key];
-  const clientOf = (address: string) =>
-    createClient(address, key, {
-      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+function createClientOf(address: string, key: string, device: string | null) {
+  return createClient(address, key, {
+    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+    global: {
       // A redirect would carry the apikey header to another host.
-      global: { fetch: (input, init) => fetch(input, { ...init, redirect: "error" }) },
-      realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
-    });
+      fetch: (input, init) => fetch(input, { ...init, redirect: "error" }),
+      ...(device === null ? {} : { headers: { "x-console-device": device } }),
+    },
+    realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
+  });
+}
+
+export function createBackend({
+  url,
+  key,
+  readUrl = null,
+  isReadOnly = false,
+  device = null,
+}: BackendOptions): Backend {
+  const secrets = [key];
+  const clientOf = (address: string) => createClientOf(address, key, device);
   const client = clientOf(url);
   const reader = readUrl === null ? null : clientOf(readUrl);
   const route = createReplicaRoute();

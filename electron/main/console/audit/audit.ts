@@ -1,11 +1,21 @@
 /** The audit desk: the project's log, the last pages that were looked at also while offline. */
-import { auditOperations } from "../../../../shared/contract/index.ts";
+import { auditCheck, auditOperations } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
-export function auditHandlers(desk: DeskContext): Pick<Handlers, "audit.list"> {
+/** A log of millions of entries is hashed whole. */
+const verifyTimeoutMs = 10 * 60_000;
+
+export function auditHandlers(desk: DeskContext): Pick<Handlers, "audit.list" | "audit.verify"> {
   return {
+    "audit.verify": ({ command_id: commandId }) =>
+      desk.connection.rpc(
+        "console_verify_audit",
+        { p_command_id: commandId, p_operator: desk.operator() },
+        auditCheck,
+        { timeoutMs: verifyTimeoutMs },
+      ),
     "audit.list": async ({ filter, before_id: beforeId, limit }) => {
       const answer = await readThrough(
         desk,

@@ -3,6 +3,7 @@ import type { z } from "zod";
 import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
 import { fail, type Result } from "../../../../shared/governance/result.ts";
 import { type Backend, createBackend, type RpcOptions, type SignalTopic } from "../../backend/backend.ts";
+import { deviceName } from "./device.ts";
 import type { Store } from "../../store/store.ts";
 import type { Local } from "./local.ts";
 import { noKey } from "./profiles.ts";
@@ -113,6 +114,7 @@ export function createLink(options: LinkOptions) {
       key,
       readUrl: profile.read_url,
       isReadOnly: profile.is_read_only,
+      device: deviceName(store),
     });
     return startSession({
       backend,
