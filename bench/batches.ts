@@ -101,6 +101,7 @@ async function walOf(url: string): Promise<{ bytes: number; entries: number }> {
 
 async function overHttp(url: string): Promise<BenchResult> {
   const callers = 64;
+  const guardedCallers = 1_000;
   const project = await startLocalProject({ databaseUrl: url, poolSize: 16 });
   const supabase = createClient(project.url, project.serviceRoleKey, { auth: { persistSession: false } });
   const guard = createGuard({ client: supabase, store: memoryStore(), now: Date.now, timer, newId });
@@ -122,7 +123,7 @@ async function overHttp(url: string): Promise<BenchResult> {
     const { ours, floor, ratio } = await alternate(
       3,
       async () => {
-        seen.guarded.push(await traffic(guarded, callers, ACCOUNTS));
+        seen.guarded.push(await traffic(guarded, guardedCallers, ACCOUNTS));
         return seen.guarded.at(-1)?.pairsPerSecond ?? 0;
       },
       async () => {
@@ -130,8 +131,16 @@ async function overHttp(url: string): Promise<BenchResult> {
         return seen.plain.at(-1)?.pairsPerSecond ?? 0;
       },
     );
+    await guard.idle();
+    const books = await query<{ problems: unknown[]; held: string }>(
+      url,
+      `select public.verify_ledger() -> 'problems' as problems,
+        (select sum(reserved_tokens) from governance.accounts) as held`,
+    );
+    if (books.problems.length > 0 || Number(books.held) !== 0)
+      throw new Error(`The books are not exact: ${JSON.stringify(books)}`);
     return {
-      bench: `supabase-js over loopback, ${callers} callers: with the guard / one call at a time`,
+      bench: `supabase-js over loopback: ${guardedCallers} callers with the guard, books exact / ${callers} callers one call at a time`,
       ratio: round(ratio),
       better: "higher",
       required: 4,

@@ -342,6 +342,29 @@ console.log(JSON.stringify({ ...answer, left: queue }));`;
     await admin.query("select block_user('b-integrated', $1, 'test', null, 'op')", [user]);
     expect(await chat("hello")).toMatchObject({ status: 403, body: { reason: "user_blocked" } });
   });
+
+  it("sends what waits in one trip: each slot is answered by itself, and asked again nothing is held twice", async () => {
+    const batch = programsOn(page)[1] ?? "";
+    const call = `const call = (id, user) => ({ request_id: id, user_id: user, model: "gpt-4o", estimated_tokens: 100 });
+const ask = () => Promise.all([call("g1", "group-a"), call("g2", "group-b"), call("g3", ""), call("g4", "group-a")].map(authorize));
+const first = ask(); await sendWaiting(); const second = ask(); await sendWaiting();
+console.log(JSON.stringify([await first, await second]));`;
+    writeFileSync(join(folder, "batch.ts"), [batch, call].join("\n"));
+    const env = {
+      ...process.env,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+    };
+    const { stdout } = await run(process.execPath, ["--no-warnings", "batch.ts"], { cwd: folder, env });
+    const slots = [
+      { request_id: "g1", decision: "allow" },
+      { request_id: "g2", decision: "allow" },
+      { error: { hint: "invalid_argument" } },
+      { request_id: "g4", decision: "allow" },
+    ];
+    expect(JSON.parse(stdout)).toMatchObject([slots, slots]);
+    expect(await accountOf("group-a")).toMatchObject({ calls: 2, reserved: 200 });
+  });
 });
 
 describe("the guide's programs", () => {
@@ -354,7 +377,8 @@ describe("the guide's programs", () => {
   it("compile in Node under strict", async () => {
     writeFileSync(join(folder, "types.d.ts"), nodeTypes);
     writeFileSync(join(folder, "page.ts"), programsOn(page)[0] ?? "");
-    for (const name of ["Express", "Hono", "Next.js"]) {
+    writeFileSync(join(folder, "batch.ts"), programsOn(page)[1] ?? "");
+    for (const name of ["Express", "Hono", "Next.js", "Any other call"]) {
       const program = [once, ...programsUnder(name)].join("\n");
       writeFileSync(join(folder, `${name}.ts`), program);
     }
@@ -370,7 +394,15 @@ describe("the guide's programs", () => {
           skipLibCheck: true,
           allowImportingTsExtensions: true,
         },
-        files: ["types.d.ts", "page.ts", "Express.ts", "Hono.ts", "Next.js.ts"],
+        files: [
+          "types.d.ts",
+          "page.ts",
+          "batch.ts",
+          "Express.ts",
+          "Hono.ts",
+          "Next.js.ts",
+          "Any other call.ts",
+        ],
       }),
     );
     expect(await compile(join(repository, "node_modules/typescript/bin/tsc"), "-p", ".")).toBe("");
@@ -381,6 +413,34 @@ describe("the guide's programs", () => {
     writeFileSync(join(folder, "edge-types.ts"), program);
     expect(await compile(deno, "check", "--quiet", "--node-modules-dir=manual", "edge-types.ts")).toBe("");
   });
+});
+
+describe("the guide's way for any other call", () => {
+  it("gives the value, or what to answer in the user's language", async () => {
+    const own = `const callModel = async (model, text) => ({ said: text, usage: { input_tokens: ${input}, output_tokens: ${output} } });`;
+    const call = `console.log(JSON.stringify([await ask("other", "hello"), await ask("other-blocked", "hello")])); await guard.idle();`;
+    writeFileSync(join(folder, "other.ts"), [own, once, ...programsUnder("Any other call"), call].join("\n"));
+    await admin.query(
+      "select upsert_account('other-blocked'), block_user('b-other', 'other-blocked', 'test', null, 'op')",
+    );
+    const env = {
+      ...process.env,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+      OPENAI_API_KEY: "none",
+      SETTLEMENTS_DB: join(folder, "other.db"),
+    };
+    const { stdout } = await run(process.execPath, ["--no-warnings", "other.ts"], { cwd: folder, env });
+    expect(JSON.parse(stdout)).toMatchObject([
+      { status: 200, body: { said: "hello" } },
+      { status: 403, body: { error: "user_blocked", message: expect.stringMatching(/^Ihr Zugang/) } },
+    ]);
+    await settles("other", { charged: input + output, calls: 1 });
+  });
+});
+
+it("the guides have no program that is not run", () => {
+  for (const text of [guide, page]) expect(text).not.toContain("no-check");
 });
 
 describe.each(Object.keys(backends) as (keyof typeof backends)[])("the guide's %s backend", (name) => {
