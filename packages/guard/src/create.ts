@@ -7,13 +7,11 @@ import {
 } from "../../../shared/governance/guard/index.ts";
 import { connect, type Project } from "./connect.ts";
 
-type FromRuntime = "client" | "store" | "now" | "timer" | "newId";
-
 /**
  * What a guard is made of. The clock, the timers and the ids are the runtime's own, and `waitUntil` is Supabase's where
  * it exists. `store` is memory by default, which a crash empties: give one that lasts in production.
  */
-export type GuardSettings = Omit<GuardOptions, FromRuntime> &
+export type GuardSettings = Omit<GuardOptions, "client" | "store" | "now" | "timer" | "newId"> &
   Partial<Pick<GuardOptions, "store" | "now" | "timer" | "newId">> &
   (Project | { readonly client: RpcClient });
 

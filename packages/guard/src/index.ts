@@ -1,9 +1,16 @@
 /** The guard for backends: what stands between an app and its AI provider, and the one line that puts it there. */
 export * from "../../../shared/governance/guard/index.ts";
+export type { Tokens } from "../../../shared/governance/money/index.ts";
 export { fail, ok, type Result } from "../../../shared/governance/result.ts";
 export {
+  type Estimate,
+  type EstimateError,
+  type EstimateLearner,
+  type EstimateSource,
   learnEstimates,
+  type LearnerOptions,
   lengthOfOutput,
+  type PartialUsage,
   type ReadUsage,
   readServerSentEvents,
   readUsage,
@@ -11,6 +18,8 @@ export {
   type UsageCounts,
   type UsageProblem,
   type UsageShape,
+  usageShapes,
+  type UsageStream,
 } from "../../../shared/governance/usage/index.ts";
 export * from "./ai-sdk.ts";
 export type { Caller } from "./caller.ts";

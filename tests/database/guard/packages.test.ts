@@ -1,9 +1,11 @@
 /**
  * The packages as people install them: packed, installed into an empty folder outside the repository, checked by publint
- * and are-the-types-wrong, compiled strictly there, and run in Node and in Deno against a project and a provider.
+ * and are-the-types-wrong, compiled strictly there, and run in Node, Deno and Bun, and in a built Next.js, against a
+ * project and a provider.
  */
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -13,8 +15,10 @@ import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { postgresStore, redisStore, type SettlementStore } from "../../../packages/guard/src/index.ts";
 import { sqliteStore } from "../../../packages/guard/src/sqlite.ts";
+import { openTool } from "../../../packages/tools.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { type Provider, startProvider, words } from "../../support/provider.ts";
+import { sized } from "../../support/size.ts";
 import { repository } from "../../stages.ts";
 
 const bin = join(repository, "node_modules/.bin");
@@ -152,7 +156,7 @@ describe("the packages", () => {
 });
 
 describe("a governed streaming chat, from an empty folder", () => {
-  const runtimes: readonly [name: string, command: readonly string[]][] = [
+  const runtimes: readonly [name: string, command: readonly string[] | (() => Promise<string[] | null>)][] = [
     ["Node", [process.execPath, "--no-warnings", "chat.ts"]],
     [
       "Deno",
@@ -170,8 +174,18 @@ describe("a governed streaming chat, from an empty folder", () => {
         "chat.ts",
       ],
     ],
+    [
+      "Bun",
+      async () => {
+        const tool = await openTool("bun");
+        return tool === null ? null : [join(tool, "node_modules/.bin/bun"), "run", "chat.ts"];
+      },
+    ],
   ];
-  it.each(runtimes)("runs in %s: charged, then refused", async (name, [file = "", ...args]) => {
+  it.for(runtimes)("runs in %s: charged, then refused", async ([name, command], { skip }) => {
+    const [file = "", ...args] = (typeof command === "function" ? await command() : command) ?? [];
+    skip(file === "", `${name} cannot be had here`);
+    const before = provider.asked.length;
     writeFileSync(join(folder, "chat.ts"), chat);
     const user = `packaged-${name}`;
     const settings = {
@@ -192,7 +206,130 @@ describe("a governed streaming chat, from an empty folder", () => {
     expect(await charged()).toMatchObject([{ charged_tokens: "30" }]);
     await admin.query("select block_user($1, $1, 'test', null, 'op')", [user]);
     expect(await run(file, args, folder, settings)).toMatch(/^403 .*user_blocked/);
-    expect(provider.asked.length).toBe(runtimes.findIndex(([each]) => each === name) + 1);
+    expect(provider.asked.length).toBe(before + 1);
+  });
+});
+
+// Before a release, as they are made.
+describe.runIf(sized(0, 1) === 1)("the pages of the API", () => {
+  it("are made from the doc comments: one for each name that a package exports, and each says what it is", async ({
+    skip,
+  }) => {
+    if ((await openTool("api")) === null) return skip("What makes the pages cannot be had here");
+    const out = join(folder, "api");
+    await run(process.execPath, [join(repository, "packages/api.ts"), "--out", out]);
+    for (const name of ["core", "guard"]) {
+      const exported = Object.keys(
+        (await import(join(repository, `packages/${name}/dist/index.js`))) as Record<string, unknown>,
+      );
+      expect(exported.length).toBeGreaterThan(20);
+      const pages = new Map(exported.map((each) => [each, join(out, `${name}.${each.toLowerCase()}.md`)]));
+      expect([...pages].filter(([, page]) => !existsSync(page)).map(([each]) => each)).toEqual([]);
+      // The sentence stands between the heading and the signature.
+      const unsaid = [...pages].filter(([, page]) =>
+        /^## .*\n+\*\*Signature:/m.test(readFileSync(page, "utf8")),
+      );
+      expect(unsaid.map(([each]) => each)).toEqual([]);
+    }
+  });
+});
+
+/** A route handler as the guide has it, streaming. */
+const route = `import { createGuard, guardFetch, withRefusals } from "@token-governance/guard";
+import { after } from "next/server";
+
+export const POST = withRefusals(async (request) => {
+  const guard = createGuard({
+    url: process.env.SUPABASE_URL,
+    key: process.env.SUPABASE_SERVICE_ROLE_KEY,
+    waitUntil: (promise) => after(() => promise),
+  });
+  const ask = guardFetch(guard, { user: request.headers.get("x-user"), task: "chat" });
+  return ask(process.env.OPENAI_BASE_URL + "/chat/completions", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "gpt-4o", stream: true, messages: [{ role: "user", content: await request.text() }] }),
+  });
+});
+`;
+
+// Building it takes longer than all other tests here: before a release.
+describe.runIf(sized(0, 1) === 1)("a route handler of Next.js", () => {
+  it("is built and run by Next.js itself: a stream that is charged, then a refusal", async ({ skip }) => {
+    const app = await openTool("next");
+    if (app === null) return skip("Next.js cannot be had here");
+    await run(
+      "npm",
+      [
+        ...[
+          "install",
+          "--no-save",
+          "--offline",
+          "--no-audit",
+          "--no-fund",
+          "--ignore-scripts",
+          "--workspaces=false",
+        ],
+        ...packed.map(({ filename }) => join(folder, filename)),
+      ],
+      app,
+    );
+    mkdirSync(join(app, "app/chat"), { recursive: true });
+    writeFileSync(join(app, "app/chat/route.js"), route);
+    writeFileSync(
+      join(app, "next.config.mjs"),
+      "export default { turbopack: { root: import.meta.dirname } };\n",
+    );
+    const next = join(app, "node_modules/next/dist/bin/next");
+    const more = {
+      NEXT_TELEMETRY_DISABLED: "1",
+      NODE_ENV: "production",
+      SUPABASE_URL: project.url,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+      OPENAI_BASE_URL: `${provider.url}/v1`,
+    };
+    await run(process.execPath, [next, "build"], app, more);
+    const probe = createServer();
+    await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+    const { port } = probe.address() as AddressInfo;
+    await new Promise((resolve) => probe.close(resolve));
+    const server: ChildProcess = spawn(process.execPath, [next, "start", "-p", String(port)], {
+      cwd: app,
+      env: { ...env, ...more },
+      stdio: "ignore",
+    });
+    try {
+      const ask = (): Promise<Response> =>
+        fetch(`http://127.0.0.1:${port}/chat`, {
+          method: "POST",
+          headers: { "x-user": "next-user" },
+          body: "Hello",
+        });
+      let answer: Response | null = null;
+      for (let tries = 0; answer === null && tries < 300; tries++) {
+        answer = await ask().catch(() => null);
+        if (answer === null) await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      expect(answer?.status).toBe(200);
+      const said = await answer?.text();
+      for (const word of words) expect(said).toContain(word);
+      await expect
+        .poll(async () => {
+          const { rows } = await admin.query(
+            "select charged_tokens from governance.requests r join governance.accounts a using (account_id) where user_id = 'next-user'",
+          );
+          return rows;
+        })
+        .toEqual([{ charged_tokens: "30" }]);
+      await admin.query("select block_user('next', 'next-user', 'test', null, 'op')");
+      const refused = await ask();
+      expect([refused.status, await refused.text()]).toMatchObject([
+        403,
+        expect.stringMatching(/user_blocked/),
+      ]);
+    } finally {
+      server.kill();
+    }
   });
 });
 
