@@ -54,15 +54,4 @@ export const costsOperations = {
     z.object({ from: day, to: day, step: costStep, by: costDimension, filter: costFilter }).strict(),
     costs.extend({ as_of: instant.nullable() }),
   ),
-  /**
-   * Revenue recognised in a range of UTC days, by currency, in minor units: what was paid for the tokens that were used
-   * or expired in it. Source: console_token_roll_forward, as reconciliation reports have it.
-   */
-  "costs.revenue": operation(
-    z.object({ from: day, to: day }).strict(),
-    z.object({
-      lines: z.array(z.object({ currency: z.string(), recognised_minor: whole })),
-      as_of: instant.nullable(),
-    }),
-  ),
 } as const;

@@ -95,6 +95,11 @@ export const caseFilter = z
     /** Empty: nobody. */
     assigned_to: z.string().max(255).nullable(),
     older_than_days: z.number().int().min(0).max(36_500).nullable(),
+    /** Part of an id, a name or the explanation. */
+    text: z.string().max(200).nullable(),
+    /** Null: by id. */
+    sort: z.enum(["money", "tokens", "age", "class"]).nullable(),
+    descending: z.boolean(),
   })
   .strict();
 export type CaseFilter = z.infer<typeof caseFilter>;
@@ -333,7 +338,7 @@ export const financeOperations = {
     z.object({ run_id: z.string().max(255), other_run_id: z.string().max(255) }).strict(),
     runComparison,
   ),
-  /** In order of id. */
+  /** In the order of the filter's sort; `after` is the last id of the page before. */
   "finance.cases": operation(
     z
       .object({

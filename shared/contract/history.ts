@@ -15,6 +15,9 @@ export const historyKinds = [
 export const historyKind = z.enum(historyKinds);
 export type HistoryKind = z.infer<typeof historyKind>;
 
+/** Whole, of either sign. */
+const signed = z.number().int();
+
 const base = { at: instant, key: z.string() };
 const atStripe = {
   payment_id: whole,
@@ -138,6 +141,23 @@ export const ledgerProof = z.looseObject({
 });
 export type LedgerProof = z.infer<typeof ledgerProof>;
 
+export const balanceExplained = z.looseObject({
+  /** The sum of `lines`. */
+  total: tokens,
+  subscription: tokens,
+  purchased: tokens,
+  promotional: tokens,
+  reserved: tokens,
+  debt: tokens,
+  frozen: tokens,
+  next_expiry: z.object({ at: instant, tokens }).nullable(),
+  since: instant.nullable(),
+  lines: z.array(
+    z.looseObject({ transaction_type: z.string(), entries: whole, tokens: signed, last_at: instant }),
+  ),
+});
+export type BalanceExplained = z.infer<typeof balanceExplained>;
+
 export const historyOperations = {
   "users.history": operation(
     z
@@ -164,4 +184,10 @@ export const historyOperations = {
   ),
   /** Checks hashes, balances, lots and counters of this account. */
   "users.verify": operation(z.object({ user_id: userId }).strict(), ledgerProof),
+  "users.explain_balance": operation(z.object({ user_id: userId }).strict(), balanceExplained),
+  /** The whole ledger of an account as `npm run statement` writes and checks it: one entry a line, the oldest first. */
+  "users.statement": operation(
+    z.object({ user_id: userId }).strict(),
+    z.object({ file_name: z.string(), text: z.string(), entries: whole, last_hash: z.string().nullable() }),
+  ),
 } as const;

@@ -9,7 +9,6 @@ import type { z } from "zod";
 import { alertsOperations, alertsStreams } from "./alerts.ts";
 import { auditOperations } from "./audit.ts";
 import { bulkOperations } from "./bulk.ts";
-
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
 import { costsOperations } from "./costs.ts";
@@ -17,7 +16,7 @@ import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
-import { configOperations, configStreams } from "./plans.ts";
+import { paymentOperations } from "./payments.ts";
 import { pricesOperations } from "./prices.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
 import { healthOperations } from "./health.ts";
@@ -37,13 +36,13 @@ export const operations = {
   ...bulkOperations,
   ...rulesOperations,
   ...pricesOperations,
-  ...configOperations,
   ...alertsOperations,
   ...auditOperations,
   ...healthOperations,
   ...costsOperations,
   ...runOperations,
   ...financeOperations,
+  ...paymentOperations,
   ...settingsOperations,
   ...syncOperations,
   ...frameOperations,
@@ -55,7 +54,6 @@ export const streams = {
   ...alertsStreams,
   ...runStreams,
   ...rulesStreams,
-  ...configStreams,
   ...syncStreams,
   ...frameStreams,
 } as const;

@@ -69,6 +69,9 @@ create table governance.accounts (
 
 create index accounts_flagged on governance.accounts (flagged_at desc) where flagged_at is not null;
 
+-- An e-mail changes with no call, so that calls still update in place.
+create index accounts_email on governance.accounts (lower(email)) where email is not null;
+
 create index accounts_blocked on governance.accounts (blocked_at desc) where blocked_at is not null;
 
 comment on table governance.accounts is 'One row a user: who they are, what operators decided, and the counters that a '

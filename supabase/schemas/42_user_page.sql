@@ -30,18 +30,7 @@ comment on function governance.debt_causes(bigint) is
 
 create function governance.payments_json(p_account_id bigint) returns jsonb
   language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('payment_id', p.payment_id, 'paid_at', coalesce(p.paid_at, p.created_at),
-    'amount_minor', p.amount_minor, 'currency', p.currency, 'charge_id', p.charge_id, 'payment_intent_id',
-    p.payment_intent_id, 'checkout_session_id', p.checkout_session_id, 'invoice_id', p.invoice_id, 'subscription_id',
-    p.subscription_id, 'order_id', p.order_id, 'livemode', p.livemode,
-    'refunded_minor', coalesce(p.refunded_override_minor, p.refunded_minor),
-    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', s.lot_id, 'pack_id', l.pack_id, 'tokens', s.tokens,
-        'remaining', l.remaining, 'frozen', l.frozen, 'taken_back', s.reversed + s.clawed, 'dispute_state',
-        s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
-      from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
-    'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
-        'amount_minor', d.amount_minor) order by d.told_at), '[]')
-      from governance.stripe_disputes d where d.payment_id = p.payment_id))
+  select coalesce(jsonb_agg(governance.payment_json(p)
     order by coalesce(p.paid_at, p.created_at) desc, p.payment_id desc), '[]')
   from (select * from governance.stripe_payments x where x.account_id = p_account_id
     order by x.payment_id desc limit 50) p

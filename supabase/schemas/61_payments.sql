@@ -42,6 +42,17 @@ create index stripe_payments_order on governance.stripe_payments (order_id) wher
 create index stripe_payments_account on governance.stripe_payments (account_id, payment_id)
   where account_id is not null;
 
+create index stripe_payments_time on governance.stripe_payments ((coalesce(paid_at, created_at)), payment_id);
+
+create index stripe_payments_customer on governance.stripe_payments (customer_id) where customer_id is not null;
+
+-- What a person looks for among many that are in order.
+create index stripe_payments_unowned on governance.stripe_payments (payment_id) where account_id is null;
+
+create index stripe_payments_not_credited on governance.stripe_payments (payment_id) where amount_minor is null;
+
+create index stripe_payments_refunded on governance.stripe_payments (payment_id) where refunded_minor > 0;
+
 comment on table governance.stripe_payments is 'Payments at Stripe and what is known of them.';
 
 create function governance.payment_ids(p_charge_id text, p_payment_intent_id text, p_session_id text,
@@ -188,6 +199,25 @@ create type governance.stripe_outcome as (status text, reason text, effects json
   waits_for_customer text);
 
 create index purchase_records_difference on governance.purchase_records (difference_id) where difference_id is not null;
+
+create function governance.payment_json(p governance.stripe_payments) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('payment_id', p.payment_id, 'paid_at', coalesce(p.paid_at, p.created_at),
+    'amount_minor', p.amount_minor, 'currency', p.currency, 'charge_id', p.charge_id, 'payment_intent_id',
+    p.payment_intent_id, 'checkout_session_id', p.checkout_session_id, 'invoice_id', p.invoice_id, 'subscription_id',
+    p.subscription_id, 'order_id', p.order_id, 'livemode', p.livemode,
+    'refunded_minor', coalesce(p.refunded_override_minor, p.refunded_minor),
+    'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', s.lot_id, 'pack_id', l.pack_id, 'tokens', s.tokens,
+        'remaining', l.remaining, 'frozen', l.frozen, 'taken_back', s.reversed + s.clawed, 'dispute_state',
+        s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
+      from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
+    'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
+        'amount_minor', d.amount_minor) order by d.told_at), '[]')
+      from governance.stripe_disputes d where d.payment_id = p.payment_id))
+$$;
+comment on function governance.payment_json(governance.stripe_payments) is
+  'A payment: what was paid and refunded (minor units), its names at Stripe, the lots it bought with what was taken '
+  'back, and its disputes.';
 
 create function governance.merge_payments(p_into bigint, p_from bigint) returns void
   language plpgsql set search_path = '' as $$

@@ -43,6 +43,13 @@ create table governance.reconciliation_cases (
 
 create index reconciliation_cases_status on governance.reconciliation_cases (status, updated_at desc);
 
+create index reconciliation_cases_charge on governance.reconciliation_cases ((difference #>> '{stripe,charge_id}'))
+  where difference #>> '{stripe,charge_id}' is not null;
+
+create index reconciliation_cases_intent
+  on governance.reconciliation_cases ((difference #>> '{stripe,payment_intent_id}'))
+  where difference #>> '{stripe,payment_intent_id}' is not null;
+
 comment on table governance.reconciliation_cases is 'Differences as finance works on them: open → investigating → '
   'proposed → approved → posted → verified; or carried forward, or written off.';
 
@@ -207,11 +214,18 @@ create function public.console_reconciliation_cases(
   p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500,
     p_after text default null,
   p_run_id text default null, p_class text default null, p_assigned_to text default null,
-    p_older_than_days int default null, p_undecided boolean default null
+    p_older_than_days int default null, p_undecided boolean default null, p_text text default null,
+    p_sort text default null, p_descending boolean default false
 ) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_text text := lower(nullif(btrim(p_text), ''));
 begin
   perform governance.refuse_others('console_reconciliation_cases');
+  perform governance.check_optional('p_text', p_text, 200);
+  if p_sort not in ('money', 'tokens', 'age', 'class') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_sort is money, tokens, age or class');
+  end if;
   if p_limit is null or p_limit not between 1 and 5000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
   elsif p_older_than_days not between 0 and 36500 then
@@ -221,12 +235,19 @@ begin
     with scope as (
       select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id,
         governance.is_undecided(c) as is_undecided,
+        -- What it is sorted by, as text that sorts like it; what is at stake, whichever way.
+        case p_sort when 'money' then lpad(abs(c.amount_minor)::text, 20, '0')
+          when 'tokens' then lpad(abs(c.tokens)::text, 20, '0')
+          when 'age' then to_char(coalesce(c.occurred_at, c.opened_at) at time zone 'UTC', 'YYYYMMDDHH24MISSUS')
+          when 'class' then c.class else '' end collate "C" as sort_key,
         (p_status is null or c.status = any (p_status))
           and (p_difference_ids is null or c.difference_id = any (p_difference_ids))
         and (p_class is null or c.class = p_class) and (p_undecided is null or governance.is_undecided(c) = p_undecided)
         and (p_assigned_to is null or coalesce(c.assigned_to, '') = p_assigned_to)
         and (p_older_than_days is null
-          or coalesce(c.occurred_at, c.opened_at) <= governance.now() - p_older_than_days * interval '1 day') as fits
+          or coalesce(c.occurred_at, c.opened_at) <= governance.now() - p_older_than_days * interval '1 day')
+        and (v_text is null or strpos(lower(concat_ws(E'\n', c.difference_id, c.user_id, c.assigned_to, c.currency,
+          c.difference ->> 'explanation', c.difference ->> 'stripe', c.difference ->> 'ledger')), v_text) > 0) as fits
       from governance.reconciliation_cases c
       where p_run_id is null or exists (select from governance.reconciliation_run_differences d
         where d.run_id = p_run_id and d.difference_id = c.difference_id)
@@ -247,21 +268,30 @@ begin
         from (select x.currency, sum(abs(x.amount_minor)) as amount from scope x
           where x.fits and x.amount_minor <> 0 and x.currency is not null group by 1) s),
       'cases', (select coalesce(jsonb_agg(governance.case_json(c) || case when p_difference_ids is null then '{}'
-        else jsonb_build_object('difference', c.difference) end order by c.difference_id), '[]')
-        from (select x.difference_id from scope x where x.fits and (p_after is null or x.difference_id > p_after)
-          order by x.difference_id limit p_limit) page
+        else jsonb_build_object('difference', c.difference) end order by page.place), '[]')
+        from (select x.difference_id, row_number() over (order by
+            case when p_descending then x.sort_key end desc, case when not p_descending then x.sort_key end,
+            x.difference_id) as place
+          from scope x where x.fits and (p_after is null or case
+            when (select y.sort_key from scope y where y.difference_id = p_after) = x.sort_key
+              then x.difference_id > p_after
+            when p_descending then x.sort_key < (select y.sort_key from scope y where y.difference_id = p_after)
+            else x.sort_key > (select y.sort_key from scope y where y.difference_id = p_after) end)
+          order by place limit p_limit) page
         join governance.reconciliation_cases c using (difference_id))));
 end
 $$;
-comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean) is
-  'Cases in order of id, p_after being the last id of the page before; of one run, or all. p_assigned_to '''' means '
-    'nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, '
+comment on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean,
+  text, text, boolean) is
+  'Cases in order of p_sort (money or tokens at stake, age by when it happened, class) and then id, p_after being the '
+    'last id of the page before; of one run, or all. p_text is part of an id, name or explanation. p_assigned_to '''' '
+    'means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, '
     'undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. '
     'Errors: invalid_argument.';
-revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean)
-  from public, anon, authenticated;
+revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean,
+  text, text, boolean) from public, anon, authenticated;
 grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int,
-  boolean) to service_role;
+  boolean, text, text, boolean) to service_role;
 
 create function governance.case_refusal(
   c governance.reconciliation_cases, p_id text, p_action text, p_operator text, p_expected_version bigint default null,

@@ -217,6 +217,9 @@ begin
     when 'days' then
       v_count := governance.aggregate_days(v_days);
       v_answer := jsonb_build_object('days_aggregated', v_count, 'more', v_count >= v_days);
+    when 'revenue' then
+      v_count := governance.count_revenue((4 * v_rows)::int);
+      v_answer := jsonb_build_object('entries_counted', v_count, 'more', v_count >= 4 * v_rows);
     when 'purge' then
       v_purged := governance.purge(p_now, v_rows);
       v_answer := jsonb_build_object('rows_purged', v_purged.rows_purged,
@@ -255,7 +258,7 @@ comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts o
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  c_steps constant text[] := '{rules,days,purge,rollups,anchor,doors,alerts,notifications}';
+  c_steps constant text[] := '{rules,days,revenue,purge,rollups,anchor,doors,alerts,notifications}';
   v_started timestamptz := clock_timestamp();
   v_now timestamptz := governance.now();
   v_is_first boolean := pg_current_xact_id_if_assigned() is null;
@@ -326,7 +329,7 @@ begin
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
-  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
   -- What the round before had no time to copy comes first.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
@@ -348,7 +351,7 @@ begin
   v_locked_at := clock_timestamp();
   -- A row of a listing has many indexes: some at a time, and what is left is kept for the next round.
   while cardinality(v_account_ids) > 0
-    and (v_state is null or clock_timestamp() < v_locked_at + interval '25 milliseconds') loop
+    and (v_state is null or clock_timestamp() < v_locked_at + interval '40 milliseconds') loop
     perform governance.copy_to_listings(v_account_ids[1:50]);
     v_account_ids := v_account_ids[51:];
   end loop;
@@ -363,7 +366,7 @@ begin
     v_has_months := true;
   end if;
   v_rolled := governance.roll_due_accounts(v_now, 500,
-    greatest(interval '20 milliseconds', v_locked_at + interval '70 milliseconds' - clock_timestamp()));
+    greatest(interval '30 milliseconds', v_locked_at + interval '120 milliseconds' - clock_timestamp()));
   v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
     'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
     'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
@@ -371,8 +374,8 @@ begin
     perform governance.ring('feed', v_now);
   end if;
   v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
-    not governance.leave_unknown_zones(v_now, interval '10 milliseconds')));
-  if not v_months_first and clock_timestamp() < v_locked_at + interval '60 milliseconds' then
+    not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
+  if not v_months_first and clock_timestamp() < v_locked_at + interval '100 milliseconds' then
     v_months := governance.keep_partitions(v_now);
     v_has_months := true;
   end if;
@@ -433,7 +436,7 @@ comment on function governance.schedule_maintenance() is
   'every minute. Call it again after installing pg_cron.';
 
 insert into governance.maintenance_state (key, value)
-values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}');
+values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}'), ('counted_revenue', '{"consumed": 0}');
 
 insert into governance.maintenance_state (key, value)
   values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');

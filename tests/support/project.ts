@@ -10,7 +10,6 @@ export interface Refusal {
   readonly code: string;
   readonly hint: string | undefined;
   readonly message: string;
-  readonly details: string | null;
 }
 
 /** What a function answers; or, where it refused, `refused` (SQLSTATE), `hint` and `message`. */
@@ -103,12 +102,7 @@ export function projectAt(
         await rpcAs(role, null, name, parameters);
       } catch (error) {
         if (error instanceof pg.DatabaseError)
-          return {
-            code: error.code ?? "",
-            hint: error.hint,
-            message: error.message,
-            details: error.detail ?? null,
-          };
+          return { code: error.code ?? "", hint: error.hint, message: error.message };
         throw error;
       }
       throw new Error(`${name} was not refused`);

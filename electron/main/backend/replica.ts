@@ -13,6 +13,7 @@ const replicaFunctions: ReadonlySet<string> = new Set([
   "console_calls_before",
   "console_events_before",
   "console_ledger_purchases_since",
+  "console_payments",
   "console_search",
   "console_search_accounts",
   "console_token_roll_forward",

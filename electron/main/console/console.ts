@@ -5,6 +5,7 @@ import {
   type Failure,
   type Intent,
   type Notice,
+  type RailCounts,
 } from "../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../shared/governance/result.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
@@ -20,8 +21,6 @@ import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dis
 import { allHandlers } from "./handlers.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
-import { createConfiguration } from "./plans/plans.ts";
-import { createPastJudge } from "./rules/past-judge.ts";
 import { createReplay } from "./rules/replay.ts";
 import { readSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -42,8 +41,6 @@ export interface ConsoleOptions {
   readonly replayWorkerUrl?: URL;
   /** The catalogue of public list prices, as YAML; left out: none. */
   readonly priceCatalogue?: string;
-  /** The presets that this console came with, as YAML; left out: none. */
-  readonly presets?: readonly { readonly name: string; readonly text: string }[];
   /** Left out where a project's database cannot be prepared from here. */
   readonly installer?: Installer;
   /** Null where this console has no local project to offer. */
@@ -132,10 +129,9 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     onChange: () => rail.refreshLocal(),
     notices,
   });
-  const judge = createPastJudge({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
-  const replay = createReplay({ desk, judge, log });
-  const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
+  const replay = createReplay({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
+  const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
   const handlers = allHandlers({
     desk,
@@ -143,22 +139,25 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     bulk,
     reconciliation,
     replay,
-    configuration,
     rail,
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
     keychain: getKeychain,
-    about: aboutOf(options, { path, note }),
+    about: {
+      version: options.version,
+      host: options.host,
+      store: { path, note },
+      migrations: [...options.migrations],
+    },
   });
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
-    rail: (_input, emit) => rail.topic.follow(emit),
+    rail: (_input, emit) => rails.follow(emit),
     alerts: (_input, emit) => alertsChanged.topic.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
     replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
-    simulation: ({ run_id: runId }, emit) => configuration.follow(runId, emit),
     notices: (_input, emit) => {
       if (note) emit({ level: "warning", title: "The local store was made anew", body: note });
       return notices.follow(emit);
@@ -173,7 +172,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (isClosed) return;
       isClosed = true;
       rail.close();
-      judge.close();
+      replay.close();
       await reconciliation.close();
       await connection.close();
       store.close();
@@ -207,10 +206,3 @@ const inConflict = ({ summary }: Intent): Notice => ({
   title: "A change needs your decision",
   body: `${summary}: somebody else changed it in the meantime.`,
 });
-
-function aboutOf(
-  { version, host, migrations }: ConsoleOptions,
-  store: About["store"],
-): Omit<About, "keychain"> {
-  return { version, host, store, migrations: [...migrations] };
-}

@@ -10,9 +10,9 @@ import { costsHandlers } from "./costs/costs.ts";
 import type { DeskContext } from "./desk-context.ts";
 import type { Handlers } from "./dispatch.ts";
 import { financeHandlers } from "./finance/finance.ts";
+import { paymentHandlers } from "./finance/payments.ts";
 import type { createReconciliation } from "./finance/reconciliation.ts";
 import { healthHandlers } from "./health/health.ts";
-import type { createConfiguration } from "./plans/plans.ts";
 import { priceHandlers, readCatalogue } from "./rules/prices.ts";
 import type { createReplay } from "./rules/replay.ts";
 import { ruleHandlers } from "./rules/rules.ts";
@@ -33,7 +33,6 @@ export interface Parts {
   readonly bulk: BulkDriver;
   readonly reconciliation: ReturnType<typeof createReconciliation>;
   readonly replay: ReturnType<typeof createReplay>;
-  readonly configuration: ReturnType<typeof createConfiguration>;
   readonly rail: ReturnType<typeof createRail>;
   /** YAML; left out: none. */
   readonly priceCatalogue: string | undefined;
@@ -44,18 +43,7 @@ export interface Parts {
 }
 
 export function allHandlers(parts: Parts): Handlers {
-  const {
-    desk,
-    commands,
-    bulk,
-    reconciliation,
-    replay,
-    configuration,
-    rail,
-    priceCatalogue,
-    keychain,
-    about,
-  } = parts;
+  const { desk, commands, bulk, reconciliation, replay, rail, priceCatalogue, keychain, about } = parts;
   return {
     ...connectionHandlers(desk.connection, (profileId) => reconciliation.forgetProject(profileId)),
     ...setupHandlers(desk.connection, parts.installer),
@@ -71,9 +59,9 @@ export function allHandlers(parts: Parts): Handlers {
     ...bulkHandlers(desk, commands, bulk),
     ...ruleHandlers(desk),
     ...replay.handlers,
-    ...configuration.handlers,
     ...priceHandlers(desk, readCatalogue(priceCatalogue ?? "prices: []")),
     ...reconciliation.handlers,
+    ...paymentHandlers(desk),
     ...financeHandlers(desk, () => rail.refreshSoon()),
     ...syncHandlers(desk),
     ...settingsHandlers(desk.store, keychain, about),

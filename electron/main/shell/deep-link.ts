@@ -10,7 +10,6 @@ export const desks = [
   "alerts",
   "users",
   "rules",
-  "plans",
   "costs",
   "finance",
   "health",

@@ -146,6 +146,41 @@ export function costOverTime(
   };
 }
 
+/** "Sold, and recognised as it was used": beside each other, in one currency. */
+export function revenueOverTime(
+  periods: readonly {
+    readonly from: string;
+    readonly sold_minor: number;
+    readonly recognised_minor: number;
+  }[],
+  step: UsageStep,
+  format: (minor: number) => string,
+) {
+  return (palette: Palette): ChartOption => {
+    const names = periods.map(({ from }) => periodName(from, step));
+    return stackedBars(
+      palette,
+      names,
+      [
+        {
+          name: "sold",
+          color: palette.greyMark,
+          values: periods.map((each) => each.sold_minor),
+          group: "sold",
+        },
+        {
+          name: "recognised",
+          color: palette.greenMark,
+          values: periods.map((each) => each.recognised_minor),
+        },
+      ],
+      format,
+      format,
+      (index) => `${step === "week" ? "Week from " : ""}${names[index] ?? ""}`,
+    );
+  };
+}
+
 export type UsageSplit = "direction" | "cost";
 export type UsageStep = "day" | "week" | "month";
 

@@ -75,6 +75,9 @@ class Desk {
       class: null,
       assigned_to: null,
       older_than_days: null,
+      text: null,
+      sort: null,
+      descending: false,
     };
     return this.value("finance.cases", { filter: { ...everything, ...filter }, after: null, limit: 500 });
   }

@@ -7,7 +7,6 @@ import { z } from "zod";
 import {
   accountState,
   actNamed,
-  configRecord,
   type Failure,
   type Intent,
   rule,
@@ -292,7 +291,6 @@ const records: Readonly<Record<SubjectName, z.ZodObject | null>> = {
   user: z.object(accountState.shape),
   rule,
   alert: null,
-  config: configRecord.omit({ id: true }),
 };
 
 /** The record that a refusal's details or an answer carry; null where they carry none. */

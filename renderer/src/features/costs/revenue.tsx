@@ -4,7 +4,7 @@ import { useCall } from "../../lib/console.tsx";
 import { formatCost, formatMinorMoney } from "../../lib/format.ts";
 import type { Range } from "./ranges.ts";
 
-/** What was earned in the range, and what is left of it after the cost. Read by itself: it takes longer. */
+/** What was earned in the range, and what is left of it after the cost. */
 export function Revenue({
   range: { from, to },
   costMicros,
@@ -14,9 +14,13 @@ export function Revenue({
   readonly costMicros: number;
   readonly currency: string;
 }): ReactNode {
-  const query = useCall("costs.revenue", { from, to }, { staleMs: 60_000 });
-  const lines = query.data?.lines.filter(({ recognised_minor: minor }) => minor !== 0) ?? [];
-  const own = query.data?.lines.find((line) => line.currency.toLowerCase() === currency.toLowerCase());
+  const query = useCall("finance.revenue", { from, to, step: "month" }, { staleMs: 60_000 });
+  const sums = new Map<string, number>();
+  for (const { currency: code, recognised_minor: minor } of query.data?.lines ?? [])
+    sums.set(code, (sums.get(code) ?? 0) + minor);
+  const all = [...sums].map(([code, minor]) => ({ currency: code, recognised_minor: minor }));
+  const lines = all.filter(({ recognised_minor: minor }) => minor !== 0);
+  const own = all.find((line) => line.currency.toLowerCase() === currency.toLowerCase());
   const earnedMicros = (own?.recognised_minor ?? 0) * 10 ** (6 - currencyExponent(currency));
   const isComparable = lines.every((line) => line === own);
   const title =

@@ -12,6 +12,7 @@ import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Kbd, Note } from "../../ui/parts.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
 import css from "./finance.module.css";
+import { PayerSuggestions } from "./payers.tsx";
 
 type ActInput = OperationInput<"finance.act">;
 
@@ -349,6 +350,7 @@ function ActQuestions({
           {lacks.user ? (
             <div className={css.field}>
               <span>The user who paid</span>
+              <PayerSuggestions differenceId={of.difference_id} taken={userId} onTake={setUserId} />
               <UserPicker userId={userId} onChange={setUserId} isForm />
             </div>
           ) : null}

@@ -1,5 +1,5 @@
 /** Differences that the project keeps, of one run or of all: filter, select, read and decide side by side. */
-import { Checkbox, Select } from "@mantine/core";
+import { Checkbox, Select, TextInput } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { type ReactNode, useMemo, useState } from "react";
 import type { CaseFilter, CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
@@ -8,9 +8,11 @@ import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { currentPlace, navigate, placeAddress } from "../../lib/router.ts";
+import { useSettledText } from "../../lib/settled.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { SearchIcon } from "../../ui/icons.tsx";
 import { Id, Tag, UserName } from "../../ui/parts.tsx";
 import { SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
@@ -53,6 +55,7 @@ function columnsFor(
     },
     {
       id: "class",
+      sort: "class",
       header: "Class",
       width: 120,
       grow: 0.8,
@@ -75,6 +78,7 @@ function columnsFor(
     },
     {
       id: "money",
+      sort: "money",
       header: "Money",
       width: 90,
       align: "right",
@@ -83,6 +87,7 @@ function columnsFor(
     },
     {
       id: "tokens",
+      sort: "tokens",
       header: "Tokens",
       width: 96,
       align: "right",
@@ -98,6 +103,7 @@ function columnsFor(
     },
     {
       id: "age",
+      sort: "age",
       header: "Age",
       width: 56,
       align: "right",
@@ -121,10 +127,13 @@ function columnsFor(
   ];
 }
 
+const sorts = ["money", "tokens", "age", "class"] as const;
+
 /** Which filter an address asks for. */
 export function readFilter(query: URLSearchParams, runId: string | null): CaseFilter {
   const status = query.get("status") ?? TO_DECIDE;
   const age = Number(query.get("age") ?? "");
+  const sort = sorts.find((each) => each === query.get("sort")) ?? null;
   const assignee = query.get("assignee");
   return {
     run_id: runId,
@@ -133,6 +142,9 @@ export function readFilter(query: URLSearchParams, runId: string | null): CaseFi
     class: query.get("class"),
     assigned_to: assignee === null ? null : assignee === NOBODY ? "" : assignee.replace(/^=/, ""),
     older_than_days: Number.isInteger(age) && age > 0 ? age : null,
+    text: query.get("find")?.trim().slice(0, 200) || null,
+    sort,
+    descending: sort !== null && query.get("order") !== "up",
   };
 }
 
@@ -189,7 +201,11 @@ export function Cases({
       <Skeleton lines={10} />
     );
   const columns = columnsFor(picked, pick);
-  const isFiltered = filter.class !== null || filter.assigned_to !== null || filter.older_than_days !== null;
+  const isFiltered =
+    filter.text !== null ||
+    filter.class !== null ||
+    filter.assigned_to !== null ||
+    filter.older_than_days !== null;
   return (
     <SideDetail
       id="cases"
@@ -231,13 +247,27 @@ export function Cases({
               )
             }
             onPick={pick}
+            {...(filter.sort
+              ? {
+                  sort: {
+                    key: filter.sort,
+                    descending: filter.sort === "age" ? !filter.descending : filter.descending,
+                  },
+                }
+              : {})}
+            onSort={(key, descending) =>
+              // The oldest is the greatest age.
+              choose({ sort: key, order: (key === "age" ? !descending : descending) ? null : "up" })
+            }
             onEnd={() => {
               if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
             }}
             columnMenu={!openId}
             empty={
               isFiltered || filter.undecided === null ? (
-                <EmptyView title="None like this">Choose another status, class, person or age.</EmptyView>
+                <EmptyView title="None like this">
+                  Choose another status, class, person, age or text.
+                </EmptyView>
               ) : (
                 <EmptyView title="Nothing to decide">
                   Every difference is verified, carried forward or written off.
@@ -287,8 +317,19 @@ function CaseFilters({
   readonly isOpen: boolean;
   readonly choose: (change: Readonly<Record<string, string | null>>) => void;
 }): ReactNode {
+  const search = useSettledText(filter.text ?? "", (find) => choose({ find: find.trim() || null }));
   return (
     <DeskBar title="">
+      <TextInput
+        aria-label="Search differences"
+        placeholder="Id, user or words"
+        w={isOpen ? 120 : 160}
+        leftSection={<SearchIcon size={14} />}
+        maxLength={200}
+        value={search.typed}
+        onChange={(event) => search.type(event.currentTarget.value)}
+        onKeyDown={(event) => event.key === "Enter" && search.settleNow()}
+      />
       <Select
         aria-label="Status"
         w={isOpen ? 146 : 170}

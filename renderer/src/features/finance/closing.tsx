@@ -16,20 +16,8 @@ import { PlainTable } from "../../ui/plain-table.tsx";
 import { EmptyView, QueryView, StaleLine } from "../../ui/states.tsx";
 import { useFinanceRefresh, useOperator } from "./case-acts.tsx";
 import css from "./finance.module.css";
+import { periodName, periodText } from "./period.ts";
 import { minorMoney, statusName } from "./words.ts";
-
-/** Periods are days in UTC, the end not included; a person says the last day. */
-export function periodText(from: string, to: string): string {
-  const day = (ms: number): string =>
-    new Date(ms).toLocaleDateString("en-GB", {
-      day: "numeric",
-      month: "short",
-      year: "numeric",
-      timeZone: "UTC",
-    });
-  const [first, last] = [day(Date.parse(from)), day(Date.parse(to) - 1)];
-  return first === last ? first : `${first} to ${last}`;
-}
 
 export function ClosePage({ runId }: { readonly runId: string }): ReactNode {
   const query = useCall("finance.closing", { run_id: runId }, { refetchMs: 10_000 });
@@ -38,7 +26,7 @@ export function ClosePage({ runId }: { readonly runId: string }): ReactNode {
       <QueryView query={query}>
         {(closing) => (
           <div className={css.page}>
-            <h1>Close {periodText(closing.run.period_from, closing.run.period_to)}</h1>
+            <h1>Close {periodName(closing.run.period_from, closing.run.period_to)}</h1>
             {closing.run.is_closed ? (
               <Note tone="green">
                 This period is closed. <a href="#/finance/periods">See its seal</a>.

@@ -12,7 +12,7 @@ import { DeskBar } from "../../ui/desk.tsx";
 import { Id, Tag, Time } from "../../ui/parts.tsx";
 import { EmptyView, QueryView } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
-import { periodText } from "./closing.tsx";
+import { periodText } from "./period.ts";
 import css from "./finance.module.css";
 import { className, minorMoney, statusName } from "./words.ts";
 

@@ -11,9 +11,12 @@ import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { Cases } from "./cases.tsx";
-import { ClosedPeriods, periodText } from "./closing.tsx";
+import { ClosedPeriods } from "./closing.tsx";
 import css from "./finance.module.css";
 import { NewRun } from "./new-run.tsx";
+import { PaymentsPage } from "./payments-page.tsx";
+import { daysName, periodName } from "./period.ts";
+import { RevenuePage } from "./revenue-page.tsx";
 import { StripeEvents } from "./stripe-events.tsx";
 import { Run, RunResult } from "./run.tsx";
 
@@ -108,6 +111,10 @@ export function FinanceDesk(): ReactNode {
               openId={place.parts[2] ?? null}
             />
           </>
+        ) : page === "payments" ? (
+          <PaymentsPage />
+        ) : page === "revenue" ? (
+          <RevenuePage />
         ) : page === "periods" ? (
           <ClosedPeriods />
         ) : page === "events" ? (
@@ -143,6 +150,8 @@ function Sections({
   readonly counts: FinanceCounts | null;
 }): ReactNode {
   const sections = [
+    { id: "payments", name: "Payments", count: 0, tone: "grey" },
+    { id: "revenue", name: "Revenue", count: 0, tone: "grey" },
     { id: "cases", name: "Differences to decide", count: counts?.undecided ?? 0, tone: "amber" },
     { id: "events", name: "Stripe events waiting", count: counts?.stripe_events ?? 0, tone: "amber" },
     { id: "periods", name: "Closed periods", count: counts?.closed_periods ?? 0, tone: "grey" },
@@ -171,6 +180,12 @@ function keptSign(of: KeptRun): { readonly tone: Tone; readonly word: string } {
     : { tone: "green", word: "all decided" };
 }
 
+/** A reconciliation is called by its period; one that the files have not told yet, by when it was made. */
+function runName({ kept, local }: Listed): string {
+  if (kept) return periodName(kept.period_from, kept.period_to);
+  return (local && daysName(local)) ?? "Reconciliation";
+}
+
 function ListedRun({ of, isCurrent }: { readonly of: Listed; readonly isCurrent: boolean }): ReactNode {
   const sign = of.kept ? keptSign(of.kept) : of.local ? runSign(of.local) : null;
   const names = of.local?.file_names ?? of.kept?.file_names ?? [];
@@ -181,11 +196,12 @@ function ListedRun({ of, isCurrent }: { readonly of: Listed; readonly isCurrent:
       aria-current={isCurrent ? "page" : undefined}
     >
       <span className={css.runHead}>
-        <Time at={of.at} form="short" />
+        <b>{runName(of)}</b>
         {sign ? <Tag tone={sign.tone}>{sign.word}</Tag> : null}
       </span>
-      {of.kept ? <span>{periodText(of.kept.period_from, of.kept.period_to)}</span> : null}
       <span className={css.runFiles}>
+        <Time at={of.at} form="short" />
+        {names.length > 0 ? ", " : ""}
         <bdi>{names.map((name) => clip(cleanText(name ?? ""), 60)).join(", ")}</bdi>
       </span>
     </a>
@@ -208,7 +224,7 @@ function KeptElsewhere({
           {asOf ? <StaleLine asOf={asOf} /> : null}
           <RunResult
             runId={kept.run_id}
-            title={kept.file_names.map((name) => cleanText(name ?? "")).join(", ")}
+            title={periodName(kept.period_from, kept.period_to)}
             at={kept.created_at}
             differences={kept.differences}
             report={report}

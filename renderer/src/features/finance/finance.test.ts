@@ -3,7 +3,7 @@ import type { CaseStatus, FinanceCase } from "../../../../shared/contract/financ
 import { actsOn } from "./case-acts.tsx";
 import { lotChange } from "./case-detail.tsx";
 import { readFilter } from "./cases.tsx";
-import { periodText } from "./closing.tsx";
+import { periodName, periodText } from "./period.ts";
 import { readEvent } from "./stripe-events.tsx";
 
 const of = (status: CaseStatus, more: Partial<FinanceCase> = {}): FinanceCase => ({
@@ -100,4 +100,6 @@ it("says which figures of a lot change, and a period by its first and last day",
   expect(lotChange(null, lot)).toContain("granted 0 → 10");
   expect(periodText("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z")).toBe("1 Nov 2026 to 30 Nov 2026");
   expect(periodText("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z")).toBe("1 Nov 2026");
+  expect(periodName("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z")).toBe("November 2026");
+  expect(periodName("2026-11-01T00:00:00Z", "2026-11-16T00:00:00Z")).toBe("1 Nov 2026 to 15 Nov 2026");
 });

@@ -37,3 +37,37 @@ export function periodProblem({ from, to }: Days, isStripeRead: boolean): string
   if (isStripeRead && (from === "" || to === "")) return "To read Stripe, both days are needed.";
   return null;
 }
+
+/** "November 2026" for a whole month, else its days. Periods are days in UTC, the end not included. */
+export function periodName(from: string, to: string): string {
+  const first = new Date(from);
+  const [year, month] = [first.getUTCFullYear(), first.getUTCMonth()];
+  if (Date.parse(from) === Date.UTC(year, month, 1) && Date.parse(to) === Date.UTC(year, month + 1, 1))
+    return first.toLocaleDateString("en-GB", { month: "long", year: "numeric", timeZone: "UTC" });
+  return periodText(from, to);
+}
+
+/** A person says the last day. */
+export function periodText(from: string, to: string): string {
+  const day = (ms: number): string =>
+    new Date(ms).toLocaleDateString("en-GB", {
+      day: "numeric",
+      month: "short",
+      year: "numeric",
+      timeZone: "UTC",
+    });
+  const [first, last] = [day(Date.parse(from)), day(Date.parse(to) - 1)];
+  return first === last ? first : `${first} to ${last}`;
+}
+
+/** The same of a run's days, both included; null where only its files tell them. */
+export function daysName({
+  from,
+  to,
+}: {
+  readonly from: string | null;
+  readonly to: string | null;
+}): string | null {
+  if (!from || !to) return null;
+  return periodName(`${from}T00:00:00Z`, new Date(Date.parse(`${to}T00:00:00Z`) + dayMs).toISOString());
+}

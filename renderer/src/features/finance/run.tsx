@@ -24,6 +24,7 @@ import { ClosePage } from "./closing.tsx";
 import { Compare } from "./compare.tsx";
 import { Differences } from "./differences.tsx";
 import css from "./finance.module.css";
+import { daysName, periodName } from "./period.ts";
 import { ReportSummary } from "./run-report.tsx";
 import { ReportInputs } from "./run-inputs.tsx";
 
@@ -153,7 +154,11 @@ function Finished({
       {({ run, report }) => (
         <RunResult
           runId={runId}
-          title={run.file_names.map(cleanText).join(", ")}
+          title={
+            kept
+              ? periodName(kept.period_from, kept.period_to)
+              : (daysName(run) ?? run.file_names.map(cleanText).join(", "))
+          }
           at={run.finished_at ?? run.started_at}
           differences={run.differences ?? 0}
           report={report}

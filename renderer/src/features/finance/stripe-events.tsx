@@ -17,6 +17,7 @@ import { EmptyView, QueryView, StaleLine } from "../../ui/states.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
 import { useFinanceRefresh } from "./case-acts.tsx";
 import css from "./finance.module.css";
+import { PayerSuggestions } from "./payers.tsx";
 import { minorMoney } from "./words.ts";
 
 type Pack = OperationOutput<"finance.stripe_events">["packs"][number];
@@ -287,6 +288,7 @@ function Decide({
             <span>
               User {details.user_id ? "(instead of the one that it names)" : "(the event names none)"}
             </span>
+            <PayerSuggestions eventId={event.event_id} taken={userId} onTake={setUserId} />
             <UserPicker userId={userId} onChange={setUserId} isForm />
           </div>
           <Select

@@ -7,12 +7,12 @@ import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords } from "../../lib/text.ts";
+import { money, stripeLink } from "../../lib/payments.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { SafeText, Tag, Time } from "../../ui/parts.tsx";
 import { PagedTable } from "../../ui/paged-table.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { collapseStops, type HistoryRow } from "./history-rows.ts";
-import { money, stripeLink } from "./payments.tsx";
 import css from "./users.module.css";
 
 const PAGE = 100;

@@ -5,17 +5,20 @@ import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { LedgerEntry, LedgerFilter, LedgerProof } from "../../../../shared/contract/history.ts";
 import { callOrThrow, useConsole } from "../../lib/console.tsx";
+import { saveFile } from "../../lib/csv.ts";
 import { formatChange } from "../../lib/format.ts";
 import { useIsLive } from "../../lib/live.ts";
+import { stripeLink } from "../../lib/payments.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
 import { useSettledText } from "../../lib/settled.ts";
-import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
-import { CheckIcon, SearchIcon } from "../../ui/icons.tsx";
+import { CheckIcon, DownloadIcon, SearchIcon } from "../../ui/icons.tsx";
+import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Id, Note, SafeText, Time, Tokens } from "../../ui/parts.tsx";
 import { PagedTable } from "../../ui/paged-table.tsx";
 import { FailureLine } from "../../ui/states.tsx";
-import { stripeLink } from "./payments.tsx";
+import { BalanceExplained } from "./balance-explained.tsx";
 import css from "./users.module.css";
 
 const PAGE = 50;
@@ -67,8 +70,10 @@ export function Ledger({ userId, zone }: { readonly userId: string; readonly zon
           value={type}
           onChange={(value) => changeQuery({ type: value })}
         />
+        <ExportStatement userId={userId} />
         <Verify userId={userId} />
       </div>
+      <BalanceExplained userId={userId} zone={zone} />
       <PagedTable
         query={query}
         skeletonLines={8}
@@ -99,6 +104,35 @@ type Proof =
   | { readonly state: "none" | "checking" }
   | { readonly state: "checked"; readonly proof: LedgerProof; readonly at: string }
   | { readonly state: "failed"; readonly failure: Failure };
+
+/** The whole ledger as a file that anybody can check without this project. */
+function ExportStatement({ userId }: { readonly userId: string }): ReactNode {
+  const client = useConsole();
+  const isLive = useIsLive();
+  const [busy, setBusy] = useState(false);
+  const save = async (): Promise<void> => {
+    setBusy(true);
+    const answer = await client.call("users.statement", { user_id: userId });
+    setBusy(false);
+    if (!answer.ok) return showFailure("The statement was not written", answer.error);
+    const { file_name: name, text, entries } = answer.value;
+    saveFile(name, "application/x-ndjson", text);
+    showDone(
+      `${counted(entries, "entry", "entries")} written. npm run statement -- --check checks the file.`,
+    );
+  };
+  return (
+    <Button
+      leftSection={<DownloadIcon size={14} />}
+      disabled={!isLive}
+      loading={busy}
+      title={isLive ? "Every entry with its hash, oldest first: anybody can verify it" : "Needs a connection"}
+      onClick={() => void save()}
+    >
+      Export statement
+    </Button>
+  );
+}
 
 /** Checks this account's chain and everything that must follow from it. */
 function Verify({ userId }: { readonly userId: string }): ReactNode {

@@ -1,3 +1,0 @@
-export * from "./fields.ts";
-export * from "./presets.ts";
-export * from "./records.ts";

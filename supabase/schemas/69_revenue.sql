@@ -1,0 +1,171 @@
+-- Revenue by day: what was sold, given back and recognised, and what is deferred. Counted from the ledger as it grows,
+-- so that any range is a sum of days and never a walk through the ledger.
+
+create table governance.lot_positions (
+  lot_id bigint primary key,
+  -- As of the last entry that was counted: tokens in the lot, and given back of it in all.
+  tokens bigint not null,
+  given_back_tokens bigint not null,
+  -- What they came to, by the price of the lot as it was then.
+  amount_minor bigint not null,
+  deferred_minor bigint not null,
+  given_back_minor bigint not null
+) with (fillfactor = 70);
+
+comment on table governance.lot_positions is 'Where each paid lot stands in revenue_days.';
+
+create table governance.revenue_days (
+  -- Of UTC.
+  day date not null,
+  kind text not null,
+  currency text not null,
+  sold_minor bigint not null,
+  given_back_minor bigint not null,
+  recognised_minor bigint not null,
+  deferred_change_minor bigint not null,
+  primary key (day, kind, currency)
+) with (fillfactor = 70);
+
+comment on table governance.revenue_days is
+  'Money of paid lots by day: sold = given back + recognised + what deferred revenue changed by.';
+
+create function governance.lot_moves(p_after bigint, p_upto bigint)
+  returns table (lot_id bigint, day date, kind text, currency text, is_last boolean, tokens bigint,
+    given_back_tokens bigint, amount_minor bigint, deferred_minor bigint, given_back_minor bigint, sold bigint,
+    given_back bigint, deferred_change bigint)
+  language sql stable set search_path = '' as $$
+  with moves as (
+    select t.lot_changes[n * 2 - 1] as lot_id, (t.created_at at time zone 'UTC')::date as day,
+      sum(t.lot_changes[n * 2])::bigint as tokens,
+      -- As console_token_roll_forward: refunds and clawbacks less what came back.
+      coalesce(-sum(t.lot_changes[n * 2]) filter (where t.transaction_type in ('refund', 'reversal')),
+        0)::bigint as given
+    from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
+    where t.transaction_id > p_after and t.transaction_id <= p_upto
+    group by 1, 2
+  ), placed as (
+    select m.lot_id, m.day, l.kind, l.currency, l.amount_minor, l.granted, p.amount_minor as old_amount,
+      p.deferred_minor as old_deferred, p.given_back_minor as old_given,
+      (coalesce(p.tokens, 0) + sum(m.tokens) over w)::bigint as tokens,
+      (coalesce(p.given_back_tokens, 0) + sum(m.given) over w)::bigint as given,
+      row_number() over w as place, m.day = max(m.day) over (partition by m.lot_id) as is_last
+    from moves m join governance.lots l using (lot_id)
+    left join governance.lot_positions p using (lot_id)
+    where l.amount_minor is not null and l.currency is not null
+    window w as (partition by m.lot_id order by m.day)
+  ), valued as (
+    select x.*, governance.pro_rata(x.amount_minor, least(x.tokens, x.granted), x.granted) as deferred,
+      governance.pro_rata(x.amount_minor, least(greatest(x.given, 0), x.granted), x.granted) as given_minor
+    from placed x
+  )
+  select v.lot_id, v.day, v.kind, v.currency, v.is_last, v.tokens, v.given, v.amount_minor, v.deferred, v.given_minor,
+    case when v.place = 1 then v.amount_minor - coalesce(v.old_amount, 0) else 0 end,
+    v.given_minor - coalesce(lag(v.given_minor) over w, v.old_given, 0),
+    v.deferred - coalesce(lag(v.deferred) over w, v.old_deferred, 0)
+  from valued v window w as (partition by v.lot_id order by v.day)
+$$;
+comment on function governance.lot_moves(bigint, bigint) is
+  'What the entries with ids after the first and up to the second did to paid lots, by lot and day, in tokens and '
+  'money, from where lot_positions left them.';
+
+create function governance.count_revenue(p_limit int default 20000) returns int
+  language plpgsql set search_path = '' set jit = off as $$
+declare
+  v_state jsonb;
+  v_after bigint;
+  v_upto bigint;
+  v_count int;
+begin
+  select s.value into v_state from governance.maintenance_state s where s.key = 'counted_revenue'
+    for update skip locked;
+  if v_state is null then return 0; end if;
+  v_after := (v_state ->> 'consumed')::bigint;
+  select max(x.transaction_id), count(*) into v_upto, v_count from (
+    select t.transaction_id from governance.token_transactions t
+    where t.transaction_id > v_after
+      -- No entry up to there can still come.
+      and t.transaction_id <= (select (s.value ->> 'consumed')::bigint from governance.maintenance_state s
+        where s.key = 'followed_events')
+    order by t.transaction_id limit p_limit) x;
+  if v_count = 0 then return 0; end if;
+  with moves as materialized (
+    select * from governance.lot_moves(v_after, v_upto)
+  ), positions as (
+    insert into governance.lot_positions as p (lot_id, tokens, given_back_tokens, amount_minor, deferred_minor,
+      given_back_minor)
+    select m.lot_id, m.tokens, m.given_back_tokens, m.amount_minor, m.deferred_minor, m.given_back_minor
+    from moves m where m.is_last
+    on conflict (lot_id) do update set tokens = excluded.tokens, given_back_tokens = excluded.given_back_tokens,
+      amount_minor = excluded.amount_minor, deferred_minor = excluded.deferred_minor,
+      given_back_minor = excluded.given_back_minor
+  )
+  insert into governance.revenue_days as d (day, kind, currency, sold_minor, given_back_minor, recognised_minor,
+    deferred_change_minor)
+  select m.day, m.kind, m.currency, sum(m.sold), sum(m.given_back), sum(m.sold - m.given_back - m.deferred_change),
+    sum(m.deferred_change)
+  from moves m group by 1, 2, 3
+  on conflict (day, kind, currency) do update set sold_minor = d.sold_minor + excluded.sold_minor,
+    given_back_minor = d.given_back_minor + excluded.given_back_minor,
+    recognised_minor = d.recognised_minor + excluded.recognised_minor,
+    deferred_change_minor = d.deferred_change_minor + excluded.deferred_change_minor;
+  update governance.maintenance_state s set value = jsonb_build_object('consumed', v_upto),
+    updated_at = clock_timestamp() where s.key = 'counted_revenue';
+  return v_count;
+end
+$$;
+comment on function governance.count_revenue(int) is
+  'Counts the next entries of the ledger into revenue_days; answers how many. Whoever comes while another works leaves '
+  'at once.';
+
+create function public.console_revenue(p_from date, p_to date, p_step text default 'month') returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_revenue');
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
+    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
+  end if;
+  if p_step is null or p_step not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
+  end if;
+  if current_setting('transaction_read_only') = 'off' then
+    perform governance.count_revenue();
+  end if;
+  with days as materialized (
+    select d.* from governance.revenue_days d where d.day <= p_to
+    union all
+    -- What was booked since the last count.
+    select m.day, m.kind, m.currency, m.sold, m.given_back, m.sold - m.given_back - m.deferred_change,
+      m.deferred_change
+    from governance.lot_moves((select (s.value ->> 'consumed')::bigint from governance.maintenance_state s
+      where s.key = 'counted_revenue'), 9223372036854775807) m
+    where m.day <= p_to
+  )
+  select jsonb_build_object('from', p_from, 'to', p_to, 'step', p_step,
+    'lines', (select coalesce(jsonb_agg(to_jsonb(l) order by l.currency, l.kind), '[]') from (
+      select d.currency, d.kind,
+        coalesce(sum(d.deferred_change_minor) filter (where d.day < p_from), 0) as opening_deferred_minor,
+        coalesce(sum(d.sold_minor) filter (where d.day >= p_from), 0) as sold_minor,
+        coalesce(sum(d.given_back_minor) filter (where d.day >= p_from), 0) as given_back_minor,
+        coalesce(sum(d.recognised_minor) filter (where d.day >= p_from), 0) as recognised_minor,
+        coalesce(sum(d.deferred_change_minor), 0) as closing_deferred_minor
+      from days d group by 1, 2) l),
+    'periods', (select coalesce(jsonb_agg(jsonb_build_object('from', greatest(x.first, p_from),
+        'to', least(x.next - 1, p_to), 'currency', x.currency, 'sold_minor', x.sold, 'given_back_minor', x.given_back,
+        'recognised_minor', x.recognised) order by x.first, x.currency), '[]')
+      from (select date_trunc(p_step, d.day::timestamp)::date as first,
+          (date_trunc(p_step, d.day::timestamp) + ('1 ' || p_step)::interval)::date as next, d.currency,
+          sum(d.sold_minor) as sold, sum(d.given_back_minor) as given_back, sum(d.recognised_minor) as recognised
+        from days d where d.day >= p_from group by 1, 2, 3) x))
+  into v_answer;
+  return v_answer;
+end
+$$;
+comment on function public.console_revenue(date, date, text) is
+  'Money of paid tokens from p_from to p_to, days of UTC, both included, in minor units, by currency and kind: deferred '
+  'revenue at the beginning, sold, given back, recognised (used or expired), deferred at the end; and by day, week '
+  '(from Monday) or month. Errors: invalid_argument.';
+revoke all on function public.console_revenue(date, date, text) from public, anon, authenticated;
+grant execute on function public.console_revenue(date, date, text) to service_role;
