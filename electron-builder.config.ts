@@ -1,4 +1,11 @@
+import { readFileSync } from "node:fs";
 import type { Configuration } from "electron-builder";
+
+/** The newest version's part of the changelog. */
+function releaseNotes(): string {
+  const changelog = readFileSync(new URL("CHANGELOG.md", import.meta.url), "utf8");
+  return (changelog.split(/^## .*$/m)[1] ?? "").trim();
+}
 
 /**
  * Installers for Windows, macOS and Linux. Everything lies in app.asar, whose integrity the fuses hold: the built
@@ -18,6 +25,8 @@ const configuration: Configuration = {
     "supabase/prices/**",
     "local-project/*.sql",
     "package.json",
+    // Whose feeds of newer versions are believed (npm run sign-feed -- --new-key FILE); without it none are fetched.
+    "build/update-key.pem",
     "!**/*.map",
     "!**/*.{ts,tsx,md,tsbuildinfo}",
     // Workspaces, for other backends: the program has the sources in it.
@@ -29,6 +38,13 @@ const configuration: Configuration = {
   extraResources: ["LICENSE", "THIRD-PARTY-NOTICES.txt"],
   // Links such as token-governance://users/42 open in the program.
   protocols: [{ name: "Token Governance", schemes: ["token-governance"] }],
+  // Where newer versions are looked for; their feeds are signed by npm run sign-feed before they are put there.
+  publish: {
+    provider: "generic",
+    url: process.env.UPDATE_URL ?? "https://updates.token-governance.example/",
+    channel: process.env.UPDATE_CHANNEL === "beta" ? "beta" : "latest",
+  },
+  releaseInfo: { releaseNotes: releaseNotes() },
   asar: true,
   // The native modules are prebuilt for Node's stable interface.
   npmRebuild: false,

@@ -2,7 +2,7 @@
  * The packaged app, made with a stand-in for Electron's runtime (whose download cannot be had everywhere): what lies
  * in it, which fuses are set, and that the local project starts from its content alone.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import {
   chmodSync,
   existsSync,
@@ -222,7 +222,7 @@ const standInForElectron = `
     show = ignore;
   }
   export const app = Object.assign(new EventEmitter(), {
-    name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true,
+    name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true, releaseSingleInstanceLock: ignore, getVersion: () => "0",
     whenReady: async () => {}, getAppPath: () => process.env.APP_PATH,
     exit: (code) => process.exit(code), setAsDefaultProtocolClient: ignore,
     quit() { let held = false; this.emit("before-quit", { preventDefault: () => (held = true) }); if (!held) process.exit(0); },
@@ -294,3 +294,41 @@ test("the packaged main process brings up local project and reconciliation, and 
   expect(said.run.failure.message).toContain("wrong.csv");
   expect(code, stderr).toBe(0);
 }, 240_000);
+
+test("the list of all parts names what is shipped, with versions and licences", () => {
+  const { components } = JSON.parse(
+    execFileSync("npm", ["run", "-s", "sbom"], {
+      cwd: repositoryDir,
+      encoding: "utf8",
+      maxBuffer: 50_000_000,
+    }),
+  ) as { components: { name: string; version: string; licenses?: unknown[] }[] };
+  for (const name of ["zod", "electron-updater", "pg"])
+    expect(components.find((each) => each.name === name)?.licenses, name).toBeDefined();
+  // Every module in the package is on the list.
+  const shipped = [...files].flatMap(
+    (file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\/package\.json$/.exec(file)?.[1] ?? [],
+  );
+  const listed = new Set(components.map(({ name }) => name));
+  expect(shipped.filter((name) => !listed.has(name) && !listed.has(name.split("/").at(-1) ?? ""))).toEqual(
+    [],
+  );
+});
+
+test("installers for Windows, macOS and Linux are configured, update from a signed feed, and tell what is new", async () => {
+  const { default: configuration } = (await import("../electron-builder.config.ts")) as {
+    default: Record<string, Record<string, unknown>>;
+  };
+  const targets = (system: string): unknown =>
+    ((configuration[system] ?? {})["target"] as { target: string }[]).map(({ target }) => target);
+  expect([targets("linux"), targets("mac"), targets("win")]).toEqual([
+    ["AppImage", "deb"],
+    ["dmg", "zip"],
+    ["nsis"],
+  ]);
+  expect(configuration["publish"]).toMatchObject({
+    provider: "generic",
+    url: expect.stringMatching(/^https:/),
+  });
+  expect(configuration["releaseInfo"]?.["releaseNotes"]).toContain("First connection");
+});

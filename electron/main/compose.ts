@@ -13,6 +13,7 @@ import { type SampleData, startSampleData } from "../../local-project/sample-dat
 import type { LocalProject } from "./console/connection/local.ts";
 import { type Console, type ConsoleOptions, createConsole } from "./console/console.ts";
 import type { Log } from "./console/dispatch.ts";
+import type { Updates } from "./console/settings/updates.ts";
 import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";
 
 export interface ComposeOptions {
@@ -24,6 +25,8 @@ export interface ComposeOptions {
   readonly resourcesDir: string;
   /** The workers' entries where the program is bundled. */
   readonly workerUrls?: { readonly localProject: URL; readonly reconciliation: URL; readonly replay: URL };
+  /** Left out where something else than this program brings its newer versions. */
+  readonly updates?: Updates;
   readonly log: Log;
 }
 
@@ -47,6 +50,7 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
         }
       : {}),
     installer: createInstaller(supabaseDir),
+    ...(options.updates ? { updates: options.updates } : {}),
     startLocalProject: () => startLocal(options, supabaseDir),
     ...stripeEndpointOf(process.env),
   });

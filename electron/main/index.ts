@@ -45,7 +45,7 @@ runShell({
   log,
   logFolder,
   reportCrash,
-  openConsole: (appDir) =>
+  openConsole: (appDir, updates) =>
     composeConsole({
       dataDir,
       host: "electron",
@@ -56,6 +56,7 @@ runShell({
         reconciliation: new URL("./reconciliation-worker.js", import.meta.url),
         replay: new URL("./replay-worker.js", import.meta.url),
       },
+      updates,
       log,
     }),
 }).catch((error: unknown) => {

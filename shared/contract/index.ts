@@ -23,6 +23,7 @@ export * from "./rules.ts";
 export * from "./settings.ts";
 export * from "./setup.ts";
 export * from "./sync.ts";
+export * from "./updates.ts";
 export * from "./users.ts";
 export * from "./watch.ts";
 export * from "./wire.ts";

@@ -23,6 +23,7 @@ import { healthOperations } from "./health.ts";
 import { setupOperations } from "./setup.ts";
 import { settingsOperations } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
+import { updatesOperations, updatesStreams } from "./updates.ts";
 import { usersOperations } from "./users.ts";
 import { watchOperations, watchStreams } from "./watch.ts";
 
@@ -44,6 +45,7 @@ export const operations = {
   ...financeOperations,
   ...paymentOperations,
   ...settingsOperations,
+  ...updatesOperations,
   ...syncOperations,
   ...frameOperations,
 } as const;
@@ -56,6 +58,7 @@ export const streams = {
   ...rulesStreams,
   ...syncStreams,
   ...frameStreams,
+  ...updatesStreams,
 } as const;
 
 export type Operations = typeof operations;

@@ -15,6 +15,7 @@ import { createCommands } from "./users/sent-once.ts";
 import { followAlerts } from "./alerts/alerts.ts";
 import { createConnection } from "./connection/connection.ts";
 import type { Installer } from "./connection/setup.ts";
+import { noUpdates, type Updates } from "./settings/updates.ts";
 import type { StartLocalProject } from "./connection/local.ts";
 import type { DeskContext } from "./desk-context.ts";
 import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dispatch.ts";
@@ -43,6 +44,8 @@ export interface ConsoleOptions {
   readonly priceCatalogue?: string;
   /** Left out where a project's database cannot be prepared from here. */
   readonly installer?: Installer;
+  /** Left out where something else than this program brings its newer versions. */
+  readonly updates?: Updates;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;
   readonly log: Log;
@@ -56,6 +59,8 @@ export interface Console {
   readonly dispatcher: Dispatcher;
   /** Begins to connect; answers before that is done. */
   start(): void;
+  /** What would be cut off if the program ended now, in words; null where nothing would. */
+  underWay(): string | null;
   /** Writes everything and lets the data folder go. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -67,7 +72,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   if (!opened.ok) return opened;
   const { store, path, note } = opened.value;
   if (note) log(note);
-
+  const updates = options.updates ?? noUpdates(options.version);
   const getKeychain = openAtNeed(store, options.openKeychain ?? openKeychain);
   const notices = createTopic<Notice>();
   const alertsChanged = followAlerts(now);
@@ -142,6 +147,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     rail,
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
+    updates,
     keychain: getKeychain,
     about: {
       version: options.version,
@@ -157,17 +163,18 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
+    updates: (_input, emit) => updates.follow(emit),
     replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
     notices: (_input, emit) => {
-      if (note) emit({ level: "warning", title: "The local store was made anew", body: note });
+      if (note) emit(madeAnew(note));
       return notices.follow(emit);
     },
   };
-
   let isClosed = false;
   return ok({
     dispatcher: createDispatcher(handlers, sources, log),
     start: () => connection.start(),
+    underWay: () => underWay(reconciliation.isRunning(), bulk.isDriving()),
     async close() {
       if (isClosed) return;
       isClosed = true;
@@ -179,6 +186,17 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     },
   });
 }
+
+function underWay(isReconciling: boolean, isOnMany: boolean): string | null {
+  if (isReconciling) return "A reconciliation is running.";
+  return isOnMany ? "An act on many users is being done." : null;
+}
+
+const madeAnew = (note: string): Notice => ({
+  level: "warning",
+  title: "The local store was made anew",
+  body: note,
+});
 
 /** The keychain, opened at first need: asking one may make the system ask the person. */
 function openAtNeed(store: Store, open: typeof openKeychain): () => Promise<Keychain> {

@@ -5,6 +5,7 @@ import { actHandlers } from "./acts.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { auditHandlers } from "./audit/audit.ts";
 import { connectionHandlers } from "./connection/handlers.ts";
+import { updateHandlers, type Updates } from "./settings/updates.ts";
 import { type Installer, setupHandlers } from "./connection/setup.ts";
 import { costsHandlers } from "./costs/costs.ts";
 import type { DeskContext } from "./desk-context.ts";
@@ -38,6 +39,7 @@ export interface Parts {
   readonly priceCatalogue: string | undefined;
   /** Null where a project's database cannot be prepared from here. */
   readonly installer: Installer | null;
+  readonly updates: Updates;
   readonly keychain: () => Promise<Keychain>;
   readonly about: Omit<About, "keychain">;
 }
@@ -64,6 +66,7 @@ export function allHandlers(parts: Parts): Handlers {
     ...paymentHandlers(desk),
     ...financeHandlers(desk, () => rail.refreshSoon()),
     ...syncHandlers(desk),
+    ...updateHandlers(parts.updates),
     ...settingsHandlers(desk.store, keychain, about),
   };
 }

@@ -24,7 +24,11 @@ const busy: Failure = {
 };
 
 /** `isOurs`: whether these are a window of ours. */
-export function serveIpc(dispatcher: Dispatcher, isOurs: (contents: WebContents) => boolean, log: Log): void {
+export function serveIpc(
+  dispatcher: Dispatcher,
+  isOurs: (contents: WebContents) => boolean,
+  log: Log,
+): { readonly inFlight: () => number } {
   const streams = new WeakMap<WebContents, Map<number, () => void>>();
   let callsInFlight = 0;
 
@@ -86,4 +90,6 @@ export function serveIpc(dispatcher: Dispatcher, isOurs: (contents: WebContents)
     mine.get(id)?.();
     mine.delete(id);
   });
+
+  return { inFlight: () => callsInFlight };
 }

@@ -97,6 +97,8 @@ vi.mock("electron", () => {
         return Promise.resolve();
       },
       getAppPath: () => electron.appPath,
+      getVersion: () => "0.1.0",
+      releaseSingleInstanceLock: () => {},
       setAsDefaultProtocolClient: (scheme: string) => electron.calls.push(`client of ${scheme}`),
       on: (name: string, handler: Handler) => electron.appListeners.set(name, handler),
     },
@@ -173,7 +175,10 @@ async function start(): Promise<{
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({ ok: true, value: { dispatcher, start: () => {}, close: async () => {} } }),
+    openConsole: () => ({
+      ok: true,
+      value: { dispatcher, start: () => {}, underWay: () => null, close: async () => {} },
+    }),
     log: () => {},
     logFolder: join(folder, "logs"),
     reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),
@@ -505,7 +510,7 @@ test("everything is written before the app ends", async () => {
     outDir: join(folder, "out"),
     openConsole: () => ({
       ok: true,
-      value: { dispatcher, start: () => {}, close: async () => void (isClosed = true) },
+      value: { dispatcher, start: () => {}, underWay: () => null, close: async () => void (isClosed = true) },
     }),
     log: () => {},
     logFolder: join(folder, "logs"),

@@ -5,6 +5,8 @@ import type { Failure } from "../../../shared/contract/index.ts";
 import type { Result } from "../../../shared/governance/result.ts";
 import type { Console } from "../console/console.ts";
 import type { Log } from "../console/dispatch.ts";
+import type { Updates } from "../console/settings/updates.ts";
+import { bringBack, reportChildren } from "./crashes.ts";
 import { showContextMenus } from "./context-menu.ts";
 import { linkScheme, placeInArguments, placeOfLink } from "./deep-link.ts";
 import { guardAllContents, guardSession } from "./guards.ts";
@@ -12,6 +14,7 @@ import { serveIpc } from "./ipc.ts";
 import { setMenu } from "./menu.ts";
 import { showNotices } from "./notifications.ts";
 import { appOrigin, registerScheme, serveApp } from "./protocol.ts";
+import { createUpdates } from "./updates.ts";
 import { openWindow } from "./window.ts";
 
 export interface ShellOptions {
@@ -19,7 +22,7 @@ export interface ShellOptions {
   /** Folder of the built main, preload and renderer. */
   readonly outDir: string;
   /** Answers the console, or why it cannot be opened. `appDir` holds the program's resources. */
-  readonly openConsole: (appDir: string) => Result<Console, Failure>;
+  readonly openConsole: (appDir: string, updates: Updates) => Result<Console, Failure>;
   readonly log: Log;
   readonly logFolder: string;
   /** Writes a report that stays on this machine. */
@@ -59,6 +62,7 @@ export async function runShell(options: ShellOptions): Promise<void> {
     else firstPlace = placeOfLink(link);
   });
   guardAllContents();
+  reportChildren(options.reportCrash);
   await app.whenReady();
   guardSession(session.defaultSession);
   serveApp(session.defaultSession, join(outDir, "renderer"));
@@ -68,7 +72,25 @@ export async function runShell(options: ShellOptions): Promise<void> {
     noticesPath: join(app.isPackaged ? process.resourcesPath : app.getAppPath(), "THIRD-PARTY-NOTICES.txt"),
   });
 
-  const opened = openConsole(app.getAppPath());
+  let isClosed = false;
+  const updates = createUpdates({
+    dataDir,
+    resourcesDir: process.resourcesPath,
+    appDir: app.getAppPath(),
+    isPackaged: app.isPackaged,
+    version: app.getVersion(),
+    log,
+    underWay: () => served.underWay(),
+    async end() {
+      for (let waited = 0; ipc.inFlight() > 0 && waited < 10_000; waited += 50)
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      await served.close();
+      isClosed = true;
+      // The next version takes it while this one ends.
+      app.releaseSingleInstanceLock();
+    },
+  });
+  const opened = openConsole(app.getAppPath(), updates);
   if (!opened.ok) {
     const { message, advice, details } = opened.error;
     dialog.showErrorBox(message, [advice, details].filter(Boolean).join("\n\n"));
@@ -77,12 +99,11 @@ export async function runShell(options: ShellOptions): Promise<void> {
   }
   const served = opened.value;
   served.start();
-  serveIpc(served.dispatcher, (contents) => window?.webContents === contents, log);
+  const ipc = serveIpc(served.dispatcher, (contents) => window?.webContents === contents, log);
   showNotices(served.dispatcher, () => window, go, log);
   // After a sleep the connection is tried at once, not when its next attempt is due.
   powerMonitor.on("resume", () => void served.dispatcher.call("connection.retry", {}));
 
-  const crashes: number[] = [];
   const show = (): void => {
     const made = openWindow({
       preloadPath: join(outDir, "preload/index.cjs"),
@@ -95,31 +116,16 @@ export async function runShell(options: ShellOptions): Promise<void> {
     made.on("closed", () => {
       window = null;
     });
-    made.webContents.on("render-process-gone", (_event, { reason }) => {
-      if (reason === "clean-exit") return;
-      options.reportCrash("the page", reason);
-      // A page that keeps ending is not started for ever: the person is asked instead.
-      const now = Date.now();
-      crashes.push(now);
-      if (crashes.filter((at) => now - at < 60_000).length <= 3) made.webContents.reload();
-      else
-        dialog.showErrorBox(
-          "The console's page keeps ending",
-          "Start the console again. What you did is kept. A report is in the log's folder (Help, Open the log).",
-        );
-    });
+    bringBack(made.webContents, options.reportCrash);
   };
   show();
-  app.on("child-process-gone", (_event, { type, reason }) => {
-    if (reason !== "clean-exit") options.reportCrash(`a process of Chromium (${type})`, reason);
-  });
   app.on("activate", () => {
     if (BrowserWindow.getAllWindows().length === 0) show();
   });
   app.on("window-all-closed", () => {
     if (process.platform !== "darwin") app.quit();
   });
-  let isClosed = false;
+  updates.start();
   app.on("before-quit", (event) => {
     if (isClosed) return;
     // Everything is written before the process ends.

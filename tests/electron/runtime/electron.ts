@@ -2,6 +2,9 @@
  * The module `electron` of the stand-in: what the shell uses of it, on a real Chromium. Where it differs from Electron
  * is written in docs/DESKTOP.md. What is not here is not used; a use of it fails where it is imported.
  */
+import { EventEmitter } from "node:events";
+import { type ClientRequest, request as requestHttp, type RequestOptions } from "node:http";
+import { request as requestHttps } from "node:https";
 import { isRegistered, registerScheme } from "./addresses.ts";
 import { app, defaultSession } from "./app.ts";
 import { WebContents } from "./contents.ts";
@@ -23,7 +26,26 @@ export {
 } from "./native.ts";
 export { StandInWindow as BrowserWindow };
 
-export const session = { defaultSession };
+export const session = {
+  defaultSession,
+  /** A session of no window: what is fetched in it passes no handler of ours, as in Electron. */
+  fromPartition: (_name: string, _options?: object): object => ({}),
+};
+
+/** Electron's own network; here Node's. Redirects are followed by whoever asks. */
+export const net = {
+  request({
+    session: _session,
+    redirect: _redirect,
+    protocol = "https:",
+    ...options
+  }: RequestOptions & { session?: object; redirect?: string }): ClientRequest {
+    return (protocol === "http:" ? requestHttp : requestHttps)({ ...options, protocol });
+  },
+};
+
+/** Squirrel's, on macOS alone. */
+export const autoUpdater = new EventEmitter();
 
 export const protocol = {
   registerSchemesAsPrivileged(schemes: readonly { scheme: string; privileges?: object }[]): void {

@@ -7,7 +7,11 @@ const given = process.argv.slice(2);
 const folder = given.find((each) => !each.startsWith("-"));
 if (!folder) throw new Error("Which application? Give its folder.");
 process.argv = [process.argv[0] ?? "", ...given];
-Object.assign(process, { defaultApp: !app.isPackaged, type: "browser", resourcesPath: resolve(folder) });
+Object.assign(process, {
+  defaultApp: !app.isPackaged,
+  type: "browser",
+  resourcesPath: process.env.STAND_IN_RESOURCES ?? resolve(folder),
+});
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => app.quit());
 const main = app.loadPackage(resolve(folder));
 await import(pathToFileURL(main).href);

@@ -66,6 +66,40 @@ function keepState({ store, now, onState }: Pick<LinkOptions, "store" | "now" | 
   };
 }
 
+type Shown = ReturnType<typeof keepState>;
+
+/** Follows a project; what comes after another was chosen is dropped. */
+function open(
+  options: LinkOptions,
+  shown: Shown,
+  isCurrent: () => boolean,
+  profile: Profile,
+  key: string,
+): Session {
+  const { profile_id: profileId } = profile;
+  const backend = createBackend({
+    url: profile.url,
+    key,
+    readUrl: profile.read_url,
+    isReadOnly: profile.is_read_only,
+    device: deviceName(options.store),
+  });
+  return startSession({
+    backend,
+    migrations: options.migrations,
+    readNew: async () => {
+      const answer = await options.readNew(backend, profileId);
+      if (answer.ok && isCurrent()) shown.noteSync();
+      return answer;
+    },
+    sendPending: () => options.sendPending(backend, profileId),
+    onSignal: options.onSignal,
+    onStatus: (status, failure) => isCurrent() && shown.update({ status, failure }),
+    onReplica: (replica) => isCurrent() && shown.update({ replica }),
+    onProject: (answer) => isCurrent() && shown.keepProject(profileId, answer),
+  });
+}
+
 export function createLink(options: LinkOptions) {
   const { store, local } = options;
   const shown = keepState(options);
@@ -104,32 +138,7 @@ export function createLink(options: LinkOptions) {
     if (profile.kind === "local") await local.resumeTraffic();
     if (mine !== generation || isClosed) return;
     update({ profile: current, status: "connecting", sample_traffic: trafficState() });
-    session = open(current, key, mine);
-  }
-
-  function open(profile: Profile, key: string, mine: number): Session {
-    const { profile_id: profileId } = profile;
-    const backend = createBackend({
-      url: profile.url,
-      key,
-      readUrl: profile.read_url,
-      isReadOnly: profile.is_read_only,
-      device: deviceName(store),
-    });
-    return startSession({
-      backend,
-      migrations: options.migrations,
-      readNew: async () => {
-        const answer = await options.readNew(backend, profileId);
-        if (answer.ok && mine === generation) shown.noteSync();
-        return answer;
-      },
-      sendPending: () => options.sendPending(backend, profileId),
-      onSignal: options.onSignal,
-      onStatus: (status, failure) => mine === generation && update({ status, failure }),
-      onReplica: (replica) => mine === generation && update({ replica }),
-      onProject: (answer) => mine === generation && shown.keepProject(profileId, answer),
-    });
+    session = open(options, shown, () => mine === generation, current, key);
   }
 
   const traffic = setInterval(() => isLocal() && update({ sample_traffic: trafficState() }), 1_000);

@@ -77,6 +77,7 @@ export function createReconciliation(options: ReconciliationOptions) {
     openDifferences: (): number =>
       store.listRuns(connection.profileId() ?? "").find(({ status }) => status === "finished")?.differences ??
       0,
+    isRunning: (): boolean => runs.byId.size > 0,
     follow: (runId: string, emit: (run: ReconciliationRun) => void): (() => void) =>
       followRun(runs, runId, emit),
     /** Removes a project's key and what was read with it. */

@@ -87,6 +87,7 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
 
   return {
     driveIfUnderWay,
+    isDriving: (): boolean => driven.size > 0,
     isDriven: (bulkId: number): boolean => driven.has(keyOf(connection.profileId() ?? "", bulkId)),
 
     /** Goes on with what this operator's console was in the middle of when it ended. */

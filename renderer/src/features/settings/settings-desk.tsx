@@ -13,6 +13,7 @@ import { showFailure } from "../../ui/notices.tsx";
 import { CopyButton, Facts, Section } from "../../ui/parts.tsx";
 import { QueryView } from "../../ui/states.tsx";
 import { Connections } from "./connections.tsx";
+import { Updates } from "./updates.tsx";
 import css from "./settings.module.css";
 
 const pages = [
@@ -195,6 +196,7 @@ function About(): ReactNode {
               >
                 <Facts rows={facts.map(([name, value]) => [name, cleanText(value)] as const)} />
               </Section>
+              <Updates />
               <Section title={`Migrations this console brings (${about.migrations.length})`}>
                 <ol className={css.migrations}>
                   {about.migrations.map((migration) => (
