@@ -39,6 +39,8 @@ export interface LocalProjectOptions {
   readonly jwtSecret?: string;
   /** Connections at most, for `databaseUrl`. */
   readonly poolSize?: number;
+  /** Whether calls of a model that wait at the same time go to the database together: so unless it is false. */
+  readonly batchesCalls?: boolean;
   /** Holds `migrations/` and `presets/`; the checkout's `supabase/` unless said. */
   readonly resourcesDir?: string;
   /** Holds bootstrap.sql and realtime.sql; this folder unless said. */
@@ -288,7 +290,10 @@ async function serve(
 ): Promise<ServedProject> {
   const keys = await issueKeys(jwtSecret, issuedAtSeconds);
   const gate = createGate(keys);
-  const rpc = createRpcEndpoint(database);
+  const rpc = createRpcEndpoint(
+    database,
+    options.batchesCalls === undefined ? {} : { batchesCalls: options.batchesCalls },
+  );
   const triggersSql = readFileSync(join(sqlDir, "realtime.sql"), "utf8");
   const realtime = await createRealtime({
     database,

@@ -13,6 +13,7 @@ import {
   readSchema,
   takesWholeBody,
 } from "./functions.ts";
+import { queueCalls } from "./call-queue.ts";
 import type { Caller } from "./keys.ts";
 import { type ResultShape, readShape, splitQuery, unsatisfiable } from "./result-shape.ts";
 
@@ -79,7 +80,15 @@ const PLAIN_TYPES = new Set([
 /** PostgreSQL's parsers recurse, and PGlite's stack is small. */
 const DEEPEST_JSON = 500;
 
-export function createRpcEndpoint(database: Database): RpcEndpoint {
+export interface RpcEndpointOptions {
+  /** Whether calls of a model that wait at the same time go to the database together; so unless it is false. */
+  readonly batchesCalls?: boolean;
+}
+
+export function createRpcEndpoint(
+  database: Database,
+  { batchesCalls = true }: RpcEndpointOptions = {},
+): RpcEndpoint {
   let known: Promise<ProjectSchema> | null = null;
   let readAtMs = 0;
 
@@ -128,6 +137,20 @@ export function createRpcEndpoint(database: Database): RpcEndpoint {
     return respond(chosen, row, shape, media, preferences, request.method);
   }
 
+  async function alone(request: RpcRequest): Promise<RpcResponse> {
+    try {
+      return await attempt(request);
+    } catch (error) {
+      // The function may have changed since it was read; nothing happened yet, so look and try once more.
+      if (!isPostgresError(error) || error.code !== "42883") throw error;
+      if (!error.message.startsWith(`function public.${request.functionName}(`)) throw error;
+      known = null;
+      return attempt(request);
+    }
+  }
+
+  const answer = batchesCalls ? queueCalls(alone) : alone;
+
   return {
     schema,
     reloadSchema() {
@@ -135,15 +158,7 @@ export function createRpcEndpoint(database: Database): RpcEndpoint {
     },
     async call(request) {
       try {
-        try {
-          return await attempt(request);
-        } catch (error) {
-          // The function may have changed since it was read; nothing happened yet, so look and try once more.
-          if (!isPostgresError(error) || error.code !== "42883") throw error;
-          if (!error.message.startsWith(`function public.${request.functionName}(`)) throw error;
-          known = null;
-          return await attempt(request);
-        }
+        return await answer(request);
       } catch (error) {
         throw fromDatabaseError(error, request.caller.role !== "anon");
       }

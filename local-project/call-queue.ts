@@ -1,0 +1,162 @@
+/**
+ * Calls of a model that wait at the same time travel to the database together, each answered as if it had come alone:
+ * `batchCalls` of the guard, in front of the functions `_many`. A call that finds none under way goes at once and alone.
+ */
+import { type BatchingClient, batchCalls, type RpcReply } from "../shared/governance/index.ts";
+import { fromDatabaseError, HttpError } from "./errors.ts";
+import type { Caller } from "./keys.ts";
+import type { RpcRequest, RpcResponse } from "./rpc.ts";
+
+/** What a call may say and what it must: one that says anything else is answered by its single function. */
+const parameters: Readonly<
+  Record<string, { readonly must: readonly string[]; readonly may: readonly string[] }>
+> = {
+  authorize_usage: {
+    must: ["p_request_id", "p_user_id", "p_model"],
+    may: [
+      "p_estimated_tokens",
+      "p_message",
+      "p_conversation_id",
+      "p_task_type",
+      "p_scope_id",
+      "p_complexity",
+    ],
+  },
+  settle_usage: {
+    must: ["p_request_id", "p_input_tokens", "p_output_tokens"],
+    may: ["p_model", "p_metadata"],
+  },
+  release_usage: { must: ["p_request_id"], may: ["p_reason"] },
+};
+/** Queues of so many kinds of caller are kept; there is one service key. */
+const MOST_CALLERS = 20;
+/** The endpoint has no timeout of its own, and neither has a call that waits for a batch. */
+const NEVER_MS = 2_000_000_000;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const timer = (run: () => void, ms: number): (() => void) => {
+  const timeout = setTimeout(run, ms).unref();
+  return () => clearTimeout(timeout);
+};
+
+/**
+ * The arguments of a call that may travel with others; null for any other. Only what JSON.stringify writes as it came:
+ * a number that JavaScript would round, or a key that is there twice, is left to PostgreSQL.
+ */
+function argumentsOf({
+  method,
+  functionName,
+  query,
+  headers,
+  body,
+  caller,
+}: RpcRequest): Record<string, unknown> | null {
+  const known = Object.hasOwn(parameters, functionName) ? parameters[functionName] : undefined;
+  if (!known || method !== "POST" || caller.role !== "service_role" || query.size > 0) return null;
+  const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim();
+  const accepts = headers.accept ?? "*/*";
+  if (type !== "application/json" || headers.prefer || headers["content-profile"] || headers.range)
+    return null;
+  if (accepts !== "*/*" && accepts !== "application/json") return null;
+  const text = body.toString();
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null || Array.isArray(value) || JSON.stringify(value) !== text)
+      return null;
+    const names = Object.keys(value);
+    const isFit =
+      known.must.every((name) => names.includes(name)) &&
+      names.every((name) => known.must.includes(name) || known.may.includes(name));
+    return isFit ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** An answer that a whole batch got instead of its slots: none of it has happened, and each call goes by itself. */
+const failedBatches = new WeakSet<object>();
+
+/** Answers a call by itself (`alone`), or with those that wait. */
+export function queueCalls(
+  alone: (request: RpcRequest) => Promise<RpcResponse>,
+): (request: RpcRequest) => Promise<RpcResponse> {
+  const queues = new Map<string, BatchingClient>();
+  const requests = new WeakMap<object, RpcRequest>();
+
+  async function together(name: string, args: object, caller: Caller): Promise<RpcReply> {
+    try {
+      const { body, status, headers } = await alone({
+        method: "POST",
+        functionName: name,
+        query: new URLSearchParams(),
+        headers: {},
+        body: Buffer.from(JSON.stringify(args)),
+        caller,
+      });
+      const slots = (JSON.parse(body) as unknown[]).map((slot) =>
+        typeof slot === "object" && slot !== null && "error" in slot
+          ? slot
+          : { status, headers, body: JSON.stringify(slot) },
+      );
+      return { data: slots, error: null, status };
+    } catch (error) {
+      const { status, body } = fromDatabaseError(error, true);
+      const reply = {
+        data: null,
+        status,
+        error: { code: String(body["code"]), message: String(body.message), hint: null },
+      };
+      failedBatches.add(reply);
+      return reply;
+    }
+  }
+
+  function queueOf(caller: Caller): BatchingClient {
+    const key = JSON.stringify(caller.claims);
+    const known = queues.get(key);
+    if (known) return known;
+    if (queues.size >= MOST_CALLERS) queues.clear();
+    const queue = batchCalls(
+      {
+        rpc: async (name, args) => {
+          const request = requests.get(args);
+          if (!request) return together(name, args, caller);
+          return { data: await alone(request), error: null, status: 200 };
+        },
+      },
+      { timer, rpcTimeoutMs: NEVER_MS },
+    );
+    queues.set(key, queue);
+    return queue;
+  }
+
+  return async (request) => {
+    const args = argumentsOf(request);
+    if (!args) return alone(request);
+    requests.set(args, request);
+    // What has arrived with it is read first, and goes with it.
+    await nextTurn();
+    const reply = await queueOf(request.caller).rpc(request.functionName, args);
+    if (reply.error === null) return reply.data as RpcResponse;
+    if (failedBatches.has(reply)) return alone(request);
+    const { code, message, hint, details } = reply.error;
+    if (!code)
+      throw new HttpError(reply.status ?? 503, {
+        code: "PGRST003",
+        message,
+        details: null,
+        hint: hint ?? null,
+      });
+    throw fromDatabaseError(
+      {
+        code,
+        message,
+        severity: "ERROR",
+        ...(typeof hint === "string" ? { hint } : {}),
+        // Our own errors have a detail, empty where there is nothing to say; a batch's slot has null for both.
+        ...(typeof details === "string" ? { detail: details } : code.startsWith("PT") ? { detail: "" } : {}),
+      },
+      true,
+    );
+  };
+}
