@@ -2,7 +2,7 @@
  * The console with the project it starts on: the only place where it meets the local project, and the only one that
  * starts sample data, which is given the local project alone.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { About, Failure } from "../../shared/contract/index.ts";
 import type { Result } from "../../shared/governance/result.ts";
@@ -43,6 +43,12 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     log,
     migrations: readMigrations(supabaseDir).map(({ version: number, name }) => `${number}_${name}`),
     priceCatalogue: readFileSync(join(supabaseDir, "prices", "catalogue.yaml"), "utf8"),
+    presets: readdirSync(join(supabaseDir, "presets"))
+      .filter((name) => name.endsWith(".yaml"))
+      .map((name) => ({
+        name: name.slice(0, -".yaml".length),
+        text: readFileSync(join(supabaseDir, "presets", name), "utf8"),
+      })),
     ...(options.workerUrls
       ? {
           reconciliationWorkerUrl: options.workerUrls.reconciliation,

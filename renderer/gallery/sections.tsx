@@ -15,6 +15,7 @@ import { CorrectionButton, DecideButtons, UndoButton } from "../src/ui/correctio
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
 import { DecisionForm } from "../src/ui/decision-form.tsx";
 import { DeskBar, Grow } from "../src/ui/desk.tsx";
+import { DifferenceView } from "../src/ui/difference.tsx";
 import * as icons from "../src/ui/icons.tsx";
 import {
   CopyButton,
@@ -255,6 +256,15 @@ const tables: SampleSection = {
     sample(
       "PlainTable, rows open",
       <PlainTable {...table} label="Short" rows={rows.slice(0, 3)} onOpen={nothing} empty="None." />,
+    ),
+    sample(
+      "DifferenceView",
+      <DifferenceView
+        difference={[
+          { part: "Tokens a month", removed: ["500,000 tokens"], added: ["600,000 tokens"] },
+          { part: "Words and phrases", removed: [], added: ["football", "cup final"] },
+        ]}
+      />,
     ),
     sample("PlainTable, empty", <PlainTable {...table} label="None" rows={[]} empty="None." />),
     sample(

@@ -4,6 +4,7 @@ import {
   actNamed,
   actNames,
   acts,
+  configRecord,
   operations,
   rule,
   type SubjectName,
@@ -15,6 +16,7 @@ const records: Readonly<Record<SubjectName, readonly string[] | null>> = {
   rule: Object.keys(rule.shape),
   // What acknowledging sets has no field of its own: the list has its time and its name.
   alert: null,
+  config: Object.keys(configRecord.shape),
 };
 
 it.each(actNames)("%s is an operation of its subject's desk, and sets fields that its record has", (name) => {
@@ -32,6 +34,9 @@ it("an undo is an act on the same subject, with the fields that act asks for", (
     blocked_until: null,
     mode: "enforce",
     version: 3,
+    kind: "plan",
+    key: "pro",
+    record: { plan_id: "pro" },
   };
   for (const name of actNames) {
     const act = actNamed(name);

@@ -6,10 +6,11 @@
  * another act is another entry.
  */
 import { z } from "zod";
+import { mergeConfig } from "../governance/configuration/index.ts";
 import { describeProblem, mergeDefinitions, parseRule } from "../governance/rules/index.ts";
 import { commandId, type Failure, instant, reason, ruleMode, userId, whole } from "./basics.ts";
 
-/** A record as it was seen: an account, a rule or an alert. */
+/** A record as it was seen: an account, a rule, an alert, or one of the configuration. */
 export type Seen = Readonly<Record<string, unknown>>;
 
 /** What an act is about: the field that names it, the parameter it is sent as, and the desk that shows it. */
@@ -17,6 +18,8 @@ export const subjects = {
   user: { field: "user_id", parameter: "p_user_id", schema: userId, desk: "users" },
   rule: { field: "rule_name", parameter: null, schema: z.string().max(200), desk: "rules" },
   alert: { field: "alert_event_id", parameter: "p_alert_event_id", schema: whole, desk: "alerts" },
+  // Its kind and key: plan:gold.
+  config: { field: "id", parameter: null, schema: z.string().min(3).max(520), desk: "plans" },
 } as const;
 export type SubjectName = keyof typeof subjects;
 
@@ -347,6 +350,53 @@ export const acts = {
     undo: (before) => ({
       act: "save_rule",
       fields: { rule: ruleDefinition(before), reason: "Undo of the retirement" },
+    }),
+  }),
+  save_config: act({
+    operation: "plans.save",
+    subject: "config",
+    fields: {
+      kind: z.string(),
+      key: z.string(),
+      record: z.record(z.string(), z.unknown()).nullable(),
+      reason,
+    },
+    rpc: "console_save_config",
+    parameters: ({ kind, key, record, reason: why }) => ({
+      p_kind: kind,
+      p_key: key,
+      p_record: record,
+      p_reason: why,
+    }),
+    changes: { record: ({ record }) => record, is_retired: ({ record }) => record === null },
+    conflict: "version",
+    rebase: (parameters, theirs, base) => ({
+      p_record:
+        parameters["p_record"] === null
+          ? null
+          : mergeConfig(
+              parameters["p_record"] as Seen,
+              (base?.["record"] ?? null) as Seen | null,
+              theirs["record"] as Seen,
+            ),
+      p_expected_version: theirs["version"],
+    }),
+    isOffered: () => true,
+    words: {
+      button: "Save",
+      title: "Save",
+      summary: (id, { record }) => `${record === null ? "Retire" : "Change"} ${id.replace(":", " ")}`,
+      done: (name, { record }) => `${name} is ${record === null ? "retired" : "saved"}`,
+      failed: (name) => `${name} was not saved`,
+    },
+    undo: (before) => ({
+      act: "save_config",
+      fields: {
+        kind: before["kind"],
+        key: before["key"],
+        record: before["version"] ? before["record"] : null,
+        reason: "Undo of the change just made",
+      },
     }),
   }),
   acknowledge_alert: act({

@@ -17,6 +17,7 @@ export * from "./history.ts";
 export * from "./health.ts";
 export * from "./names.ts";
 export * from "./operations.ts";
+export * from "./plans.ts";
 export * from "./payments.ts";
 export * from "./prices.ts";
 export * from "./rules.ts";

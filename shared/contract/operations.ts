@@ -9,6 +9,7 @@ import type { z } from "zod";
 import { alertsOperations, alertsStreams } from "./alerts.ts";
 import { auditOperations } from "./audit.ts";
 import { bulkOperations } from "./bulk.ts";
+
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
 import { costsOperations } from "./costs.ts";
@@ -16,6 +17,7 @@ import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
 import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
+import { configOperations, configStreams } from "./plans.ts";
 import { paymentOperations } from "./payments.ts";
 import { pricesOperations } from "./prices.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
@@ -37,6 +39,7 @@ export const operations = {
   ...bulkOperations,
   ...rulesOperations,
   ...pricesOperations,
+  ...configOperations,
   ...alertsOperations,
   ...auditOperations,
   ...healthOperations,
@@ -56,6 +59,7 @@ export const streams = {
   ...alertsStreams,
   ...runStreams,
   ...rulesStreams,
+  ...configStreams,
   ...syncStreams,
   ...frameStreams,
   ...updatesStreams,

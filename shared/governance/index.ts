@@ -3,6 +3,7 @@
  * answers in the console, in an Edge Function and in any backend.
  */
 export * from "./alerts/index.ts";
+export * from "./configuration/index.ts";
 export * from "./guard/index.ts";
 export * from "./ledger/index.ts";
 export * from "./money/index.ts";

@@ -939,6 +939,45 @@ create table governance.settings (
 comment on table governance.settings is 'Settings of the preset in force, by name. Those on the path of a call are '
   'also columns of governance.active_config.';
 
+create table governance.config_versions (
+  version_id bigint generated always as identity primary key,
+  -- What it is, and which: governance.config_records.
+  kind text not null,
+  key text not null,
+  version int not null,
+  record jsonb not null,
+  created_at timestamptz not null,
+  created_by text,
+  reason text,
+  -- It was taken out of use; what it was stays readable.
+  is_retired boolean not null default false,
+  unique (kind, key, version)
+);
+
+comment on table governance.config_versions is 'Every version of every plan, pack, price, estimate, topic, alert and '
+  'setting, with who and why; append-only. Rules have governance.rule_versions.';
+
+create trigger config_versions_append_only before update or delete or truncate on governance.config_versions
+  for each statement execute function governance.refuse_change();
+
+create table governance.config_proposals (
+  proposal_id bigint generated always as identity primary key,
+  -- As console_apply_config takes them, with the version that each was made on.
+  changes jsonb not null,
+  reason text not null,
+  proposed_by text not null,
+  proposed_at timestamptz not null,
+  status text not null default 'proposed' check (status in ('proposed', 'approved', 'rejected')),
+  decided_by text,
+  decided_at timestamptz,
+  decision_reason text
+);
+
+create index config_proposals_open on governance.config_proposals (proposal_id) where status = 'proposed';
+
+comment on table governance.config_proposals is 'Changes of rules and configuration that wait for a second person '
+  '(setting second_person_for), and what became of them.';
+
 -- One row: what every call reads. Written by apply_preset, save_rule and governance.set_test_clock.
 create table governance.active_config (
   only_row boolean primary key default true check (only_row),
@@ -1466,6 +1505,7 @@ begin
     then row('save_rule', p_rule, p_expected_version, p_operator)::text
     else row('save_rule', p_rule, p_expected_version, p_operator, p_reason, p_until)::text end);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   if p_until <= v_now or p_until > v_now + interval '1 year' then
     perform governance.fail('PT400', 'invalid_argument', 'p_until is a moment within the next year');
@@ -2036,6 +2076,15 @@ begin
     perform governance.invalid_preset('settings.default_language',
       'one of ' || array_to_string(governance.user_languages(), ', ') || ' is needed');
   end if;
+  if coalesce(p_settings -> 'second_person_for', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'second_person_for') <> 'array'
+      or exists (select from jsonb_array_elements(p_settings -> 'second_person_for') w
+        where jsonb_typeof(w) <> 'string'
+          or not exists (select from governance.config_kinds() k where k.kind = w #>> '{}')) then
+      perform governance.invalid_preset('settings.second_person_for', format('a list of %s is needed',
+        (select string_agg(k.kind, ', ') from governance.config_kinds() k)));
+    end if;
+  end if;
   if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
     perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
   end if;
@@ -2188,6 +2237,27 @@ $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
   'The packs of a preset; answers how many changed and were retired.';
 
+create function governance.price_moment(p_item jsonb, p_path text) returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_text text := governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01');
+  v_at timestamptz;
+begin
+  begin
+    v_at := case when v_text ~ '^\d{4}-\d{2}-\d{2}$' then v_text::timestamp at time zone 'UTC'
+      else v_text::timestamptz end;
+  exception when data_exception then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
+  end;
+  if v_at is null or v_at < '1900-01-01T00:00:00Z' or v_at >= '3000-01-01T00:00:00Z' then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date from 1900 to 2999 is needed');
+  end if;
+  return v_at;
+end
+$$;
+comment on function governance.price_moment(jsonb, text) is 'From when a price of a preset holds: a date means its '
+  'midnight UTC.';
+
 create function governance.store_price(p_item jsonb, p_path text, p_currency text, p_now timestamptz) returns boolean
   language plpgsql set search_path = '' as $$
 declare
@@ -2213,15 +2283,7 @@ begin
     perform governance.invalid_preset(p_path || '.currency',
       format('prices are in the preset''s currency, %s', p_currency));
   end if;
-  begin
-    v_price.effective_from := case
-      when governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
-      then (p_item ->> 'effective_from')::timestamp at time zone 'UTC'
-        else coalesce(p_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
-  exception when data_exception then
-    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
-  end;
-  if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+  v_price.effective_from := governance.price_moment(p_item, p_path);
   select * into v_old_price from governance.prices p
   where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
     and p.retired_at is null;
@@ -2274,9 +2336,7 @@ begin
   update governance.prices p set retired_at = p_now
   where p.retired_at is null and not exists (select from jsonb_array_elements(p_prices) x
     where x ->> 'model' = p.model and x ->> 'provider' = p.provider
-      and p.effective_from = case
-        when x ->> 'effective_from' ~ '^\d{4}-\d{2}-\d{2}$' then (x ->> 'effective_from')::timestamp at time zone 'UTC'
-        else coalesce(x ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end);
+      and p.effective_from = governance.price_moment(x, 'prices'));
   get diagnostics v_count = row_count;
   v_changed := v_changed || jsonb_build_object('prices_retired', v_count);
   return v_changed;
@@ -2375,7 +2435,7 @@ $$;
 comment on function governance.store_settings(jsonb, timestamptz) is
   'The settings of a preset; answers how many changed and were retired.';
 
-create function governance.store_rules(p_rules jsonb, p_name text, p_now timestamptz) returns jsonb
+create function governance.store_rules(p_rules jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_item jsonb;
@@ -2389,12 +2449,12 @@ begin
     select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
     if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
       or (governance.rule_json(v_old_rule) - array['version', 'updated_at', 'updated_by', 'back_at']) <> v_rule then
-      perform governance.store_rule(v_rule, 'preset ' || p_name, p_now);
+      perform governance.store_rule(v_rule, p_by, p_now, p_reason);
       v_count := v_count + 1;
     end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('rules', v_count);
-  perform governance.store_retirement(r.rule_name, 'preset ' || p_name, p_now)
+  perform governance.store_retirement(r.rule_name, p_by, p_now, p_reason)
   from governance.rules r
   where r.retired_at is null
     and not exists (select from jsonb_array_elements(p_rules) x where x ->> 'rule_name' = r.rule_name);
@@ -2403,7 +2463,7 @@ begin
   return v_changed;
 end
 $$;
-comment on function governance.store_rules(jsonb, text, timestamptz) is
+comment on function governance.store_rules(jsonb, text, text, timestamptz) is
   'The rules of a preset; answers how many changed and were retired.';
 
 create function governance.store_config(p_name text, p_currency text, p_default_plan text, p_settings jsonb)
@@ -2444,10 +2504,103 @@ $$;
 comment on function governance.store_config(text, text, text, jsonb) is
   'Flattens the configuration to what a call needs, after alerts are stored; answers whether its names changed.';
 
-create function public.apply_preset(p_preset jsonb) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.config_key(p_kind text, p_record jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select case p_kind
+    when 'plan' then p_record ->> 'plan_id'
+    when 'pack' then p_record ->> 'pack_id'
+    when 'rule' then p_record ->> 'rule_name'
+    when 'price' then governance.price_key(p_record ->> 'provider', p_record ->> 'model',
+      governance.price_moment(p_record, 'prices'))
+    when 'estimate' then p_record ->> 'task_type'
+    when 'topic' then p_record ->> 'topic'
+    when 'alert' then p_record ->> 'alert_name'
+    when 'setting' then p_record ->> 'key'
+    when 'project' then 'project' end
+$$;
+comment on function governance.config_key(text, jsonb) is 'Which record of its kind it is; null for an unknown kind.';
+
+create function governance.price_key(p_provider text, p_model text, p_from timestamptz) returns text
+  language sql stable set search_path = '' as $$
+  select format('%s/%s@%s', p_provider, p_model, to_char(p_from at time zone 'UTC',
+    case when p_from = date_trunc('day', p_from, 'UTC') then 'YYYY-MM-DD' else 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' end))
+$$;
+comment on function governance.price_key(text, text, timestamptz) is 'A price by provider, model and first moment.';
+
+create function governance.config_records() returns table (kind text, key text, record jsonb)
+  language sql stable set search_path = '' as $$
+  select 'project', 'project', jsonb_build_object('name', c.preset_name, 'currency', c.currency,
+    'default_plan', c.default_plan)
+  from governance.active_config c where c.preset_name is not null
+  union all
+  select 'plan', p.plan_id, jsonb_build_object('plan_id', p.plan_id, 'name', p.name,
+    'monthly_allowance', p.monthly_allowance, 'daily_limit', p.daily_limit, 'monthly_limit', p.monthly_limit,
+    'allows_top_up', p.allows_top_up, 'warn_at', to_jsonb(p.warn_at), 'fail_mode', p.fail_mode,
+    'on_cancel', p.on_cancel, 'rollover_months', p.rollover_months, 'upgrade_to', p.upgrade_to)
+  from governance.plans p where p.retired_at is null
+  union all
+  select 'pack', k.pack_id, jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor', k.price_minor,
+    'currency', k.currency, 'plans', coalesce(to_jsonb(k.plans), '[]'))
+  from governance.packs k where k.retired_at is null
+  union all
+  select 'price', governance.price_key(x.provider, x.model, x.effective_from), jsonb_strip_nulls(jsonb_build_object(
+    'provider', x.provider, 'model', x.model, 'input_micros_per_million', x.input_micros_per_million,
+    'output_micros_per_million', x.output_micros_per_million,
+    'cached_input_micros_per_million', x.cached_input_micros_per_million,
+    'cache_write_micros_per_million', x.cache_write_micros_per_million,
+    'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
+    'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
+    'effective_from', to_char(x.effective_from at time zone 'UTC',
+      case when x.effective_from = date_trunc('day', x.effective_from, 'UTC') then 'YYYY-MM-DD'
+        else 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' end)))
+  from governance.prices x where x.retired_at is null
+  union all
+  select 'estimate', e.task_type, jsonb_build_object('task_type', e.task_type, 'tokens', e.tokens)
+  from governance.estimates e
+  union all
+  select 'alert', a.alert_name, jsonb_strip_nulls(jsonb_build_object('alert_name', a.alert_name, 'metric', a.metric,
+    'scope', a.scope, 'period', a.period, 'budget', a.budget, 'thresholds', to_jsonb(a.thresholds),
+    'channels', to_jsonb(a.channels)))
+  from governance.cost_alerts a where a.retired_at is null
+  union all
+  select 'setting', s.key, jsonb_build_object('key', s.key, 'value', s.value)
+  from governance.settings s where s.key <> 'topics'
+  union all
+  select 'topic', t.item ->> 'topic', t.item
+  from governance.settings s, jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end)
+    t(item)
+  where s.key = 'topics'
+$$;
+comment on function governance.config_records() is 'The configuration in force without its rules, a row for each '
+  'record as a preset says it.';
+
+create function governance.keep_config_versions(p_by text, p_reason text, p_now timestamptz) returns jsonb
+  language sql set search_path = '' as $$
+  with latest as (
+    select distinct on (v.kind, v.key) v.* from governance.config_versions v order by v.kind, v.key, v.version desc
+  ), in_force as (
+    select distinct on (r.kind, r.key) r.* from governance.config_records() r
+    order by r.kind, r.key, r.record::text
+  ), kept as (
+    insert into governance.config_versions (kind, key, version, record, created_at, created_by, reason, is_retired)
+    select coalesce(n.kind, l.kind), coalesce(n.key, l.key), coalesce(l.version, 0) + 1,
+      coalesce(n.record, l.record), p_now, p_by, p_reason, n.record is null
+    from in_force n full join latest l on l.kind = n.kind and l.key = n.key
+    where case when n.record is null then not l.is_retired
+      else l.record is distinct from n.record or l.is_retired end
+    order by 1, 2
+    returning kind, key, version, is_retired
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', k.kind, 'key', k.key, 'version', k.version,
+    'is_retired', k.is_retired)), '[]') from kept k
+$$;
+comment on function governance.keep_config_versions(text, text, timestamptz) is
+  'Keeps what changed since the last versions as versions; answers which. Whoever changes the configuration ends with '
+  'it.';
+
+create function governance.store_preset(p_preset jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
 declare
-  v_now timestamptz;
   v_name text;
   v_currency text;
   v_settings jsonb;
@@ -2461,10 +2614,6 @@ declare
   v_words jsonb;
   v_changed jsonb := '{}';
 begin
-  perform governance.refuse_others('apply_preset');
-  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
-  end if;
   v_name := governance.preset_text(p_preset, 'name', 'preset');
   v_currency := lower(governance.preset_text(p_preset, 'currency', 'preset', 'usd', 3));
   if v_currency !~ '^[a-z]{3}$' then perform governance.invalid_preset('currency', 'three letters are needed'); end if;
@@ -2481,19 +2630,15 @@ begin
   if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_default_plan) then
     perform governance.invalid_preset('default_plan', format('there is no plan "%s"', left(v_default_plan, 64)));
   end if;
-
-  perform pg_advisory_xact_lock(7254012);
-  v_now := governance.now();
-
   select jsonb_object_agg(s.key, s.value) into v_words from governance.settings s
   where s.key in ('topics', 'complexity_words');
-  v_changed := governance.store_plans(v_plans, v_now);
-  v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, v_now);
-  v_changed := v_changed || governance.store_prices(v_prices, v_currency, v_now);
-  v_changed := v_changed || governance.store_estimates(v_estimates, v_now);
-  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, v_now);
-  v_changed := v_changed || governance.store_settings(v_settings, v_now);
-  v_changed := v_changed || governance.store_rules(v_rules, v_name, v_now);
+  v_changed := governance.store_plans(v_plans, p_now);
+  v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, p_now);
+  v_changed := v_changed || governance.store_prices(v_prices, v_currency, p_now);
+  v_changed := v_changed || governance.store_estimates(v_estimates, p_now);
+  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, p_now);
+  v_changed := v_changed || governance.store_settings(v_settings, p_now);
+  v_changed := v_changed || governance.store_rules(v_rules, p_by, p_reason, p_now);
   v_changed := v_changed || governance.store_config(v_name, v_currency, v_default_plan, v_settings);
   -- Rules are compiled with the words of topics and complexity in them.
   if v_changed ->> 'rules' <> '0' or v_changed ->> 'rules_retired' <> '0' or v_words is distinct from (
@@ -2501,12 +2646,34 @@ begin
     then
     perform governance.compile_rules();
   end if;
+  perform governance.keep_config_versions(p_by, p_reason, p_now);
+  return v_changed;
+end
+$$;
+comment on function governance.store_preset(jsonb, text, text, timestamptz) is
+  'Checks a preset and makes it the whole configuration; answers how many of each kind changed. The caller holds the '
+  'lock of rules and presets.';
+
+create function public.apply_preset(p_preset jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_changed jsonb;
+begin
+  perform governance.refuse_others('apply_preset');
+  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
+  end if;
+  perform pg_advisory_xact_lock(7254012);
+  v_now := governance.now();
+  v_changed := governance.store_preset(p_preset, 'preset ' || governance.preset_text(p_preset, 'name', 'preset'), null,
+    v_now);
   if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
     insert into governance.audit_log (created_at, action, details)
       values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
     perform governance.ring('rules', v_now);
   end if;
-  return jsonb_build_object('name', v_name, 'changed', v_changed, 'rule_set_id',
+  return jsonb_build_object('name', p_preset ->> 'name', 'changed', v_changed, 'rule_set_id',
     (select c.rule_set_id from governance.active_config c));
 end
 $$;
@@ -2538,6 +2705,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_retire_rule', p_rule_name, p_reason, p_expected_version, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   perform governance.end_timed_rules(v_now);
   select * into v_current from governance.rules r where r.rule_name = p_rule_name and r.retired_at is null;
@@ -2634,6 +2802,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_restore_rules', p_version_id, p_expected_version_id, p_reason, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   perform governance.end_timed_rules(v_now);
   select max(v.version_id) into v_latest from governance.rule_versions v;
@@ -2800,6 +2969,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_save_prices', p_prices, p_reason, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{price}');
   v_now := governance.now();
   select c.currency into v_currency from governance.active_config c;
   for v_item, v_place in select * from jsonb_array_elements(p_prices) with ordinality loop
@@ -2811,6 +2981,7 @@ begin
     end if;
   end loop;
   if v_changed <> '[]' then
+    perform governance.keep_config_versions(p_operator, p_reason, v_now);
     insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
     values (v_now, p_operator, 'save_prices', p_reason, p_command_id, jsonb_build_object('prices', p_prices));
     perform governance.ring('rules', v_now);
@@ -2830,39 +3001,555 @@ grant execute on function public.console_save_prices(text, jsonb, text, text) to
 create function public.console_preset() returns jsonb
   language sql stable security definer set search_path = '' as $$
   select governance.refuse_others('console_preset');
+  with r as materialized (select * from governance.config_records())
   select jsonb_build_object('name', c.preset_name, 'currency', c.currency, 'default_plan', c.default_plan,
     'settings', (select coalesce(jsonb_object_agg(s.key, s.value), '{}') from governance.settings s),
-    'plans', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', p.plan_id, 'name', p.name,
-      'monthly_allowance', p.monthly_allowance, 'daily_limit', p.daily_limit, 'monthly_limit', p.monthly_limit,
-      'allows_top_up', p.allows_top_up, 'warn_at', to_jsonb(p.warn_at), 'fail_mode', p.fail_mode,
-      'on_cancel', p.on_cancel, 'rollover_months', p.rollover_months, 'upgrade_to', p.upgrade_to)
-      order by p.monthly_allowance, p.plan_id collate "C"), '[]') from governance.plans p where p.retired_at is null),
-    'packs', (select coalesce(jsonb_agg(jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens,
-      'price_minor', k.price_minor, 'currency', k.currency, 'plans', coalesce(to_jsonb(k.plans), '[]'))
-      order by k.tokens, k.pack_id collate "C"), '[]') from governance.packs k where k.retired_at is null),
+    'plans', (select coalesce(jsonb_agg(r.record order by (r.record ->> 'monthly_allowance')::bigint,
+      r.key collate "C"), '[]') from r where r.kind = 'plan'),
+    'packs', (select coalesce(jsonb_agg(r.record order by (r.record ->> 'tokens')::bigint, r.key collate "C"), '[]')
+      from r where r.kind = 'pack'),
     'rules', (select coalesce(jsonb_agg(v.rule order by r.priority, r.rule_name collate "C"), '[]')
       from governance.rules r join governance.rule_versions v using (version_id) where r.retired_at is null),
-    'prices', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('provider', x.provider, 'model', x.model,
-      'input_micros_per_million', x.input_micros_per_million,
-      'output_micros_per_million', x.output_micros_per_million,
-      'cached_input_micros_per_million', x.cached_input_micros_per_million,
-      'cache_write_micros_per_million', x.cache_write_micros_per_million,
-      'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
-      'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
-      'effective_from', x.effective_from))
-      order by x.provider collate "C", x.model collate "C", x.effective_from), '[]')
-      from governance.prices x where x.retired_at is null),
-    'estimates', (select coalesce(jsonb_agg(jsonb_build_object('task_type', e.task_type, 'tokens', e.tokens)
-      order by e.task_type collate "C"), '[]') from governance.estimates e),
-    'alerts', (select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('alert_name', a.alert_name,
-      'metric', a.metric, 'scope', a.scope, 'period', a.period, 'budget', a.budget,
-      'thresholds', to_jsonb(a.thresholds), 'channels', to_jsonb(a.channels))) order by a.alert_name collate "C"), '[]')
-      from governance.cost_alerts a where a.retired_at is null))
+    'prices', (select coalesce(jsonb_agg(r.record order by r.key collate "C"), '[]') from r where r.kind = 'price'),
+    'estimates', (select coalesce(jsonb_agg(r.record order by r.key collate "C"), '[]')
+      from r where r.kind = 'estimate'),
+    'alerts', (select coalesce(jsonb_agg(r.record order by r.key collate "C"), '[]') from r where r.kind = 'alert'))
   from governance.active_config c
 $$;
 comment on function public.console_preset() is 'The configuration in force as a preset: applied, it changes nothing.';
 revoke all on function public.console_preset() from public, anon, authenticated;
 grant execute on function public.console_preset() to service_role;
+
+-- schemas/18_config_desk.sql
+-- Plans, packs, prices, estimates, topics, alerts and settings on the screen: each a record with versions, changed on
+-- the version that was seen, looked at before it goes live, and brought back. Rules are changed here only together with
+-- them, or where a second person is asked.
+
+create function governance.config_kinds() returns table (kind text, list text)
+  language sql immutable set search_path = '' as $$
+  -- list: where a preset has records of the kind; null: somewhere else.
+  values ('project', null), ('plan', 'plans'), ('pack', 'packs'), ('price', 'prices'), ('estimate', 'estimates'),
+    ('topic', null), ('alert', 'alerts'), ('setting', null), ('rule', 'rules')
+$$;
+comment on function governance.config_kinds() is 'Every kind of record that a configuration is made of.';
+
+create function governance.config_version_json(v governance.config_versions) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select jsonb_build_object('version_id', v.version_id, 'kind', v.kind, 'key', v.key, 'version', v.version,
+    'record', v.record, 'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
+$$;
+comment on function governance.config_version_json(governance.config_versions) is
+  'A version of a record as functions answer it.';
+
+create function governance.latest_config(p_kind text, p_key text) returns governance.config_versions
+  language sql stable set search_path = '' as $$
+  select v.* from governance.config_versions v where v.kind = p_kind and v.key = p_key
+  order by v.version desc limit 1
+$$;
+comment on function governance.latest_config(text, text) is 'The last version of a record, a retired one too.';
+
+create function public.console_config() returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_config');
+  select jsonb_build_object(
+    'records', (select coalesce(jsonb_agg(governance.config_version_json(v) order by v.kind, v.key collate "C"), '[]')
+      from (select distinct on (x.kind, x.key) x.* from governance.config_versions x
+        order by x.kind, x.key, x.version desc) v
+      where not v.is_retired),
+    'latest_version_id', coalesce((select max(x.version_id) from governance.config_versions x), 0),
+    'second_person_for', to_jsonb(governance.setting_texts('second_person_for', '{}')))
+$$;
+comment on function public.console_config() is 'The configuration in force without its rules: each record with its '
+  'version, who set it and why; and the kinds whose changes need a second person.';
+revoke all on function public.console_config() from public, anon, authenticated;
+grant execute on function public.console_config() to service_role;
+
+create function public.console_config_changes(p_kind text default null, p_key text default null,
+  p_before bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_changes jsonb;
+begin
+  perform governance.refuse_others('console_config_changes');
+  if p_limit is null or p_limit not between 1 and 200 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 200');
+  end if;
+  select coalesce(jsonb_agg(governance.config_version_json(v) || jsonb_build_object('before', (
+    select governance.config_version_json(b) from governance.config_versions b
+    where b.kind = v.kind and b.key = v.key and b.version < v.version order by b.version desc limit 1))
+    order by v.version_id desc), '[]') into v_changes
+  from (select x.* from governance.config_versions x
+    where (p_kind is null or x.kind = p_kind) and (p_key is null or x.key = p_key)
+      and (p_before is null or x.version_id < p_before)
+    order by x.version_id desc limit p_limit) v;
+  return jsonb_build_object('changes', v_changes);
+end
+$$;
+comment on function public.console_config_changes(text, text, bigint, int) is
+  'Changes of the configuration, newest first, of one record, one kind or all, each with the version before it. '
+  'p_before: the version_id to go on from.';
+revoke all on function public.console_config_changes(text, text, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_config_changes(text, text, bigint, int) to service_role;
+
+create function public.console_config_as_of(p_version_id bigint) returns jsonb
+  language sql stable security definer set search_path = '' as $$
+  select governance.refuse_others('console_config_as_of');
+  select coalesce(jsonb_agg(governance.config_version_json(v) order by v.kind, v.key collate "C"), '[]')
+  from (select distinct on (x.kind, x.key) x.* from governance.config_versions x
+    where x.version_id <= p_version_id order by x.kind, x.key, x.version_id desc) v
+  where not v.is_retired
+$$;
+comment on function public.console_config_as_of(bigint) is 'The configuration as it stood right after a change.';
+revoke all on function public.console_config_as_of(bigint) from public, anon, authenticated;
+grant execute on function public.console_config_as_of(bigint) to service_role;
+
+create function governance.check_config_changes(p_changes jsonb) returns void
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_change jsonb;
+  v_place bigint;
+begin
+  if jsonb_typeof(p_changes) is distinct from 'array' or jsonb_array_length(p_changes) not between 1 and 2000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_changes is a list of 1 to 2,000 changes');
+  end if;
+  for v_change, v_place in select * from jsonb_array_elements(p_changes) with ordinality loop
+    if jsonb_typeof(v_change) <> 'object'
+      or not exists (select from governance.config_kinds() k where k.kind = v_change ->> 'kind')
+      or jsonb_typeof(v_change -> 'key') is distinct from 'string'
+      or char_length(v_change ->> 'key') not between 1 and 500
+      or jsonb_typeof(coalesce(v_change -> 'record', 'null')) not in ('object', 'null')
+      or jsonb_typeof(coalesce(v_change -> 'expected_version', 'null')) not in ('number', 'null') then
+      perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s] is {kind, key, record, '
+        'expected_version}; record is null to retire it', v_place - 1));
+    end if;
+    if jsonb_typeof(v_change -> 'record') = 'object' then
+      if v_change ->> 'kind' = 'price' then
+        perform governance.preset_text(v_change -> 'record', 'provider', 'prices');
+        perform governance.preset_text(v_change -> 'record', 'model', 'prices', null, 200);
+      end if;
+      if governance.config_key(v_change ->> 'kind', v_change -> 'record') is distinct from v_change ->> 'key' then
+        perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not its record''s',
+          v_place - 1));
+      end if;
+      if v_change ->> 'kind' = 'setting' and (v_change ->> 'key' = 'topics'
+        or coalesce(v_change #> '{record,value}', 'null') = 'null') then
+        perform governance.invalid_preset('settings.' || left(v_change ->> 'key', 64), 'a value is needed');
+      end if;
+    elsif v_change ->> 'kind' = 'project' then
+      perform governance.fail('PT400', 'invalid_argument', 'The project itself is not retired');
+    end if;
+  end loop;
+  if exists (select from jsonb_array_elements(p_changes) c group by c ->> 'kind', c ->> 'key' having count(*) > 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_changes names a record twice');
+  end if;
+end
+$$;
+comment on function governance.check_config_changes(jsonb) is
+  'Refuses a list of changes that is not {kind, key, record, expected_version}, each record once.';
+
+create function governance.changed_list(p_list jsonb, p_kind text, p_changes jsonb) returns jsonb
+  language sql stable set search_path = '' as $$
+  with changes as (
+    select c.item ->> 'key' as key, nullif(c.item -> 'record', 'null') as record, c.place
+    from jsonb_array_elements(p_changes) with ordinality c(item, place) where c.item ->> 'kind' = p_kind
+  ), items as (
+    select i.item, i.place, governance.config_key(p_kind, i.item) as key
+    from jsonb_array_elements(coalesce(p_list, '[]')) with ordinality i(item, place)
+  )
+  select coalesce(jsonb_agg(x.record order by x.is_new, x.place), '[]')
+  from (
+    select coalesce(c.record, i.item) as record, false as is_new, i.place
+    from items i left join changes c using (key) where c.key is null or c.record is not null
+    union all
+    select c.record, true, c.place from changes c
+    where c.record is not null and not exists (select from items i where i.key = c.key)) x
+$$;
+comment on function governance.changed_list(jsonb, text, jsonb) is 'A list of a preset with the changes of its kind: '
+  'replaced where they stand, left out where they are retired, new ones at the end.';
+
+create function governance.changed_preset(p_preset jsonb, p_changes jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_preset jsonb := p_preset;
+  v_settings jsonb := p_preset -> 'settings';
+  v_kind record;
+  v_topics jsonb;
+begin
+  for v_kind in select k.* from governance.config_kinds() k where k.list is not null
+    and exists (select from jsonb_array_elements(p_changes) c where c ->> 'kind' = k.kind)
+  loop
+    v_preset := jsonb_set(v_preset, array[v_kind.list],
+      governance.changed_list(v_preset -> v_kind.list, v_kind.kind, p_changes));
+  end loop;
+  v_settings := (v_settings - coalesce((select array_agg(c ->> 'key') from jsonb_array_elements(p_changes) c
+      where c ->> 'kind' = 'setting'), '{}'))
+    || coalesce((select jsonb_object_agg(c ->> 'key', c #> '{record,value}') from jsonb_array_elements(p_changes) c
+      where c ->> 'kind' = 'setting' and jsonb_typeof(c -> 'record') = 'object'), '{}');
+  if exists (select from jsonb_array_elements(p_changes) c where c ->> 'kind' = 'topic') then
+    v_topics := governance.changed_list(v_settings -> 'topics', 'topic', p_changes);
+    v_settings := case v_topics when '[]' then v_settings - 'topics'
+      else v_settings || jsonb_build_object('topics', v_topics) end;
+  end if;
+  return v_preset || jsonb_build_object('settings', v_settings) || coalesce((
+    select c -> 'record' from jsonb_array_elements(p_changes) c where c ->> 'kind' = 'project'), '{}');
+end
+$$;
+comment on function governance.changed_preset(jsonb, jsonb) is 'A preset as changes leave it.';
+
+create function governance.check_config_versions(p_changes jsonb) returns void
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_change jsonb;
+  v_latest governance.config_versions;
+  v_rule governance.rules;
+  v_expected numeric;
+begin
+  for v_change in select * from jsonb_array_elements(p_changes) loop
+    continue when coalesce(v_change -> 'expected_version', 'null') = 'null';
+    v_expected := (v_change ->> 'expected_version')::numeric;
+    if v_change ->> 'kind' = 'rule' then
+      select * into v_rule from governance.rules r where r.rule_name = v_change ->> 'key';
+      perform governance.check_rule_version(v_change ->> 'key', v_rule,
+        case when v_expected between 0 and 2147483647 then v_expected::int else -1 end);
+      continue;
+    end if;
+    v_latest := governance.latest_config(v_change ->> 'kind', v_change ->> 'key');
+    -- A retired record is expected as the version that it was retired with, or as none.
+    continue when v_expected = coalesce(v_latest.version, 0) or (v_expected = 0 and v_latest.is_retired);
+    perform governance.fail('PT409', 'version_conflict', format('%s "%s" was changed by somebody else',
+      initcap(v_change ->> 'kind'), left(v_change ->> 'key', 64)),
+      case when v_latest.version is null or v_latest.is_retired then 'null'
+        else governance.config_version_json(v_latest)::text end);
+  end loop;
+end
+$$;
+comment on function governance.check_config_versions(jsonb) is
+  'Refuses changes over somebody else''s: version_conflict, with the record as it is now in details.';
+
+create function governance.refuse_lone_change(p_kinds text[], p_keys text[] default '{}') returns void
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_asked text[] := governance.setting_texts('second_person_for', '{}');
+begin
+  -- Who could lift the rule alone would be under none.
+  if v_asked && p_kinds or (v_asked <> '{}' and 'second_person_for' = any (p_keys)) then
+    perform governance.fail('PT403', 'approval_needed', 'In this project a second person approves such a change: '
+      'propose it');
+  end if;
+end
+$$;
+comment on function governance.refuse_lone_change(text[], text[]) is 'Refuses what one person may not change alone '
+  '(setting second_person_for: a list of kinds).';
+
+create function governance.change_config(p_changes jsonb, p_reason text, p_operator text, p_command_id text,
+  p_now timestamptz, p_more jsonb default '{}') returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_before bigint;
+  v_rules_before bigint;
+  v_changed jsonb;
+begin
+  perform governance.end_timed_rules(p_now);
+  perform governance.check_config_versions(p_changes);
+  select coalesce(max(v.version_id), 0) into v_before from governance.config_versions v;
+  select coalesce(max(v.version_id), 0) into v_rules_before from governance.rule_versions v;
+  perform governance.store_preset(governance.changed_preset(public.console_preset(), p_changes), p_operator, p_reason,
+    p_now);
+  select coalesce(jsonb_agg(x.change order by x.kind, x.key), '[]') into v_changed from (
+    select v.kind, v.key, jsonb_build_object('kind', v.kind, 'key', v.key, 'version', v.version,
+      'is_retired', v.is_retired) as change
+    from governance.config_versions v where v.version_id > v_before
+    union all
+    select 'rule', v.rule_name, jsonb_build_object('kind', 'rule', 'key', v.rule_name, 'version', v.version,
+      'is_retired', v.is_retired)
+    from governance.rule_versions v where v.version_id > v_rules_before) x;
+  if v_changed <> '[]' then
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (p_now, p_operator, 'change_config', p_reason, p_command_id,
+      jsonb_build_object('changed', v_changed) || p_more);
+    perform governance.ring('rules', p_now);
+  end if;
+  return v_changed;
+end
+$$;
+comment on function governance.change_config(jsonb, text, text, text, timestamptz, jsonb) is
+  'Applies changes to the configuration in force, all or none; answers which records have a new version. The caller '
+  'holds the lock of rules and presets.';
+
+create function public.console_apply_config(p_command_id text, p_changes jsonb, p_reason text,
+  p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_apply_config');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  perform governance.check_config_changes(p_changes);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_apply_config', p_changes, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change(array_agg(c ->> 'kind'), array_agg(c ->> 'key'))
+  from jsonb_array_elements(p_changes) c;
+  return governance.end_command('operator', p_command_id, jsonb_build_object('changed',
+    governance.change_config(p_changes, p_reason, p_operator, p_command_id, governance.now())));
+end
+$$;
+comment on function public.console_apply_config(text, jsonb, text, text) is
+  'Changes many records of the configuration, all or none. p_changes: [{kind, key, record, expected_version}], record '
+  'null to retire it. Errors: invalid_argument, invalid_preset, invalid_rule (path in details), version_conflict '
+  '(current record in details), approval_needed, idempotency_conflict.';
+revoke all on function public.console_apply_config(text, jsonb, text, text) from public, anon, authenticated;
+grant execute on function public.console_apply_config(text, jsonb, text, text) to service_role;
+
+create function public.console_save_config(p_command_id text, p_kind text, p_key text, p_record jsonb, p_reason text,
+  p_expected_version int default null, p_operator text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_changes jsonb := jsonb_build_array(jsonb_build_object('kind', p_kind, 'key', p_key, 'record', p_record,
+    'expected_version', p_expected_version));
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_save_config');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_optional('p_operator', p_operator, 255);
+  if p_kind = 'rule' then
+    perform governance.fail('PT400', 'invalid_argument', 'Rules are saved with save_rule');
+  end if;
+  perform governance.check_config_changes(v_changes);
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_save_config', v_changes, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change(array[p_kind], array[p_key]);
+  perform governance.change_config(v_changes, p_reason, p_operator, p_command_id, governance.now());
+  return governance.end_command('operator', p_command_id,
+    governance.config_version_json(governance.latest_config(p_kind, p_key)));
+end
+$$;
+comment on function public.console_save_config(text, text, text, jsonb, text, int, text) is
+  'Saves a record of the configuration as its next version; null retires it. p_expected_version (0 for a new one) '
+  'refuses a save over someone else''s. Errors: invalid_argument, invalid_preset (path in details), version_conflict '
+  '(current record in details), approval_needed, idempotency_conflict.';
+revoke all on function public.console_save_config(text, text, text, jsonb, text, int, text)
+  from public, anon, authenticated;
+grant execute on function public.console_save_config(text, text, text, jsonb, text, int, text) to service_role;
+
+create function governance.config_effect(p_kind text, p_key text, p_record jsonb, p_now timestamptz) returns jsonb
+  language plpgsql stable set search_path = '' set jit = off as $$
+declare
+  v_answer jsonb := '{}';
+  v_old jsonb;
+  v_from date := (p_now at time zone 'UTC')::date - 29;
+  v_to date := (p_now at time zone 'UTC')::date + 1;
+begin
+  select v.record into v_old from governance.latest_config(p_kind, p_key) v where not v.is_retired;
+  case p_kind
+  when 'plan' then
+    -- A day or month that has turned since the last call counts as empty.
+    select jsonb_build_object('users', count(*),
+      'above_daily', count(*) filter (where a.day_ends_at > p_now
+        and a.day_tokens > coalesce((p_record ->> 'daily_limit')::numeric, 'infinity')),
+      'above_monthly', count(*) filter (where a.month_ends_at > p_now
+        and a.month_tokens > coalesce((p_record ->> 'monthly_limit')::numeric, 'infinity')),
+      'allowance_tokens', count(*) * coalesce((v_old ->> 'monthly_allowance')::numeric, 0),
+      'would_allowance_tokens', count(*) * coalesce((p_record ->> 'monthly_allowance')::numeric, 0)) into v_answer
+    from governance.accounts a where a.plan_id = p_key;
+  when 'price' then
+    select jsonb_build_object('calls', coalesce(sum(u.calls), 0),
+      'tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0), 'cost_micros', coalesce(sum(u.cost_micros), 0),
+      'would_cost_micros', case
+        when p_record is null then 0
+        when v_old is null or sum(u.input_tokens::numeric * (v_old ->> 'input_micros_per_million')::numeric
+          + u.output_tokens::numeric * (v_old ->> 'output_micros_per_million')::numeric) = 0
+        then coalesce(round(sum(u.input_tokens::numeric * (p_record ->> 'input_micros_per_million')::numeric
+          + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric) / 1000000), 0)
+        -- What was charged, scaled: cached and batch tokens keep their share.
+        else round(sum(u.cost_micros) * sum(u.input_tokens::numeric
+            * (p_record ->> 'input_micros_per_million')::numeric
+            + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric)
+          / sum(u.input_tokens::numeric * (v_old ->> 'input_micros_per_million')::numeric
+            + u.output_tokens::numeric * (v_old ->> 'output_micros_per_million')::numeric)) end) into v_answer
+    from governance.usage_between(v_from, v_to) u
+    where u.model = coalesce(p_record ->> 'model', v_old ->> 'model');
+  when 'estimate' then
+    select jsonb_build_object('calls', coalesce(sum(u.calls), 0), 'mean_tokens', case when sum(u.calls) > 0
+      then round(sum(u.charged_tokens) / sum(u.calls)) end) into v_answer
+    from governance.usage_between(v_from, v_to) u where u.task_type = p_key;
+  when 'pack' then
+    select jsonb_build_object('checkouts', count(*), 'buyers', count(distinct c.account_id),
+      'open_checkouts', count(*) filter (where c.closed_at is null and c.opened_at > p_now - interval '1 day'))
+    into v_answer
+    from governance.checkouts c where c.pack_id = p_key and c.opened_at > p_now - interval '30 days';
+  when 'topic' then
+    select jsonb_build_object('rules', count(*)) into v_answer from governance.rules r
+    where r.retired_at is null and r.is_active and r.mode <> 'off' and r.conditions::text like '%"fact": "topic"%';
+  else null;
+  end case;
+  return jsonb_build_object('kind', p_kind, 'key', p_key) || v_answer;
+end
+$$;
+comment on function governance.config_effect(text, text, jsonb, timestamptz) is
+  'Whom a change of a record touches, and what it costs by the last 30 days.';
+
+create function public.console_preview_config(p_changes jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_problem jsonb;
+  v_changed jsonb := '[]';
+  v_message text;
+  v_detail text;
+  v_hint text;
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_preview_config');
+  perform governance.check_config_changes(p_changes);
+  perform pg_advisory_xact_lock(7254012);
+  v_now := governance.now();
+  -- Done and taken back: what the project would refuse is known, and nothing is changed.
+  begin
+    v_changed := governance.change_config(p_changes, 'preview', 'preview', null, v_now);
+    raise exception using errcode = 'PT499', message = v_changed::text;
+  exception
+    when sqlstate 'PT499' then null;
+    when sqlstate 'PT409' or sqlstate 'PT422' or sqlstate 'PT400' or sqlstate 'PT404' then
+      get stacked diagnostics v_message = message_text, v_detail = pg_exception_detail, v_hint = pg_exception_hint;
+      v_problem := jsonb_build_object('code', v_hint, 'message', v_message, 'path', v_detail);
+  end;
+  return jsonb_build_object('problem', v_problem, 'changed', v_changed,
+    'effects', (select jsonb_agg(governance.config_effect(c ->> 'kind', c ->> 'key', nullif(c -> 'record', 'null'),
+      v_now) order by c ->> 'kind', c ->> 'key') from jsonb_array_elements(p_changes) c));
+end
+$$;
+comment on function public.console_preview_config(jsonb) is
+  'What changes of the configuration would do: the project''s refusal, if any, the records with a new version, and '
+  'whom each touches. Changes nothing. Errors: invalid_argument.';
+revoke all on function public.console_preview_config(jsonb) from public, anon, authenticated;
+grant execute on function public.console_preview_config(jsonb) to service_role;
+
+create function governance.proposal_json(p governance.config_proposals) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select jsonb_build_object('proposal_id', p.proposal_id, 'changes', p.changes, 'reason', p.reason,
+    'by', p.proposed_by, 'at', p.proposed_at, 'status', p.status, 'decided_by', p.decided_by,
+    'decided_at', p.decided_at, 'decision_reason', p.decision_reason)
+$$;
+comment on function governance.proposal_json(governance.config_proposals) is 'A proposal as functions answer it.';
+
+create function public.console_propose_config(p_command_id text, p_changes jsonb, p_reason text, p_operator text)
+  returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_proposal governance.config_proposals;
+begin
+  perform governance.refuse_others('console_propose_config');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator, 255);
+  perform governance.check_config_changes(p_changes);
+  perform governance.check_rule(c -> 'record') from jsonb_array_elements(p_changes) c
+  where c ->> 'kind' = 'rule' and jsonb_typeof(c -> 'record') = 'object';
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_propose_config', p_changes, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  perform governance.check_config_versions(p_changes);
+  if (select count(*) from governance.config_proposals p where p.status = 'proposed') >= 500 then
+    perform governance.fail('PT409', 'too_many_proposals', '500 changes wait for a decision already');
+  end if;
+  insert into governance.config_proposals (changes, reason, proposed_by, proposed_at)
+  values (p_changes, p_reason, p_operator, governance.now()) returning * into v_proposal;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_proposal.proposed_at, p_operator, 'propose_config', p_reason, p_command_id,
+    jsonb_build_object('proposal_id', v_proposal.proposal_id, 'changes', p_changes));
+  perform governance.ring('rules', v_proposal.proposed_at);
+  return governance.end_command('operator', p_command_id, governance.proposal_json(v_proposal));
+end
+$$;
+comment on function public.console_propose_config(text, jsonb, text, text) is
+  'Proposes changes of rules and configuration to a second person; nothing changes until it is approved. Errors: '
+  'invalid_argument, invalid_rule, version_conflict, too_many_proposals, idempotency_conflict.';
+revoke all on function public.console_propose_config(text, jsonb, text, text) from public, anon, authenticated;
+grant execute on function public.console_propose_config(text, jsonb, text, text) to service_role;
+
+create function public.console_decide_config(p_command_id text, p_proposal_id bigint, p_approve boolean, p_reason text,
+  p_operator text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+  v_proposal governance.config_proposals;
+  v_changed jsonb := '[]';
+  v_now timestamptz;
+begin
+  perform governance.refuse_others('console_decide_config');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_optional('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator, 255);
+  if p_proposal_id is null or p_approve is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_proposal_id and p_approve are needed');
+  end if;
+  perform pg_advisory_xact_lock(7254012);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('console_decide_config', p_proposal_id, p_approve, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_now := governance.now();
+  select * into v_proposal from governance.config_proposals p where p.proposal_id = p_proposal_id for update;
+  if v_proposal.proposal_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such proposal');
+  end if;
+  if v_proposal.status <> 'proposed' then
+    perform governance.fail('PT409', 'already_decided', format('%s has %s this', v_proposal.decided_by,
+      v_proposal.status), governance.proposal_json(v_proposal)::text);
+  end if;
+  if p_approve then
+    if governance.is_same_person(v_proposal.proposed_by, p_operator) then
+      perform governance.fail('PT403', 'same_person', 'Somebody else than who proposed it approves a change');
+    end if;
+    v_changed := governance.change_config(v_proposal.changes, v_proposal.reason, v_proposal.proposed_by, p_command_id,
+      v_now, jsonb_build_object('proposal_id', p_proposal_id, 'approved_by', p_operator));
+  end if;
+  update governance.config_proposals p set status = case when p_approve then 'approved' else 'rejected' end,
+    decided_by = p_operator, decided_at = v_now, decision_reason = p_reason
+  where p.proposal_id = p_proposal_id returning * into v_proposal;
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (v_now, p_operator, case when p_approve then 'approve_config' else 'reject_config' end, p_reason, p_command_id,
+    jsonb_build_object('proposal_id', p_proposal_id, 'proposed_by', v_proposal.proposed_by));
+  perform governance.ring('rules', v_now);
+  return governance.end_command('operator', p_command_id,
+    governance.proposal_json(v_proposal) || jsonb_build_object('changed', v_changed));
+end
+$$;
+comment on function public.console_decide_config(text, bigint, boolean, text, text) is
+  'A second person approves proposed changes, which are in force then and there, or rejects them (their proposer may '
+  'too). Errors: invalid_argument, not_found, already_decided (proposal in details), same_person, version_conflict '
+  '(somebody changed a record since it was proposed), idempotency_conflict.';
+revoke all on function public.console_decide_config(text, bigint, boolean, text, text)
+  from public, anon, authenticated;
+grant execute on function public.console_decide_config(text, bigint, boolean, text, text) to service_role;
+
+create function public.console_config_proposals(p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_config_proposals');
+  if p_limit is null or p_limit not between 1 and 500 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 500');
+  end if;
+  select coalesce(jsonb_agg(governance.proposal_json(p) order by p.status <> 'proposed', p.proposal_id desc), '[]')
+  into v_answer
+  from (select x.* from governance.config_proposals x
+    order by x.status <> 'proposed', x.proposal_id desc limit p_limit) p;
+  return jsonb_build_object('proposals', v_answer);
+end
+$$;
+comment on function public.console_config_proposals(int) is
+  'Proposed changes of rules and configuration: those that wait first, then the newest decided ones.';
+revoke all on function public.console_config_proposals(int) from public, anon, authenticated;
+grant execute on function public.console_config_proposals(int) to service_role;
 
 -- schemas/20_accounts.sql
 -- Accounts: who they are, their lock, and what they read about themselves.
@@ -3743,7 +4430,9 @@ create table governance.lots (
   clawed_back bigint not null default 0
 ) with (fillfactor = 70);
 
-create index lots_open on governance.lots (account_id) where is_open;
+-- In the order in which lots are spent (governance.spend_lots).
+create index lots_open on governance.lots (account_id, expires_at,
+  (case kind when 'subscription' then 0 when 'promotional' then 1 else 2 end), created_at, lot_id) where is_open;
 
 create index lots_account on governance.lots (account_id, lot_id);
 
@@ -4544,8 +5233,7 @@ comment on function governance.roll_account(bigint, timestamptz) is
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
   language plpgsql stable set search_path = '' as $$
 begin
-  return a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false);
+  return least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= p_now;
 end
 $$;
 comment on function governance.needs_roll(governance.accounts,
@@ -4818,12 +5506,12 @@ create function governance.http_status(p_reason text) returns int
 $$;
 comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
--- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
+-- Answers are typed rows until they leave: those become JSON at half the cost of jsonb_build_object. This one has no
+-- search path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
-  p_fail_mode text) returns json
+  p_fail_mode text) returns governance.authorization
   language sql stable as $$
-  select row_to_json(row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
+  select row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
     q.model, q.truncate_to_words, f.estimated_tokens, q.reserved_tokens, q.expires_at, q.retry_after_seconds,
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
@@ -4840,7 +5528,7 @@ create function governance.decision_answer(q governance.requests, f governance.f
         case when q.monthly_limit is not null then
           greatest(q.monthly_limit - f.tokens_this_month - q.reserved_tokens, 0) end,
         q.month_ends_at)::governance.limit_state)::governance.limits,
-    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization)
+    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
@@ -4866,21 +5554,6 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
   from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
-
-create function governance.end_answer(e governance.call_end) returns json
-  language plpgsql stable set search_path = '' as $$
-begin
-  return case when e.status in ('settled', 'quarantined') then
-    row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
-      e.cost_micros, e.currency, e.model, e.transaction_id,
-      row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
-        e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
-        e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
-      coalesce(e.alerts, '[]'))::governance.settlement)
-    else governance.release_answer(e) end;
-end
-$$;
-comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 
 create function governance.release_answer(e governance.call_end) returns json
   language sql stable set search_path = '' as $$
@@ -5002,7 +5675,7 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
-  v_answer := governance.decision_answer(r, r.facts, null, null);
+  v_answer := to_jsonb(governance.decision_answer(r, r.facts, null, null));
   -- Only a hash and a count of the message are kept.
   v_facts := governance.facts_json(r)
     || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
@@ -5822,7 +6495,7 @@ comment on function governance.punish_account(governance.judgement, timestamptz)
   'Blocks the account for a while or flags it, as a rule said of a call.';
 
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.authorization
   language plpgsql stable set search_path = '' as $$
 begin
   if (q.account_id = p_account_id and q.fingerprint = p_fingerprint) is not true then
@@ -5837,7 +6510,7 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
   'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
 
 create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
-  returns json[]
+  returns governance.authorization[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -5859,6 +6532,7 @@ declare
   v_folded text;
   v_phrases text;
   v_lock_key bigint;
+  v_is_locked boolean;
   v_fingerprint bigint;
   v_conversation int;
   v_estimate bigint;
@@ -5869,7 +6543,7 @@ declare
   v_requests governance.requests[];
   v_states governance.authorize_state[];
   v_judgements governance.judgement[];
-  v_answers json[];
+  v_answers governance.authorization[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or v_call.user_id is null or v_call.model is null
@@ -5896,11 +6570,15 @@ begin
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
-  elsif exists (select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key)) then
+  else
+    v_is_locked := not exists (
+      select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key));
+  end if;
+  if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
@@ -5933,7 +6611,9 @@ begin
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
-        if a.account_id is null or governance.needs_roll(a, v_now) then
+        -- As governance.needs_roll.
+        if a.account_id is null
+          or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
           -- Twice, as a lot that was kept for a hold may end once a new allowance is there.
           for v_count in 1..2 loop
             if a.account_id is null then
@@ -6114,8 +6794,8 @@ create function public.authorize_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
-  return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]::jsonb;
+  return to_jsonb((governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]);
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is
@@ -6293,7 +6973,7 @@ $$;
 comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.call_end
   language plpgsql stable set search_path = '' as $$
 declare
   q governance.requests;
@@ -6309,11 +6989,11 @@ begin
     perform governance.fail('PT409', 'idempotency_conflict',
       format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.call_end(q);
 end
 $$;
 comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
-  'The answer of settle_usage for a call that has ended: its own from before, or why it cannot be settled.';
+  'How a call that is settled again has ended, or why it cannot be settled.';
 
 create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
   p_now timestamptz) returns jsonb
@@ -6344,6 +7024,7 @@ create function governance.write_ends(p_entries governance.token_transactions[],
 declare
   v_usage governance.usage_daily[];
   v_end governance.call_end := p_ends[1];
+  v_ids bigint[];
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
@@ -6357,7 +7038,9 @@ begin
         coalesce(v_end.scope_id, ''), 1, v_end.messages, v_end.input_tokens, v_end.output_tokens, v_end.charged_tokens,
         coalesce(v_end.cost_micros, 0), p_now, p_now)::governance.usage_daily];
     end if;
+    v_ids := array[v_end.decision_id];
   else
+    v_ids := array(select u.decision_id from unnest(p_ends) u);
     select array_agg(n.usage) into v_usage from (
       select row(u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, ''), count(*),
         sum(u.messages), sum(u.input_tokens), sum(u.output_tokens), sum(u.charged_tokens),
@@ -6393,7 +7076,8 @@ begin
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
   from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
-    and y.created_at >= p_oldest and y.created_at <= p_newest;
+    -- So that every plan goes by the key, also one that was made while the table was empty.
+    and y.decision_id = any (v_ids) and y.created_at >= p_oldest and y.created_at <= p_newest;
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[],
@@ -6432,7 +7116,7 @@ $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
-  p_waits boolean default true) returns json[]
+  p_waits boolean default true) returns governance.settlement[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
@@ -6451,8 +7135,9 @@ declare
   v_newest timestamptz;
   v_now timestamptz;
   v_is_locked boolean;
-  v_is_first_reading boolean := true;
-  v_has_rolled boolean;
+  -- Accounts that were brought up to the moment in this reading, and in the one before
+  v_due bigint[];
+  v_rolled bigint[];
   v_fingerprint bigint;
   v_model text;
   v_unpriced text;
@@ -6469,7 +7154,7 @@ declare
   v_entries governance.token_transactions[];
   v_ends governance.call_end[];
   v_states governance.settle_state[];
-  v_answers json[];
+  v_answers governance.settlement[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
@@ -6482,8 +7167,8 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_key.lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := v_key.lock_key is null or pg_advisory_xact_lock(v_key.lock_key) is not null;
     v_keys := array[v_key];
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
@@ -6494,13 +7179,15 @@ begin
       select o.key, o.place, case when p_waits then pg_advisory_xact_lock(o.lock_key) is not null
         else pg_try_advisory_xact_lock(o.lock_key) end as is_locked
       from (
-        select k as key, u.place, k.lock_key
+        select k.key, u.place, (k.key).lock_key
         from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
-        left join governance.request_keys k on k.request_id = u.request_id
-        order by k.lock_key offset 0) o) l;
-    if not v_is_locked and not p_waits then
-      raise lock_not_available using message = 'Another transaction holds an account of the batch';
-    end if;
+        -- With a limit each is found by its key, also by a plan that was made while the table was empty.
+        left join lateral (select y as key from governance.request_keys y where y.request_id = u.request_id limit 1) k
+          on true
+        order by (k.key).lock_key offset 0) o) l;
+  end if;
+  if not v_is_locked and not p_waits then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -6508,11 +7195,9 @@ begin
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
   loop
-    v_has_rolled := false;
     for x in
-      select u.*, b as account, governance.needs_roll(b, v_now) and v_is_first_reading as is_due,
-        q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type, q.scope_id,
-        q.message_hash is not null as is_message,
+      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type,
+        q.scope_id, q.message_hash is not null as is_message,
         (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
         -- The price is the one of the moment of the call.
         (select y from governance.prices y
@@ -6524,25 +7209,33 @@ begin
             y.created_at, y.lot_id limit 1) as lot
       from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
         key_id, made_at, decision_id, account_id, lock_key, hash, place)
-      -- The bounds leave partitions out before they are opened.
-      left join governance.requests q on q.decision_id = u.decision_id and q.created_at = u.made_at
-        and q.created_at >= v_oldest and q.created_at <= v_newest
+      left join lateral (
+        select r.status, r.reserved_tokens, r.cost_factor, r.model, r.task_type, r.scope_id, r.message_hash
+        from governance.requests r
+        where r.decision_id = u.decision_id and r.created_at = u.made_at
+          -- The bounds leave partitions out before they are opened.
+          and r.created_at >= v_oldest and r.created_at <= v_newest
+        limit 1) q on true
       left join governance.accounts b on b.account_id = u.account_id
-      order by is_due desc, u.account_id, u.place
+      where v_rolled is null or u.account_id = any (v_rolled)
+      order by u.account_id, u.place
     loop
       if x.decision_id is null then
         perform governance.fail('PT404', 'unknown_request',
           format('There is no request "%s"', left(x.request_id, 64)));
-      elsif x.is_due then
-        perform governance.roll_account(x.account_id, v_now);
-        v_has_rolled := true;
-        continue;
       end if;
-      exit when v_has_rolled;
-      if s.account_id is distinct from x.account_id then
+      if a.account_id is distinct from x.account_id then
         if s.ended is not null then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
+        s := null;
+        -- As governance.needs_roll. What was read is of yesterday: the account's calls are read again.
+        if v_rolled is null
+          and least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
+          perform governance.roll_account(a.account_id, v_now);
+          v_due := v_due || a.account_id;
+          continue;
+        end if;
         if a.raised_until > v_now then
           p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
           p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
@@ -6551,6 +7244,7 @@ begin
           a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
           a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
       end if;
+      continue when s.account_id is null;
       v_model := coalesce(x.model, x.asked_model);
       v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
         coalesce(x.metadata, '{}'))::text, 0);
@@ -6565,14 +7259,14 @@ begin
           perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
           v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
         end if;
-        v_answers[x.place] := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
-        continue;
+        v_end := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
       elsif v_charge > c.settle_ceiling_tokens and not p_above_ceiling then
         v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
           x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
           v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
           v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
         v_end.alerts := governance.quarantine_call(v_end, v_charge, c.settle_ceiling_tokens, v_now);
+        v_ends := array_append(v_ends, v_end);
         s.reserved_tokens := v_reserved;
         s.ended := s.ended || x.decision_id;
       else
@@ -6613,13 +7307,14 @@ begin
         v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
           v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
           null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_unpriced := case when v_cost is not null then null when (x.price).price_id is null then v_model
-          else governance.unpriced_part(x.metadata, x.made_at) end;
-        v_alerts := case when v_unpriced is not null
-          then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_unpriced), 'details',
-            jsonb_build_object('model', v_unpriced))) end;
-        if v_alerts is not null then perform governance.raise_unknown_price(v_unpriced, v_now); end if;
+        v_alerts := null;
+        if v_cost is null then
+          v_unpriced := case when (x.price).price_id is null then v_model
+            else governance.unpriced_part(x.metadata, x.made_at) end;
+          v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+            format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
+          perform governance.raise_unknown_price(v_unpriced, v_now);
+        end if;
         if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
           or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
           or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
@@ -6638,6 +7333,7 @@ begin
           s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
           s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
           a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
+        v_ends := array_append(v_ends, v_end);
         s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
           s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
           v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
@@ -6648,8 +7344,7 @@ begin
             from governance.settle_state(x.account_id) n;
         end if;
       end if;
-      v_ends := array_append(v_ends, v_end);
-      if s.debt_tokens > 0
+      if s.debt_tokens > 0 and v_ends is not null
         and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
         -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
         perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
@@ -6659,12 +7354,20 @@ begin
         s := governance.settle_state(x.account_id);
         s.ended := v_ended;
       end if;
-      v_answers[x.place] := governance.end_answer(v_end);
+      v_answers[x.place] := row(v_end.request_id, v_end.decision_id, v_end.status, v_end.charged_tokens,
+        v_end.released_tokens, v_end.unpaid_tokens, v_end.cost_micros, v_end.currency, v_end.model,
+        v_end.transaction_id,
+        row(v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens - v_end.reserved_tokens,
+          v_end.reserved_tokens, v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens,
+          v_end.debt_tokens,
+          v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens)::governance.balance,
+        coalesce(v_end.alerts, '[]'))::governance.settlement;
     end loop;
-    exit when not v_has_rolled;
-    v_is_first_reading := false;
+    if s.ended is not null then v_states := array_append(v_states, s); end if;
+    exit when v_due is null;
+    v_rolled := v_due;
+    v_due := null; a := null; s := null;
   end loop;
-  if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
     perform governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
     -- Each connection wakes the readers once an interval at most.
@@ -6688,8 +7391,8 @@ create function public.settle_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
-  return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
-    p_metadata)::governance.settle_arguments]))[1]::jsonb;
+  return to_jsonb((governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
+    p_metadata)::governance.settle_arguments]))[1]);
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
@@ -6755,7 +7458,7 @@ begin
     returning * into strict q;
     perform governance.ring('feed', v_now);
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.release_answer(governance.call_end(q));
 end
 $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';
@@ -6826,23 +7529,23 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
-create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json[]
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json
   language plpgsql set search_path = '' as $$
 begin
   case p_kind
     when 'authorize' then
       perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
         'task_type,scope_id,complexity}');
-      return governance.authorize_calls(array(
-        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.authorize_calls(array(
+        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits));
     when 'settle' then
       perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-      return governance.settle_calls(array(
-        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits);
+      return array_to_json(governance.settle_calls(array(
+        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits));
     else
       perform governance.check_batch(p_calls, '{request_id,reason}');
-      return governance.release_calls(array(
-        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.release_calls(array(
+        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits));
   end case;
 end
 $$;
@@ -6891,7 +7594,7 @@ declare
   v_detail text;
 begin
   begin
-    return governance.run_calls(p_kind, p_calls, true);
+    return array(select a.answer from json_array_elements(governance.run_calls(p_kind, p_calls, true)) a(answer));
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
@@ -6965,7 +7668,7 @@ begin
   end if;
   -- Nearly always no account is held by another, and no call is refused.
   begin
-    return array_to_json(governance.run_calls(p_kind, p_calls, false));
+    return governance.run_calls(p_kind, p_calls, false);
   exception
     when lock_not_available then null;
     when others then
@@ -6979,11 +7682,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns jsonb
+create function public.authorize_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls)::jsonb;
+  return governance.answer_batch('authorize', p_calls);
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -6993,11 +7696,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns jsonb
+create function public.settle_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls)::jsonb;
+  return governance.answer_batch('settle', p_calls);
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -7007,11 +7710,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns jsonb
+create function public.release_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls)::jsonb;
+  return governance.answer_batch('release', p_calls);
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
@@ -8838,9 +9541,9 @@ begin
 
   if p_action = 'settle' and q.status = 'quarantined' then
     -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
-    v_answer := (governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
       coalesce(p_output_tokens, q.output_tokens), q.settled_model,
-      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1];
+      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1]);
     update governance.requests x set settle_fingerprint = q.settle_fingerprint
       where x.decision_id = q.decision_id and x.created_at = q.created_at;
   elsif p_action = 'settle' then
@@ -8848,8 +9551,8 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'Say what the call used: p_input_tokens and p_output_tokens');
     end if;
-    v_answer := (governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
-      null)::governance.settle_arguments], true))[1];
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
+      null)::governance.settle_arguments], true))[1]);
   elsif q.status = 'held' then
     v_answer := public.release_usage(q.request_id, p_reason);
   elsif q.status = 'expired' then
@@ -8860,7 +9563,7 @@ begin
     values (p_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
     update governance.requests x set status = 'released', ended_at = p_now, end_reason = p_reason, released_tokens = 0
     where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
-    v_answer := governance.end_answer(governance.call_end(q));
+    v_answer := governance.release_answer(governance.call_end(q));
     perform governance.ring('feed', p_now);
   end if;
   return v_answer;
@@ -18723,7 +19426,7 @@ begin
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
-  -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
   -- What the round before had no time to copy comes first.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
@@ -18745,7 +19448,7 @@ begin
   v_locked_at := clock_timestamp();
   -- A row of a listing has many indexes: some at a time, and what is left is kept for the next round.
   while cardinality(v_account_ids) > 0
-    and (v_state is null or clock_timestamp() < v_locked_at + interval '40 milliseconds') loop
+    and (v_state is null or clock_timestamp() < v_locked_at + interval '25 milliseconds') loop
     perform governance.copy_to_listings(v_account_ids[1:50]);
     v_account_ids := v_account_ids[51:];
   end loop;
@@ -18760,7 +19463,7 @@ begin
     v_has_months := true;
   end if;
   v_rolled := governance.roll_due_accounts(v_now, 500,
-    greatest(interval '30 milliseconds', v_locked_at + interval '120 milliseconds' - clock_timestamp()));
+    greatest(interval '20 milliseconds', v_locked_at + interval '70 milliseconds' - clock_timestamp()));
   v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
     'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
     'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
@@ -18768,8 +19471,8 @@ begin
     perform governance.ring('feed', v_now);
   end if;
   v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
-    not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
-  if not v_months_first and clock_timestamp() < v_locked_at + interval '100 milliseconds' then
+    not governance.leave_unknown_zones(v_now, interval '10 milliseconds')));
+  if not v_months_first and clock_timestamp() < v_locked_at + interval '60 milliseconds' then
     v_months := governance.keep_partitions(v_now);
     v_has_months := true;
   end if;

@@ -82,6 +82,45 @@ create table governance.settings (
 comment on table governance.settings is 'Settings of the preset in force, by name. Those on the path of a call are '
   'also columns of governance.active_config.';
 
+create table governance.config_versions (
+  version_id bigint generated always as identity primary key,
+  -- What it is, and which: governance.config_records.
+  kind text not null,
+  key text not null,
+  version int not null,
+  record jsonb not null,
+  created_at timestamptz not null,
+  created_by text,
+  reason text,
+  -- It was taken out of use; what it was stays readable.
+  is_retired boolean not null default false,
+  unique (kind, key, version)
+);
+
+comment on table governance.config_versions is 'Every version of every plan, pack, price, estimate, topic, alert and '
+  'setting, with who and why; append-only. Rules have governance.rule_versions.';
+
+create trigger config_versions_append_only before update or delete or truncate on governance.config_versions
+  for each statement execute function governance.refuse_change();
+
+create table governance.config_proposals (
+  proposal_id bigint generated always as identity primary key,
+  -- As console_apply_config takes them, with the version that each was made on.
+  changes jsonb not null,
+  reason text not null,
+  proposed_by text not null,
+  proposed_at timestamptz not null,
+  status text not null default 'proposed' check (status in ('proposed', 'approved', 'rejected')),
+  decided_by text,
+  decided_at timestamptz,
+  decision_reason text
+);
+
+create index config_proposals_open on governance.config_proposals (proposal_id) where status = 'proposed';
+
+comment on table governance.config_proposals is 'Changes of rules and configuration that wait for a second person '
+  '(setting second_person_for), and what became of them.';
+
 -- One row: what every call reads. Written by apply_preset, save_rule and governance.set_test_clock.
 create table governance.active_config (
   only_row boolean primary key default true check (only_row),

@@ -412,6 +412,7 @@ begin
     then row('save_rule', p_rule, p_expected_version, p_operator)::text
     else row('save_rule', p_rule, p_expected_version, p_operator, p_reason, p_until)::text end);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   if p_until <= v_now or p_until > v_now + interval '1 year' then
     perform governance.fail('PT400', 'invalid_argument', 'p_until is a moment within the next year');

@@ -129,6 +129,15 @@ begin
     perform governance.invalid_preset('settings.default_language',
       'one of ' || array_to_string(governance.user_languages(), ', ') || ' is needed');
   end if;
+  if coalesce(p_settings -> 'second_person_for', '[]') <> '[]' then
+    if jsonb_typeof(p_settings -> 'second_person_for') <> 'array'
+      or exists (select from jsonb_array_elements(p_settings -> 'second_person_for') w
+        where jsonb_typeof(w) <> 'string'
+          or not exists (select from governance.config_kinds() k where k.kind = w #>> '{}')) then
+      perform governance.invalid_preset('settings.second_person_for', format('a list of %s is needed',
+        (select string_agg(k.kind, ', ') from governance.config_kinds() k)));
+    end if;
+  end if;
   if coalesce(p_settings -> 'pay_debt_from', '"free"') not in ('"free"', '"grants"') then
     perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
   end if;

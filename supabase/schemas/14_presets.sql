@@ -133,6 +133,27 @@ $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
   'The packs of a preset; answers how many changed and were retired.';
 
+create function governance.price_moment(p_item jsonb, p_path text) returns timestamptz
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_text text := governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01');
+  v_at timestamptz;
+begin
+  begin
+    v_at := case when v_text ~ '^\d{4}-\d{2}-\d{2}$' then v_text::timestamp at time zone 'UTC'
+      else v_text::timestamptz end;
+  exception when data_exception then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
+  end;
+  if v_at is null or v_at < '1900-01-01T00:00:00Z' or v_at >= '3000-01-01T00:00:00Z' then
+    perform governance.invalid_preset(p_path || '.effective_from', 'a date from 1900 to 2999 is needed');
+  end if;
+  return v_at;
+end
+$$;
+comment on function governance.price_moment(jsonb, text) is 'From when a price of a preset holds: a date means its '
+  'midnight UTC.';
+
 create function governance.store_price(p_item jsonb, p_path text, p_currency text, p_now timestamptz) returns boolean
   language plpgsql set search_path = '' as $$
 declare
@@ -158,15 +179,7 @@ begin
     perform governance.invalid_preset(p_path || '.currency',
       format('prices are in the preset''s currency, %s', p_currency));
   end if;
-  begin
-    v_price.effective_from := case
-      when governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01') ~ '^\d{4}-\d{2}-\d{2}$'
-      then (p_item ->> 'effective_from')::timestamp at time zone 'UTC'
-        else coalesce(p_item ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end;
-  exception when data_exception then
-    perform governance.invalid_preset(p_path || '.effective_from', 'a date or a moment is needed');
-  end;
-  if v_price.effective_from is null then v_price.effective_from := '1970-01-01T00:00:00Z'; end if;
+  v_price.effective_from := governance.price_moment(p_item, p_path);
   select * into v_old_price from governance.prices p
   where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
     and p.retired_at is null;
@@ -219,9 +232,7 @@ begin
   update governance.prices p set retired_at = p_now
   where p.retired_at is null and not exists (select from jsonb_array_elements(p_prices) x
     where x ->> 'model' = p.model and x ->> 'provider' = p.provider
-      and p.effective_from = case
-        when x ->> 'effective_from' ~ '^\d{4}-\d{2}-\d{2}$' then (x ->> 'effective_from')::timestamp at time zone 'UTC'
-        else coalesce(x ->> 'effective_from', '1970-01-01T00:00:00Z')::timestamptz end);
+      and p.effective_from = governance.price_moment(x, 'prices'));
   get diagnostics v_count = row_count;
   v_changed := v_changed || jsonb_build_object('prices_retired', v_count);
   return v_changed;
@@ -320,7 +331,7 @@ $$;
 comment on function governance.store_settings(jsonb, timestamptz) is
   'The settings of a preset; answers how many changed and were retired.';
 
-create function governance.store_rules(p_rules jsonb, p_name text, p_now timestamptz) returns jsonb
+create function governance.store_rules(p_rules jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_item jsonb;
@@ -334,12 +345,12 @@ begin
     select * into v_old_rule from governance.rules r where r.rule_name = v_rule ->> 'rule_name';
     if v_old_rule.rule_name is null or v_old_rule.retired_at is not null
       or (governance.rule_json(v_old_rule) - array['version', 'updated_at', 'updated_by', 'back_at']) <> v_rule then
-      perform governance.store_rule(v_rule, 'preset ' || p_name, p_now);
+      perform governance.store_rule(v_rule, p_by, p_now, p_reason);
       v_count := v_count + 1;
     end if;
   end loop;
   v_changed := v_changed || jsonb_build_object('rules', v_count);
-  perform governance.store_retirement(r.rule_name, 'preset ' || p_name, p_now)
+  perform governance.store_retirement(r.rule_name, p_by, p_now, p_reason)
   from governance.rules r
   where r.retired_at is null
     and not exists (select from jsonb_array_elements(p_rules) x where x ->> 'rule_name' = r.rule_name);
@@ -348,7 +359,7 @@ begin
   return v_changed;
 end
 $$;
-comment on function governance.store_rules(jsonb, text, timestamptz) is
+comment on function governance.store_rules(jsonb, text, text, timestamptz) is
   'The rules of a preset; answers how many changed and were retired.';
 
 create function governance.store_config(p_name text, p_currency text, p_default_plan text, p_settings jsonb)
@@ -389,10 +400,103 @@ $$;
 comment on function governance.store_config(text, text, text, jsonb) is
   'Flattens the configuration to what a call needs, after alerts are stored; answers whether its names changed.';
 
-create function public.apply_preset(p_preset jsonb) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.config_key(p_kind text, p_record jsonb) returns text
+  language sql stable set search_path = '' as $$
+  select case p_kind
+    when 'plan' then p_record ->> 'plan_id'
+    when 'pack' then p_record ->> 'pack_id'
+    when 'rule' then p_record ->> 'rule_name'
+    when 'price' then governance.price_key(p_record ->> 'provider', p_record ->> 'model',
+      governance.price_moment(p_record, 'prices'))
+    when 'estimate' then p_record ->> 'task_type'
+    when 'topic' then p_record ->> 'topic'
+    when 'alert' then p_record ->> 'alert_name'
+    when 'setting' then p_record ->> 'key'
+    when 'project' then 'project' end
+$$;
+comment on function governance.config_key(text, jsonb) is 'Which record of its kind it is; null for an unknown kind.';
+
+create function governance.price_key(p_provider text, p_model text, p_from timestamptz) returns text
+  language sql stable set search_path = '' as $$
+  select format('%s/%s@%s', p_provider, p_model, to_char(p_from at time zone 'UTC',
+    case when p_from = date_trunc('day', p_from, 'UTC') then 'YYYY-MM-DD' else 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' end))
+$$;
+comment on function governance.price_key(text, text, timestamptz) is 'A price by provider, model and first moment.';
+
+create function governance.config_records() returns table (kind text, key text, record jsonb)
+  language sql stable set search_path = '' as $$
+  select 'project', 'project', jsonb_build_object('name', c.preset_name, 'currency', c.currency,
+    'default_plan', c.default_plan)
+  from governance.active_config c where c.preset_name is not null
+  union all
+  select 'plan', p.plan_id, jsonb_build_object('plan_id', p.plan_id, 'name', p.name,
+    'monthly_allowance', p.monthly_allowance, 'daily_limit', p.daily_limit, 'monthly_limit', p.monthly_limit,
+    'allows_top_up', p.allows_top_up, 'warn_at', to_jsonb(p.warn_at), 'fail_mode', p.fail_mode,
+    'on_cancel', p.on_cancel, 'rollover_months', p.rollover_months, 'upgrade_to', p.upgrade_to)
+  from governance.plans p where p.retired_at is null
+  union all
+  select 'pack', k.pack_id, jsonb_build_object('pack_id', k.pack_id, 'tokens', k.tokens, 'price_minor', k.price_minor,
+    'currency', k.currency, 'plans', coalesce(to_jsonb(k.plans), '[]'))
+  from governance.packs k where k.retired_at is null
+  union all
+  select 'price', governance.price_key(x.provider, x.model, x.effective_from), jsonb_strip_nulls(jsonb_build_object(
+    'provider', x.provider, 'model', x.model, 'input_micros_per_million', x.input_micros_per_million,
+    'output_micros_per_million', x.output_micros_per_million,
+    'cached_input_micros_per_million', x.cached_input_micros_per_million,
+    'cache_write_micros_per_million', x.cache_write_micros_per_million,
+    'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
+    'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
+    'effective_from', to_char(x.effective_from at time zone 'UTC',
+      case when x.effective_from = date_trunc('day', x.effective_from, 'UTC') then 'YYYY-MM-DD'
+        else 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' end)))
+  from governance.prices x where x.retired_at is null
+  union all
+  select 'estimate', e.task_type, jsonb_build_object('task_type', e.task_type, 'tokens', e.tokens)
+  from governance.estimates e
+  union all
+  select 'alert', a.alert_name, jsonb_strip_nulls(jsonb_build_object('alert_name', a.alert_name, 'metric', a.metric,
+    'scope', a.scope, 'period', a.period, 'budget', a.budget, 'thresholds', to_jsonb(a.thresholds),
+    'channels', to_jsonb(a.channels)))
+  from governance.cost_alerts a where a.retired_at is null
+  union all
+  select 'setting', s.key, jsonb_build_object('key', s.key, 'value', s.value)
+  from governance.settings s where s.key <> 'topics'
+  union all
+  select 'topic', t.item ->> 'topic', t.item
+  from governance.settings s, jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end)
+    t(item)
+  where s.key = 'topics'
+$$;
+comment on function governance.config_records() is 'The configuration in force without its rules, a row for each '
+  'record as a preset says it.';
+
+create function governance.keep_config_versions(p_by text, p_reason text, p_now timestamptz) returns jsonb
+  language sql set search_path = '' as $$
+  with latest as (
+    select distinct on (v.kind, v.key) v.* from governance.config_versions v order by v.kind, v.key, v.version desc
+  ), in_force as (
+    select distinct on (r.kind, r.key) r.* from governance.config_records() r
+    order by r.kind, r.key, r.record::text
+  ), kept as (
+    insert into governance.config_versions (kind, key, version, record, created_at, created_by, reason, is_retired)
+    select coalesce(n.kind, l.kind), coalesce(n.key, l.key), coalesce(l.version, 0) + 1,
+      coalesce(n.record, l.record), p_now, p_by, p_reason, n.record is null
+    from in_force n full join latest l on l.kind = n.kind and l.key = n.key
+    where case when n.record is null then not l.is_retired
+      else l.record is distinct from n.record or l.is_retired end
+    order by 1, 2
+    returning kind, key, version, is_retired
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', k.kind, 'key', k.key, 'version', k.version,
+    'is_retired', k.is_retired)), '[]') from kept k
+$$;
+comment on function governance.keep_config_versions(text, text, timestamptz) is
+  'Keeps what changed since the last versions as versions; answers which. Whoever changes the configuration ends with '
+  'it.';
+
+create function governance.store_preset(p_preset jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
 declare
-  v_now timestamptz;
   v_name text;
   v_currency text;
   v_settings jsonb;
@@ -406,10 +510,6 @@ declare
   v_words jsonb;
   v_changed jsonb := '{}';
 begin
-  perform governance.refuse_others('apply_preset');
-  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
-  end if;
   v_name := governance.preset_text(p_preset, 'name', 'preset');
   v_currency := lower(governance.preset_text(p_preset, 'currency', 'preset', 'usd', 3));
   if v_currency !~ '^[a-z]{3}$' then perform governance.invalid_preset('currency', 'three letters are needed'); end if;
@@ -426,19 +526,15 @@ begin
   if not exists (select from jsonb_array_elements(v_plans) x where x ->> 'plan_id' = v_default_plan) then
     perform governance.invalid_preset('default_plan', format('there is no plan "%s"', left(v_default_plan, 64)));
   end if;
-
-  perform pg_advisory_xact_lock(7254012);
-  v_now := governance.now();
-
   select jsonb_object_agg(s.key, s.value) into v_words from governance.settings s
   where s.key in ('topics', 'complexity_words');
-  v_changed := governance.store_plans(v_plans, v_now);
-  v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, v_now);
-  v_changed := v_changed || governance.store_prices(v_prices, v_currency, v_now);
-  v_changed := v_changed || governance.store_estimates(v_estimates, v_now);
-  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, v_now);
-  v_changed := v_changed || governance.store_settings(v_settings, v_now);
-  v_changed := v_changed || governance.store_rules(v_rules, v_name, v_now);
+  v_changed := governance.store_plans(v_plans, p_now);
+  v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, p_now);
+  v_changed := v_changed || governance.store_prices(v_prices, v_currency, p_now);
+  v_changed := v_changed || governance.store_estimates(v_estimates, p_now);
+  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, p_now);
+  v_changed := v_changed || governance.store_settings(v_settings, p_now);
+  v_changed := v_changed || governance.store_rules(v_rules, p_by, p_reason, p_now);
   v_changed := v_changed || governance.store_config(v_name, v_currency, v_default_plan, v_settings);
   -- Rules are compiled with the words of topics and complexity in them.
   if v_changed ->> 'rules' <> '0' or v_changed ->> 'rules_retired' <> '0' or v_words is distinct from (
@@ -446,12 +542,34 @@ begin
     then
     perform governance.compile_rules();
   end if;
+  perform governance.keep_config_versions(p_by, p_reason, p_now);
+  return v_changed;
+end
+$$;
+comment on function governance.store_preset(jsonb, text, text, timestamptz) is
+  'Checks a preset and makes it the whole configuration; answers how many of each kind changed. The caller holds the '
+  'lock of rules and presets.';
+
+create function public.apply_preset(p_preset jsonb) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_changed jsonb;
+begin
+  perform governance.refuse_others('apply_preset');
+  if p_preset is null or jsonb_typeof(p_preset) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_preset is a preset as a JSON object');
+  end if;
+  perform pg_advisory_xact_lock(7254012);
+  v_now := governance.now();
+  v_changed := governance.store_preset(p_preset, 'preset ' || governance.preset_text(p_preset, 'name', 'preset'), null,
+    v_now);
   if exists (select from jsonb_each(v_changed) x where x.value <> '0') then
     insert into governance.audit_log (created_at, action, details)
       values (v_now, 'apply_preset', jsonb_build_object('preset', p_preset, 'changed', v_changed));
     perform governance.ring('rules', v_now);
   end if;
-  return jsonb_build_object('name', v_name, 'changed', v_changed, 'rule_set_id',
+  return jsonb_build_object('name', p_preset ->> 'name', 'changed', v_changed, 'rule_set_id',
     (select c.rule_set_id from governance.active_config c));
 end
 $$;

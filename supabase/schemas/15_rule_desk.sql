@@ -18,6 +18,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_retire_rule', p_rule_name, p_reason, p_expected_version, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   perform governance.end_timed_rules(v_now);
   select * into v_current from governance.rules r where r.rule_name = p_rule_name and r.retired_at is null;
@@ -114,6 +115,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_restore_rules', p_version_id, p_expected_version_id, p_reason, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{rule}');
   v_now := governance.now();
   perform governance.end_timed_rules(v_now);
   select max(v.version_id) into v_latest from governance.rule_versions v;

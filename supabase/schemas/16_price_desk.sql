@@ -50,6 +50,7 @@ begin
   v_answer := governance.begin_command('operator', p_command_id,
     row('console_save_prices', p_prices, p_reason, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
+  perform governance.refuse_lone_change('{price}');
   v_now := governance.now();
   select c.currency into v_currency from governance.active_config c;
   for v_item, v_place in select * from jsonb_array_elements(p_prices) with ordinality loop
@@ -61,6 +62,7 @@ begin
     end if;
   end loop;
   if v_changed <> '[]' then
+    perform governance.keep_config_versions(p_operator, p_reason, v_now);
     insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
     values (v_now, p_operator, 'save_prices', p_reason, p_command_id, jsonb_build_object('prices', p_prices));
     perform governance.ring('rules', v_now);

@@ -29,7 +29,9 @@ create table governance.lots (
   clawed_back bigint not null default 0
 ) with (fillfactor = 70);
 
-create index lots_open on governance.lots (account_id) where is_open;
+-- In the order in which lots are spent (governance.spend_lots).
+create index lots_open on governance.lots (account_id, expires_at,
+  (case kind when 'subscription' then 0 when 'promotional' then 1 else 2 end), created_at, lot_id) where is_open;
 
 create index lots_account on governance.lots (account_id, lot_id);
 

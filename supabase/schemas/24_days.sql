@@ -226,8 +226,7 @@ comment on function governance.roll_account(bigint, timestamptz) is
 create function governance.needs_roll(a governance.accounts, p_now timestamptz) returns boolean
   language plpgsql stable set search_path = '' as $$
 begin
-  return a.day_ends_at <= p_now or a.month_ends_at <= p_now or coalesce(a.lots_check_at <= p_now, false)
-    or coalesce(a.holds_check_at <= p_now, false);
+  return least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= p_now;
 end
 $$;
 comment on function governance.needs_roll(governance.accounts,

@@ -264,12 +264,12 @@ create function governance.http_status(p_reason text) returns int
 $$;
 comment on function governance.http_status(text) is 'The HTTP status of a block by its reason; 200 without one.';
 
--- The two answers, as typed rows: those become JSON at half the cost of jsonb_build_object. The first has no search
--- path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
+-- Answers are typed rows until they leave: those become JSON at half the cost of jsonb_build_object. This one has no
+-- search path, so that it is inlined: it uses built-in functions alone. A repeat is answered by the same expression.
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
-  p_fail_mode text) returns json
+  p_fail_mode text) returns governance.authorization
   language sql stable as $$
-  select row_to_json(row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
+  select row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
     q.model, q.truncate_to_words, f.estimated_tokens, q.reserved_tokens, q.expires_at, q.retry_after_seconds,
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
@@ -286,7 +286,7 @@ create function governance.decision_answer(q governance.requests, f governance.f
         case when q.monthly_limit is not null then
           greatest(q.monthly_limit - f.tokens_this_month - q.reserved_tokens, 0) end,
         q.month_ends_at)::governance.limit_state)::governance.limits,
-    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization)
+    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
@@ -312,21 +312,6 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
   from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
-
-create function governance.end_answer(e governance.call_end) returns json
-  language plpgsql stable set search_path = '' as $$
-begin
-  return case when e.status in ('settled', 'quarantined') then
-    row_to_json(row(e.request_id, e.decision_id, e.status, e.charged_tokens, e.released_tokens, e.unpaid_tokens,
-      e.cost_micros, e.currency, e.model, e.transaction_id,
-      row(e.subscription_tokens + e.purchased_tokens + e.promotional_tokens - e.reserved_tokens, e.reserved_tokens,
-        e.subscription_tokens, e.purchased_tokens, e.promotional_tokens, e.debt_tokens,
-        e.subscription_tokens + e.purchased_tokens + e.promotional_tokens)::governance.balance,
-      coalesce(e.alerts, '[]'))::governance.settlement)
-    else governance.release_answer(e) end;
-end
-$$;
-comment on function governance.end_answer(governance.call_end) is 'The answer of settle_usage and release_usage.';
 
 create function governance.release_answer(e governance.call_end) returns json
   language sql stable set search_path = '' as $$

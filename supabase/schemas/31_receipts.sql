@@ -98,7 +98,7 @@ begin
   end if;
   select x.* into strict a from governance.accounts x where x.account_id = r.account_id;
   select x.* into v_rule from governance.rule_versions x where x.version_id = r.rule_version_id;
-  v_answer := governance.decision_answer(r, r.facts, null, null);
+  v_answer := to_jsonb(governance.decision_answer(r, r.facts, null, null));
   -- Only a hash and a count of the message are kept.
   v_facts := governance.facts_json(r)
     || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);

@@ -170,7 +170,7 @@ comment on function governance.punish_account(governance.judgement, timestamptz)
   'Blocks the account for a while or flags it, as a rule said of a call.';
 
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.authorization
   language plpgsql stable set search_path = '' as $$
 begin
   if (q.account_id = p_account_id and q.fingerprint = p_fingerprint) is not true then
@@ -185,7 +185,7 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
   'The answer of a call whose id is taken by a row: its own from before, or a conflict with another call.';
 
 create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
-  returns json[]
+  returns governance.authorization[]
   -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -207,6 +207,7 @@ declare
   v_folded text;
   v_phrases text;
   v_lock_key bigint;
+  v_is_locked boolean;
   v_fingerprint bigint;
   v_conversation int;
   v_estimate bigint;
@@ -217,7 +218,7 @@ declare
   v_requests governance.requests[];
   v_states governance.authorize_state[];
   v_judgements governance.judgement[];
-  v_answers json[];
+  v_answers governance.authorization[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or v_call.user_id is null or v_call.model is null
@@ -244,11 +245,15 @@ begin
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
-  elsif exists (select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key)) then
+  else
+    v_is_locked := not exists (
+      select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key));
+  end if;
+  if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
@@ -281,7 +286,9 @@ begin
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
-        if a.account_id is null or governance.needs_roll(a, v_now) then
+        -- As governance.needs_roll.
+        if a.account_id is null
+          or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
           -- Twice, as a lot that was kept for a hold may end once a new allowance is there.
           for v_count in 1..2 loop
             if a.account_id is null then
@@ -462,8 +469,8 @@ create function public.authorize_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage'); end if;
-  return (governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
-    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]::jsonb;
+  return to_jsonb((governance.authorize_calls(array[row(p_request_id, p_user_id, p_model, p_estimated_tokens, p_message,
+    p_conversation_id, p_task_type, p_scope_id, p_complexity)::governance.authorize_arguments]))[1]);
 end
 $$;
 comment on function public.authorize_usage(text, text, text, bigint, text, text, text, text, numeric) is

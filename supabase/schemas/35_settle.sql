@@ -61,7 +61,7 @@ $$;
 comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
 
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
-  p_fingerprint bigint) returns json
+  p_fingerprint bigint) returns governance.call_end
   language plpgsql stable set search_path = '' as $$
 declare
   q governance.requests;
@@ -77,11 +77,11 @@ begin
     perform governance.fail('PT409', 'idempotency_conflict',
       format('Request "%s" was settled before with other parameters', left(p_request_id, 64)));
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.call_end(q);
 end
 $$;
 comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
-  'The answer of settle_usage for a call that has ended: its own from before, or why it cannot be settled.';
+  'How a call that is settled again has ended, or why it cannot be settled.';
 
 create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
   p_now timestamptz) returns jsonb
@@ -112,6 +112,7 @@ create function governance.write_ends(p_entries governance.token_transactions[],
 declare
   v_usage governance.usage_daily[];
   v_end governance.call_end := p_ends[1];
+  v_ids bigint[];
 begin
   update governance.lots y set
     remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
@@ -125,7 +126,9 @@ begin
         coalesce(v_end.scope_id, ''), 1, v_end.messages, v_end.input_tokens, v_end.output_tokens, v_end.charged_tokens,
         coalesce(v_end.cost_micros, 0), p_now, p_now)::governance.usage_daily];
     end if;
+    v_ids := array[v_end.decision_id];
   else
+    v_ids := array(select u.decision_id from unnest(p_ends) u);
     select array_agg(n.usage) into v_usage from (
       select row(u.account_id, u.day, u.model, coalesce(u.task_type, ''), coalesce(u.scope_id, ''), count(*),
         sum(u.messages), sum(u.input_tokens), sum(u.output_tokens), sum(u.charged_tokens),
@@ -161,7 +164,8 @@ begin
     end_promotional_tokens = e.promotional_tokens, end_reserved_tokens = e.reserved_tokens,
     end_debt_tokens = e.debt_tokens
   from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
-    and y.created_at >= p_oldest and y.created_at <= p_newest;
+    -- So that every plan goes by the key, also one that was made while the table was empty.
+    and y.decision_id = any (v_ids) and y.created_at >= p_oldest and y.created_at <= p_newest;
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[],
@@ -200,7 +204,7 @@ $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
-  p_waits boolean default true) returns json[]
+  p_waits boolean default true) returns governance.settlement[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
@@ -219,8 +223,9 @@ declare
   v_newest timestamptz;
   v_now timestamptz;
   v_is_locked boolean;
-  v_is_first_reading boolean := true;
-  v_has_rolled boolean;
+  -- Accounts that were brought up to the moment in this reading, and in the one before
+  v_due bigint[];
+  v_rolled bigint[];
   v_fingerprint bigint;
   v_model text;
   v_unpriced text;
@@ -237,7 +242,7 @@ declare
   v_entries governance.token_transactions[];
   v_ends governance.call_end[];
   v_states governance.settle_state[];
-  v_answers json[];
+  v_answers governance.settlement[];
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
@@ -250,8 +255,8 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
     select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
-    -- As an expression, at a fifth of what a statement costs.
-    perform pg_advisory_xact_lock(v_key.lock_key);
+    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    v_is_locked := v_key.lock_key is null or pg_advisory_xact_lock(v_key.lock_key) is not null;
     v_keys := array[v_key];
     v_oldest := v_key.created_at;
     v_newest := v_key.created_at;
@@ -262,13 +267,15 @@ begin
       select o.key, o.place, case when p_waits then pg_advisory_xact_lock(o.lock_key) is not null
         else pg_try_advisory_xact_lock(o.lock_key) end as is_locked
       from (
-        select k as key, u.place, k.lock_key
+        select k.key, u.place, (k.key).lock_key
         from unnest(p_calls) with ordinality u(request_id, input_tokens, output_tokens, model, metadata, place)
-        left join governance.request_keys k on k.request_id = u.request_id
-        order by k.lock_key offset 0) o) l;
-    if not v_is_locked and not p_waits then
-      raise lock_not_available using message = 'Another transaction holds an account of the batch';
-    end if;
+        -- With a limit each is found by its key, also by a plan that was made while the table was empty.
+        left join lateral (select y as key from governance.request_keys y where y.request_id = u.request_id limit 1) k
+          on true
+        order by (k.key).lock_key offset 0) o) l;
+  end if;
+  if not v_is_locked and not p_waits then
+    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -276,11 +283,9 @@ begin
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
   loop
-    v_has_rolled := false;
     for x in
-      select u.*, b as account, governance.needs_roll(b, v_now) and v_is_first_reading as is_due,
-        q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type, q.scope_id,
-        q.message_hash is not null as is_message,
+      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type,
+        q.scope_id, q.message_hash is not null as is_message,
         (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
         -- The price is the one of the moment of the call.
         (select y from governance.prices y
@@ -292,25 +297,33 @@ begin
             y.created_at, y.lot_id limit 1) as lot
       from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
         key_id, made_at, decision_id, account_id, lock_key, hash, place)
-      -- The bounds leave partitions out before they are opened.
-      left join governance.requests q on q.decision_id = u.decision_id and q.created_at = u.made_at
-        and q.created_at >= v_oldest and q.created_at <= v_newest
+      left join lateral (
+        select r.status, r.reserved_tokens, r.cost_factor, r.model, r.task_type, r.scope_id, r.message_hash
+        from governance.requests r
+        where r.decision_id = u.decision_id and r.created_at = u.made_at
+          -- The bounds leave partitions out before they are opened.
+          and r.created_at >= v_oldest and r.created_at <= v_newest
+        limit 1) q on true
       left join governance.accounts b on b.account_id = u.account_id
-      order by is_due desc, u.account_id, u.place
+      where v_rolled is null or u.account_id = any (v_rolled)
+      order by u.account_id, u.place
     loop
       if x.decision_id is null then
         perform governance.fail('PT404', 'unknown_request',
           format('There is no request "%s"', left(x.request_id, 64)));
-      elsif x.is_due then
-        perform governance.roll_account(x.account_id, v_now);
-        v_has_rolled := true;
-        continue;
       end if;
-      exit when v_has_rolled;
-      if s.account_id is distinct from x.account_id then
+      if a.account_id is distinct from x.account_id then
         if s.ended is not null then v_states := array_append(v_states, s); end if;
         a := x.account;
         p := x.plan;
+        s := null;
+        -- As governance.needs_roll. What was read is of yesterday: the account's calls are read again.
+        if v_rolled is null
+          and least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
+          perform governance.roll_account(a.account_id, v_now);
+          v_due := v_due || a.account_id;
+          continue;
+        end if;
         if a.raised_until > v_now then
           p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
           p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
@@ -319,6 +332,7 @@ begin
           a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
           a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
       end if;
+      continue when s.account_id is null;
       v_model := coalesce(x.model, x.asked_model);
       v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
         coalesce(x.metadata, '{}'))::text, 0);
@@ -333,14 +347,14 @@ begin
           perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
           v_entries := null; v_ends := null; v_states := null; s.lot_taken := 0;
         end if;
-        v_answers[x.place] := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
-        continue;
+        v_end := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
       elsif v_charge > c.settle_ceiling_tokens and not p_above_ceiling then
         v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
           x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
           v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
           v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
         v_end.alerts := governance.quarantine_call(v_end, v_charge, c.settle_ceiling_tokens, v_now);
+        v_ends := array_append(v_ends, v_end);
         s.reserved_tokens := v_reserved;
         s.ended := s.ended || x.decision_id;
       else
@@ -381,13 +395,14 @@ begin
         v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
           v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
           null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_unpriced := case when v_cost is not null then null when (x.price).price_id is null then v_model
-          else governance.unpriced_part(x.metadata, x.made_at) end;
-        v_alerts := case when v_unpriced is not null
-          then jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_unpriced), 'details',
-            jsonb_build_object('model', v_unpriced))) end;
-        if v_alerts is not null then perform governance.raise_unknown_price(v_unpriced, v_now); end if;
+        v_alerts := null;
+        if v_cost is null then
+          v_unpriced := case when (x.price).price_id is null then v_model
+            else governance.unpriced_part(x.metadata, x.made_at) end;
+          v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+            format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
+          perform governance.raise_unknown_price(v_unpriced, v_now);
+        end if;
         if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
           or (p.daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= p.daily_limit * p.warn_at[1])
           or (p.monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= p.monthly_limit * p.warn_at[1]) then
@@ -406,6 +421,7 @@ begin
           s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
           s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
           a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
+        v_ends := array_append(v_ends, v_end);
         s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
           s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
           v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
@@ -416,8 +432,7 @@ begin
             from governance.settle_state(x.account_id) n;
         end if;
       end if;
-      v_ends := array_append(v_ends, v_end);
-      if s.debt_tokens > 0
+      if s.debt_tokens > 0 and v_ends is not null
         and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
         -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
         perform governance.write_ends(v_entries, v_ends, array_append(v_states, s), v_now, v_oldest, v_newest);
@@ -427,12 +442,20 @@ begin
         s := governance.settle_state(x.account_id);
         s.ended := v_ended;
       end if;
-      v_answers[x.place] := governance.end_answer(v_end);
+      v_answers[x.place] := row(v_end.request_id, v_end.decision_id, v_end.status, v_end.charged_tokens,
+        v_end.released_tokens, v_end.unpaid_tokens, v_end.cost_micros, v_end.currency, v_end.model,
+        v_end.transaction_id,
+        row(v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens - v_end.reserved_tokens,
+          v_end.reserved_tokens, v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens,
+          v_end.debt_tokens,
+          v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens)::governance.balance,
+        coalesce(v_end.alerts, '[]'))::governance.settlement;
     end loop;
-    exit when not v_has_rolled;
-    v_is_first_reading := false;
+    if s.ended is not null then v_states := array_append(v_states, s); end if;
+    exit when v_due is null;
+    v_rolled := v_due;
+    v_due := null; a := null; s := null;
   end loop;
-  if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
     perform governance.write_ends(v_entries, v_ends, v_states, v_now, v_oldest, v_newest);
     -- Each connection wakes the readers once an interval at most.
@@ -456,8 +479,8 @@ create function public.settle_usage(
   language plpgsql security definer set search_path = '' as $$
 begin
   if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage'); end if;
-  return (governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
-    p_metadata)::governance.settle_arguments]))[1]::jsonb;
+  return to_jsonb((governance.settle_calls(array[row(p_request_id, p_input_tokens, p_output_tokens, p_model,
+    p_metadata)::governance.settle_arguments]))[1]);
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is

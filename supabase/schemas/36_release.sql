@@ -51,7 +51,7 @@ begin
     returning * into strict q;
     perform governance.ring('feed', v_now);
   end if;
-  return governance.end_answer(governance.call_end(q));
+  return governance.release_answer(governance.call_end(q));
 end
 $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';

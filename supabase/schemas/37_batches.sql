@@ -20,23 +20,23 @@ end
 $$;
 comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
 
-create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json[]
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json
   language plpgsql set search_path = '' as $$
 begin
   case p_kind
     when 'authorize' then
       perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
         'task_type,scope_id,complexity}');
-      return governance.authorize_calls(array(
-        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.authorize_calls(array(
+        select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits));
     when 'settle' then
       perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-      return governance.settle_calls(array(
-        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits);
+      return array_to_json(governance.settle_calls(array(
+        select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits));
     else
       perform governance.check_batch(p_calls, '{request_id,reason}');
-      return governance.release_calls(array(
-        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits);
+      return array_to_json(governance.release_calls(array(
+        select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits));
   end case;
 end
 $$;
@@ -85,7 +85,7 @@ declare
   v_detail text;
 begin
   begin
-    return governance.run_calls(p_kind, p_calls, true);
+    return array(select a.answer from json_array_elements(governance.run_calls(p_kind, p_calls, true)) a(answer));
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
@@ -159,7 +159,7 @@ begin
   end if;
   -- Nearly always no account is held by another, and no call is refused.
   begin
-    return array_to_json(governance.run_calls(p_kind, p_calls, false));
+    return governance.run_calls(p_kind, p_calls, false);
   exception
     when lock_not_available then null;
     when others then
@@ -173,11 +173,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns jsonb
+create function public.authorize_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls)::jsonb;
+  return governance.answer_batch('authorize', p_calls);
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -187,11 +187,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns jsonb
+create function public.settle_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls)::jsonb;
+  return governance.answer_batch('settle', p_calls);
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -201,11 +201,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns jsonb
+create function public.release_usage_many(p_calls jsonb) returns json
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls)::jsonb;
+  return governance.answer_batch('release', p_calls);
 end
 $$;
 comment on function public.release_usage_many(jsonb) is

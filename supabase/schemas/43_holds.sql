@@ -59,9 +59,9 @@ begin
 
   if p_action = 'settle' and q.status = 'quarantined' then
     -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
-    v_answer := (governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
       coalesce(p_output_tokens, q.output_tokens), q.settled_model,
-      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1];
+      coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1]);
     update governance.requests x set settle_fingerprint = q.settle_fingerprint
       where x.decision_id = q.decision_id and x.created_at = q.created_at;
   elsif p_action = 'settle' then
@@ -69,8 +69,8 @@ begin
       perform governance.fail('PT400', 'invalid_argument',
         'Say what the call used: p_input_tokens and p_output_tokens');
     end if;
-    v_answer := (governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
-      null)::governance.settle_arguments], true))[1];
+    v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, p_input_tokens, p_output_tokens, null,
+      null)::governance.settle_arguments], true))[1]);
   elsif q.status = 'held' then
     v_answer := public.release_usage(q.request_id, p_reason);
   elsif q.status = 'expired' then
@@ -81,7 +81,7 @@ begin
     values (p_now, 'released', q.decision_id, q.account_id, 0, left(p_reason, 1000));
     update governance.requests x set status = 'released', ended_at = p_now, end_reason = p_reason, released_tokens = 0
     where x.decision_id = q.decision_id and x.created_at = q.created_at returning * into q;
-    v_answer := governance.end_answer(governance.call_end(q));
+    v_answer := governance.release_answer(governance.call_end(q));
     perform governance.ring('feed', p_now);
   end if;
   return v_answer;

@@ -329,7 +329,7 @@ begin
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
-  -- than 200 ms. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
   -- What the round before had no time to copy comes first.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
@@ -351,7 +351,7 @@ begin
   v_locked_at := clock_timestamp();
   -- A row of a listing has many indexes: some at a time, and what is left is kept for the next round.
   while cardinality(v_account_ids) > 0
-    and (v_state is null or clock_timestamp() < v_locked_at + interval '40 milliseconds') loop
+    and (v_state is null or clock_timestamp() < v_locked_at + interval '25 milliseconds') loop
     perform governance.copy_to_listings(v_account_ids[1:50]);
     v_account_ids := v_account_ids[51:];
   end loop;
@@ -366,7 +366,7 @@ begin
     v_has_months := true;
   end if;
   v_rolled := governance.roll_due_accounts(v_now, 500,
-    greatest(interval '30 milliseconds', v_locked_at + interval '120 milliseconds' - clock_timestamp()));
+    greatest(interval '20 milliseconds', v_locked_at + interval '70 milliseconds' - clock_timestamp()));
   v_counts := governance.add_counts(v_counts, jsonb_build_object('expired_reservations', v_rolled.expired_holds,
     'expired_grants', v_rolled.expired_lots, 'allowances_reset', v_rolled.allowances,
     'accounts_failed', v_rolled.failed, 'more', not v_rolled.is_done));
@@ -374,8 +374,8 @@ begin
     perform governance.ring('feed', v_now);
   end if;
   v_counts := governance.add_counts(v_counts, jsonb_build_object('more',
-    not governance.leave_unknown_zones(v_now, interval '20 milliseconds')));
-  if not v_months_first and clock_timestamp() < v_locked_at + interval '100 milliseconds' then
+    not governance.leave_unknown_zones(v_now, interval '10 milliseconds')));
+  if not v_months_first and clock_timestamp() < v_locked_at + interval '60 milliseconds' then
     v_months := governance.keep_partitions(v_now);
     v_has_months := true;
   end if;

@@ -239,6 +239,8 @@ const urlAt =
 /** Works with a connection of its own, and closes it however that ends. */
 export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
+  // A server that is stopped meanwhile fails the query that is under way; unheard, it would end the process.
+  client.on("error", () => undefined);
   await client.connect();
   try {
     return await work(client);

@@ -10,6 +10,7 @@ export interface Refusal {
   readonly code: string;
   readonly hint: string | undefined;
   readonly message: string;
+  readonly details: string | null;
 }
 
 /** What a function answers; or, where it refused, `refused` (SQLSTATE), `hint` and `message`. */
@@ -102,7 +103,12 @@ export function projectAt(
         await rpcAs(role, null, name, parameters);
       } catch (error) {
         if (error instanceof pg.DatabaseError)
-          return { code: error.code ?? "", hint: error.hint, message: error.message };
+          return {
+            code: error.code ?? "",
+            hint: error.hint,
+            message: error.message,
+            details: error.detail ?? null,
+          };
         throw error;
       }
       throw new Error(`${name} was not refused`);

@@ -18,6 +18,7 @@ import { readOnly } from "../backend/reading.ts";
 import { notConnected } from "./connection/link.ts";
 import type { DeskContext } from "./desk-context.ts";
 import type { Handlers } from "./dispatch.ts";
+import { answeredConfig, findConfig } from "./plans/records.ts";
 import { findRule } from "./rules/rules.ts";
 import { seenAccount } from "./users/users.ts";
 
@@ -48,6 +49,13 @@ const bySubject: Readonly<Record<SubjectName, Subject>> = {
     answered: (answer) => ({ rule: rule.safeParse(answer).data ?? null }),
   },
   alert: { seen: () => ok(null), answered: () => ({}) },
+  config: {
+    seen: (context, profileId, input) =>
+      input["expected_version"] === 0
+        ? ok(null)
+        : findConfig(context, profileId, input["id"] as string, input["expected_version"] as number),
+    answered: (answer) => ({ config: answeredConfig(answer) }),
+  },
 };
 
 export function actHandlers(context: DeskContext): ActHandlers {

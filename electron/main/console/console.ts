@@ -5,7 +5,6 @@ import {
   type Failure,
   type Intent,
   type Notice,
-  type RailCounts,
 } from "../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../shared/governance/result.ts";
 import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
@@ -22,6 +21,8 @@ import { createDispatcher, type Dispatcher, type Log, type Sources } from "./dis
 import { allHandlers } from "./handlers.ts";
 import { createReconciliation } from "./finance/reconciliation.ts";
 import type { StripeEndpoint } from "./finance/stripe-source-client.ts";
+import { createConfiguration } from "./plans/plans.ts";
+import { createPastJudge } from "./rules/past-judge.ts";
 import { createReplay } from "./rules/replay.ts";
 import { readSettings } from "./settings/settings.ts";
 import { createOutbox } from "./sync/outbox.ts";
@@ -42,6 +43,8 @@ export interface ConsoleOptions {
   readonly replayWorkerUrl?: URL;
   /** The catalogue of public list prices, as YAML; left out: none. */
   readonly priceCatalogue?: string;
+  /** The presets that this console came with, as YAML; left out: none. */
+  readonly presets?: readonly { readonly name: string; readonly text: string }[];
   /** Left out where a project's database cannot be prepared from here. */
   readonly installer?: Installer;
   /** Left out where something else than this program brings its newer versions. */
@@ -134,9 +137,10 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     onChange: () => rail.refreshLocal(),
     notices,
   });
-  const replay = createReplay({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
+  const judge = createPastJudge({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
+  const replay = createReplay({ desk, judge, log });
+  const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
   const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
-  const rails = rail.topic satisfies { follow(emit: (item: RailCounts) => void): () => void };
 
   const handlers = allHandlers({
     desk,
@@ -144,27 +148,24 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     bulk,
     reconciliation,
     replay,
+    configuration,
     rail,
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
     updates,
     keychain: getKeychain,
-    about: {
-      version: options.version,
-      host: options.host,
-      store: { path, note },
-      migrations: [...options.migrations],
-    },
+    about: aboutOf(options, { path, note }),
   });
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
-    rail: (_input, emit) => rails.follow(emit),
+    rail: (_input, emit) => rail.topic.follow(emit),
     alerts: (_input, emit) => alertsChanged.topic.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
     updates: (_input, emit) => updates.follow(emit),
     replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
+    simulation: ({ run_id: runId }, emit) => configuration.follow(runId, emit),
     notices: (_input, emit) => {
       if (note) emit(madeAnew(note));
       return notices.follow(emit);
@@ -179,7 +180,7 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       if (isClosed) return;
       isClosed = true;
       rail.close();
-      replay.close();
+      judge.close();
       await reconciliation.close();
       await connection.close();
       store.close();
@@ -224,3 +225,10 @@ const inConflict = ({ summary }: Intent): Notice => ({
   title: "A change needs your decision",
   body: `${summary}: somebody else changed it in the meantime.`,
 });
+
+function aboutOf(
+  { version, host, migrations }: ConsoleOptions,
+  store: About["store"],
+): Omit<About, "keychain"> {
+  return { version, host, store, migrations: [...migrations] };
+}

@@ -14,6 +14,7 @@ import { financeHandlers } from "./finance/finance.ts";
 import { paymentHandlers } from "./finance/payments.ts";
 import type { createReconciliation } from "./finance/reconciliation.ts";
 import { healthHandlers } from "./health/health.ts";
+import type { createConfiguration } from "./plans/plans.ts";
 import { priceHandlers, readCatalogue } from "./rules/prices.ts";
 import type { createReplay } from "./rules/replay.ts";
 import { ruleHandlers } from "./rules/rules.ts";
@@ -34,6 +35,7 @@ export interface Parts {
   readonly bulk: BulkDriver;
   readonly reconciliation: ReturnType<typeof createReconciliation>;
   readonly replay: ReturnType<typeof createReplay>;
+  readonly configuration: ReturnType<typeof createConfiguration>;
   readonly rail: ReturnType<typeof createRail>;
   /** YAML; left out: none. */
   readonly priceCatalogue: string | undefined;
@@ -45,7 +47,18 @@ export interface Parts {
 }
 
 export function allHandlers(parts: Parts): Handlers {
-  const { desk, commands, bulk, reconciliation, replay, rail, priceCatalogue, keychain, about } = parts;
+  const {
+    desk,
+    commands,
+    bulk,
+    reconciliation,
+    replay,
+    configuration,
+    rail,
+    priceCatalogue,
+    keychain,
+    about,
+  } = parts;
   return {
     ...connectionHandlers(desk.connection, (profileId) => reconciliation.forgetProject(profileId)),
     ...setupHandlers(desk.connection, parts.installer),
@@ -61,6 +74,7 @@ export function allHandlers(parts: Parts): Handlers {
     ...bulkHandlers(desk, commands, bulk),
     ...ruleHandlers(desk),
     ...replay.handlers,
+    ...configuration.handlers,
     ...priceHandlers(desk, readCatalogue(priceCatalogue ?? "prices: []")),
     ...reconciliation.handlers,
     ...paymentHandlers(desk),

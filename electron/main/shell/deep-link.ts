@@ -10,6 +10,7 @@ export const desks = [
   "alerts",
   "users",
   "rules",
+  "plans",
   "costs",
   "finance",
   "health",

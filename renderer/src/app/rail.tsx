@@ -7,6 +7,7 @@ import {
   ChartIcon,
   FinanceIcon,
   HealthIcon,
+  PlansIcon,
   RulesIcon,
   SettingsIcon,
   UsersIcon,
@@ -16,7 +17,17 @@ import {
 import css from "./shell.module.css";
 
 export interface Desk {
-  readonly id: "watch" | "alerts" | "users" | "rules" | "costs" | "finance" | "health" | "audit" | "settings";
+  readonly id:
+    | "watch"
+    | "alerts"
+    | "users"
+    | "rules"
+    | "plans"
+    | "costs"
+    | "finance"
+    | "health"
+    | "audit"
+    | "settings";
   readonly name: string;
   /** The letter after g. */
   readonly key: string;
@@ -28,6 +39,7 @@ export const desks: readonly Desk[] = [
   { id: "alerts", name: "Alerts", key: "a", icon: WarningIcon },
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
   { id: "rules", name: "Rules", key: "r", icon: RulesIcon },
+  { id: "plans", name: "Plans", key: "p", icon: PlansIcon },
   { id: "costs", name: "Costs", key: "c", icon: ChartIcon },
   { id: "finance", name: "Finance", key: "f", icon: FinanceIcon },
   { id: "health", name: "Health", key: "h", icon: HealthIcon },

@@ -27,6 +27,9 @@ const UsersDesk = lazy(async () => ({
 const RulesDesk = lazy(async () => ({
   default: (await import("../features/rules/rules-desk.tsx")).RulesDesk,
 }));
+const PlansDesk = lazy(async () => ({
+  default: (await import("../features/plans/plans-desk.tsx")).PlansDesk,
+}));
 const FinanceDesk = lazy(async () => ({
   default: (await import("../features/finance/finance-desk.tsx")).FinanceDesk,
 }));
@@ -264,6 +267,8 @@ function CurrentDesk(): ReactNode {
           <UsersDesk key={project} />
         ) : desk === "rules" ? (
           <RulesDesk key={project} />
+        ) : desk === "plans" ? (
+          <PlansDesk key={project} />
         ) : desk === "finance" ? (
           <FinanceDesk key={project} />
         ) : desk === "costs" ? (

@@ -129,7 +129,19 @@ function IntentCard({ intent }: { readonly intent: Intent }): ReactNode {
   );
 }
 
-const QUIET_KEYS = new Set(["version", "updated_at", "matches_24h", "created_at"]);
+const QUIET_KEYS = new Set([
+  "version",
+  "version_id",
+  "updated_at",
+  "matches_24h",
+  "created_at",
+  "id",
+  "kind",
+  "key",
+  "at",
+  "reason",
+  "is_retired",
+]);
 
 /** The same keys side by side: what was seen, what is wanted, what is there now. Only keys that differ. */
 export function threeWayRows(
@@ -137,8 +149,14 @@ export function threeWayRows(
   mine: unknown,
   theirs: unknown,
 ): readonly (readonly [string, string, string, string])[] {
-  const record = (value: unknown): Record<string, unknown> =>
-    typeof value === "object" && value !== null ? (value as Record<string, unknown>) : { value };
+  const record = (value: unknown): Record<string, unknown> => {
+    if (typeof value !== "object" || value === null) return { value };
+    // A record of the configuration is compared field by field.
+    const { record: fields, ...rest } = value as Record<string, unknown>;
+    return typeof fields === "object" && fields !== null
+      ? { ...rest, ...(fields as Record<string, unknown>) }
+      : (value as Record<string, unknown>);
+  };
   const [a, b, c] = [record(base), record(mine), record(theirs)];
   const text = (value: unknown): string =>
     value === undefined || value === null

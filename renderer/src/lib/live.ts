@@ -53,7 +53,14 @@ export function startLive(
       const settled = (list: readonly Intent[]): string =>
         list.map((each) => `${each.command_id}${each.status}`).join();
       if (settled(intents) !== settled(useLive.getState().intents)) {
-        for (const key of ["users.get", "users.search", "rules.list", "alerts.list", "alerts.groups"])
+        for (const key of [
+          "users.get",
+          "users.search",
+          "rules.list",
+          "plans.list",
+          "alerts.list",
+          "alerts.groups",
+        ])
           void queries.invalidateQueries({ queryKey: [key] });
       }
       useLive.setState({ intents });

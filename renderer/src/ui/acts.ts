@@ -71,6 +71,22 @@ const shown: Readonly<Record<SubjectName, Shown>> = {
     put: () => undefined,
     queries: ["alerts.list", "watch.overview"],
   },
+  config: {
+    id: (record) => record["id"] as string,
+    name: (record) => capitalise(clip(cleanText((record["id"] as string).replace(":", " ")), 80)),
+    timeZone: () => null,
+    answer: "config",
+    put: (queries, record) =>
+      queries.setQueryData<OperationOutput<"plans.list">>(["plans.list", {}], (now) =>
+        now
+          ? {
+              ...now,
+              records: now.records.map((each) => (each.id === record["id"] ? { ...each, ...record } : each)),
+            }
+          : now,
+      ),
+    queries: ["plans.list", "plans.changes", "prices.review", "alerts.set"],
+  },
 };
 
 /** Does an act on a record as it was seen; answers whether it was done or waits to be sent. */

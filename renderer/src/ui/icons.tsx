@@ -34,6 +34,7 @@ export const UsersIcon = icon(
   </>,
 );
 export const RulesIcon = icon(<path d="M4 6h9M17 6h3M4 12h3M11 12h9M4 18h9M17 18h3M15 4v4M9 10v4M15 16v4" />);
+export const PlansIcon = icon(<path d="M4 5h16v5H4zM4 14h7v5H4zM15 14h5v5h-5zM7 7.500h6" />);
 export const FinanceIcon = icon(
   <path d="M12 3.500v17M7 20.500h10M5 6.500h14M5 6.500l-2.800 7a3 3 0 0 0 5.600 0zM19 6.500l-2.800 7a3 3 0 0 0 5.600 0z" />,
 );

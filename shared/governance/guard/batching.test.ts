@@ -248,8 +248,18 @@ describe("calls in batches", () => {
 });
 
 describe("a guard whose calls travel in batches", () => {
-  /** Answers everything after so many ms; `isSilent` makes it say nothing. */
-  function guarded(changes: { isSilent?: boolean; delayMs?: number; batch?: BatchOptions } = {}) {
+  interface Changes {
+    /** Says nothing. */
+    readonly isSilent?: boolean;
+    readonly delayMs?: number;
+    /** Answers nothing before. */
+    readonly answered?: Promise<void>;
+    readonly rpcTimeoutMs?: number;
+    readonly batch?: BatchOptions;
+  }
+
+  /** Answers everything after so many ms. */
+  function guarded(changes: Changes = {}) {
     const asked: string[] = [];
     const slot = (id: unknown) => ({
       request_id: id,
@@ -266,7 +276,7 @@ describe("a guard whose calls travel in batches", () => {
           const calls = args["p_calls"] as { request_id: string }[] | undefined;
           asked.push(`${name} ${calls?.length ?? 1}`);
           if (changes.isSilent) return new Promise(() => undefined);
-          await pause(changes.delayMs ?? 2);
+          await (changes.answered ?? pause(changes.delayMs ?? 2));
           const data = calls ? calls.map(({ request_id: id }) => slot(id)) : slot(args["p_request_id"]);
           return { data, error: null, status: 200 };
         },
@@ -275,7 +285,7 @@ describe("a guard whose calls travel in batches", () => {
       now: Date.now,
       timer,
       newId: () => `id-${++serial}`,
-      rpcTimeoutMs: 60,
+      rpcTimeoutMs: changes.rpcTimeoutMs ?? 60,
       retryDelayMs: 1,
       rpcRetries: 0,
       ...(changes.batch ? { batch: changes.batch } : {}),
@@ -322,14 +332,20 @@ describe("a guard whose calls travel in batches", () => {
   });
 
   it("does not make the call of a caller who has left, and gives back what may be held", async () => {
-    const { guard, asked, run } = guarded({ delayMs: 20, batch: { mostBatches: 1 } });
+    // The database answers when both have left, however long this machine takes to get there.
+    let answer = (): void => undefined;
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const { guard, asked, run } = guarded({ answered, rpcTimeoutMs: 60_000, batch: { mostBatches: 1 } });
     const [waits, underWay] = [new AbortController(), new AbortController()];
     const second = run("bob", underWay.signal);
-    await pause(5);
+    while (asked.length === 0) await pause(1);
     const third = run("cem", waits.signal);
     await pause(1);
     waits.abort();
     underWay.abort();
+    answer();
     for (const result of [await second, await third])
       expect(result).toMatchObject({ error: { kind: "aborted", http_status: 499 } });
     await guard.idle();

@@ -305,6 +305,7 @@ beforeAll(async () => {
   adminUrl = database.url;
   await connectAdmin();
   server = new pg.Client({ connectionString: inject("postgresUrls")[18] });
+  server.on("error", () => undefined);
   await server.connect();
   project = await startProject(0);
   await admin.query("select apply_preset($1)", [

@@ -183,6 +183,7 @@ beforeAll(async () => {
   const { ownerUrl, url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
   admin = new pg.Client({ connectionString: url });
+  admin.on("error", () => undefined);
   await admin.connect();
   projectUrl = await serve(async (body, request, response) => {
     if (isAway(request.url ?? "")) return void response.destroy();

@@ -88,6 +88,7 @@ beforeAll(async () => {
   project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
   provider = await startProvider();
   admin = new pg.Client({ connectionString: url });
+  admin.on("error", () => undefined);
   await admin.connect();
 });
 afterAll(async () => {

@@ -1,6 +1,7 @@
 /**
  * Random histories of accounts whose time zones become known and change, with late settlements, imports and days that
- * are closed at any time: every total of usage is a plain recount. `TESTS` sets how many (tests/support/size.ts).
+ * are closed at any time: every total of usage is a plain recount, of one account and of all that live together. `TESTS`
+ * sets how many (tests/support/size.ts).
  */
 import { sized } from "../../support/size.ts";
 import pg from "pg";
@@ -10,7 +11,9 @@ import { installedVersions } from "../../support/project.ts";
 import { dice } from "../../support/dice.ts";
 import { dateIn, firstDay, sumBy, type Use, ZoneModel } from "../../support/models/zone-model.ts";
 
-const historiesOn = (version: 15 | 18): number => sized(version === 18 ? 12 : 4, 10_000);
+/** A history is an account's; so many live in one project, under one clock, with one upkeep. */
+const together = 24;
+const historiesOn = (version: 15 | 18): number => sized(version === 18 ? 48 : 24, 10_000);
 
 const hour = 3_600_000;
 const dayMs = 24 * hour;
@@ -43,7 +46,12 @@ const starts = [
   "2028-02-28T01:00:00Z",
 ].map((each) => Date.parse(each));
 
-const budgets = { day: 2_000, week: 5_000, month: 9_000, user_day: 1_200 } as const;
+const budgets = {
+  day: 100 * together,
+  week: 450 * together,
+  month: 1_600 * together,
+  user_day: 1_200,
+} as const;
 
 const preset = {
   name: "zones",
@@ -102,13 +110,16 @@ function weekKey(monday: string): string {
   return `${thursday.getUTCFullYear()}-W${String(week).padStart(2, "0")}`;
 }
 
+/** Steps of a project's histories: some fifteen of each account. */
+const steps = 15 * together;
+
 const isoDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
 const iso = (ms: number): string => new Date(ms).toISOString();
 const tokensOf = (use: Use): number => use.tokens;
 /** Imports count as usage, and are never charged: budgets of tokens do not have them. */
 const charged = (uses: readonly Use[]): Use[] => uses.filter((use) => !use.isImported);
 
-async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
+async function tellHistories(sql: pg.Client, seed: number): Promise<void> {
   const random = dice(seed);
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const model = new ZoneModel(pick(starts) + Math.floor(random() * 12 * hour));
@@ -118,7 +129,7 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
     (await sql.query(text, values)).rows[0]?.["answer"] as T;
   const setClock = (): Promise<unknown> =>
     one("select governance.set_test_clock($1, true) as answer", [iso(model.nowMs)]);
-  const users = ["ada", "bo", "cy"];
+  const users = Array.from({ length: together }, (_, n) => `user-${n}`);
   const held: { id: string; user: string; model: string; conversation: string }[] = [];
   /** Budget periods that must have been raised, each with its total when upkeep saw it. */
   const due = new Set<string>();
@@ -149,7 +160,7 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
     touched.push(model.uses.at(-1) as Use);
   }
   async function importRows(): Promise<void> {
-    for (let left = 1 + Math.floor(random() * 4); left > 0; left -= 1) {
+    for (let left = 1 + Math.floor(random() * together); left > 0; left -= 1) {
       const user = pick(users);
       const atMs = model.nowMs - Math.floor(random() ** 2 * 20 * dayMs);
       const [tokens, name, conversation] = [
@@ -195,8 +206,7 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
     }
     touched = [];
   }
-  async function compare(): Promise<void> {
-    const user = pick(users);
+  async function compare(user: string): Promise<void> {
     const own = model.uses.filter((use) => use.user === user);
     // Any period, to the very instant; its edges are often those of days, or of uses.
     const edge = (): number =>
@@ -288,6 +298,8 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
         .filter((use) => use.day.slice(0, 7) === today.slice(0, 7))
         .reduce((sum, use) => sum + use.tokens, 0),
     });
+  }
+  async function compareAll(): Promise<void> {
     // Everybody, by day: closed days from the totals, open ones from the roll-up.
     const days = 1 + Math.floor(random() * 40);
     const totals = await one<{
@@ -312,17 +324,13 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
   await setClock();
   for (const user of users) await setZone(user, random() < 0.5 ? "UTC" : pick(zones));
   try {
-    for (let step = 0; step < 45; step += 1) {
-      const chance = random();
-      if (chance < 0.34) await settle(await authorize(pick(users)));
-      else if (chance < 0.4) held.push(await authorize(pick(users)));
-      else if (chance < 0.46 && held.length > 0)
-        await settle(held.splice(Math.floor(random() * held.length), 1)[0] as (typeof held)[number]);
-      else if (chance < 0.58) await setZone(pick(users), pick(zones));
-      else if (chance < 0.63) await importRows();
-      else if (chance < 0.75) await upkeep();
-      else if (chance < 0.82) await compare();
-      else {
+    for (let step = 0; step < steps; step += 1) {
+      // What happens to all of them happens as often as it would to one.
+      const common = random() * (steps / 15);
+      if (common < 0.3) await importRows();
+      else if (common < 1.4) await upkeep();
+      else if (common < 1.7) await compareAll();
+      else if (common < 3.7) {
         model.nowMs += Math.floor(
           pick([
             random() * hour,
@@ -334,14 +342,22 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
         );
         await setClock();
       }
+      const chance = random();
+      if (chance < 0.5) await settle(await authorize(pick(users)));
+      else if (chance < 0.58) held.push(await authorize(pick(users)));
+      else if (chance < 0.66 && held.length > 0)
+        await settle(held.splice(Math.floor(random() * held.length), 1)[0] as (typeof held)[number]);
+      else if (chance < 0.86) await setZone(pick(users), pick(zones));
+      else if (chance < 0.96) await compare(pick(users));
     }
     for (const call of held.splice(0)) await settle(call);
     await upkeep();
-    await compare();
+    await compareAll();
     model.nowMs += 2 * dayMs;
     await setClock();
     await upkeep();
-    await compare();
+    for (const user of users) await compare(user);
+    await compareAll();
     const { rows: raised } = await sql.query<{ matter: string; value: number }>(
       `select concat_ws(' ', k.alert_name, e.period_key, a.user_id) as matter from governance.alert_events e
        join governance.cost_alerts k using (alert_id) left join governance.accounts a on a.account_id = e.account_id`,
@@ -352,7 +368,7 @@ async function tellHistory(sql: pg.Client, seed: number): Promise<void> {
       [],
     );
   } catch (error) {
-    throw new Error(`History ${seed}:\n${story.join("\n")}`, { cause: error });
+    throw new Error(`Histories ${seed}:\n${story.join("\n")}`, { cause: error });
   }
 }
 
@@ -371,16 +387,16 @@ describe.each(installedVersions())("totals of usage while zones change, on Postg
       await sql.query(
         "create table public.old_chat (id int primary key, user_id text, created_at timestamptz, metadata jsonb, conversation_id text); grant select on public.old_chat to project_owner",
       );
-      for (let seed = 1; seed <= historiesOn(version); seed += 1) {
-        // Each history begins from the same database.
+      for (let seed = 1; seed <= Math.ceil(historiesOn(version) / together); seed += 1) {
+        // They begin from the same database.
         await sql.query("begin");
-        await tellHistory(sql, seed);
+        await tellHistories(sql, seed);
         await sql.query("rollback");
       }
     } finally {
       await sql.end();
     }
-  });
+  }, 3_600_000);
 
   it("agree on what a day is", () => {
     expect(dateIn("Pacific/Kiritimati", Date.parse("2030-05-31T10:00:00Z"))).toBe("2030-06-01");

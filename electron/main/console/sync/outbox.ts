@@ -7,6 +7,7 @@ import { z } from "zod";
 import {
   accountState,
   actNamed,
+  configRecord,
   type Failure,
   type Intent,
   rule,
@@ -291,6 +292,7 @@ const records: Readonly<Record<SubjectName, z.ZodObject | null>> = {
   user: z.object(accountState.shape),
   rule,
   alert: null,
+  config: configRecord.omit({ id: true }),
 };
 
 /** The record that a refusal's details or an answer carry; null where they carry none. */

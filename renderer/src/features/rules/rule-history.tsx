@@ -7,11 +7,11 @@ import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { DifferenceView } from "../../ui/difference.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Note, SafeText, Tag, Time } from "../../ui/parts.tsx";
 import { DetailScroll } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
-import { DifferenceView } from "./difference.tsx";
 import css from "./editor.module.css";
 import { RuleStepView } from "./rule-steps.tsx";
 

@@ -6,11 +6,11 @@ import { navigate } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
+import { DifferenceView } from "../../ui/difference.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { Note, Tag } from "../../ui/parts.tsx";
 import { EmptyView } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
-import { DifferenceView } from "./difference.tsx";
 import css from "./editor.module.css";
 
 const tones: Readonly<Record<RuleStep["kind"], Tone>> = {

@@ -1,13 +1,16 @@
 import type { ReactNode } from "react";
-import type { RuleDifferenceRecord } from "../../../../shared/contract/rules.ts";
-import { capitalise, cleanText, clip } from "../../lib/text.ts";
-import css from "./editor.module.css";
+import { capitalise, cleanText, clip } from "../lib/text.ts";
+import css from "./difference.module.css";
 
-/** What changed of a rule, part by part: what went with a minus, what came with a plus. */
+/** What changed of a record, part by part: what went with a minus, what came with a plus. */
 export function DifferenceView({
   difference,
 }: {
-  readonly difference: readonly RuleDifferenceRecord[];
+  readonly difference: readonly {
+    readonly part: string;
+    readonly removed: readonly string[];
+    readonly added: readonly string[];
+  }[];
 }): ReactNode {
   return (
     <dl className={css.difference}>

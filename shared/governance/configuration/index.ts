@@ -1,0 +1,3 @@
+export * from "./fields.ts";
+export * from "./presets.ts";
+export * from "./records.ts";
