@@ -35,6 +35,7 @@ import {
 import { PagedTable } from "../src/ui/paged-table.tsx";
 import { MoreRows, PlainTable } from "../src/ui/plain-table.tsx";
 import { PresetReasons } from "../src/ui/preset-reasons.tsx";
+import { ProductionAsk, ProductionLine } from "../src/ui/production-ask.tsx";
 import { ReceiptView } from "../src/ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../src/ui/side-detail.tsx";
 import {
@@ -404,6 +405,8 @@ const actions: SampleSection = {
     sample("EffectsView, nothing changes", <EffectsView effects={unchanged} />),
     sample("ActList, in every state", <ActList mine={false} userId={null} status={null} />),
     sample("ActList, empty", <ActList mine userId={null} status={null} />),
+    sample("ProductionAsk, with nothing to ask", <ProductionAsk />),
+    sample("ProductionLine, outside production", <ProductionLine />),
     sample("PresetReasons", <PresetReasons reasons={["Goodwill", "Credited twice"]} onPick={nothing} />),
     sample(
       "RemoveButton",

@@ -1,4 +1,5 @@
 /** One correction of many users: whom it hits before it starts, its progress, its stop, its result and its undo. */
+import { hostname } from "node:os";
 import { expect, makeUser, type Project, test } from "./console.ts";
 
 const total = async (project: Project, users: readonly string[]): Promise<number> => {
@@ -140,4 +141,23 @@ test("many are blocked at once, with whom it hits and what they use; the undo un
   await expect(act.getByText("3 of 3 taken back")).toBeVisible();
   expect(await isBlocked(users[0])).toBe(false);
   expect(await isBlocked(users[3])).toBe(true);
+
+  // The log has it with the machine it was done from, and is as it was sealed.
+  await page.getByRole("link", { name: "Log" }).click();
+  const log = page.getByRole("table", { name: "Audit, newest first" });
+  await expect(log.getByRole("row").filter({ hasText: "Undo bulk" }).first()).toContainText(
+    hostname()
+      .replaceAll(/[^!-~]/g, "")
+      .slice(0, 12),
+  );
+  await page.getByRole("button", { name: "Check the chain" }).click();
+  await expect(page.getByRole("status", { name: "Result of the check" })).toContainText("Sound");
+  await page.goto(page.url().replace(/#.*/, `#/users?filter=blocked&q=${users[3]}`));
+  await page.getByRole("grid", { name: "Users" }).getByText("Flock").first().click();
+  const detail = page.getByRole("complementary", { name: "User" });
+  await detail.getByRole("button", { name: "Unblock" }).click();
+  await page.getByRole("button", { name: "Blocked by mistake" }).click();
+  await page.getByRole("form", { name: "Unblock" }).getByRole("button", { name: "Unblock" }).click();
+  await expect(page.getByText("no longer fits this list")).toBeVisible();
+  await expect(page.getByRole("grid", { name: "Users" }).getByText("Flock").first()).toBeVisible();
 });

@@ -6,6 +6,7 @@ import { useKeys } from "../lib/keys.ts";
 import { useLive } from "../lib/live.ts";
 import { navigate, usePlace } from "../lib/router.ts";
 import { WarningIcon } from "../ui/icons.tsx";
+import { ProductionAsk } from "../ui/production-ask.tsx";
 import { showFailure } from "../ui/notices.tsx";
 import { Time } from "../ui/parts.tsx";
 import { EmptyView, ErrorBoundary, ErrorView, Skeleton } from "../ui/states.tsx";
@@ -69,6 +70,7 @@ export function Shell(): ReactNode {
         <CurrentDesk />
       </main>
       <Help opened={helpOpen} onClose={() => setHelpOpen(false)} />
+      <ProductionAsk />
       <CommandPalette
         actions={[
           { id: "dark", label: "Dark theme", words: "appearance colours", run: () => void setTheme("dark") },

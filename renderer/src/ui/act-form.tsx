@@ -6,6 +6,7 @@ import { viewerZone } from "../lib/format.ts";
 import { readOnlyWords, useIsReadOnly } from "../lib/live.ts";
 import { capitalise, codeWords } from "../lib/text.ts";
 import { PresetReasons } from "./preset-reasons.tsx";
+import { ProductionLine } from "./production-ask.tsx";
 import css from "./act-form.module.css";
 import { useAct } from "./acts.ts";
 
@@ -100,7 +101,7 @@ export function ActForm({
     if (wrong.length > 0) return;
     setBusy(true);
     const given = Object.fromEntries(read.map(([field, each]) => [field, each.ok ? each.value : null]));
-    const isDone = await runAct(act, record, given, { commandId });
+    const isDone = await runAct(act, record, given, { commandId, isAsked: true });
     setBusy(false);
     if (isDone) onDone();
   };
@@ -119,6 +120,7 @@ export function ActForm({
         if (field === "until") return <TermField key={field} {...props} />;
         return <OtherField key={field} {...props} />;
       })}
+      <ProductionLine />
       <div className={css.buttons}>
         <Button onClick={onDone}>Cancel</Button>
         <Button type="submit" variant="filled" color={words.isDangerous ? "danger" : "accent"} loading={busy}>

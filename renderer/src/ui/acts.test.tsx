@@ -2,7 +2,10 @@ import { fireEvent, screen } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { expect, it } from "vitest";
 import { answering, show } from "../../test-render.tsx";
+import type { ConnectionState } from "../../../shared/contract/connection.ts";
+import { useLive } from "../lib/live.ts";
 import { afterActs, useAct } from "./acts.ts";
+import { ProductionAsk } from "./production-ask.tsx";
 
 const rule = { rule_name: "too_many", mode: "shadow", is_active: true, version: 2 };
 
@@ -60,4 +63,41 @@ it("goes on with the record as it was where the act before was not done", async 
   fireEvent.click(screen.getByRole("button", { name: "off" }));
   await expect.poll(() => client.asked.length).toBe(2);
   expect(client.asked[1]?.input).toMatchObject({ mode: "off", expected_version: 2 });
+});
+
+it("asks once in production before a change that has no form, and does nothing without a yes", async () => {
+  const client = answering({
+    "rules.set_mode": ({ mode }: { readonly mode: string }) => ({
+      ok: true,
+      value: { intent: { status: "acknowledged" }, rule: { ...rule, mode, version: 3 } },
+    }),
+  });
+  useLive.setState({
+    connection: { profile: { name: "Acme", is_production: true } } as unknown as ConnectionState,
+  });
+  try {
+    show(
+      client,
+      <>
+        <Switch />
+        <ProductionAsk />
+      </>,
+    );
+    const button = (name: string) => screen.findByRole("button", { name });
+    fireEvent.click(await button("off"));
+    expect(await screen.findByText("Set Too many to off")).toBeTruthy();
+    fireEvent.click(await button("Cancel"));
+    await expect.poll(() => screen.queryByText("Set Too many to off")).toBeNull();
+    expect(client.asked).toEqual([]);
+
+    fireEvent.click(await button("off"));
+    fireEvent.click(await button("Change production"));
+    await expect.poll(() => client.asked.length).toBe(1);
+    // What belongs to the same movement is not asked for again.
+    fireEvent.click(await button("enforce"));
+    await expect.poll(() => client.asked.length).toBe(2);
+    expect(client.asked.map(({ input }) => input)).toMatchObject([{ mode: "off" }, { mode: "enforce" }]);
+  } finally {
+    useLive.setState({ connection: null });
+  }
 });

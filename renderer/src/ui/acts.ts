@@ -12,6 +12,7 @@ import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { showDone, showFailure } from "./notices.tsx";
+import { askInProduction } from "./production-ask.tsx";
 import { resolveZone, useZoneChoice } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatInstant } from "../lib/format.ts";
@@ -100,6 +101,8 @@ export type RunAct = (
     readonly isUndo?: boolean;
     /** Says nothing when it was done at once: the screen shows it anyway. */
     readonly isQuiet?: boolean;
+    /** A form with a reason has asked already. */
+    readonly isAsked?: boolean;
   },
 ) => Promise<boolean>;
 
@@ -189,7 +192,13 @@ export function useAct(): RunAct {
   const queries = useQueryClient();
   return useCallback(
     async function run(name, record, fields, options) {
-      const after = await inTurn(keyOf(actNamed(name).subject, record), (before) =>
+      const act = actNamed(name);
+      // To take something back asks nobody; an alert is no change of the project's ways.
+      if (act.subject !== "alert" && !options?.isAsked && !options?.isUndo) {
+        const what = act.words.summary(shown[act.subject].name(record), fields);
+        if (!(await askInProduction(what))) return false;
+      }
+      const after = await inTurn(keyOf(act.subject, record), (before) =>
         perform(client, queries, run, [name, before ?? record, fields, options]),
       );
       return after !== null;

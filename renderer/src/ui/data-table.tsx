@@ -95,6 +95,7 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
   const cursor = useCursor(props, {
     scrollTo: (index) => virtualizer.scrollToIndex(index, { align: "auto" }),
     pageRows: () => Math.max(1, Math.floor((scrollRef.current?.clientHeight ?? 300) / rowHeight) - 2),
+    focus: () => scrollRef.current?.focus({ preventScroll: true }),
   });
 
   const [isPointed, setPointed] = useState(false);
@@ -234,7 +235,15 @@ type Cursor = ReturnType<typeof useCursor>;
 /** The row that the keys act on. It is a row, not a position: rows that arrive above do not move it. */
 function useCursor<T extends object>(
   { rows, rowKey, onOpen, openKey, onEnd, onPick, keys }: DataTableProps<T>,
-  { scrollTo, pageRows }: { readonly scrollTo: (index: number) => void; readonly pageRows: () => number },
+  {
+    scrollTo,
+    pageRows,
+    focus,
+  }: {
+    readonly scrollTo: (index: number) => void;
+    readonly pageRows: () => number;
+    readonly focus: () => void;
+  },
 ) {
   const [key, setKey] = useState<string | null>(openKey ?? null);
   const [openedKey, setOpenedKey] = useState(openKey);
@@ -244,6 +253,8 @@ function useCursor<T extends object>(
   }
   const index = key === null ? -1 : rows.findIndex((row) => rowKey(row) === key);
   const moveTo = (to: number): boolean => {
+    // Enter belongs to what has the focus: whoever came by a link would open the link again, not the row.
+    focus();
     const target = Math.max(0, Math.min(rows.length - 1, to));
     const row = rows[target];
     if (!row) return false;

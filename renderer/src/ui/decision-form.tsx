@@ -9,6 +9,7 @@ import { ChangedSince, EffectsView } from "./correction-effects.tsx";
 import { showDone, showFailure } from "./notices.tsx";
 import { Note } from "./parts.tsx";
 import { PresetReasons } from "./preset-reasons.tsx";
+import { ProductionLine } from "./production-ask.tsx";
 import { FailureLine } from "./states.tsx";
 import css from "./correction.module.css";
 
@@ -117,6 +118,7 @@ export function DecisionForm(props: DecisionProps): ReactNode {
         }}
       />
       <PresetReasons reasons={reasons} onPick={write} />
+      <ProductionLine />
       <div className={css.formButtons}>
         <Button onClick={onDone}>Cancel</Button>
         <Button

@@ -511,6 +511,80 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     expect((await balance(user)).total).toBe(before.total + 1_000_001);
   });
 
+  it.each([
+    ["taking", (): object => ({ kind: "take_tokens", tokens: 101 })],
+    ["refunding a call", (request: string): object => ({ kind: "refund_call", request_id: request })],
+    ["a plan with a larger allowance", (): object => ({ kind: "change_plan", plan_id: "pro" })],
+  ])(
+    "the same limit holds for %s: it is proposed, and nothing moves before a second person",
+    async (_what, wanted) => {
+      const user = await makeUser();
+      const request = await use(user, 150);
+      await project.sql.query(
+        `insert into governance.settings (key, value) values ('approval_above_tokens', '100')
+       on conflict (key) do update set value = excluded.value`,
+      );
+      try {
+        const before = await balance(user);
+        const proposed = await act(user, wanted(request), { p_operator: "anna" });
+        expect(proposed).toMatchObject({ status: "proposed", why: expect.stringContaining("second person") });
+        expect(await balance(user)).toEqual(before);
+        const decide = { p_act_id: proposed.act_id, p_decision: "approve", p_reason: "checked" };
+        expect(
+          await project.refusal("console_decide_act", {
+            ...decide,
+            p_command_id: fresh("own"),
+            p_operator: "Anna",
+          }),
+        ).toMatchObject({ hint: "same_person" });
+        await project.rpc("console_decide_act", {
+          ...decide,
+          p_command_id: fresh("second"),
+          p_operator: "bert",
+        });
+        expect(await balance(user)).not.toEqual(before);
+      } finally {
+        await project.sql.query("delete from governance.settings where key = 'approval_above_tokens'");
+      }
+    },
+  );
+
+  it("two people who do the same do it once where it can be done once, and the later one is told what changed", async () => {
+    const user = await makeUser();
+    const request = await use(user, 300);
+    const { version } = (await project.rpc<Detail>("console_get_account", { p_user_id: user })).account;
+    const wanted = { kind: "refund_call", request_id: request };
+    const both = await Promise.allSettled(
+      ["anna", "bert"].map((who) => act(user, wanted, { p_operator: who, p_expected_version: version })),
+    );
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    const late = await project.refusal(
+      "console_act",
+      command(user, { kind: "give_tokens", tokens: 5 }, { p_operator: "carl", p_expected_version: version }),
+    );
+    expect(late).toMatchObject({ hint: "version_conflict" });
+    // Without a version in mind the second refund is refused for what it is.
+    expect(await project.refusal("console_act", command(user, wanted))).toMatchObject({
+      hint: "already_refunded",
+    });
+  });
+
+  it("nobody is moved to a plan that was retired, now or later", async () => {
+    const user = await makeUser();
+    await project.sql.query("update governance.plans set retired_at = now() where plan_id = 'business'");
+    try {
+      for (const when of ["now", "next_period"])
+        expect(
+          await project.refusal(
+            "console_act",
+            command(user, { kind: "change_plan", plan_id: "business", when }),
+          ),
+        ).toMatchObject({ hint: "unknown_plan" });
+    } finally {
+      await project.sql.query("update governance.plans set retired_at = null where plan_id = 'business'");
+    }
+  });
+
   it("splitting a sum does not get round the limit; what was undone no longer counts", async () => {
     const user = await makeUser();
     const by = { p_operator: "splitter" };

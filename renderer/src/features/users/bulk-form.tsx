@@ -15,6 +15,7 @@ import { navigate } from "../../lib/router.ts";
 import { CorrectionFields, inDays } from "../../ui/correction-fields.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { PresetReasons } from "../../ui/preset-reasons.tsx";
+import { ProductionLine } from "../../ui/production-ask.tsx";
 import { FailureLine, Skeleton } from "../../ui/states.tsx";
 import { BulkPlan, people } from "./bulk-plan.tsx";
 import css from "./bulk.module.css";
@@ -167,6 +168,7 @@ export function BulkForm({
         ]}
         onPick={write}
       />
+      <ProductionLine />
       <div className={css.formButtons}>
         <Button onClick={onClose}>Cancel</Button>
         <Button

@@ -15,6 +15,7 @@ import { cleanText, clip } from "../../lib/text.ts";
 import { BlockIcon, ChevronLeftIcon, FlagIcon, NoteIcon, UnblockIcon } from "../../ui/icons.tsx";
 import { ActButton } from "../../ui/act-form.tsx";
 import { copyText, Section, Tag, UserName } from "../../ui/parts.tsx";
+import { showFailure } from "../../ui/notices.tsx";
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
@@ -79,6 +80,13 @@ function NoUser({
   );
 }
 
+const needsConnection: Failure = {
+  code: "needs_connection",
+  message: "This needs a connection to the project.",
+  advice: "Tokens, plans and limits need a connection. Flags, blocks and notes are kept and sent later.",
+  details: null,
+};
+
 /** What can be done to the user: by button, by key and from the palette. */
 function useUserActs(userId: string, account: AccountState | undefined) {
   const [act, setAct] = useState<ActName | CorrectionKind | null>(null);
@@ -93,7 +101,7 @@ function useUserActs(userId: string, account: AccountState | undefined) {
       ...Object.fromEntries(
         userCorrections.flatMap((kind) => {
           const { key } = correctionWords[kind];
-          return key && isLive ? [[key, () => setAct(kind)]] : [];
+          return key ? [[key, () => (isLive ? setAct(kind) : showFailure("Not now", needsConnection))]] : [];
         }),
       ),
       c: () => void copyText(userId),
@@ -116,7 +124,7 @@ function useUserActs(userId: string, account: AccountState | undefined) {
       run: () => setTimeout(() => setAct(name), 150),
     })),
   );
-  return { act, setAct, offered };
+  return { act, setAct, offered, isLive };
 }
 
 /** Everything about one user, and what can be done. */
@@ -135,7 +143,7 @@ export function UserPage({
   const query = useCall("users.get", { user_id: userId }, { refetchMs: 5000 });
   const account = query.data?.account;
   const address = placeAddress(["users", userId]);
-  const { act, setAct, offered } = useUserActs(userId, account);
+  const { act, setAct, offered, isLive } = useUserActs(userId, account);
   const decision = tab === "decisions" && item ? Number(item) : null;
   useKeys({ Escape: () => navigate(`${address}/decisions`) }, decision !== null);
 
@@ -192,6 +200,7 @@ export function UserPage({
                 onOpened={(opened) => setAct(opened ? kind : null)}
               />
             ))}
+            {isLive ? null : <span className={css.quiet}>{needsConnection.advice}</span>}
           </div>
           <Standing detail={query.data} />
           {decision === null ? <LastStop userId={account.user_id} /> : null}

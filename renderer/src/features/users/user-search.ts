@@ -52,6 +52,8 @@ export function useUserSearch(isOpen: boolean) {
   useKeys({ "]": goNext, "[": goBack, r: () => void found.refetch() });
 
   return {
+    /** The same as long as the same is asked for. */
+    key: `${criteria} ${cursors.at(-1) ?? ""}`,
     text,
     chosen,
     setCriteria,

@@ -161,7 +161,7 @@ export function UserUsage({
               last activity <Time at={usage.last_activity} zone={timezone} />
             </span>
           </div>
-          {breakdown ? <Breakdowns usage={usage} money={money} /> : null}
+          {breakdown ? <Breakdowns usage={usage} earlier={earlier ?? null} money={money} /> : null}
         </>
       )}
     </QueryView>
@@ -254,37 +254,62 @@ interface Used {
   readonly name: string | null;
   readonly total_tokens: number;
   readonly cost_micros: number;
+  /** Tokens in the range before; null while that is not known. */
+  readonly before: number | null;
 }
 
-function Breakdowns({ usage, money }: { readonly usage: AccountUsage; readonly money: string }): ReactNode {
+/** Parts of the whole beside what they were in the range before; those that have ended stand last, with nothing. */
+export function besideBefore<Part extends { readonly total_tokens: number; readonly cost_micros: number }>(
+  now: readonly Part[],
+  earlier: readonly Part[] | null,
+  nameOf: (part: Part) => string | null,
+): readonly Used[] {
+  const before = new Map((earlier ?? []).map((part) => [nameOf(part), part.total_tokens]));
+  const names = new Set(now.map(nameOf));
+  return [
+    ...now.map((part) => ({
+      name: nameOf(part),
+      total_tokens: part.total_tokens,
+      cost_micros: part.cost_micros,
+      before: earlier === null ? null : (before.get(nameOf(part)) ?? 0),
+    })),
+    ...[...before]
+      .filter(([name, tokens]) => !names.has(name) && tokens > 0)
+      .map(([name, tokens]) => ({ name, total_tokens: 0, cost_micros: 0, before: tokens })),
+  ];
+}
+
+function Breakdowns({
+  usage,
+  earlier,
+  money,
+}: {
+  readonly usage: AccountUsage;
+  readonly earlier: AccountUsage | null;
+  readonly money: string;
+}): ReactNode {
+  const named = (text: string | null): string | null => (text ? clip(cleanText(text), 60) : null);
   return (
     <div className={css.two}>
       <UsageBreakdown
         title="By model"
         header="Model"
         currency={money}
-        rows={usage.by_model.map((row) => ({
-          ...row,
-          name: row.model ? clip(cleanText(row.model), 60) : null,
-        }))}
+        rows={besideBefore(usage.by_model, earlier?.by_model ?? null, (row) => named(row.model))}
       />
       <UsageBreakdown
         title="By task"
         header="Task"
         currency={money}
-        rows={usage.by_task_type.map((row) => ({
-          ...row,
-          name: row.task_type ? codeWords(row.task_type) : null,
-        }))}
+        rows={besideBefore(usage.by_task_type, earlier?.by_task_type ?? null, (row) =>
+          row.task_type ? codeWords(row.task_type) : null,
+        )}
       />
       <UsageBreakdown
         title="By scope"
         header="Scope"
         currency={money}
-        rows={usage.by_scope.map((row) => ({
-          ...row,
-          name: row.scope_id ? clip(cleanText(row.scope_id), 60) : null,
-        }))}
+        rows={besideBefore(usage.by_scope, earlier?.by_scope ?? null, (row) => named(row.scope_id))}
       />
     </div>
   );
@@ -317,6 +342,19 @@ function UsageBreakdown({
             width: 70,
             align: "right",
             cell: (row) => <Tokens value={row.total_tokens} />,
+          },
+          {
+            id: "before",
+            header: "Before",
+            width: 70,
+            align: "right",
+            hint: "Tokens in as many days right before",
+            cell: (row) =>
+              row.before === null ? null : (
+                <span className={css.quiet}>
+                  <Tokens value={row.before} />
+                </span>
+              ),
           },
           {
             id: "cost",

@@ -18,6 +18,7 @@ import { columns, narrowColumns } from "./user-columns.tsx";
 import { UserPage } from "./user-page.tsx";
 import { isFilter } from "./user-criteria.ts";
 import { SavedViews } from "./saved-views.tsx";
+import { useStayingRow } from "./staying-row.ts";
 import { type UserSearch, useUserSearch } from "./user-search.ts";
 import css from "./users.module.css";
 
@@ -234,6 +235,12 @@ function UserTable({
   const wide = useMemo(() => [pickColumn(picked), ...columns], [picked]);
   const { found, sort, descending, setOrder, setHeld } = search;
   const isOpen = openId !== null;
+  const listed = useStayingRow(found.data?.accounts ?? [], openId, search.key);
+  // The open row shows what its page shows, at once.
+  const open = useCall("users.get", { user_id: openId ?? "" }, { enabled: isOpen });
+  const rows = listed.rows.map((row) =>
+    row.user_id === openId && open.data ? { ...row, ...open.data.account } : row,
+  );
   return (
     <QueryView query={found} skeleton={<Skeleton lines={14} />}>
       {(page) => (
@@ -252,12 +259,17 @@ function UserTable({
               {clip(cleanText(search.searched), 60)}”.
             </div>
           ) : null}
+          {listed.isKept ? (
+            <div className={css.close} role="status">
+              The open user no longer fits this list and stays until another is opened.
+            </div>
+          ) : null}
           <DataTable
             id={isOpen ? "users-narrow" : "users"}
             label="Users"
             columns={isOpen ? narrowColumns : wide}
             {...(isOpen ? {} : { onPick: picked.toggle })}
-            rows={page.accounts}
+            rows={rows}
             rowKey={(row) => row.user_id}
             rowHeight={30}
             onOpen={onOpen}
