@@ -10983,6 +10983,17 @@ create function governance.usage_shapes() returns jsonb
     "cached":"inputTokenDetails.cacheReadTokens|cachedInputTokens",
     "cache_write":"inputTokenDetails.cacheWriteTokens",
     "reasoning":"outputTokenDetails.reasoningTokens|reasoningTokens","total":"totalTokens"},
+  {"shape":"bedrock_invoke","has":[["inputTokenCount","prompt_token_count"]],
+    "needs":["inputTokenCount|prompt_token_count","outputTokenCount|generation_token_count"],
+    "input":["inputTokenCount|prompt_token_count","cacheReadInputTokenCount","cacheWriteInputTokenCount"],
+    "output":["outputTokenCount|generation_token_count"],"cached":"cacheReadInputTokenCount",
+    "cache_write":"cacheWriteInputTokenCount"},
+  {"shape":"ollama","has":[["eval_count"]],"needs":["prompt_eval_count","eval_count"],
+    "input":["prompt_eval_count"],"output":["eval_count"]},
+  {"shape":"llama_cpp","has":[["tokens_predicted"]],"needs":["tokens_evaluated","tokens_predicted"],
+    "input":["tokens_evaluated"],"output":["tokens_predicted"]},
+  {"shape":"watsonx","has":[["generated_token_count"]],"needs":["input_token_count","generated_token_count"],
+    "input":["input_token_count"],"output":["generated_token_count"]},
   {"shape":"tokens_used","has":[["tokensUsed","tokens_used","total_tokens","totalTokens"]],
     "needs":["tokensUsed|tokens_used|total_tokens|totalTokens"],
     "input":["tokensUsed|tokens_used|total_tokens|totalTokens"],"output":[],"only_total":true}
@@ -10994,7 +11005,7 @@ comment on function governance.usage_shapes() is
 create function governance.usage_places() returns text[]
   language sql immutable set search_path = '' as $$
   select array['usageMetadata', 'usage_metadata', 'usage.tokens', 'usage', 'choices.0.usage',
-    'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
+    'amazon-bedrock-invocationMetrics', 'results.0', 'x_groq.usage', 'response.usage', 'message.usage', 'meta.tokens',
     'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
 $$;
 comment on function governance.usage_places() is

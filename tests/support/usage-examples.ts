@@ -338,4 +338,56 @@ export const usageExamples: readonly [
     [130, 4210, 0, 0, 0],
     "openai_responses",
   ],
+  [
+    "docs.ollama.com, a chat",
+    {
+      model: "llama3.2",
+      message: { role: "assistant", content: "Hi" },
+      done: true,
+      prompt_eval_count: 26,
+      eval_count: 298,
+    },
+    [26, 298, 0, 0, 0],
+    "ollama",
+  ],
+  [
+    "docs.ollama.com, a completion",
+    { model: "llama3.2", response: "Hi", done: true, prompt_eval_count: 26, eval_count: 2 },
+    [26, 2, 0, 0, 0],
+    "ollama",
+  ],
+  [
+    "llama.cpp, a completion",
+    {
+      content: "Hi",
+      tokens_predicted: 100,
+      tokens_evaluated: 20,
+      timings: { prompt_n: 20, predicted_n: 100 },
+    },
+    [20, 100, 0, 0, 0],
+    "llama_cpp",
+  ],
+  [
+    "docs.aws.amazon.com, InvokeModel of Meta's models",
+    { generation: "Hi", prompt_token_count: 5, generation_token_count: 20, stop_reason: "stop" },
+    [5, 20, 0, 0, 0],
+    "bedrock_invoke",
+  ],
+  [
+    "docs.aws.amazon.com, the metrics of InvokeModelWithResponseStream",
+    {
+      "amazon-bedrock-invocationMetrics": { inputTokenCount: 10, outputTokenCount: 7, invocationLatency: 90 },
+    },
+    [10, 7, 0, 0, 0],
+    "bedrock_invoke",
+  ],
+  [
+    "cloud.ibm.com, watsonx text generation",
+    {
+      model_id: "ibm/granite",
+      results: [{ generated_text: "Hi", generated_token_count: 20, input_token_count: 5 }],
+    },
+    [5, 20, 0, 0, 0],
+    "watsonx",
+  ],
 ];

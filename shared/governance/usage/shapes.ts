@@ -40,6 +40,8 @@ export const usagePlaces: readonly string[] = [
   "usage.tokens",
   "usage",
   "choices.0.usage",
+  "amazon-bedrock-invocationMetrics",
+  "results.0",
   "x_groq.usage",
   "response.usage",
   "message.usage",
@@ -163,7 +165,42 @@ export const usageShapes = [
     reasoning: "outputTokenDetails.reasoningTokens|reasoningTokens",
     total: "totalTokens",
   },
-  // Backends' own wrappers: one total (row 003.2). Read only where nothing above fits. Read only where nothing above fits.
+  // AWS, InvokeModel (docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-meta.html), and the metrics that close
+  // its streams.
+  {
+    shape: "bedrock_invoke",
+    has: [["inputTokenCount", "prompt_token_count"]],
+    needs: ["inputTokenCount|prompt_token_count", "outputTokenCount|generation_token_count"],
+    input: ["inputTokenCount|prompt_token_count", "cacheReadInputTokenCount", "cacheWriteInputTokenCount"],
+    output: ["outputTokenCount|generation_token_count"],
+    cached: "cacheReadInputTokenCount",
+    cache_write: "cacheWriteInputTokenCount",
+  },
+  // Ollama's own API (docs.ollama.com/api/chat).
+  {
+    shape: "ollama",
+    has: [["eval_count"]],
+    needs: ["prompt_eval_count", "eval_count"],
+    input: ["prompt_eval_count"],
+    output: ["eval_count"],
+  },
+  // llama.cpp's own API (github.com/ggml-org/llama.cpp, tools/server/README.md).
+  {
+    shape: "llama_cpp",
+    has: [["tokens_predicted"]],
+    needs: ["tokens_evaluated", "tokens_predicted"],
+    input: ["tokens_evaluated"],
+    output: ["tokens_predicted"],
+  },
+  // IBM, watsonx.ai text generation (cloud.ibm.com/apidocs/watsonx-ai).
+  {
+    shape: "watsonx",
+    has: [["generated_token_count"]],
+    needs: ["input_token_count", "generated_token_count"],
+    input: ["input_token_count"],
+    output: ["generated_token_count"],
+  },
+  // Backends' own wrappers: one total (row 003.2). Read only where nothing above fits.
   {
     shape: "tokens_used",
     has: [["tokensUsed", "tokens_used", "total_tokens", "totalTokens"]],

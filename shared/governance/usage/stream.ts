@@ -36,7 +36,11 @@ interface Chunk {
   readonly message?: { readonly usage?: unknown; readonly model?: unknown } | null;
   readonly response?: { readonly usage?: unknown; readonly model?: unknown } | null;
   readonly delta?: unknown;
-  readonly choices?: readonly ({ readonly delta?: unknown; readonly usage?: unknown } | null)[];
+  readonly choices?: readonly ({
+    readonly delta?: unknown;
+    readonly text?: unknown;
+    readonly usage?: unknown;
+  } | null)[];
   readonly candidates?: readonly ({ readonly content?: unknown } | null)[];
   readonly model?: unknown;
   readonly modelVersion?: unknown;
@@ -75,6 +79,11 @@ const outputPaths: readonly (readonly string[])[] = [
   // Cohere keeps its counts in usage.tokens.
   .concat("tokens.output_tokens")
   .map((path) => path.split("."));
+
+/** Counts that lie in a chunk itself. */
+const bareCounts = usageShapes
+  .filter(({ shape }) => shape === "ollama" || shape === "llama_cpp" || shape === "bedrock_invoke")
+  .flatMap(({ input, output }) => [...input, ...output].flatMap((paths) => paths.split("|")));
 
 function outputIn(report: Report): number {
   let output = 0;
@@ -200,7 +209,8 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   const choices = chunk.choices;
   if (Array.isArray(choices))
     for (const choice of choices) {
-      seen.textLength += lengthOfPart(choice?.delta);
+      // The older completions have their text beside no delta.
+      seen.textLength += lengthOfPart(choice?.delta) + textLength(choice?.text);
       takeUsage(seen, "usage", choice?.usage);
     }
   const candidates = chunk.candidates;
@@ -209,9 +219,21 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   // Bedrock's ConverseStream, and Google's Live API.
   if (chunk.contentBlockDelta) seen.textLength += lengthOfPart(chunk.contentBlockDelta.delta);
   if (chunk.serverContent) seen.textLength += lengthOfPart(chunk.serverContent.modelTurn);
+  takeBare(seen, chunk as unknown as Report);
   takeUsage(seen, "usageMetadata", chunk.usageMetadata);
   takeUsage(seen, "usage", chunk.usage ?? chunk.metadata?.usage);
   takeUsage(seen, "usage", chunk.x_groq?.usage);
+}
+
+/** Ollama, llama.cpp and Bedrock's InvokeModel: text and counts lie in the chunk itself. */
+function takeBare(seen: Seen, chunk: Report): void {
+  const { message, response, content, generation } = chunk;
+  if (typeof message === "object" && chunk["choices"] === undefined) seen.textLength += lengthOfPart(message);
+  seen.textLength += textLength(response) + textLength(content) + textLength(generation);
+  const counts: Report = {};
+  for (const key of bareCounts) if (typeof chunk[key] === "number") counts[key] = chunk[key];
+  takeUsage(seen, "usage", counts);
+  takeUsage(seen, "usage", chunk["amazon-bedrock-invocationMetrics"]);
 }
 
 function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown): void {

@@ -342,6 +342,63 @@ const streams: readonly [page: string, chunks: readonly unknown[], counts: reado
 ];
 
 describe("readUsageStream", () => {
+  const told = "x".repeat(1_200);
+  it.each<[string, readonly unknown[], number]>([
+    [
+      "reasoning that a gateway tells twice, once",
+      [{ choices: [{ delta: { reasoning: told, reasoning_details: [{ text: told }] } }] }],
+      1_200,
+    ],
+    [
+      "reasoning under two names, once",
+      [{ choices: [{ delta: { reasoning: told, reasoning_content: told } }] }],
+      1_200,
+    ],
+    ["the text of an older completion", [{ choices: [{ index: 0, text: told }] }], 1_200],
+    [
+      "the transcript of audio, and not its bytes",
+      [{ choices: [{ delta: { audio: { transcript: told, data: "AAAA".repeat(3_000) } } }] }],
+      1_200,
+    ],
+    [
+      "what Ollama and llama.cpp write into the chunk itself",
+      [{ message: { content: told } }, { response: told }, { content: told }],
+      3_600,
+    ],
+  ])("counts %s, of a stream that breaks off", (_what, chunks, length) => {
+    const stream = readUsageStream();
+    for (const chunk of chunks) stream.push(chunk);
+    expect(stream.partial()).toMatchObject({ reported: null, text_length: length });
+    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+  });
+
+  it("reads counts that lie in the last chunk itself", () => {
+    const stream = readUsageStream();
+    stream.push({ model: "llama3.2", message: { content: "Hi" }, done: false });
+    stream.push({
+      model: "llama3.2",
+      message: { content: "" },
+      done: true,
+      prompt_eval_count: 26,
+      eval_count: 2,
+    });
+    expect(stream.result()).toMatchObject({
+      ok: true,
+      value: { shape: "ollama", model: "llama3.2", counts: { input_tokens: 26, output_tokens: 2 } },
+    });
+    const bedrock = readUsageStream();
+    bedrock.push({ generation: "Hi", prompt_token_count: 5, generation_token_count: 1 });
+    bedrock.push({
+      generation: "!",
+      generation_token_count: 2,
+      "amazon-bedrock-invocationMetrics": { inputTokenCount: 5, outputTokenCount: 2 },
+    });
+    expect(bedrock.result()).toMatchObject({
+      ok: true,
+      value: { counts: { input_tokens: 5, output_tokens: 2 } },
+    });
+  });
+
   it.each(streams)("reads %s", (_page, chunks, counts) => {
     const stream = readUsageStream();
     for (const chunk of chunks) stream.push(chunk);

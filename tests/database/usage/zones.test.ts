@@ -134,6 +134,7 @@ async function tellHistories(sql: pg.Client, seed: number): Promise<void> {
   /** Budget periods that must have been raised, each with its total when upkeep saw it. */
   const due = new Set<string>();
   let touched: Use[] = [];
+  let lastUpkeepMs = model.nowMs;
   let calls = 0;
   let rows = 0;
 
@@ -185,6 +186,7 @@ async function tellHistories(sql: pg.Client, seed: number): Promise<void> {
   }
   async function upkeep(): Promise<void> {
     say("upkeep");
+    lastUpkeepMs = model.nowMs;
     // The second round sees the listings that the first brought up to the moment.
     for (const _ of [1, 2]) await one("select public.run_maintenance() as answer");
     const all = charged(model.uses);
@@ -328,7 +330,8 @@ async function tellHistories(sql: pg.Client, seed: number): Promise<void> {
       // What happens to all of them happens as often as it would to one.
       const common = random() * (steps / 15);
       if (common < 0.3) await importRows();
-      else if (common < 1.4) await upkeep();
+      // Longer than a month back it does not look.
+      else if (common < 1.4 || model.nowMs > lastUpkeepMs + 20 * dayMs) await upkeep();
       else if (common < 1.7) await compareAll();
       else if (common < 3.7) {
         model.nowMs += Math.floor(
