@@ -11,7 +11,7 @@ import { type Answer, installedVersions, openProject, type Project } from "../..
 const histories = sized(8, 10_000);
 const seed = seeded(20261128);
 
-type Kind = "authorize_usage" | "settle_usage" | "release_usage";
+type Kind = "authorize_usage" | "settle_usage" | "release_usage" | "record_token_usage";
 type Call = Readonly<Record<string, unknown>>;
 interface Batch {
   readonly kind: Kind;
@@ -48,6 +48,12 @@ function history(dice: Dice, name: string): Batch[] {
       request_id: ids.length > 0 && dice.chance(0.95) ? dice.pick(ids) : "unknown",
       ...(dice.chance(0.3) ? { reason: dice.pick(["failed", "left"]) } : {}),
     }),
+    record_token_usage: () => ({
+      user_id: dice.chance(0.03) ? "" : `${name}-${dice.pick(users)}`,
+      tokens_used: dice.pick([1, 400, 30_000, 10_000_000, 0]),
+      ...(dice.chance(0.3) ? { cost_gbp: dice.pick([0, 0.25, -1]) } : {}),
+      ...(dice.chance(0.7) ? { model: dice.pick(["gpt-4o", "unheard-of"]) } : {}),
+    }),
   };
   return Array.from({ length: 8 }, () => {
     const kind = dice.pick<Kind>([
@@ -56,6 +62,7 @@ function history(dice: Dice, name: string): Batch[] {
       "settle_usage",
       "settle_usage",
       "release_usage",
+      "record_token_usage",
     ]);
     return { kind, calls: Array.from({ length: dice.pick([1, 2, 5, 12, 30]) }, make[kind]) };
   });
@@ -74,6 +81,7 @@ const order: Record<Kind, readonly string[]> = {
   ],
   settle_usage: ["request_id", "input_tokens", "output_tokens", "model", "metadata"],
   release_usage: ["request_id", "reason"],
+  record_token_usage: ["user_id", "tokens_used", "cost_gbp", "model"],
 };
 
 /** One call through its single function; what it refuses, as a batch's slot says it. */
@@ -101,8 +109,15 @@ const many = (project: Project, kind: Kind, calls: readonly unknown[]): Promise<
 
 /** Drawn from one sequence, in another order within a batch: everything else must be the same. */
 const drawn: ReadonlySet<string> = new Set(["decision_id", "transaction_id"]);
+/** The id that record_token_usage draws for a call. */
+const recordId = /record-[0-9a-f-]{36}/g;
 const compared = (answer: unknown): unknown =>
-  JSON.parse(JSON.stringify(answer, (key, value: unknown) => (drawn.has(key) ? undefined : value)));
+  JSON.parse(
+    JSON.stringify(answer, (key, value: unknown) => (drawn.has(key) ? undefined : value)).replace(
+      recordId,
+      "record",
+    ),
+  );
 
 /** What is kept of the users of one history. */
 const BOOKS = `with a as (select x.* from governance.accounts x where x.user_id like $1 || '-%')
@@ -112,7 +127,8 @@ select jsonb_build_object(
     from governance.token_transactions t join a using (account_id)),
   'usage', (select jsonb_agg(to_jsonb(d) - 'account_id' order by a.user_id, d.day, d.model, d.task_type, d.scope_id)
     from governance.usage_daily d join a using (account_id)),
-  'calls', (select jsonb_agg(jsonb_build_array(r.request_id, r.status, r.decision, r.reason, r.charged_tokens, r.reserved_tokens) order by r.request_id)
+  'calls', (select jsonb_agg(jsonb_build_array(regexp_replace(r.request_id, '^record-.*', 'record'), r.status, r.decision, r.reason, r.charged_tokens, r.reserved_tokens)
+      order by regexp_replace(r.request_id, '^record-.*', 'record'), a.user_id, r.decision_id)
     from governance.requests r join a using (account_id))
 ) as books`;
 const PROBLEMS = "select verify_ledger() -> 'problems' as problems";
