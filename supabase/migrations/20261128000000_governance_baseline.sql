@@ -7542,6 +7542,10 @@ begin
       perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
       return array_to_json(governance.settle_calls(array(
         select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits));
+    when 'record' then
+      perform governance.check_batch(p_calls, '{user_id,tokens_used,cost_gbp,model}');
+      return array_to_json(governance.record_calls(array(
+        select e from jsonb_populate_recordset(null::governance.record_arguments, p_calls) e), p_waits));
     else
       perform governance.check_batch(p_calls, '{request_id,reason}');
       return array_to_json(governance.release_calls(array(
@@ -7550,8 +7554,8 @@ begin
 end
 $$;
 comment on function governance.run_calls(text, jsonb, boolean) is
-  'Runs a batch of calls of a kind (authorize, settle, release): answers in the order of the calls. Raises where one '
-  'is refused; and unless p_waits, where another transaction holds an account.';
+  'Runs a batch of calls of a kind (authorize, settle, release, record): answers in the order of the calls. Raises '
+  'where one is refused; and unless p_waits, where another transaction holds an account.';
 
 create function governance.lock_batch(p_kind text, p_calls jsonb) returns bigint[]
   language plpgsql set search_path = '' set lock_timeout = '500ms' set plan_cache_mode = force_generic_plan
@@ -7561,9 +7565,10 @@ declare
   v_busy bigint[] := '{}';
 begin
   for v_key in
-    select distinct case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id') else k.lock_key end
+    select distinct case when p_kind in ('authorize', 'record') then governance.lock_key(e.call ->> 'user_id')
+      else k.lock_key end
     from jsonb_array_elements(p_calls) e(call)
-    left join governance.request_keys k on p_kind <> 'authorize' and k.request_id = e.call ->> 'request_id'
+    left join governance.request_keys k on p_kind in ('settle', 'release') and k.request_id = e.call ->> 'request_id'
     order by 1
   loop
     -- It may still be waited for, as every key before is smaller; but once in vain is long enough for one batch.
@@ -7636,7 +7641,8 @@ begin
   select array_agg(l.is_busy order by l.place), coalesce(jsonb_agg(l.call order by l.place)
       filter (where not l.is_busy), '[]')
   into v_is_busy, v_free from (
-    select e.call, e.place, coalesce(case p_kind when 'authorize' then governance.lock_key(e.call ->> 'user_id')
+    select e.call, e.place, coalesce(case
+      when p_kind in ('authorize', 'record') then governance.lock_key(e.call ->> 'user_id')
       else (select k.lock_key from governance.request_keys k where k.request_id = e.call ->> 'request_id') end
       = any (p_busy), false) as is_busy
     from jsonb_array_elements(p_calls) with ordinality e(call, place)) l;
@@ -7724,51 +7730,118 @@ comment on function public.release_usage_many(jsonb) is
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.release_usage_many(jsonb) to service_role;
 
-create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
-  p_model text default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_request_id text := 'record-' || gen_random_uuid();
-  v_decision jsonb;
-  v_settled jsonb;
-  v_metadata jsonb := '{}';
+create type governance.record_arguments as (user_id text, tokens_used bigint, cost_gbp numeric, model text);
+
+create function governance.check_record(e governance.record_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
 begin
-  perform governance.refuse_others('record_token_usage');
-  perform governance.check_id('p_user_id', p_user_id);
-  if p_tokens_used is null or p_tokens_used not between 1 and 9007199254740991 then
+  perform governance.check_id('p_user_id', e.user_id);
+  if e.tokens_used is null or e.tokens_used not between 1 and 9007199254740991 then
     perform governance.fail('PT400', 'invalid_argument',
       'p_tokens_used is a whole number of tokens from 1 up to 2^53 - 1');
   end if;
-  if p_cost_gbp is not null then
-    if p_cost_gbp = 'NaN' or p_cost_gbp not between 0 and 1000000000 then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
-    end if;
-    v_metadata := jsonb_build_object('cost_gbp', round(p_cost_gbp, 12));
-    if (select c.currency from governance.active_config c) = 'gbp' then
-      v_metadata := v_metadata || jsonb_build_object('stated_cost_micros', round(p_cost_gbp * 1000000)::bigint);
-    end if;
+  if e.cost_gbp = 'NaN' or e.cost_gbp not between 0 and 1000000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_cost_gbp is an amount of pounds from 0 to 1,000,000,000');
   end if;
-  v_decision := public.authorize_usage(v_request_id, p_user_id, coalesce(p_model, 'unknown'), p_tokens_used);
-  if v_decision ->> 'decision' = 'block' then
-    return jsonb_build_object('success', false, 'error', v_decision -> 'message', 'reason', v_decision -> 'reason',
-      'tokens_remaining', least((v_decision -> 'balance' ->> 'available')::bigint,
-        (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
-        (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
-      'http_status', v_decision -> 'http_status', 'upgrade', v_decision -> 'upgrade', 'retry_after_seconds',
-        v_decision -> 'retry_after_seconds',
-      'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+end
+$$;
+comment on function governance.check_record(governance.record_arguments) is
+  'Refuses what record_token_usage cannot take.';
+
+create function governance.record_metadata(e governance.record_arguments) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+begin
+  if e.cost_gbp is null then return '{}'; end if;
+  return jsonb_build_object('cost_gbp', round(e.cost_gbp, 12))
+    || case when (select c.currency from governance.active_config c) = 'gbp'
+      then jsonb_build_object('stated_cost_micros', round(e.cost_gbp * 1000000)::bigint) else '{}' end;
+end
+$$;
+comment on function governance.record_metadata(governance.record_arguments) is
+  'What record_token_usage notes with a settlement: the caller''s own bill.';
+
+create function governance.record_answer(d governance.authorization, s governance.settlement) returns json
+  language plpgsql stable set search_path = '' as $$
+begin
+  if d.decision = 'block' then
+    return json_build_object('success', false, 'error', d.message, 'reason', d.reason,
+      'tokens_remaining', least((d.balance).available, ((d.limits).daily).remaining, ((d.limits).monthly).remaining),
+      'http_status', d.http_status, 'upgrade', d.upgrade, 'retry_after_seconds', d.retry_after_seconds,
+      'request_id', d.request_id, 'decision_id', d.decision_id);
   end if;
-  v_settled := public.settle_usage(v_request_id, p_tokens_used, 0, p_model, v_metadata);
-  return jsonb_build_object('success', v_settled ->> 'status' = 'settled',
-    'error', case when v_settled ->> 'status' <> 'settled' then 'The usage is above the ceiling and waits for a person'
-      end,
-    'reason', case when v_settled ->> 'status' <> 'settled' then v_settled ->> 'status' end,
-    'tokens_remaining', least((v_settled -> 'balance' ->> 'available')::bigint,
-      (v_decision -> 'limits' -> 'daily' ->> 'remaining')::bigint,
-      (v_decision -> 'limits' -> 'monthly' ->> 'remaining')::bigint),
-    'warnings', v_decision -> 'warnings', 'cost_micros', v_settled -> 'cost_micros', 'currency',
-      v_settled -> 'currency', 'alerts', v_settled -> 'alerts',
-    'request_id', v_request_id, 'decision_id', v_decision -> 'decision_id');
+  return json_build_object('success', s.status = 'settled',
+    'error', case when s.status <> 'settled' then 'The usage is above the ceiling and waits for a person' end,
+    'reason', nullif(s.status, 'settled'),
+    'tokens_remaining', least((s.balance).available, ((d.limits).daily).remaining, ((d.limits).monthly).remaining),
+    'warnings', d.warnings, 'cost_micros', s.cost_micros, 'currency', s.currency, 'alerts', s.alerts,
+    'request_id', d.request_id, 'decision_id', d.decision_id);
+end
+$$;
+comment on function governance.record_answer(governance.authorization, governance.settlement) is
+  'The answer of record_token_usage.';
+
+create function governance.record_calls(p_calls governance.record_arguments[], p_waits boolean default true)
+  returns json[]
+  language plpgsql set search_path = '' as $$
+declare
+  e governance.record_arguments;
+  d governance.authorization;
+  v_places int[];
+  v_calls governance.authorize_arguments[];
+  v_ends governance.settle_arguments[];
+  v_decisions governance.authorization[];
+  v_settlements governance.settlement[];
+  v_settled int;
+  v_answers json[];
+begin
+  foreach e in array p_calls loop
+    perform governance.check_record(e);
+  end loop;
+  -- In rounds of one call of each account: it is settled before the account's next one is decided, as one by one. The
+  -- first round has every account, so that it takes all locks.
+  for v_places in
+    select array_agg(n.place order by n.place) from (
+      select u.place::int, row_number() over (partition by u.user_id order by u.place) as round
+      from unnest(p_calls) with ordinality u(user_id, tokens_used, cost_gbp, model, place)) n
+    group by n.round order by n.round
+  loop
+    v_calls := null; v_ends := null; v_settlements := null; v_settled := 0;
+    for v_at in 1 .. cardinality(v_places) loop
+      e := p_calls[v_places[v_at]];
+      v_calls := array_append(v_calls, row('record-' || gen_random_uuid(), e.user_id, coalesce(e.model, 'unknown'),
+        e.tokens_used, null, null, null, null, null)::governance.authorize_arguments);
+    end loop;
+    v_decisions := governance.authorize_calls(v_calls, p_waits);
+    for v_at in 1 .. cardinality(v_places) loop
+      d := v_decisions[v_at];
+      e := p_calls[v_places[v_at]];
+      if d.decision <> 'block' then
+        v_ends := array_append(v_ends, row(d.request_id, e.tokens_used, 0, e.model,
+          governance.record_metadata(e))::governance.settle_arguments);
+      end if;
+    end loop;
+    if v_ends is not null then v_settlements := governance.settle_calls(v_ends); end if;
+    for v_at in 1 .. cardinality(v_places) loop
+      d := v_decisions[v_at];
+      if d.decision <> 'block' then v_settled := v_settled + 1; end if;
+      v_answers[v_places[v_at]] := governance.record_answer(d,
+        case when d.decision <> 'block' then v_settlements[v_settled] end);
+    end loop;
+  end loop;
+  return v_answers;
+end
+$$;
+comment on function governance.record_calls(governance.record_arguments[], boolean) is
+  'record_token_usage for any number of calls in one batch: answers in the order of the calls. Raises where '
+  'record_token_usage does, for the whole batch; and unless p_waits, where another transaction holds an account.';
+
+create function public.record_token_usage(p_user_id text, p_tokens_used bigint, p_cost_gbp numeric default null,
+  p_model text default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('record_token_usage');
+  return (governance.record_calls(array[row(p_user_id, p_tokens_used, p_cost_gbp,
+    p_model)::governance.record_arguments]))[1]::jsonb;
 end
 $$;
 comment on function public.record_token_usage(text, bigint, numeric, text) is
@@ -7777,6 +7850,21 @@ comment on function public.record_token_usage(text, bigint, numeric, text) is
     'not_configured.';
 revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
 grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
+
+create function public.record_token_usage_many(p_calls jsonb) returns json
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('record_token_usage_many');
+  return governance.answer_batch('record', p_calls);
+end
+$$;
+comment on function public.record_token_usage_many(jsonb) is
+  'record_token_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+  'the same order: what record_token_usage answers, or {"error": {code, hint, message, details}} where it would '
+  'refuse. Like the single function it has no id of the caller''s: not safe to repeat. Errors of the whole: '
+  'invalid_argument.';
+revoke all on function public.record_token_usage_many(jsonb) from public, anon, authenticated;
+grant execute on function public.record_token_usage_many(jsonb) to service_role;
 
 -- schemas/38_correction_effects.sql
 -- What each kind of correction changes of an account's tokens, plan or calls, and how it is taken back.

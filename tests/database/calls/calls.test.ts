@@ -74,10 +74,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     const types = readFileSync(join(repository, "shared/governance/guard/types.ts"), "utf8");
     const [, answer = ""] = /^export interface AuthorizeAnswer \{\n(.*?)^\}/ms.exec(types) ?? [];
     const named = [...answer.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name]) => name);
-    // A product may add where to buy tokens on the answer's way to its front end.
-    expect(Object.keys(await authorize(desk, fresh("user"))).toSorted()).toEqual(
-      named.filter((name) => name !== "buy_url").toSorted(),
-    );
+    expect(Object.keys(await authorize(desk, fresh("user"))).toSorted()).toEqual(named.toSorted());
   });
 
   it("holds, charges what was used, gives back the rest, and answers a repeat the same", async () => {
