@@ -4,15 +4,18 @@ import {
   type ActName,
   actNamed,
   changesOf,
+  ruleDefinition,
   type Seen,
   type SubjectName,
   subjects,
 } from "../../../shared/contract/acts.ts";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
+import type { WantedChange } from "../../../shared/contract/plans.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { showDone, showFailure } from "./notices.tsx";
 import { askInProduction } from "./production-ask.tsx";
+import { propose } from "./propose.ts";
 import { resolveZone, useZoneChoice } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatInstant } from "../lib/format.ts";
@@ -158,6 +161,11 @@ async function perform(
   if (!result.ok) {
     subject.put(queries, record);
     refresh();
+    if (
+      result.error.code === "approval_needed" &&
+      (await proposeInstead(client, queries, name, record, fields))
+    )
+      return null;
     showFailure(act.words.failed(title), result.error);
     return null;
   }
@@ -184,6 +192,53 @@ async function perform(
     undo ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true }) } : undefined,
   );
   return after;
+}
+
+/**
+ * Where the project wants a second person for such a change, it is proposed instead. Answers whether it was; a change
+ * for a while cannot be.
+ */
+async function proposeInstead(
+  client: ConsoleClient,
+  queries: QueryClient,
+  name: ActName,
+  record: Seen,
+  fields: Seen,
+): Promise<boolean> {
+  const change = changeOf(name, record, fields);
+  if (change === null) return false;
+  // What was refused does not wait for a decision of its own.
+  const refused = useLive
+    .getState()
+    .intents.find(
+      (intent) =>
+        intent.kind === name && intent.status === "failed" && intent.failure?.code === "approval_needed",
+    );
+  if (refused) await client.call("sync.resolve", { command_id: refused.command_id, choice: "theirs" });
+  const said = fields["reason"];
+  const reason = typeof said === "string" && said.length >= 3 ? said : actNamed(name).words.title;
+  return await propose(client, queries, crypto.randomUUID(), [change], reason);
+}
+
+/** The act as a change that can be proposed; null where it cannot. */
+function changeOf(name: ActName, record: Seen, fields: Seen): WantedChange | null {
+  const version = typeof record["version"] === "number" ? record["version"] : 0;
+  if (name === "save_config") {
+    const { kind, key, record: wanted } = fields as unknown as WantedChange;
+    return { kind, key, record: wanted, expected_version: version };
+  }
+  const key = record["rule_name"];
+  if (typeof key !== "string" || fields["until"]) return null;
+  const rule =
+    name === "retire_rule"
+      ? null
+      : name === "set_rule_mode"
+        ? ruleDefinition({ ...record, mode: fields["mode"] })
+        : name === "save_rule"
+          ? ruleDefinition(fields["rule"] as Seen)
+          : undefined;
+  if (rule === undefined) return null;
+  return { kind: "rule", key, record: rule === null ? null : { ...rule }, expected_version: version };
 }
 
 /** Runs acts: shown at once, put back where the project refuses, taken back with one click where the act can be. */

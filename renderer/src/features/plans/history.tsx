@@ -8,7 +8,7 @@ import {
   fieldsOf,
 } from "../../../../shared/governance/configuration/index.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { useProjectCurrency } from "../../lib/live.ts";
+import { useIsReadOnly, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
@@ -22,7 +22,7 @@ import type { Tone } from "../../ui/theme.ts";
 import { fullTitle, kindWords, moneyOf } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
 import css from "./plans.module.css";
-import { usePropose } from "./propose.ts";
+import { usePropose } from "../../ui/propose.ts";
 
 function ChangeLine({
   change,
@@ -130,6 +130,7 @@ export function RecordHistory({
 }): ReactNode {
   const runAct = useAct();
   const queries = useQueryClient();
+  const isReadOnly = useIsReadOnly();
   const key = id.slice(kind.length + 1);
   return (
     <Changes kind={kind} recordKey={key}>
@@ -140,6 +141,7 @@ export function RecordHistory({
           ) : change.is_retired ? null : (
             <Button
               size="compact-xs"
+              disabled={isReadOnly}
               onClick={() => {
                 void runAct("save_config", record ?? { id, kind, key, version: 0, record: {} }, {
                   kind,
@@ -306,6 +308,7 @@ export function ApplySteps({
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
   const [commandId, setCommandId] = useState(() => crypto.randomUUID());
+  const isReadOnly = useIsReadOnly();
   const list = useCall("plans.list", {});
   const propose = usePropose();
   if (steps.length + more.length === 0) return <Note tone="green">{nothing}</Note>;
@@ -355,7 +358,12 @@ export function ApplySteps({
           value={reason}
           onChange={(event) => setReason(event.currentTarget.value)}
         />
-        <Button type="submit" variant="filled" loading={busy} disabled={reason.trim().length < 3 || isWrong}>
+        <Button
+          type="submit"
+          variant="filled"
+          loading={busy}
+          disabled={isReadOnly || reason.trim().length < 3 || isWrong}
+        >
           {isProposed ? "Propose" : button}: {counted(changes.length, "record")}
         </Button>
       </form>

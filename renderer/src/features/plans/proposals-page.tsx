@@ -6,7 +6,7 @@ import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { compareConfig, type ConfigKind } from "../../../../shared/governance/configuration/index.ts";
 import { compareRules, describeRule, parseRule } from "../../../../shared/governance/rules/index.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { useIsLive, useProjectCurrency } from "../../lib/live.ts";
+import { useIsLive, useIsReadOnly, useProjectCurrency } from "../../lib/live.ts";
 import { navigate } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
@@ -178,6 +178,7 @@ function Decide({
   const client = useConsole();
   const queries = useQueryClient();
   const isLive = useIsLive();
+  const isReadOnly = useIsReadOnly();
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
   const decide = async (approve: boolean): Promise<void> => {
@@ -206,13 +207,13 @@ function Decide({
       <Button
         variant="filled"
         loading={busy}
-        disabled={isOwn || !isLive}
+        disabled={isOwn || !isLive || isReadOnly}
         title={isOwn ? "You proposed it: somebody else approves it" : undefined}
         onClick={() => void decide(true)}
       >
         Approve
       </Button>
-      <Button loading={busy} disabled={!isLive} onClick={() => void decide(false)}>
+      <Button loading={busy} disabled={!isLive || isReadOnly} onClick={() => void decide(false)}>
         Reject
       </Button>
     </div>

@@ -16,7 +16,7 @@ import {
 } from "../../../../shared/governance/configuration/index.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useIsLive, useLive } from "../../lib/live.ts";
+import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
@@ -29,7 +29,7 @@ import { RecordHistory } from "./history.tsx";
 import { emptyRecord, kindWords, moneyOf, titleOf } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
 import css from "./plans.module.css";
-import { usePropose } from "./propose.ts";
+import { usePropose } from "../../ui/propose.ts";
 import { SimulationPanel } from "./simulation-panel.tsx";
 
 /** What was written and not saved stays while one looks elsewhere, with the version that it was written on. */
@@ -304,6 +304,7 @@ function SaveBar({
   const runAct = useAct();
   const propose = usePropose();
   const isLive = useIsLive();
+  const isReadOnly = useIsReadOnly();
   const [reason, setReason] = useState("");
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
@@ -334,7 +335,7 @@ function SaveBar({
     if (value === null || needsSecondPerson) onClose();
     else navigate(placeAddress(["plans", id]), { replace: true });
   };
-  useKeys({ "mod+s": () => void (state.canSave && send(state.whole)) });
+  useKeys({ "mod+s": () => void (state.canSave && draft.isDirty && !isReadOnly && send(state.whole)) });
   return (
     <form
       className={css.save}
@@ -359,8 +360,8 @@ function SaveBar({
         type="submit"
         variant="filled"
         loading={busy}
-        disabled={!state.canSave || !draft.isDirty || (needsSecondPerson && !isLive)}
-        title={needsSecondPerson ? "A second person approves it" : "Ctrl S"}
+        disabled={isReadOnly || !state.canSave || !draft.isDirty || (needsSecondPerson && !isLive)}
+        title={isReadOnly ? readOnlyWords : needsSecondPerson ? "A second person approves it" : "Ctrl S"}
       >
         {needsSecondPerson ? "Propose" : "Save"}
       </Button>
@@ -369,7 +370,7 @@ function SaveBar({
           Start over
         </Button>
       ) : null}
-      {record && kind !== "project" ? (
+      {record && kind !== "project" && !isReadOnly ? (
         <RetireButton
           label={kind === "setting" ? "Unset" : "Retire"}
           record={record}

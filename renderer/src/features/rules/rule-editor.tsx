@@ -117,7 +117,8 @@ export function RuleEditor({
 }): ReactNode {
   const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
   const check = useCall("rules.check", { rule: draft }, { keepPrevious: true, staleMs: 60_000 });
-  const problems = check.data?.problems ?? [];
+  // Nothing is called wrong before anybody wrote anything.
+  const problems = isDirty || record ? (check.data?.problems ?? []) : [];
   const suggestions = useSuggestions(rules);
   const leave = (): void => navigate(placeAddress(record ? ["rules", record.rule_name] : ["rules"]));
   useKeys({ Escape: leave });
@@ -168,7 +169,7 @@ export function RuleEditor({
             </div>
           </Section>
           <ProblemList problems={problems} />
-          {check.data !== undefined && problems.length === 0 ? (
+          {check.data?.problems.length === 0 ? (
             <ReplayPanel
               definition={draft}
               names={names}
@@ -182,7 +183,7 @@ export function RuleEditor({
       <SaveBar
         draft={draft}
         base={base}
-        canSave={check.data !== undefined && !check.isPlaceholderData && problems.length === 0 && !isTaken}
+        canSave={check.data?.problems.length === 0 && !check.isPlaceholderData && !isTaken}
         onMode={(mode) => set(["mode"], mode)}
         onSaved={(name) => {
           forget();

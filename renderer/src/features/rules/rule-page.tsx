@@ -16,8 +16,8 @@ import {
   standardMessage,
 } from "../../../../shared/governance/rules/index.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
-import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
+import { readOnlyWords, useIsReadOnly, useLive } from "../../lib/live.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
@@ -118,6 +118,7 @@ export function RulePage({
               onOpened={setRetiring}
             />
           </div>
+          {waits ? <Waiting record={record} /> : null}
           {record.back_at ? (
             <Note tone="amber" role="status">
               Changed for a while: it goes back by itself <Time at={record.back_at} />.
@@ -151,6 +152,42 @@ export function RulePage({
         </div>
       </DetailScroll>
     </>
+  );
+}
+
+const outcomes: readonly (readonly [string, string])[] = [
+  ["block", "stopped"],
+  ["deflect", "answered with its message"],
+  ["route", "sent to another model"],
+  ["truncate", "shortened"],
+  ["warn", "warned"],
+  ["flag", "flagged for review"],
+];
+
+/** What a change that waits to be sent will do, as far as the last sync tells. */
+function Waiting({ record }: { readonly record: RuleRecord }): ReactNode {
+  const syncedAt = useLive((state) => state.connection?.last_sync_at ?? null);
+  const action = (record.action ?? {}) as Readonly<Record<string, unknown>>;
+  const done = outcomes.filter(([kind]) => kind in action).map(([, words]) => words);
+  const matches = record.matches_24h;
+  const mode = record.is_active ? record.mode : "off";
+  const becomes =
+    mode === "enforce"
+      ? `Such calls are ${done.join(", ") || "looked at"} once it is sent.`
+      : mode === "shadow"
+        ? "Such calls pass and are recorded once it is sent."
+        : "Such calls pass and are not looked at once it is sent.";
+  return (
+    <Note tone="amber" role="status">
+      Waits to be sent.{" "}
+      {matches === null || matches === undefined ? null : (
+        <>
+          By the last sync, <Time at={syncedAt} form="short" />, it matched {counted(matches, "call")} in 24
+          hours.{" "}
+        </>
+      )}
+      {becomes}
+    </Note>
   );
 }
 
