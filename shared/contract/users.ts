@@ -227,6 +227,8 @@ export const accountDetail = z.looseObject({
   }),
   balance,
   limits,
+  /** The language they are written to in, and by topic whether they want messages; absent in older projects. */
+  preferences: z.looseObject({ language: z.string(), messages: z.record(z.string(), z.boolean()) }).nullish(),
   messages_today: whole,
   cost_today_micros: whole,
   cost_this_month_micros: whole,

@@ -9517,6 +9517,7 @@ begin
         v_plan.upgrade_to),
     'balance', governance.account_json(v_account) -> 'balance',
     'limits', governance.account_json(v_account) -> 'limits',
+    'preferences', governance.preferences_json(v_account) - 'email' - 'languages',
     'messages_today', v_account.day_messages,
     'cost_today_micros', v_account.day_cost_micros,
     'cost_this_month_micros', v_account.month_cost_micros,

@@ -200,3 +200,24 @@ test("more than one person may decide alone waits for a second", async ({ page, 
   expect(approved.error).toBeNull();
   expect(await available(project, userId)).toBe(before + 5_000_000);
 });
+
+test("the text for a user is in the user's own language until the agent chooses another", async ({
+  page,
+  workshop: { project },
+}) => {
+  const userId = `leser-${Date.now()}`;
+  await makeUser(project, userId, "Lena Leser");
+  await project.client.rpc("upsert_account", { p_user_id: userId, p_metadata: { language: "de-AT" } });
+  const { data: answer } = await project.client.rpc("authorize_usage", {
+    p_request_id: userId,
+    p_user_id: userId,
+    p_model: "gpt-4o",
+    p_estimated_tokens: 90_000_000,
+  });
+  expect(answer.message).toBe("Dafür reichen Ihre Tokens nicht mehr.");
+  await openUser(page, userId);
+  const detail = page.getByRole("complementary", { name: "User" });
+  await expect(detail.getByText("reads Deutsch")).toBeVisible();
+  const language = detail.getByRole("combobox", { name: "Language of the text for the user" }).first();
+  await expect(language).toHaveValue("Deutsch");
+});

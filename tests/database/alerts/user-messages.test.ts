@@ -365,6 +365,10 @@ describe("A message to a user", () => {
     await off(token);
     await tell(event("checkout.session.completed", checkoutSession(purchase(user))));
     expect(await mailsTo(user)).toHaveLength(1);
+    // Support sees it on the user's page.
+    expect(await project.rpc("console_get_account", { p_user_id: user })).toMatchObject({
+      preferences: { language: "en", messages: { purchases: false, tokens_taken: false, limits: true } },
+    });
     // Each change is on record once, also who made it.
     const { rows } = await project.sql.query(
       `select g.details from governance.audit_log g join governance.accounts a using (account_id)

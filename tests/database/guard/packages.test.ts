@@ -261,15 +261,13 @@ describe.runIf(sized(0, 1) === 1)("a route handler of Next.js", () => {
     await run(
       "npm",
       [
-        ...[
-          "install",
-          "--no-save",
-          "--offline",
-          "--no-audit",
-          "--no-fund",
-          "--ignore-scripts",
-          "--workspaces=false",
-        ],
+        "install",
+        "--no-save",
+        "--offline",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--workspaces=false",
         ...packed.map(({ filename }) => join(folder, filename)),
       ],
       app,

@@ -252,7 +252,13 @@ const columns = (set: SetQuery): readonly Column<AuditRow>[] => [
       row.operator ? (
         <SafeText text={row.operator} length={40} />
       ) : (
-        <span className={css.quiet}>{row.rule_name ? codeWords(cleanText(row.rule_name)) : "upkeep"}</span>
+        <span className={css.quiet}>
+          {row.rule_name
+            ? codeWords(cleanText(row.rule_name))
+            : row.action === "user_preferences"
+              ? "the user"
+              : "upkeep"}
+        </span>
       ),
   },
   {

@@ -99,6 +99,7 @@ function sign(item: HistoryItem): { readonly tone: Tone; readonly word: string }
     case "message":
       return item.status === "failed" ? { tone: "red", word: "not delivered" } : { tone: "grey", word };
     case "act":
+      if (item.action === "user_preferences") return { tone: "grey", word: "user" };
       return { tone: "blue", word: item.operator === null ? "rule" : word };
     case "grant":
       return { tone: item.amount > 0 ? "green" : "grey", word };
@@ -211,6 +212,8 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
             {item.operator === null ? (
               item.rule_name ? (
                 codeWords(cleanText(item.rule_name))
+              ) : item.action === "user_preferences" ? (
+                "the user"
               ) : (
                 "upkeep"
               )

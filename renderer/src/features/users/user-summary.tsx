@@ -1,6 +1,7 @@
 /** Who a user is, and what is left of their tokens and limits. */
 import type { ReactNode } from "react";
 import type { AccountDetail, Balance, Lot } from "../../../../shared/contract/users.ts";
+import { userLanguageName, userLanguageOf } from "../../../../shared/governance/rules/index.ts";
 import { useNow } from "../../lib/clock.ts";
 import {
   formatDuration,
@@ -10,12 +11,15 @@ import {
   viewerZone,
 } from "../../lib/format.ts";
 import { absoluteAddress, placeAddress } from "../../lib/router.ts";
-import { cleanText, clip } from "../../lib/text.ts";
+import { cleanText, clip, codeWords } from "../../lib/text.ts";
 import { CopyButton, Cost, Id, Meter, SafeText, Time, Tokens } from "../../ui/parts.tsx";
 import css from "./users.module.css";
 
 export function Identity({ detail }: { readonly detail: AccountDetail }): ReactNode {
-  const { account, plan } = detail;
+  const { account, plan, preferences } = detail;
+  const off = Object.entries(preferences?.messages ?? {})
+    .filter(([, isOn]) => !isOn)
+    .map(([topic]) => codeWords(topic));
   return (
     <div className={css.identity}>
       <span>
@@ -35,6 +39,16 @@ export function Identity({ detail }: { readonly detail: AccountDetail }): ReactN
       <span>
         lives in <b>{clip(cleanText(account.timezone), 40)}</b>
       </span>
+      {preferences ? (
+        <span>
+          reads <b>{userLanguageName(userLanguageOf(preferences.language))}</b>
+          {off.length > 0 ? (
+            <>
+              , no mails about <b>{off.join(", ")}</b>
+            </>
+          ) : null}
+        </span>
+      ) : null}
       <span>
         since{" "}
         <b>
