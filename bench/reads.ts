@@ -59,8 +59,21 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
     "insert into governance.request_keys (request_id, created_at, decision_id, account_id, lock_key, message_hash) select r.request_id, r.created_at, r.decision_id, r.account_id, 0, r.message_hash from governance.requests r",
   );
   await sql.query(`insert into governance.token_transactions (transaction_id, account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after, lot_changes, reference, decision_id, hash, xid)
-    select 2 * i + 1, 1 + (i::bigint * 7919) % ${accounts}, ${at} + interval '2 s', 'usage', -450, 1000, 550, 0, '{1,-450}', 'req-' || i, 2 * i, '\\x00', '1'
+    select 2 * i + 1, 1 + (i::bigint * 7919) % ${accounts}, ${at} + interval '2 s', 'usage', -450, 1000, 550, 0, array[1 + (i::bigint * 7919) % ${accounts}, -450], 'req-' || i, 2 * i, '\\x00', '1'
     from generate_series(1, ${calls}) i where i % 50 > 0`);
+  // A paid lot an account, the roll-up of each settled call, and the totals that follow them.
+  await sql.query(`insert into governance.lots (account_id, kind, granted, remaining, spent, amount_minor, currency, created_at)
+    select a.account_id, 'purchased', 100000000, 50000000, 50000000, 2000, 'usd', now() - interval '99 days' from governance.accounts a order by 1`);
+  await sql.query(
+    `update governance.requests set usage_day = (ended_at at time zone 'UTC')::date where status = 'settled'`,
+  );
+  await sql.query(`insert into governance.usage_daily (account_id, day, model, calls, messages, input_tokens, output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
+    select r.account_id, r.usage_day, r.settled_model, count(*), count(*), sum(r.input_tokens), sum(r.output_tokens), sum(r.charged_tokens), sum(r.cost_micros), min(r.ended_at), max(r.ended_at)
+    from governance.requests r where r.status = 'settled' group by 1, 2, 3`);
+  for (let from = 0; from < 2 * (calls - lastHourCalls); from += 40_000)
+    await sql.query(
+      `select governance.add_to_totals(array(select c from governance.count_calls(${from}, ${Math.min(from + 40_000, 2 * (calls - lastHourCalls))}) c), now())`,
+    );
   await sql.query(`select setval('governance.event_ids', ${2 * calls + 1})`);
   await sql.query(
     `update governance.maintenance_state set value = jsonb_build_object('consumed', ${2 * (calls - lastHourCalls)}, 'mark', ${2 * calls + 1}, 'mark_xid', '1') where key = 'followed_events'`,
@@ -68,6 +81,12 @@ async function fill(sql: pg.Client, { accounts, events }: Size): Promise<void> {
   await sql.query("set session_replication_role = default");
   for (let left = 1; left > 0; )
     left = (await sql.query("select governance.follow_events(5000) as left")).rows[0].left;
+  for (let left = 1; left > 0; )
+    left = (await sql.query("select governance.count_revenue(50000) as left")).rows[0].left;
+  for (let left = 1; left > 0; )
+    left = (await sql.query("select governance.aggregate_days(40) as left")).rows[0].left;
+  for (let left = 1; left > 0; )
+    left = (await sql.query("select governance.rank_days(now()) as left")).rows[0].left;
   await sql.query("vacuum analyze");
 }
 
@@ -77,6 +96,13 @@ const misspelt = ["dmirti", "carlso", "viktro", "xenai", "fatma", "georgee"];
 /** What a person at the console does, by name, as statements; `n` makes each different. */
 const reads: Readonly<Record<string, (n: number, size: Size) => string>> = {
   overview: () => "public.console_overview(60)",
+  overview_90_days: () => "public.console_overview(129600)",
+  overview_90_days_of_a_reason: () => `public.console_overview(129600, '{"reason": "daily_limit"}')`,
+  calls_page: () => "public.console_calls_before(null, 200)",
+  costs_90_days_by_model: () => "public.console_costs(current_date - 89, current_date)",
+  costs_90_days_by_plan: () => "public.console_costs(current_date - 89, current_date, 'week', 'plan')",
+  costs_90_days_by_user: () => "public.console_costs(current_date - 89, current_date, 'week', 'user')",
+  revenue_90_days: () => "public.console_revenue(current_date - 89, current_date, 'week')",
   feed_page: () => "public.console_events_before(null, 200)",
   feed_page_of_a_reason: () => `public.console_events_before(null, 50, '{"reason": "daily_limit"}')`,
   first_page: () => "public.console_search_accounts()",

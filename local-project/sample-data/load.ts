@@ -351,6 +351,8 @@ begin
   -- What governance.follow_events does for what happens live.
   perform governance.add_to_totals(array(select c
     from governance.count_calls_of(v_account.account_id, '-infinity', 'infinity', 0) c), governance.now());
+  perform governance.add_named_usage(0, 9223372036854775807, v_account.account_id);
+  perform governance.add_savings(0, 9223372036854775807, v_account.account_id);
   insert into governance.rule_matches as m (slot, version_id, matches)
   select date_bin('5 minutes', r.created_at, '2000-01-01'), x.version_id, count(*)
   from governance.requests r cross join unnest(r.matched_version_ids) x (version_id)

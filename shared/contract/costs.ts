@@ -7,7 +7,16 @@ const day = z.iso.date();
 
 export const costStep = z.enum(["day", "week", "month"]);
 export type CostStep = z.infer<typeof costStep>;
-export const costDimension = z.enum(["model", "provider", "plan", "task_type", "scope", "user"]);
+export const costDimension = z.enum([
+  "model",
+  "provider",
+  "plan",
+  "task_type",
+  "scope",
+  "user",
+  "session",
+  "agent",
+]);
 export type CostDimension = z.infer<typeof costDimension>;
 
 const sums = z.looseObject({
@@ -38,15 +47,24 @@ export const costs = sums.extend({
       before_cost_micros: whole,
     }),
   ),
-  /** How many there are in all. */
-  part_count: whole,
+  /** How many there are in all; null where very many are not all read. */
+  part_count: whole.nullable(),
   /** Of the ten dearest together. */
   top_ten_cost_micros: whole,
+  /** Estimates of what was not spent, of everybody; empty with a filter. A figure below zero was spent more. */
+  savings: z.partialRecord(
+    z.enum(["routing", "caching", "rules"]),
+    z.looseObject({ calls: whole, saved_micros: z.number().int() }),
+  ),
 });
 export type Costs = z.infer<typeof costs>;
 
+/** A session and an agent have calls of their own desk; the figures are narrowed by the others. */
+export const costFilters = costDimension.exclude(["session", "agent"]);
+export type CostFilterName = z.infer<typeof costFilters>;
+
 export const costFilter = z
-  .object(Object.fromEntries(costDimension.options.map((name) => [name, z.string().max(500).optional()])))
+  .object(Object.fromEntries(costFilters.options.map((name) => [name, z.string().max(500).optional()])))
   .strict();
 
 export const costsOperations = {

@@ -9711,6 +9711,97 @@ revoke all on function public.console_resolve_hold(text, text, text, text, text,
   from public, anon, authenticated;
 grant execute on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) to service_role;
 
+-- schemas/44_named_usage.sql
+-- Usage by what a call names beside model, task and scope: its session and its agent; and what was saved. Estimates are
+-- called estimates.
+
+create table governance.named_usage (
+  -- The account's own, as in usage_daily.
+  day date not null,
+  what text not null check (what in ('session', 'agent')),
+  account_id bigint not null,
+  name text not null,
+  model text not null,
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, what, account_id, name, model, task_type, scope_id)
+) with (fillfactor = 70);
+
+comment on table governance.named_usage is 'Settled usage by session (conversation_id) and agent (metadata.agent of '
+  'the settlement); of days that are over, the 200 dearest of each.';
+
+create table governance.savings_days (
+  day date not null,
+  kind text not null check (kind in ('routing', 'caching', 'rules')),
+  calls bigint not null,
+  saved_micros bigint not null,
+  primary key (day, kind)
+);
+
+comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
+  'model, '
+  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
+  'the mean price of a token of the model asked for.';
+
+create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
+  returns void
+  language sql set search_path = '' as $$
+  insert into governance.named_usage as n (day, what, account_id, name, model, task_type, scope_id, calls, tokens,
+    cost_micros)
+  select r.usage_day, x.what, r.account_id, left(x.name, 200), r.settled_model, coalesce(r.task_type, ''),
+    coalesce(r.scope_id, ''), count(*), sum(r.input_tokens + r.output_tokens), sum(coalesce(r.cost_micros, 0))
+  from governance.token_transactions t
+  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+  cross join lateral (values ('session', r.conversation_id), ('agent', r.settle_metadata ->> 'agent')) x(what, name)
+  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+    and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null and x.name <> ''
+  group by 1, 2, 3, 4, 5, 6, 7
+  on conflict (day, what, account_id, name, model, task_type, scope_id) do update set
+    calls = n.calls + excluded.calls, tokens = n.tokens + excluded.tokens,
+    cost_micros = n.cost_micros + excluded.cost_micros
+$$;
+comment on function governance.add_named_usage(bigint, bigint, bigint) is
+  'Adds what settled between two ids to named_usage, of one account or of all.';
+
+create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
+  language sql set search_path = '' as $$
+  insert into governance.savings_days as s (day, kind, calls, saved_micros)
+  select e.day, e.kind, count(*), sum(e.saved)::bigint
+  from (
+    select r.usage_day as day, x.kind, x.saved
+    from governance.token_transactions t
+    cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+    cross join lateral (
+      select 'routing' as kind, governance.cost_micros(p, r.created_at, r.input_tokens, r.output_tokens,
+        coalesce(r.settle_metadata, '{}')) - r.cost_micros as saved
+      from governance.price_at(r.requested_model, r.created_at) p
+      where r.model <> r.requested_model and r.settled_model = r.model and p.price_id is not null
+      union all
+      select 'caching', div(r.cached_input_tokens::numeric * (p.input_micros_per_million
+        - coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)), 1000000)
+      from governance.price_at(r.settled_model, r.created_at) p where r.cached_input_tokens > 0
+        and p.price_id is not null) x
+    where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+      and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null
+      and r.cost_micros is not null
+    union all
+    select (r.created_at at time zone 'UTC')::date, 'rules', div((r.facts).estimated_tokens::numeric
+      * (p.input_micros_per_million + p.output_micros_per_million), 2000000)
+    from governance.requests r cross join lateral governance.price_at(r.requested_model, r.created_at) p
+    where r.decision_id > p_after and r.decision_id <= p_upto and r.decision = 'block'
+      and r.rule_version_id is not null and p.price_id is not null
+      and (p_account_id is null or r.account_id = p_account_id)) e
+  where e.saved <> 0
+  group by 1, 2
+  on conflict (day, kind) do update set calls = s.calls + excluded.calls,
+    saved_micros = s.saved_micros + excluded.saved_micros
+$$;
+comment on function governance.add_savings(bigint, bigint, bigint) is
+  'Adds what was saved between two ids to savings_days, of one account or of all.';
+
 -- schemas/44_totals.sql
 -- Calls added up by time, as they happen: what charts and rankings read instead of the calls.
 
@@ -9751,7 +9842,7 @@ create table governance.user_totals (
 ) with (fillfactor = 70);
 
 comment on table governance.user_totals is 'The same by account, for rankings: five minutes are kept two days; of a '
-  'day of UTC that is over, the 200 accounts that used most and the 200 that were stopped most.';
+  'day of UTC that is over, the 200 accounts each that used, cost and were stopped most.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -9896,8 +9987,16 @@ begin
       and x.kind = 'settled' group by 1 order by sum(x.tokens) desc, 1 limit c_most)
     union
     (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
+      and x.kind = 'settled' group by 1 order by sum(x.cost_micros) desc, 1 limit c_most)
+    union
+    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
       and x.decision = 'block' group by 1 order by sum(x.calls) desc, 1 limit c_most));
   get diagnostics v_gone = row_count;
+  delete from governance.named_usage n where n.day = (v_day at time zone 'UTC')::date and not exists (
+    select from (select x.what, x.account_id, x.name, row_number() over (partition by x.what
+        order by sum(x.cost_micros) desc, x.name, x.account_id) as place
+      from governance.named_usage x where x.day = n.day group by 1, 2, 3) k
+    where k.place <= c_most and k.what = n.what and k.account_id = n.account_id and k.name = n.name);
   insert into governance.maintenance_state as s (key, value)
     values ('ranked_days', jsonb_build_object('day', v_day))
   on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
@@ -9905,8 +10004,8 @@ begin
 end
 $$;
 comment on function governance.rank_days(timestamptz) is
-  'Keeps, of the next day that is over, the accounts that used most and those that were stopped most; answers how many '
-  'rows went.';
+  'Keeps, of the next day that is over, the accounts that used, cost and were stopped most, and the dearest sessions '
+  'and agents; answers how many rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -9969,6 +10068,8 @@ begin
 
   if v_upto > v_from then
     perform governance.add_to_totals(array(select c from governance.count_calls(v_from, v_upto) c), v_now);
+    perform governance.add_named_usage(v_from, v_upto);
+    perform governance.add_savings(v_from, v_upto);
     insert into governance.rule_matches as m (slot, version_id, matches)
     select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
     on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
@@ -10433,6 +10534,8 @@ grant execute on function public.console_project_info() to service_role;
 
 create table governance.usage_totals (
   day date not null,
+  -- That the account had when the day was closed.
+  plan_id text not null,
   model text not null,
   task_type text not null,
   scope_id text not null,
@@ -10442,7 +10545,7 @@ create table governance.usage_totals (
   output_tokens bigint not null,
   charged_tokens bigint not null,
   cost_micros bigint not null,
-  primary key (day, model, task_type, scope_id)
+  primary key (day, plan_id, model, task_type, scope_id)
 );
 
 comment on table governance.usage_totals is 'Usage of everybody by day, for days that no settlement can add to.';
@@ -10486,11 +10589,12 @@ begin
     order by g desc limit p_limit
   loop
     delete from governance.usage_totals t where t.day = v_day;
-    insert into governance.usage_totals (day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens,
-      charged_tokens, cost_micros)
-    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
-      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
-    from governance.usage_daily d where d.day = v_day group by 1, 2, 3, 4;
+    insert into governance.usage_totals (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
+      output_tokens, charged_tokens, cost_micros)
+    select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages),
+      sum(d.input_tokens), sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d left join governance.accounts a using (account_id)
+    where d.day = v_day group by 1, 2, 3, 4, 5;
     insert into governance.usage_days (day, active_users, aggregated_at)
     select v_day, count(distinct d.account_id), clock_timestamp() from governance.usage_daily d where d.day = v_day;
     v_days := v_days + 1;
@@ -10755,24 +10859,24 @@ revoke all on function public.my_token_usage(int) from public, anon, authenticat
 grant execute on function public.my_token_usage(int) to authenticated;
 
 create function governance.usage_between(p_from date, p_to date)
-  returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
+  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
     input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
   language sql stable set search_path = '' as $$
-  select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+  select t.day, t.plan_id, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
     t.charged_tokens, t.cost_micros
   from governance.usage_totals t join governance.usage_days u using (day) where t.day between p_from and p_to
   union all
-  select d.day, d.model, d.task_type, d.scope_id, sum(d.calls)::bigint, sum(d.messages)::bigint,
-    sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint, sum(d.charged_tokens)::bigint,
-    sum(d.cost_micros)::bigint
-  from governance.usage_daily d
+  select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls)::bigint,
+    sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
+    sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
+  from governance.usage_daily d left join governance.accounts a using (account_id)
   where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
     where not exists (select from governance.usage_days u where u.day = g::date))
-  group by 1, 2, 3, 4
+  group by 1, 2, 3, 4, 5
 $$;
 comment on function governance.usage_between(date, date) is
-  'Everybody''s usage by day, model, task type and scope: of days that are over from their totals, of open ones from '
-  'the accounts'' own roll-up.';
+  'Everybody''s usage by day, plan, model, task type and scope: of days that are over from their totals, of open ones '
+  'from the accounts'' own roll-up.';
 
 create function public.console_usage_totals(p_days int default 30) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
@@ -10866,6 +10970,59 @@ grant execute on function public.console_token_stats() to service_role;
 -- schemas/46_costs.sql
 -- The costs desk: what was used and what it cost, over any range, from the roll-ups alone.
 
+create function governance.most_read_users() returns bigint
+  language sql immutable set search_path = '' as $$ select 50000::bigint $$;
+comment on function governance.most_read_users() is 'How many users'' days are read one by one for the costs desk.';
+
+create function governance.named_parts(p_what text, p_before date, p_from date, p_to date, p_filter jsonb,
+  p_account_id bigint)
+  returns table (name text, cost_micros bigint, before_cost_micros bigint, calls bigint, tokens bigint)
+  language sql stable set search_path = '' as $$
+  select n.name, coalesce(sum(n.cost_micros) filter (where n.day >= p_from), 0)::bigint,
+    coalesce(sum(n.cost_micros) filter (where n.day < p_from), 0)::bigint,
+    coalesce(sum(n.calls) filter (where n.day >= p_from), 0)::bigint,
+    coalesce(sum(n.tokens) filter (where n.day >= p_from), 0)::bigint
+  from governance.named_usage n left join governance.accounts a using (account_id)
+  where n.day between p_before and p_to and n.what = p_what
+    and (p_account_id is null or n.account_id = p_account_id)
+    and (p_filter ->> 'model' is null or n.model = p_filter ->> 'model')
+    and (p_filter ->> 'provider' is null
+      or coalesce(governance.provider_of(n.model, governance.now()), '') = p_filter ->> 'provider')
+    and (p_filter ->> 'task_type' is null or n.task_type = p_filter ->> 'task_type')
+    and (p_filter ->> 'scope' is null or n.scope_id = p_filter ->> 'scope')
+    and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
+  group by 1
+$$;
+comment on function governance.named_parts(text, date, date, date, jsonb, bigint) is
+  'Cost by session or agent, before a day and from it on.';
+
+create function governance.dearest_users(p_before date, p_from date, p_to date, p_filter jsonb)
+  returns table (user_id text, cost_micros bigint, before_cost_micros bigint, calls bigint, tokens bigint)
+  language sql stable set search_path = '' as $$
+  with candidates as (
+    select u.account_id from governance.user_totals u
+    where u.step = 'day' and u.kind = 'settled' and u.start >= (p_from - 1)::timestamp at time zone 'UTC'
+      and u.start < (p_to + 2)::timestamp at time zone 'UTC'
+      and (p_filter ->> 'model' is null or u.model = p_filter ->> 'model')
+    group by 1 order by sum(u.cost_micros) desc, 1 limit 300
+  )
+  select a.user_id, coalesce(sum(d.cost_micros) filter (where d.day >= p_from), 0)::bigint,
+    coalesce(sum(d.cost_micros) filter (where d.day < p_from), 0)::bigint,
+    coalesce(sum(d.calls) filter (where d.day >= p_from), 0)::bigint,
+    coalesce(sum(d.input_tokens + d.output_tokens) filter (where d.day >= p_from), 0)::bigint
+  from candidates c join governance.accounts a using (account_id)
+  join governance.usage_daily d on d.account_id = c.account_id and d.day between p_before and p_to
+  where (p_filter ->> 'model' is null or d.model = p_filter ->> 'model')
+    and (p_filter ->> 'provider' is null
+      or coalesce(governance.provider_of(d.model, governance.now()), '') = p_filter ->> 'provider')
+    and (p_filter ->> 'task_type' is null or d.task_type = p_filter ->> 'task_type')
+    and (p_filter ->> 'scope' is null or d.scope_id = p_filter ->> 'scope')
+    and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
+  group by 1
+$$;
+comment on function governance.dearest_users(date, date, date, jsonb) is
+  'Exact costs of the users that were among the dearest of a day, where there are too many to read all.';
+
 create function public.console_costs(p_from date, p_to date, p_step text default 'day', p_by text default 'model',
   p_filter jsonb default '{}') returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
@@ -10873,7 +11030,12 @@ declare
   v_before date;
   v_account_id bigint;
   v_by_account boolean;
+  v_is_large boolean := false;
+  -- What the main figures are made of: sessions, agents and very many users are read for themselves.
+  v_main text := p_by;
   v_answer jsonb;
+  v_whole jsonb;
+  v_parts jsonb;
 begin
   perform governance.refuse_others('console_costs');
   if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
@@ -10883,8 +11045,10 @@ begin
   if p_step is null or p_step not in ('day', 'week', 'month') then
     perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
   end if;
-  if p_by is null or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_by is model, provider, plan, task_type, scope or user');
+  if p_by is null
+    or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user', 'session', 'agent') then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_by is model, provider, plan, task_type, scope, user, session or agent');
   end if;
   if p_filter is null or jsonb_typeof(p_filter) <> 'object' or exists (select from jsonb_each(p_filter) f
     where f.key not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user') or jsonb_typeof(f.value) <> 'string'
@@ -10899,35 +11063,40 @@ begin
         left(p_filter ->> 'user', 64)));
     end if;
   end if;
+  for v_round in 1..5 loop
+    exit when governance.follow_events(2000) = 0;
+  end loop;
   v_before := p_from - (p_to - p_from + 1);
-  v_by_account := p_by in ('plan', 'user') or p_filter ?| array['plan', 'user'];
+  if p_by = 'user' and v_account_id is null then
+    -- So many users a day together that reading all of them would take ever longer.
+    v_is_large := (select coalesce(sum(u.active_users), 0) from governance.usage_days u
+      where u.day between v_before and p_to) > governance.most_read_users();
+  end if;
+  if v_is_large or p_by in ('session', 'agent') then v_main := 'model'; end if;
+  v_by_account := v_main = 'user' or p_filter ? 'user';
   with usage as materialized (
-    select u.day, u.model, u.task_type, u.scope_id, null::bigint as account_id, u.calls,
+    select u.day, u.plan_id, u.model, u.task_type, u.scope_id, null::bigint as account_id, u.calls,
       u.input_tokens + u.output_tokens as tokens, u.cost_micros
     from governance.usage_between(v_before, p_to) u where not v_by_account
     union all
-    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
-      d.cost_micros
-    from governance.usage_daily d where v_by_account and v_account_id is null and d.day between v_before and p_to
-    union all
-    select d.day, d.model, d.task_type, d.scope_id, d.account_id, d.calls, d.input_tokens + d.output_tokens,
-      d.cost_micros
-    from governance.usage_daily d where d.account_id = v_account_id and d.day between v_before and p_to
+    select d.day, a.plan_id, d.model, d.task_type, d.scope_id, d.account_id, d.calls,
+      d.input_tokens + d.output_tokens, d.cost_micros
+    from governance.usage_daily d join governance.accounts a using (account_id)
+    where v_by_account and (v_account_id is null or d.account_id = v_account_id) and d.day between v_before and p_to
   ), models as materialized (
     select m.model, governance.provider_of(m.model, governance.now()) as provider
     from (select distinct u.model from usage u) m
   ), keyed as materialized (
     select u.day, u.day >= p_from as is_now, u.calls, u.tokens, u.cost_micros,
-      case p_by when 'model' then u.model when 'provider' then coalesce(m.provider, '')
-        when 'plan' then coalesce(a.plan_id, '') when 'task_type' then u.task_type when 'scope' then u.scope_id
+      case v_main when 'model' then u.model when 'provider' then coalesce(m.provider, '')
+        when 'plan' then coalesce(u.plan_id, '') when 'task_type' then u.task_type when 'scope' then u.scope_id
         else u.account_id::text end as key
     from usage u join models m using (model)
-    left join governance.accounts a on a.account_id = u.account_id and v_by_account
     where (p_filter ->> 'model' is null or u.model = p_filter ->> 'model')
       and (p_filter ->> 'provider' is null or coalesce(m.provider, '') = p_filter ->> 'provider')
       and (p_filter ->> 'task_type' is null or u.task_type = p_filter ->> 'task_type')
       and (p_filter ->> 'scope' is null or u.scope_id = p_filter ->> 'scope')
-      and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
+      and (p_filter ->> 'plan' is null or coalesce(u.plan_id, '') = p_filter ->> 'plan')
   ), parts as materialized (
     select k.key, coalesce(sum(k.cost_micros) filter (where k.is_now), 0) as cost_micros,
       coalesce(sum(k.cost_micros) filter (where not k.is_now), 0) as before_cost_micros,
@@ -10952,28 +11121,67 @@ begin
           sum(y.calls) as calls, sum(y.tokens) as tokens
         from keyed y where y.is_now group by 1) x using (first)),
     'parts', (select coalesce(jsonb_agg(jsonb_build_object(
-        'key', case when p_by = 'user' then a.user_id else x.key end,
-        'name', case when p_by = 'user' then a.display_name when p_by = 'plan' then p.name end,
+        'key', case when v_main = 'user' then a.user_id else x.key end,
+        'name', case when v_main = 'user' then a.display_name when v_main = 'plan' then p.name end,
         'cost_micros', x.cost_micros, 'before_cost_micros', x.before_cost_micros, 'calls', x.calls,
         'tokens', x.tokens) order by x.cost_micros desc, x.tokens desc, x.key), '[]')
       from (select * from parts y where y.calls > 0 or y.before_cost_micros > 0
         order by y.cost_micros desc, y.tokens desc, y.key limit 100) x
-      left join governance.accounts a on p_by = 'user' and a.account_id = x.key::bigint
-      left join governance.plans p on p_by = 'plan' and p.plan_id = x.key),
+      left join governance.accounts a on v_main = 'user' and a.account_id = x.key::bigint
+      left join governance.plans p on v_main = 'plan' and p.plan_id = x.key),
+    'savings', (select coalesce(jsonb_object_agg(v.kind, jsonb_build_object('calls', v.calls, 'saved_micros',
+        v.saved_micros)), '{}')
+      from (select d.kind, sum(d.calls) as calls, sum(d.saved_micros) as saved_micros from governance.savings_days d
+        where p_filter = '{}' and d.day between p_from and p_to group by 1) v),
     'part_count', (select count(*) from parts y where y.calls > 0),
     'top_ten_cost_micros', (select coalesce(sum(t.cost_micros), 0) from (select y.cost_micros from parts y
       order by y.cost_micros desc limit 10) t))
   into v_answer
   from keyed k;
+  if v_main = p_by then return v_answer; end if;
+  v_whole := v_answer;
+  with parts as materialized (
+    select n.name as key, n.cost_micros, n.before_cost_micros,
+      n.calls, n.tokens
+    from governance.named_parts(p_by, v_before, p_from, p_to, p_filter, v_account_id) n
+    where not v_is_large
+    union all
+    select u.user_id, u.cost_micros, u.before_cost_micros, u.calls, u.tokens
+    from governance.dearest_users(v_before, p_from, p_to, p_filter) u where v_is_large
+  ), first as (
+    select p.*, row_number() over (order by p.cost_micros desc, p.tokens desc, p.key) as place from parts p
+    where p.calls > 0 or p.before_cost_micros > 0
+  ), rest as (
+    -- Calls that name none, and whatever is not among those that are read.
+    select '' as key, (v_whole ->> 'cost_micros')::bigint - coalesce(sum(p.cost_micros), 0) as cost_micros,
+      (v_whole #>> '{before,cost_micros}')::bigint - coalesce(sum(p.before_cost_micros), 0) as before_cost_micros,
+      (v_whole ->> 'calls')::bigint - coalesce(sum(p.calls), 0) as calls,
+      (v_whole ->> 'tokens')::bigint - coalesce(sum(p.tokens), 0) as tokens
+    from parts p
+  )
+  select v_answer || jsonb_build_object('by', p_by,
+    'parts', (select coalesce(jsonb_agg(jsonb_build_object('key', f.key,
+        'name', (select a.display_name from governance.accounts a where v_is_large and a.user_id = f.key),
+        'cost_micros', f.cost_micros, 'before_cost_micros', f.before_cost_micros, 'calls', f.calls,
+        'tokens', f.tokens) order by f.cost_micros desc, f.tokens desc, f.key), '[]')
+      from (select x.key, x.cost_micros, x.before_cost_micros, x.calls, x.tokens from first x where x.place <= 100
+        union all
+        select r.key, r.cost_micros, r.before_cost_micros, r.calls, r.tokens from rest r
+        where r.calls > 0 and not v_is_large) f),
+    -- Of very many, those that were read are not all.
+    'part_count', case when not v_is_large then (select count(*) from first f where f.calls > 0) end,
+    'top_ten_cost_micros', (select coalesce(sum(f.cost_micros), 0) from first f where f.place <= 10))
+  into v_answer;
   return v_answer;
 end
 $$;
 comment on function public.console_costs(date, date, text, text, jsonb) is
   'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many days '
-  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (the one that accounts have '
-  'now), task_type, scope or user, the 100 dearest. Days are each account''s own; a call counts when it settled; '
-  'models without a price cost nothing. Source: the roll-ups usage_totals and usage_daily. Errors: '
-  'invalid_argument, unknown_user.';
+  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when the day '
+  'was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a call counts '
+  'when it settled; models without a price cost nothing. Of very many users the dearest of each day are read, and '
+  'part_count is null. Under the key '''' stands what names no session or agent. savings are estimates, of '
+  'everybody. Source: the roll-ups usage_totals, usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
 

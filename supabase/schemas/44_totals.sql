@@ -37,7 +37,7 @@ create table governance.user_totals (
 ) with (fillfactor = 70);
 
 comment on table governance.user_totals is 'The same by account, for rankings: five minutes are kept two days; of a '
-  'day of UTC that is over, the 200 accounts that used most and the 200 that were stopped most.';
+  'day of UTC that is over, the 200 accounts each that used, cost and were stopped most.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -182,8 +182,16 @@ begin
       and x.kind = 'settled' group by 1 order by sum(x.tokens) desc, 1 limit c_most)
     union
     (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
+      and x.kind = 'settled' group by 1 order by sum(x.cost_micros) desc, 1 limit c_most)
+    union
+    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
       and x.decision = 'block' group by 1 order by sum(x.calls) desc, 1 limit c_most));
   get diagnostics v_gone = row_count;
+  delete from governance.named_usage n where n.day = (v_day at time zone 'UTC')::date and not exists (
+    select from (select x.what, x.account_id, x.name, row_number() over (partition by x.what
+        order by sum(x.cost_micros) desc, x.name, x.account_id) as place
+      from governance.named_usage x where x.day = n.day group by 1, 2, 3) k
+    where k.place <= c_most and k.what = n.what and k.account_id = n.account_id and k.name = n.name);
   insert into governance.maintenance_state as s (key, value)
     values ('ranked_days', jsonb_build_object('day', v_day))
   on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
@@ -191,8 +199,8 @@ begin
 end
 $$;
 comment on function governance.rank_days(timestamptz) is
-  'Keeps, of the next day that is over, the accounts that used most and those that were stopped most; answers how many '
-  'rows went.';
+  'Keeps, of the next day that is over, the accounts that used, cost and were stopped most, and the dearest sessions '
+  'and agents; answers how many rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -255,6 +263,8 @@ begin
 
   if v_upto > v_from then
     perform governance.add_to_totals(array(select c from governance.count_calls(v_from, v_upto) c), v_now);
+    perform governance.add_named_usage(v_from, v_upto);
+    perform governance.add_savings(v_from, v_upto);
     insert into governance.rule_matches as m (slot, version_id, matches)
     select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
     on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;

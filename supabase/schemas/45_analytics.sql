@@ -2,6 +2,8 @@
 
 create table governance.usage_totals (
   day date not null,
+  -- That the account had when the day was closed.
+  plan_id text not null,
   model text not null,
   task_type text not null,
   scope_id text not null,
@@ -11,7 +13,7 @@ create table governance.usage_totals (
   output_tokens bigint not null,
   charged_tokens bigint not null,
   cost_micros bigint not null,
-  primary key (day, model, task_type, scope_id)
+  primary key (day, plan_id, model, task_type, scope_id)
 );
 
 comment on table governance.usage_totals is 'Usage of everybody by day, for days that no settlement can add to.';
@@ -55,11 +57,12 @@ begin
     order by g desc limit p_limit
   loop
     delete from governance.usage_totals t where t.day = v_day;
-    insert into governance.usage_totals (day, model, task_type, scope_id, calls, messages, input_tokens, output_tokens,
-      charged_tokens, cost_micros)
-    select d.day, d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages), sum(d.input_tokens),
-      sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
-    from governance.usage_daily d where d.day = v_day group by 1, 2, 3, 4;
+    insert into governance.usage_totals (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
+      output_tokens, charged_tokens, cost_micros)
+    select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages),
+      sum(d.input_tokens), sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
+    from governance.usage_daily d left join governance.accounts a using (account_id)
+    where d.day = v_day group by 1, 2, 3, 4, 5;
     insert into governance.usage_days (day, active_users, aggregated_at)
     select v_day, count(distinct d.account_id), clock_timestamp() from governance.usage_daily d where d.day = v_day;
     v_days := v_days + 1;
@@ -324,24 +327,24 @@ revoke all on function public.my_token_usage(int) from public, anon, authenticat
 grant execute on function public.my_token_usage(int) to authenticated;
 
 create function governance.usage_between(p_from date, p_to date)
-  returns table (day date, model text, task_type text, scope_id text, calls bigint, messages bigint,
+  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
     input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
   language sql stable set search_path = '' as $$
-  select t.day, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+  select t.day, t.plan_id, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
     t.charged_tokens, t.cost_micros
   from governance.usage_totals t join governance.usage_days u using (day) where t.day between p_from and p_to
   union all
-  select d.day, d.model, d.task_type, d.scope_id, sum(d.calls)::bigint, sum(d.messages)::bigint,
-    sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint, sum(d.charged_tokens)::bigint,
-    sum(d.cost_micros)::bigint
-  from governance.usage_daily d
+  select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls)::bigint,
+    sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
+    sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
+  from governance.usage_daily d left join governance.accounts a using (account_id)
   where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
     where not exists (select from governance.usage_days u where u.day = g::date))
-  group by 1, 2, 3, 4
+  group by 1, 2, 3, 4, 5
 $$;
 comment on function governance.usage_between(date, date) is
-  'Everybody''s usage by day, model, task type and scope: of days that are over from their totals, of open ones from '
-  'the accounts'' own roll-up.';
+  'Everybody''s usage by day, plan, model, task type and scope: of days that are over from their totals, of open ones '
+  'from the accounts'' own roll-up.';
 
 create function public.console_usage_totals(p_days int default 30) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$

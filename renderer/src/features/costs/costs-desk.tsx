@@ -4,6 +4,7 @@ import { type ReactNode, useMemo } from "react";
 import {
   type CostDimension,
   costDimension,
+  costFilters,
   type Costs,
   type CostStep,
 } from "../../../../shared/contract/costs.ts";
@@ -25,6 +26,7 @@ import css from "./costs.module.css";
 import { ForecastLines } from "./forecast-lines.tsx";
 import { changeWords, fittingStep, type PresetId, presets, type Range, readRange } from "./ranges.ts";
 import { Revenue } from "./revenue.tsx";
+import { Savings } from "./savings.tsx";
 
 const dimensionNames: Readonly<Record<CostDimension, string>> = {
   model: "Model",
@@ -33,6 +35,8 @@ const dimensionNames: Readonly<Record<CostDimension, string>> = {
   task_type: "Task",
   scope: "Scope",
   user: "User",
+  session: "Session",
+  agent: "Agent",
 };
 const none: Readonly<Record<CostDimension, string>> = {
   model: "no model",
@@ -41,6 +45,8 @@ const none: Readonly<Record<CostDimension, string>> = {
   task_type: "no task named",
   scope: "no scope named",
   user: "no user",
+  session: "no session named, or not among the dearest of a day",
+  agent: "no agent named, or not among the dearest of a day",
 };
 
 export function CostsDesk(): ReactNode {
@@ -53,7 +59,7 @@ export function CostsDesk(): ReactNode {
     asked === "day" || asked === "week" || asked === "month" ? asked : fittingStep(range);
   const by = costDimension.options.find((each) => each === place.query.get("by")) ?? "model";
   const filter = Object.fromEntries(
-    costDimension.options.flatMap((name) => {
+    costFilters.options.flatMap((name) => {
       const value = place.query.get(`only_${name}`);
       return value === null ? [] : [[name, value]];
     }),
@@ -137,12 +143,17 @@ export function CostsDesk(): ReactNode {
                   }}
                 />
               </div>
+              <Savings costs={costs} />
               <ForecastLines today={today} filter={filter} currency={costs.currency} />
               <Parts
                 costs={costs}
                 by={by}
                 onBy={(next) => go({ by: next })}
-                onOnly={(key) => go({ [`only_${by}`]: key, by: by === "model" ? "user" : "model" })}
+                onOnly={
+                  costFilters.options.some((each) => each === by)
+                    ? (key) => go({ [`only_${by}`]: key, by: by === "model" ? "user" : "model" })
+                    : null
+                }
               />
             </>
           )}
@@ -261,7 +272,8 @@ function Parts({
   readonly costs: Costs;
   readonly by: CostDimension;
   readonly onBy: (by: CostDimension) => void;
-  readonly onOnly: (key: string) => void;
+  /** Null where the figures are not narrowed by it. */
+  readonly onOnly: ((key: string) => void) | null;
 }): ReactNode {
   const { parts, currency, cost_micros: whole } = costs;
   const share = (micros: number): string =>
@@ -315,7 +327,7 @@ function Parts({
   return (
     <Section
       title={
-        costs.part_count > 10
+        costs.part_count === null || costs.part_count > 10
           ? `The ten dearest are ${share(costs.top_ten_cost_micros)} of the cost`
           : "What the cost is made of"
       }
@@ -344,10 +356,14 @@ function Parts({
         columns={columns}
         rows={parts}
         rowKey={({ key }) => key ?? ""}
-        onOpen={({ key }) => onOnly(key ?? "")}
+        {...(onOnly ? { onOpen: ({ key }: Part) => onOnly(key ?? "") } : {})}
         empty="Nothing was used in this range."
       />
-      {costs.part_count > parts.length ? (
+      {costs.part_count === null ? (
+        <p className={css.quiet}>
+          So many users are not all added up: these were among the dearest of a day, with their exact figures.
+        </p>
+      ) : costs.part_count > parts.length ? (
         <p className={css.quiet}>
           The {parts.length} dearest of {formatTokens(costs.part_count)}. Choose one to narrow the range to
           it.
