@@ -19,6 +19,11 @@ export default defineConfig({
   timeout: 240_000,
   expect: { timeout: 30_000 },
   reporter: "list",
+  // The file that takes longest begins first, so that both workers end together.
+  projects: [
+    { name: "screens", testMatch: "screens.spec.ts" },
+    { name: "jobs", testIgnore: "screens.spec.ts" },
+  ],
   use: {
     viewport: { width: 1280, height: 800 },
     trace: "retain-on-failure",

@@ -3809,6 +3809,20 @@ end
 $$;
 comment on function governance.lock_account_id(bigint) is 'governance.lock_account by account_id.';
 
+create function governance.account_id_of(p_user_id text) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_account_id bigint;
+begin
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  return v_account_id;
+end
+$$;
+comment on function governance.account_id_of(text) is 'The account of a user. Errors: unknown_user.';
+
 create function public.upsert_account(
   p_user_id text, p_plan_id text default null, p_email text default null, p_display_name text default null,
   p_timezone text default null, p_metadata jsonb default null
@@ -4951,10 +4965,7 @@ begin
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return query
     select t.transaction_id, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.description,
       coalesce(t.metadata, '{}') || case when t.transaction_type = 'usage' and t.decision_id is not null
@@ -5238,6 +5249,69 @@ end
 $$;
 comment on function governance.needs_roll(governance.accounts,
   timestamptz) is 'Whether governance.roll_account has anything to do.';
+
+-- schemas/29_feed_marks.sql
+-- What a cursor of the feed is made of: the history of a database, and how far its transactions have ended.
+
+create function governance.feed_low_id(p_since timestamptz) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_low bigint := 0;
+  v_high bigint;
+  v_mid bigint;
+  v_at timestamptz;
+begin
+  -- Ids follow time closely: halve until the first call at or after the moment.
+  select max(r.decision_id) into v_high from governance.requests r;
+  v_high := coalesce(v_high, 0);
+  while v_low < v_high loop
+    v_mid := (v_low + v_high) / 2;
+    select r.created_at into v_at from governance.requests r where r.decision_id > v_mid order by r.decision_id limit 1;
+    if v_at is null or v_at >= p_since then v_high := v_mid; else v_low := v_mid + 1; end if;
+  end loop;
+  return v_low;
+end
+$$;
+comment on function governance.feed_low_id(timestamptz) is 'An id at or before the first call since a moment.';
+
+create function governance.ended_below(p_bound xid8, p_snapshot pg_snapshot) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_bound > '0'::xid8 and pg_snapshot_xmax(p_snapshot) >= p_bound
+    and not exists (select from pg_snapshot_xip(p_snapshot) x where x < p_bound)
+$$;
+comment on function governance.ended_below(xid8,
+  pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; '
+    'false for no bound.';
+
+create function governance.history_id() returns text
+  language plpgsql stable set search_path = '' as $$
+begin
+  -- Another cluster, or another line of the same one since it was restored to a moment or a standby took over.
+  return (select to_hex(s.system_identifier) || ':' || c.timeline_id
+    from pg_catalog.pg_control_system() s cross join pg_catalog.pg_control_checkpoint() c);
+exception when insufficient_privilege or undefined_function or feature_not_supported then
+  return '';
+end
+$$;
+comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
+  'not say.';
+
+create function governance.event_mark(p_id bigint) returns text
+  language sql stable set search_path = '' as $$
+  -- The last event up to an id, by what no other history has in its place; 0 for none.
+  select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
+    (select r.decision_id as id, r.created_at, r.xid from governance.requests r
+      where r.decision_id <= p_id order by r.decision_id desc limit 1)
+    union all
+    (select t.transaction_id, t.created_at, t.xid from governance.token_transactions t
+      where t.transaction_id <= p_id order by t.transaction_id desc limit 1)
+    union all
+    (select h.event_id, h.created_at, h.xid from governance.hold_events h
+      where h.event_id <= p_id order by h.event_id desc limit 1)) e
+    order by e.id desc limit 1), '0')
+$$;
+comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
+  'number of its transaction.';
 
 -- schemas/30_calls.sql
 -- The path of a call: authorise, settle, release.
@@ -5613,10 +5687,7 @@ begin
   perform governance.refuse_others('console_account_decisions');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_limit(p_limit, 500);
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   if p_before_id is not null then
     select r.created_at into v_before from governance.requests r
       where r.decision_id = p_before_id and r.account_id = v_account_id;
@@ -5644,6 +5715,45 @@ comment on function public.console_account_decisions(text, bigint, int) is
 revoke all on function public.console_account_decisions(text, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_account_decisions(text, bigint, int) to service_role;
 
+create function governance.decision_trace(r governance.requests, p_facts jsonb, out trace jsonb, out facts jsonb)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_read text[];
+  v_row record;
+begin
+  trace := '[]';
+  facts := p_facts;
+  -- Rules were looked at unless a block was in force already; the one that blocked was the last.
+  if r.reason is distinct from 'user_blocked'
+    and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
+    for v_row in
+      select v.version_id, v.rule_name, v.version, v.rule,
+        v.version_id = any (coalesce(r.matched_version_ids, '{}')) as matched
+      from governance.rule_sets s
+      cross join lateral unnest(s.version_ids) with ordinality o(version_id, n)
+      join governance.rule_versions v using (version_id)
+      where s.rule_set_id = r.rule_set_id order by o.n
+    loop
+      v_read := (governance.compile_condition(v_row.rule -> 'conditions', 'conditions', 1)).facts;
+      if v_row.rule -> 'applies_to' ? 'plans' then v_read := v_read || 'plan'::text; end if;
+      if v_row.rule -> 'applies_to' ? 'scopes' then v_read := v_read || 'scope_id'::text; end if;
+      trace := trace || jsonb_build_object('rule_name', v_row.rule_name, 'version', v_row.version, 'mode',
+        v_row.rule -> 'mode',
+        'matched', v_row.matched, 'rule', v_row.rule,
+        'facts', (select coalesce(jsonb_object_agg(f, facts -> f), '{}') from unnest(v_read) f));
+      exit when v_row.version_id = r.rule_version_id;
+      -- A route changes what the rules after it see.
+      if v_row.matched and v_row.rule ->> 'mode' = 'enforce' and v_row.rule -> 'action' ? 'route' then
+        facts := facts || jsonb_build_object('model', v_row.rule -> 'action' -> 'route' -> 'model',
+          'provider', governance.provider_of(v_row.rule -> 'action' -> 'route' ->> 'model', r.created_at));
+      end if;
+    end loop;
+  end if;
+end
+$$;
+comment on function governance.decision_trace(governance.requests, jsonb) is
+  'The rules that a call was put to, in order, with the facts that each read; and the facts as the last one saw them.';
+
 create function public.explain_decision(p_decision_id bigint) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -5651,8 +5761,7 @@ declare
   a governance.accounts;
   v_rule governance.rule_versions;
   v_facts jsonb;
-  v_trace jsonb := '[]';
-  v_read text[];
+  v_trace jsonb;
   v_need bigint;
   v_have bigint;
   v_shortfall jsonb;
@@ -5661,7 +5770,6 @@ declare
   v_remedies text[] := '{}';
   v_allowance bigint;
   v_upgrade text;
-  v_row record;
   v_answer jsonb;
 begin
   perform governance.refuse_others('explain_decision');
@@ -5680,33 +5788,7 @@ begin
   v_facts := governance.facts_json(r)
     || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
 
-  -- Rules were looked at unless a block was in force already; the one that blocked was the last.
-  if r.reason is distinct from 'user_blocked'
-    and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
-    for v_row in
-      select v.version_id, v.rule_name, v.version, v.rule,
-        v.version_id = any (coalesce(r.matched_version_ids, '{}')) as matched
-      from governance.rule_sets s
-      cross join lateral unnest(s.version_ids) with ordinality o(version_id, n)
-      join governance.rule_versions v using (version_id)
-      where s.rule_set_id = r.rule_set_id order by o.n
-    loop
-      v_read := (governance.compile_condition(v_row.rule -> 'conditions', 'conditions', 1)).facts;
-      if v_row.rule -> 'applies_to' ? 'plans' then v_read := v_read || 'plan'::text; end if;
-      if v_row.rule -> 'applies_to' ? 'scopes' then v_read := v_read || 'scope_id'::text; end if;
-      v_trace := v_trace || jsonb_build_object('rule_name', v_row.rule_name, 'version', v_row.version, 'mode',
-        v_row.rule -> 'mode',
-        'matched', v_row.matched, 'rule', v_row.rule,
-        'facts', (select coalesce(jsonb_object_agg(f, v_facts -> f), '{}') from unnest(v_read) f));
-      exit when v_row.version_id = r.rule_version_id;
-      -- A route changes what the rules after it see.
-      if v_row.matched and v_row.rule ->> 'mode' = 'enforce' and v_row.rule -> 'action' ? 'route' then
-        v_facts := v_facts || jsonb_build_object('model', v_row.rule -> 'action' -> 'route' -> 'model',
-          'provider', governance.provider_of(v_row.rule -> 'action' -> 'route' ->> 'model', r.created_at));
-      end if;
-    end loop;
-  end if;
-
+  select x.trace, x.facts into v_trace, v_facts from governance.decision_trace(r, v_facts) x;
   v_need := case when r.decision = 'block'
     then least(ceil((r.facts).estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
     else r.reserved_tokens end;
@@ -5836,113 +5918,66 @@ grant execute on function public.console_try_decision(bigint) to service_role;
 -- schemas/32_feed.sql
 -- Events in the order in which they became visible.
 
-create function governance.feed_low_id(p_since timestamptz) returns bigint
+-- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages through
+-- what is visible in page, those of them up to after_id. base_high and page_high are the highest ids visible then. So
+-- an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice. base_bound
+-- and page_bound are above every transaction number that was given out when those highest ids were read (0 where that
+-- is not known): a snapshot's own xmax is not. After a restore the history is another one, and its transaction numbers
+-- mean nothing in a kept cursor. So a cursor also names the history that it is of, the last event up to low, and the
+-- last one up to the highest id it has seen.
+create type governance.feed_cursor as (low bigint, base pg_snapshot, base_high bigint, page pg_snapshot,
+  page_high bigint, after_id bigint, base_bound xid8, page_bound xid8, history text, low_mark text, high_mark text);
+
+create type governance.event_filter as (account_id bigint, decision text, reason text, model text, kinds text[],
+  since timestamptz);
+
+create function governance.read_feed_cursor(p_cursor text) returns governance.feed_cursor
   language plpgsql stable set search_path = '' as $$
 declare
-  v_low bigint := 0;
-  v_high bigint;
-  v_mid bigint;
-  v_at timestamptz;
+  v_parts text[] := string_to_array(p_cursor, '.');
 begin
-  -- Ids follow time closely: halve until the first call at or after the moment.
-  select max(r.decision_id) into v_high from governance.requests r;
-  v_high := coalesce(v_high, 0);
-  while v_low < v_high loop
-    v_mid := (v_low + v_high) / 2;
-    select r.created_at into v_at from governance.requests r where r.decision_id > v_mid order by r.decision_id limit 1;
-    if v_at is null or v_at >= p_since then v_high := v_mid; else v_low := v_mid + 1; end if;
-  end loop;
-  return v_low;
-end
-$$;
-comment on function governance.feed_low_id(timestamptz) is 'An id at or before the first call since a moment.';
-
-create function governance.ended_below(p_bound xid8, p_snapshot pg_snapshot) returns boolean
-  language sql immutable set search_path = '' as $$
-  select p_bound > '0'::xid8 and pg_snapshot_xmax(p_snapshot) >= p_bound
-    and not exists (select from pg_snapshot_xip(p_snapshot) x where x < p_bound)
-$$;
-comment on function governance.ended_below(xid8,
-  pg_snapshot) is 'Whether every transaction with a number below the bound had ended when the snapshot was taken; '
-    'false for no bound.';
-
-create function governance.history_id() returns text
-  language plpgsql stable set search_path = '' as $$
-begin
-  -- Another cluster, or another line of the same one since it was restored to a moment or a standby took over.
-  return (select to_hex(s.system_identifier) || ':' || c.timeline_id
-    from pg_catalog.pg_control_system() s cross join pg_catalog.pg_control_checkpoint() c);
-exception when insufficient_privilege or undefined_function or feature_not_supported then
-  return '';
-end
-$$;
-comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
-  'not say.';
-
-create function governance.event_mark(p_id bigint) returns text
-  language sql stable set search_path = '' as $$
-  -- The last event up to an id, by what no other history has in its place; 0 for none.
-  select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
-    (select r.decision_id as id, r.created_at, r.xid from governance.requests r
-      where r.decision_id <= p_id order by r.decision_id desc limit 1)
-    union all
-    (select t.transaction_id, t.created_at, t.xid from governance.token_transactions t
-      where t.transaction_id <= p_id order by t.transaction_id desc limit 1)
-    union all
-    (select h.event_id, h.created_at, h.xid from governance.hold_events h
-      where h.event_id <= p_id order by h.event_id desc limit 1)) e
-    order by e.id desc limit 1), '0')
-$$;
-comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
-  'number of its transaction.';
-
-create function public.usage_events_since(p_cursor text default null, p_limit int default 500,
-  p_filter jsonb default '{}') returns jsonb
-  language plpgsql stable security definer set search_path = '' set jit = off as $$
-declare
-  -- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages
-  -- through what is visible in page, those of them up to after. base_high and page_high are the highest ids visible
-  -- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
-  -- base_bound and page_bound are above every transaction number that was given out when those highest ids were read
-  -- (0 where that is not known): a snapshot's own xmax is not.
-  -- After a restore the history is another one, and its transaction numbers mean nothing in a kept cursor. So a cursor
-  -- also names the history that it is of, the last event up to low, and the last one up to the highest id it has seen.
-  v_low bigint := 0;
-  v_base pg_snapshot;
-  v_base_high bigint := 0;
-  v_base_bound xid8 := '0';
-  v_page pg_snapshot;
-  v_page_high bigint := 0;
-  v_page_bound xid8 := '0';
-  v_after bigint := 0;
-  v_now pg_snapshot := pg_current_snapshot();
-  v_now_high bigint;
-  v_now_bound xid8 := '0';
-  v_history text := replace(governance.history_id(), '.', '');
-  v_low_mark text := '0';
-  v_high_mark text := '0';
-  v_seen_id bigint;
-  v_seen_at timestamptz;
-  v_restarted_after bigint;
-  v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
-  v_parts text[];
-  v_key text;
-  v_account_id bigint;
-  v_decision text;
-  v_reason text;
-  v_model text;
-  v_kinds text[];
-  v_since timestamptz;
-  v_facts boolean := false;
-  v_ids bigint[];
-  v_all_ids bigint[] := '{}';
-  v_room int;
-  v_events jsonb;
-begin
-  perform governance.refuse_others('usage_events_since');
-  if p_limit is null or p_limit not between 1 and 5000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  if p_cursor is null then
+    return row(0, null, 0, null, 0, 0, '0', '0', null, '0', '0')::governance.feed_cursor;
+  elsif v_parts[1] <> '3' or cardinality(v_parts) <> 12 then
+    raise exception using errcode = 'invalid_text_representation';
   end if;
+  perform split_part(v_parts[12], ':', 1)::bigint,
+    nullif(replace(split_part(v_parts[12], ':', 2), '_', '.'), '')::float8;
+  return row(v_parts[2], nullif(v_parts[3], '-'), v_parts[4], nullif(v_parts[5], '-'), v_parts[6], v_parts[7],
+    v_parts[8], v_parts[9], v_parts[10], replace(v_parts[11], '_', '.'),
+    replace(v_parts[12], '_', '.'))::governance.feed_cursor;
+exception when data_exception then
+  perform governance.fail('PT400', 'invalid_argument', 'p_cursor is null, "now", or a next_cursor as it was answered');
+  return null;
+end
+$$;
+comment on function governance.read_feed_cursor(text) is 'What a cursor of the feed says; the beginning for null. '
+  'Errors: invalid_argument.';
+
+create function governance.feed_cursor_text(k governance.feed_cursor, p_history text) returns text
+  language sql stable set search_path = '' as $$
+  select format('3.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s', k.low, coalesce(k.base::text, '-'), k.base_high,
+    coalesce(k.page::text, '-'), k.page_high, k.after_id, k.base_bound, k.page_bound, p_history,
+    replace(governance.event_mark(k.low), '.', '_'),
+    replace(governance.event_mark(greatest(k.base_high, k.page_high)), '.', '_'))
+$$;
+comment on function governance.feed_cursor_text(governance.feed_cursor, text) is 'A cursor as its reader keeps it.';
+
+create function governance.filtered_account(p_filter jsonb) returns bigint
+  language sql stable set search_path = '' as $$
+  -- Nobody of that name yet: nothing has happened, and a reader keeps its place.
+  select case when p_filter ->> 'user_id' is not null then coalesce((select a.account_id from governance.accounts a
+    where a.user_id = p_filter ->> 'user_id'), -1) end
+$$;
+comment on function governance.filtered_account(jsonb) is
+  'The account that a filter names; -1 for an unknown user, null for all.';
+
+create function governance.read_event_filter(p_filter jsonb) returns governance.event_filter
+  language plpgsql stable set search_path = '' as $$
+declare
+  w governance.event_filter;
+  v_key text;
+begin
   if coalesce(jsonb_typeof(p_filter), 'object') <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_filter is a JSON object');
   end if;
@@ -5952,162 +5987,94 @@ begin
         format('p_filter.%s is unknown: user_id, decision, reason, model, kinds, since, facts are', left(v_key, 64)));
     end if;
   end loop;
-  v_decision := p_filter ->> 'decision';
-  v_reason := p_filter ->> 'reason';
-  v_model := p_filter ->> 'model';
-  v_facts := coalesce(p_filter -> 'facts', 'false') = 'true';
+  w.decision := p_filter ->> 'decision';
+  w.reason := p_filter ->> 'reason';
+  w.model := p_filter ->> 'model';
   begin
-    v_since := (p_filter ->> 'since')::timestamptz;
+    w.since := (p_filter ->> 'since')::timestamptz;
     if coalesce(p_filter -> 'kinds', 'null') <> 'null' then
-      v_kinds := array(select jsonb_array_elements_text(p_filter -> 'kinds'));
-    end if;
-    if p_cursor is not null and p_cursor <> 'now' then
-      v_parts := string_to_array(p_cursor, '.');
-      if v_parts[1] <> '3' or cardinality(v_parts) <> 12 then
-        raise exception using errcode = 'invalid_text_representation';
-      end if;
-      v_low := v_parts[2]::bigint;
-      v_base := nullif(v_parts[3], '-')::pg_snapshot;
-      v_base_high := v_parts[4]::bigint;
-      v_page := nullif(v_parts[5], '-')::pg_snapshot;
-      v_page_high := v_parts[6]::bigint;
-      v_after := v_parts[7]::bigint;
-      v_base_bound := v_parts[8]::xid8;
-      v_page_bound := v_parts[9]::xid8;
-      v_low_mark := replace(v_parts[11], '_', '.');
-      v_high_mark := replace(v_parts[12], '_', '.');
-      v_seen_id := split_part(v_high_mark, ':', 1)::bigint;
-      v_seen_at := to_timestamp(nullif(split_part(v_high_mark, ':', 2), '')::float8);
+      w.kinds := array(select jsonb_array_elements_text(p_filter -> 'kinds'));
     end if;
   exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_cursor is null, "now", or a next_cursor as it was answered; p_filter.since is a moment, p_filter.kinds a '
-      'list');
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter.since is a moment, p_filter.kinds a list');
   end;
-  if p_filter ->> 'user_id' is not null then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
-    if v_account_id is null then
-      -- Nobody of that name yet: nothing has happened, and the reader keeps its place.
-      v_account_id := -1;
-    end if;
-  end if;
-  select greatest((select max(r.decision_id) from governance.requests r),
-    (select max(t.transaction_id) from governance.token_transactions t),
-    (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
-  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
-  -- that this transaction takes now.
-  if not v_has_xid then
-    v_now_bound := pg_current_xact_id();
-  end if;
-  if v_parts is not null then
-    if pg_is_in_recovery() and split_part(v_parts[10], ':', 1) = split_part(v_history, ':', 1) then
-      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
-      v_history := v_parts[10];
-    elsif v_parts[10] <> v_history or (not pg_is_in_recovery()
-      and (greatest(pg_snapshot_xmax(v_base), pg_snapshot_xmax(v_page)) > greatest(pg_snapshot_xmax(v_now), v_now_bound)
-      -- Retention may have dropped the event; nothing else does.
-      or (governance.event_mark(v_seen_id) <> v_high_mark and v_seen_at > governance.now()
-        - interval '1 day' * (select c.decision_retention_days - 1 from governance.active_config c))))
-    then
-      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
-      if v_low_mark = '0' or governance.event_mark(v_low) <> v_low_mark then
-        v_low := case when v_since is null then 0 else governance.feed_low_id(v_since - interval '1 hour') end;
-      end if;
-      v_base := null;
-      v_base_high := 0;
-      v_base_bound := '0';
-      v_page := null;
-      v_after := 0;
-      v_restarted_after := v_low;
-    end if;
-  end if;
-  if p_cursor = 'now' then
-    -- Transactions that began more than an hour ago are not waited for.
-    v_low := governance.feed_low_id(governance.now() - interval '1 hour');
-    return jsonb_build_object('events', '[]'::jsonb, 'next_cursor',
-      format('3.%s.%s.%s.-.0.0.%s.0.%s.%s.%s', v_low, v_now, v_now_high, v_now_bound, v_history,
-        replace(governance.event_mark(v_low), '.', '_'), replace(governance.event_mark(v_now_high), '.', '_')),
-      'restarted_after', null);
-  end if;
-  if p_cursor is null and v_since is not null then
-    v_low := governance.feed_low_id(v_since - interval '1 hour');
-  end if;
+  w.account_id := governance.filtered_account(p_filter);
+  return w;
+end
+$$;
+comment on function governance.read_event_filter(jsonb) is 'A filter of the feed. Errors: invalid_argument.';
 
-  loop
-    if v_page is null then
-      v_page := v_now;
-      v_page_high := v_now_high;
-      v_page_bound := v_now_bound;
-      v_after := v_low;
-    end if;
-    v_room := p_limit - cardinality(v_all_ids);
-    select array_agg(e.id order by e.id) into v_ids from (
+create function governance.is_other_history(k governance.feed_cursor, p_history text, p_now pg_snapshot, p_bound xid8)
+  returns boolean
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_seen_at timestamptz := to_timestamp(nullif(split_part(k.high_mark, ':', 2), '')::float8);
+begin
+  return k.history <> p_history or (not pg_is_in_recovery()
+    and (greatest(pg_snapshot_xmax(k.base), pg_snapshot_xmax(k.page)) > greatest(pg_snapshot_xmax(p_now), p_bound)
+    -- Retention may have dropped the event; nothing else does.
+    or (governance.event_mark(split_part(k.high_mark, ':', 1)::bigint) <> k.high_mark and v_seen_at > governance.now()
+      - interval '1 day' * (select c.decision_retention_days - 1 from governance.active_config c))));
+end
+$$;
+comment on function governance.is_other_history(governance.feed_cursor, text, pg_snapshot, xid8) is
+  'Whether a cursor is of another history than this database''s: an older backup was restored.';
+
+create function governance.feed_ids(k governance.feed_cursor, p_now pg_snapshot, w governance.event_filter, p_room int)
+  returns bigint[]
+  language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select array_agg(e.id order by e.id) from (
       select u.id from (
         (select r.decision_id as id from governance.requests r
-          where r.decision_id > v_after
-            and (pg_visible_in_snapshot(r.xid, v_page) or r.xid >= pg_snapshot_xmax(v_now))
-            and (v_base is null or not (pg_visible_in_snapshot(r.xid, v_base) or r.xid >= pg_snapshot_xmax(v_now)))
-            and (v_account_id is null or r.account_id = v_account_id)
-              and (v_decision is null or r.decision = v_decision)
-            and (v_reason is null or r.reason = v_reason)
-              and (v_model is null or r.model = v_model or r.requested_model = v_model)
-            and (v_since is null or r.created_at >= v_since)
-            and (v_kinds is null or case when r.decision = 'block' then 'blocked' else 'authorized' end = any (v_kinds))
-          order by r.decision_id limit v_room)
+          where r.decision_id > k.after_id
+            and (pg_visible_in_snapshot(r.xid, k.page) or r.xid >= pg_snapshot_xmax(p_now))
+            and (k.base is null or not (pg_visible_in_snapshot(r.xid, k.base) or r.xid >= pg_snapshot_xmax(p_now)))
+            and (w.account_id is null or r.account_id = w.account_id)
+              and (w.decision is null or r.decision = w.decision)
+            and (w.reason is null or r.reason = w.reason)
+              and (w.model is null or r.model = w.model or r.requested_model = w.model)
+            and (w.since is null or r.created_at >= w.since)
+            and (w.kinds is null or case when r.decision = 'block' then 'blocked' else 'authorized' end = any (w.kinds))
+          order by r.decision_id limit p_room)
         union all
         (select t.transaction_id from governance.token_transactions t
-          where t.transaction_id > v_after and t.transaction_type = 'usage' and t.decision_id is not null
-            and (pg_visible_in_snapshot(t.xid, v_page) or t.xid >= pg_snapshot_xmax(v_now))
-            and (v_base is null or not (pg_visible_in_snapshot(t.xid, v_base) or t.xid >= pg_snapshot_xmax(v_now)))
-            and (v_account_id is null or t.account_id = v_account_id) and (v_since is null or t.created_at >= v_since)
-            and (v_kinds is null or 'settled' = any (v_kinds))
-            and ((v_decision is null and v_reason is null and v_model is null) or exists (
+          where t.transaction_id > k.after_id and t.transaction_type = 'usage' and t.decision_id is not null
+            and (pg_visible_in_snapshot(t.xid, k.page) or t.xid >= pg_snapshot_xmax(p_now))
+            and (k.base is null or not (pg_visible_in_snapshot(t.xid, k.base) or t.xid >= pg_snapshot_xmax(p_now)))
+            and (w.account_id is null or t.account_id = w.account_id) and (w.since is null or t.created_at >= w.since)
+            and (w.kinds is null or 'settled' = any (w.kinds))
+            and ((w.decision is null and w.reason is null and w.model is null) or exists (
               select from governance.requests r
-                where r.decision_id = t.decision_id and (v_decision is null or r.decision = v_decision)
-                and (v_reason is null or r.reason = v_reason)
-                  and (v_model is null or r.settled_model = v_model or r.requested_model = v_model)))
-          order by t.transaction_id limit v_room)
+                where r.decision_id = t.decision_id and (w.decision is null or r.decision = w.decision)
+                and (w.reason is null or r.reason = w.reason)
+                  and (w.model is null or r.settled_model = w.model or r.requested_model = w.model)))
+          order by t.transaction_id limit p_room)
         union all
         (select h.event_id from governance.hold_events h
-          where h.event_id > v_after
-            and (pg_visible_in_snapshot(h.xid, v_page) or h.xid >= pg_snapshot_xmax(v_now))
-            and (v_base is null or not (pg_visible_in_snapshot(h.xid, v_base) or h.xid >= pg_snapshot_xmax(v_now)))
-            and (v_account_id is null or h.account_id = v_account_id) and (v_since is null or h.created_at >= v_since)
-            and (v_kinds is null or h.kind = any (v_kinds))
-            and ((v_decision is null and v_reason is null and v_model is null) or exists (
+          where h.event_id > k.after_id
+            and (pg_visible_in_snapshot(h.xid, k.page) or h.xid >= pg_snapshot_xmax(p_now))
+            and (k.base is null or not (pg_visible_in_snapshot(h.xid, k.base) or h.xid >= pg_snapshot_xmax(p_now)))
+            and (w.account_id is null or h.account_id = w.account_id) and (w.since is null or h.created_at >= w.since)
+            and (w.kinds is null or h.kind = any (w.kinds))
+            and ((w.decision is null and w.reason is null and w.model is null) or exists (
               select from governance.requests r
-                where r.decision_id = h.decision_id and (v_decision is null or r.decision = v_decision)
-                and (v_reason is null or r.reason = v_reason)
-                  and (v_model is null or r.model = v_model or r.requested_model = v_model)))
-          order by h.event_id limit v_room)
-      ) u order by u.id limit v_room
-    ) e;
-    v_all_ids := v_all_ids || coalesce(v_ids, '{}');
-    if cardinality(v_ids) = v_room then
-      v_after := v_ids[v_room];
-      exit;
-    end if;
-    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
-    -- nothing can come any more at or below the highest id that goes with it.
-    if governance.ended_below(v_page_bound, v_page) then
-      v_low := greatest(v_low, v_page_high);
-    elsif governance.ended_below(v_base_bound, v_page) then
-      v_low := greatest(v_low, v_base_high);
-    end if;
-    v_base := v_page;
-    v_base_high := v_page_high;
-    v_base_bound := v_page_bound;
-    if v_page::text = v_now::text then
-      v_page := null;
-      v_after := 0;
-      exit;
-    end if;
-    v_page := null;
-  end loop;
+                where r.decision_id = h.decision_id and (w.decision is null or r.decision = w.decision)
+                and (w.reason is null or r.reason = w.reason)
+                  and (w.model is null or r.model = w.model or r.requested_model = w.model)))
+          order by h.event_id limit p_room)
+      ) u order by u.id limit p_room
+    ) e);
+end
+$$;
+comment on function governance.feed_ids(governance.feed_cursor, pg_snapshot, governance.event_filter, int) is
+  'The next events of a page that fit the filter, at most p_room: visible in the page, and not in the base.';
 
+create function governance.feed_events(p_ids bigint[], p_facts boolean) returns jsonb
+  language sql stable set search_path = '' as $$
   select coalesce(jsonb_agg(e.event || case
-    when v_facts and e.event ->> 'kind' in ('authorized', 'blocked') then e.facts else '{}' end order by e.id), '[]')
-    into v_events
+    when p_facts and e.event ->> 'kind' in ('authorized', 'blocked') then e.facts else '{}' end order by e.id), '[]')
   from (
     select i.id,
       case when q.decision_id = i.id and t.transaction_id is null then
@@ -6139,18 +6106,109 @@ begin
         'warnings', coalesce(to_jsonb(q.warnings), '[]'),
         'rule_name', (select v.rule_name from governance.rule_versions v where v.version_id = q.rule_version_id),
         'rule_names', governance.rule_names(q.matched_version_ids)) as event
-    from unnest(v_all_ids) i(id)
+    from unnest(p_ids) i(id)
     left join governance.token_transactions t on t.transaction_id = i.id
     left join governance.hold_events h on h.event_id = i.id
     left join governance.requests q on q.decision_id = coalesce(t.decision_id, h.decision_id, i.id)
     join governance.accounts a on a.account_id = coalesce(t.account_id, h.account_id, q.account_id)
-  ) e;
-  return jsonb_build_object('events', v_events,
-    'next_cursor', format('3.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s.%s', v_low, coalesce(v_base::text, '-'), v_base_high,
-      coalesce(v_page::text, '-'), v_page_high, v_after, v_base_bound, v_page_bound, v_history,
-      replace(governance.event_mark(v_low), '.', '_'),
-      replace(governance.event_mark(greatest(v_base_high, v_page_high)), '.', '_')),
-    'restarted_after', v_restarted_after);
+  ) e
+$$;
+comment on function governance.feed_events(bigint[], boolean) is 'Events of the feed by their ids, in order.';
+
+create function public.usage_events_since(p_cursor text default null, p_limit int default 500,
+  p_filter jsonb default '{}') returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  k governance.feed_cursor;
+  v_filter governance.event_filter;
+  v_now pg_snapshot := pg_current_snapshot();
+  v_now_high bigint;
+  v_now_bound xid8 := '0';
+  v_history text := replace(governance.history_id(), '.', '');
+  v_restarted_after bigint;
+  v_has_xid boolean := pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null;
+  v_ids bigint[];
+  v_all_ids bigint[] := '{}';
+begin
+  perform governance.refuse_others('usage_events_since');
+  if p_limit is null or p_limit not between 1 and 5000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 5000');
+  end if;
+  v_filter := governance.read_event_filter(p_filter);
+  k := governance.read_feed_cursor(nullif(p_cursor, 'now'));
+  select greatest((select max(r.decision_id) from governance.requests r),
+    (select max(t.transaction_id) from governance.token_transactions t),
+    (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
+  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
+  -- that this transaction takes now.
+  if not v_has_xid then
+    v_now_bound := pg_current_xact_id();
+  end if;
+  if k.history is not null then
+    if pg_is_in_recovery() and split_part(k.history, ':', 1) = split_part(v_history, ':', 1) then
+      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
+      v_history := k.history;
+    elsif governance.is_other_history(k, v_history, v_now, v_now_bound) then
+      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
+      if k.low_mark = '0' or governance.event_mark(k.low) <> k.low_mark then
+        k.low := case when v_filter.since is null then 0
+          else governance.feed_low_id(v_filter.since - interval '1 hour') end;
+      end if;
+      k.base := null;
+      k.base_high := 0;
+      k.base_bound := '0';
+      k.page := null;
+      k.after_id := 0;
+      v_restarted_after := k.low;
+    end if;
+  end if;
+  if p_cursor = 'now' then
+    -- Transactions that began more than an hour ago are not waited for.
+    k.low := governance.feed_low_id(governance.now() - interval '1 hour');
+    k.base := v_now;
+    k.base_high := v_now_high;
+    k.base_bound := v_now_bound;
+    return jsonb_build_object('events', '[]'::jsonb, 'next_cursor', governance.feed_cursor_text(k, v_history),
+      'restarted_after', null);
+  end if;
+  if p_cursor is null and v_filter.since is not null then
+    k.low := governance.feed_low_id(v_filter.since - interval '1 hour');
+  end if;
+
+  loop
+    if k.page is null then
+      k.page := v_now;
+      k.page_high := v_now_high;
+      k.page_bound := v_now_bound;
+      k.after_id := k.low;
+    end if;
+    v_ids := governance.feed_ids(k, v_now, v_filter, p_limit - cardinality(v_all_ids));
+    v_all_ids := v_all_ids || coalesce(v_ids, '{}');
+    if cardinality(v_all_ids) = p_limit then
+      k.after_id := v_all_ids[p_limit];
+      exit;
+    end if;
+    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
+    -- nothing can come any more at or below the highest id that goes with it.
+    if governance.ended_below(k.page_bound, k.page) then
+      k.low := greatest(k.low, k.page_high);
+    elsif governance.ended_below(k.base_bound, k.page) then
+      k.low := greatest(k.low, k.base_high);
+    end if;
+    k.base := k.page;
+    k.base_high := k.page_high;
+    k.base_bound := k.page_bound;
+    if k.page::text = v_now::text then
+      k.page := null;
+      k.after_id := 0;
+      exit;
+    end if;
+    k.page := null;
+  end loop;
+
+  return jsonb_build_object(
+    'events', governance.feed_events(v_all_ids, coalesce(p_filter -> 'facts', 'false') = 'true'),
+    'next_cursor', governance.feed_cursor_text(k, v_history), 'restarted_after', v_restarted_after);
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is
@@ -6162,23 +6220,47 @@ comment on function public.usage_events_since(text, int, jsonb) is
 revoke all on function public.usage_events_since(text, int, jsonb) from public, anon, authenticated;
 grant execute on function public.usage_events_since(text, int, jsonb) to service_role;
 
-create function governance.check_event_filter(p_filter jsonb) returns void
-  language plpgsql immutable set search_path = '' as $$
+create function governance.event_sources(p_filter jsonb, p_account_id bigint, p_high bigint, p_kinds text[],
+  out calls text, out entries text, out holds text, out in_order text, out until timestamptz)
+  language plpgsql stable set search_path = '' as $$
 begin
-  if p_filter is null or p_filter = '{}' then return; end if;
-  if jsonb_typeof(p_filter) <> 'object' or exists (
-    select from jsonb_each(p_filter) f where f.value <> 'null' and not (case f.key
-      when 'kinds' then jsonb_typeof(f.value) = 'array' and jsonb_array_length(f.value) <= 20
-      when 'user_id' then jsonb_typeof(f.value) = 'string' when 'decision' then jsonb_typeof(f.value) = 'string'
-      when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
-        else false end)) then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+  until := 'infinity';
+  calls := 'true';
+  entries := 'true';
+  holds := 'true';
+  in_order := 'r.decision_id desc';
+  if p_account_id is not null then
+    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    select x.at into until from (
+      select r.created_at as at from governance.requests r where r.decision_id = p_high
+      union all select t.created_at from governance.token_transactions t where t.transaction_id = p_high
+      union all select h.created_at from governance.hold_events h where h.event_id = p_high) x;
+    until := coalesce(until, 'infinity');
+    calls := format('account_id = %s', p_account_id);
+    entries := calls;
+    holds := calls;
+    in_order := 'r.created_at desc, r.decision_id desc';
+  end if;
+  if p_filter ->> 'reason' is not null or p_filter ->> 'decision' = 'block' then
+    -- Only a refusal has a reason, and nothing comes after it.
+    if p_filter ->> 'reason' is not null and p_account_id is null then
+      -- The index that has them in order of the reason first, and no walk through everything else.
+      in_order := 'r.reason desc, r.decision_id desc';
+    end if;
+    calls := calls || ' and r.decision = ''block''' || case
+      when p_filter ->> 'reason' is not null then format(' and r.reason = %L', p_filter ->> 'reason') else '' end;
+    entries := 'false';
+    holds := 'false';
+  end if;
+  if p_kinds is not null then
+    if not p_kinds && '{authorized,blocked}' then calls := 'false'; end if;
+    if not p_kinds && '{settled}' then entries := 'false'; end if;
+    if not p_kinds && '{released,expired,quarantined}' then holds := 'false'; end if;
   end if;
 end
 $$;
-comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
-  'than to show everything.';
+comment on function governance.event_sources(jsonb, bigint, bigint, text[]) is
+  'The conditions on calls, entries and holds that a filter of events means, and the order that has an index.';
 
 create function public.console_events_before(p_before_event_id bigint default null, p_limit int default 200,
   p_filter jsonb default '{}') returns jsonb
@@ -6191,12 +6273,8 @@ declare
   -- One more than is asked for tells whether there is more.
   v_page int := greatest(p_limit + 1, 50);
   v_account_id bigint;
-  v_until timestamptz := 'infinity';
-  v_calls text := 'true';
-  v_entries text := 'true';
-  v_holds text := 'true';
   v_kinds text[];
-  v_order text := 'r.decision_id desc';
+  s record;
   v_looked int := 0;
   v_floor bigint;
   v_rows jsonb;
@@ -6213,33 +6291,8 @@ begin
     if v_account_id is null then
       return jsonb_build_object('events', '[]'::jsonb, 'next_before_event_id', null);
     end if;
-    -- Calls of one account stand in one order by time and by id, and by time they have an index.
-    select x.at into v_until from (
-      select r.created_at as at from governance.requests r where r.decision_id = v_high
-      union all select t.created_at from governance.token_transactions t where t.transaction_id = v_high
-      union all select h.created_at from governance.hold_events h where h.event_id = v_high) x;
-    v_until := coalesce(v_until, 'infinity');
-    v_calls := format('account_id = %s', v_account_id);
-    v_entries := v_calls;
-    v_holds := v_calls;
-    v_order := 'r.created_at desc, r.decision_id desc';
   end if;
-  if v_filter ->> 'reason' is not null or v_filter ->> 'decision' = 'block' then
-    -- Only a refusal has a reason, and nothing comes after it.
-    if v_filter ->> 'reason' is not null and v_account_id is null then
-      -- The index that has them in order of the reason first, and no walk through everything else.
-      v_order := 'r.reason desc, r.decision_id desc';
-    end if;
-    v_calls := v_calls || ' and r.decision = ''block''' || case
-      when v_filter ->> 'reason' is not null then format(' and r.reason = %L', v_filter ->> 'reason') else '' end;
-    v_entries := 'false';
-    v_holds := 'false';
-  end if;
-  if v_kinds is not null then
-    if not v_kinds && '{authorized,blocked}' then v_calls := 'false'; end if;
-    if not v_kinds && '{settled}' then v_entries := 'false'; end if;
-    if not v_kinds && '{released,expired,quarantined}' then v_holds := 'false'; end if;
-  end if;
+  s := governance.event_sources(v_filter, v_account_id, v_high, v_kinds);
   loop
     execute format($q$
       with calls as (
@@ -6298,9 +6351,9 @@ begin
           where ($5 is null or r.decision = $5) and ($6 is null or $6 in (r.model, r.requested_model, r.settled_model))
           order by e.id desc limit $7) p
         join governance.accounts a on a.account_id = p.account_id)
-      $q$, v_calls, v_order, v_entries, v_holds)
+      $q$, s.calls, s.in_order, s.entries, s.holds)
     into v_floor, v_rows
-    using v_high, v_until, v_page, v_kinds, v_filter ->> 'decision', v_filter ->> 'model',
+    using v_high, s.until, v_page, v_kinds, v_filter ->> 'decision', v_filter ->> 'model',
       p_limit + 1 - jsonb_array_length(v_events);
     v_events := v_events || v_rows;
     v_looked := v_looked + v_page;
@@ -7196,7 +7249,8 @@ begin
 
   loop
     for x in
-      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type,
+      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model,
+        q.task_type,
         q.scope_id, q.message_hash is not null as is_message,
         (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
         -- The price is the one of the moment of the call.
@@ -8265,6 +8319,30 @@ comment on function governance.reverse_act(governance.accounts, governance.accou
   'Takes an act back with compensating entries. The caller holds the account''s lock. Errors: changed_since, '
   'not_undoable.';
 
+create function governance.account_books(p_user_ids text[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
+    'name', a.display_name,
+    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+      'subscription', a.subscription_tokens,
+      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
+    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount,
+      'previous_balance', t.previous_balance,
+        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description)
+          order by t.transaction_id), '[]')
+      from (select * from governance.token_transactions x where x.account_id = a.account_id
+        order by x.transaction_id desc limit 100) t where t.xid = pg_current_xact_id()),
+    'lots', (select coalesce(jsonb_object_agg(l.lot_id,
+      jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen',
+      l.frozen,
+        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor,
+          'currency', l.currency)), '{}')
+      from governance.lots l where l.account_id = a.account_id))), '{}')
+  from governance.accounts a where a.user_id = any (p_user_ids)
+$$;
+comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of '
+  'accounts: what a preview compares.';
+
 -- schemas/39_corrections.sql
 -- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
 -- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
@@ -8925,224 +9003,6 @@ create trigger account_listings_changed after update of display_name, email, pla
     or (old.rule_blocked_until is not null and new.rule_blocked_until is null))
   execute function governance.follow_account();
 
--- schemas/41_find.sql
--- Finding by what a ticket contains: ids and parts of ids, of calls, payments, customers, and what was never credited.
-
-create function governance.id_words(p_text text) returns text[]
-  language sql immutable set search_path = '' as $$
-  select coalesce(array_agg(w order by n), '{}') from (
-    select w, min(n) as n from regexp_split_to_table(left(btrim(p_text), 500), '[\s,;()<>"''“”„#]+')
-      with ordinality x(w, n)
-    where char_length(w) >= 8 or char_length(w) >= 4 and w ~ '\d'
-    group by w order by min(n) limit 3) y
-$$;
-comment on function governance.id_words(text) is
-  'The words of a text that may be an id or a part of one: long ones, and shorter ones with a digit. The first three.';
-
-create function governance.find_payments(p_id text) returns setof bigint
-  language plpgsql stable set search_path = '' as $$
-begin
-  return query
-    select p.payment_id from governance.stripe_payments p
-    where p_id in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id)
-    union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
-    union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
-    union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
-      where x.stripe_invoice_line_id = p_id
-    union select p.payment_id from governance.stripe_invoice_numbers i
-      join governance.stripe_payments p using (invoice_id) where i.number = upper(p_id);
-  if found then return; end if;
-  if p_id ~ '^(pi|ch|py)_\w{4,}$' then
-    return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
-      case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
-  end if;
-  if not found and governance.is_part(p_id) then
-    return query execute format('
-      (select p.payment_id from governance.stripe_payments p where governance.payment_ids(p.charge_id,
-        p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id) like %1$L limit 5)
-      union (select r.payment_id from governance.stripe_refunds r where lower(r.refund_id) like %1$L limit 5)
-      union (select d.payment_id from governance.stripe_disputes d where lower(d.dispute_id) like %1$L limit 5)
-      union (select p.payment_id from governance.stripe_invoice_numbers i
-        join governance.stripe_payments p using (invoice_id) where lower(i.number) like %1$L limit 5)',
-      '%' || governance.like_pattern(lower(p_id)) || '%');
-  end if;
-end
-$$;
-comment on function governance.find_payments(text) is
-  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, '
-  'or by the number on the invoice; where there is none, by a part of one of these.';
-
-create function governance.is_part(p_text text) returns boolean
-  language sql immutable set search_path = '' as $$
-  select p_text ~ '^\S{8,255}$' or p_text ~ '^\S{6,7}$' and p_text ~ '\d'
-$$;
-comment on function governance.is_part(text) is
-  'Whether a text is long enough to be looked for inside ids. A short word without a digit stands in many by chance.';
-
-create function governance.find_customers(p_id text) returns setof bigint
-  language plpgsql stable set search_path = '' as $$
-begin
-  return query
-    select k.account_id from governance.stripe_customers k where k.customer_id = p_id
-    union select u.account_id from governance.stripe_subscriptions u
-      where u.subscription_id = p_id and u.account_id is not null;
-  if found or not governance.is_part(p_id) then return; end if;
-  return query execute format('
-    (select k.account_id from governance.stripe_customers k where lower(k.customer_id) like %1$L limit 5)
-    union (select u.account_id from governance.stripe_subscriptions u
-      where lower(u.subscription_id) like %1$L and u.account_id is not null limit 5)',
-    '%' || governance.like_pattern(lower(p_id)) || '%');
-end
-$$;
-comment on function governance.find_customers(text) is
-  'Accounts of a customer or subscription at Stripe with this id, or with this part of one.';
-
-create function governance.find_owners(p_id text) returns setof bigint
-  language sql stable set search_path = '' as $$
-  select p.account_id from governance.find_payments(p_id) f(payment_id)
-    join governance.stripe_payments p using (payment_id) where p.account_id is not null
-  union select r.account_id from governance.find_calls(p_id) f(decision_id)
-    join governance.requests r using (decision_id)
-  union select governance.find_customers(p_id)
-$$;
-comment on function governance.find_owners(text) is
-  'Accounts of a payment, call, customer or subscription with this id, or with this part of one.';
-
-create function governance.find_waiting(p_id text)
-  returns table (kind text, id text, title text, subtitle text, user_id text)
-  language sql stable set search_path = '' as $$
-  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
-    null::text
-  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
-    order by x.received_at desc limit 2000) w
-  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
-  union all
-  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
-    c.user_id
-  from governance.reconciliation_cases c
-  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
-    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
-$$;
-comment on function governance.find_waiting(text) is
-  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
-  'differences of a reconciliation.';
-
-create function governance.find_calls(p_id text) returns setof bigint
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_number bigint := case when p_id ~ '^\d{1,18}$' then p_id::bigint end;
-begin
-  return query select r.decision_id from governance.requests r where r.decision_id = v_number
-    union select k.decision_id from governance.request_keys k where k.request_id = p_id;
-  if found then return; end if;
-  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
-  if p_id ~ '^\S{6,}$' then
-    return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
-      where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
-    if found then return; end if;
-  end if;
-  -- The end of the id of a call that was stopped, which is what tickets are about; any part of a newer call's.
-  if governance.is_part(p_id) then
-    return query execute format('select r.decision_id from governance.requests r
-      where r.decision = ''block'' and reverse(r.request_id) like %L limit 5',
-      governance.like_pattern(reverse(p_id)) || '%');
-    if not found then
-      return query select x.decision_id from (select r.request_id, r.decision_id from governance.requests r
-        order by r.decision_id desc limit 50000) x where strpos(lower(x.request_id), lower(p_id)) > 0 limit 5;
-    end if;
-    if found then return; end if;
-  end if;
-  -- The beginning of a decision's number, with up to three digits left out.
-  if p_id ~ '^\d{4,15}$' then
-    return query select r.decision_id from generate_series(1, 3) d cross join lateral (
-      select x.decision_id from governance.requests x
-      where x.decision_id between v_number * (10 ^ d)::bigint and (v_number + 1) * (10 ^ d)::bigint - 1
-      order by x.decision_id limit 3) r limit 5;
-  end if;
-end
-$$;
-comment on function governance.find_calls(text) is
-  'Calls by their whole request or decision id, else by the beginning of one; a call that was stopped also by the end '
-  'of its request id, and the newest 50,000 calls by any part of it.';
-
-create function public.console_search(p_query text, p_limit int default 20) returns jsonb
-  language plpgsql volatile security definer set search_path = '' set jit = off as $$
-declare
-  v_query text := btrim(coalesce(p_query, ''));
-  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
-  -- What of it may be an id: the whole, or words among others.
-  v_words text[] := case when btrim(coalesce(p_query, '')) ~ '\s' then governance.id_words(p_query)
-    else array[btrim(coalesce(p_query, ''))] end;
-  v_ids bigint[];
-  v_more bigint[];
-begin
-  perform governance.refuse_others('console_search');
-  perform governance.check_optional('p_query', p_query, 500);
-  perform governance.check_limit(p_limit, 100);
-  if v_lower = '' then return '[]'; end if;
-  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
-  select array_agg(x.account_id) into v_ids from (
-    select a.account_id from governance.accounts a where a.user_id = v_query or a.user_id = any (v_words)) x;
-  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
-    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
-      governance.like_pattern(v_lower) || '%', p_limit) into v_more;
-  v_ids := v_ids || v_more;
-  if coalesce(cardinality(v_ids), 0) < p_limit then
-    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
-      '%s limit %s) x',
-      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
-    v_ids := v_ids || v_more;
-  end if;
-  if coalesce(cardinality(v_ids), 0) = 0 then
-    -- Nobody is written so: whose customer it is, else whoever is written nearly so. Payments and calls name theirs.
-    v_ids := array(select distinct o from unnest(v_words) w cross join lateral governance.find_customers(w) o limit 7);
-    if v_ids = '{}' then v_ids := governance.close_accounts(v_lower, least(p_limit, 7)); end if;
-  end if;
-  return (
-    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
-      select * from (
-        -- A whole id of a request, decision or payment is meant exactly.
-        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
-          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
-        from unnest(v_words) w cross join lateral governance.find_calls(w) f(decision_id)
-        join governance.requests r using (decision_id) join governance.accounts a using (account_id) limit 5)
-        union all
-        -- What was not credited comes after the event or difference that says why.
-        (select 1, case when z.tokens is null then 4 else 2 end, 'payment', y.id, y.id,
-          concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
-            to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
-        from unnest(v_words) w cross join lateral governance.find_payments(w) f(payment_id)
-        join governance.stripe_payments p using (payment_id)
-        -- The whole id of which a part was typed; what was typed where it is an id of something of the payment's.
-        cross join lateral (select coalesce((select i from unnest(array[p.charge_id, p.payment_intent_id,
-          p.checkout_session_id, p.invoice_id, p.order_id]) i where strpos(lower(i), lower(w)) > 0 limit 1), w) as id) y
-        left join governance.accounts a using (account_id)
-        cross join lateral (select sum(s.tokens) as tokens from governance.stripe_lots s
-          where s.payment_id = p.payment_id) z limit 5)
-        union all
-        (select 1, 3, f.kind, f.id, f.title, f.subtitle, f.user_id, null
-        from unnest(v_words) w cross join lateral governance.find_waiting(w) f where w ~ '^\S{6,}$' limit 10)
-        union all
-        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
-          concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
-        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id)
-          group by a.account_id
-        union all
-        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
-          concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
-        from governance.rules u where u.retired_at is null
-          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
-      ) every order by rank, n limit p_limit) h);
-end
-$$;
-comment on function public.console_search(text, int) is
-  'What a typed text may mean, best first: a request or decision by its id or a part of it; a payment by any id of '
-  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that name '
-  'it and were not credited; users, where nobody is written so by what of theirs has such an id, else by words with '
-  'typing errors; rules. Of several words those that look like ids are looked for too. Errors: invalid_argument.';
-revoke all on function public.console_search(text, int) from public, anon, authenticated;
-grant execute on function public.console_search(text, int) to service_role;
-
 -- schemas/41_search.sql
 -- Search: accounts by words, filter and order.
 
@@ -9456,7 +9316,225 @@ revoke all on function public.console_search_accounts(text, text, text, text, bo
 grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
   to service_role;
 
--- schemas/42_user_page.sql
+-- schemas/42_find.sql
+-- Finding by what a ticket contains: ids and parts of ids, of calls, payments, customers, and what was never credited.
+
+create function governance.id_words(p_text text) returns text[]
+  language sql immutable set search_path = '' as $$
+  select coalesce(array_agg(w order by n), '{}') from (
+    select w, min(n) as n from regexp_split_to_table(left(btrim(p_text), 500), '[\s,;()<>"''“”„#]+')
+      with ordinality x(w, n)
+    where char_length(w) >= 8 or char_length(w) >= 4 and w ~ '\d'
+    group by w order by min(n) limit 3) y
+$$;
+comment on function governance.id_words(text) is
+  'The words of a text that may be an id or a part of one: long ones, and shorter ones with a digit. The first three.';
+
+create function governance.find_payments(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select p.payment_id from governance.stripe_payments p
+    where p_id in (p.charge_id, p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id)
+    union select r.payment_id from governance.stripe_refunds r where r.refund_id = p_id
+    union select d.payment_id from governance.stripe_disputes d where d.dispute_id = p_id
+    union select s.payment_id from governance.lots x join governance.stripe_lots s using (lot_id)
+      where x.stripe_invoice_line_id = p_id
+    union select p.payment_id from governance.stripe_invoice_numbers i
+      join governance.stripe_payments p using (invoice_id) where i.number = upper(p_id);
+  if found then return; end if;
+  if p_id ~ '^(pi|ch|py)_\w{4,}$' then
+    return query execute format('select p.payment_id from governance.stripe_payments p where p.%I like %L limit 5',
+      case when p_id like 'pi\_%' then 'payment_intent_id' else 'charge_id' end, governance.like_pattern(p_id) || '%');
+  end if;
+  if not found and governance.is_part(p_id) then
+    return query execute format('
+      (select p.payment_id from governance.stripe_payments p where governance.payment_ids(p.charge_id,
+        p.payment_intent_id, p.checkout_session_id, p.invoice_id, p.order_id) like %1$L limit 5)
+      union (select r.payment_id from governance.stripe_refunds r where lower(r.refund_id) like %1$L limit 5)
+      union (select d.payment_id from governance.stripe_disputes d where lower(d.dispute_id) like %1$L limit 5)
+      union (select p.payment_id from governance.stripe_invoice_numbers i
+        join governance.stripe_payments p using (invoice_id) where lower(i.number) like %1$L limit 5)',
+      '%' || governance.like_pattern(lower(p_id)) || '%');
+  end if;
+end
+$$;
+comment on function governance.find_payments(text) is
+  'Payments by a whole id of their charge, payment intent, session, invoice, invoice line, order, refund or dispute, '
+  'or by the number on the invoice; where there is none, by a part of one of these.';
+
+create function governance.is_part(p_text text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_text ~ '^\S{8,255}$' or p_text ~ '^\S{6,7}$' and p_text ~ '\d'
+$$;
+comment on function governance.is_part(text) is
+  'Whether a text is long enough to be looked for inside ids. A short word without a digit stands in many by chance.';
+
+create function governance.find_customers(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+begin
+  return query
+    select k.account_id from governance.stripe_customers k where k.customer_id = p_id
+    union select u.account_id from governance.stripe_subscriptions u
+      where u.subscription_id = p_id and u.account_id is not null;
+  if found or not governance.is_part(p_id) then return; end if;
+  return query execute format('
+    (select k.account_id from governance.stripe_customers k where lower(k.customer_id) like %1$L limit 5)
+    union (select u.account_id from governance.stripe_subscriptions u
+      where lower(u.subscription_id) like %1$L and u.account_id is not null limit 5)',
+    '%' || governance.like_pattern(lower(p_id)) || '%');
+end
+$$;
+comment on function governance.find_customers(text) is
+  'Accounts of a customer or subscription at Stripe with this id, or with this part of one.';
+
+create function governance.find_owners(p_id text) returns setof bigint
+  language sql stable set search_path = '' as $$
+  select p.account_id from governance.find_payments(p_id) f(payment_id)
+    join governance.stripe_payments p using (payment_id) where p.account_id is not null
+  union select r.account_id from governance.find_calls(p_id) f(decision_id)
+    join governance.requests r using (decision_id)
+  union select governance.find_customers(p_id)
+$$;
+comment on function governance.find_owners(text) is
+  'Accounts of a payment, call, customer or subscription with this id, or with this part of one.';
+
+create function governance.find_waiting(p_id text)
+  returns table (kind text, id text, title text, subtitle text, user_id text)
+  language sql stable set search_path = '' as $$
+  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
+    null::text
+  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
+    order by x.received_at desc limit 2000) w
+  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
+  union all
+  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
+    c.user_id
+  from governance.reconciliation_cases c
+  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
+    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
+$$;
+comment on function governance.find_waiting(text) is
+  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
+  'differences of a reconciliation.';
+
+create function governance.find_calls(p_id text) returns setof bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_number bigint := case when p_id ~ '^\d{1,18}$' then p_id::bigint end;
+begin
+  return query select r.decision_id from governance.requests r where r.decision_id = v_number
+    union select k.decision_id from governance.request_keys k where k.request_id = p_id;
+  if found then return; end if;
+  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
+  if p_id ~ '^\S{6,}$' then
+    return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
+      where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
+    if found then return; end if;
+  end if;
+  -- The end of the id of a call that was stopped, which is what tickets are about; any part of a newer call's.
+  if governance.is_part(p_id) then
+    return query execute format('select r.decision_id from governance.requests r
+      where r.decision = ''block'' and reverse(r.request_id) like %L limit 5',
+      governance.like_pattern(reverse(p_id)) || '%');
+    if not found then
+      return query select x.decision_id from (select r.request_id, r.decision_id from governance.requests r
+        order by r.decision_id desc limit 50000) x where strpos(lower(x.request_id), lower(p_id)) > 0 limit 5;
+    end if;
+    if found then return; end if;
+  end if;
+  -- The beginning of a decision's number, with up to three digits left out.
+  if p_id ~ '^\d{4,15}$' then
+    return query select r.decision_id from generate_series(1, 3) d cross join lateral (
+      select x.decision_id from governance.requests x
+      where x.decision_id between v_number * (10 ^ d)::bigint and (v_number + 1) * (10 ^ d)::bigint - 1
+      order by x.decision_id limit 3) r limit 5;
+  end if;
+end
+$$;
+comment on function governance.find_calls(text) is
+  'Calls by their whole request or decision id, else by the beginning of one; a call that was stopped also by the end '
+  'of its request id, and the newest 50,000 calls by any part of it.';
+
+create function public.console_search(p_query text, p_limit int default 20) returns jsonb
+  language plpgsql volatile security definer set search_path = '' set jit = off as $$
+declare
+  v_query text := btrim(coalesce(p_query, ''));
+  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  -- What of it may be an id: the whole, or words among others.
+  v_words text[] := case when btrim(coalesce(p_query, '')) ~ '\s' then governance.id_words(p_query)
+    else array[btrim(coalesce(p_query, ''))] end;
+  v_ids bigint[];
+  v_more bigint[];
+begin
+  perform governance.refuse_others('console_search');
+  perform governance.check_optional('p_query', p_query, 500);
+  perform governance.check_limit(p_limit, 100);
+  if v_lower = '' then return '[]'; end if;
+  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
+  select array_agg(x.account_id) into v_ids from (
+    select a.account_id from governance.accounts a where a.user_id = v_query or a.user_id = any (v_words)) x;
+  execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
+    where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
+      governance.like_pattern(v_lower) || '%', p_limit) into v_more;
+  v_ids := v_ids || v_more;
+  if coalesce(cardinality(v_ids), 0) < p_limit then
+    execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
+      '%s limit %s) x',
+      governance.find_accounts_condition(v_lower), 2 * p_limit) into v_more;
+    v_ids := v_ids || v_more;
+  end if;
+  if coalesce(cardinality(v_ids), 0) = 0 then
+    -- Nobody is written so: whose customer it is, else whoever is written nearly so. Payments and calls name theirs.
+    v_ids := array(select distinct o from unnest(v_words) w cross join lateral governance.find_customers(w) o limit 7);
+    if v_ids = '{}' then v_ids := governance.close_accounts(v_lower, least(p_limit, 7)); end if;
+  end if;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'rank' - 'n' order by h.rank, h.n), '[]') from (
+      select * from (
+        -- A whole id of a request, decision or payment is meant exactly.
+        (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
+          concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
+        from unnest(v_words) w cross join lateral governance.find_calls(w) f(decision_id)
+        join governance.requests r using (decision_id) join governance.accounts a using (account_id) limit 5)
+        union all
+        -- What was not credited comes after the event or difference that says why.
+        (select 1, case when z.tokens is null then 4 else 2 end, 'payment', y.id, y.id,
+          concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
+            to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
+        from unnest(v_words) w cross join lateral governance.find_payments(w) f(payment_id)
+        join governance.stripe_payments p using (payment_id)
+        -- The whole id of which a part was typed; what was typed where it is an id of something of the payment's.
+        cross join lateral (select coalesce((select i from unnest(array[p.charge_id, p.payment_intent_id,
+          p.checkout_session_id, p.invoice_id, p.order_id]) i where strpos(lower(i), lower(w)) > 0 limit 1), w) as id) y
+        left join governance.accounts a using (account_id)
+        cross join lateral (select sum(s.tokens) as tokens from governance.stripe_lots s
+          where s.payment_id = p.payment_id) z limit 5)
+        union all
+        (select 1, 3, f.kind, f.id, f.title, f.subtitle, f.user_id, null
+        from unnest(v_words) w cross join lateral governance.find_waiting(w) f where w ~ '^\S{6,}$' limit 10)
+        union all
+        select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
+          concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null
+        from unnest(v_ids) with ordinality x(account_id, n) join governance.accounts a using (account_id)
+          group by a.account_id
+        union all
+        select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
+          concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
+        from governance.rules u where u.retired_at is null
+          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+      ) every order by rank, n limit p_limit) h);
+end
+$$;
+comment on function public.console_search(text, int) is
+  'What a typed text may mean, best first: a request or decision by its id or a part of it; a payment by any id of '
+  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that name '
+  'it and were not credited; users, where nobody is written so by what of theirs has such an id, else by words with '
+  'typing errors; rules. Of several words those that look like ids are looked for too. Errors: invalid_argument.';
+revoke all on function public.console_search(text, int) from public, anon, authenticated;
+grant execute on function public.console_search(text, int) to service_role;
+
+-- schemas/43_user_page.sql
 -- One user's page: balance, lots, debt and its causes, payments.
 
 create function governance.debt_causes(p_account_id bigint) returns jsonb
@@ -9568,7 +9646,7 @@ comment on function public.console_get_account(text) is
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
 
--- schemas/43_holds.sql
+-- schemas/44_holds.sql
 -- Holds that need a person.
 
 create view governance.stuck_holds with (security_invoker = true) as
@@ -9802,7 +9880,7 @@ $$;
 comment on function governance.add_savings(bigint, bigint, bigint) is
   'Adds what was saved between two ids to savings_days, of one account or of all.';
 
--- schemas/44_totals.sql
+-- schemas/45_totals.sql
 -- Calls added up by time, as they happen: what charts and rankings read instead of the calls.
 
 create table governance.call_totals (
@@ -10123,7 +10201,7 @@ comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
   'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves at once.';
 
--- schemas/44_watch.sql
+-- schemas/46_watch.sql
 -- What happened, over any stretch of time, and what it is now.
 
 create type governance.stretch as (from_at timestamptz, to_at timestamptz, step interval, source text, after_id bigint,
@@ -10202,21 +10280,28 @@ comment on function governance.stretch(int, timestamptz, timestamptz, timestampt
   'A stretch of time with the step that fits it, and where its figures are read: call_totals by minute, hour or day, '
   'the calls of one user, or calls by their ids.';
 
-create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
-  p_from timestamptz default null, p_to timestamptz default null) returns jsonb
-  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
-declare
-  v_now timestamptz := governance.now();
-  v_decision text := p_filter ->> 'decision';
-  v_reason text := p_filter ->> 'reason';
-  v_model text := p_filter ->> 'model';
-  v_account_id bigint;
-  v_is_whole boolean := coalesce(p_filter, '{}') = '{}';
-  s governance.stretch;
-  v_consumed bigint;
-  v_answer jsonb;
+create function governance.check_event_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
 begin
-  perform governance.refuse_others('console_overview');
+  if p_filter is null or p_filter = '{}' then return; end if;
+  if jsonb_typeof(p_filter) <> 'object' or exists (
+    select from jsonb_each(p_filter) f where f.value <> 'null' and not (case f.key
+      when 'kinds' then jsonb_typeof(f.value) = 'array' and jsonb_array_length(f.value) <= 20
+      when 'user_id' then jsonb_typeof(f.value) = 'string' when 'decision' then jsonb_typeof(f.value) = 'string'
+      when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
+        else false end)) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+  end if;
+end
+$$;
+comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
+  'than to show everything.';
+
+create function governance.check_overview(p_minutes int, p_from timestamptz, p_to timestamptz, p_filter jsonb)
+  returns void
+  language plpgsql stable set search_path = '' as $$
+begin
   if p_minutes is null or p_minutes not between 1 and 527040 then
     perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 527040, a year');
   end if;
@@ -10229,11 +10314,27 @@ begin
   if p_filter ? 'kinds' then
     perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
   end if;
-  if p_filter ->> 'user_id' is not null then
-    -- Nobody of that name: nothing has happened.
-    v_account_id := coalesce((select a.account_id from governance.accounts a
-      where a.user_id = p_filter ->> 'user_id'), -1);
-  end if;
+end
+$$;
+comment on function governance.check_overview(int, timestamptz, timestamptz, jsonb) is
+  'Refuses a period or a filter that console_overview does not understand. Errors: invalid_argument.';
+
+create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
+  p_from timestamptz default null, p_to timestamptz default null) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_decision text := p_filter ->> 'decision';
+  v_reason text := p_filter ->> 'reason';
+  v_model text := p_filter ->> 'model';
+  v_account_id bigint := governance.filtered_account(p_filter);
+  v_is_whole boolean := coalesce(p_filter, '{}') = '{}';
+  s governance.stretch;
+  v_consumed bigint;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_overview');
+  perform governance.check_overview(p_minutes, p_from, p_to, p_filter);
   s := governance.stretch(p_minutes, p_from, p_to, v_now, v_account_id);
   for v_round in 1..5 loop
     exit when governance.follow_events(2000) = 0;
@@ -10529,7 +10630,7 @@ comment on function public.console_project_info() is 'What project this is: migr
 revoke all on function public.console_project_info() from public, anon, authenticated;
 grant execute on function public.console_project_info() to service_role;
 
--- schemas/45_analytics.sql
+-- schemas/47_analytics.sql
 -- Usage by day, model, task and scope.
 
 create table governance.usage_totals (
@@ -10758,10 +10859,7 @@ begin
   perform governance.refuse_others('calculate_user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_period(p_start, p_end);
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return governance.account_usage_json(v_account_id, p_start, p_end);
 end
 $$;
@@ -10967,7 +11065,7 @@ comment on function public.console_token_stats() is 'Users with tokens, their av
 revoke all on function public.console_token_stats() from public, anon, authenticated;
 grant execute on function public.console_token_stats() to service_role;
 
--- schemas/46_costs.sql
+-- schemas/48_costs.sql
 -- The costs desk: what was used and what it cost, over any range, from the roll-ups alone.
 
 create function governance.most_read_users() returns bigint
@@ -11185,7 +11283,7 @@ comment on function public.console_costs(date, date, text, text, jsonb) is
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
 
--- schemas/47_imports.sql
+-- schemas/49_imports.sql
 -- Usage taken over from an existing chat table.
 
 create table governance.imported_usage (
@@ -11401,19 +11499,84 @@ $$;
 comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata, in the shapes of '
   'governance.usage_shapes; null where it has none.';
 
-create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
-  p_restart boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.import_source(p_table text, p_columns jsonb, out source text, out columns jsonb,
+  out types jsonb)
+  language plpgsql stable set search_path = '' as $$
 declare
   v_table regclass;
   v_kind "char";
   v_role text;
   v_schema text;
-  v_source text;
-  v_columns jsonb := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
   v_key text;
   v_name text;
-  v_types jsonb := '{}';
+begin
+  columns := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
+  types := '{}';
+  begin
+    v_table := to_regclass(p_table);
+  exception when others then
+    v_table := null;
+  end;
+  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, source
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
+  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
+    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
+  end if;
+  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
+  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
+    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, source));
+  end if;
+  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
+  end if;
+  columns := columns || p_columns;
+  for v_key, v_name in select * from jsonb_each_text(columns) loop
+    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
+        left(v_key, 64)));
+    end if;
+    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
+    types := types || coalesce((
+      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
+      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
+    if types -> v_key is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s: %s has no column "%s"', v_key, source, left(v_name, 64)));
+    end if;
+  end loop;
+  if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
+  end if;
+  -- Batches go by the key: without order or with twins a row would be lost between two of them.
+  if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
+    'timestamp with time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+  end if;
+  if v_kind in ('r', 'p') and not exists (
+    select from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+      and a.attname = columns ->> 'id') then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_columns.id: "%s" is not unique in %s', left(columns ->> 'id', 64), source));
+  end if;
+end
+$$;
+comment on function governance.import_source(text, jsonb) is
+  'The table of an import as schema.table, its columns, and the type of each. Errors: invalid_argument, not_found, '
+  'not_readable.';
+
+create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
+  p_restart boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_source text;
+  v_columns jsonb;
+  v_types jsonb;
   v_import governance.usage_imports;
   v_user text;
   v_rows jsonb;
@@ -11427,58 +11590,7 @@ begin
   if p_batch is null or p_batch not between 1 and 10000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
   end if;
-  begin
-    v_table := to_regclass(p_table);
-  exception when others then
-    v_table := null;
-  end;
-  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, v_source
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
-  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
-    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
-    perform governance.fail('PT404', 'not_found',
-      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
-  end if;
-  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
-  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
-  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
-    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, v_source));
-  end if;
-  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
-  end if;
-  v_columns := v_columns || p_columns;
-  for v_key, v_name in select * from jsonb_each_text(v_columns) loop
-    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
-        left(v_key, 64)));
-    end if;
-    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
-    v_types := v_types || coalesce((
-      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
-      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
-    if v_types -> v_key is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s: %s has no column "%s"', v_key, v_source, left(v_name, 64)));
-    end if;
-  end loop;
-  if v_types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
-  end if;
-  -- Batches go by the key: without order or with twins a row would be lost between two of them.
-  if v_types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
-    'timestamp with time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
-  end if;
-  if v_kind in ('r', 'p') and not exists (
-    select from pg_catalog.pg_index i
-      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
-      and a.attname = v_columns ->> 'id') then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_columns.id: "%s" is not unique in %s', left(v_columns ->> 'id', 64), v_source));
-  end if;
+  select s.* into v_source, v_columns, v_types from governance.import_source(p_table, p_columns) s;
 
   -- One batch at a time of one source.
   perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
@@ -11515,8 +11627,7 @@ begin
     case when v_types ? 'model' then format('left(t.%I::text, 200)', v_columns ->> 'model') else 'null::text' end,
     case when v_types ? 'task_type' then format('left(t.%I::text, 255)', v_columns ->> 'task_type')
       else 'null::text' end,
-    v_source,
-    case when v_import.last_key is not null
+    v_source, case when v_import.last_key is not null
       then format('t.%I > %L::%s', v_columns ->> 'id', v_import.last_key, v_types ->> 'id') else 'true' end,
     p_batch)
   into v_rows, v_read, v_last;
@@ -11559,8 +11670,8 @@ begin
     from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (account_id, day, model, task_type, scope_id) do update set
       calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
-        input_tokens = d.input_tokens + excluded.input_tokens,
-      output_tokens = d.output_tokens + excluded.output_tokens, cost_micros = d.cost_micros + excluded.cost_micros,
+      input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens,
+      cost_micros = d.cost_micros + excluded.cost_micros,
       first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
       last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
   ), reopened as (
@@ -11574,10 +11685,9 @@ begin
       select from governance.imported_usage i where i.source = v_source and i.message_key = x ->> 'key')),
     finished_at = case when v_read < p_batch then v_now end
   where u.source = v_source returning * into v_import;
-  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done, 'rows_read',
-    v_import.rows_read,
-    'rows_imported', v_import.rows_imported, 'rows_skipped', v_import.rows_skipped, 'finished',
-      v_import.finished_at is not null);
+  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done,
+    'rows_read', v_import.rows_read, 'rows_imported', v_import.rows_imported,
+    'rows_skipped', v_import.rows_skipped, 'finished', v_import.finished_at is not null);
 end
 $$;
 comment on function public.import_usage_history(text, jsonb, int, boolean) is
@@ -11588,519 +11698,6 @@ comment on function public.import_usage_history(text, jsonb, int, boolean) is
   'not_configured.';
 revoke all on function public.import_usage_history(text, jsonb, int, boolean) from public, anon, authenticated;
 grant execute on function public.import_usage_history(text, jsonb, int, boolean) to service_role;
-
--- schemas/48_bulk_acts.sql
--- One correction of many accounts: worked out before it starts, done in small steps that are each kept, stopped, gone
--- on with and undone as a whole. A step holds the locks of a few accounts for a moment, so calls and operators go on.
-
-create table governance.bulk_acts (
-  bulk_id bigint generated always as identity primary key,
-  command_id text not null unique,
-  -- What was asked, as governance.check_act reads it.
-  fields jsonb not null,
-  reason text not null,
-  operator text not null,
-  -- proposed: a second person decides. stopped: goes on when somebody says so. undoing goes over to undone.
-  status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
-  why text,
-  -- What was worked out when it started.
-  plan jsonb not null,
-  accounts int not null,
-  done int not null default 0,
-  refused int not null default 0,
-  undone int not null default 0,
-  -- Tokens that moved so far, without those that paid debt.
-  tokens bigint not null default 0,
-  created_at timestamptz not null,
-  -- When the last step was kept.
-  stepped_at timestamptz,
-  ended_at timestamptz,
-  -- The second person, who approved or rejected it.
-  decided_by text,
-  undo_reason text,
-  undone_by text
-);
-
-create index bulk_acts_open on governance.bulk_acts (bulk_id desc) where status in ('proposed', 'running', 'stopped',
-  'undoing');
-
-comment on table governance.bulk_acts is 'Corrections of many accounts at once, and how far each is.';
-
-create table governance.bulk_act_accounts (
-  bulk_id bigint not null,
-  account_id bigint not null,
-  -- Accounts are taken in the order of their locks.
-  lock_key bigint not null,
-  status text not null default 'waiting' check (status in ('waiting', 'done', 'refused', 'undone', 'kept')),
-  act_id bigint,
-  tokens bigint,
-  -- Why it was refused, or why it could not be undone (kept).
-  hint text,
-  message text,
-  primary key (bulk_id, account_id)
-);
-
-create index bulk_act_accounts_next on governance.bulk_act_accounts (bulk_id, status, lock_key, account_id);
-
-comment on table governance.bulk_act_accounts is 'What came of a bulk act, account by account.';
-
-create type governance.bulk_line as (account_id bigint, tokens bigint, debt_paid bigint, hint text);
-
-create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) returns setof governance.bulk_line
-  language sql stable set search_path = '' as $$
-  -- As governance.apply_act does it, for all at once and without a lock.
-  select a.account_id,
-    case when x.hint is null then x.tokens else 0 end,
-    case when x.hint is null then least(a.debt_tokens, greatest(x.tokens, 0)) else 0 end,
-    x.hint
-  from governance.accounts a
-  left join governance.plans p on p.plan_id = p_act ->> 'plan_id' and p.retired_at is null
-  cross join (select governance.now() as at offset 0) t
-  cross join lateral (select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens as total) b
-  cross join lateral (select
-    case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
-      when 'take_tokens' then -(p_act ->> 'tokens')::bigint
-      when 'change_plan' then case when p_act ->> 'when' = 'next_period' then 0
-        else greatest(p.monthly_allowance - a.month_allowance, 0) end else 0 end as tokens,
-    case p_act ->> 'kind'
-      when 'give_tokens' then case when b.total + (p_act ->> 'tokens')::numeric > 9007199254740991
-        then 'invalid_argument' end
-      when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
-        then 'insufficient_tokens' end
-      else case when governance.why_unchanged(a, p_act, t.at) is not null then 'nothing_to_change' end
-      end as hint) x
-  where a.account_id = any (p_account_ids)
-$$;
-comment on function governance.bulk_lines(jsonb, bigint[]) is
-  'What an act would do to each of these accounts: tokens that it adds (or takes, below zero), how many of them pay '
-  'debt, or the word it would be refused with.';
-
-create function governance.check_bulk_act(p_act jsonb) returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_act jsonb := governance.check_act(p_act);
-begin
-  if v_act ->> 'kind' in ('refund_call', 'end_hold') then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
-      v_act ->> 'kind'));
-  elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
-    where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
-    perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(v_act ->> 'plan_id', 64)));
-  end if;
-  return v_act;
-end
-$$;
-comment on function governance.check_bulk_act(jsonb) is 'Refuses an act that many accounts cannot get at once. Errors: '
-  'invalid_argument, unknown_plan.';
-
-create function governance.plan_bulk_act(p_act jsonb, p_user_ids jsonb, p_operator text, p_now timestamptz)
-  returns jsonb
-  language plpgsql stable set search_path = '' as $$
-declare
-  c_most constant int := 20000;
-  c_shown constant int := 100;
-  v_user_ids text[];
-  v_missing text[];
-  v_account_ids bigint[];
-  v_plan jsonb;
-begin
-  if p_user_ids is null or jsonb_typeof(p_user_ids) <> 'array' or jsonb_array_length(p_user_ids) = 0
-    or exists (select from jsonb_array_elements(p_user_ids) u where jsonb_typeof(u) <> 'string') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is an array of user ids: at least one');
-  elsif jsonb_array_length(p_user_ids) > c_most then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_user_ids names %s users: at most %s go into one act', jsonb_array_length(p_user_ids), c_most));
-  end if;
-  select array_agg(distinct u) into v_user_ids from jsonb_array_elements_text(p_user_ids) u;
-  select array_agg(a.account_id), array_agg(u order by u) filter (where a.account_id is null)
-    into v_account_ids, v_missing
-  from unnest(v_user_ids) u left join governance.accounts a on a.user_id = u;
-  v_account_ids := array_remove(v_account_ids, null);
-  with lines as materialized (select * from governance.bulk_lines(p_act, v_account_ids))
-  select jsonb_build_object(
-    'accounts', count(*), 'changes', count(*) filter (where l.hint is null),
-    'refused', count(*) filter (where l.hint is not null),
-    'missing', coalesce(cardinality(v_missing), 0),
-    'missing_ids', to_jsonb(coalesce(v_missing[1:c_shown], '{}')),
-    'tokens', coalesce(sum(l.tokens), 0), 'debt_paid', coalesce(sum(l.debt_paid), 0),
-    'stake', coalesce(sum(abs(l.tokens) + l.debt_paid), 0),
-    'by_refusal', (select coalesce(jsonb_agg(jsonb_build_object('hint', y.hint, 'accounts', y.n) order by y.n desc),
-      '[]') from (select z.hint, count(*) as n from lines z where z.hint is not null group by z.hint) y),
-    'by_plan', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', y.plan_id, 'name', p.name, 'accounts', y.n,
-        'tokens', y.tokens) order by y.n desc, y.plan_id), '[]')
-      from (select a.plan_id, count(*) as n, sum(z.tokens) as tokens from lines z
-        join governance.accounts a using (account_id) where z.hint is null group by a.plan_id) y
-      join governance.plans p using (plan_id)),
-    'shown', (select coalesce(jsonb_agg(jsonb_build_object('user_id', y.user_id, 'display_name', y.display_name,
-        'email', y.email, 'plan_id', y.plan_id, 'before', y.free, 'after', y.free + y.tokens - y.debt_paid,
-        'debt_paid', y.debt_paid, 'hint', y.hint, 'is_flagged', y.is_flagged, 'is_blocked', y.blocked_until > p_now,
-        'blocked_until', case when y.blocked_until > p_now and isfinite(y.blocked_until) then y.blocked_until end,
-        'daily_limit', y.daily_limit, 'monthly_limit', y.monthly_limit) order by y.hint nulls last, y.user_id), '[]')
-      from (select a.user_id, a.display_name, a.email, a.plan_id, z.tokens, z.debt_paid, z.hint,
-          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free,
-          a.flagged_at is not null as is_flagged, coalesce(governance.blocked_until(a), '-infinity') as blocked_until,
-          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, p_now) as daily_limit,
-          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, p_now) as monthly_limit
-        from lines z join governance.accounts a using (account_id) join governance.plans p using (plan_id)
-        order by z.hint nulls last, a.user_id limit c_shown) y))
-    -- Who they are: what an act that moves no tokens costs them and us.
-    || (select jsonb_build_object(
-        'blocked', count(*) filter (where governance.blocked_until(a) > p_now),
-        'flagged', count(*) filter (where a.flagged_at is not null),
-        'paying', count(*) filter (where exists (select from governance.stripe_payments y
-          where y.account_id = a.account_id)),
-        'holding', count(*) filter (where a.reserved_tokens > 0),
-        'used_this_month', coalesce(sum(a.month_tokens) filter (where a.month_ends_at > p_now), 0))
-      from lines z join governance.accounts a using (account_id) where z.hint is null)
-  into v_plan from lines l;
-  if (v_plan ->> 'stake')::numeric > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
-  end if;
-  return v_plan || jsonb_build_object('account_ids', to_jsonb(coalesce(v_account_ids, '{}')),
-    'why', governance.why_second_person(p_operator, (v_plan ->> 'stake')::bigint, p_now));
-end
-$$;
-comment on function governance.plan_bulk_act(jsonb, jsonb, text, timestamptz) is
-  'Whom an act on many hits and what it costs: counts, tokens, by plan, who is refused and why, users that are gone, '
-  'of those that change how many pay, are blocked, are flagged or have calls in flight and what they used this month, '
-  'the first hundred by user, and why a second person must approve. Errors: invalid_argument.';
-
-create function governance.bulk_json(b governance.bulk_acts) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_build_object('bulk_id', b.bulk_id, 'command_id', b.command_id, 'kind', b.fields ->> 'kind', 'fields',
-    b.fields - 'kind', 'reason', b.reason, 'operator', b.operator, 'status', b.status, 'why', b.why, 'plan',
-    b.plan - 'shown', 'accounts', b.accounts, 'done', b.done, 'refused', b.refused, 'undone', b.undone, 'tokens',
-    b.tokens, 'created_at', b.created_at, 'stepped_at', b.stepped_at, 'ended_at', b.ended_at, 'decided_by',
-    b.decided_by, 'undo_reason', b.undo_reason, 'undone_by', b.undone_by,
-    'can_undo', b.status in ('done', 'stopped') and b.fields ->> 'kind' <> 'note' and b.done > b.undone)
-$$;
-comment on function governance.bulk_json(governance.bulk_acts) is 'A bulk act as the console reads it.';
-
-create function governance.find_bulk_act(p_bulk_id bigint, p_for_update boolean default false)
-  returns governance.bulk_acts
-  language plpgsql set search_path = '' as $$
-declare
-  b governance.bulk_acts;
-begin
-  if p_for_update then
-    select * into b from governance.bulk_acts x where x.bulk_id = p_bulk_id for update;
-  else
-    select * into b from governance.bulk_acts x where x.bulk_id = p_bulk_id;
-  end if;
-  if b.bulk_id is null then
-    perform governance.fail('PT404', 'not_found', 'There is no such bulk act');
-  end if;
-  return b;
-end
-$$;
-comment on function governance.find_bulk_act(bigint, boolean) is 'A bulk act by its number. Errors: not_found.';
-
-create function public.console_preview_bulk_act(p_act jsonb, p_user_ids jsonb, p_operator text) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform governance.refuse_others('console_preview_bulk_act');
-  perform governance.check_id('p_operator', p_operator);
-  return governance.plan_bulk_act(governance.check_bulk_act(p_act), p_user_ids, p_operator, governance.now())
-    - 'account_ids';
-end
-$$;
-comment on function public.console_preview_bulk_act(jsonb, jsonb, text) is
-  'Whom a correction of many users would hit and what it would cost; changes nothing. Users that do not exist are '
-  'counted and left out. At most 20,000 users. Errors: invalid_argument, unknown_plan.';
-revoke all on function public.console_preview_bulk_act(jsonb, jsonb, text) from public, anon, authenticated;
-grant execute on function public.console_preview_bulk_act(jsonb, jsonb, text) to service_role;
-
-create function public.console_start_bulk_act(p_command_id text, p_act jsonb, p_user_ids jsonb, p_reason text,
-  p_operator text, p_expected_changes int default null, p_expected_tokens bigint default null) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_act jsonb;
-  v_plan jsonb;
-  v_answer jsonb;
-  v_now timestamptz := governance.now();
-  b governance.bulk_acts;
-begin
-  perform governance.refuse_others('console_start_bulk_act');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_id('p_operator', p_operator);
-  v_act := governance.check_bulk_act(p_act);
-  perform governance.lock_person(p_operator);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('bulk_act', v_act, p_user_ids, p_reason, p_operator, p_expected_changes, p_expected_tokens)::text);
-  if v_answer is not null then return v_answer; end if;
-  v_plan := governance.plan_bulk_act(v_act, p_user_ids, p_operator, v_now);
-  if (v_plan ->> 'changes')::int <> p_expected_changes or (v_plan ->> 'tokens')::bigint <> p_expected_tokens then
-    perform governance.fail('PT409', 'changed_since',
-      'Some of these users changed since this was worked out: look at what it does now',
-      (v_plan - 'account_ids')::text);
-  elsif (v_plan ->> 'changes')::int = 0 then
-    perform governance.fail('PT409', 'nothing_to_change', 'None of these users would be changed');
-  end if;
-  insert into governance.bulk_acts (command_id, fields, reason, operator, status, why, plan, accounts, created_at)
-  values (p_command_id, v_act, p_reason, p_operator,
-    case when v_plan ->> 'why' is null then 'running' else 'proposed' end, v_plan ->> 'why',
-    v_plan - '{account_ids,shown}'::text[], (v_plan ->> 'accounts')::int, v_now)
-  returning * into b;
-  insert into governance.bulk_act_accounts (bulk_id, account_id, lock_key)
-  select b.bulk_id, a.account_id, governance.lock_key(a.user_id) from governance.accounts a
-  where a.account_id = any (array(select x::bigint from jsonb_array_elements_text(v_plan -> 'account_ids') x));
-  if b.why is null and (v_plan ->> 'stake')::bigint > 0 then
-    insert into governance.lone_decisions (bulk_id, what, decided_at, decided_by, tokens, amount_minor)
-    values (b.bulk_id, 'act', v_now, p_operator, (v_plan ->> 'stake')::bigint, 0);
-  end if;
-  return governance.end_bulk_command(b, case when b.why is null then 'start_bulk' else 'propose_bulk' end,
-    p_command_id, p_reason, p_operator);
-end
-$$;
-comment on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) is
-  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Answers the '
-  'bulk act; above what one person may decide alone, for all of it together, its status is proposed until somebody '
-  'else approves with console_change_bulk_act. Where it would change other than the expected number of accounts or '
-  'tokens it is refused with what it does now in the details. Audited, and safe to repeat. Errors: invalid_argument, '
-  'unknown_plan, changed_since, nothing_to_change, idempotency_conflict.';
-revoke all on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint)
-  from public, anon, authenticated;
-grant execute on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) to service_role;
-
-create function governance.end_bulk_command(b governance.bulk_acts, p_action text, p_command_id text, p_reason text,
-  p_operator text) returns jsonb
-  language plpgsql set search_path = '' as $$
-begin
-  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
-  values (governance.now(), p_operator, p_action, p_reason, p_command_id, b.fields || jsonb_build_object('bulk_id',
-    b.bulk_id, 'accounts', b.accounts, 'done', b.done, 'tokens', b.plan -> 'tokens'));
-  return governance.end_command('operator', p_command_id, governance.bulk_json(b));
-end
-$$;
-comment on function governance.end_bulk_command(governance.bulk_acts, text, text, text, text) is
-  'Audits what was decided of a bulk act, and keeps the answer for a repeat.';
-
-create function governance.step_account(b governance.bulk_acts, r governance.bulk_act_accounts)
-  returns governance.bulk_act_accounts
-  language plpgsql set search_path = '' as $$
-declare
-  a governance.accounts;
-  x governance.account_acts;
-  y governance.account_acts;
-  v_command_id constant text := gen_random_uuid()::text;
-  v_undoes boolean := b.status = 'undoing';
-  v_operator text := case when b.status = 'undoing' then b.undone_by else b.operator end;
-  v_reason text := case when b.status = 'undoing' then b.undo_reason else b.reason end;
-  v_effects jsonb;
-  v_now timestamptz;
-  v_state text;
-  v_why text;
-begin
-  a := governance.lock_account_id(r.account_id);
-  v_now := governance.now();
-  v_why := case when not v_undoes then governance.why_unchanged(a, b.fields, v_now) end;
-  if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
-  if v_undoes then
-    x := governance.find_act(r.act_id);
-    if x.status <> 'done' then
-      r.status := 'undone';
-      return r;
-    end if;
-  end if;
-  v_effects := governance.run_act(a, case when not v_undoes then b.fields end, x, v_command_id, v_reason, v_operator,
-    v_now);
-  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
-    created_at, done_at, decided_by, undoes, bulk_id)
-  values (v_command_id, a.account_id, b.fields ->> 'kind', b.fields, v_reason, v_operator, 'done', v_effects, v_now,
-    v_now, case when not v_undoes then b.decided_by end, x.act_id, b.bulk_id)
-  returning * into y;
-  if v_undoes then
-    update governance.account_acts z set status = 'undone', undone_by = y.act_id where z.act_id = x.act_id;
-    r.status := 'undone';
-  else
-    r.status := 'done';
-    r.act_id := y.act_id;
-    r.tokens := (select coalesce(sum((e ->> 'amount')::bigint), 0)
-      from jsonb_array_elements(v_effects -> 'entries') e where e ->> 'type' <> 'debt_recovery');
-  end if;
-  perform governance.end_act(case when v_undoes then 'undo_' else '' end || (b.fields ->> 'kind'), v_command_id,
-    a.user_id, v_reason, v_operator, (b.fields - 'kind') || jsonb_build_object('act_id', y.act_id, 'bulk_id',
-    b.bulk_id));
-  return r;
-exception
-  -- The whole step is tried again.
-  when deadlock_detected or serialization_failure or lock_not_available or query_canceled then raise;
-  -- One account that refuses, or that is gone, does not hold up the others.
-  when others then
-    get stacked diagnostics r.hint = pg_exception_hint, r.message = message_text, v_state = returned_sqlstate;
-    if v_state !~ '^PT' then
-      r.hint := 'failed';
-      r.message := case when v_state = 'P0002' then 'This account is gone' else format('%s (%s)', r.message, v_state)
-        end;
-    end if;
-    if v_undoes then
-      r.status := 'kept';
-    else
-      r := row(r.bulk_id, r.account_id, r.lock_key, 'refused', null, null, r.hint, r.message);
-    end if;
-    return r;
-end
-$$;
-comment on function governance.step_account(governance.bulk_acts, governance.bulk_act_accounts) is
-  'Does a bulk act to one account, or undoes it there; answers what came of it. Takes the account''s lock.';
-
-create function public.console_step_bulk_act(p_bulk_id bigint, p_limit int default 50) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  -- How long a step may hold the locks of its accounts, unless the first alone takes longer.
-  c_until constant timestamptz := clock_timestamp() + interval '100 milliseconds';
-  b governance.bulk_acts;
-  r governance.bulk_act_accounts;
-  v_status text;
-  v_done int := 0;
-  v_refused int := 0;
-  v_undone int := 0;
-  v_tokens bigint := 0;
-begin
-  perform governance.refuse_others('console_step_bulk_act');
-  perform governance.check_limit(p_limit, 1000);
-  b := governance.find_bulk_act(p_bulk_id);
-  if b.status not in ('running', 'undoing') then return governance.bulk_json(b); end if;
-  v_status := case b.status when 'running' then 'waiting' else 'done' end;
-  -- Whoever steps beside this one takes other accounts.
-  for r in select * from governance.bulk_act_accounts x where x.bulk_id = p_bulk_id and x.status = v_status
-    order by x.lock_key, x.account_id limit p_limit for update skip locked
-  loop
-    r := governance.step_account(b, r);
-    update governance.bulk_act_accounts x set status = r.status, act_id = r.act_id, tokens = r.tokens, hint = r.hint,
-      message = left(r.message, 500) where x.bulk_id = r.bulk_id and x.account_id = r.account_id;
-    v_done := v_done + (r.status = 'done')::int;
-    v_refused := v_refused + (r.status = 'refused')::int;
-    v_undone := v_undone + (r.status = 'undone')::int;
-    v_tokens := v_tokens + case when r.status = 'done' then r.tokens when r.status = 'undone' then -r.tokens else 0
-      end;
-    exit when clock_timestamp() > c_until;
-  end loop;
-  update governance.bulk_acts x set done = x.done + v_done, refused = x.refused + v_refused,
-    undone = x.undone + v_undone, tokens = x.tokens + v_tokens, stepped_at = governance.now()
-  where x.bulk_id = p_bulk_id returning * into b;
-  if b.status in ('running', 'undoing') and not exists (select from governance.bulk_act_accounts x
-    where x.bulk_id = p_bulk_id and x.status = case b.status when 'running' then 'waiting' else 'done' end) then
-    update governance.bulk_acts x set status = case b.status when 'running' then 'done' else 'undone' end,
-      ended_at = governance.now()
-    where x.bulk_id = p_bulk_id returning * into b;
-    if b.status = 'undone' then
-      delete from governance.lone_decisions d where d.bulk_id = b.bulk_id;
-    end if;
-    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
-    values (governance.now(), coalesce(b.undone_by, b.operator), case b.status when 'done' then 'end_bulk'
-      else 'end_undo_bulk' end, coalesce(b.undo_reason, b.reason), null, jsonb_build_object('bulk_id', b.bulk_id,
-      'accounts', b.accounts, 'done', b.done, 'refused', b.refused, 'undone', b.undone, 'tokens', b.tokens));
-  end if;
-  return governance.bulk_json(b);
-end
-$$;
-comment on function public.console_step_bulk_act(bigint, int) is
-  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
-  'What a step did is kept with it: a step that is lost with its connection did nothing, and whoever steps next goes '
-  'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
-revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
-grant execute on function public.console_step_bulk_act(bigint, int) to service_role;
-
-create function public.console_change_bulk_act(p_command_id text, p_bulk_id bigint, p_action text, p_reason text,
-  p_operator text) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  b governance.bulk_acts;
-  v_answer jsonb;
-  v_next text;
-begin
-  perform governance.refuse_others('console_change_bulk_act');
-  perform governance.check_id('p_command_id', p_command_id);
-  perform governance.check_id('p_reason', p_reason, 1000);
-  perform governance.check_id('p_operator', p_operator);
-  v_answer := governance.begin_command('operator', p_command_id,
-    row('change_bulk_act', p_bulk_id, p_action, p_reason, p_operator)::text);
-  if v_answer is not null then return v_answer; end if;
-  b := governance.find_bulk_act(p_bulk_id, true);
-  v_next := case p_action
-    when 'approve' then case b.status when 'proposed' then 'running' end
-    when 'reject' then case b.status when 'proposed' then 'rejected' end
-    when 'stop' then case when b.status = 'running' then 'stopped' end
-    when 'go_on' then case when b.status = 'stopped' then 'running' end
-    when 'undo' then case when b.status in ('stopped', 'done') and b.fields ->> 'kind' <> 'note'
-      then 'undoing' end end;
-  if p_action is null or p_action not in ('approve', 'reject', 'stop', 'go_on', 'undo') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_action is approve, reject, stop, go_on or undo');
-  elsif v_next is null then
-    perform governance.fail('PT409', case when p_action in ('approve', 'reject') then 'already_decided'
-      when p_action = 'undo' then 'not_undoable' else 'changed_since' end,
-      format('This bulk act is %s', b.status), governance.bulk_json(b)::text);
-  elsif p_action = 'approve' and governance.is_same_person(b.operator, p_operator) then
-    perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
-  end if;
-  update governance.bulk_acts x set status = v_next,
-    decided_by = case when p_action in ('approve', 'reject') then p_operator else x.decided_by end,
-    undone_by = case when p_action = 'undo' then p_operator else x.undone_by end,
-    undo_reason = case when p_action = 'undo' then p_reason else x.undo_reason end,
-    ended_at = case when p_action in ('reject', 'stop') then governance.now() end
-  where x.bulk_id = p_bulk_id returning * into b;
-  return governance.end_bulk_command(b, p_action || '_bulk', p_command_id, p_reason, p_operator);
-end
-$$;
-comment on function public.console_change_bulk_act(text, bigint, text, text, text) is
-  'Approves or rejects a proposed bulk act, stops a running one, goes on with a stopped one, or undoes what it did (a '
-  'compensating entry for each account, as console_undo_act makes it). Answers the bulk act; console_step_bulk_act '
-  'does the work. Audited, and safe to repeat. Errors: invalid_argument, not_found, already_decided, same_person, '
-  'changed_since, not_undoable, idempotency_conflict.';
-revoke all on function public.console_change_bulk_act(text, bigint, text, text, text)
-  from public, anon, authenticated;
-grant execute on function public.console_change_bulk_act(text, bigint, text, text, text) to service_role;
-
-create function public.console_bulk_act(p_bulk_id bigint, p_status text default null,
-  p_after_id bigint default null, p_limit int default 100) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform governance.refuse_others('console_bulk_act');
-  perform governance.check_limit(p_limit, 1000);
-  if p_status is not null and p_status not in ('waiting', 'done', 'refused', 'undone', 'kept') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_status is waiting, done, refused, undone or kept');
-  end if;
-  return (
-    with page as (
-      select r.*, row_number() over (order by r.account_id) as n from governance.bulk_act_accounts r
-      where r.bulk_id = p_bulk_id and r.account_id > coalesce(p_after_id, 0)
-        and (p_status is null or r.status = p_status)
-      order by r.account_id limit p_limit + 1)
-    select jsonb_build_object('bulk', governance.bulk_json(governance.find_bulk_act(p_bulk_id)),
-      'rows', coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name, 'email',
-        a.email, 'status', p.status, 'act_id', p.act_id, 'tokens', p.tokens, 'hint', p.hint, 'message', p.message)
-        order by p.n) filter (where p.n <= p_limit), '[]'),
-      'next_after_id', case when count(*) > p_limit then max(p.account_id) filter (where p.n = p_limit) end)
-    from page p left join governance.accounts a using (account_id));
-end
-$$;
-comment on function public.console_bulk_act(bigint, text, bigint, int) is
-  'A bulk act, and what came of it by user: waiting, done, refused (why), undone, or kept (could not be undone, why). '
-  'Errors: invalid_argument, not_found.';
-revoke all on function public.console_bulk_act(bigint, text, bigint, int) from public, anon, authenticated;
-grant execute on function public.console_bulk_act(bigint, text, bigint, int) to service_role;
-
-create function public.console_list_bulk_acts(p_before_id bigint default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform governance.refuse_others('console_list_bulk_acts');
-  perform governance.check_limit(p_limit, 200);
-  return (
-    with page as (
-      select b as bulk, row_number() over (order by b.bulk_id desc) as n from governance.bulk_acts b
-      where b.bulk_id < coalesce(p_before_id, 9223372036854775807) order by b.bulk_id desc limit p_limit + 1)
-    select jsonb_build_object(
-      'bulks', coalesce(jsonb_agg(governance.bulk_json(p.bulk) order by p.n) filter (where p.n <= p_limit), '[]'),
-      'next_before_id', case when count(*) > p_limit then max((p.bulk).bulk_id) filter (where p.n = p_limit) end)
-    from page p);
-end
-$$;
-comment on function public.console_list_bulk_acts(bigint, int) is
-  'Corrections of many users, newest first, with how far each is. Errors: invalid_argument.';
-revoke all on function public.console_list_bulk_acts(bigint, int) from public, anon, authenticated;
-grant execute on function public.console_list_bulk_acts(bigint, int) to service_role;
 
 -- schemas/50_alerts.sql
 -- Alerts: what can be watched, what is watched, and what was raised.
@@ -13637,6 +13234,519 @@ comment on function public.turn_off_messages(text, boolean) is
 revoke all on function public.turn_off_messages(text, boolean) from public, anon, authenticated;
 grant execute on function public.turn_off_messages(text, boolean) to service_role;
 
+-- schemas/55_bulk_acts.sql
+-- One correction of many accounts: worked out before it starts, done in small steps that are each kept, stopped, gone
+-- on with and undone as a whole. A step holds the locks of a few accounts for a moment, so calls and operators go on.
+
+create table governance.bulk_acts (
+  bulk_id bigint generated always as identity primary key,
+  command_id text not null unique,
+  -- What was asked, as governance.check_act reads it.
+  fields jsonb not null,
+  reason text not null,
+  operator text not null,
+  -- proposed: a second person decides. stopped: goes on when somebody says so. undoing goes over to undone.
+  status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
+  why text,
+  -- What was worked out when it started.
+  plan jsonb not null,
+  accounts int not null,
+  done int not null default 0,
+  refused int not null default 0,
+  undone int not null default 0,
+  -- Tokens that moved so far, without those that paid debt.
+  tokens bigint not null default 0,
+  created_at timestamptz not null,
+  -- When the last step was kept.
+  stepped_at timestamptz,
+  ended_at timestamptz,
+  -- The second person, who approved or rejected it.
+  decided_by text,
+  undo_reason text,
+  undone_by text
+);
+
+create index bulk_acts_open on governance.bulk_acts (bulk_id desc) where status in ('proposed', 'running', 'stopped',
+  'undoing');
+
+comment on table governance.bulk_acts is 'Corrections of many accounts at once, and how far each is.';
+
+create table governance.bulk_act_accounts (
+  bulk_id bigint not null,
+  account_id bigint not null,
+  -- Accounts are taken in the order of their locks.
+  lock_key bigint not null,
+  status text not null default 'waiting' check (status in ('waiting', 'done', 'refused', 'undone', 'kept')),
+  act_id bigint,
+  tokens bigint,
+  -- Why it was refused, or why it could not be undone (kept).
+  hint text,
+  message text,
+  primary key (bulk_id, account_id)
+);
+
+create index bulk_act_accounts_next on governance.bulk_act_accounts (bulk_id, status, lock_key, account_id);
+
+comment on table governance.bulk_act_accounts is 'What came of a bulk act, account by account.';
+
+create type governance.bulk_line as (account_id bigint, tokens bigint, debt_paid bigint, hint text);
+
+create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) returns setof governance.bulk_line
+  language sql stable set search_path = '' as $$
+  -- As governance.apply_act does it, for all at once and without a lock.
+  select a.account_id,
+    case when x.hint is null then x.tokens else 0 end,
+    case when x.hint is null then least(a.debt_tokens, greatest(x.tokens, 0)) else 0 end,
+    x.hint
+  from governance.accounts a
+  left join governance.plans p on p.plan_id = p_act ->> 'plan_id' and p.retired_at is null
+  cross join (select governance.now() as at offset 0) t
+  cross join lateral (select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens as total) b
+  cross join lateral (select
+    case p_act ->> 'kind' when 'give_tokens' then (p_act ->> 'tokens')::bigint
+      when 'take_tokens' then -(p_act ->> 'tokens')::bigint
+      when 'change_plan' then case when p_act ->> 'when' = 'next_period' then 0
+        else greatest(p.monthly_allowance - a.month_allowance, 0) end else 0 end as tokens,
+    case p_act ->> 'kind'
+      when 'give_tokens' then case when b.total + (p_act ->> 'tokens')::numeric > 9007199254740991
+        then 'invalid_argument' end
+      when 'take_tokens' then case when b.total - a.reserved_tokens < (p_act ->> 'tokens')::bigint
+        then 'insufficient_tokens' end
+      else case when governance.why_unchanged(a, p_act, t.at) is not null then 'nothing_to_change' end
+      end as hint) x
+  where a.account_id = any (p_account_ids)
+$$;
+comment on function governance.bulk_lines(jsonb, bigint[]) is
+  'What an act would do to each of these accounts: tokens that it adds (or takes, below zero), how many of them pay '
+  'debt, or the word it would be refused with.';
+
+create function governance.check_bulk_act(p_act jsonb) returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_act jsonb := governance.check_act(p_act);
+begin
+  if v_act ->> 'kind' in ('refund_call', 'end_hold') then
+    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
+      v_act ->> 'kind'));
+  elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
+    where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
+    perform governance.fail('PT404', 'unknown_plan', format('There is no plan "%s"', left(v_act ->> 'plan_id', 64)));
+  end if;
+  return v_act;
+end
+$$;
+comment on function governance.check_bulk_act(jsonb) is 'Refuses an act that many accounts cannot get at once. Errors: '
+  'invalid_argument, unknown_plan.';
+
+create function governance.plan_bulk_act(p_act jsonb, p_user_ids jsonb, p_operator text, p_now timestamptz)
+  returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  c_most constant int := 20000;
+  c_shown constant int := 100;
+  v_user_ids text[];
+  v_missing text[];
+  v_account_ids bigint[];
+  v_plan jsonb;
+begin
+  if p_user_ids is null or jsonb_typeof(p_user_ids) <> 'array' or jsonb_array_length(p_user_ids) = 0
+    or exists (select from jsonb_array_elements(p_user_ids) u where jsonb_typeof(u) <> 'string') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is an array of user ids: at least one');
+  elsif jsonb_array_length(p_user_ids) > c_most then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_user_ids names %s users: at most %s go into one act', jsonb_array_length(p_user_ids), c_most));
+  end if;
+  select array_agg(distinct u) into v_user_ids from jsonb_array_elements_text(p_user_ids) u;
+  select array_agg(a.account_id), array_agg(u order by u) filter (where a.account_id is null)
+    into v_account_ids, v_missing
+  from unnest(v_user_ids) u left join governance.accounts a on a.user_id = u;
+  v_account_ids := array_remove(v_account_ids, null);
+  with lines as materialized (select * from governance.bulk_lines(p_act, v_account_ids))
+  select jsonb_build_object(
+    'accounts', count(*), 'changes', count(*) filter (where l.hint is null),
+    'refused', count(*) filter (where l.hint is not null),
+    'missing', coalesce(cardinality(v_missing), 0),
+    'missing_ids', to_jsonb(coalesce(v_missing[1:c_shown], '{}')),
+    'tokens', coalesce(sum(l.tokens), 0), 'debt_paid', coalesce(sum(l.debt_paid), 0),
+    'stake', coalesce(sum(abs(l.tokens) + l.debt_paid), 0),
+    'by_refusal', (select coalesce(jsonb_agg(jsonb_build_object('hint', y.hint, 'accounts', y.n) order by y.n desc),
+      '[]') from (select z.hint, count(*) as n from lines z where z.hint is not null group by z.hint) y),
+    'by_plan', (select coalesce(jsonb_agg(jsonb_build_object('plan_id', y.plan_id, 'name', p.name, 'accounts', y.n,
+        'tokens', y.tokens) order by y.n desc, y.plan_id), '[]')
+      from (select a.plan_id, count(*) as n, sum(z.tokens) as tokens from lines z
+        join governance.accounts a using (account_id) where z.hint is null group by a.plan_id) y
+      join governance.plans p using (plan_id)),
+    'shown', (select coalesce(jsonb_agg(jsonb_build_object('user_id', y.user_id, 'display_name', y.display_name,
+        'email', y.email, 'plan_id', y.plan_id, 'before', y.free, 'after', y.free + y.tokens - y.debt_paid,
+        'debt_paid', y.debt_paid, 'hint', y.hint, 'is_flagged', y.is_flagged, 'is_blocked', y.blocked_until > p_now,
+        'blocked_until', case when y.blocked_until > p_now and isfinite(y.blocked_until) then y.blocked_until end,
+        'daily_limit', y.daily_limit, 'monthly_limit', y.monthly_limit) order by y.hint nulls last, y.user_id), '[]')
+      from (select a.user_id, a.display_name, a.email, a.plan_id, z.tokens, z.debt_paid, z.hint,
+          a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free,
+          a.flagged_at is not null as is_flagged, coalesce(governance.blocked_until(a), '-infinity') as blocked_until,
+          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, p_now) as daily_limit,
+          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, p_now) as monthly_limit
+        from lines z join governance.accounts a using (account_id) join governance.plans p using (plan_id)
+        order by z.hint nulls last, a.user_id limit c_shown) y))
+    -- Who they are: what an act that moves no tokens costs them and us.
+    || (select jsonb_build_object(
+        'blocked', count(*) filter (where governance.blocked_until(a) > p_now),
+        'flagged', count(*) filter (where a.flagged_at is not null),
+        'paying', count(*) filter (where exists (select from governance.stripe_payments y
+          where y.account_id = a.account_id)),
+        'holding', count(*) filter (where a.reserved_tokens > 0),
+        'used_this_month', coalesce(sum(a.month_tokens) filter (where a.month_ends_at > p_now), 0))
+      from lines z join governance.accounts a using (account_id) where z.hint is null)
+  into v_plan from lines l;
+  if (v_plan ->> 'stake')::numeric > 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
+  end if;
+  return v_plan || jsonb_build_object('account_ids', to_jsonb(coalesce(v_account_ids, '{}')),
+    'why', governance.why_second_person(p_operator, (v_plan ->> 'stake')::bigint, p_now));
+end
+$$;
+comment on function governance.plan_bulk_act(jsonb, jsonb, text, timestamptz) is
+  'Whom an act on many hits and what it costs: counts, tokens, by plan, who is refused and why, users that are gone, '
+  'of those that change how many pay, are blocked, are flagged or have calls in flight and what they used this month, '
+  'the first hundred by user, and why a second person must approve. Errors: invalid_argument.';
+
+create function governance.bulk_json(b governance.bulk_acts) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('bulk_id', b.bulk_id, 'command_id', b.command_id, 'kind', b.fields ->> 'kind', 'fields',
+    b.fields - 'kind', 'reason', b.reason, 'operator', b.operator, 'status', b.status, 'why', b.why, 'plan',
+    b.plan - 'shown', 'accounts', b.accounts, 'done', b.done, 'refused', b.refused, 'undone', b.undone, 'tokens',
+    b.tokens, 'created_at', b.created_at, 'stepped_at', b.stepped_at, 'ended_at', b.ended_at, 'decided_by',
+    b.decided_by, 'undo_reason', b.undo_reason, 'undone_by', b.undone_by,
+    'can_undo', b.status in ('done', 'stopped') and b.fields ->> 'kind' <> 'note' and b.done > b.undone)
+$$;
+comment on function governance.bulk_json(governance.bulk_acts) is 'A bulk act as the console reads it.';
+
+create function governance.find_bulk_act(p_bulk_id bigint, p_for_update boolean default false)
+  returns governance.bulk_acts
+  language plpgsql set search_path = '' as $$
+declare
+  b governance.bulk_acts;
+begin
+  if p_for_update then
+    select * into b from governance.bulk_acts x where x.bulk_id = p_bulk_id for update;
+  else
+    select * into b from governance.bulk_acts x where x.bulk_id = p_bulk_id;
+  end if;
+  if b.bulk_id is null then
+    perform governance.fail('PT404', 'not_found', 'There is no such bulk act');
+  end if;
+  return b;
+end
+$$;
+comment on function governance.find_bulk_act(bigint, boolean) is 'A bulk act by its number. Errors: not_found.';
+
+create function public.console_preview_bulk_act(p_act jsonb, p_user_ids jsonb, p_operator text) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_preview_bulk_act');
+  perform governance.check_id('p_operator', p_operator);
+  return governance.plan_bulk_act(governance.check_bulk_act(p_act), p_user_ids, p_operator, governance.now())
+    - 'account_ids';
+end
+$$;
+comment on function public.console_preview_bulk_act(jsonb, jsonb, text) is
+  'Whom a correction of many users would hit and what it would cost; changes nothing. Users that do not exist are '
+  'counted and left out. At most 20,000 users. Errors: invalid_argument, unknown_plan.';
+revoke all on function public.console_preview_bulk_act(jsonb, jsonb, text) from public, anon, authenticated;
+grant execute on function public.console_preview_bulk_act(jsonb, jsonb, text) to service_role;
+
+create function public.console_start_bulk_act(p_command_id text, p_act jsonb, p_user_ids jsonb, p_reason text,
+  p_operator text, p_expected_changes int default null, p_expected_tokens bigint default null) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_act jsonb;
+  v_plan jsonb;
+  v_answer jsonb;
+  v_now timestamptz := governance.now();
+  b governance.bulk_acts;
+begin
+  perform governance.refuse_others('console_start_bulk_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  v_act := governance.check_bulk_act(p_act);
+  perform governance.lock_person(p_operator);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('bulk_act', v_act, p_user_ids, p_reason, p_operator, p_expected_changes, p_expected_tokens)::text);
+  if v_answer is not null then return v_answer; end if;
+  v_plan := governance.plan_bulk_act(v_act, p_user_ids, p_operator, v_now);
+  if (v_plan ->> 'changes')::int <> p_expected_changes or (v_plan ->> 'tokens')::bigint <> p_expected_tokens then
+    perform governance.fail('PT409', 'changed_since',
+      'Some of these users changed since this was worked out: look at what it does now',
+      (v_plan - 'account_ids')::text);
+  elsif (v_plan ->> 'changes')::int = 0 then
+    perform governance.fail('PT409', 'nothing_to_change', 'None of these users would be changed');
+  end if;
+  insert into governance.bulk_acts (command_id, fields, reason, operator, status, why, plan, accounts, created_at)
+  values (p_command_id, v_act, p_reason, p_operator,
+    case when v_plan ->> 'why' is null then 'running' else 'proposed' end, v_plan ->> 'why',
+    v_plan - '{account_ids,shown}'::text[], (v_plan ->> 'accounts')::int, v_now)
+  returning * into b;
+  insert into governance.bulk_act_accounts (bulk_id, account_id, lock_key)
+  select b.bulk_id, a.account_id, governance.lock_key(a.user_id) from governance.accounts a
+  where a.account_id = any (array(select x::bigint from jsonb_array_elements_text(v_plan -> 'account_ids') x));
+  if b.why is null and (v_plan ->> 'stake')::bigint > 0 then
+    insert into governance.lone_decisions (bulk_id, what, decided_at, decided_by, tokens, amount_minor)
+    values (b.bulk_id, 'act', v_now, p_operator, (v_plan ->> 'stake')::bigint, 0);
+  end if;
+  return governance.end_bulk_command(b, case when b.why is null then 'start_bulk' else 'propose_bulk' end,
+    p_command_id, p_reason, p_operator);
+end
+$$;
+comment on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) is
+  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Answers the '
+  'bulk act; above what one person may decide alone, for all of it together, its status is proposed until somebody '
+  'else approves with console_change_bulk_act. Where it would change other than the expected number of accounts or '
+  'tokens it is refused with what it does now in the details. Audited, and safe to repeat. Errors: invalid_argument, '
+  'unknown_plan, changed_since, nothing_to_change, idempotency_conflict.';
+revoke all on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint)
+  from public, anon, authenticated;
+grant execute on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) to service_role;
+
+create function governance.end_bulk_command(b governance.bulk_acts, p_action text, p_command_id text, p_reason text,
+  p_operator text) returns jsonb
+  language plpgsql set search_path = '' as $$
+begin
+  insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+  values (governance.now(), p_operator, p_action, p_reason, p_command_id, b.fields || jsonb_build_object('bulk_id',
+    b.bulk_id, 'accounts', b.accounts, 'done', b.done, 'tokens', b.plan -> 'tokens'));
+  return governance.end_command('operator', p_command_id, governance.bulk_json(b));
+end
+$$;
+comment on function governance.end_bulk_command(governance.bulk_acts, text, text, text, text) is
+  'Audits what was decided of a bulk act, and keeps the answer for a repeat.';
+
+create function governance.step_account(b governance.bulk_acts, r governance.bulk_act_accounts)
+  returns governance.bulk_act_accounts
+  language plpgsql set search_path = '' as $$
+declare
+  a governance.accounts;
+  x governance.account_acts;
+  y governance.account_acts;
+  v_command_id constant text := gen_random_uuid()::text;
+  v_undoes boolean := b.status = 'undoing';
+  v_operator text := case when b.status = 'undoing' then b.undone_by else b.operator end;
+  v_reason text := case when b.status = 'undoing' then b.undo_reason else b.reason end;
+  v_effects jsonb;
+  v_now timestamptz;
+  v_state text;
+  v_why text;
+begin
+  a := governance.lock_account_id(r.account_id);
+  v_now := governance.now();
+  v_why := case when not v_undoes then governance.why_unchanged(a, b.fields, v_now) end;
+  if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
+  if v_undoes then
+    x := governance.find_act(r.act_id);
+    if x.status <> 'done' then
+      r.status := 'undone';
+      return r;
+    end if;
+  end if;
+  v_effects := governance.run_act(a, case when not v_undoes then b.fields end, x, v_command_id, v_reason, v_operator,
+    v_now);
+  insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
+    created_at, done_at, decided_by, undoes, bulk_id)
+  values (v_command_id, a.account_id, b.fields ->> 'kind', b.fields, v_reason, v_operator, 'done', v_effects, v_now,
+    v_now, case when not v_undoes then b.decided_by end, x.act_id, b.bulk_id)
+  returning * into y;
+  if v_undoes then
+    update governance.account_acts z set status = 'undone', undone_by = y.act_id where z.act_id = x.act_id;
+    r.status := 'undone';
+  else
+    r.status := 'done';
+    r.act_id := y.act_id;
+    r.tokens := (select coalesce(sum((e ->> 'amount')::bigint), 0)
+      from jsonb_array_elements(v_effects -> 'entries') e where e ->> 'type' <> 'debt_recovery');
+  end if;
+  perform governance.end_act(case when v_undoes then 'undo_' else '' end || (b.fields ->> 'kind'), v_command_id,
+    a.user_id, v_reason, v_operator, (b.fields - 'kind') || jsonb_build_object('act_id', y.act_id, 'bulk_id',
+    b.bulk_id));
+  return r;
+exception
+  -- The whole step is tried again.
+  when deadlock_detected or serialization_failure or lock_not_available or query_canceled then raise;
+  -- One account that refuses, or that is gone, does not hold up the others.
+  when others then
+    get stacked diagnostics r.hint = pg_exception_hint, r.message = message_text, v_state = returned_sqlstate;
+    if v_state !~ '^PT' then
+      r.hint := 'failed';
+      r.message := case when v_state = 'P0002' then 'This account is gone' else format('%s (%s)', r.message, v_state)
+        end;
+    end if;
+    if v_undoes then
+      r.status := 'kept';
+    else
+      r := row(r.bulk_id, r.account_id, r.lock_key, 'refused', null, null, r.hint, r.message);
+    end if;
+    return r;
+end
+$$;
+comment on function governance.step_account(governance.bulk_acts, governance.bulk_act_accounts) is
+  'Does a bulk act to one account, or undoes it there; answers what came of it. Takes the account''s lock.';
+
+create function public.console_step_bulk_act(p_bulk_id bigint, p_limit int default 50) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  -- How long a step may hold the locks of its accounts, unless the first alone takes longer.
+  c_until constant timestamptz := clock_timestamp() + interval '100 milliseconds';
+  b governance.bulk_acts;
+  r governance.bulk_act_accounts;
+  v_status text;
+  v_done int := 0;
+  v_refused int := 0;
+  v_undone int := 0;
+  v_tokens bigint := 0;
+begin
+  perform governance.refuse_others('console_step_bulk_act');
+  perform governance.check_limit(p_limit, 1000);
+  b := governance.find_bulk_act(p_bulk_id);
+  if b.status not in ('running', 'undoing') then return governance.bulk_json(b); end if;
+  v_status := case b.status when 'running' then 'waiting' else 'done' end;
+  -- Whoever steps beside this one takes other accounts.
+  for r in select * from governance.bulk_act_accounts x where x.bulk_id = p_bulk_id and x.status = v_status
+    order by x.lock_key, x.account_id limit p_limit for update skip locked
+  loop
+    r := governance.step_account(b, r);
+    update governance.bulk_act_accounts x set status = r.status, act_id = r.act_id, tokens = r.tokens, hint = r.hint,
+      message = left(r.message, 500) where x.bulk_id = r.bulk_id and x.account_id = r.account_id;
+    v_done := v_done + (r.status = 'done')::int;
+    v_refused := v_refused + (r.status = 'refused')::int;
+    v_undone := v_undone + (r.status = 'undone')::int;
+    v_tokens := v_tokens + case when r.status = 'done' then r.tokens when r.status = 'undone' then -r.tokens else 0
+      end;
+    exit when clock_timestamp() > c_until;
+  end loop;
+  update governance.bulk_acts x set done = x.done + v_done, refused = x.refused + v_refused,
+    undone = x.undone + v_undone, tokens = x.tokens + v_tokens, stepped_at = governance.now()
+  where x.bulk_id = p_bulk_id returning * into b;
+  if b.status in ('running', 'undoing') and not exists (select from governance.bulk_act_accounts x
+    where x.bulk_id = p_bulk_id and x.status = case b.status when 'running' then 'waiting' else 'done' end) then
+    update governance.bulk_acts x set status = case b.status when 'running' then 'done' else 'undone' end,
+      ended_at = governance.now()
+    where x.bulk_id = p_bulk_id returning * into b;
+    if b.status = 'undone' then
+      delete from governance.lone_decisions d where d.bulk_id = b.bulk_id;
+    end if;
+    insert into governance.audit_log (created_at, operator, action, reason, command_id, details)
+    values (governance.now(), coalesce(b.undone_by, b.operator), case b.status when 'done' then 'end_bulk'
+      else 'end_undo_bulk' end, coalesce(b.undo_reason, b.reason), null, jsonb_build_object('bulk_id', b.bulk_id,
+      'accounts', b.accounts, 'done', b.done, 'refused', b.refused, 'undone', b.undone, 'tokens', b.tokens));
+  end if;
+  return governance.bulk_json(b);
+end
+$$;
+comment on function public.console_step_bulk_act(bigint, int) is
+  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
+  'What a step did is kept with it: a step that is lost with its connection did nothing, and whoever steps next goes '
+  'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
+revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
+grant execute on function public.console_step_bulk_act(bigint, int) to service_role;
+
+create function public.console_change_bulk_act(p_command_id text, p_bulk_id bigint, p_action text, p_reason text,
+  p_operator text) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  b governance.bulk_acts;
+  v_answer jsonb;
+  v_next text;
+begin
+  perform governance.refuse_others('console_change_bulk_act');
+  perform governance.check_id('p_command_id', p_command_id);
+  perform governance.check_id('p_reason', p_reason, 1000);
+  perform governance.check_id('p_operator', p_operator);
+  v_answer := governance.begin_command('operator', p_command_id,
+    row('change_bulk_act', p_bulk_id, p_action, p_reason, p_operator)::text);
+  if v_answer is not null then return v_answer; end if;
+  b := governance.find_bulk_act(p_bulk_id, true);
+  v_next := case p_action
+    when 'approve' then case b.status when 'proposed' then 'running' end
+    when 'reject' then case b.status when 'proposed' then 'rejected' end
+    when 'stop' then case when b.status = 'running' then 'stopped' end
+    when 'go_on' then case when b.status = 'stopped' then 'running' end
+    when 'undo' then case when b.status in ('stopped', 'done') and b.fields ->> 'kind' <> 'note'
+      then 'undoing' end end;
+  if p_action is null or p_action not in ('approve', 'reject', 'stop', 'go_on', 'undo') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_action is approve, reject, stop, go_on or undo');
+  elsif v_next is null then
+    perform governance.fail('PT409', case when p_action in ('approve', 'reject') then 'already_decided'
+      when p_action = 'undo' then 'not_undoable' else 'changed_since' end,
+      format('This bulk act is %s', b.status), governance.bulk_json(b)::text);
+  elsif p_action = 'approve' and governance.is_same_person(b.operator, p_operator) then
+    perform governance.fail('PT403', 'same_person', 'Somebody else must approve what you proposed');
+  end if;
+  update governance.bulk_acts x set status = v_next,
+    decided_by = case when p_action in ('approve', 'reject') then p_operator else x.decided_by end,
+    undone_by = case when p_action = 'undo' then p_operator else x.undone_by end,
+    undo_reason = case when p_action = 'undo' then p_reason else x.undo_reason end,
+    ended_at = case when p_action in ('reject', 'stop') then governance.now() end
+  where x.bulk_id = p_bulk_id returning * into b;
+  return governance.end_bulk_command(b, p_action || '_bulk', p_command_id, p_reason, p_operator);
+end
+$$;
+comment on function public.console_change_bulk_act(text, bigint, text, text, text) is
+  'Approves or rejects a proposed bulk act, stops a running one, goes on with a stopped one, or undoes what it did (a '
+  'compensating entry for each account, as console_undo_act makes it). Answers the bulk act; console_step_bulk_act '
+  'does the work. Audited, and safe to repeat. Errors: invalid_argument, not_found, already_decided, same_person, '
+  'changed_since, not_undoable, idempotency_conflict.';
+revoke all on function public.console_change_bulk_act(text, bigint, text, text, text)
+  from public, anon, authenticated;
+grant execute on function public.console_change_bulk_act(text, bigint, text, text, text) to service_role;
+
+create function public.console_bulk_act(p_bulk_id bigint, p_status text default null,
+  p_after_id bigint default null, p_limit int default 100) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_bulk_act');
+  perform governance.check_limit(p_limit, 1000);
+  if p_status is not null and p_status not in ('waiting', 'done', 'refused', 'undone', 'kept') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_status is waiting, done, refused, undone or kept');
+  end if;
+  return (
+    with page as (
+      select r.*, row_number() over (order by r.account_id) as n from governance.bulk_act_accounts r
+      where r.bulk_id = p_bulk_id and r.account_id > coalesce(p_after_id, 0)
+        and (p_status is null or r.status = p_status)
+      order by r.account_id limit p_limit + 1)
+    select jsonb_build_object('bulk', governance.bulk_json(governance.find_bulk_act(p_bulk_id)),
+      'rows', coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name, 'email',
+        a.email, 'status', p.status, 'act_id', p.act_id, 'tokens', p.tokens, 'hint', p.hint, 'message', p.message)
+        order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_after_id', case when count(*) > p_limit then max(p.account_id) filter (where p.n = p_limit) end)
+    from page p left join governance.accounts a using (account_id));
+end
+$$;
+comment on function public.console_bulk_act(bigint, text, bigint, int) is
+  'A bulk act, and what came of it by user: waiting, done, refused (why), undone, or kept (could not be undone, why). '
+  'Errors: invalid_argument, not_found.';
+revoke all on function public.console_bulk_act(bigint, text, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_bulk_act(bigint, text, bigint, int) to service_role;
+
+create function public.console_list_bulk_acts(p_before_id bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_list_bulk_acts');
+  perform governance.check_limit(p_limit, 200);
+  return (
+    with page as (
+      select b as bulk, row_number() over (order by b.bulk_id desc) as n from governance.bulk_acts b
+      where b.bulk_id < coalesce(p_before_id, 9223372036854775807) order by b.bulk_id desc limit p_limit + 1)
+    select jsonb_build_object(
+      'bulks', coalesce(jsonb_agg(governance.bulk_json(p.bulk) order by p.n) filter (where p.n <= p_limit), '[]'),
+      'next_before_id', case when count(*) > p_limit then max((p.bulk).bulk_id) filter (where p.n = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_list_bulk_acts(bigint, int) is
+  'Corrections of many users, newest first, with how far each is. Errors: invalid_argument.';
+revoke all on function public.console_list_bulk_acts(bigint, int) from public, anon, authenticated;
+grant execute on function public.console_list_bulk_acts(bigint, int) to service_role;
+
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.
 
@@ -14262,7 +14372,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the price''s id.';
+  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the id of the '
+  'price.';
 
 create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
 
@@ -14921,7 +15032,8 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
     -- One that an operator decides just now is theirs.
     select x.alert_event_id from governance.alert_events x
     where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
-      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> '' and x.acknowledged_at is null
+      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> ''
+        and x.acknowledged_at is null
     for update skip locked)
 $$;
 comment on function governance.close_event_alert(text, timestamptz, text, text) is
@@ -15144,7 +15256,8 @@ create function governance.invoice_tax(o jsonb) returns bigint
     governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
       + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
 $$;
-comment on function governance.invoice_tax(jsonb) is 'Tax within an invoice''s total, however its API version tells it.';
+comment on function governance.invoice_tax(jsonb) is
+  'Tax within an invoice''s total, however its API version tells it.';
 
 create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
   language plpgsql immutable set search_path = '' as $$
@@ -16135,7 +16248,8 @@ begin
       -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
         -- A supplement's record has the price of its lot from then on.
-        when r.record_type = 'supplement' then r.amount_minor - (select x.amount_minor from governance.purchase_records x
+        when r.record_type = 'supplement' then r.amount_minor
+          - (select x.amount_minor from governance.purchase_records x
           where x.lot_id = r.lot_id and x.transaction_id < r.transaction_id
             and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1)
         when r.collected_minor is not null then r.amount_minor end,
@@ -16599,8 +16713,9 @@ begin
 end
 $$;
 comment on function public.console_revenue(date, date, text) is
-  'Money of paid tokens from p_from to p_to, days of UTC, both included, in minor units, by currency and kind: deferred '
-  'revenue at the beginning, sold, given back, recognised (used or expired), deferred at the end; and by day, week '
+  'Money of paid tokens from p_from to p_to, days of UTC, both included, in minor units, by currency and kind: '
+  'deferred revenue at the beginning, sold, given back, recognised (used or expired), deferred at the end; and by '
+  'day, week '
   '(from Monday) or month. Errors: invalid_argument.';
 revoke all on function public.console_revenue(date, date, text) from public, anon, authenticated;
 grant execute on function public.console_revenue(date, date, text) to service_role;
@@ -16951,9 +17066,9 @@ comment on function public.console_reconciliation_cases(text[], text[], int, tex
   text, text, boolean) is
   'Cases in order of p_sort (money or tokens at stake, age by when it happened, class) and then id, p_after being the '
     'last id of the page before; of one run, or all. p_text is part of an id, name or explanation. p_assigned_to '''' '
-    'means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, '
-    'undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. '
-    'Errors: invalid_argument.';
+    'means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. '
+    'counts, undecided, classes and assignees are of the run or the project; total, tokens, users and money of what '
+    'fits. Errors: invalid_argument.';
 revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean,
   text, text, boolean) from public, anon, authenticated;
 grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int,
@@ -17180,27 +17295,10 @@ create table governance.reconciliation_run_differences (
 comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at '
   'stake in it: runs can be compared.';
 
-create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
-  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_now timestamptz;
-  v_from timestamptz;
-  v_to timestamptz;
-  v_read_at timestamptz;
-  v_sees timestamptz;
-  v_run governance.reconciliation_runs;
-  v_covered text[];
-  v_reopened bigint;
-  v_kept bigint;
-  v_verified bigint := 0;
-  v_gone bigint := 0;
-  v_skipped bigint := 0;
-  v_answer jsonb;
+create function governance.read_report(p_report jsonb, p_differences jsonb, p_is_last boolean,
+  out period_from timestamptz, out period_to timestamptz, out read_at timestamptz)
+  language plpgsql stable set search_path = '' as $$
 begin
-  perform governance.refuse_others('console_keep_reconciliation');
-  perform governance.check_id('p_run_id', p_run_id);
-  perform governance.check_id('p_operator', p_operator);
   if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
     is distinct from 'boolean' then
     perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
@@ -17230,22 +17328,87 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
   end if;
   begin
-    v_from := (p_report #>> '{period,from}')::timestamptz;
-    v_to := (p_report #>> '{period,to}')::timestamptz;
-    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
-  exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
-  end;
-  begin
     perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d
       where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument',
       'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
   end;
-  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
+  begin
+    period_from := (p_report #>> '{period,from}')::timestamptz;
+    period_to := (p_report #>> '{period,to}')::timestamptz;
+    read_at := (p_report ->> 'ledger_read_at')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+  end;
+  if period_from is null or period_to is null or not isfinite(period_from) or not isfinite(period_to)
+    or period_from >= period_to then
     perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
   end if;
+end
+$$;
+comment on function governance.read_report(jsonb, jsonb, boolean) is
+  'The period of a reconciliation''s report, and when its ledger was read. Refuses what is no report, or no page of '
+  'its differences. Errors: invalid_argument.';
+
+create function governance.verify_gone(p_run governance.reconciliation_runs, p_operator text, p_now timestamptz,
+  out verified bigint, out gone bigint, out not_looked_for bigint)
+  language plpgsql set search_path = '' as $$
+declare
+  v_covered text[];
+begin
+  -- What is gone, among all that this run would have found again.
+  select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
+  where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
+    where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
+    and r.run_id <> p_run.run_id and governance.run_covers(p_run.report, r.report);
+  with due as (
+    select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
+    from governance.reconciliation_cases c
+    where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= p_run.period_from
+      and c.period_to <= p_run.period_to and c.checked_at <= p_run.ledger_read_at
+      and c.last_run_id <> p_run.run_id and (c.posted_at is null or c.posted_at <= p_run.ledger_read_at)
+      and not exists (select from governance.reconciliation_run_differences x
+        where x.run_id = p_run.run_id and x.difference_id = c.difference_id)
+    order by c.difference_id for update
+  ), ended as (
+    update governance.reconciliation_cases c set status = 'verified', status_at = p_now,
+      checked_at = p_run.ledger_read_at, updated_at = p_now, version = c.version + 1,
+      history = c.history || jsonb_build_object('at', p_now, 'by', p_operator, 'action', case d.status
+        when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run.run_id)
+    from due d where d.difference_id = c.difference_id and d.is_covered
+    returning d.status)
+  select (select count(*) from ended v where v.status = 'posted'),
+    (select count(*) from ended v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
+  into verified, gone, not_looked_for;
+end
+$$;
+comment on function governance.verify_gone(governance.reconciliation_runs, text, timestamptz) is
+  'Ends the cases that a whole run would have found again and did not: verified where a correction was posted, else '
+  'gone. What the run had not the files to find stays (not_looked_for).';
+
+create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
+  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_read_at timestamptz;
+  v_sees timestamptz;
+  v_run governance.reconciliation_runs;
+  v_reopened bigint;
+  v_kept bigint;
+  v_verified bigint := 0;
+  v_gone bigint := 0;
+  v_skipped bigint := 0;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_keep_reconciliation');
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  select r.period_from, r.period_to, r.read_at into v_from, v_to, v_read_at
+  from governance.read_report(p_report, p_differences, p_is_last) r;
 
   -- Pages, runs and closes one after the other, and no case changes meanwhile.
   perform pg_advisory_xact_lock(7254101);
@@ -17332,30 +17495,8 @@ begin
         format('The run has %s differences and %s came: send the others before the last page',
         p_report ->> 'differences_total', v_kept));
     end if;
-    -- What is gone, among all that this run would have found again.
-    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
-    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
-      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
-    with due as (
-      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
-      from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from
-        and c.period_to <= v_to and c.checked_at <= v_read_at
-        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
-        and not exists (select from governance.reconciliation_run_differences x
-          where x.run_id = p_run_id and x.difference_id = c.difference_id)
-      order by c.difference_id for update
-    ), verified as (
-      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at,
-        updated_at = v_now, version = c.version + 1,
-        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status
-          when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
-      from due d where d.difference_id = c.difference_id and d.is_covered
-      returning d.status)
-    select (select count(*) from verified v where v.status = 'posted'),
-      (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
-    into v_verified, v_gone, v_skipped;
+    select g.verified, g.gone, g.not_looked_for into v_verified, v_gone, v_skipped
+    from governance.verify_gone(v_run, p_operator, v_now) g;
   end if;
   v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened',
     v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);
@@ -17569,6 +17710,82 @@ comment on function governance.grant_period(timestamptz, governance.stripe_payme
   'Grants a subscription''s invoiced period that was never granted, as subscription tokens, and ties the lot to its '
   'payment. The caller holds the payment''s locks; the account is locked here.';
 
+create function governance.apply_grant(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
+  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
+  v_currency text := governance.stripe_currency(c -> 'currency');
+  v_user_id text := c ->> 'user_id';
+  v_pay governance.stripe_payments;
+  v_effects jsonb;
+  v_reference text := left('correction ' || p_difference_id, 500);
+begin
+  v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
+    governance.stripe_id(c -> 'charge_id'),
+    governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
+      governance.stripe_id(c -> 'customer_id'));
+  if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
+    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+  elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+    perform governance.fail('PT409', 'already_granted',
+      'This payment has its tokens by now: run the reconciliation again');
+  end if;
+  v_user_id := coalesce(v_user_id, governance.person_of(c));
+  if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+    perform governance.fail('PT404', 'unknown_user',
+      'The payment names no known user: propose again with correction.user_id');
+  elsif v_tokens is null or v_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
+  elsif v_amount is null or v_amount < 0 or v_currency is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'correction.amount_minor and correction.currency are needed');
+  end if;
+  if c ->> 'grant_kind' = 'subscription' then
+    v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
+      v_reference, p_difference_id);
+  else
+    v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
+      v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
+  end if;
+  if governance.stripe_whole(c -> 'refunded_minor') > 0 then
+    update governance.stripe_payments p
+      set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
+      refunded_at = p_now
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+end
+$$;
+comment on function governance.apply_grant(text, jsonb, timestamptz) is
+  'Books the tokens of a payment that was never granted, and what its refunds and disputes take of them.';
+
+create function governance.set_disputes(p_payment governance.stripe_payments, p_action text, c jsonb, p_reference text,
+  p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+  update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+    stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
+    status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
+    amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
+  where d.payment_id = p_payment.payment_id;
+  if not found and p_action <> 'release' then
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+    values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
+      coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), p_payment.amount_minor),
+      case p_action when 'hold' then 'needs_response' else 'lost' end, case p_action when 'hold' then 2
+        else 3 end, p_action = 'finalise_dispute', p_now);
+  elsif not found then
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+    values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
+      coalesce(p_payment.amount_minor, 0), 'won', 3, p_now);
+  end if;
+end
+$$;
+comment on function governance.set_disputes(governance.stripe_payments, text, jsonb, text, timestamptz) is
+  'Brings the disputes of a payment to where a correction has them: hold, release or finalise_dispute.';
+
 create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -17588,40 +17805,7 @@ declare
   v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
 begin
   if v_action = 'grant' then
-    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
-      governance.stripe_id(c -> 'charge_id'),
-      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
-        governance.stripe_id(c -> 'customer_id'));
-    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
-      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
-    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
-      perform governance.fail('PT409', 'already_granted',
-        'This payment has its tokens by now: run the reconciliation again');
-    end if;
-    v_user_id := coalesce(v_user_id, governance.person_of(c));
-    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
-      perform governance.fail('PT404', 'unknown_user',
-        'The payment names no known user: propose again with correction.user_id');
-    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
-      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
-    elsif v_amount is null or v_amount < 0 or v_currency is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.amount_minor and correction.currency are needed');
-    end if;
-    if c ->> 'grant_kind' = 'subscription' then
-      v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
-        v_reference, p_difference_id);
-    else
-      v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
-        v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
-    end if;
-    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
-      update governance.stripe_payments p
-        set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
-        refunded_at = p_now
-      where p.payment_id = v_pay.payment_id;
-    end if;
-    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+    return governance.apply_grant(p_difference_id, c, p_now);
   end if;
 
   select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
@@ -17675,23 +17859,7 @@ begin
         (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
     where p.payment_id = v_pay.payment_id;
   elsif v_action in ('hold', 'release', 'finalise_dispute') then
-    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
-    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
-      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
-      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
-      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
-    where d.payment_id = v_pay.payment_id;
-    if not found and v_action <> 'release' then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
-        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2
-          else 3 end, v_action = 'finalise_dispute', p_now);
-    elsif not found then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
-    end if;
+    perform governance.set_disputes(v_pay, v_action, c, v_reference, p_now);
   elsif v_action = 'relabel' then
     if v_amount is null or v_amount < 0 or v_currency is null then
       perform governance.fail('PT400', 'invalid_argument',
@@ -17727,30 +17895,6 @@ $$;
 comment on function governance.apply_correction(text, jsonb,
   timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is '
     'edited.';
-
-create function governance.account_books(p_user_ids text[]) returns jsonb
-  language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
-    'name', a.display_name,
-    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
-      'subscription', a.subscription_tokens,
-      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
-    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount,
-      'previous_balance', t.previous_balance,
-        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description)
-          order by t.transaction_id), '[]')
-      from (select * from governance.token_transactions x where x.account_id = a.account_id
-        order by x.transaction_id desc limit 100) t where t.xid = pg_current_xact_id()),
-    'lots', (select coalesce(jsonb_object_agg(l.lot_id,
-      jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen',
-      l.frozen,
-        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor,
-          'currency', l.currency)), '{}')
-      from governance.lots l where l.account_id = a.account_id))), '{}')
-  from governance.accounts a where a.user_id = any (p_user_ids)
-$$;
-comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of '
-  'accounts: what a preview compares.';
 
 create function governance.preview_correction(c governance.reconciliation_cases, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -18415,10 +18559,7 @@ begin
     v_rank := v_parts[2]::int;
     v_n := v_parts[3]::bigint;
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return (
     with found as (
       select 'stopped' as kind, x.* from governance.history_calls(v_account_id, v_at,
@@ -18515,10 +18656,7 @@ begin
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
   end;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return (
     with looked as materialized (
       select t from governance.token_transactions t
@@ -19022,8 +19160,8 @@ $$;
 comment on function governance.sum_lots(bigint) is
   'Live tokens by account and kind, and the next moment at which some of them expire.';
 
+-- jit is off: estimates of what unnest answers are wild, and compiling for them took longer than the work.
 create function public.verify_ledger(p_user_id text default null) returns jsonb
-  -- Estimates of what unnest answers are wild: compiling for them took longer than the work.
   language plpgsql stable security definer set search_path = '' set jit = off
     set plan_cache_mode = force_custom_plan as $$
 declare
@@ -19036,10 +19174,7 @@ begin
   perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
     perform governance.check_id('p_user_id', p_user_id);
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_user_id);
   end if;
   with ledgers as materialized (
     select * from governance.check_entries(v_account_id)
@@ -19143,9 +19278,7 @@ begin
       from problems p left join governance.accounts a using (account_id) order by p.rank, p.place limit 1000) s)
   into v_accounts, v_entries, v_problems;
   return jsonb_build_object('accounts_checked', v_accounts, 'entries_checked', v_entries, 'problems', v_problems,
-    'anchor', (select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash')
-      from governance.maintenance_state s
-      where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'));
+    'anchor', governance.anchor_json());
 end
 $$;
 comment on function public.verify_ledger(text) is
@@ -19286,6 +19419,14 @@ $$;
 comment on function governance.anchor_ledger(timestamptz, int) is
   'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
   'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
+
+create function governance.anchor_json() returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash')
+  from governance.maintenance_state s where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'
+$$;
+comment on function governance.anchor_json() is 'The last anchor of the ledger: upto which entry, and its hash; null '
+  'before the first.';
 
 -- schemas/82_audit_seals.sql
 -- Seals: a chain of hashes over the audit log, so that an entry that was changed, taken out or put in is noticed.
@@ -19573,11 +19714,13 @@ end
 $$;
 comment on function governance.purge(timestamptz, int) is 'Clears what has outlived its use, some at a time.';
 
-create function governance.end_round(p_started timestamptz, p_counts jsonb) returns jsonb
+create function governance.end_round(p_started timestamptz, p_state jsonb, p_counts jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_run_id bigint;
 begin
+  update governance.maintenance_state s set value = p_state, updated_at = clock_timestamp()
+    where s.key = 'rounds' and p_state is not null;
   insert into governance.maintenance_runs (started_at, milliseconds, counts)
   values (p_started, least(extract(epoch from clock_timestamp() - p_started) * 1000, 2147483647)::int,
     coalesce((select jsonb_object_agg(c.key, c.value) from jsonb_each(p_counts) c
@@ -19591,7 +19734,8 @@ begin
     "events_followed": 0, "more": false}'::jsonb || p_counts;
 end
 $$;
-comment on function governance.end_round(timestamptz, jsonb) is 'Keeps what a round of upkeep did, and answers what '
+comment on function governance.end_round(timestamptz, jsonb, jsonb) is
+  'Keeps what a round of upkeep did, and answers what '
   'run_maintenance answers: every count, zero where nothing was done.';
 
 create function governance.note_late_upkeep(p_now timestamptz) returns int
@@ -19660,6 +19804,36 @@ create function governance.add_counts(p_counts jsonb, p_more jsonb) returns json
 $$;
 comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts of two steps; more if either has more.';
 
+create function governance.try_upkeep_step(p_step text, p_now timestamptz, inout state jsonb, inout counts jsonb,
+  out is_cancelled boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_share numeric := coalesce((state -> 'shares' ->> p_step)::numeric, 1);
+  v_started timestamptz := clock_timestamp();
+begin
+  is_cancelled := false;
+  counts := governance.add_counts(counts, governance.upkeep_step(p_step, p_now, v_share));
+  v_share := case when clock_timestamp() > v_started + interval '1 second' then greatest(v_share / 2, 0.001)
+    else least(v_share * 2, 1) end;
+  state := jsonb_set(state, array['shares', p_step], to_jsonb(round(v_share, 6)));
+exception
+  when query_canceled then
+    state := jsonb_set(state, array['shares', p_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)));
+    is_cancelled := true;
+  when lock_not_available or deadlock_detected then
+    counts := counts || '{"more": true}';
+  when others then
+    counts := governance.add_counts(counts, jsonb_build_object('alerts_triggered',
+      governance.raise_alert(null, null, 'upkeep_failed', 'critical',
+        format('Upkeep failed at %s: %s', p_step, left(sqlerrm, 300)), null, null,
+        p_step || ' ' || (p_now at time zone 'UTC')::date, jsonb_build_object('step', p_step, 'sqlstate', sqlstate),
+        p_now)));
+end
+$$;
+comment on function governance.try_upkeep_step(text, timestamptz, jsonb, jsonb) is
+  'A step of upkeep that fails, or is stopped by the statement timeout, undoes itself alone. Its share of the work '
+  'follows how long it took.';
+
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -19672,7 +19846,7 @@ declare
   v_state jsonb;
   v_next int;
   v_step text;
-  v_share numeric;
+  v_is_cancelled boolean;
   v_counts jsonb;
   v_account_ids bigint[] := '{}';
   v_page record;
@@ -19680,7 +19854,6 @@ declare
   v_months_first boolean;
   v_has_months boolean := false;
   v_months record;
-  v_step_at timestamptz;
   v_locked_at timestamptz;
 begin
   perform governance.refuse_others('run_maintenance');
@@ -19701,40 +19874,22 @@ begin
       v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
       exit;
     end if;
-    v_share := coalesce((v_state -> 'shares' ->> v_step)::numeric, 1);
-    begin
-      v_step_at := clock_timestamp();
-      v_counts := governance.add_counts(v_counts, governance.upkeep_step(v_step, v_now, v_share));
-      v_share := case when clock_timestamp() > v_step_at + interval '1 second' then greatest(v_share / 2, 0.001)
-        else least(v_share * 2, 1) end;
-      v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(round(v_share, 6)));
-    exception
-      when query_canceled then
-        v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)))
-          || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
-        update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-          where s.key = 'rounds' and v_state is not null;
-        return governance.end_round(v_started, v_counts || '{"more": true}');
-      when lock_not_available or deadlock_detected then
-        v_counts := v_counts || '{"more": true}';
-      when others then
-        v_counts := governance.add_counts(v_counts, jsonb_build_object('alerts_triggered',
-          governance.raise_alert(null, null, 'upkeep_failed', 'critical',
-            format('Upkeep failed at %s: %s', v_step, left(sqlerrm, 300)), null, null,
-            v_step || ' ' || (v_now at time zone 'UTC')::date, jsonb_build_object('step', v_step, 'sqlstate', sqlstate),
-            v_now)));
-    end;
+    select x.state, x.counts, x.is_cancelled into v_state, v_counts, v_is_cancelled
+    from governance.try_upkeep_step(v_step, v_now, v_state, v_counts) x;
+    if v_is_cancelled then
+      v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+      return governance.end_round(v_started, v_state, v_counts || '{"more": true}');
+    end if;
   end loop;
 
   if clock_timestamp() > v_started + interval '4 seconds' then
     -- A long step: keep what it did before the statement timeout comes.
-    update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-      where s.key = 'rounds' and v_state is not null;
-    return governance.end_round(v_started, v_counts || '{"more": true}');
+    return governance.end_round(v_started, v_state, v_counts || '{"more": true}');
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
-  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in
+  -- supabase/CONVENTIONS.md.
   -- What the round before had no time to copy comes first.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
@@ -19795,9 +19950,7 @@ begin
   if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);
   end if;
-  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-    where s.key = 'rounds' and v_state is not null;
-  return governance.end_round(v_started, v_counts);
+  return governance.end_round(v_started, v_state, v_counts);
 end
 $$;
 comment on function public.run_maintenance() is
@@ -19896,21 +20049,16 @@ comment on function governance.check_rollups(timestamptz,
 -- schemas/91_health.sql
 -- Whether all is well: what npm run doctor and the health desk ask.
 
-create function public.console_health() returns jsonb
-  language plpgsql stable security definer set search_path = '' set jit = off as $$
+create function governance.health_of_upkeep() returns jsonb
+  language plpgsql stable set search_path = '' as $$
 declare
   v_now timestamptz := governance.now();
   v_real timestamptz := clock_timestamp();
   v_upkeep timestamptz;
-  v_count bigint;
-  v_since timestamptz;
-  v_text text;
   v_texts text[];
-  v_checks jsonb := '[]';
   v_day interval := interval '1 day';
+  v_checks jsonb := '[]';
 begin
-  perform governance.refuse_others('console_health');
-
   select s.updated_at into v_upkeep from governance.maintenance_state s where s.key = 'rounds';
   v_checks := v_checks || governance.health('upkeep',
     case when v_upkeep = 'infinity' then 'Upkeep never ran'
@@ -19925,7 +20073,20 @@ begin
     'Upkeep failed within a day at: ' || array_to_string(v_texts[1:10], ', '),
     'No step of upkeep failed within a day',
     'Read the alerts upkeep_failed and maintenance_failed: each has its error');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_upkeep() is
+  'Checks of console_health: whether upkeep runs, and what failed in it.';
 
+create function governance.health_of_rights() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_count bigint;
+  v_text text;
+  v_texts text[];
+  v_checks jsonb := '[]';
+begin
   select count(*), min(d.object || ' by ' || d.role) into v_count, v_text from governance.open_doors() d;
   v_checks := v_checks || governance.health('doors',
     case when v_count > 0 then format('%s rights on what is for the service alone are open, such as %s', v_count,
@@ -19965,7 +20126,21 @@ begin
     'Realtime carries the wake-ups, or is not installed',
     'npm run doctor -- --url URL --fix, or as the publication''s owner: alter publication supabase_realtime add table '
       'governance.signals');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_rights() is
+  'Checks of console_health: who may do what, and whether tables, triggers and indexes are as they were made.';
 
+create function governance.health_of_work() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_count bigint;
+  v_since timestamptz;
+  v_texts text[];
+  v_checks jsonb := '[]';
+begin
   select array_agg(to_char(g, 'YYYY-MM') order by g) into v_texts
   from generate_series(date_trunc('month', v_now at time zone 'UTC'),
     date_trunc('month', v_now at time zone 'UTC') + interval '2 months', interval '1 month') g
@@ -20009,7 +20184,22 @@ begin
   v_checks := v_checks || governance.health('stripe_events',
     case when v_count > 0 then format('%s Stripe events wait for a person, the oldest since %s', v_count, v_since) end,
     'No Stripe event waits for a person', 'Release or dismiss them on the finance desk');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_work() is
+  'Checks of console_health: what waits, for upkeep, for a sender or for a person.';
 
+create function governance.health_of_books() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_real timestamptz := clock_timestamp();
+  v_count bigint;
+  v_since timestamptz;
+  v_day interval := interval '1 day';
+  v_checks jsonb := '[]';
+begin
   select count(*) into v_count from governance.alert_events e
   where e.kind = 'rollup_mismatch' and e.acknowledged_at is null;
   v_checks := v_checks || governance.health('rollups',
@@ -20061,8 +20251,21 @@ begin
     case when v_count > 1500000000 then
       format('%s transactions since the last freeze: the server will stop at 2 billion', v_count) end,
     'Transaction numbers are not running out', 'Find what keeps autovacuum from freezing; run vacuum (freeze)');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_books() is
+  'Checks of console_health: whether books, rules, lists and clock are right.';
 
-  return jsonb_build_object('checks', v_checks, 'server_time', v_real,
+create function public.console_health() returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_checks jsonb;
+begin
+  perform governance.refuse_others('console_health');
+  v_checks := governance.health_of_upkeep() || governance.health_of_rights() || governance.health_of_work()
+    || governance.health_of_books();
+  return jsonb_build_object('checks', v_checks, 'server_time', clock_timestamp(),
     'is_well', not v_checks @> '[{"ok": false}]',
     'sizes', (select jsonb_object_agg(x.name, x.bytes) from (
       select c.relname::text as name,

@@ -255,6 +255,20 @@ end
 $$;
 comment on function governance.lock_account_id(bigint) is 'governance.lock_account by account_id.';
 
+create function governance.account_id_of(p_user_id text) returns bigint
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_account_id bigint;
+begin
+  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
+  if v_account_id is null then
+    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
+  end if;
+  return v_account_id;
+end
+$$;
+comment on function governance.account_id_of(text) is 'The account of a user. Errors: unknown_user.';
+
 create function public.upsert_account(
   p_user_id text, p_plan_id text default null, p_email text default null, p_display_name text default null,
   p_timezone text default null, p_metadata jsonb default null

@@ -239,10 +239,7 @@ begin
   if p_limit is null or p_limit not between 1 and 1000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 1000');
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return query
     select t.transaction_id, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.description,
       coalesce(t.metadata, '{}') || case when t.transaction_type = 'usage' and t.decision_id is not null

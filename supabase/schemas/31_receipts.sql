@@ -36,10 +36,7 @@ begin
   perform governance.refuse_others('console_account_decisions');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_limit(p_limit, 500);
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   if p_before_id is not null then
     select r.created_at into v_before from governance.requests r
       where r.decision_id = p_before_id and r.account_id = v_account_id;
@@ -67,6 +64,45 @@ comment on function public.console_account_decisions(text, bigint, int) is
 revoke all on function public.console_account_decisions(text, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_account_decisions(text, bigint, int) to service_role;
 
+create function governance.decision_trace(r governance.requests, p_facts jsonb, out trace jsonb, out facts jsonb)
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_read text[];
+  v_row record;
+begin
+  trace := '[]';
+  facts := p_facts;
+  -- Rules were looked at unless a block was in force already; the one that blocked was the last.
+  if r.reason is distinct from 'user_blocked'
+    and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
+    for v_row in
+      select v.version_id, v.rule_name, v.version, v.rule,
+        v.version_id = any (coalesce(r.matched_version_ids, '{}')) as matched
+      from governance.rule_sets s
+      cross join lateral unnest(s.version_ids) with ordinality o(version_id, n)
+      join governance.rule_versions v using (version_id)
+      where s.rule_set_id = r.rule_set_id order by o.n
+    loop
+      v_read := (governance.compile_condition(v_row.rule -> 'conditions', 'conditions', 1)).facts;
+      if v_row.rule -> 'applies_to' ? 'plans' then v_read := v_read || 'plan'::text; end if;
+      if v_row.rule -> 'applies_to' ? 'scopes' then v_read := v_read || 'scope_id'::text; end if;
+      trace := trace || jsonb_build_object('rule_name', v_row.rule_name, 'version', v_row.version, 'mode',
+        v_row.rule -> 'mode',
+        'matched', v_row.matched, 'rule', v_row.rule,
+        'facts', (select coalesce(jsonb_object_agg(f, facts -> f), '{}') from unnest(v_read) f));
+      exit when v_row.version_id = r.rule_version_id;
+      -- A route changes what the rules after it see.
+      if v_row.matched and v_row.rule ->> 'mode' = 'enforce' and v_row.rule -> 'action' ? 'route' then
+        facts := facts || jsonb_build_object('model', v_row.rule -> 'action' -> 'route' -> 'model',
+          'provider', governance.provider_of(v_row.rule -> 'action' -> 'route' ->> 'model', r.created_at));
+      end if;
+    end loop;
+  end if;
+end
+$$;
+comment on function governance.decision_trace(governance.requests, jsonb) is
+  'The rules that a call was put to, in order, with the facts that each read; and the facts as the last one saw them.';
+
 create function public.explain_decision(p_decision_id bigint) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -74,8 +110,7 @@ declare
   a governance.accounts;
   v_rule governance.rule_versions;
   v_facts jsonb;
-  v_trace jsonb := '[]';
-  v_read text[];
+  v_trace jsonb;
   v_need bigint;
   v_have bigint;
   v_shortfall jsonb;
@@ -84,7 +119,6 @@ declare
   v_remedies text[] := '{}';
   v_allowance bigint;
   v_upgrade text;
-  v_row record;
   v_answer jsonb;
 begin
   perform governance.refuse_others('explain_decision');
@@ -103,33 +137,7 @@ begin
   v_facts := governance.facts_json(r)
     || jsonb_build_object('message', case when (r.facts).message_characters is not null then '(not kept)' end);
 
-  -- Rules were looked at unless a block was in force already; the one that blocked was the last.
-  if r.reason is distinct from 'user_blocked'
-    and (r.rule_version_id is null or r.rule_version_id = any (coalesce(r.matched_version_ids, '{}'))) then
-    for v_row in
-      select v.version_id, v.rule_name, v.version, v.rule,
-        v.version_id = any (coalesce(r.matched_version_ids, '{}')) as matched
-      from governance.rule_sets s
-      cross join lateral unnest(s.version_ids) with ordinality o(version_id, n)
-      join governance.rule_versions v using (version_id)
-      where s.rule_set_id = r.rule_set_id order by o.n
-    loop
-      v_read := (governance.compile_condition(v_row.rule -> 'conditions', 'conditions', 1)).facts;
-      if v_row.rule -> 'applies_to' ? 'plans' then v_read := v_read || 'plan'::text; end if;
-      if v_row.rule -> 'applies_to' ? 'scopes' then v_read := v_read || 'scope_id'::text; end if;
-      v_trace := v_trace || jsonb_build_object('rule_name', v_row.rule_name, 'version', v_row.version, 'mode',
-        v_row.rule -> 'mode',
-        'matched', v_row.matched, 'rule', v_row.rule,
-        'facts', (select coalesce(jsonb_object_agg(f, v_facts -> f), '{}') from unnest(v_read) f));
-      exit when v_row.version_id = r.rule_version_id;
-      -- A route changes what the rules after it see.
-      if v_row.matched and v_row.rule ->> 'mode' = 'enforce' and v_row.rule -> 'action' ? 'route' then
-        v_facts := v_facts || jsonb_build_object('model', v_row.rule -> 'action' -> 'route' -> 'model',
-          'provider', governance.provider_of(v_row.rule -> 'action' -> 'route' ->> 'model', r.created_at));
-      end if;
-    end loop;
-  end if;
-
+  select x.trace, x.facts into v_trace, v_facts from governance.decision_trace(r, v_facts) x;
   v_need := case when r.decision = 'block'
     then least(ceil((r.facts).estimated_tokens * coalesce(r.cost_factor, 1)), 9007199254740991)::bigint
     else r.reserved_tokens end;

@@ -284,7 +284,8 @@ begin
 
   loop
     for x in
-      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model, q.task_type,
+      select u.*, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model,
+        q.task_type,
         q.scope_id, q.message_hash is not null as is_message,
         (select y from governance.plans y where y.plan_id = b.plan_id) as plan,
         -- The price is the one of the moment of the call.

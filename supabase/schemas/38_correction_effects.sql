@@ -395,3 +395,27 @@ comment on function governance.reverse_act(governance.accounts, governance.accou
   timestamptz) is
   'Takes an act back with compensating entries. The caller holds the account''s lock. Errors: changed_since, '
   'not_undoable.';
+
+create function governance.account_books(p_user_ids text[]) returns jsonb
+  language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
+    'name', a.display_name,
+    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
+      'subscription', a.subscription_tokens,
+      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
+    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount,
+      'previous_balance', t.previous_balance,
+        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description)
+          order by t.transaction_id), '[]')
+      from (select * from governance.token_transactions x where x.account_id = a.account_id
+        order by x.transaction_id desc limit 100) t where t.xid = pg_current_xact_id()),
+    'lots', (select coalesce(jsonb_object_agg(l.lot_id,
+      jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen',
+      l.frozen,
+        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor,
+          'currency', l.currency)), '{}')
+      from governance.lots l where l.account_id = a.account_id))), '{}')
+  from governance.accounts a where a.user_id = any (p_user_ids)
+$$;
+comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of '
+  'accounts: what a preview compares.';

@@ -36,7 +36,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the price''s id.';
+  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the id of the '
+  'price.';
 
 create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
 

@@ -374,7 +374,8 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
     -- One that an operator decides just now is theirs.
     select x.alert_event_id from governance.alert_events x
     where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
-      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> '' and x.acknowledged_at is null
+      and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> ''
+        and x.acknowledged_at is null
     for update skip locked)
 $$;
 comment on function governance.close_event_alert(text, timestamptz, text, text) is

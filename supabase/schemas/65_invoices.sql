@@ -35,7 +35,8 @@ create function governance.invoice_tax(o jsonb) returns bigint
     governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
       + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
 $$;
-comment on function governance.invoice_tax(jsonb) is 'Tax within an invoice''s total, however its API version tells it.';
+comment on function governance.invoice_tax(jsonb) is
+  'Tax within an invoice''s total, however its API version tells it.';
 
 create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
   language plpgsql immutable set search_path = '' as $$

@@ -136,7 +136,8 @@ begin
       -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
         -- A supplement's record has the price of its lot from then on.
-        when r.record_type = 'supplement' then r.amount_minor - (select x.amount_minor from governance.purchase_records x
+        when r.record_type = 'supplement' then r.amount_minor
+          - (select x.amount_minor from governance.purchase_records x
           where x.lot_id = r.lot_id and x.transaction_id < r.transaction_id
             and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1)
         when r.collected_minor is not null then r.amount_minor end,

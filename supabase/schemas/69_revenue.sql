@@ -164,8 +164,9 @@ begin
 end
 $$;
 comment on function public.console_revenue(date, date, text) is
-  'Money of paid tokens from p_from to p_to, days of UTC, both included, in minor units, by currency and kind: deferred '
-  'revenue at the beginning, sold, given back, recognised (used or expired), deferred at the end; and by day, week '
+  'Money of paid tokens from p_from to p_to, days of UTC, both included, in minor units, by currency and kind: '
+  'deferred revenue at the beginning, sold, given back, recognised (used or expired), deferred at the end; and by '
+  'day, week '
   '(from Monday) or month. Errors: invalid_argument.';
 revoke all on function public.console_revenue(date, date, text) from public, anon, authenticated;
 grant execute on function public.console_revenue(date, date, text) to service_role;

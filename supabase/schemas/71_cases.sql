@@ -285,9 +285,9 @@ comment on function public.console_reconciliation_cases(text[], text[], int, tex
   text, text, boolean) is
   'Cases in order of p_sort (money or tokens at stake, age by when it happened, class) and then id, p_after being the '
     'last id of the page before; of one run, or all. p_text is part of an id, name or explanation. p_assigned_to '''' '
-    'means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. counts, '
-    'undecided, classes and assignees are of the run or the project; total, tokens, users and money of what fits. '
-    'Errors: invalid_argument.';
+    'means nobody; p_undecided true, what still keeps a period open. Cases asked for by id come with both sides. '
+    'counts, undecided, classes and assignees are of the run or the project; total, tokens, users and money of what '
+    'fits. Errors: invalid_argument.';
 revoke all on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int, boolean,
   text, text, boolean) from public, anon, authenticated;
 grant execute on function public.console_reconciliation_cases(text[], text[], int, text, text, text, text, int,

@@ -33,27 +33,10 @@ create table governance.reconciliation_run_differences (
 comment on table governance.reconciliation_run_differences is 'Which differences a kept run found, with what was at '
   'stake in it: runs can be compared.';
 
-create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
-  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
-declare
-  v_now timestamptz;
-  v_from timestamptz;
-  v_to timestamptz;
-  v_read_at timestamptz;
-  v_sees timestamptz;
-  v_run governance.reconciliation_runs;
-  v_covered text[];
-  v_reopened bigint;
-  v_kept bigint;
-  v_verified bigint := 0;
-  v_gone bigint := 0;
-  v_skipped bigint := 0;
-  v_answer jsonb;
+create function governance.read_report(p_report jsonb, p_differences jsonb, p_is_last boolean,
+  out period_from timestamptz, out period_to timestamptz, out read_at timestamptz)
+  language plpgsql stable set search_path = '' as $$
 begin
-  perform governance.refuse_others('console_keep_reconciliation');
-  perform governance.check_id('p_run_id', p_run_id);
-  perform governance.check_id('p_operator', p_operator);
   if p_report is null or jsonb_typeof(p_report) <> 'object' or jsonb_typeof(p_report -> 'tied_out')
     is distinct from 'boolean' then
     perform governance.fail('PT400', 'invalid_argument', 'p_report is a report (without its differences)');
@@ -83,22 +66,87 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'amount_minor and tokens of a difference are whole numbers');
   end if;
   begin
-    v_from := (p_report #>> '{period,from}')::timestamptz;
-    v_to := (p_report #>> '{period,to}')::timestamptz;
-    v_read_at := (p_report ->> 'ledger_read_at')::timestamptz;
-  exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
-  end;
-  begin
     perform (d ->> 'occurred_at')::timestamptz from jsonb_array_elements(p_differences) d
       where d ->> 'occurred_at' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d';
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument',
       'occurred_at of a difference is a moment, as 2026-03-31T12:00:00Z');
   end;
-  if v_from is null or v_to is null or not isfinite(v_from) or not isfinite(v_to) or v_from >= v_to then
+  begin
+    period_from := (p_report #>> '{period,from}')::timestamptz;
+    period_to := (p_report #>> '{period,to}')::timestamptz;
+    read_at := (p_report ->> 'ledger_read_at')::timestamptz;
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+  end;
+  if period_from is null or period_to is null or not isfinite(period_from) or not isfinite(period_to)
+    or period_from >= period_to then
     perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
   end if;
+end
+$$;
+comment on function governance.read_report(jsonb, jsonb, boolean) is
+  'The period of a reconciliation''s report, and when its ledger was read. Refuses what is no report, or no page of '
+  'its differences. Errors: invalid_argument.';
+
+create function governance.verify_gone(p_run governance.reconciliation_runs, p_operator text, p_now timestamptz,
+  out verified bigint, out gone bigint, out not_looked_for bigint)
+  language plpgsql set search_path = '' as $$
+declare
+  v_covered text[];
+begin
+  -- What is gone, among all that this run would have found again.
+  select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
+  where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
+    where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
+    and r.run_id <> p_run.run_id and governance.run_covers(p_run.report, r.report);
+  with due as (
+    select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
+    from governance.reconciliation_cases c
+    where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= p_run.period_from
+      and c.period_to <= p_run.period_to and c.checked_at <= p_run.ledger_read_at
+      and c.last_run_id <> p_run.run_id and (c.posted_at is null or c.posted_at <= p_run.ledger_read_at)
+      and not exists (select from governance.reconciliation_run_differences x
+        where x.run_id = p_run.run_id and x.difference_id = c.difference_id)
+    order by c.difference_id for update
+  ), ended as (
+    update governance.reconciliation_cases c set status = 'verified', status_at = p_now,
+      checked_at = p_run.ledger_read_at, updated_at = p_now, version = c.version + 1,
+      history = c.history || jsonb_build_object('at', p_now, 'by', p_operator, 'action', case d.status
+        when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run.run_id)
+    from due d where d.difference_id = c.difference_id and d.is_covered
+    returning d.status)
+  select (select count(*) from ended v where v.status = 'posted'),
+    (select count(*) from ended v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
+  into verified, gone, not_looked_for;
+end
+$$;
+comment on function governance.verify_gone(governance.reconciliation_runs, text, timestamptz) is
+  'Ends the cases that a whole run would have found again and did not: verified where a correction was posted, else '
+  'gone. What the run had not the files to find stays (not_looked_for).';
+
+create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
+  p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz;
+  v_from timestamptz;
+  v_to timestamptz;
+  v_read_at timestamptz;
+  v_sees timestamptz;
+  v_run governance.reconciliation_runs;
+  v_reopened bigint;
+  v_kept bigint;
+  v_verified bigint := 0;
+  v_gone bigint := 0;
+  v_skipped bigint := 0;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_keep_reconciliation');
+  perform governance.check_id('p_run_id', p_run_id);
+  perform governance.check_id('p_operator', p_operator);
+  select r.period_from, r.period_to, r.read_at into v_from, v_to, v_read_at
+  from governance.read_report(p_report, p_differences, p_is_last) r;
 
   -- Pages, runs and closes one after the other, and no case changes meanwhile.
   perform pg_advisory_xact_lock(7254101);
@@ -185,30 +233,8 @@ begin
         format('The run has %s differences and %s came: send the others before the last page',
         p_report ->> 'differences_total', v_kept));
     end if;
-    -- What is gone, among all that this run would have found again.
-    select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
-    where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
-      and r.run_id <> p_run_id and governance.run_covers(v_run.report, r.report);
-    with due as (
-      select c.difference_id, c.status, c.last_run_id = any (v_covered) as is_covered
-      from governance.reconciliation_cases c
-      where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted') and c.period_from >= v_from
-        and c.period_to <= v_to and c.checked_at <= v_read_at
-        and c.last_run_id <> p_run_id and (c.posted_at is null or c.posted_at <= v_read_at)
-        and not exists (select from governance.reconciliation_run_differences x
-          where x.run_id = p_run_id and x.difference_id = c.difference_id)
-      order by c.difference_id for update
-    ), verified as (
-      update governance.reconciliation_cases c set status = 'verified', status_at = v_now, checked_at = v_read_at,
-        updated_at = v_now, version = c.version + 1,
-        history = c.history || jsonb_build_object('at', v_now, 'by', p_operator, 'action', case d.status
-          when 'posted' then 'verified' else 'gone' end, 'reason', 'Gone in run ' || p_run_id)
-      from due d where d.difference_id = c.difference_id and d.is_covered
-      returning d.status)
-    select (select count(*) from verified v where v.status = 'posted'),
-      (select count(*) from verified v where v.status <> 'posted'), (select count(*) from due d where not d.is_covered)
-    into v_verified, v_gone, v_skipped;
+    select g.verified, g.gone, g.not_looked_for into v_verified, v_gone, v_skipped
+    from governance.verify_gone(v_run, p_operator, v_now) g;
   end if;
   v_answer := jsonb_build_object('run_id', p_run_id, 'kept', v_kept, 'verified', v_verified, 'gone', v_gone, 'reopened',
     v_reopened, 'not_looked_for', v_skipped, 'is_complete', p_is_last);

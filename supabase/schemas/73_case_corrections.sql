@@ -62,6 +62,82 @@ comment on function governance.grant_period(timestamptz, governance.stripe_payme
   'Grants a subscription''s invoiced period that was never granted, as subscription tokens, and ties the lot to its '
   'payment. The caller holds the payment''s locks; the account is locked here.';
 
+create function governance.apply_grant(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_tokens bigint := governance.stripe_whole(c -> 'tokens');
+  v_amount bigint := governance.stripe_whole(c -> 'amount_minor');
+  v_currency text := governance.stripe_currency(c -> 'currency');
+  v_user_id text := c ->> 'user_id';
+  v_pay governance.stripe_payments;
+  v_effects jsonb;
+  v_reference text := left('correction ' || p_difference_id, 500);
+begin
+  v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
+    governance.stripe_id(c -> 'charge_id'),
+    governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
+      governance.stripe_id(c -> 'customer_id'));
+  if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
+    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+  elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+    perform governance.fail('PT409', 'already_granted',
+      'This payment has its tokens by now: run the reconciliation again');
+  end if;
+  v_user_id := coalesce(v_user_id, governance.person_of(c));
+  if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
+    perform governance.fail('PT404', 'unknown_user',
+      'The payment names no known user: propose again with correction.user_id');
+  elsif v_tokens is null or v_tokens not between 1 and 100000000 then
+    perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
+  elsif v_amount is null or v_amount < 0 or v_currency is null then
+    perform governance.fail('PT400', 'invalid_argument',
+      'correction.amount_minor and correction.currency are needed');
+  end if;
+  if c ->> 'grant_kind' = 'subscription' then
+    v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
+      v_reference, p_difference_id);
+  else
+    v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
+      v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
+  end if;
+  if governance.stripe_whole(c -> 'refunded_minor') > 0 then
+    update governance.stripe_payments p
+      set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
+      refunded_at = p_now
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+end
+$$;
+comment on function governance.apply_grant(text, jsonb, timestamptz) is
+  'Books the tokens of a payment that was never granted, and what its refunds and disputes take of them.';
+
+create function governance.set_disputes(p_payment governance.stripe_payments, p_action text, c jsonb, p_reference text,
+  p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+  update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+    stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
+    status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
+    amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
+  where d.payment_id = p_payment.payment_id;
+  if not found and p_action <> 'release' then
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+    values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
+      coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), p_payment.amount_minor),
+      case p_action when 'hold' then 'needs_response' else 'lost' end, case p_action when 'hold' then 2
+        else 3 end, p_action = 'finalise_dispute', p_now);
+  elsif not found then
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+    values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
+      coalesce(p_payment.amount_minor, 0), 'won', 3, p_now);
+  end if;
+end
+$$;
+comment on function governance.set_disputes(governance.stripe_payments, text, jsonb, text, timestamptz) is
+  'Brings the disputes of a payment to where a correction has them: hold, release or finalise_dispute.';
+
 create function governance.apply_correction(p_difference_id text, c jsonb, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -81,40 +157,7 @@ declare
   v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
 begin
   if v_action = 'grant' then
-    v_pay := governance.note_payment(p_now, governance.stripe_id(c -> 'payment_intent_id'),
-      governance.stripe_id(c -> 'charge_id'),
-      governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
-        governance.stripe_id(c -> 'customer_id'));
-    if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
-      perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
-    elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
-      perform governance.fail('PT409', 'already_granted',
-        'This payment has its tokens by now: run the reconciliation again');
-    end if;
-    v_user_id := coalesce(v_user_id, governance.person_of(c));
-    if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
-      perform governance.fail('PT404', 'unknown_user',
-        'The payment names no known user: propose again with correction.user_id');
-    elsif v_tokens is null or v_tokens not between 1 and 100000000 then
-      perform governance.fail('PT400', 'invalid_argument', 'correction.tokens is a whole number from 1 to 100,000,000');
-    elsif v_amount is null or v_amount < 0 or v_currency is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        'correction.amount_minor and correction.currency are needed');
-    end if;
-    if c ->> 'grant_kind' = 'subscription' then
-      v_effects := governance.grant_period(p_now, v_pay, v_user_id, c ->> 'plan_id', v_tokens, v_amount, v_currency,
-        v_reference, p_difference_id);
-    else
-      v_effects := governance.grant_pack(p_now, v_pay.payment_id, v_user_id, coalesce(c ->> 'pack_id', 'custom'),
-        v_tokens, v_amount, v_currency, p_now, v_reference, p_difference_id);
-    end if;
-    if governance.stripe_whole(c -> 'refunded_minor') > 0 then
-      update governance.stripe_payments p
-        set refunded_minor = greatest(p.refunded_minor, governance.stripe_whole(c -> 'refunded_minor')),
-        refunded_at = p_now
-      where p.payment_id = v_pay.payment_id;
-    end if;
-    return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
+    return governance.apply_grant(p_difference_id, c, p_now);
   end if;
 
   select s.* into v_known from governance.stripe_lots s where s.lot_id = v_lot_id;
@@ -168,23 +211,7 @@ begin
         (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
     where p.payment_id = v_pay.payment_id;
   elsif v_action in ('hold', 'release', 'finalise_dispute') then
-    -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
-    update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
-      stage = case v_action when 'hold' then 2 else 3 end, is_lost = v_action = 'finalise_dispute',
-      status = case v_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
-      amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
-    where d.payment_id = v_pay.payment_id;
-    if not found and v_action <> 'release' then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), v_pay.amount_minor),
-        case v_action when 'hold' then 'needs_response' else 'lost' end, case v_action when 'hold' then 2
-          else 3 end, v_action = 'finalise_dispute', p_now);
-    elsif not found then
-      insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
-      values (coalesce(governance.stripe_id(c -> 'dispute_id'), v_reference), v_pay.payment_id,
-        coalesce(v_pay.amount_minor, 0), 'won', 3, p_now);
-    end if;
+    perform governance.set_disputes(v_pay, v_action, c, v_reference, p_now);
   elsif v_action = 'relabel' then
     if v_amount is null or v_amount < 0 or v_currency is null then
       perform governance.fail('PT400', 'invalid_argument',
@@ -220,30 +247,6 @@ $$;
 comment on function governance.apply_correction(text, jsonb,
   timestamptz) is 'Books a correction (Correction of shared/governance/reconciliation): new entries alone, nothing is '
     'edited.';
-
-create function governance.account_books(p_user_ids text[]) returns jsonb
-  language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(a.user_id, jsonb_build_object(
-    'name', a.display_name,
-    'balance', jsonb_build_object('total', a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
-      'subscription', a.subscription_tokens,
-      'purchased', a.purchased_tokens, 'promotional', a.promotional_tokens, 'debt', a.debt_tokens),
-    'entries', (select coalesce(jsonb_agg(jsonb_build_object('type', t.transaction_type, 'amount', t.amount,
-      'previous_balance', t.previous_balance,
-        'new_balance', t.new_balance, 'debt_after', t.debt_after, 'description', t.description)
-          order by t.transaction_id), '[]')
-      from (select * from governance.token_transactions x where x.account_id = a.account_id
-        order by x.transaction_id desc limit 100) t where t.xid = pg_current_xact_id()),
-    'lots', (select coalesce(jsonb_object_agg(l.lot_id,
-      jsonb_build_object('kind', l.kind, 'pack_id', l.pack_id, 'granted', l.granted, 'remaining', l.remaining, 'frozen',
-      l.frozen,
-        'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'amount_minor', l.amount_minor,
-          'currency', l.currency)), '{}')
-      from governance.lots l where l.account_id = a.account_id))), '{}')
-  from governance.accounts a where a.user_id = any (p_user_ids)
-$$;
-comment on function governance.account_books(text[]) is 'Balances, lots and this transaction''s own entries of '
-  'accounts: what a preview compares.';
 
 create function governance.preview_correction(c governance.reconciliation_cases, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$

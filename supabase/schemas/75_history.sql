@@ -133,10 +133,7 @@ begin
     v_rank := v_parts[2]::int;
     v_n := v_parts[3]::bigint;
   end if;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return (
     with found as (
       select 'stopped' as kind, x.* from governance.history_calls(v_account_id, v_at,
@@ -233,10 +230,7 @@ begin
   exception when data_exception then
     perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
   end;
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return (
     with looked as materialized (
       select t from governance.token_transactions t

@@ -248,8 +248,8 @@ $$;
 comment on function governance.sum_lots(bigint) is
   'Live tokens by account and kind, and the next moment at which some of them expire.';
 
+-- jit is off: estimates of what unnest answers are wild, and compiling for them took longer than the work.
 create function public.verify_ledger(p_user_id text default null) returns jsonb
-  -- Estimates of what unnest answers are wild: compiling for them took longer than the work.
   language plpgsql stable security definer set search_path = '' set jit = off
     set plan_cache_mode = force_custom_plan as $$
 declare
@@ -262,10 +262,7 @@ begin
   perform governance.refuse_others('verify_ledger');
   if p_user_id is not null then
     perform governance.check_id('p_user_id', p_user_id);
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_user_id);
   end if;
   with ledgers as materialized (
     select * from governance.check_entries(v_account_id)
@@ -369,9 +366,7 @@ begin
       from problems p left join governance.accounts a using (account_id) order by p.rank, p.place limit 1000) s)
   into v_accounts, v_entries, v_problems;
   return jsonb_build_object('accounts_checked', v_accounts, 'entries_checked', v_entries, 'problems', v_problems,
-    'anchor', (select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash')
-      from governance.maintenance_state s
-      where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'));
+    'anchor', governance.anchor_json());
 end
 $$;
 comment on function public.verify_ledger(text) is

@@ -75,3 +75,11 @@ $$;
 comment on function governance.anchor_ledger(timestamptz, int) is
   'Once a day, anchors what was entered up to the day before: SHA-256 over the anchor before and the hashes of the '
   'entries since, in order of id. Into the audit log, and PostgreSQL''s own.';
+
+create function governance.anchor_json() returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object('upto', s.value -> 'upto', 'hash', s.value -> 'hash')
+  from governance.maintenance_state s where s.key = 'anchored_ledger' and s.value -> 'upto' <> '0'
+$$;
+comment on function governance.anchor_json() is 'The last anchor of the ledger: upto which entry, and its hash; null '
+  'before the first.';

@@ -168,11 +168,13 @@ end
 $$;
 comment on function governance.purge(timestamptz, int) is 'Clears what has outlived its use, some at a time.';
 
-create function governance.end_round(p_started timestamptz, p_counts jsonb) returns jsonb
+create function governance.end_round(p_started timestamptz, p_state jsonb, p_counts jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_run_id bigint;
 begin
+  update governance.maintenance_state s set value = p_state, updated_at = clock_timestamp()
+    where s.key = 'rounds' and p_state is not null;
   insert into governance.maintenance_runs (started_at, milliseconds, counts)
   values (p_started, least(extract(epoch from clock_timestamp() - p_started) * 1000, 2147483647)::int,
     coalesce((select jsonb_object_agg(c.key, c.value) from jsonb_each(p_counts) c
@@ -186,7 +188,8 @@ begin
     "events_followed": 0, "more": false}'::jsonb || p_counts;
 end
 $$;
-comment on function governance.end_round(timestamptz, jsonb) is 'Keeps what a round of upkeep did, and answers what '
+comment on function governance.end_round(timestamptz, jsonb, jsonb) is
+  'Keeps what a round of upkeep did, and answers what '
   'run_maintenance answers: every count, zero where nothing was done.';
 
 create function governance.note_late_upkeep(p_now timestamptz) returns int
@@ -255,6 +258,36 @@ create function governance.add_counts(p_counts jsonb, p_more jsonb) returns json
 $$;
 comment on function governance.add_counts(jsonb, jsonb) is 'Adds up the counts of two steps; more if either has more.';
 
+create function governance.try_upkeep_step(p_step text, p_now timestamptz, inout state jsonb, inout counts jsonb,
+  out is_cancelled boolean)
+  language plpgsql set search_path = '' as $$
+declare
+  v_share numeric := coalesce((state -> 'shares' ->> p_step)::numeric, 1);
+  v_started timestamptz := clock_timestamp();
+begin
+  is_cancelled := false;
+  counts := governance.add_counts(counts, governance.upkeep_step(p_step, p_now, v_share));
+  v_share := case when clock_timestamp() > v_started + interval '1 second' then greatest(v_share / 2, 0.001)
+    else least(v_share * 2, 1) end;
+  state := jsonb_set(state, array['shares', p_step], to_jsonb(round(v_share, 6)));
+exception
+  when query_canceled then
+    state := jsonb_set(state, array['shares', p_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)));
+    is_cancelled := true;
+  when lock_not_available or deadlock_detected then
+    counts := counts || '{"more": true}';
+  when others then
+    counts := governance.add_counts(counts, jsonb_build_object('alerts_triggered',
+      governance.raise_alert(null, null, 'upkeep_failed', 'critical',
+        format('Upkeep failed at %s: %s', p_step, left(sqlerrm, 300)), null, null,
+        p_step || ' ' || (p_now at time zone 'UTC')::date, jsonb_build_object('step', p_step, 'sqlstate', sqlstate),
+        p_now)));
+end
+$$;
+comment on function governance.try_upkeep_step(text, timestamptz, jsonb, jsonb) is
+  'A step of upkeep that fails, or is stopped by the statement timeout, undoes itself alone. Its share of the work '
+  'follows how long it took.';
+
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -267,7 +300,7 @@ declare
   v_state jsonb;
   v_next int;
   v_step text;
-  v_share numeric;
+  v_is_cancelled boolean;
   v_counts jsonb;
   v_account_ids bigint[] := '{}';
   v_page record;
@@ -275,7 +308,6 @@ declare
   v_months_first boolean;
   v_has_months boolean := false;
   v_months record;
-  v_step_at timestamptz;
   v_locked_at timestamptz;
 begin
   perform governance.refuse_others('run_maintenance');
@@ -296,40 +328,22 @@ begin
       v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
       exit;
     end if;
-    v_share := coalesce((v_state -> 'shares' ->> v_step)::numeric, 1);
-    begin
-      v_step_at := clock_timestamp();
-      v_counts := governance.add_counts(v_counts, governance.upkeep_step(v_step, v_now, v_share));
-      v_share := case when clock_timestamp() > v_step_at + interval '1 second' then greatest(v_share / 2, 0.001)
-        else least(v_share * 2, 1) end;
-      v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(round(v_share, 6)));
-    exception
-      when query_canceled then
-        v_state := jsonb_set(v_state, array['shares', v_step], to_jsonb(greatest(round(v_share / 4, 6), 0.001)))
-          || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
-        update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-          where s.key = 'rounds' and v_state is not null;
-        return governance.end_round(v_started, v_counts || '{"more": true}');
-      when lock_not_available or deadlock_detected then
-        v_counts := v_counts || '{"more": true}';
-      when others then
-        v_counts := governance.add_counts(v_counts, jsonb_build_object('alerts_triggered',
-          governance.raise_alert(null, null, 'upkeep_failed', 'critical',
-            format('Upkeep failed at %s: %s', v_step, left(sqlerrm, 300)), null, null,
-            v_step || ' ' || (v_now at time zone 'UTC')::date, jsonb_build_object('step', v_step, 'sqlstate', sqlstate),
-            v_now)));
-    end;
+    select x.state, x.counts, x.is_cancelled into v_state, v_counts, v_is_cancelled
+    from governance.try_upkeep_step(v_step, v_now, v_state, v_counts) x;
+    if v_is_cancelled then
+      v_state := v_state || jsonb_build_object('next', (v_next + v_turn) % cardinality(c_steps));
+      return governance.end_round(v_started, v_state, v_counts || '{"more": true}');
+    end if;
   end loop;
 
   if clock_timestamp() > v_started + interval '4 seconds' then
     -- A long step: keep what it did before the statement timeout comes.
-    update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-      where s.key = 'rounds' and v_state is not null;
-    return governance.end_round(v_started, v_counts || '{"more": true}');
+    return governance.end_round(v_started, v_state, v_counts || '{"more": true}');
   end if;
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
-  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in supabase/CONVENTIONS.md.
+  -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in
+  -- supabase/CONVENTIONS.md.
   -- What the round before had no time to copy comes first.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   if current_setting('transaction_isolation') = 'read committed' then
@@ -390,9 +404,7 @@ begin
   if (v_counts ->> 'alerts_triggered')::int > 0 or (v_counts ->> 'notifications_queued')::int > 0 then
     perform governance.ring('alerts', v_now);
   end if;
-  update governance.maintenance_state s set value = v_state, updated_at = clock_timestamp()
-    where s.key = 'rounds' and v_state is not null;
-  return governance.end_round(v_started, v_counts);
+  return governance.end_round(v_started, v_state, v_counts);
 end
 $$;
 comment on function public.run_maintenance() is

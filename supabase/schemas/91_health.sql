@@ -1,20 +1,15 @@
 -- Whether all is well: what npm run doctor and the health desk ask.
 
-create function public.console_health() returns jsonb
-  language plpgsql stable security definer set search_path = '' set jit = off as $$
+create function governance.health_of_upkeep() returns jsonb
+  language plpgsql stable set search_path = '' as $$
 declare
   v_now timestamptz := governance.now();
   v_real timestamptz := clock_timestamp();
   v_upkeep timestamptz;
-  v_count bigint;
-  v_since timestamptz;
-  v_text text;
   v_texts text[];
-  v_checks jsonb := '[]';
   v_day interval := interval '1 day';
+  v_checks jsonb := '[]';
 begin
-  perform governance.refuse_others('console_health');
-
   select s.updated_at into v_upkeep from governance.maintenance_state s where s.key = 'rounds';
   v_checks := v_checks || governance.health('upkeep',
     case when v_upkeep = 'infinity' then 'Upkeep never ran'
@@ -29,7 +24,20 @@ begin
     'Upkeep failed within a day at: ' || array_to_string(v_texts[1:10], ', '),
     'No step of upkeep failed within a day',
     'Read the alerts upkeep_failed and maintenance_failed: each has its error');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_upkeep() is
+  'Checks of console_health: whether upkeep runs, and what failed in it.';
 
+create function governance.health_of_rights() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_count bigint;
+  v_text text;
+  v_texts text[];
+  v_checks jsonb := '[]';
+begin
   select count(*), min(d.object || ' by ' || d.role) into v_count, v_text from governance.open_doors() d;
   v_checks := v_checks || governance.health('doors',
     case when v_count > 0 then format('%s rights on what is for the service alone are open, such as %s', v_count,
@@ -69,7 +77,21 @@ begin
     'Realtime carries the wake-ups, or is not installed',
     'npm run doctor -- --url URL --fix, or as the publication''s owner: alter publication supabase_realtime add table '
       'governance.signals');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_rights() is
+  'Checks of console_health: who may do what, and whether tables, triggers and indexes are as they were made.';
 
+create function governance.health_of_work() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_count bigint;
+  v_since timestamptz;
+  v_texts text[];
+  v_checks jsonb := '[]';
+begin
   select array_agg(to_char(g, 'YYYY-MM') order by g) into v_texts
   from generate_series(date_trunc('month', v_now at time zone 'UTC'),
     date_trunc('month', v_now at time zone 'UTC') + interval '2 months', interval '1 month') g
@@ -113,7 +135,22 @@ begin
   v_checks := v_checks || governance.health('stripe_events',
     case when v_count > 0 then format('%s Stripe events wait for a person, the oldest since %s', v_count, v_since) end,
     'No Stripe event waits for a person', 'Release or dismiss them on the finance desk');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_work() is
+  'Checks of console_health: what waits, for upkeep, for a sender or for a person.';
 
+create function governance.health_of_books() returns jsonb
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_real timestamptz := clock_timestamp();
+  v_count bigint;
+  v_since timestamptz;
+  v_day interval := interval '1 day';
+  v_checks jsonb := '[]';
+begin
   select count(*) into v_count from governance.alert_events e
   where e.kind = 'rollup_mismatch' and e.acknowledged_at is null;
   v_checks := v_checks || governance.health('rollups',
@@ -165,8 +202,21 @@ begin
     case when v_count > 1500000000 then
       format('%s transactions since the last freeze: the server will stop at 2 billion', v_count) end,
     'Transaction numbers are not running out', 'Find what keeps autovacuum from freezing; run vacuum (freeze)');
+  return v_checks;
+end
+$$;
+comment on function governance.health_of_books() is
+  'Checks of console_health: whether books, rules, lists and clock are right.';
 
-  return jsonb_build_object('checks', v_checks, 'server_time', v_real,
+create function public.console_health() returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off as $$
+declare
+  v_checks jsonb;
+begin
+  perform governance.refuse_others('console_health');
+  v_checks := governance.health_of_upkeep() || governance.health_of_rights() || governance.health_of_work()
+    || governance.health_of_books();
+  return jsonb_build_object('checks', v_checks, 'server_time', clock_timestamp(),
     'is_well', not v_checks @> '[{"ok": false}]',
     'sizes', (select jsonb_object_agg(x.name, x.bytes) from (
       select c.relname::text as name,

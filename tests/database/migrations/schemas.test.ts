@@ -7,7 +7,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import pg from "pg";
-import { beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { readSchema } from "../../../cli/schema.ts";
 import { pgConnection, readMigrations } from "../../../local-project/migrations.ts";
 import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
@@ -95,14 +95,10 @@ async function onPglite(): Promise<Database> {
   };
 }
 
-async function build(make: () => Promise<Database>, scripts: readonly string[]): Promise<string[]> {
+async function build(make: () => Promise<Database>, scripts: readonly string[]): Promise<Database> {
   const database = await make();
-  try {
-    for (const script of scripts) await database.exec(`begin;\n${script}\n;commit`);
-    return await lines(database);
-  } finally {
-    await database.close();
-  }
+  for (const script of scripts) await database.exec(`begin;\n${script}\n;commit`);
+  return database;
 }
 
 const urls = inject("postgresUrls");
@@ -113,16 +109,21 @@ for (const version of [18, 15] as const) {
 }
 
 describe.each(places)("on %s", (_place, make) => {
+  let schema: Database;
   let defined: string[] = [];
   beforeAll(async () => {
-    defined = await build(make, [readSchema()]);
+    schema = await build(make, [readSchema()]);
+    defined = await lines(schema);
   });
+  afterAll(() => schema?.close());
 
   it("the migrations make what supabase/schemas defines", async () => {
-    const migrated = await build(
+    const database = await build(
       make,
       readMigrations().map(({ sql }) => sql),
     );
+    const migrated = await lines(database);
+    await database.close();
     expect(migrated.length).toBeGreaterThan(1_000);
     expect(migrated).toEqual(defined);
   });
@@ -137,7 +138,10 @@ describe.each(places)("on %s", (_place, make) => {
     ["a policy", "create policy other on governance.plans for select to anon using (true)"],
     ["a trigger", "alter table governance.audit_log disable trigger audit_log_append_only"],
   ])("a difference in %s is seen", async (_what, planted) => {
-    expect(await build(make, [readSchema(), planted])).not.toEqual(defined);
+    await schema.exec(`begin;\n${planted}`);
+    expect(await lines(schema)).not.toEqual(defined);
+    await schema.exec("rollback");
+    expect(await lines(schema)).toEqual(defined);
   });
 });
 

@@ -213,19 +213,84 @@ $$;
 comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata, in the shapes of '
   'governance.usage_shapes; null where it has none.';
 
-create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
-  p_restart boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.import_source(p_table text, p_columns jsonb, out source text, out columns jsonb,
+  out types jsonb)
+  language plpgsql stable set search_path = '' as $$
 declare
   v_table regclass;
   v_kind "char";
   v_role text;
   v_schema text;
-  v_source text;
-  v_columns jsonb := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
   v_key text;
   v_name text;
-  v_types jsonb := '{}';
+begin
+  columns := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
+  types := '{}';
+  begin
+    v_table := to_regclass(p_table);
+  exception when others then
+    v_table := null;
+  end;
+  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, source
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
+  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
+    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
+  end if;
+  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
+  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
+    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, source));
+  end if;
+  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
+  end if;
+  columns := columns || p_columns;
+  for v_key, v_name in select * from jsonb_each_text(columns) loop
+    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
+        left(v_key, 64)));
+    end if;
+    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
+    types := types || coalesce((
+      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
+      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
+    if types -> v_key is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s: %s has no column "%s"', v_key, source, left(v_name, 64)));
+    end if;
+  end loop;
+  if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
+  end if;
+  -- Batches go by the key: without order or with twins a row would be lost between two of them.
+  if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
+    'timestamp with time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+  end if;
+  if v_kind in ('r', 'p') and not exists (
+    select from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+      and a.attname = columns ->> 'id') then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_columns.id: "%s" is not unique in %s', left(columns ->> 'id', 64), source));
+  end if;
+end
+$$;
+comment on function governance.import_source(text, jsonb) is
+  'The table of an import as schema.table, its columns, and the type of each. Errors: invalid_argument, not_found, '
+  'not_readable.';
+
+create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
+  p_restart boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_source text;
+  v_columns jsonb;
+  v_types jsonb;
   v_import governance.usage_imports;
   v_user text;
   v_rows jsonb;
@@ -239,58 +304,7 @@ begin
   if p_batch is null or p_batch not between 1 and 10000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
   end if;
-  begin
-    v_table := to_regclass(p_table);
-  exception when others then
-    v_table := null;
-  end;
-  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, v_source
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
-  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
-    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
-    perform governance.fail('PT404', 'not_found',
-      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
-  end if;
-  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
-  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
-  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
-    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, v_source));
-  end if;
-  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
-  end if;
-  v_columns := v_columns || p_columns;
-  for v_key, v_name in select * from jsonb_each_text(v_columns) loop
-    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
-        left(v_key, 64)));
-    end if;
-    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
-    v_types := v_types || coalesce((
-      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
-      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
-    if v_types -> v_key is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s: %s has no column "%s"', v_key, v_source, left(v_name, 64)));
-    end if;
-  end loop;
-  if v_types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
-  end if;
-  -- Batches go by the key: without order or with twins a row would be lost between two of them.
-  if v_types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
-    'timestamp with time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
-  end if;
-  if v_kind in ('r', 'p') and not exists (
-    select from pg_catalog.pg_index i
-      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
-      and a.attname = v_columns ->> 'id') then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_columns.id: "%s" is not unique in %s', left(v_columns ->> 'id', 64), v_source));
-  end if;
+  select s.* into v_source, v_columns, v_types from governance.import_source(p_table, p_columns) s;
 
   -- One batch at a time of one source.
   perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
@@ -327,8 +341,7 @@ begin
     case when v_types ? 'model' then format('left(t.%I::text, 200)', v_columns ->> 'model') else 'null::text' end,
     case when v_types ? 'task_type' then format('left(t.%I::text, 255)', v_columns ->> 'task_type')
       else 'null::text' end,
-    v_source,
-    case when v_import.last_key is not null
+    v_source, case when v_import.last_key is not null
       then format('t.%I > %L::%s', v_columns ->> 'id', v_import.last_key, v_types ->> 'id') else 'true' end,
     p_batch)
   into v_rows, v_read, v_last;
@@ -371,8 +384,8 @@ begin
     from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (account_id, day, model, task_type, scope_id) do update set
       calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
-        input_tokens = d.input_tokens + excluded.input_tokens,
-      output_tokens = d.output_tokens + excluded.output_tokens, cost_micros = d.cost_micros + excluded.cost_micros,
+      input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens,
+      cost_micros = d.cost_micros + excluded.cost_micros,
       first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
       last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
   ), reopened as (
@@ -386,10 +399,9 @@ begin
       select from governance.imported_usage i where i.source = v_source and i.message_key = x ->> 'key')),
     finished_at = case when v_read < p_batch then v_now end
   where u.source = v_source returning * into v_import;
-  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done, 'rows_read',
-    v_import.rows_read,
-    'rows_imported', v_import.rows_imported, 'rows_skipped', v_import.rows_skipped, 'finished',
-      v_import.finished_at is not null);
+  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done,
+    'rows_read', v_import.rows_read, 'rows_imported', v_import.rows_imported,
+    'rows_skipped', v_import.rows_skipped, 'finished', v_import.finished_at is not null);
 end
 $$;
 comment on function public.import_usage_history(text, jsonb, int, boolean) is

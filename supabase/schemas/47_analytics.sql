@@ -226,10 +226,7 @@ begin
   perform governance.refuse_others('calculate_user_token_usage');
   perform governance.check_id('p_user_id', p_user_id);
   perform governance.check_period(p_start, p_end);
-  select a.account_id into v_account_id from governance.accounts a where a.user_id = p_user_id;
-  if v_account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
+  v_account_id := governance.account_id_of(p_user_id);
   return governance.account_usage_json(v_account_id, p_start, p_end);
 end
 $$;

@@ -76,21 +76,28 @@ comment on function governance.stretch(int, timestamptz, timestamptz, timestampt
   'A stretch of time with the step that fits it, and where its figures are read: call_totals by minute, hour or day, '
   'the calls of one user, or calls by their ids.';
 
-create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
-  p_from timestamptz default null, p_to timestamptz default null) returns jsonb
-  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
-declare
-  v_now timestamptz := governance.now();
-  v_decision text := p_filter ->> 'decision';
-  v_reason text := p_filter ->> 'reason';
-  v_model text := p_filter ->> 'model';
-  v_account_id bigint;
-  v_is_whole boolean := coalesce(p_filter, '{}') = '{}';
-  s governance.stretch;
-  v_consumed bigint;
-  v_answer jsonb;
+create function governance.check_event_filter(p_filter jsonb) returns void
+  language plpgsql immutable set search_path = '' as $$
 begin
-  perform governance.refuse_others('console_overview');
+  if p_filter is null or p_filter = '{}' then return; end if;
+  if jsonb_typeof(p_filter) <> 'object' or exists (
+    select from jsonb_each(p_filter) f where f.value <> 'null' and not (case f.key
+      when 'kinds' then jsonb_typeof(f.value) = 'array' and jsonb_array_length(f.value) <= 20
+      when 'user_id' then jsonb_typeof(f.value) = 'string' when 'decision' then jsonb_typeof(f.value) = 'string'
+      when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
+        else false end)) then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+  end if;
+end
+$$;
+comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
+  'than to show everything.';
+
+create function governance.check_overview(p_minutes int, p_from timestamptz, p_to timestamptz, p_filter jsonb)
+  returns void
+  language plpgsql stable set search_path = '' as $$
+begin
   if p_minutes is null or p_minutes not between 1 and 527040 then
     perform governance.fail('PT400', 'invalid_argument', 'p_minutes is a whole number from 1 to 527040, a year');
   end if;
@@ -103,11 +110,27 @@ begin
   if p_filter ? 'kinds' then
     perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
   end if;
-  if p_filter ->> 'user_id' is not null then
-    -- Nobody of that name: nothing has happened.
-    v_account_id := coalesce((select a.account_id from governance.accounts a
-      where a.user_id = p_filter ->> 'user_id'), -1);
-  end if;
+end
+$$;
+comment on function governance.check_overview(int, timestamptz, timestamptz, jsonb) is
+  'Refuses a period or a filter that console_overview does not understand. Errors: invalid_argument.';
+
+create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
+  p_from timestamptz default null, p_to timestamptz default null) returns jsonb
+  language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  v_now timestamptz := governance.now();
+  v_decision text := p_filter ->> 'decision';
+  v_reason text := p_filter ->> 'reason';
+  v_model text := p_filter ->> 'model';
+  v_account_id bigint := governance.filtered_account(p_filter);
+  v_is_whole boolean := coalesce(p_filter, '{}') = '{}';
+  s governance.stretch;
+  v_consumed bigint;
+  v_answer jsonb;
+begin
+  perform governance.refuse_others('console_overview');
+  perform governance.check_overview(p_minutes, p_from, p_to, p_filter);
   s := governance.stretch(p_minutes, p_from, p_to, v_now, v_account_id);
   for v_round in 1..5 loop
     exit when governance.follow_events(2000) = 0;
