@@ -385,7 +385,10 @@ describe("a guarded call", () => {
     await wait(20);
     isAway = false;
     await guard.idle();
-    expect(database.held.get("mine")).toBe("settled 21");
+    // Charged once: under its own key, or under another where the giving back came first.
+    expect([...database.held.values()].filter((state) => state.startsWith("settled"))).toEqual([
+      "settled 21",
+    ]);
   });
 
   it("that throws after its provider had answered is charged what the thrown tells of it", async () => {
