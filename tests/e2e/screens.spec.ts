@@ -49,6 +49,17 @@ const screens: readonly Screen[] = [
   { name: "alerts-set", address: "/alerts?show=set" },
   { name: "users", address: "/users" },
   { name: "users-flagged", address: "/users?filter=flagged" },
+  {
+    name: "users-many",
+    address: "/users?q=sample-000",
+    before: async (page) => {
+      await page.getByRole("button", { name: "Correct many…" }).click();
+      const form = page.getByRole("form", { name: "Correct many users" });
+      await form.getByRole("combobox", { name: "What" }).click();
+      await page.getByRole("option", { name: "Flag for review" }).click();
+      await expect(form.getByText("Changes")).toBeVisible({ timeout: 60_000 });
+    },
+  },
   { name: "user", address: "/users/sample-0007" },
   { name: "user-history", address: "/users/sample-0007/history" },
   { name: "user-decisions", address: "/users/sample-0007/decisions" },
@@ -107,6 +118,17 @@ const screens: readonly Screen[] = [
   { name: "audit", address: "/audit" },
   { name: "audit-mine", address: "/audit/mine" },
   { name: "audit-waiting", address: "/audit/waiting" },
+  { name: "audit-many", address: "/audit/many" },
+  {
+    name: "audit-checked",
+    address: "/audit",
+    before: async (page) => {
+      await page.getByRole("button", { name: "Check the chain" }).click();
+      await expect(page.getByRole("status", { name: "Result of the check" })).toContainText("Sound", {
+        timeout: 60_000,
+      });
+    },
+  },
   { name: "settings-connections", address: "/settings/connections" },
   {
     name: "settings-add",

@@ -111,6 +111,18 @@ export function Shell(): ReactNode {
             run: () => navigate("/users?filter=in_debt"),
           },
           {
+            id: "mine",
+            label: "My last acts, each with its undo",
+            words: "undo take back audit mine",
+            run: () => navigate("/audit/mine"),
+          },
+          {
+            id: "many",
+            label: "Acts on many users",
+            words: "bulk undo stop progress audit",
+            run: () => navigate("/audit/many"),
+          },
+          {
             id: "costs",
             label: "See what it costs",
             words: "cost revenue margin forecast budget model user",
