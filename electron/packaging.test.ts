@@ -222,7 +222,7 @@ const standInForElectron = `
     show = ignore;
   }
   export const app = Object.assign(new EventEmitter(), {
-    name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true, releaseSingleInstanceLock: ignore, getVersion: () => "0",
+    name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true, releaseSingleInstanceLock: ignore, getVersion: () => "0", setAboutPanelOptions: ignore, setBadgeCount: ignore,
     whenReady: async () => {}, getAppPath: () => process.env.APP_PATH,
     exit: (code) => process.exit(code), setAsDefaultProtocolClient: ignore,
     quit() { let held = false; this.emit("before-quit", { preventDefault: () => (held = true) }); if (!held) process.exit(0); },
@@ -233,7 +233,8 @@ const standInForElectron = `
   export const nativeTheme = {};
   export class Notification { static isSupported = () => false; }
   export const protocol = { registerSchemesAsPrivileged: ignore };
-  export const screen = {};
+  export const screen = { getAllDisplays: () => [] };
+  export const clipboard = {};
   export const shell = { openPath: ignore };
   export const powerMonitor = new EventEmitter();
   process.resourcesPath = process.env.APP_PATH;

@@ -1,5 +1,22 @@
 /** The right click: what can be done with the text there, and the words the spell checker offers. */
-import { type BrowserWindow, type ContextMenuParams, Menu, type MenuItemConstructorOptions } from "electron";
+import {
+  type BrowserWindow,
+  clipboard,
+  type ContextMenuParams,
+  Menu,
+  type MenuItemConstructorOptions,
+} from "electron";
+import { linkScheme } from "./deep-link.ts";
+import { appOrigin } from "./protocol.ts";
+
+/** A link to one of our screens as others can open it: in a ticket, a chat or a note. */
+function linkItems(linkURL: string | undefined): MenuItemConstructorOptions[] {
+  const place = linkURL?.startsWith(`${appOrigin}/#/`) ? linkURL.slice(appOrigin.length + 3) : null;
+  if (place === null) return [];
+  return [
+    { id: "copy-link", label: "Copy link", click: () => clipboard.writeText(`${linkScheme}://${place}`) },
+  ];
+}
 
 export function contextMenuItems(
   params: ContextMenuParams,
@@ -22,7 +39,8 @@ export function contextMenuItems(
     : selectionText.trim() === ""
       ? []
       : [{ role: "copy" }];
-  return words.length > 0 ? [...words, { type: "separator" }, ...text] : text;
+  const link = linkItems(params.linkURL);
+  return words.length > 0 ? [...words, { type: "separator" }, ...text] : [...link, ...text];
 }
 
 export function showContextMenus(window: BrowserWindow): void {

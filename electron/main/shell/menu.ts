@@ -5,19 +5,30 @@ import { desks } from "./deep-link.ts";
 export interface MenuActs {
   /** Shows a screen by its address. */
   readonly go: (place: string) => void;
+  readonly openWindow: () => void;
+  readonly print: () => void;
   readonly logFolder: string;
   /** The licences of all parts, as a file. */
   readonly noticesPath: string;
 }
 
 export function setMenu(
-  { go, logFolder, noticesPath }: MenuActs,
+  { go, openWindow, print, logFolder, noticesPath }: MenuActs,
   platform: NodeJS.Platform = process.platform,
 ): void {
   const open = (path: string) => () => void shell.openPath(path);
   const template: MenuItemConstructorOptions[] = [
     ...(platform === "darwin" ? [{ role: "appMenu" } as const] : []),
-    { role: "fileMenu" },
+    {
+      label: "File",
+      submenu: [
+        { id: "new-window", label: "New window", accelerator: "CmdOrCtrl+Shift+N", click: openWindow },
+        { id: "print", label: "Print…", accelerator: "CmdOrCtrl+P", click: print },
+        { type: "separator" },
+        { role: "close" },
+        ...(platform === "darwin" ? [] : [{ role: "quit" } as const]),
+      ],
+    },
     { role: "editMenu" },
     {
       label: "Go",
@@ -51,5 +62,10 @@ export function setMenu(
       ],
     },
   ];
+  app.setAboutPanelOptions({
+    applicationName: app.name,
+    applicationVersion: app.getVersion(),
+    copyright: "The licences of all parts: Help, Licences",
+  });
   Menu.setApplicationMenu(Menu.buildFromTemplate(template));
 }

@@ -1,6 +1,6 @@
 /** Desktop notifications of the console's notices, each opening its screen, while nobody looks at the window and the person wants them. */
-import { type BrowserWindow, Notification } from "electron";
-import type { Notice, Settings } from "../../../shared/contract/index.ts";
+import { app, type BrowserWindow, Notification } from "electron";
+import type { Notice, RailCounts, Settings } from "../../../shared/contract/index.ts";
 import type { Dispatcher, Log } from "../console/dispatch.ts";
 
 export function showNotices(
@@ -27,5 +27,16 @@ export function showNotices(
     show(notice as Notice).catch((error: unknown) =>
       log(`error in a notification: ${(error as Error).message}`),
     );
+  });
+}
+
+/** On the dock or the task bar: how much waits for somebody to act. */
+export function showWaiting(dispatcher: Dispatcher): void {
+  let shown = 0;
+  dispatcher.follow("rail", {}, (counts) => {
+    const { open_alerts: alerts, conflicts } = counts as Partial<RailCounts>;
+    const waiting = (alerts ?? 0) + (conflicts ?? 0);
+    if (waiting !== shown) app.setBadgeCount(waiting);
+    shown = waiting;
   });
 }

@@ -98,6 +98,8 @@ vi.mock("electron", () => {
       },
       getAppPath: () => electron.appPath,
       getVersion: () => "0.1.0",
+      setAboutPanelOptions: () => {},
+      setBadgeCount: (count: number) => electron.calls.push(`badge ${count}`),
       releaseSingleInstanceLock: () => {},
       setAsDefaultProtocolClient: (scheme: string) => electron.calls.push(`client of ${scheme}`),
       on: (name: string, handler: Handler) => electron.appListeners.set(name, handler),
@@ -132,7 +134,11 @@ vi.mock("electron", () => {
         electron.schemes.push(...schemes);
       },
     },
-    screen: { getDisplayMatching: () => ({ workArea: electron.workArea }) },
+    clipboard: { writeText: (text: string) => electron.calls.push(`copy ${text}`) },
+    screen: {
+      getDisplayMatching: () => ({ workArea: electron.workArea }),
+      getAllDisplays: () => [{ bounds: electron.workArea }],
+    },
     session: { defaultSession: session },
   };
 });
@@ -458,6 +464,46 @@ test("a link on macOS comes by its own event", async () => {
   );
   expect(isPrevented).toBe(true);
   expect(electron.calls).toContain("load app://console/#/rules/spam");
+});
+
+test("another window shows the same console beside the first, and each of them is answered", async () => {
+  const first = (await start()).webContents;
+  electron.menu
+    .flatMap(({ submenu }) => submenu ?? [])
+    .find((item) => item.id === "new-window")
+    ?.click?.();
+  expect(electron.windows).toHaveLength(2);
+  const second = electron.windows[1]?.webContents as FakeContents;
+  for (const sender of [first, second]) {
+    const event = { senderFrame: sender.mainFrame, sender };
+    expect(await callHandler(event, "rules.list", {})).toEqual({ ok: true, value: "answer" });
+  }
+});
+
+test("a right click on a link to a screen copies it as others can open it", async () => {
+  const { contextMenuItems } = await import("./context-menu.ts");
+  const items = (linkURL: string) =>
+    contextMenuItems(
+      { linkURL, isEditable: false, selectionText: "", dictionarySuggestions: [] } as never,
+      () => {},
+    );
+  const [copy] = items("app://console/#/users/42/ledger");
+  (copy?.click as (() => void) | undefined)?.();
+  expect(electron.calls).toContain("copy token-governance://users/42/ledger");
+  expect(items("https://evil.example/#/users/42")).toEqual([]);
+});
+
+test("each arrangement of displays has a place of its own for the window", () => {
+  const path = join(folder, "places.json");
+  const here = `${electron.workArea.x},${electron.workArea.y},${electron.workArea.width}x${electron.workArea.height}`;
+  const place = { x: 5, y: 6, width: 1000, height: 700, isMaximized: false };
+  writeFileSync(
+    path,
+    JSON.stringify({ ...place, x: 50, places: { [here]: place, "another desk": { ...place, x: 9 } } }),
+  );
+  expect(readWindowState(path)).toMatchObject({ x: 5, y: 6 });
+  writeFileSync(path, JSON.stringify({ ...place, x: 50, places: { "another desk": place } }));
+  expect(readWindowState(path)).toMatchObject({ x: 50 });
 });
 
 test("the menu leads to each desk, and to the log", async () => {

@@ -12,7 +12,7 @@ import { linkScheme, placeInArguments, placeOfLink } from "./deep-link.ts";
 import { guardAllContents, guardSession } from "./guards.ts";
 import { serveIpc } from "./ipc.ts";
 import { setMenu } from "./menu.ts";
-import { showNotices } from "./notifications.ts";
+import { showNotices, showWaiting } from "./notifications.ts";
 import { appOrigin, registerScheme, serveApp } from "./protocol.ts";
 import { createUpdates } from "./updates.ts";
 import { openWindow } from "./window.ts";
@@ -39,6 +39,8 @@ export async function runShell(options: ShellOptions): Promise<void> {
     app.quit();
     return;
   }
+  const windows = new Set<BrowserWindow>();
+  /** The one that was used last: links, notifications and the menu are about it. */
   let window: BrowserWindow | null = null;
   app.setAsDefaultProtocolClient(linkScheme);
   const go = (place: string): void => {
@@ -68,6 +70,8 @@ export async function runShell(options: ShellOptions): Promise<void> {
   serveApp(session.defaultSession, join(outDir, "renderer"));
   setMenu({
     go,
+    openWindow: () => show(),
+    print: () => window?.webContents.print(),
     logFolder: options.logFolder,
     noticesPath: join(app.isPackaged ? process.resourcesPath : app.getAppPath(), "THIRD-PARTY-NOTICES.txt"),
   });
@@ -92,15 +96,18 @@ export async function runShell(options: ShellOptions): Promise<void> {
   });
   const opened = openConsole(app.getAppPath(), updates);
   if (!opened.ok) {
-    const { message, advice, details } = opened.error;
-    dialog.showErrorBox(message, [advice, details].filter(Boolean).join("\n\n"));
-    app.exit(1);
+    endWith(opened.error);
     return;
   }
   const served = opened.value;
   served.start();
-  const ipc = serveIpc(served.dispatcher, (contents) => window?.webContents === contents, log);
+  const ipc = serveIpc(
+    served.dispatcher,
+    (contents) => [...windows].some((each) => each.webContents === contents),
+    log,
+  );
   showNotices(served.dispatcher, () => window, go, log);
+  showWaiting(served.dispatcher);
   // After a sleep the connection is tried at once, not when its next attempt is due.
   powerMonitor.on("resume", () => void served.dispatcher.call("connection.retry", {}));
 
@@ -109,22 +116,23 @@ export async function runShell(options: ShellOptions): Promise<void> {
       preloadPath: join(outDir, "preload/index.cjs"),
       statePath: join(dataDir, "window.json"),
       place: firstPlace,
+      others: windows.size,
     });
+    windows.add(made);
     window = made;
     firstPlace = null;
     showContextMenus(made);
+    made.on("focus", () => {
+      window = made;
+    });
     made.on("closed", () => {
-      window = null;
+      windows.delete(made);
+      if (window === made) window = [...windows].at(-1) ?? null;
     });
     bringBack(made.webContents, options.reportCrash);
   };
   show();
-  app.on("activate", () => {
-    if (BrowserWindow.getAllWindows().length === 0) show();
-  });
-  app.on("window-all-closed", () => {
-    if (process.platform !== "darwin") app.quit();
-  });
+  liveWithoutWindows(show);
   updates.start();
   app.on("before-quit", (event) => {
     if (isClosed) return;
@@ -138,4 +146,19 @@ export async function runShell(options: ShellOptions): Promise<void> {
         app.quit();
       });
   });
+}
+
+/** macOS keeps a program without windows, and opens one when it is asked for again. */
+function liveWithoutWindows(show: () => void): void {
+  app.on("activate", () => {
+    if (BrowserWindow.getAllWindows().length === 0) show();
+  });
+  app.on("window-all-closed", () => {
+    if (process.platform !== "darwin") app.quit();
+  });
+}
+
+function endWith({ message, advice, details }: Failure): void {
+  dialog.showErrorBox(message, [advice, details].filter(Boolean).join("\n\n"));
+  app.exit(1);
 }

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { app, BrowserWindow, nativeTheme, screen } from "electron";
 import { appOrigin } from "./protocol.ts";
 
+/** Where a window was, with the displays that were there then. */
 interface WindowState {
   readonly x?: number;
   readonly y?: number;
@@ -19,11 +20,28 @@ function isWhole(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value);
 }
 
-/** The size and place the window had; the default where that is not known or not on a screen any more. */
+/** The displays that are there, as one word: a desk with another screen has a place of its own. */
+function displaysNow(): string {
+  return screen
+    .getAllDisplays()
+    .map(({ bounds: { x, y, width, height } }) => `${x},${y},${width}x${height}`)
+    .sort()
+    .join(" ");
+}
+
+function readKept(path: string): Record<string, unknown> {
+  const kept: unknown = JSON.parse(readFileSync(path, "utf8"));
+  if (kept === null || typeof kept !== "object") return {};
+  return kept as Record<string, unknown>;
+}
+
+/** The size and place the window had on these displays, else the last one; the default where that is not known or not on a screen any more. */
 export function readWindowState(path: string): WindowState {
   let kept: Partial<WindowState>;
   try {
-    kept = JSON.parse(readFileSync(path, "utf8")) as Partial<WindowState>;
+    const all = readKept(path);
+    const places = (all["places"] ?? {}) as Record<string, Partial<WindowState> | undefined>;
+    kept = places[displaysNow()] ?? (all as Partial<WindowState>);
   } catch {
     return defaultState;
   }
@@ -52,9 +70,18 @@ export function readWindowState(path: string): WindowState {
 
 function writeWindowState(path: string, window: BrowserWindow): void {
   const state = { ...window.getNormalBounds(), isMaximized: window.isMaximized() };
+  let places: Record<string, unknown> = {};
+  try {
+    places = (readKept(path)["places"] ?? {}) as Record<string, unknown>;
+  } catch {
+    // The first window that is closed here.
+  }
+  // The newest arrangements of displays alone.
+  const kept = Object.entries(places).filter(([displays]) => displays !== displaysNow());
+  places = Object.fromEntries([...kept.slice(-9), [displaysNow(), state]]);
   try {
     mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(`${path}.new`, JSON.stringify(state));
+    writeFileSync(`${path}.new`, JSON.stringify({ ...state, places }));
     renameSync(`${path}.new`, path);
   } catch {
     // The next start uses the default.
@@ -67,10 +94,16 @@ export interface WindowOptions {
   readonly statePath: string;
   /** The screen to begin with; the last one where none is given. */
   readonly place?: string | null;
+  /** How many windows are there already: this one does not cover them. */
+  readonly others?: number;
 }
 
-export function openWindow({ preloadPath, statePath, place }: WindowOptions): BrowserWindow {
-  const { isMaximized, ...bounds } = readWindowState(statePath);
+export function openWindow({ preloadPath, statePath, place, others = 0 }: WindowOptions): BrowserWindow {
+  const { isMaximized: wasMaximized, ...kept } = readWindowState(statePath);
+  const isMaximized = wasMaximized && others === 0;
+  const beside = 28 * others;
+  const bounds =
+    kept.x === undefined || kept.y === undefined ? kept : { ...kept, x: kept.x + beside, y: kept.y + beside };
   const window = new BrowserWindow({
     ...bounds,
     minWidth: smallest.width,
