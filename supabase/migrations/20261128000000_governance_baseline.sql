@@ -14041,7 +14041,8 @@ comment on table governance.purchase_records is 'What each payment did to the le
 
 create table governance.stripe_customers (
   customer_id text primary key,
-  account_id bigint not null references governance.accounts (account_id)
+  -- No foreign key: its check would lock the account's row before the account's own lock is taken.
+  account_id bigint not null
 );
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
@@ -14338,7 +14339,8 @@ $$;
 
 create table governance.stripe_subscriptions (
   subscription_id text primary key,
-  account_id bigint references governance.accounts (account_id),
+  -- No foreign key: its check would lock the account's row before the account's own lock is taken.
+  account_id bigint,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,

@@ -181,7 +181,8 @@ comment on table governance.purchase_records is 'What each payment did to the le
 
 create table governance.stripe_customers (
   customer_id text primary key,
-  account_id bigint not null references governance.accounts (account_id)
+  -- No foreign key: its check would lock the account's row before the account's own lock is taken.
+  account_id bigint not null
 );
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';

@@ -2,7 +2,8 @@
 
 create table governance.stripe_subscriptions (
   subscription_id text primary key,
-  account_id bigint references governance.accounts (account_id),
+  -- No foreign key: its check would lock the account's row before the account's own lock is taken.
+  account_id bigint,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
