@@ -65,7 +65,8 @@ export function CheckResult({ check: { found, failure } }: { readonly check: Che
           {check.hash ? (
             <>
               {" "}
-              Last seal <Id value={check.hash} head={12} tail={6} />: kept elsewhere, it proves all of them.
+              Last seal <Id value={check.hash} head={12} tail={6} /> proves all of them, where a copy is kept
+              elsewhere.
             </>
           ) : null}
         </Note>

@@ -163,7 +163,7 @@ export function BulkForm({
       />
       <PresetReasons
         reasons={[
-          ...(words.isDangerous || kind === "note" ? [] : ["Goodwill after an outage"]),
+          ...(kind === "give_tokens" || kind === "raise_limit" ? ["Goodwill after an outage"] : []),
           ...words.reasons.slice(0, words.isDangerous ? 3 : 2),
         ]}
         onPick={write}
