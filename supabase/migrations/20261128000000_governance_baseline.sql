@@ -9789,97 +9789,6 @@ revoke all on function public.console_resolve_hold(text, text, text, text, text,
   from public, anon, authenticated;
 grant execute on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) to service_role;
 
--- schemas/44_named_usage.sql
--- Usage by what a call names beside model, task and scope: its session and its agent; and what was saved. Estimates are
--- called estimates.
-
-create table governance.named_usage (
-  -- The account's own, as in usage_daily.
-  day date not null,
-  what text not null check (what in ('session', 'agent')),
-  account_id bigint not null,
-  name text not null,
-  model text not null,
-  task_type text not null,
-  scope_id text not null,
-  calls bigint not null,
-  tokens bigint not null,
-  cost_micros bigint not null,
-  primary key (day, what, account_id, name, model, task_type, scope_id)
-) with (fillfactor = 70);
-
-comment on table governance.named_usage is 'Settled usage by session (conversation_id) and agent (metadata.agent of '
-  'the settlement); of days that are over, the 200 dearest of each.';
-
-create table governance.savings_days (
-  day date not null,
-  kind text not null check (kind in ('routing', 'caching', 'rules')),
-  calls bigint not null,
-  saved_micros bigint not null,
-  primary key (day, kind)
-);
-
-comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
-  'model, '
-  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
-  'the mean price of a token of the model asked for.';
-
-create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
-  returns void
-  language sql set search_path = '' as $$
-  insert into governance.named_usage as n (day, what, account_id, name, model, task_type, scope_id, calls, tokens,
-    cost_micros)
-  select r.usage_day, x.what, r.account_id, left(x.name, 200), r.settled_model, coalesce(r.task_type, ''),
-    coalesce(r.scope_id, ''), count(*), sum(r.input_tokens + r.output_tokens), sum(coalesce(r.cost_micros, 0))
-  from governance.token_transactions t
-  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
-  cross join lateral (values ('session', r.conversation_id), ('agent', r.settle_metadata ->> 'agent')) x(what, name)
-  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-    and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null and x.name <> ''
-  group by 1, 2, 3, 4, 5, 6, 7
-  on conflict (day, what, account_id, name, model, task_type, scope_id) do update set
-    calls = n.calls + excluded.calls, tokens = n.tokens + excluded.tokens,
-    cost_micros = n.cost_micros + excluded.cost_micros
-$$;
-comment on function governance.add_named_usage(bigint, bigint, bigint) is
-  'Adds what settled between two ids to named_usage, of one account or of all.';
-
-create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
-  language sql set search_path = '' as $$
-  insert into governance.savings_days as s (day, kind, calls, saved_micros)
-  select e.day, e.kind, count(*), sum(e.saved)::bigint
-  from (
-    select r.usage_day as day, x.kind, x.saved
-    from governance.token_transactions t
-    cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
-    cross join lateral (
-      select 'routing' as kind, governance.cost_micros(p, r.created_at, r.input_tokens, r.output_tokens,
-        coalesce(r.settle_metadata, '{}')) - r.cost_micros as saved
-      from governance.price_at(r.requested_model, r.created_at) p
-      where r.model <> r.requested_model and r.settled_model = r.model and p.price_id is not null
-      union all
-      select 'caching', div(r.cached_input_tokens::numeric * (p.input_micros_per_million
-        - coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)), 1000000)
-      from governance.price_at(r.settled_model, r.created_at) p where r.cached_input_tokens > 0
-        and p.price_id is not null) x
-    where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-      and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null
-      and r.cost_micros is not null
-    union all
-    select (r.created_at at time zone 'UTC')::date, 'rules', div((r.facts).estimated_tokens::numeric
-      * (p.input_micros_per_million + p.output_micros_per_million), 2000000)
-    from governance.requests r cross join lateral governance.price_at(r.requested_model, r.created_at) p
-    where r.decision_id > p_after and r.decision_id <= p_upto and r.decision = 'block'
-      and r.rule_version_id is not null and p.price_id is not null
-      and (p_account_id is null or r.account_id = p_account_id)) e
-  where e.saved <> 0
-  group by 1, 2
-  on conflict (day, kind) do update set calls = s.calls + excluded.calls,
-    saved_micros = s.saved_micros + excluded.saved_micros
-$$;
-comment on function governance.add_savings(bigint, bigint, bigint) is
-  'Adds what was saved between two ids to savings_days, of one account or of all.';
-
 -- schemas/45_totals.sql
 -- Calls added up by time, as they happen: what charts and rankings read instead of the calls.
 
@@ -13746,6 +13655,97 @@ comment on function public.console_list_bulk_acts(bigint, int) is
   'Corrections of many users, newest first, with how far each is. Errors: invalid_argument.';
 revoke all on function public.console_list_bulk_acts(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_list_bulk_acts(bigint, int) to service_role;
+
+-- schemas/56_named_usage.sql
+-- Usage by what a call names beside model, task and scope: its session and its agent; and what was saved. Estimates are
+-- called estimates.
+
+create table governance.named_usage (
+  -- The account's own, as in usage_daily.
+  day date not null,
+  what text not null check (what in ('session', 'agent')),
+  account_id bigint not null,
+  name text not null,
+  model text not null,
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, what, account_id, name, model, task_type, scope_id)
+) with (fillfactor = 70);
+
+comment on table governance.named_usage is 'Settled usage by session (conversation_id) and agent (metadata.agent of '
+  'the settlement); of days that are over, the 200 dearest of each.';
+
+create table governance.savings_days (
+  day date not null,
+  kind text not null check (kind in ('routing', 'caching', 'rules')),
+  calls bigint not null,
+  saved_micros bigint not null,
+  primary key (day, kind)
+);
+
+comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
+  'model, '
+  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
+  'the mean price of a token of the model asked for.';
+
+create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
+  returns void
+  language sql set search_path = '' as $$
+  insert into governance.named_usage as n (day, what, account_id, name, model, task_type, scope_id, calls, tokens,
+    cost_micros)
+  select r.usage_day, x.what, r.account_id, left(x.name, 200), r.settled_model, coalesce(r.task_type, ''),
+    coalesce(r.scope_id, ''), count(*), sum(r.input_tokens + r.output_tokens), sum(coalesce(r.cost_micros, 0))
+  from governance.token_transactions t
+  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+  cross join lateral (values ('session', r.conversation_id), ('agent', r.settle_metadata ->> 'agent')) x(what, name)
+  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+    and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null and x.name <> ''
+  group by 1, 2, 3, 4, 5, 6, 7
+  on conflict (day, what, account_id, name, model, task_type, scope_id) do update set
+    calls = n.calls + excluded.calls, tokens = n.tokens + excluded.tokens,
+    cost_micros = n.cost_micros + excluded.cost_micros
+$$;
+comment on function governance.add_named_usage(bigint, bigint, bigint) is
+  'Adds what settled between two ids to named_usage, of one account or of all.';
+
+create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
+  language sql set search_path = '' as $$
+  insert into governance.savings_days as s (day, kind, calls, saved_micros)
+  select e.day, e.kind, count(*), sum(e.saved)::bigint
+  from (
+    select r.usage_day as day, x.kind, x.saved
+    from governance.token_transactions t
+    cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+    cross join lateral (
+      select 'routing' as kind, governance.cost_micros(p, r.created_at, r.input_tokens, r.output_tokens,
+        coalesce(r.settle_metadata, '{}')) - r.cost_micros as saved
+      from governance.price_at(r.requested_model, r.created_at) p
+      where r.model <> r.requested_model and r.settled_model = r.model and p.price_id is not null
+      union all
+      select 'caching', div(r.cached_input_tokens::numeric * (p.input_micros_per_million
+        - coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)), 1000000)
+      from governance.price_at(r.settled_model, r.created_at) p where r.cached_input_tokens > 0
+        and p.price_id is not null) x
+    where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+      and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null
+      and r.cost_micros is not null
+    union all
+    select (r.created_at at time zone 'UTC')::date, 'rules', div((r.facts).estimated_tokens::numeric
+      * (p.input_micros_per_million + p.output_micros_per_million), 2000000)
+    from governance.requests r cross join lateral governance.price_at(r.requested_model, r.created_at) p
+    where r.decision_id > p_after and r.decision_id <= p_upto and r.decision = 'block'
+      and r.rule_version_id is not null and p.price_id is not null
+      and (p_account_id is null or r.account_id = p_account_id)) e
+  where e.saved <> 0
+  group by 1, 2
+  on conflict (day, kind) do update set calls = s.calls + excluded.calls,
+    saved_micros = s.saved_micros + excluded.saved_micros
+$$;
+comment on function governance.add_savings(bigint, bigint, bigint) is
+  'Adds what was saved between two ids to savings_days, of one account or of all.';
 
 -- schemas/60_stripe_objects.sql
 -- Reading Stripe's JSON.
@@ -19343,6 +19343,47 @@ comment on function public.verify_purchases() is
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
 
+create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_after bigint;
+  v_row record;
+  v_last bigint;
+  v_found int := 0;
+begin
+  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
+    where s.key = 'checked_rollups' for update skip locked;
+  if v_after is null then
+    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
+      on conflict do nothing;
+    return 0;
+  end if;
+  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
+  for v_row in
+    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
+        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
+        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
+    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
+  loop
+    v_last := v_row.account_id;
+    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
+      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
+        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
+          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
+        null, null, v_row.local_day::text, '{}', p_now);
+    end if;
+  end loop;
+  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
+    updated_at = clock_timestamp() where s.key = 'checked_rollups';
+  return v_found;
+end
+$$;
+comment on function governance.check_rollups(timestamptz,
+  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+    'alert, changes nothing.';
+
 -- schemas/81_anchors.sql
 -- Anchors: a daily hash over the whole ledger, kept outside of it.
 
@@ -20006,47 +20047,6 @@ insert into governance.maintenance_state (key, value)
 
 insert into governance.maintenance_state (key, value, updated_at)
   values ('rounds', '{"next": 0, "shares": {}}', 'infinity');
-
-create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_after bigint;
-  v_row record;
-  v_last bigint;
-  v_found int := 0;
-begin
-  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
-    where s.key = 'checked_rollups' for update skip locked;
-  if v_after is null then
-    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
-      on conflict do nothing;
-    return 0;
-  end if;
-  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
-  for v_row in
-    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
-        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
-      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
-        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
-    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
-  loop
-    v_last := v_row.account_id;
-    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
-      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
-        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
-          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
-        null, null, v_row.local_day::text, '{}', p_now);
-    end if;
-  end loop;
-  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
-    updated_at = clock_timestamp() where s.key = 'checked_rollups';
-  return v_found;
-end
-$$;
-comment on function governance.check_rollups(timestamptz,
-  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
-    'alert, changes nothing.';
 
 -- schemas/91_health.sql
 -- Whether all is well: what npm run doctor and the health desk ask.

@@ -428,3 +428,44 @@ comment on function public.verify_purchases() is
   'payments, their records and events. problems is empty when all is sound; at most 1,000 are named.';
 revoke all on function public.verify_purchases() from public, anon, authenticated;
 grant execute on function public.verify_purchases() to service_role;
+
+create function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_after bigint;
+  v_row record;
+  v_last bigint;
+  v_found int := 0;
+begin
+  select coalesce((s.value ->> 'after')::bigint, 0) into v_after from governance.maintenance_state s
+    where s.key = 'checked_rollups' for update skip locked;
+  if v_after is null then
+    insert into governance.maintenance_state (key, value) values ('checked_rollups', '{"after": 0}')
+      on conflict do nothing;
+    return 0;
+  end if;
+  -- Some accounts each round, in turn: what the account counted and what the roll-up has must be one figure.
+  for v_row in
+    select a.account_id, a.user_id, a.day_tokens, a.month_tokens, a.local_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d
+        where d.account_id = a.account_id and d.day = a.local_day) as rolled_day,
+      (select coalesce(sum(d.charged_tokens), 0) from governance.usage_daily d where d.account_id = a.account_id
+        and d.day >= a.local_month and d.day < (a.local_month + interval '1 month')::date) as rolled_month
+    from governance.accounts a where a.account_id > v_after order by a.account_id limit p_limit
+  loop
+    v_last := v_row.account_id;
+    if v_row.day_tokens <> v_row.rolled_day or v_row.month_tokens <> v_row.rolled_month then
+      v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
+        format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
+          v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
+        null, null, v_row.local_day::text, '{}', p_now);
+    end if;
+  end loop;
+  update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),
+    updated_at = clock_timestamp() where s.key = 'checked_rollups';
+  return v_found;
+end
+$$;
+comment on function governance.check_rollups(timestamptz,
+  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+    'alert, changes nothing.';

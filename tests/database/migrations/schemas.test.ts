@@ -162,6 +162,11 @@ describe("supabase/schemas", () => {
     expect(made.filter((one, index) => made.indexOf(one) !== index)).toEqual([]);
   });
 
+  it("gives each room a number of its own", () => {
+    const numbers = rooms.map((room) => room.slice(0, 2));
+    expect(numbers.filter((one, index) => numbers.indexOf(one) !== index)).toEqual([]);
+  });
+
   it("has no line above 120 columns", () => {
     const long = rooms.flatMap((room) =>
       text(room)
