@@ -11042,7 +11042,6 @@ declare
   v_main text := p_by;
   v_answer jsonb;
   v_whole jsonb;
-  v_parts jsonb;
 begin
   perform governance.refuse_others('console_costs');
   if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
