@@ -20039,10 +20039,8 @@ insert into governance.maintenance_state (key, value)
 values ('followed_events', '{"consumed": 0, "mark": 0, "mark_xid": "1"}'), ('counted_revenue', '{"consumed": 0}');
 
 insert into governance.maintenance_state (key, value)
-  values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
-
-insert into governance.maintenance_state (key, value)
-  values ('sealed_audit', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
+  values ('anchored_ledger', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}'),
+    ('sealed_audit', '{"upto": 0, "hash": "", "mark": 0, "mark_xid": "0"}');
 
 insert into governance.maintenance_state (key, value, updated_at)
   values ('rounds', '{"next": 0, "shares": {}}', 'infinity');
