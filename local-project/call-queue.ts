@@ -5,7 +5,7 @@
 import { type BatchingClient, batchCalls, type RpcReply } from "../shared/governance/index.ts";
 import { fromDatabaseError, HttpError } from "./errors.ts";
 import type { Caller } from "./keys.ts";
-import type { RpcRequest, RpcResponse } from "./rpc.ts";
+import type { RpcRequest, RpcResponse } from "./rpc-messages.ts";
 
 /** What a call may say and what it must: one that says anything else is answered by its single function. */
 const parameters: Readonly<

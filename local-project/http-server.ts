@@ -4,7 +4,8 @@ import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { HttpError, refusal } from "./errors.ts";
 import type { Gate } from "./keys.ts";
-import type { RpcEndpoint, RpcResponse } from "./rpc.ts";
+import type { RpcResponse } from "./rpc-messages.ts";
+import type { RpcEndpoint } from "./rpc.ts";
 
 export interface HttpServerOptions {
   /** 0 for any free port. */

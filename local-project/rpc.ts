@@ -15,23 +15,8 @@ import {
 } from "./functions.ts";
 import { queueCalls } from "./call-queue.ts";
 import type { Caller } from "./keys.ts";
+import type { RpcRequest, RpcResponse } from "./rpc-messages.ts";
 import { type ResultShape, readShape, splitQuery, unsatisfiable } from "./result-shape.ts";
-
-export interface RpcRequest {
-  readonly method: "GET" | "HEAD" | "POST";
-  readonly functionName: string;
-  readonly query: URLSearchParams;
-  readonly headers: IncomingHttpHeaders;
-  /** Empty for GET and HEAD. */
-  readonly body: Buffer;
-  readonly caller: Caller;
-}
-
-export interface RpcResponse {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}
 
 export interface RpcEndpoint {
   call(request: RpcRequest): Promise<RpcResponse>;

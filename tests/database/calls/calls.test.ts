@@ -73,7 +73,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   it("answers the keys that the guard's type names, and no other", async () => {
     const types = readFileSync(join(repository, "shared/governance/guard/types.ts"), "utf8");
     const [, answer = ""] = /^export interface AuthorizeAnswer \{\n(.*?)^\}/ms.exec(types) ?? [];
-    const named = [...answer.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name]) => name);
+    const named = [...answer.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name = ""]) => name);
     expect(Object.keys(await authorize(desk, fresh("user"))).toSorted()).toEqual(named.toSorted());
   });
 

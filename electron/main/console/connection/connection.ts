@@ -43,7 +43,7 @@ export function createConnection(options: ConnectionOptions) {
     rpc: link.rpc,
     wake: link.wake,
     backend: link.backend,
-    askAgain: link.askAgain,
+    askAgain: (): Promise<void> => link.askAgain(),
     listProfiles: profiles.list,
     check,
 

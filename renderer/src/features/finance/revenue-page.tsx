@@ -51,7 +51,7 @@ export function readDays(
 }
 
 type Line = Revenue["lines"][number];
-const sum = (id: keyof Line & string, header: string, hint: string): Column<Line> => ({
+const sum = (id: keyof Line, header: string, hint: string): Column<Line> => ({
   id,
   header,
   hint,
