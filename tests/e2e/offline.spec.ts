@@ -41,6 +41,11 @@ test("offline: what was read stays, a block is kept and sent once when the proje
     await expect(page.getByRole("button", { name: /Offline since/ })).toBeVisible({ timeout: 60_000 });
     await expect(page.getByText(/Offline\. You see what was read/)).toBeVisible();
     await expect(detail.getByRole("heading", { name: /Olga Offline/ })).toBeVisible();
+    // Tokens and plans are never changed from here meanwhile, and the screen says so, also to who presses the key.
+    await expect(detail.getByText(/Tokens, plans and limits need a connection/)).toBeVisible();
+    await expect(detail.getByRole("button", { name: "Give tokens" })).toBeDisabled();
+    await page.keyboard.press("t");
+    await expect(page.getByText("This needs a connection to the project.")).toBeVisible();
     await page.keyboard.press("b");
     await page.getByRole("textbox", { name: "Reason" }).fill("Asked by phone");
     await page.keyboard.press("Enter");
