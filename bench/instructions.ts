@@ -16,7 +16,7 @@ import { type BenchResult, round } from "./measure.ts";
 const runsOf = (name: string): readonly [number, number] => (name.includes("many") ? [2, 6] : [20, 120]);
 const BATCH = 64;
 const ACCOUNTS = 1000;
-/** A pair of single calls before calls could travel together (CHANGELOG, 0.1.0). */
+/** A pair of single calls before calls could travel together (docs/decisions/0009). */
 const FORMER_PAIR = 3_020_000;
 const valgrind = ["/usr/bin/valgrind", "/usr/local/bin/valgrind"].find((path) => existsSync(path));
 

@@ -179,11 +179,11 @@ end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
 
-create function public.authorize_usage_many(p_calls jsonb) returns json
+create function public.authorize_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls);
+  return governance.answer_batch('authorize', p_calls)::jsonb;
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -193,11 +193,11 @@ comment on function public.authorize_usage_many(jsonb) is
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.authorize_usage_many(jsonb) to service_role;
 
-create function public.settle_usage_many(p_calls jsonb) returns json
+create function public.settle_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls);
+  return governance.answer_batch('settle', p_calls)::jsonb;
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -207,11 +207,11 @@ comment on function public.settle_usage_many(jsonb) is
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage_many(jsonb) to service_role;
 
-create function public.release_usage_many(p_calls jsonb) returns json
+create function public.release_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls);
+  return governance.answer_batch('release', p_calls)::jsonb;
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
@@ -342,11 +342,11 @@ comment on function public.record_token_usage(text, bigint, numeric, text) is
 revoke all on function public.record_token_usage(text, bigint, numeric, text) from public, anon, authenticated;
 grant execute on function public.record_token_usage(text, bigint, numeric, text) to service_role;
 
-create function public.record_token_usage_many(p_calls jsonb) returns json
+create function public.record_token_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('record_token_usage_many');
-  return governance.answer_batch('record', p_calls);
+  return governance.answer_batch('record', p_calls)::jsonb;
 end
 $$;
 comment on function public.record_token_usage_many(jsonb) is
