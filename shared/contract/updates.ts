@@ -27,7 +27,6 @@ export const updateState = z.object({
 export type UpdateState = z.infer<typeof updateState>;
 
 export const updatesOperations = {
-  "updates.state": operation(nothing, updateState),
   /** Looks for a newer version now, and fetches it. */
   "updates.check": operation(nothing, updateState),
   "updates.set_channel": operation(z.object({ channel: updateChannel }).strict(), updateState),

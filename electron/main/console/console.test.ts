@@ -261,9 +261,10 @@ test("every desk's reading answers records of the contract", async () => {
       { timeout: 60_000 },
     )
     .toEqual([user]);
-  expect(
-    (await value(console_, "watch.overview", { minutes: 30, filter: {}, stretch: null })).steps,
-  ).toHaveLength(30);
+  const { steps } = await value(console_, "watch.overview", { minutes: 30, filter: {}, stretch: null });
+  // From the whole five minutes before.
+  expect(steps.length).toBeGreaterThanOrEqual(30);
+  expect(steps.length).toBeLessThan(35);
   const { calls } = await value(console_, "watch.calls", {
     filter: { user_id: user },
     stretch: null,

@@ -90,6 +90,7 @@ function keepFailModes() {
   };
 }
 
+/** Asks the database whether a call may be made; where it cannot be asked, the fail mode learnt last decides. */
 export function createAdmission(
   options: GuardOptions & { readonly client: BatchingClient },
   { release }: Pick<Charges, "release">,

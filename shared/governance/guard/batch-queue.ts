@@ -1,6 +1,7 @@
 /** Calls that wait for the database, in the order of their arrival. */
 import type { RpcReply } from "./types.ts";
 
+/** A call that waits or is under way; `bytes` is its size as JSON, `most` a count of calls. */
 export interface Call {
   readonly name: string;
   readonly args: Record<string, unknown>;
@@ -14,6 +15,7 @@ export interface Call {
   readonly reject: (cause: unknown) => void;
 }
 
+/** Limits of a batch and of the whole queue: a count of calls, and bytes as JSON. */
 export interface QueueLimits {
   readonly mostCalls: number;
   readonly mostBytes: number;
@@ -21,8 +23,10 @@ export interface QueueLimits {
   readonly mostWaitingBytes: number;
 }
 
+/** What `createQueue` makes. */
 export type BatchQueue = ReturnType<typeof createQueue>;
 
+/** A queue in the order of arrival that knows its size, and which calls may go together in the next batch. */
 export function createQueue({ mostCalls, mostBytes, mostWaiting, mostWaitingBytes }: QueueLimits) {
   const waiting = new Set<Call>();
   let waitingBytes = 0;

@@ -18,6 +18,7 @@ export interface Admission {
   readonly is_repeatable: boolean;
 }
 
+/** What the function that makes the call gets, how to abort it, and how to forget the caller's signal. */
 export function contextOf({ request_id: requestId, request, answer }: Admission): {
   context: CallContext;
   abort: () => void;

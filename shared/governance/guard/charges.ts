@@ -8,8 +8,10 @@ import type { GuardOptions, SettlementOutcome } from "./types.ts";
 
 const maximalDoubtfulReleases = 1_000;
 
+/** What `createCharges` makes: settle, estimate, wait for certainty, or give back. */
 export type Charges = ReturnType<typeof createCharges>;
 
+/** How a call is charged or given back once its fate is known. */
 export function createCharges(options: GuardOptions, settlements: Settlements) {
   function learn(
     { args, answer, is_learnt: isLearnt, expected_tokens: expected }: Admission,

@@ -34,6 +34,7 @@ function countsOf<T>(
   }
 }
 
+/** What was read from a response, as metadata of its settlement. */
 export const described = ({ shape, model, by_other_models: others }: ReadUsage): Record<string, unknown> => ({
   usage_shape: shape,
   ...(model ? { provider_model: storable(model, 200) } : {}),
@@ -47,11 +48,14 @@ export const described = ({ shape, model, by_other_models: others }: ReadUsage):
     : {}),
 });
 
+/** Input tokens of a request: as the caller counted them, else a quarter of its message's characters. */
 export const expectedInput = (request: GuardRequest): number =>
   request.input_tokens ?? Math.ceil(countCharacters(request.message ?? "") / 4);
 
+/** What `createEndings` makes: an ending for each way a call can end. */
 export type Endings = ReturnType<typeof createEndings>;
 
+/** What happens to the held tokens for each way a call can end: with a value, with an error, or cut off. */
 export function createEndings(
   options: GuardOptions,
   { settle, settleEstimate, settleUnknown, release }: Charges,

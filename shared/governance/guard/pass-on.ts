@@ -9,6 +9,7 @@ import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./t
 
 const timedOut = Symbol("timed out");
 
+/** The parts of a guard that passing a stream on needs. */
 export interface PassOnOptions {
   readonly options: GuardOptions;
   readonly charges: Charges;
@@ -48,6 +49,10 @@ function settleStream(
   return settleEstimate(admission, { input, output, read: reported }, metadata);
 }
 
+/**
+ * Passes a stream on as it comes and charges it at whichever end it takes. Throws to its
+ * reader what the source throws, and an Error where the source falls silent or nobody reads for too long.
+ */
 export function passOn<C>(
   parts: PassOnOptions,
   source: AsyncIterable<C>,

@@ -10,6 +10,7 @@ import type {
   SettlementOutcome,
 } from "./types.ts";
 
+/** The guard's options with a client that sends what waits together. */
 export type SendingOptions = GuardOptions & { readonly client: BatchingClient };
 
 /** What the database said: it has the settlement, cannot be asked now, or will never take it. */
@@ -57,6 +58,7 @@ async function chargeAs(
   );
 }
 
+/** Sends one settlement or release, under another key where its own cannot take it. */
 export async function sendSettlement(
   options: SendingOptions,
   report: (problem: GuardProblem) => void,

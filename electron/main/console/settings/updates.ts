@@ -19,7 +19,6 @@ export interface Updates {
 
 export function updateHandlers(updates: Updates): Pick<Handlers, keyof typeof updatesOperations> {
   return {
-    "updates.state": () => ok(updates.state()),
     "updates.check": async () => ok(await updates.check()),
     "updates.set_channel": async ({ channel }) => ok(await updates.setChannel(channel)),
     "updates.stay_at": async ({ version }) => ok(await updates.stayAt(version)),
