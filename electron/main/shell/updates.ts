@@ -115,7 +115,6 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
   }
 
   return {
-    state: () => state,
     follow(emit) {
       followers.add(emit);
       emit(state);

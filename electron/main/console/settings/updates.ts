@@ -9,7 +9,6 @@ import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Handlers } from "../dispatch.ts";
 
 export interface Updates {
-  state(): UpdateState;
   follow(emit: (state: UpdateState) => void): () => void;
   check(): Promise<UpdateState>;
   setChannel(channel: UpdateChannel): Promise<UpdateState>;
@@ -47,7 +46,6 @@ export function noUpdates(
 ): Updates {
   const state = updatesOff(current, why);
   return {
-    state: () => state,
     follow: (emit) => {
       emit(state);
       return () => {};
