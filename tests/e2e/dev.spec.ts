@@ -51,7 +51,11 @@ test("a saved file of the renderer or of the console is in the page at once, in 
     await expect(page.getByRole("link", { name: "People" })).toBeVisible();
     expect(await page.evaluate(() => (window as { isSamePage?: boolean }).isSamePage)).toBe(true);
 
-    edit("electron/main/console/console.ts", "version: options.version,", 'version: "changed while it ran",');
+    edit(
+      "electron/main/console/settings/settings.ts",
+      "ok({ ...about,",
+      'ok({ ...about, version: "changed while it ran",',
+    );
     await expect
       .poll(
         async () => {
