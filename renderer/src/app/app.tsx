@@ -30,7 +30,7 @@ export function App({
             <Preferences />
             <Notifications
               containerWidth={320}
-              position="bottom-right"
+              position="bottom-left"
               limit={4}
               autoClose={6000}
               transitionDuration={100}

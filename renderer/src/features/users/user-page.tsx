@@ -15,7 +15,7 @@ import { cleanText, clip } from "../../lib/text.ts";
 import { BlockIcon, ChevronLeftIcon, FlagIcon, NoteIcon, UnblockIcon } from "../../ui/icons.tsx";
 import { ActButton } from "../../ui/act-form.tsx";
 import { copyText, Section, Tag, UserName } from "../../ui/parts.tsx";
-import { showFailure } from "../../ui/notices.tsx";
+import { showNotice } from "../../ui/notices.tsx";
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { ErrorView, Skeleton, StaleLine } from "../../ui/states.tsx";
@@ -80,12 +80,8 @@ function NoUser({
   );
 }
 
-const needsConnection: Failure = {
-  code: "needs_connection",
-  message: "This needs a connection to the project.",
-  advice: "Tokens, plans and limits need a connection. Flags, blocks and notes are kept and sent later.",
-  details: null,
-};
+const needsConnection =
+  "Tokens, plans and limits need a connection. Flags, blocks and notes are kept and sent later.";
 
 /** What can be done to the user: by button, by key and from the palette. */
 function useUserActs(userId: string, account: AccountState | undefined) {
@@ -101,7 +97,17 @@ function useUserActs(userId: string, account: AccountState | undefined) {
       ...Object.fromEntries(
         userCorrections.flatMap((kind) => {
           const { key } = correctionWords[kind];
-          return key ? [[key, () => (isLive ? setAct(kind) : showFailure("Not now", needsConnection))]] : [];
+          return key
+            ? [
+                [
+                  key,
+                  () =>
+                    isLive
+                      ? setAct(kind)
+                      : showNotice("info", "This needs a connection to the project.", needsConnection),
+                ],
+              ]
+            : [];
         }),
       ),
       c: () => void copyText(userId),
@@ -200,7 +206,7 @@ export function UserPage({
                 onOpened={(opened) => setAct(opened ? kind : null)}
               />
             ))}
-            {isLive ? null : <span className={css.quiet}>{needsConnection.advice}</span>}
+            {isLive ? null : <span className={css.quiet}>{needsConnection}</span>}
           </div>
           <Standing detail={query.data} />
           {decision === null ? <LastStop userId={account.user_id} /> : null}
