@@ -16,7 +16,7 @@ export default defineConfig({
   // A console and a project for each worker: two, on a machine of two cores too. Tests of one file run in order.
   workers: 2,
   // Limits are for what never comes: a busy machine is slow.
-  timeout: 240_000,
+  timeout: 120_000,
   expect: { timeout: 30_000 },
   reporter: "list",
   // The file that takes longest begins first, so that both workers end together.

@@ -75,7 +75,7 @@ if (root)
     <MantineProvider theme={theme} cssVariablesResolver={cssVariablesResolver} forceColorScheme={scheme}>
       <QueryClientProvider client={createQueryClient()}>
         <ConsoleProvider client={consoleOfSamples}>
-          <Notifications containerWidth={320} position="bottom-right" autoClose={false} />
+          <Notifications containerWidth={320} position="bottom-left" autoClose={false} />
           <Gallery />
         </ConsoleProvider>
       </QueryClientProvider>

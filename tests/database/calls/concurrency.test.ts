@@ -29,7 +29,7 @@ async function many(name: string, calls: readonly unknown[]): Promise<readonly A
 afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
-  const callsEach = sized(version === 18 ? 50 : 25, 200);
+  const callsEach = sized(version === 18 ? 25 : 12, 200);
   it(`64 connections × ${callsEach} mixed calls on 8 accounts keep the books`, async () => {
     project = await openProject(version, { connections: 64 });
     for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
@@ -101,7 +101,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  const rounds = sized(version === 18 ? 8 : 3, 200);
+  const rounds = sized(version === 18 ? 4 : 2, 200);
   it(`64 connections × ${rounds} batches and single calls, mixed with upkeep, on 8 accounts keep the books`, async () => {
     project = await openProject(version, { connections: 66 });
     for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
@@ -175,7 +175,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  const batchKeys = sized(version === 18 ? 20 : 10, 200);
+  const batchKeys = sized(version === 18 ? 10 : 5, 200);
   it(`${batchKeys} keys × 50 in batches at once: ${batchKeys} effects, identical answers`, async () => {
     project = await openProject(version, { connections: 50 });
     const keys = Array.from({ length: batchKeys }, (_, n) => `key-${n}`);
@@ -237,7 +237,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   });
 
   // The server that we ship gets most; the other one enough to notice where it differs.
-  const keys = sized(version === 18 ? 40 : 15, 200);
+  const keys = sized(version === 18 ? 20 : 8, 200);
   it(`${keys} keys × 50 calls at once: ${keys} effects, identical answers`, async () => {
     project = await openProject(version, { connections: 50 });
     for (const [name, parameters] of [

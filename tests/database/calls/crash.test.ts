@@ -74,9 +74,9 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship dies often; the other one enough to notice where it differs.
-  const serverKills = sized(version === 18 ? 3 : 1, 10);
+  const serverKills = sized(version === 18 ? 2 : 1, 10);
   // 14 and 28 are the 40 kills and more.
-  const batchKills = sized(version === 18 ? 3 : 1, 14);
+  const batchKills = sized(version === 18 ? 2 : 1, 14);
   it.each([
     ["one by one", 1, serverKills],
     ["in batches", 12, batchKills],

@@ -11,7 +11,7 @@ import { migrate, type SqlConnection } from "../../../local-project/migrations.t
 import { expectEqual } from "../../support/models/core-comparison.ts";
 import { sized } from "../../support/size.ts";
 
-const cases = sized(400, 10_000);
+const cases = sized(250, 10_000);
 
 it(`PGlite folds every character, and decides ${cases} generated histories, as the core does`, async () => {
   const db = await PGlite.create({ extensions: { pg_trgm, pgcrypto } });

@@ -9,8 +9,8 @@ import { sized } from "../../support/size.ts";
 const urls = inject("postgresUrls");
 
 describe.for<[string, number, string | null]>([
-  ["PostgreSQL 18", sized(1_000, 10_000), urls[18]],
-  ["PostgreSQL 15", sized(250, 10_000), urls[15]],
+  ["PostgreSQL 18", sized(600, 10_000), urls[18]],
+  ["PostgreSQL 15", sized(150, 10_000), urls[15]],
 ])("on %s", ([name, cases, url]) => {
   it.runIf(url)(
     `folds every character, and decides ${cases} generated histories, as the core does`,

@@ -19,7 +19,7 @@ import { createProjectDatabase } from "../../support/database.ts";
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts";
 
 const seed = seeded(20261122);
-const orders = sized(300, 1_000);
+const orders = sized(150, 1_000);
 
 /** mulberry32: small, repeatable. */
 function dice(start: number): () => number {
