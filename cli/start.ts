@@ -102,7 +102,7 @@ async function serveToBrowser(): Promise<void> {
   };
   whenAskedToEnd(() => void stop());
   try {
-    // The port first: one that is taken is said before anything starts. Nobody has the link before the page is built.
+    // The port first: one that is taken is refused before anything starts. Nobody has the link before the page is built.
     host = await startBrowserHost({
       dispatcher: served.dispatcher,
       rendererDir,

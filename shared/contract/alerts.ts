@@ -1,4 +1,4 @@
-/** Alerts: what was raised, who was told, and what is set. */
+/** Alerts: what was raised, who was notified, and what is set. */
 import { z } from "zod";
 import { actOperations } from "./acts.ts";
 import { commandId, done, instant, nothing, operation, whole } from "./basics.ts";

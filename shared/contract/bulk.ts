@@ -60,7 +60,7 @@ export const bulkWords: Readonly<
 export const bulkTitle = (kind: string): string =>
   Object.hasOwn(bulkWords, kind) ? bulkWords[kind as BulkKind].title : kind.replaceAll("_", " ");
 
-/** Whether it moves tokens: what else it costs is said in another way. */
+/** Whether it moves tokens: only then has its cost a count of tokens. */
 export const movesTokens = (kind: string): boolean =>
   kind === "give_tokens" || kind === "take_tokens" || kind === "change_plan";
 

@@ -29,7 +29,7 @@ const verification = z.looseObject({
   problems: z.array(z.looseObject({ problem: z.string().optional(), user_id: z.string().nullish() })),
 });
 
-/** What console_health_details answers: what stands behind the checks. */
+/** What console_health_details answers: the figures behind the checks. */
 export const healthDetails = z.looseObject({
   /** Rounds of upkeep, newest first. */
   runs: z.array(
@@ -89,7 +89,7 @@ export const healthDetails = z.looseObject({
 export type HealthDetails = z.infer<typeof healthDetails>;
 
 export const healthOperations = {
-  /** All checks, those of this machine among them, and what stands behind them. */
+  /** All checks, those of this machine among them, and the figures behind them. */
   "health.get": operation(
     nothing,
     z.object({

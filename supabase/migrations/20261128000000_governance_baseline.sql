@@ -606,7 +606,7 @@ begin
       alter publication supabase_realtime add table governance.signals;
       v_published := true;
     exception when insufficient_privilege then
-      -- Its owner must: npm run doctor says so.
+      -- Its owner must: npm run doctor shows it.
       null;
     end;
   end if;
@@ -12091,7 +12091,7 @@ begin
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- Not to users without an address, or who opted out.
       and (t.audience = 'operators' or (governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
-        -- A balance that goes up and down around its threshold is said once a day.
+        -- A balance that goes up and down around its threshold is one message a day.
         and not (v_event.kind = 'low_balance' and exists (select from governance.notifications o
           where o.account_id = v_event.account_id and o.audience = 'user' and o.channel = t.channel
             and o.payload ->> 'kind' = 'low_balance' and o.created_at > p_now - interval '1 day'))));
@@ -12896,7 +12896,7 @@ create function governance.alert_topic(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select case p_kind when 'low_balance' then 'low_balance' else 'limits' end
 $$;
-comment on function governance.alert_topic(text) is 'The topic of an alert that a user is told.';
+comment on function governance.alert_topic(text) is 'The topic of an alert that is sent to a user.';
 
 create function governance.user_language(a governance.accounts) returns text
   language sql stable set search_path = '' as $$
@@ -13153,7 +13153,7 @@ create table governance.bulk_acts (
   fields jsonb not null,
   reason text not null,
   operator text not null,
-  -- proposed: a second person decides. stopped: goes on when somebody says so. undoing goes over to undone.
+  -- proposed: a second person decides. stopped: goes on when somebody resumes it. undoing goes over to undone.
   status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
   why text,
   -- What was worked out when it started.
@@ -13878,7 +13878,7 @@ create table governance.stripe_payments (
   -- Largest cumulative figure that a charge told.
   refunded_minor bigint not null default 0,
   refunded_at timestamptz,
-  -- Set by a posted correction: counts until a newer refund is told.
+  -- Set by a posted correction: counts until a newer refund arrives.
   refunded_override_minor bigint,
   refunded_override_at timestamptz,
   created_at timestamptz not null
@@ -14283,7 +14283,7 @@ begin
   select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id),
     (p_session, p_pay.checkout_session_id), (p_invoice, p_pay.invoice_id)) x(name, known)
   where x.name <> x.known on conflict do nothing;
-  -- A lot is found by its charge even when the charge was told after it was granted.
+  -- A lot is found by its charge even when the charge arrived after the grant.
   if p_charge is not null and p_pay.account_id is not null then
     update governance.lots l set stripe_charge_id = p_charge
     from governance.stripe_lots s
@@ -17765,7 +17765,7 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 begin
-  -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+  -- Stripe's word stands for every dispute of the payment; one that Stripe never sent is noted now.
   update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
@@ -18497,7 +18497,7 @@ create function governance.history_grants(p_account_id bigint, p_at timestamptz,
   from governance.token_transactions t
   where t.account_id = p_account_id and t.transaction_type <> 'usage'
     and (t.created_at, t.transaction_id) < (p_at, p_n)
-    -- A payment's own grant is told by the payment.
+    -- A payment's own grant is part of the payment's line.
     and not exists (select from governance.purchase_records r where r.transaction_id = t.transaction_id
       and r.record_type = 'grant')
   order by t.created_at desc, t.transaction_id desc limit p_limit
@@ -20289,7 +20289,7 @@ comment on function governance.health(text, text, text, text) is 'One check of c
   'is none.';
 
 -- schemas/92_health_desk.sql
--- The health desk: what stands behind the checks of console_health, and proving the ledger on request.
+-- The health desk: the figures behind the checks of console_health, and proving the ledger on request.
 
 create function governance.statements_schema(out schema_name text, out reason text)
   language plpgsql stable set search_path = '' as $$

@@ -102,7 +102,7 @@ begin
       alter publication supabase_realtime add table governance.signals;
       v_published := true;
     exception when insufficient_privilege then
-      -- Its owner must: npm run doctor says so.
+      -- Its owner must: npm run doctor shows it.
       null;
     end;
   end if;

@@ -100,7 +100,7 @@ begin
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- Not to users without an address, or who opted out.
       and (t.audience = 'operators' or (governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
-        -- A balance that goes up and down around its threshold is said once a day.
+        -- A balance that goes up and down around its threshold is one message a day.
         and not (v_event.kind = 'low_balance' and exists (select from governance.notifications o
           where o.account_id = v_event.account_id and o.audience = 'user' and o.channel = t.channel
             and o.payload ->> 'kind' = 'low_balance' and o.created_at > p_now - interval '1 day'))));

@@ -28,7 +28,7 @@ create function governance.alert_topic(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select case p_kind when 'low_balance' then 'low_balance' else 'limits' end
 $$;
-comment on function governance.alert_topic(text) is 'The topic of an alert that a user is told.';
+comment on function governance.alert_topic(text) is 'The topic of an alert that is sent to a user.';
 
 create function governance.user_language(a governance.accounts) returns text
   language sql stable set search_path = '' as $$

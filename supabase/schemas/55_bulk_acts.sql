@@ -8,7 +8,7 @@ create table governance.bulk_acts (
   fields jsonb not null,
   reason text not null,
   operator text not null,
-  -- proposed: a second person decides. stopped: goes on when somebody says so. undoing goes over to undone.
+  -- proposed: a second person decides. stopped: goes on when somebody resumes it. undoing goes over to undone.
   status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
   why text,
   -- What was worked out when it started.

@@ -19,7 +19,7 @@ create table governance.stripe_payments (
   -- Largest cumulative figure that a charge told.
   refunded_minor bigint not null default 0,
   refunded_at timestamptz,
-  -- Set by a posted correction: counts until a newer refund is told.
+  -- Set by a posted correction: counts until a newer refund arrives.
   refunded_override_minor bigint,
   refunded_override_at timestamptz,
   created_at timestamptz not null
@@ -424,7 +424,7 @@ begin
   select x.name, p_pay.payment_id from (values (p_intent, p_pay.payment_intent_id), (p_charge, p_pay.charge_id),
     (p_session, p_pay.checkout_session_id), (p_invoice, p_pay.invoice_id)) x(name, known)
   where x.name <> x.known on conflict do nothing;
-  -- A lot is found by its charge even when the charge was told after it was granted.
+  -- A lot is found by its charge even when the charge arrived after the grant.
   if p_charge is not null and p_pay.account_id is not null then
     update governance.lots l set stripe_charge_id = p_charge
     from governance.stripe_lots s

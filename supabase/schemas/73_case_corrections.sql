@@ -116,7 +116,7 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 begin
-  -- Stripe's word stands for every dispute of the payment; one that never was told is noted now.
+  -- Stripe's word stands for every dispute of the payment; one that Stripe never sent is noted now.
   update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,

@@ -70,7 +70,7 @@ create function governance.history_grants(p_account_id bigint, p_at timestamptz,
   from governance.token_transactions t
   where t.account_id = p_account_id and t.transaction_type <> 'usage'
     and (t.created_at, t.transaction_id) < (p_at, p_n)
-    -- A payment's own grant is told by the payment.
+    -- A payment's own grant is part of the payment's line.
     and not exists (select from governance.purchase_records r where r.transaction_id = t.transaction_id
       and r.record_type = 'grant')
   order by t.created_at desc, t.transaction_id desc limit p_limit

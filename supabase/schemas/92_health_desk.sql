@@ -1,4 +1,4 @@
--- The health desk: what stands behind the checks of console_health, and proving the ledger on request.
+-- The health desk: the figures behind the checks of console_health, and proving the ledger on request.
 
 create function governance.statements_schema(out schema_name text, out reason text)
   language plpgsql stable set search_path = '' as $$

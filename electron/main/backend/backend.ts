@@ -167,7 +167,7 @@ export function createBackend({
           { event: "*", schema: "governance", table: "signals" },
           (change: { new?: { topic?: string } }) => onSignal((change.new?.topic as SignalTopic) ?? null),
         )
-        // The server listens only once it says so; what happened before must be read.
+        // The server listens only once it confirms; what happened before must be read.
         .on("system", {}, () => onSignal(null))
         .subscribe((status) => {
           onState(status === "SUBSCRIBED");

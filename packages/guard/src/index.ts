@@ -1,4 +1,4 @@
-/** The guard for backends: what stands between an app and its AI provider, and the one line that puts it there. */
+/** The guard for backends, between an app and its AI provider, and one line for each SDK that puts it there. */
 export * from "../../../shared/governance/guard/index.ts";
 export type { Tokens } from "../../../shared/governance/money/index.ts";
 export { fail, ok, type Result } from "../../../shared/governance/result.ts";

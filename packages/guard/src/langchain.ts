@@ -92,7 +92,7 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
               if (context.model !== model || context.message !== message) {
                 const what =
                   context.model === model ? "shortens its message" : `sends it to ${context.model}`;
-                // Nothing was sent: a 4xx says so.
+                // A 4xx: nothing was generated.
                 fail(Object.assign(new Error(`A rule ${what}, which callbacks cannot do.`), { status: 400 }));
                 return;
               }

@@ -101,7 +101,7 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
         aria-label="Search everything"
         onKeyDown={(event) => {
           if (event.key === "Enter" && isSearching) {
-            // Takes the choice away from what stands there, so that Spotlight opens nothing now.
+            // Removes the selection, so that Spotlight opens nothing now.
             document
               .getElementById(store.getState().listId)
               ?.querySelector("[data-selected]")

@@ -1,6 +1,6 @@
 /**
  * Text that people outside the house wrote (names, messages, file names) made safe to look at: nothing invisible,
- * nothing that turns the reading direction of what stands beside it, nothing endless. React escapes markup already.
+ * nothing that turns the reading direction of its neighbours, nothing endless. React escapes markup already.
  */
 
 // Joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.

@@ -1,4 +1,4 @@
-/** A table that is read page by page, with what stands in its place while it loads or where it cannot be read. */
+/** A table that is read page by page, with its loading, empty and error states. */
 import type { UseInfiniteQueryResult } from "@tanstack/react-query";
 import type { ComponentProps, ReactNode } from "react";
 import { toFailure } from "../lib/console.tsx";

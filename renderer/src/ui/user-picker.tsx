@@ -37,7 +37,7 @@ export function UserPicker({
     const id = clip(cleanText(account.user_id), 40);
     const name = account.display_name ? clip(cleanText(account.display_name), 40) : "";
     const email = account.email ? clip(cleanText(account.email), 60) : "";
-    // Names are not unique: who is meant is told by what stands beside it.
+    // Names are not unique: e-mail and id beside them show who is meant.
     named.set(account.user_id, {
       label: name || id,
       beside: [email, name ? id : ""].filter(Boolean).join(" · "),

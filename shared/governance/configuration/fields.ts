@@ -233,7 +233,7 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     {
       name: "thresholds",
       label: "Thresholds",
-      hint: "Percents of the budget, or amounts; each is told once a period",
+      hint: "Percents of the budget, or amounts; one alert for each in a period",
       type: { is: "numbers", min: 0, max: most, whole: false },
     },
     {
@@ -381,7 +381,7 @@ export const settingFields: ReadonlyMap<string, Field> = new Map([
   setting("contact_url", "Where users ask", text(500), null, "mailto:… or https://…"),
   setting("unsubscribe_url", "Where mails are turned off", text(500), null, "https://…; ?token=… is added"),
   setting("default_language", "Language of users who chose none", text(2), null, "Such as en or de"),
-  setting("operator_channels", "Operators are told by", channels, ["email"], "One a line"),
+  setting("operator_channels", "Channels to operators", channels, ["email"], "One a line"),
   setting("user_warning_channels", "Users are warned by", channels, ["email"], "One a line"),
 ]);
 

@@ -108,7 +108,7 @@ export interface CallContext {
   readonly request_id: string;
   /** The model to use: the requested one, or where a rule sent it. */
   readonly model: string;
-  /** The message, shortened where a rule says so; undefined without one. */
+  /** The message, shortened where a rule asks for it; undefined without one. */
   readonly message: string | undefined;
   readonly truncate_to_words: number | null;
   /**

@@ -169,7 +169,7 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
   },
 
   refunds(object, id, created) {
-    // Before 2020 only what succeeded was told at all.
+    // Before 2020 Stripe reported only what succeeded.
     const status = text(object["status"]) ?? "succeeded";
     const moved = movement(object);
     if (moved === null) return null;

@@ -213,7 +213,7 @@ export interface InputManifest {
   readonly rows: number;
   /** Time of the first and last row; what lies outside is not known from this file. */
   readonly window: { readonly from: string; readonly to: string } | null;
-  /** "UTC" where a column says so, else "assumed UTC". */
+  /** "UTC" where a column names it, else "assumed UTC". */
   readonly time_zone: "UTC" | "assumed UTC";
   readonly delimiter: "," | ";" | "tab";
   /** Columns that would have told more, each with where Stripe offers it. */

@@ -28,7 +28,7 @@ function linesOf(condition: Condition, names: RuleNames): readonly string[] {
   return children.length === 0 ? ["always"] : children.map((child) => describeCondition(child, names));
 }
 
-/** The action part by part, with what users are told. */
+/** The action part by part, with the text that users read. */
 function effectsOf(rule: ComparedRule): readonly string[] {
   const { action } = rule;
   return (Object.keys(action) as (keyof typeof action)[]).map((kind) => {

@@ -177,7 +177,7 @@ const de: Readonly<Record<UserWord, string>> = {
   "off.wrong": "Dieser Link ist nicht gültig. Bitte verwenden Sie den aus der neuesten E-Mail.",
 };
 
-/** The catalogue: whatever is said in one language is said in each. */
+/** The catalogue: every text exists in every language. */
 export const userWords = { en, de } as const;
 
 /** One of the languages in which users are written to, as BCP 47 names it. */

@@ -29,7 +29,7 @@ export interface Scenario {
 export interface PlanSide {
   readonly tokens_used: number;
   readonly cost_micros: MicroUnits;
-  /** Null where nothing is said of what the plan costs. */
+  /** Null where the plan has no price. */
   readonly revenue_micros: MicroUnits | null;
   /** Null without a revenue, or where it is in another currency than the cost. */
   readonly margin_micros: MicroUnits | null;

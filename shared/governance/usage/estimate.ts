@@ -84,7 +84,7 @@ export interface EstimateLearner {
 export interface LearnerOptions {
   /** Share of calls that an estimate should cover, 0 to 1. Default 0.95. */
   readonly quantile?: number;
-  /** Calls of a pair before anything is said of it. Default 20. */
+  /** Calls of a pair before an estimate is given for it. Default 20. */
   readonly minimum_calls?: number;
   /** (task, model) pairs remembered; the one unused longest is forgotten. Default 1,000. */
   readonly maximal_pairs?: number;

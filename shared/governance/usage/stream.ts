@@ -295,7 +295,7 @@ export function readServerSentEvents(stream: UsageStream): (text: string) => voi
       try {
         stream.push(JSON.parse(data));
       } catch {
-        // A line that is no JSON carries no usage; if it should have, the result says so.
+        // A line that is no JSON carries no usage; if it should have, the result reports that usage is missing.
       }
     }
     rest = rest.slice(start);

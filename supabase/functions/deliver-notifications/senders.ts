@@ -39,7 +39,7 @@ export const patience: Patience = { connectMs: 10_000, answerMs: 20_000, totalMs
 export interface SmtpSettings {
   readonly host: string;
   readonly port: number;
-  /** tls: from the first byte. starttls: before anything is said, or not at all. none: in clear, inside one network. */
+  /** tls: from the first byte. starttls: before the first command, or not at all. none: in clear, inside one network. */
   readonly security: "tls" | "starttls" | "none";
   readonly login: { readonly user: string; readonly pass: string } | null;
   readonly from: string;
@@ -167,7 +167,7 @@ export function slackSender(webhookUrl: string, waits: Patience = patience): Sen
           headers: { "content-type": "application/json" },
           // Plain text: what the text says is not to be formatted.
           body: JSON.stringify({ text: slackText(notification), mrkdwn: false }),
-          // The address is a secret: it is told to nobody else.
+          // The address is a secret: nobody else learns it.
           redirect: "manual",
           signal: AbortSignal.timeout(waits.answerMs),
         });

@@ -1,4 +1,4 @@
-/** What a deliverer is told from outside: the environment alone, and never repeated in a log. */
+/** A deliverer's settings: from the environment alone, and never written to a log. */
 import { isAddress, type SmtpSettings } from "./senders.ts";
 
 export interface DeliverySettings {

@@ -168,7 +168,7 @@ export function createStripeClient(options: StripeClientOptions) {
       });
     },
 
-    /** Whose key it is. A key that may not see the account is told the account's id with the refusal. */
+    /** Whose key it is. Where a key may not see the account, Stripe's refusal names its id. */
     async account(): Promise<Result<{ readonly account_id: string; readonly name: string | null }, Failure>> {
       const answer = await ask("account", () => stripe.accounts.retrieveCurrent());
       if (answer.ok) {

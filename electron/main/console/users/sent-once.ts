@@ -15,7 +15,7 @@ type Doubt = z.infer<typeof doubt>;
 
 const lookedUp = z.looseObject({ is_done: z.boolean(), answer: z.unknown() });
 
-/** How long an answer is looked for before the person is told that it is not known yet. */
+/** How long an answer is looked for before the screen shows that it is not known yet. */
 const patienceMs = [250, 1_000, 3_000];
 
 export type Commands = ReturnType<typeof createCommands>;

@@ -13,7 +13,7 @@ export interface NewsOptions {
 
 const nothing: News = { alerts: [], flagged: 0 };
 const pauseMs = 60_000;
-/** So many alerts within a minute are told one by one. */
+/** Up to so many alerts within a minute are shown one by one. */
 const fewAlerts = 3;
 
 export function createNews({ tell, now }: NewsOptions) {

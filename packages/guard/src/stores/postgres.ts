@@ -23,7 +23,7 @@ export function postgresStore(client: PostgresClient, table = "guard_settlements
     try {
       await made;
     } catch (error) {
-      // Two processes that make the table at once: one of them is told that it is there.
+      // Two processes that make the table at once: one of them gets the error that it exists.
       made = null;
       if ((error as { code?: unknown }).code !== "23505") throw error;
     }

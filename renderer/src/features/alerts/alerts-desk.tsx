@@ -32,7 +32,7 @@ const alertsAddress = (show: Show, id?: number, kind: string | null = null): str
     kind,
   });
 
-/** The list behind the count of open alerts, with what was told to whom; and the alerts that are set. */
+/** The list behind the count of open alerts, with who was notified; and the alerts that are set. */
 export function AlertsDesk(): ReactNode {
   const place = usePlace();
   const asked = place.query.get("show");

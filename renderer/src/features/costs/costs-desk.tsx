@@ -1,4 +1,4 @@
-/** What it costs and what it earns, over any range; what stands in the address is what is shown. */
+/** What it costs and what it earns, over any range. The address holds what is shown. */
 import { Button, SegmentedControl, Select, TextInput } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
 import {

@@ -1,4 +1,4 @@
-/** Whether all is well, what to do where it is not, and what stands behind it. */
+/** Whether all is well, what to do where it is not, and the figures behind it. */
 import { Button } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";

@@ -50,7 +50,7 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
     one: "alert",
     many: "Alerts",
     columns: ["metric", "scope", "period", "budget", "thresholds"],
-    about: "Budgets and thresholds, and who is told.",
+    about: "Budgets and thresholds, and who is notified.",
   },
   setting: {
     one: "setting",

@@ -41,7 +41,7 @@ export function effectSentences(
         ...((effect.calls ?? 0) === 0
           ? []
           : isRetired
-            ? ["Without a price its calls count as costing nothing, and an alert says so."]
+            ? ["Without a price its calls count as costing nothing, and an alert is raised."]
             : [
                 `They cost ${formatCost(was, currency)}; at this price about ${formatCost(would, currency)} (${would >= was ? "+" : "−"}${formatCost(Math.abs(would - was), currency)}).`,
               ]),

@@ -102,7 +102,7 @@ export function writeValue(fact: string, op: string, value: unknown): string {
   return value === undefined || value === null ? "" : one(value);
 }
 
-/** The value of a leaf from what stands in its field. */
+/** The value of a leaf from the text of its field. */
 export function readValue(fact: string, op: string, text: string): unknown {
   const one = (each: string): unknown => (factType(fact) === "number" ? readNumber(fact, each) : each.trim());
   if (op === "between")

@@ -220,7 +220,7 @@ function useRun(runId: string | null): ReplayRun | null {
   return run;
 }
 
-/** Which plans' users pay: remembered; until somebody says so, all but the plan that new users get. */
+/** Which plans' users pay: remembered; until somebody chooses, all but the plan that new users get. */
 function usePaying(): readonly [ReadonlySet<string>, (paying: readonly string[]) => void] {
   const project = useLive((state) => state.connection?.project ?? null);
   const profile = useLive((state) => state.connection?.profile?.profile_id ?? "");

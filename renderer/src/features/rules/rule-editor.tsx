@@ -30,7 +30,7 @@ import { ReplayPanel } from "./replay-panel.tsx";
 /** Drafts that were left without being saved, by rule: they are there when one comes back. */
 const drafts = new Map<string, { readonly base: number; readonly draft: Definition }>();
 
-/** A new rule begins in shadow: it is recorded, and changes nothing until somebody says so. */
+/** A new rule begins in shadow: it is recorded, and changes nothing until somebody enforces it. */
 const newRule = (last: number): Definition => ({
   rule_name: "",
   rule_type: "custom",

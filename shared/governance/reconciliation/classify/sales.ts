@@ -2,7 +2,7 @@ import { CHARGE } from "../stripe-table.ts";
 import type { PackPrice } from "../types.ts";
 import { count, type Findings } from "./findings.ts";
 
-/** Whether a payment that has no grant was for tokens, and how that is known. A price alone never says so. */
+/** Whether a payment that has no grant was for tokens, and how that is known. A price alone never decides. */
 export type Sale =
   | {
       readonly is: "tokens";
