@@ -331,5 +331,5 @@ test("installers for Windows, macOS and Linux are configured, update from a sign
     provider: "generic",
     url: expect.stringMatching(/^https:/),
   });
-  expect(configuration["releaseInfo"]?.["releaseNotes"]).toContain("First connection");
+  expect(configuration["releaseInfo"]?.["releaseNotes"]).toContain("The first release");
 });

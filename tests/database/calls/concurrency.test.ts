@@ -29,7 +29,7 @@ async function many(name: string, calls: readonly unknown[]): Promise<readonly A
 afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
-  const callsEach = sized(version === 18 ? 25 : 12, 200);
+  const callsEach = sized(version === 18 ? 50 : 25, 200);
   it(`64 connections × ${callsEach} mixed calls on 8 accounts keep the books`, async () => {
     project = await openProject(version, { connections: 64 });
     for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);

@@ -19,7 +19,7 @@ import {
 import { dice } from "../../support/dice.ts";
 import { installedVersions, openProject, type Project } from "../../support/project.ts";
 
-const histories = sized(3, 100);
+const histories = sized(6, 100);
 const steps = 400;
 
 const problemsOf = async (project: Project, user: string | null = null): Promise<unknown[]> =>
