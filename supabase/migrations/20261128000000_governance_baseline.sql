@@ -119,6 +119,21 @@ end
 $$;
 comment on function governance.check_limit(int, int) is 'Refuses a page size that is out of bounds.';
 
+create function governance.check_days(p_from date, p_to date, p_step text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
+    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
+  end if;
+  if p_step is null or p_step not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
+  end if;
+end
+$$;
+comment on function governance.check_days(date, date, text) is
+  'Refuses a range of days that is missing, turned round or too long, and steps that are no day, week or month.';
+
 create function governance.check_period(p_start timestamptz, p_end timestamptz) returns void
   language plpgsql immutable set search_path = '' as $$
 begin
@@ -4374,11 +4389,7 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
   end;
   if p_filter ->> 'user_id' is not null then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user',
-        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_filter ->> 'user_id');
   end if;
   return (
     with page as (
@@ -4935,13 +4946,7 @@ declare
 begin
   perform governance.refuse_others('get_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
-  select * into v_account from governance.accounts a where a.user_id = p_user_id;
-  if v_account.account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
-  if governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off' then
-    v_account := governance.lock_account(p_user_id);
-  end if;
+  v_account := governance.current_account(p_user_id);
   return v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
     - v_account.reserved_tokens;
 end
@@ -8653,11 +8658,7 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: operator, user_id, status');
   end if;
   if p_filter ->> 'user_id' is not null then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user',
-        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_filter ->> 'user_id');
   end if;
   return (
     with page as (
@@ -11044,13 +11045,7 @@ declare
   v_whole jsonb;
 begin
   perform governance.refuse_others('console_costs');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
-    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
-  end if;
-  if p_step is null or p_step not in ('day', 'week', 'month') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
-  end if;
+  perform governance.check_days(p_from, p_to, p_step);
   if p_by is null
     or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user', 'session', 'agent') then
     perform governance.fail('PT400', 'invalid_argument',
@@ -11063,11 +11058,7 @@ begin
       'p_filter is an object of model, provider, plan, task_type, scope and user, each a text');
   end if;
   if p_filter ? 'user' then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"',
-        left(p_filter ->> 'user', 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_filter ->> 'user');
   end if;
   for v_round in 1..5 loop
     exit when governance.follow_events(2000) = 0;
@@ -16673,13 +16664,7 @@ declare
   v_answer jsonb;
 begin
   perform governance.refuse_others('console_revenue');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
-    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
-  end if;
-  if p_step is null or p_step not in ('day', 'week', 'month') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
-  end if;
+  perform governance.check_days(p_from, p_to, p_step);
   if current_setting('transaction_read_only') = 'off' then
     perform governance.count_revenue();
   end if;

@@ -91,6 +91,21 @@ end
 $$;
 comment on function governance.check_limit(int, int) is 'Refuses a page size that is out of bounds.';
 
+create function governance.check_days(p_from date, p_to date, p_step text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
+    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
+  end if;
+  if p_step is null or p_step not in ('day', 'week', 'month') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
+  end if;
+end
+$$;
+comment on function governance.check_days(date, date, text) is
+  'Refuses a range of days that is missing, turned round or too long, and steps that are no day, week or month.';
+
 create function governance.check_period(p_start timestamptz, p_end timestamptz) returns void
   language plpgsql immutable set search_path = '' as $$
 begin

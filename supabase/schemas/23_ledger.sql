@@ -209,13 +209,7 @@ declare
 begin
   perform governance.refuse_others('get_user_token_balance');
   perform governance.check_id('p_user_id', p_user_id);
-  select * into v_account from governance.accounts a where a.user_id = p_user_id;
-  if v_account.account_id is null then
-    perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"', left(p_user_id, 64)));
-  end if;
-  if governance.needs_roll(v_account, governance.now()) and current_setting('transaction_read_only') = 'off' then
-    v_account := governance.lock_account(p_user_id);
-  end if;
+  v_account := governance.current_account(p_user_id);
   return v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
     - v_account.reserved_tokens;
 end

@@ -307,11 +307,7 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: operator, user_id, status');
   end if;
   if p_filter ->> 'user_id' is not null then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user_id';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user',
-        format('There is no account of user "%s"', left(p_filter ->> 'user_id', 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_filter ->> 'user_id');
   end if;
   return (
     with page as (

@@ -67,13 +67,7 @@ declare
   v_whole jsonb;
 begin
   perform governance.refuse_others('console_costs');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
-    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
-  end if;
-  if p_step is null or p_step not in ('day', 'week', 'month') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
-  end if;
+  perform governance.check_days(p_from, p_to, p_step);
   if p_by is null
     or p_by not in ('model', 'provider', 'plan', 'task_type', 'scope', 'user', 'session', 'agent') then
     perform governance.fail('PT400', 'invalid_argument',
@@ -86,11 +80,7 @@ begin
       'p_filter is an object of model, provider, plan, task_type, scope and user, each a text');
   end if;
   if p_filter ? 'user' then
-    select a.account_id into v_account_id from governance.accounts a where a.user_id = p_filter ->> 'user';
-    if v_account_id is null then
-      perform governance.fail('PT404', 'unknown_user', format('There is no account of user "%s"',
-        left(p_filter ->> 'user', 64)));
-    end if;
+    v_account_id := governance.account_id_of(p_filter ->> 'user');
   end if;
   for v_round in 1..5 loop
     exit when governance.follow_events(2000) = 0;

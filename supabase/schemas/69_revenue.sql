@@ -123,13 +123,7 @@ declare
   v_answer jsonb;
 begin
   perform governance.refuse_others('console_revenue');
-  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from > p_to
-    or p_from < '1900-01-01' or p_to > '2199-12-31' or p_to - p_from > 3660 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from and p_to are days, at most ten years apart');
-  end if;
-  if p_step is null or p_step not in ('day', 'week', 'month') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_step is day, week or month');
-  end if;
+  perform governance.check_days(p_from, p_to, p_step);
   if current_setting('transaction_read_only') = 'off' then
     perform governance.count_revenue();
   end if;
