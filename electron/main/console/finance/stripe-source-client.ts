@@ -49,8 +49,6 @@ export interface Page<R extends StripeResource> {
   readonly has_more: boolean;
 }
 
-export type StripeClient = ReturnType<typeof createStripeClient>;
-
 /** The version that answers are asked in, whatever the account's own is. */
 export const stripeApiVersion: string = Stripe.API_VERSION;
 

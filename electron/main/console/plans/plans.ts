@@ -19,7 +19,7 @@ import {
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
-import { compareWithRules } from "../rules/rule-files.ts";
+import { compareAsWhole } from "../rules/rule-files.ts";
 import { ruleNames } from "../rules/rules.ts";
 import { readPreset } from "./preset-files.ts";
 import { configId, notThere, readConfiguration, toConfigRecord, version, type Version } from "./records.ts";
@@ -165,24 +165,10 @@ function readHandlers({
       const inForce = now.value.value.records;
       const wanted = presetRecords(read.value);
       const given = Array.isArray(read.value["rules"]) ? (read.value["rules"] as unknown[]) : [];
-      const ruleSteps = compareWithRules(given, rules.value.value, ruleNames(desk));
-      const named = new Set(ruleSteps.map(({ rule_name }) => rule_name));
       return ok({
         name: typeof read.value["name"] === "string" ? read.value["name"] : "a file",
         steps: toSteps(stepsBetween(inForce, wanted), inForce, wanted, currencyOf(desk)),
-        rules: [
-          ...ruleSteps,
-          ...rules.value.value
-            .filter(({ rule_name }) => !named.has(rule_name))
-            .map(({ rule_name }) => ({
-              rule_name,
-              kind: "retired" as const,
-              rule: null,
-              sentence: null,
-              difference: [],
-              problems: [],
-            })),
-        ],
+        rules: compareAsWhole(given, rules.value.value, ruleNames(desk)),
       });
     },
     "plans.proposals": async () => {

@@ -10,12 +10,11 @@ import {
   type Scenario,
 } from "../../../../shared/governance/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
-import { redact } from "../../backend/redact.ts";
 import { notConnected } from "../connection/link.ts";
 import type { Answer, DeskContext } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
-import { createFollowedRuns } from "../rules/followed-runs.ts";
-import { crashed, type PastJudge } from "../rules/past-judge.ts";
+import { createJudgedRuns } from "../rules/judged-runs.ts";
+import type { PastJudge } from "../rules/past-judge.ts";
 import type { configAnswer } from "./records.ts";
 
 export interface SimulationOptions {
@@ -83,7 +82,7 @@ export function createSimulation(
   { desk, judge, log }: SimulationOptions,
   read: () => Promise<Result<Answer<Configuration>, Failure>>,
 ) {
-  const runs = createFollowedRuns<SimulationRun>();
+  const runs = createJudgedRuns<SimulationRun>({ judge, log, what: "simulation" });
   const start = async (asked: Asked): Promise<Result<SimulationRun, Failure>> => {
     const { since, until } = asked;
     const profileId = desk.connection.profileId();
@@ -93,41 +92,12 @@ export function createSimulation(
     const currency = desk.connection.state().project?.currency ?? "usd";
     const scenario = scenarioOf(configuration.value.value, asked, currency);
     if (scenario === null) return fail(unreadablePrices);
-    for (const other of runs.running()) runs.publish(other.run_id, { status: "cancelled" });
-    const run = runs.begin({
-      since,
-      until,
-      status: "running",
-      events: 0,
-      progress: null,
-      report: null,
-      failure: null,
-    });
-    const judged = judge.judge({
-      profileId,
-      since,
-      until,
-      job: { is: "plans", scenario },
-      onProgress: (events, progress) => runs.publish(run.run_id, { events, progress }),
-    });
-    judged
-      .then((answer) => {
-        if (answer.is === "cancelled") return runs.publish(run.run_id, { status: "cancelled" });
-        if (answer.is === "failed")
-          return runs.publish(run.run_id, { status: "failed", failure: answer.failure });
-        if (answer.result.of.is !== "plans") return;
-        const { report } = answer.result.of;
-        runs.publish(run.run_id, {
-          status: "finished",
-          progress: 1,
-          report,
-          ...(answer.events > 0 ? { events: answer.events } : {}),
-        });
-      })
-      .catch((error: unknown) => {
-        log(redact(`error in a simulation: ${(error as Error).stack ?? String(error)}`));
-        runs.publish(run.run_id, { status: "failed", failure: crashed(error as Error) });
-      });
+    const run = runs.start(
+      { since, until, report: null },
+      { profileId, since, until, job: { is: "plans", scenario } },
+      ({ result, events }) =>
+        result.of.is === "plans" ? { report: result.of.report, ...(events > 0 ? { events } : {}) } : null,
+    );
     return ok(run);
   };
   return {
@@ -135,15 +105,7 @@ export function createSimulation(
     handlers: {
       "plans.simulate": (asked) =>
         Date.parse(asked.since) < Date.parse(asked.until) ? start(asked) : fail(wrongPeriod),
-      "plans.simulate_cancel": ({ run_id }) => {
-        const run = runs.get(run_id);
-        if (!run) return fail(gone);
-        if (run.status === "running") {
-          runs.publish(run_id, { status: "cancelled" });
-          judge.cancel();
-        }
-        return ok(runs.get(run_id) ?? run);
-      },
+      "plans.simulate_cancel": ({ run_id }) => runs.cancel(run_id),
     } satisfies Pick<Handlers, "plans.simulate" | "plans.simulate_cancel">,
   };
 }
@@ -158,11 +120,5 @@ const wrongPeriod: Failure = {
   code: "invalid_argument",
   message: "The time to simulate ends before it begins.",
   advice: null,
-  details: null,
-};
-const gone: Failure = {
-  code: "not_found",
-  message: "This simulation is not kept any more.",
-  advice: "Start it again.",
   details: null,
 };

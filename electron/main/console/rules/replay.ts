@@ -9,12 +9,11 @@ import {
   thresholdsOf,
 } from "../../../../shared/governance/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
-import { redact } from "../../backend/redact.ts";
 import { notConnected } from "../connection/link.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers, Log } from "../dispatch.ts";
-import { createFollowedRuns } from "./followed-runs.ts";
-import { crashed, type PastJudge } from "./past-judge.ts";
+import { createJudgedRuns } from "./judged-runs.ts";
+import type { PastJudge } from "./past-judge.ts";
 
 interface ReplayOptions {
   readonly desk: DeskContext;
@@ -30,32 +29,24 @@ interface Asked {
 }
 
 export function createReplay(options: ReplayOptions) {
-  const runs = createFollowedRuns<ReplayRun>();
+  const runs = createJudgedRuns<ReplayRun>({ ...options, what: "replay" });
   return {
     handlers: {
       "rules.replay_start": ({ rule, since, until, paying_plans, path }) => {
         const parsed = parseRule(rule);
         if (!parsed.ok) return fail(wrongDraft);
         if (!(Date.parse(since) < Date.parse(until))) return fail(wrongPeriod);
-        return start(options, runs, parsed.value, { since, until, paying_plans, path });
+        return start(options.desk, runs, parsed.value, { since, until, paying_plans, path });
       },
-      "rules.replay_cancel": ({ run_id }) => {
-        const run = runs.get(run_id);
-        if (!run) return fail(gone);
-        if (run.status === "running") {
-          runs.publish(run_id, { status: "cancelled" });
-          options.judge.cancel();
-        }
-        return ok(runs.get(run_id) ?? run);
-      },
+      "rules.replay_cancel": ({ run_id }) => runs.cancel(run_id),
     } satisfies Pick<Handlers, "rules.replay_start" | "rules.replay_cancel">,
     follow: (id: string, emit: (run: ReplayRun) => void) => runs.follow(id, emit),
   };
 }
 
 async function start(
-  { desk, judge, log }: ReplayOptions,
-  runs: ReturnType<typeof createFollowedRuns<ReplayRun>>,
+  desk: DeskContext,
+  runs: ReturnType<typeof createJudgedRuns<ReplayRun>>,
   draft: Rule,
   { since, until, paying_plans, path }: Asked,
 ): Promise<Result<ReplayRun, Failure>> {
@@ -76,53 +67,34 @@ async function start(
   const prices = listed.ok ? parsePrices(listed.value.value.prices) : null;
   const draftInForce: Rule = { ...draft, mode: "enforce", is_active: true };
   const thresholds = thresholdsOf(draft);
-  // One replay at a time: the last one asked for.
-  for (const other of runs.running()) runs.publish(other.run_id, { status: "cancelled" });
-  const run = runs.begin({
-    rule_name: draft.rule_name,
-    since,
-    until,
-    status: "running",
-    events: 0,
-    progress: null,
-    thresholds: thresholds.map((each) => ({ ...each })),
-    report: null,
-    curve: null,
-    failure: null,
-  });
-  const judged = judge.judge({
-    profileId,
-    since,
-    until,
-    job: {
-      is: "rule",
-      rules: [...current.value.filter((rule) => rule.rule_name !== draft.rule_name), draftInForce],
+  const run = runs.start(
+    {
       rule_name: draft.rule_name,
-      threshold: thresholds.find((each) => each.path === path) ?? thresholds[0] ?? null,
-      paying_plans,
-      prices: prices?.ok ? prices.value : null,
+      since,
+      until,
+      thresholds: thresholds.map((each) => ({ ...each })),
+      report: null,
+      curve: null,
     },
-    onProgress: (events, progress) => runs.publish(run.run_id, { events, progress }),
-  });
-  judged
-    .then((answer) => {
-      if (answer.is === "cancelled") return runs.publish(run.run_id, { status: "cancelled" });
-      if (answer.is === "failed")
-        return runs.publish(run.run_id, { status: "failed", failure: answer.failure });
-      if (answer.result.of.is !== "rule") return;
-      const { report, curve } = answer.result.of;
-      runs.publish(run.run_id, {
-        status: "finished",
-        progress: 1,
-        events: Math.max(answer.events, report.calls),
-        report,
-        curve,
-      });
-    })
-    .catch((error: unknown) => {
-      log(redact(`error in a replay: ${(error as Error).stack ?? String(error)}`));
-      runs.publish(run.run_id, { status: "failed", failure: crashed(error as Error) });
-    });
+    {
+      profileId,
+      since,
+      until,
+      job: {
+        is: "rule",
+        rules: [...current.value.filter((rule) => rule.rule_name !== draft.rule_name), draftInForce],
+        rule_name: draft.rule_name,
+        threshold: thresholds.find((each) => each.path === path) ?? thresholds[0] ?? null,
+        paying_plans,
+        prices: prices?.ok ? prices.value : null,
+      },
+    },
+    ({ result, events }) => {
+      if (result.of.is !== "rule") return null;
+      const { report, curve } = result.of;
+      return { events: Math.max(events, report.calls), report, curve };
+    },
+  );
   return ok(run);
 }
 
@@ -142,11 +114,5 @@ const wrongPeriod: Failure = {
   code: "invalid_argument",
   message: "The time to replay ends before it begins.",
   advice: null,
-  details: null,
-};
-const gone: Failure = {
-  code: "not_found",
-  message: "This replay is not kept any more.",
-  advice: "Start it again.",
   details: null,
 };

@@ -92,6 +92,27 @@ export function compareWithRules(
   });
 }
 
+/** The same where these rules would be all: whatever else is in force is retired. */
+export function compareAsWhole(
+  wanted: readonly unknown[],
+  inForce: readonly RuleRecord[],
+  names: RuleNames,
+): RuleStep[] {
+  const steps = compareWithRules(wanted, inForce, names);
+  const named = new Set(steps.map((step) => step.rule_name));
+  const retired = inForce
+    .filter(({ rule_name }) => !named.has(rule_name))
+    .map(({ rule_name }) => ({
+      rule_name,
+      kind: "retired" as const,
+      rule: null,
+      sentence: null,
+      difference: [],
+      problems: [],
+    }));
+  return [...steps, ...retired];
+}
+
 /** Rules as a YAML file, in the order in which they run. */
 export function exportRules(
   rules: readonly RuleRecord[],

@@ -14,7 +14,7 @@ import { compareRules, parseRule, type RuleNames } from "../../../../shared/gove
 import { type Answer, type DeskContext, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import { checkDraft } from "./draft.ts";
-import { compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
+import { compareAsWhole, compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
 
 const ruleList = z.array(rule);
 const pageSize = 50;
@@ -117,19 +117,10 @@ export function ruleHandlers(desk: DeskContext): RuleHandlers {
       if (!then.ok) return then;
       if (!now.ok) return now;
       if (!latest.ok) return latest;
-      const steps = compareWithRules(then.value, now.value.value, ruleNames(desk));
-      const names = new Set(steps.map((step) => step.rule_name));
-      const retired = now.value.value
-        .filter(({ rule_name }) => !names.has(rule_name))
-        .map(({ rule_name }) => ({
-          rule_name,
-          kind: "retired" as const,
-          rule: null,
-          sentence: null,
-          difference: [],
-          problems: [],
-        }));
-      return ok({ steps: [...steps, ...retired], latest_version_id: latest.value.latest_version_id ?? 0 });
+      return ok({
+        steps: compareAsWhole(then.value, now.value.value, ruleNames(desk)),
+        latest_version_id: latest.value.latest_version_id ?? 0,
+      });
     },
     "rules.restore": async ({ command_id, version_id, expected_version_id, reason }) => {
       const answer = await connection.rpc(
