@@ -14,7 +14,8 @@ import { ConsoleProvider, createQueryClient } from "../src/lib/console.tsx";
 import { showDone, showFailure, showNotice } from "../src/ui/notices.tsx";
 import { cssVariablesResolver, theme } from "../src/ui/theme.ts";
 import { consoleOfSamples, failure } from "./samples.ts";
-import { type Sample, sections } from "./sections.tsx";
+import type { Sample } from "./samples.ts";
+import { sections } from "./sections.tsx";
 
 const scheme = new URLSearchParams(location.search).get("theme") === "dark" ? "dark" : "light";
 

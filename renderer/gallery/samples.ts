@@ -1,9 +1,29 @@
 /** A console that answers from samples, for the gallery alone. */
+import type { ReactNode } from "react";
 import type { Failure } from "../../shared/contract/basics.ts";
 import type { ConsoleClient } from "../../shared/contract/client.ts";
 import type { AccountAct, Effects } from "../../shared/contract/corrections.ts";
 import type { OperationName } from "../../shared/contract/operations.ts";
 import type { OverviewStep, Receipt } from "../../shared/contract/watch.ts";
+
+export interface Sample {
+  /** The part, and its state. */
+  readonly name: string;
+  readonly children: ReactNode;
+  /** For parts that fill what they are put in. */
+  readonly height?: number;
+}
+export interface SampleSection {
+  readonly title: string;
+  readonly wide?: boolean;
+  readonly samples: readonly Sample[];
+}
+
+export const sample = (name: string, children: ReactNode, height?: number): Sample => ({
+  name,
+  children,
+  ...(height === undefined ? {} : { height }),
+});
 
 export const failure: Failure = {
   code: "project_unreachable",

@@ -15,7 +15,6 @@ import { CorrectionButton, DecideButtons, UndoButton } from "../src/ui/correctio
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
 import { DecisionForm } from "../src/ui/decision-form.tsx";
 import { DeskBar, Grow } from "../src/ui/desk.tsx";
-import { DifferenceView } from "../src/ui/difference.tsx";
 import * as icons from "../src/ui/icons.tsx";
 import {
   CopyButton,
@@ -30,6 +29,7 @@ import {
   Tag,
   Time,
   Tokens,
+  UserLine,
   UserName,
 } from "../src/ui/parts.tsx";
 import { PagedTable } from "../src/ui/paged-table.tsx";
@@ -49,28 +49,22 @@ import {
 } from "../src/ui/states.tsx";
 import type { Tone } from "../src/ui/theme.ts";
 import { UserPicker } from "../src/ui/user-picker.tsx";
-import { account, act, at, changed, failure, minutes, proposed, unchanged } from "./samples.ts";
-
-export interface Sample {
-  /** The part, and its state. */
-  readonly name: string;
-  readonly children: ReactNode;
-  /** For parts that fill what they are put in. */
-  readonly height?: number;
-}
-interface SampleSection {
-  readonly title: string;
-  readonly wide?: boolean;
-  readonly samples: readonly Sample[];
-}
+import {
+  account,
+  act,
+  at,
+  changed,
+  failure,
+  minutes,
+  proposed,
+  unchanged,
+  sample,
+  type SampleSection,
+} from "./samples.ts";
+import { versionSection } from "./versions.tsx";
 
 const nothing = (): void => undefined;
 const tones: readonly Tone[] = ["red", "amber", "green", "blue", "violet", "grey"];
-const sample = (name: string, children: ReactNode, height?: number): Sample => ({
-  name,
-  children,
-  ...(height === undefined ? {} : { height }),
-});
 
 const hostile = "‮evil‬ <b>bold</b>\u0007\u200b name";
 
@@ -80,6 +74,10 @@ const words: SampleSection = {
     sample("UserName", <UserName name="Una Example" id="user-0001" />),
     sample("UserName, without a name", <UserName name={null} id="user-0001" />),
     sample("UserName, hostile", <UserName name={hostile} id="user-0001" />),
+    sample(
+      "UserLine",
+      <UserLine user={{ user_id: "user-0001", display_name: "Una Example", email: "una@example.com" }} />,
+    ),
     sample("SafeText", <SafeText text="A line of text." />),
     sample("SafeText, hostile and long", <SafeText text={`${hostile} `.repeat(20)} length={60} />),
     sample("CopyButton", <CopyButton text="copied" />),
@@ -258,15 +256,6 @@ const tables: SampleSection = {
       "PlainTable, rows open",
       <PlainTable {...table} label="Short" rows={rows.slice(0, 3)} onOpen={nothing} empty="None." />,
     ),
-    sample(
-      "DifferenceView",
-      <DifferenceView
-        difference={[
-          { part: "Tokens a month", removed: ["500,000 tokens"], added: ["600,000 tokens"] },
-          { part: "Words and phrases", removed: [], added: ["football", "cup final"] },
-        ]}
-      />,
-    ),
     sample("PlainTable, empty", <PlainTable {...table} label="None" rows={[]} empty="None." />),
     sample(
       "PagedTable, more",
@@ -436,4 +425,12 @@ const signs: SampleSection = {
   samples: Object.entries(icons).map(([name, Icon]) => sample(name, <Icon size={20} />)),
 };
 
-export const sections: readonly SampleSection[] = [words, states, tables, actions, receipts, signs];
+export const sections: readonly SampleSection[] = [
+  words,
+  states,
+  tables,
+  versionSection,
+  actions,
+  receipts,
+  signs,
+];

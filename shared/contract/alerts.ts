@@ -133,7 +133,6 @@ export const alertFilter = z
     needs_operator: z.boolean().optional(),
   })
   .strict();
-export type AlertFilter = z.infer<typeof alertFilter>;
 
 export const alertAction = z.enum(["acknowledge", "resolve", "snooze", "take", "give_up"]);
 export type AlertAction = z.infer<typeof alertAction>;

@@ -61,7 +61,6 @@ export type Costs = z.infer<typeof costs>;
 
 /** A session and an agent have calls of their own desk; the figures are narrowed by the others. */
 export const costFilters = costDimension.exclude(["session", "agent"]);
-export type CostFilterName = z.infer<typeof costFilters>;
 
 export const costFilter = z
   .object(Object.fromEntries(costFilters.options.map((name) => [name, z.string().max(500).optional()])))

@@ -144,7 +144,6 @@ export const keepOutcome = z.looseObject({
   reopened: whole,
   not_looked_for: whole,
 });
-export type KeepOutcome = z.infer<typeof keepOutcome>;
 
 export const runComparison = z.looseObject({
   counts: z.object({ new: whole, gone: whole, changed: whole, same: whole }),

@@ -8,7 +8,6 @@ const signed = z.number().int();
 const day = z.iso.date();
 
 export const paymentState = z.enum(["no_user", "not_credited", "refunded", "disputed", "difference"]);
-export type PaymentState = z.infer<typeof paymentState>;
 
 export const listedPayment = payment.extend({
   /** Null where nobody is known to have paid it. */

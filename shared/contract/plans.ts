@@ -69,7 +69,6 @@ export const configPreview = z.object({
   problem: z.object({ code: z.string(), message: z.string(), path: z.string().nullish() }).nullable(),
   effects: z.array(configEffect),
 });
-export type ConfigPreview = z.infer<typeof configPreview>;
 
 /** What would become of one record by a preset or a return. */
 export const configStep = z.object({

@@ -40,7 +40,6 @@ export const ruleDifference = z.object({
   removed: z.array(z.string()),
   added: z.array(z.string()),
 });
-export type RuleDifferenceRecord = z.infer<typeof ruleDifference>;
 
 /** A rule as a version keeps it; checked by shared/governance's rule parser, not here. */
 const definition = z.looseObject({ rule_name: z.string() });

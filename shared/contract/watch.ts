@@ -51,7 +51,6 @@ export const usageEventPage = z.looseObject({
   /** The project was restored: what the reader has with a higher event id is not of its history any more. */
   restarted_after: whole.nullable().optional(),
 });
-export type UsageEventPage = z.infer<typeof usageEventPage>;
 
 /** Filter of the live feed; an absent key means all. */
 export const feedFilter = z

@@ -44,6 +44,28 @@ export function UserName({
   return <span className={css.unnamed}>unnamed</span>;
 }
 
+/** A user in a table: names are not unique, so the e-mail stands below and the id in the tip. */
+export function UserLine({
+  user,
+}: {
+  readonly user: {
+    readonly user_id: string;
+    readonly display_name: string | null;
+    readonly email: string | null;
+  };
+}): ReactNode {
+  return (
+    <span className={css.userLine} title={user.user_id}>
+      <UserName name={user.display_name} id={user.user_id} />
+      {user.email ? (
+        <span className={css.userEmail}>
+          <SafeText text={user.email} length={60} />
+        </span>
+      ) : null}
+    </span>
+  );
+}
+
 /** Any other text from outside, on one line. */
 export function SafeText({
   text,

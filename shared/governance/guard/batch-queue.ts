@@ -23,9 +23,6 @@ export interface QueueLimits {
   readonly mostWaitingBytes: number;
 }
 
-/** What `createQueue` makes. */
-export type BatchQueue = ReturnType<typeof createQueue>;
-
 /** A queue in the order of arrival that knows its size, and which calls may go together in the next batch. */
 export function createQueue({ mostCalls, mostBytes, mostWaiting, mostWaitingBytes }: QueueLimits) {
   const waiting = new Set<Call>();

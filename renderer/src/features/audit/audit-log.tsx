@@ -17,7 +17,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { Grow } from "../../ui/desk.tsx";
 import { DownloadIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { SafeText, Time, UserName } from "../../ui/parts.tsx";
+import { SafeText, Time, UserLine } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { CheckButton, CheckResult, useAuditCheck } from "./audit-check.tsx";
@@ -282,13 +282,8 @@ const columns = (set: SetQuery): readonly Column<AuditRow>[] => [
     width: 160,
     cell: (row) =>
       row.user_id ? (
-        <a href={`#${placeAddress(["users", row.user_id, "audit"])}`} className={css.who} title={row.user_id}>
-          <UserName name={row.display_name} id={row.user_id} />
-          {row.email ? (
-            <span className={css.quiet}>
-              <SafeText text={row.email} length={40} />
-            </span>
-          ) : null}
+        <a href={`#${placeAddress(["users", row.user_id, "audit"])}`}>
+          <UserLine user={{ ...row, user_id: row.user_id }} />
         </a>
       ) : null,
   },

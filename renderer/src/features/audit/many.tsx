@@ -16,7 +16,7 @@ import { codeWords, counted } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";
 import { DownloadIcon } from "../../ui/icons.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { Facts, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
+import { Facts, Note, SafeText, Section, Tag, Time, UserLine } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
@@ -406,17 +406,8 @@ function Rows({ bulk }: { readonly bulk: BulkAct }): ReactNode {
               row.user_id === null ? (
                 "an account that is gone"
               ) : (
-                <a
-                  href={`#${placeAddress(["users", row.user_id, "acts"])}`}
-                  title={row.user_id}
-                  className={css.who}
-                >
-                  <UserName name={row.display_name} id={row.user_id} />
-                  {row.email ? (
-                    <span className={css.quiet}>
-                      <SafeText text={row.email} length={60} />
-                    </span>
-                  ) : null}
+                <a href={`#${placeAddress(["users", row.user_id, "acts"])}`}>
+                  <UserLine user={{ ...row, user_id: row.user_id }} />
                 </a>
               ),
           },

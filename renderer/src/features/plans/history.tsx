@@ -1,4 +1,4 @@
-import { Button, TextInput } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { ConfigChange, ConfigItemRecord, ConfigStepRecord } from "../../../../shared/contract/plans.ts";
@@ -13,57 +13,41 @@ import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { DifferenceView } from "../../ui/difference.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Note, SafeText, Tag, Time } from "../../ui/parts.tsx";
+import { Note, Tag, Time } from "../../ui/parts.tsx";
+import { usePropose } from "../../ui/propose.ts";
+import { ReasonForm } from "../../ui/reason-form.tsx";
 import { DetailScroll } from "../../ui/side-detail.tsx";
-import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
+import { QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
+import { OlderPages, StepLine, VersionLine, VersionList, VersionPage } from "../../ui/versions.tsx";
 import { fullTitle, kindWords, moneyOf } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
 import css from "./plans.module.css";
-import { usePropose } from "../../ui/propose.ts";
 
-function ChangeLine({
+const ConfigLine = ({
   change,
-  withName,
+  withName = false,
   children,
 }: {
   readonly change: ConfigChange;
-  readonly withName: boolean;
-  readonly children?: ReactNode;
-}): ReactNode {
-  const title = fullTitle(change.kind, change.key, change.record);
-  return (
-    <li>
-      <div className={css.versionHead}>
-        {withName ? (
-          <a href={`#${placeAddress(["plans", change.id], { tab: "history" })}`}>
-            {clip(capitalise(cleanText(title)), 80)}
-          </a>
-        ) : null}
-        <b>v{change.version}</b>
-        <span className={css.quiet}>
-          <Time at={change.at} form="short" />
-          {change.by ? ` by ${clip(cleanText(change.by), 60)}` : ""}
-        </span>
-        <span>{children}</span>
-      </div>
-      {change.reason ? <SafeText text={change.reason} length={400} /> : null}
-      {change.is_retired ? (
-        <span>
-          <Tag tone="grey">{change.kind === "setting" ? "unset" : "retired"}</Tag>
-        </span>
-      ) : change.difference === null ? (
-        <span>
-          <Tag tone="blue">{change.version === 1 ? "new" : "came back"}</Tag>
-        </span>
-      ) : (
-        <DifferenceView difference={change.difference} />
-      )}
-    </li>
-  );
-}
+  readonly withName?: boolean;
+  readonly children: ReactNode;
+}): ReactNode => (
+  <VersionLine
+    change={change}
+    retired={change.kind === "setting" ? "unset" : "retired"}
+    link={
+      withName ? (
+        <a href={`#${placeAddress(["plans", change.id], { tab: "history" })}`}>
+          {clip(capitalise(cleanText(fullTitle(change.kind, change.key, change.record))), 80)}
+        </a>
+      ) : null
+    }
+  >
+    {children}
+  </VersionLine>
+);
 
 function Changes({
   kind,
@@ -74,46 +58,35 @@ function Changes({
   readonly recordKey: string | null;
   readonly children: (change: ConfigChange) => ReactNode;
 }): ReactNode {
-  const [cursors, setCursors] = useState<readonly (number | null)[]>([null]);
-  return cursors.map((before, at) => (
-    <ChangesPage
-      key={before ?? "first"}
-      kind={kind}
-      recordKey={recordKey}
-      before={before}
-      onMore={at === cursors.length - 1 ? (next) => setCursors([...cursors, next]) : null}
-    >
-      {children}
-    </ChangesPage>
-  ));
+  return (
+    <OlderPages>
+      {(before, onMore) => (
+        <ChangesPage key={before ?? "first"} asked={{ kind, key: recordKey, before }} onMore={onMore}>
+          {children}
+        </ChangesPage>
+      )}
+    </OlderPages>
+  );
 }
 
 function ChangesPage({
-  kind,
-  recordKey,
-  before,
+  asked,
   onMore,
   children,
 }: {
-  readonly kind: ConfigKind | null;
-  readonly recordKey: string | null;
-  readonly before: number | null;
+  readonly asked: {
+    readonly kind: ConfigKind | null;
+    readonly key: string | null;
+    readonly before: number | null;
+  };
   readonly onMore: ((before: number) => void) | null;
   readonly children: (change: ConfigChange) => ReactNode;
 }): ReactNode {
-  const query = useCall("plans.changes", { kind, key: recordKey, before });
+  const query = useCall("plans.changes", asked);
   return (
-    <QueryView query={query} skeleton={<Skeleton lines={6} />}>
-      {({ changes, has_more }) => (
-        <>
-          <ul className={css.versions}>{changes.map(children)}</ul>
-          {changes.length === 0 && before === null ? <EmptyView title="Nothing was changed yet" /> : null}
-          {has_more && onMore ? (
-            <Button onClick={() => onMore(changes.at(-1)?.version_id ?? 0)}>Show older</Button>
-          ) : null}
-        </>
-      )}
-    </QueryView>
+    <VersionPage query={query} before={asked.before} onMore={onMore} nothing="Nothing was changed yet">
+      {children}
+    </VersionPage>
   );
 }
 
@@ -135,7 +108,7 @@ export function RecordHistory({
   return (
     <Changes kind={kind} recordKey={key}>
       {(change) => (
-        <ChangeLine key={change.version_id} change={change} withName={false}>
+        <ConfigLine key={change.version_id} change={change}>
           {change.version === record?.version ? (
             <Tag tone="green">in force</Tag>
           ) : change.is_retired ? null : (
@@ -154,7 +127,7 @@ export function RecordHistory({
               Return to this
             </Button>
           )}
-        </ChangeLine>
+        </ConfigLine>
       )}
     </Changes>
   );
@@ -187,11 +160,11 @@ export function ConfigHistory(): ReactNode {
         ) : (
           <Changes kind={null} recordKey={null}>
             {(change) => (
-              <ChangeLine key={change.version_id} change={change} withName>
+              <ConfigLine key={change.version_id} change={change} withName>
                 <Button size="compact-xs" onClick={() => setChosen(change)}>
                   Everything as it was then
                 </Button>
-              </ChangeLine>
+              </ConfigLine>
             )}
           </Changes>
         )}
@@ -239,7 +212,7 @@ const tones: Readonly<Record<ConfigStepRecord["step"], Tone>> = {
 };
 
 /** What would become of one record. */
-export function StepLine({
+export function ConfigStepLine({
   step,
   words = {},
   children,
@@ -262,20 +235,16 @@ export function StepLine({
           .join("; ")
       : null;
   return (
-    <li>
-      <div className={css.versionHead}>
-        {children}
-        <b>{clip(capitalise(cleanText(title)), 80)}</b>
-        <Tag tone={tones[step.step]}>{words[step.step] ?? step.step}</Tag>
-      </div>
-      {summary ? <span className={css.quiet}>{clip(cleanText(summary), 300)}</span> : null}
-      {step.difference.length > 0 ? <DifferenceView difference={step.difference} /> : null}
-      {step.problems.map((problem) => (
-        <div key={`${problem.path}${problem.message}`} className={css.error}>
-          <code>{cleanText(problem.path)}</code>: {cleanText(`${problem.message} ${problem.fix}`)}
-        </div>
-      ))}
-    </li>
+    <StepLine
+      title={clip(capitalise(cleanText(title)), 80)}
+      tone={tones[step.step]}
+      word={words[step.step] ?? step.step}
+      text={summary ? <span className={css.quiet}>{clip(cleanText(summary), 300)}</span> : null}
+      difference={step.difference}
+      problems={step.problems}
+    >
+      {children}
+    </StepLine>
   );
 }
 
@@ -305,8 +274,6 @@ export function ApplySteps({
 }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const [reason, setReason] = useState("");
-  const [busy, setBusy] = useState(false);
   const [commandId, setCommandId] = useState(() => crypto.randomUUID());
   const isReadOnly = useIsReadOnly();
   const list = useCall("plans.list", {});
@@ -316,57 +283,37 @@ export function ApplySteps({
     ...steps.map(({ kind, key, record, expected_version }) => ({ kind, key, record, expected_version })),
     ...more,
   ];
-  const apply = async (): Promise<void> => {
-    setBusy(true);
-    if (isProposed) {
-      const isDone = await propose(commandId, changes, reason);
-      setBusy(false);
-      setCommandId(crypto.randomUUID());
-      return isDone ? onDone() : undefined;
-    }
-    const result = await client.call("plans.apply", { command_id: commandId, changes, reason });
-    setBusy(false);
+  const apply = async (reason: string): Promise<boolean> => {
+    const isDone = isProposed ? await propose(commandId, changes, reason) : await change(reason);
+    // What was refused is another command when it is sent again.
     setCommandId(crypto.randomUUID());
+    if (isDone) onDone();
+    return isDone;
+  };
+  const change = async (reason: string): Promise<boolean> => {
+    const result = await client.call("plans.apply", { command_id: commandId, changes, reason });
     for (const key of ["plans.list", "plans.changes", "plans.as_of", "plans.compare", "rules.list"])
       void queries.invalidateQueries({ queryKey: [key] });
-    if (!result.ok) return showFailure("Nothing was changed", result.error);
+    if (!result.ok) {
+      showFailure("Nothing was changed", result.error);
+      return false;
+    }
     showDone(`${counted(result.value.changed.length, "record")} changed`);
-    onDone();
+    return true;
   };
   const isWrong = steps.some(({ problems }) => problems.length > 0);
   const isProposed = changes.some(({ kind }) => list.data?.second_person_for.includes(kind));
   return (
     <>
-      <ul className={css.versions}>
+      <VersionList>
         {steps.map((step) => (
-          <StepLine key={`${step.kind}${step.key}`} step={step} {...(words ? { words } : {})} />
+          <ConfigStepLine key={`${step.kind}${step.key}`} step={step} {...(words ? { words } : {})} />
         ))}
-      </ul>
+      </VersionList>
       <LookAhead changes={changes} />
-      <form
-        className={css.save}
-        aria-label={button}
-        onSubmit={(event) => {
-          event.preventDefault();
-          void apply();
-        }}
-      >
-        <TextInput
-          aria-label="Why"
-          placeholder="Why"
-          maxLength={1000}
-          value={reason}
-          onChange={(event) => setReason(event.currentTarget.value)}
-        />
-        <Button
-          type="submit"
-          variant="filled"
-          loading={busy}
-          disabled={isReadOnly || reason.trim().length < 3 || isWrong}
-        >
-          {isProposed ? "Propose" : button}: {counted(changes.length, "record")}
-        </Button>
-      </form>
+      <ReasonForm label={button} className={css.save} disabled={isReadOnly || isWrong} onSubmit={apply}>
+        {isProposed ? "Propose" : button}: {counted(changes.length, "record")}
+      </ReasonForm>
     </>
   );
 }

@@ -1,4 +1,5 @@
 import {
+  configKinds,
   type ConfigKind,
   configFields,
   type ConfigRecord,
@@ -67,15 +68,7 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
 };
 
 /** The kinds that have a page in the desk; the project's own record stands among the settings. */
-export const pages: readonly ConfigKind[] = [
-  "plan",
-  "pack",
-  "price",
-  "estimate",
-  "topic",
-  "alert",
-  "setting",
-];
+export const pages = configKinds.filter((kind) => kind !== "project");
 
 /** How a record is called: the setting's words, else its name and what distinguishes it. */
 export function titleOf(kind: ConfigKind, key: string, record: ConfigRecord | null): string {

@@ -9,11 +9,11 @@ import { useLive } from "../../lib/live.ts";
 import { navigate } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { DifferenceView } from "../../ui/difference.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { Note, Section, Tag } from "../../ui/parts.tsx";
+import { Note, Section } from "../../ui/parts.tsx";
 import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
-import { ApplySteps, StepLine } from "./history.tsx";
+import { StepLine, VersionList } from "../../ui/versions.tsx";
+import { ApplySteps, ConfigStepLine } from "./history.tsx";
 import css from "./plans.module.css";
 
 /** Where the project differs from a preset, ours or a file's; what is chosen is taken over, all or nothing. */
@@ -142,13 +142,13 @@ function Choices({
           }}
         />
         {ruleSteps.some((step) => chosen.has(`rule ${step.rule_name}`)) ? (
-          <ul className={css.versions}>
+          <VersionList>
             {ruleSteps
               .filter((step) => chosen.has(`rule ${step.rule_name}`))
               .map((step) => (
                 <RuleLine key={step.rule_name} step={step} />
               ))}
-          </ul>
+          </VersionList>
         ) : null}
       </>
     );
@@ -169,7 +169,7 @@ function Choices({
       <StepList steps={steps} chosen={chosen} choose={choose} />
       {ruleSteps.length > 0 ? (
         <Section title="Rules">
-          <ul className={css.versions}>
+          <VersionList>
             {ruleSteps.map((step) => (
               <RuleLine key={step.rule_name} step={step}>
                 <Checkbox
@@ -180,7 +180,7 @@ function Choices({
                 />
               </RuleLine>
             ))}
-          </ul>
+          </VersionList>
         </Section>
       ) : null}
     </>
@@ -197,9 +197,9 @@ function StepList({
   readonly choose: (key: string, isChosen: boolean) => void;
 }): ReactNode {
   return (
-    <ul className={css.versions} aria-label="Where the project differs">
+    <VersionList label="Where the project differs">
       {steps.map((step) => (
-        <StepLine
+        <ConfigStepLine
           key={keyOf(step)}
           step={step}
           words={{ new: "not here", changed: "differs", retired: "only here: taken over, it is retired" }}
@@ -210,28 +210,24 @@ function StepList({
             checked={chosen.has(keyOf(step))}
             onChange={(event) => choose(keyOf(step), event.currentTarget.checked)}
           />
-        </StepLine>
+        </ConfigStepLine>
       ))}
-    </ul>
+    </VersionList>
   );
 }
 
 function RuleLine({ step, children }: { readonly step: RuleStep; readonly children?: ReactNode }): ReactNode {
   return (
-    <li>
-      <div className={css.versionHead}>
-        {children}
-        <b>{capitalise(codeWords(step.rule_name))}</b>
-        <Tag tone={step.kind === "wrong" || step.kind === "retired" ? "red" : "amber"}>{step.kind}</Tag>
-      </div>
-      {step.sentence && step.kind === "new" ? <span>{cleanText(step.sentence)}</span> : null}
-      {step.difference.length > 0 ? <DifferenceView difference={step.difference} /> : null}
-      {step.problems.map((problem) => (
-        <div key={`${problem.path}${problem.message}`} className={css.error}>
-          <code>{cleanText(problem.path || "rule")}</code>: {cleanText(`${problem.message} ${problem.fix}`)}
-        </div>
-      ))}
-    </li>
+    <StepLine
+      title={capitalise(codeWords(step.rule_name))}
+      tone={step.kind === "wrong" || step.kind === "retired" ? "red" : "amber"}
+      word={step.kind}
+      text={step.sentence && step.kind === "new" ? <span>{cleanText(step.sentence)}</span> : null}
+      difference={step.difference}
+      problems={step.problems}
+    >
+      {children}
+    </StepLine>
   );
 }
 

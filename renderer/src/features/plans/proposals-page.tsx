@@ -17,6 +17,7 @@ import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { fullTitle } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
+import { VersionHead, VersionList } from "../../ui/versions.tsx";
 import css from "./plans.module.css";
 
 const tones: Readonly<Record<ConfigProposal["status"], Tone>> = {
@@ -45,7 +46,7 @@ export function ProposalsPage({ records }: { readonly records: readonly ConfigIt
                 and stand here until somebody else approves them.
               </EmptyView>
             ) : (
-              <ul className={css.versions} aria-label="Proposed changes">
+              <VersionList label="Proposed changes">
                 {proposals.map((proposal) => (
                   <Proposal
                     key={proposal.proposal_id}
@@ -55,7 +56,7 @@ export function ProposalsPage({ records }: { readonly records: readonly ConfigIt
                     isOwn={settings.data?.operator.trim().toLowerCase() === proposal.by.trim().toLowerCase()}
                   />
                 ))}
-              </ul>
+              </VersionList>
             )
           }
         </QueryView>
@@ -126,7 +127,7 @@ function Proposal({
   const waits = proposal.status === "proposed";
   return (
     <li>
-      <div className={css.versionHead}>
+      <VersionHead>
         <b>{clip(cleanText(proposal.by), 60)}</b>
         <Time at={proposal.at} form="short" />
         <Tag tone={tones[proposal.status]}>{proposal.status}</Tag>
@@ -135,7 +136,7 @@ function Proposal({
             by {clip(cleanText(proposal.decided_by), 60)} <Time at={proposal.decided_at} form="short" />
           </span>
         ) : null}
-      </div>
+      </VersionHead>
       <SafeText text={proposal.reason} length={400} />
       {proposal.decision_reason ? (
         <span className={css.quiet}>

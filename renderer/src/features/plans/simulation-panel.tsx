@@ -1,4 +1,4 @@
-import { Button, NativeSelect, Progress, TextInput } from "@mantine/core";
+import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { type ReactNode, useEffect, useState } from "react";
 import type { SimulationRun, WantedChange } from "../../../../shared/contract/plans.ts";
 import { decimal, readDecimal } from "../../../../shared/governance/configuration/index.ts";
@@ -13,7 +13,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { Note, Section, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
-import { FailureLine } from "../../ui/states.tsx";
+import { RunState } from "../../ui/run-state.tsx";
 import css from "./plans.module.css";
 
 const dayMs = 86_400_000;
@@ -70,18 +70,7 @@ export function SimulationPanel({ changes }: { readonly changes: readonly Wanted
           </Button>
         )}
       </div>
-      {run?.status === "running" ? (
-        <div aria-live="polite">
-          <Progress
-            value={run.progress === null ? 100 : run.progress * 100}
-            animated={run.progress === null}
-            aria-label="Progress of the simulation"
-          />
-          <span className={css.quiet}>{counted(run.events, "event")} judged</span>
-        </div>
-      ) : null}
-      {run?.status === "cancelled" ? <Note tone="grey">Cancelled. Nothing was changed.</Note> : null}
-      {run?.status === "failed" && run.failure ? <FailureLine failure={run.failure} /> : null}
+      {run ? <RunState run={run} what="simulation" /> : null}
       {run?.status === "finished" && run.report ? (
         <>
           {judged === JSON.stringify(changes) ? null : (

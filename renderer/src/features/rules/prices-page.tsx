@@ -11,6 +11,7 @@ import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Note, Tag, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
+import { ReasonForm } from "../../ui/reason-form.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import css from "./editor.module.css";
@@ -223,47 +224,31 @@ function TakeOver({
 }): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();
-  const [reason, setReason] = useState("");
-  const [busy, setBusy] = useState(false);
   const isReadOnly = useIsReadOnly();
-  const save = async (): Promise<void> => {
-    setBusy(true);
+  const save = async (reason: string): Promise<boolean> => {
     const result = await client.call("prices.save", {
       command_id: crypto.randomUUID(),
       prices: [...prices],
       reason,
     });
-    setBusy(false);
     void queries.invalidateQueries({ queryKey: ["prices.review"] });
-    if (!result.ok) return showFailure("No price was taken over", result.error);
+    if (!result.ok) {
+      showFailure("No price was taken over", result.error);
+      return false;
+    }
     showDone(`${counted(result.value.changed.length, "price")} taken over`);
-    setReason("");
     onDone();
+    return true;
   };
   return (
-    <form
+    <ReasonForm
+      label="Take prices over"
+      placeholder="Why these prices"
       className={css.saveBar}
-      aria-label="Take prices over"
-      onSubmit={(event) => {
-        event.preventDefault();
-        void save();
-      }}
+      disabled={prices.length === 0 || isReadOnly}
+      onSubmit={save}
     >
-      <TextInput
-        aria-label="Why"
-        placeholder="Why these prices"
-        maxLength={1000}
-        value={reason}
-        onChange={(event) => setReason(event.currentTarget.value)}
-      />
-      <Button
-        type="submit"
-        variant="filled"
-        loading={busy}
-        disabled={prices.length === 0 || reason.trim().length < 3 || isReadOnly}
-      >
-        Take over {counted(prices.length, "price")}
-      </Button>
-    </form>
+      Take over {counted(prices.length, "price")}
+    </ReasonForm>
   );
 }

@@ -1,4 +1,4 @@
-import { Button, Checkbox, NativeSelect, Progress } from "@mantine/core";
+import { Button, Checkbox, NativeSelect } from "@mantine/core";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { ReplayRun, RuleRecord } from "../../../../shared/contract/rules.ts";
 import { describeFact, type RuleNames } from "../../../../shared/governance/rules/index.ts";
@@ -8,7 +8,7 @@ import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import { showFailure } from "../../ui/notices.tsx";
 import { Note, Section, Time } from "../../ui/parts.tsx";
-import { FailureLine } from "../../ui/states.tsx";
+import { RunState } from "../../ui/run-state.tsx";
 import { pathFrom, setAt } from "./definition.ts";
 import css from "./editor.module.css";
 import { ReplayReport } from "./replay-report.tsx";
@@ -102,18 +102,7 @@ export function ReplayPanel({
         </div>
         <PayingPlans paying={paying} setPaying={setPaying} />
       </Section>
-      {isRunning ? (
-        <div aria-live="polite">
-          <Progress
-            value={run.progress === null ? 100 : run.progress * 100}
-            animated={run.progress === null}
-            aria-label="Progress of the replay"
-          />
-          <span className={css.quiet}>{counted(run.events, "event")} judged</span>
-        </div>
-      ) : null}
-      {run?.status === "cancelled" ? <Note tone="grey">Cancelled. Nothing was changed.</Note> : null}
-      {run?.status === "failed" && run.failure ? <FailureLine failure={run.failure} /> : null}
+      {run ? <RunState run={run} what="replay" /> : null}
       {run?.status === "finished" && run.report ? (
         <>
           {judged !== null && judged !== JSON.stringify(definition) ? (

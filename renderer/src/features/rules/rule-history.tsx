@@ -4,64 +4,17 @@ import { type ReactNode, useState } from "react";
 import type { RuleChange, RuleRecord } from "../../../../shared/contract/rules.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { navigate, placeAddress } from "../../lib/router.ts";
-import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { capitalise, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { DifferenceView } from "../../ui/difference.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Note, SafeText, Tag, Time } from "../../ui/parts.tsx";
+import { Note, Tag, Time } from "../../ui/parts.tsx";
 import { DetailScroll } from "../../ui/side-detail.tsx";
-import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
+import { EmptyView, QueryView } from "../../ui/states.tsx";
+import { OlderPages, VersionLine, VersionList, VersionPage } from "../../ui/versions.tsx";
 import css from "./editor.module.css";
 import { RuleStepView } from "./rule-steps.tsx";
 
-function ChangeLine({
-  change,
-  withName,
-  children,
-}: {
-  readonly change: RuleChange;
-  readonly withName: boolean;
-  readonly children?: ReactNode;
-}): ReactNode {
-  return (
-    <li>
-      <div className={css.versionHead}>
-        {withName ? (
-          <a href={`#${placeAddress(["rules", change.rule_name], { tab: "history" })}`}>
-            {capitalise(codeWords(change.rule_name))}
-          </a>
-        ) : null}
-        <b>v{change.version}</b>
-        <span className={css.quiet}>
-          <Time at={change.at} form="short" />
-          {change.by ? ` by ${clip(cleanText(change.by), 60)}` : ""}
-        </span>
-        <span>{children}</span>
-      </div>
-      {change.reason ? (
-        <div>
-          <SafeText text={change.reason} length={400} />
-        </div>
-      ) : null}
-      {change.is_retired ? (
-        <div>
-          <Tag tone="grey">retired</Tag>
-        </div>
-      ) : change.difference === null ? (
-        <div>
-          <Tag tone="blue">{change.version === 1 ? "new" : "came back"}</Tag>
-        </div>
-      ) : change.difference.length === 0 ? (
-        <span className={css.quiet}>Nothing that matters changed.</span>
-      ) : (
-        <DifferenceView difference={change.difference} />
-      )}
-    </li>
-  );
-}
-
-/** Pages of changes, newest first: each page is a query of its own. */
 function Changes({
   ruleName,
   children,
@@ -69,43 +22,31 @@ function Changes({
   readonly ruleName: string | null;
   readonly children: (change: RuleChange) => ReactNode;
 }): ReactNode {
-  const [cursors, setCursors] = useState<readonly (number | null)[]>([null]);
-  return cursors.map((before, at) => (
-    <ChangesPage
-      key={before ?? "first"}
-      ruleName={ruleName}
-      before={before}
-      onMore={at === cursors.length - 1 ? (next) => setCursors([...cursors, next]) : null}
-    >
-      {children}
-    </ChangesPage>
-  ));
+  return (
+    <OlderPages>
+      {(before, onMore) => (
+        <ChangesPage key={before ?? "first"} asked={{ rule_name: ruleName, before }} onMore={onMore}>
+          {children}
+        </ChangesPage>
+      )}
+    </OlderPages>
+  );
 }
 
 function ChangesPage({
-  ruleName,
-  before,
+  asked,
   onMore,
   children,
 }: {
-  readonly ruleName: string | null;
-  readonly before: number | null;
+  readonly asked: { readonly rule_name: string | null; readonly before: number | null };
   readonly onMore: ((before: number) => void) | null;
   readonly children: (change: RuleChange) => ReactNode;
 }): ReactNode {
-  const query = useCall("rules.changes", { rule_name: ruleName, before });
+  const query = useCall("rules.changes", asked);
   return (
-    <QueryView query={query} skeleton={<Skeleton lines={6} />}>
-      {({ changes, has_more }) => (
-        <>
-          <ul className={css.versions}>{changes.map(children)}</ul>
-          {changes.length === 0 && before === null ? <EmptyView title="No rule was changed yet" /> : null}
-          {has_more && onMore ? (
-            <Button onClick={() => onMore(changes.at(-1)?.version_id ?? 0)}>Show older</Button>
-          ) : null}
-        </>
-      )}
-    </QueryView>
+    <VersionPage query={query} before={asked.before} onMore={onMore} nothing="No rule was changed yet">
+      {children}
+    </VersionPage>
   );
 }
 
@@ -123,7 +64,7 @@ export function RuleHistory({
   return (
     <Changes ruleName={ruleName}>
       {(change) => (
-        <ChangeLine key={change.version_id} change={change} withName={false}>
+        <VersionLine key={change.version_id} change={change}>
           {change.version === record?.version ? (
             <Tag tone="green">in force</Tag>
           ) : change.is_retired ? null : (
@@ -139,7 +80,7 @@ export function RuleHistory({
               Return to this
             </Button>
           )}
-        </ChangeLine>
+        </VersionLine>
       )}
     </Changes>
   );
@@ -173,7 +114,15 @@ export function RulesHistory(): ReactNode {
         <div className={css.form}>
           <Changes ruleName={null}>
             {(change) => (
-              <ChangeLine key={change.version_id} change={change} withName>
+              <VersionLine
+                key={change.version_id}
+                change={change}
+                link={
+                  <a href={`#${placeAddress(["rules", change.rule_name], { tab: "history" })}`}>
+                    {capitalise(codeWords(change.rule_name))}
+                  </a>
+                }
+              >
                 <Button
                   size="compact-xs"
                   variant={chosen?.version_id === change.version_id ? "filled" : "default"}
@@ -181,7 +130,7 @@ export function RulesHistory(): ReactNode {
                 >
                   The rules as they were then
                 </Button>
-              </ChangeLine>
+              </VersionLine>
             )}
           </Changes>
         </div>
@@ -221,7 +170,7 @@ function ReturnTo({
               <Note tone="green">The rules are as they were then.</Note>
             ) : (
               <>
-                <ul className={css.versions}>
+                <VersionList>
                   {changing.map((step) => (
                     <RuleStepView
                       key={step.rule_name}
@@ -229,7 +178,7 @@ function ReturnTo({
                       words={{ new: "comes back", changed: "changes back", retired: "is retired" }}
                     />
                   ))}
-                </ul>
+                </VersionList>
                 <ReturnButton
                   change={change}
                   latest={latest_version_id}

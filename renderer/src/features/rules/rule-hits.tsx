@@ -9,6 +9,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { SafeText, Section, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
+import { VersionHead, VersionList } from "../../ui/versions.tsx";
 import css from "./editor.module.css";
 
 const hourMs = 3_600_000;
@@ -89,10 +90,10 @@ export function RuleHitsView({ ruleName }: { readonly ruleName: string }): React
               {hits.unblocked.length === 0 ? (
                 <span className={css.quiet}>No operator lifted a block of this rule.</span>
               ) : (
-                <ul className={css.versions}>
+                <VersionList>
                   {hits.unblocked.map((each) => (
                     <li key={`${each.user_id}${each.at}`}>
-                      <div className={css.versionHead}>
+                      <VersionHead>
                         <a href={`#${placeAddress(["users", each.user_id])}`}>
                           <UserName name={null} id={each.user_id} />
                         </a>
@@ -100,11 +101,11 @@ export function RuleHitsView({ ruleName }: { readonly ruleName: string }): React
                           <Time at={each.at} />
                           {each.by ? ` by ${clip(cleanText(each.by), 40)}` : ""}
                         </span>
-                      </div>
+                      </VersionHead>
                       {each.reason ? <SafeText text={each.reason} /> : null}
                     </li>
                   ))}
-                </ul>
+                </VersionList>
               )}
             </Section>
           </>

@@ -6,11 +6,11 @@ import { navigate } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { DifferenceView } from "../../ui/difference.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { Note, Tag } from "../../ui/parts.tsx";
+import { Note } from "../../ui/parts.tsx";
 import { EmptyView } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
+import { StepLine, VersionList } from "../../ui/versions.tsx";
 import css from "./editor.module.css";
 
 const tones: Readonly<Record<RuleStep["kind"], Tone>> = {
@@ -32,20 +32,16 @@ export function RuleStepView({
   readonly children?: ReactNode;
 }): ReactNode {
   return (
-    <li>
-      <div className={css.versionHead}>
-        {children}
-        <b>{capitalise(codeWords(step.rule_name))}</b>
-        <Tag tone={tones[step.kind]}>{words[step.kind] ?? step.kind}</Tag>
-      </div>
-      {step.sentence && step.kind !== "changed" ? <div>{cleanText(step.sentence)}</div> : null}
-      {step.difference.length > 0 ? <DifferenceView difference={step.difference} /> : null}
-      {step.problems.map((problem) => (
-        <div key={`${problem.path}${problem.message}`} className={css.error}>
-          <code>{cleanText(problem.path || "rule")}</code>: {cleanText(`${problem.message} ${problem.fix}`)}
-        </div>
-      ))}
-    </li>
+    <StepLine
+      title={capitalise(codeWords(step.rule_name))}
+      tone={tones[step.kind]}
+      word={words[step.kind] ?? step.kind}
+      text={step.sentence && step.kind !== "changed" ? <div>{cleanText(step.sentence)}</div> : null}
+      difference={step.difference}
+      problems={step.problems}
+    >
+      {children}
+    </StepLine>
   );
 }
 
@@ -118,7 +114,7 @@ export function RuleImport({ rules }: { readonly rules: readonly RuleRecord[] })
             {steps.some((step) => step.kind === "wrong") ? (
               <Note tone="red">Rules that do not hold are left out; mend them in the file.</Note>
             ) : null}
-            <ul className={css.versions}>
+            <VersionList>
               {steps.map((step, at) => (
                 <RuleStepView key={`${step.rule_name}${at}`} step={step} words={{ same: "as it is here" }}>
                   <Checkbox
@@ -134,7 +130,7 @@ export function RuleImport({ rules }: { readonly rules: readonly RuleRecord[] })
                   />
                 </RuleStepView>
               ))}
-            </ul>
+            </VersionList>
             <div className={css.groupHead}>
               <NativeSelect
                 size="xs"

@@ -4,7 +4,7 @@ import { type BulkKind, type ManyPreview, movesTokens } from "../../../../shared
 import { useNow, useZone } from "../../lib/clock.ts";
 import { formatChange, formatShortInstant, formatTokens } from "../../lib/format.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
-import { Facts, Note, SafeText, UserName } from "../../ui/parts.tsx";
+import { Facts, Note, UserLine } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import css from "./bulk.module.css";
 
@@ -115,16 +115,7 @@ function ShownUsers({
           header: "User",
           width: 160,
           grow: 1,
-          cell: (row) => (
-            <span className={css.user} title={row.user_id}>
-              <UserName name={row.display_name} id={row.user_id} />
-              {row.email ? (
-                <span className={css.quiet}>
-                  <SafeText text={row.email} length={40} />
-                </span>
-              ) : null}
-            </span>
-          ),
+          cell: (row) => <UserLine user={row} />,
         },
         { id: "now", header, width: 120, align: "right", cell: now },
         {
